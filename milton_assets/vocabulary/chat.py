@@ -1,0 +1,90 @@
+"""Talking to a model: the small protocol that the quality tiers need, and the values that cross it.
+
+What belongs here: messages, sampling, completions, errors by kind, and the `ChatModel` protocol. What does not:
+HTTP (`resources.servers.client` implements the protocol) and streaming, which is the inference tier's subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+from milton_assets.vocabulary.errors import MiltonError
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. The default is greedy and seeded, so an unchanged model answers alike."""
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    seed: int = 0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """One alternative for a token, with its natural-log probability."""
+
+    token: str
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A model's answer. `first_token_alternatives` is filled when `top_logprobs` was asked for."""
+
+    text: str
+    finish_reason: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    first_token_alternatives: tuple[TokenLogprob, ...] = ()
+
+
+class CallErrorKind(StrEnum):
+    """Why a call to a model server gave no usable answer."""
+
+    REFUSED = "refused"
+    HTTP_STATUS = "http_status"
+    ERROR_IN_STREAM = "error_in_stream"
+    CUT_SHORT = "cut_short"
+    TIMEOUT = "timeout"
+    NOT_SSE = "not_sse"
+    NOT_JSON = "not_json"
+    MALFORMED = "malformed"
+    USAGE_MISSING = "usage_missing"
+    TRUNCATED = "truncated"
+    EMPTY = "empty"
+
+
+class ModelCallFailed(MiltonError):
+    """A call that gave no usable answer; `kind` is what a table row records. Never swallowed, always counted."""
+
+    def __init__(self, kind: CallErrorKind, problem: str) -> None:
+        super().__init__(f"{kind}: {problem}")
+        self.kind = kind
+
+
+class ChatModel(Protocol):
+    """A model that answers conversations. Implementations may be called from several threads at once."""
+
+    def complete(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        *,
+        top_logprobs: int = 0,
+        json_schema: Mapping[str, Any] | None = None,
+    ) -> Completion:
+        """Answer the conversation. Raises `ModelCallFailed`; a truncated or empty answer is returned as it is."""
+        ...

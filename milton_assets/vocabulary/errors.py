@@ -1,0 +1,50 @@
+"""Errors that say what was found, what was expected and what to do next.
+
+What belongs here: the base class and the errors more than one package raises. What does not: errors that a
+single package raises; those stand beside the code that raises them and derive from `MiltonError`.
+"""
+
+from __future__ import annotations
+
+
+class MiltonError(Exception):
+    """Something a user can act on. The command line prints it without a traceback and exits 1.
+
+    `problem` says what was found, `expected` what would have been right, `remedy` what to do next.
+    """
+
+    def __init__(self, problem: str, *, expected: str | None = None, remedy: str | None = None) -> None:
+        self.problem = problem
+        self.expected = expected
+        self.remedy = remedy
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        parts = [self.problem.rstrip(".")]
+        if self.expected:
+            parts.append(f"expected: {self.expected.rstrip('.')}")
+        if self.remedy:
+            parts.append(f"next: {self.remedy.rstrip('.')}")
+        return ". ".join(parts) + "."
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only state would be lost by the default reduction when an error crosses a process boundary.
+        return (_rebuild, (type(self), self.problem, self.expected, self.remedy))
+
+
+def _rebuild(kind: type[MiltonError], problem: str, expected: str | None, remedy: str | None) -> MiltonError:
+    error = kind.__new__(kind)
+    MiltonError.__init__(error, problem, expected=expected, remedy=remedy)
+    return error
+
+
+class BadInput(MiltonError):
+    """Something from outside (file, server, environment, argument) is not what it must be."""
+
+
+class EvidenceMismatch(MiltonError):
+    """What is on disk or in the event log is not what a manifest pinned."""
+
+
+class ServerFailed(MiltonError):
+    """A model server did not start, stopped on its own, or is not the one it should be."""

@@ -1,0 +1,119 @@
+"""Evidence, pinned: which Parquet file, written by which run, with which digest, a decision rests on.
+
+What belongs here: the pins, the manifest, and the one comparison that raises with every mismatch at once. What
+does not: reading the disk or the event log (the caller brings what it found).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from milton_assets.vocabulary.digest import Sha256, sha256_json
+from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
+from milton_assets.vocabulary.keys import RunId, Slug
+from milton_assets.vocabulary.tier import Tier
+
+MANIFEST_VERSION = 1
+
+
+class EvidencePin(BaseModel):
+    """One table. `uri` is relative to the evidence store's root; `storage_id` is the event's in the event log."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_version: Slug
+    tier: Tier
+    dagster_run_id: str
+    storage_id: int
+    data_version: str
+    uri: str
+    sha256: Sha256
+
+
+class CandidateEvidence(BaseModel):
+    """Everything one candidate brought: its entry, the artefact that was measured, and a pin per tier."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_version: Slug
+    entry_sha256: Sha256
+    artefact_sha256: Sha256
+    artefact_size_bytes: int
+    fingerprint_sha256: Sha256 | None
+    pins: tuple[EvidencePin, ...]
+
+    def pin(self, tier: Tier) -> EvidencePin | None:
+        """The pin of that tier, if the candidate has one."""
+        return next((pin for pin in self.pins if pin.tier is tier), None)
+
+
+class EvidenceManifest(BaseModel):
+    """What a decision rests on. Its digest is written into the decision, the bundle and the deployment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    manifest_version: int = MANIFEST_VERSION
+    run_id: RunId
+    created_at: AwareDatetime
+    policy_name: str
+    policy_sha256: Sha256
+    registry_sha256: Sha256
+    goldens: dict[str, Sha256]
+    fingerprints: dict[Sha256, dict[str, Any]]
+    candidates: tuple[CandidateEvidence, ...]
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON."""
+        return sha256_json(self.model_dump(mode="json"))
+
+    def candidate(self, version: str) -> CandidateEvidence:
+        """That candidate's evidence. Raises `BadInput` when it was no candidate of the run."""
+        for candidate in self.candidates:
+            if candidate.model_version == version:
+                return candidate
+        raise BadInput(
+            f"{version} is no candidate of {self.run_id}",
+            expected=f"one of {[c.model_version for c in self.candidates]}",
+        )
+
+    def pins(self) -> tuple[EvidencePin, ...]:
+        """Every pin, candidate by candidate."""
+        return tuple(pin for candidate in self.candidates for pin in candidate.pins)
+
+    def check(self, found: Iterable[Found]) -> None:
+        """Compare every pin with what was found. Raises `EvidenceMismatch` naming every difference."""
+        actual = {(f.model_version, f.tier): f for f in found}
+        problems = []
+        for pin in self.pins():
+            where = f"{pin.model_version}/{pin.tier} ({pin.uri})"
+            seen = actual.get((pin.model_version, pin.tier))
+            if seen is None or seen.file_sha256 is None:
+                problems.append(f"{where}: the file is missing")
+            elif seen.file_sha256 != pin.sha256:
+                problems.append(f"{where}: the file is {seen.file_sha256}, pinned was {pin.sha256}")
+            if seen is None or seen.logged_sha256 is None:
+                problems.append(
+                    f"{where}: event {pin.storage_id} of run {pin.dagster_run_id} is not in the log"
+                )
+            elif seen.logged_sha256 != pin.sha256:
+                problems.append(f"{where}: the event log says {seen.logged_sha256}, pinned was {pin.sha256}")
+        if problems:
+            raise EvidenceMismatch(
+                f"the evidence of {self.run_id} does not hold: " + "; ".join(problems),
+                expected="every pinned file and event as they were when the decision was taken",
+                remedy="restore the evidence store, or benchmark and decide again",
+            )
+
+
+class Found(BaseModel):
+    """What the disk and the event log say today about one pin; None where there is nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_version: Slug
+    tier: Tier
+    file_sha256: str | None
+    logged_sha256: str | None

@@ -1,0 +1,84 @@
+"""The environment a figure was taken in. What is absent is said to be absent, never guessed.
+
+What belongs here: the fingerprint's fields, its digest, and naming how two differ. What does not: probing.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from milton_assets.vocabulary.digest import sha256_json
+
+
+class HostFingerprint(BaseModel):
+    """The machine the *server* runs on, as far as it is this one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpu_model: str | None
+    physical_cores: int | None
+    logical_cores: int | None
+    ram_bytes: int | None
+    kernel: str | None
+
+
+class GpuFingerprint(BaseModel):
+    """One GPU, from NVML."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    memory_bytes: int | None
+    driver: str | None
+    power_limit_w: float | None
+
+
+class ServerFingerprint(BaseModel):
+    """The server that was measured. `launched_by_us` says whether its flags are known or merely not told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    build: str | None = None
+    launched_by_us: bool = False
+    flags: tuple[str, ...] = ()
+    model_path: str | None = None
+    quantization: str | None = None
+    chat_template_sha256: str | None = None
+    context_tokens: int | None = None
+    slots: int = 1
+
+
+class Fingerprint(BaseModel):
+    """Everything that must agree before two figures may be compared without saying so."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: HostFingerprint
+    gpus: tuple[GpuFingerprint, ...] = ()
+    gpus_absent_because: str | None = None
+    server: ServerFingerprint | None = None
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON."""
+        return sha256_json(self.model_dump(mode="json"))
+
+    def comparable_with(self, other: Fingerprint) -> list[str]:
+        """How the environments differ, a sentence each; empty when figures may be compared.
+
+        What belongs to the model itself (its path, quantisation and chat template) is expected to differ
+        between candidates and is left out.
+        """
+        model_owned = {"model_path", "quantization", "chat_template_sha256"}
+        differences = []
+        for part in ("host", "gpus", "server"):
+            mine, theirs = (side.model_dump(mode="json")[part] for side in (self, other))
+            if isinstance(mine, dict) and isinstance(theirs, dict):
+                differences += [
+                    f"{part}.{key}: {mine[key]!r} against {theirs[key]!r}"
+                    for key in mine
+                    if key not in model_owned and mine[key] != theirs[key]
+                ]
+            elif mine != theirs:
+                differences.append(f"{part}: {mine!r} against {theirs!r}")
+        return differences

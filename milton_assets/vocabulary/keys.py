@@ -1,0 +1,66 @@
+"""Keys: the slugs that name partitions and become path parts.
+
+What belongs here: the one definition of a valid key, and minting run ids. What does not: what a key refers to.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from milton_assets.vocabulary.errors import BadInput
+
+SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+MAX_KEY_LENGTH = 128
+RUN_ID = re.compile(r"benchmark_(\d{8}_\d{6})")
+
+
+class BadKey(BadInput, ValueError):
+    """A key that is no slug. Also a `ValueError`, so that pydantic reports it as a field's error."""
+
+
+def check_key(text: str, what: str = "key") -> str:
+    """Return `text` when it is a slug (`[A-Za-z0-9][A-Za-z0-9._-]*`, no `..`, at most 128 characters).
+
+    Raises `BadKey` otherwise: keys become path parts, so nothing else may pass.
+    """
+    if not isinstance(text, str) or len(text) > MAX_KEY_LENGTH or not SLUG.fullmatch(text) or ".." in text:
+        raise BadKey(
+            f"{what} {text!r:.200} is not a slug",
+            expected=f"letters, digits, '.', '_' and '-', starting with a letter or digit, without '..', "
+            f"at most {MAX_KEY_LENGTH} characters",
+            remedy=f"rename the {what}",
+        )
+    return text
+
+
+Slug = Annotated[str, AfterValidator(check_key)]
+
+
+def check_run_id(text: str) -> str:
+    """Return `text` when it is a benchmark run id, `benchmark_YYYYMMDD_HHMMSS` (UTC). Raises `BadKey`."""
+    match = RUN_ID.fullmatch(text)
+    if match:
+        try:
+            datetime.strptime(match.group(1), "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+        except ValueError:
+            match = None
+    if not match:
+        raise BadKey(f"{text!r:.200} is not a benchmark run id", expected="benchmark_YYYYMMDD_HHMMSS (UTC)")
+    return text
+
+
+RunId = Annotated[str, AfterValidator(check_run_id)]
+
+
+def mint_run_id(now: datetime, taken: set[str] | frozenset[str] = frozenset()) -> str:
+    """A run id for the second of `now` (aware), or for the first later second not in `taken`."""
+    if now.tzinfo is None:
+        raise BadInput("the time has no zone", expected="an aware datetime")
+    at = now.astimezone(UTC)
+    while (run_id := at.strftime("benchmark_%Y%m%d_%H%M%S")) in taken:
+        at += timedelta(seconds=1)
+    return run_id

@@ -1,0 +1,58 @@
+"""A model server as the rest of the project sees it: an endpoint, and something that serves a file.
+
+What belongs here: `Endpoint`, `Served` and the `Serves` protocol. What does not: processes and HTTP, which are in
+`resources.servers`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.fingerprint import ServerFingerprint
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where an OpenAI-compatible server answers. `base_url` has no trailing slash and no `/v1`.
+
+    `slots` is how many requests the server works on at once; `model` the name it serves the model under.
+    """
+
+    base_url: str
+    model: str
+    slots: int = 1
+    api_key: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in {"http", "https"} or not parts.netloc:
+            raise BadInput(f"{self.base_url!r} is no server address", expected="http://HOST:PORT")
+        object.__setattr__(self, "base_url", self.base_url.rstrip("/").removesuffix("/v1"))
+        if self.slots < 1:
+            raise BadInput(f"the endpoint has {self.slots} slots", expected="at least 1")
+
+    @property
+    def v1(self) -> str:
+        """The OpenAI-compatible root, `…/v1`."""
+        return f"{self.base_url}/v1"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that answers, and what is known of it."""
+
+    endpoint: Endpoint
+    fingerprint: ServerFingerprint
+
+
+class Serves(Protocol):
+    """Anything that can serve an artefact for the length of a `with` block and stop it whatever happens."""
+
+    def serve(self, artefact: Path, model: str) -> AbstractContextManager[Served]:
+        """Serve `artefact` under the name `model`. Raises `ServerFailed` with the server's last lines."""
+        ...

@@ -1,0 +1,176 @@
+"""What a tier returns: metrics, the samples they were computed from, and where they came from, in one table.
+
+What belongs here: `Tier`, `TierResult` and its Parquet layout. What does not: measuring.
+
+Layout (`LAYOUT_VERSION`): one Parquet table per tier and model version. `row_kind` is `metric` for a summary row
+(columns `metric`, `unit`, `status`, `value`, `ci_low`, `ci_high`, `ci_level`, `ci_method`, `n`, `errors`,
+`valid`, `why`) and `sample` for a measured request, case or query (the tier's own columns). Each kind leaves the
+other's columns null. The table's schema metadata holds, under `milton`, the tier, the model version, the
+artefact's SHA-256 and the provenance as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from milton_assets.vocabulary.digest import canonical_json
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.metric import Interval, Metric, Status
+
+LAYOUT_VERSION = 1
+_METADATA_KEY = b"milton"
+_METRIC_SCHEMA = pa.schema(
+    [
+        ("row_kind", pa.string()),
+        ("metric", pa.string()),
+        ("unit", pa.string()),
+        ("status", pa.string()),
+        ("value", pa.float64()),
+        ("ci_low", pa.float64()),
+        ("ci_high", pa.float64()),
+        ("ci_level", pa.float64()),
+        ("ci_method", pa.string()),
+        ("n", pa.int64()),
+        ("errors", pa.int64()),
+        ("valid", pa.bool_()),
+        ("why", pa.string()),
+    ]
+)
+
+
+class Tier(StrEnum):
+    """One kind of measurement."""
+
+    INFERENCE = "inference"
+    REASONING = "reasoning"
+    RETRIEVAL = "retrieval"
+
+    @property
+    def asset_name(self) -> str:
+        """The asset that holds this tier's tables."""
+        return f"{self.value}_metrics"
+
+
+@dataclass(frozen=True)
+class TierResult:
+    """One tier's answer about one model version.
+
+    `metrics` have unique names; `samples` is the per-request, per-case or per-query table; `provenance` is
+    JSON-able and says with what it was measured (fingerprint, goldens' digests, definitions' version, sampling).
+    """
+
+    tier: Tier
+    metrics: tuple[Metric, ...]
+    samples: pd.DataFrame = field(default_factory=pd.DataFrame)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [metric.name for metric in self.metrics]
+        if len(names) != len(set(names)):
+            raise BadInput(f"{self.tier}: a metric's name appears twice", expected="unique names")
+        if clash := set(self.samples.columns) & set(_METRIC_SCHEMA.names):
+            raise BadInput(f"{self.tier}: sample columns {sorted(clash)} are reserved for metric rows")
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name. Raises `BadInput` with the names there are."""
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        raise BadInput(
+            f"{self.tier} has no metric {name!r}", expected=f"one of {[m.name for m in self.metrics]}"
+        )
+
+    @classmethod
+    def skipped(cls, tier: Tier, metrics: Sequence[tuple[str, str]], why: str) -> TierResult:
+        """A tier nobody ran: every `(name, unit)` says `skipped` and why."""
+        return cls(tier, tuple(Metric.skipped(name, unit, why) for name, unit in metrics))
+
+    def to_table(self, model_version: str, artefact_sha256: str | None) -> pa.Table:
+        """The Parquet layout described at the top of this module."""
+        metric_rows = [
+            {
+                "row_kind": "metric",
+                "metric": m.name,
+                "unit": m.unit,
+                "status": m.status.value,
+                "value": m.value,
+                "ci_low": m.interval.low if m.interval else None,
+                "ci_high": m.interval.high if m.interval else None,
+                "ci_level": m.interval.level if m.interval else None,
+                "ci_method": m.interval.method if m.interval else None,
+                "n": m.n,
+                "errors": m.errors,
+                "valid": m.valid,
+                "why": m.why,
+            }
+            for m in self.metrics
+        ]
+        table = pa.Table.from_pylist(metric_rows, schema=_METRIC_SCHEMA)
+        if len(self.samples):
+            samples = pa.Table.from_pandas(self.samples, preserve_index=False).replace_schema_metadata(None)
+            kinds = pa.array(["sample"] * samples.num_rows, pa.string())
+            table = pa.concat_tables(
+                [table, samples.add_column(0, "row_kind", kinds)], promote_options="default"
+            )
+        metadata = {
+            "layout_version": LAYOUT_VERSION,
+            "tier": self.tier.value,
+            "model_version": model_version,
+            "artefact_sha256": artefact_sha256,
+            "provenance": dict(self.provenance),
+        }
+        return table.replace_schema_metadata({_METADATA_KEY: canonical_json(metadata).encode()})
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> TierResult:
+        """The inverse of `to_table`. Raises `BadInput` when the table has another layout."""
+        metadata = table_metadata(table)
+        frame = table.to_pandas()
+        metric_rows = frame[frame["row_kind"] == "metric"]
+        samples = frame[frame["row_kind"] == "sample"].drop(columns=list(_METRIC_SCHEMA.names))
+        metrics = tuple(_metric_of(row) for row in metric_rows.to_dict("records"))
+        return cls(Tier(metadata["tier"]), metrics, samples.reset_index(drop=True), metadata["provenance"])
+
+
+def table_metadata(table: pa.Table) -> dict[str, Any]:
+    """The `milton` metadata of a tier's table: layout_version, tier, model_version, artefact_sha256, provenance."""
+    raw = (table.schema.metadata or {}).get(_METADATA_KEY)
+    if raw is None:
+        raise BadInput("the table carries no milton metadata", expected="a table written by a tier")
+    metadata: dict[str, Any] = json.loads(raw)
+    if metadata.get("layout_version") != LAYOUT_VERSION:
+        raise BadInput(
+            f"the table has layout {metadata.get('layout_version')!r}",
+            expected=str(LAYOUT_VERSION),
+            remedy="measure the model again with this release",
+        )
+    return metadata
+
+
+def _metric_of(row: dict[Any, Any]) -> Metric:
+    def known(value: Any) -> Any:
+        return None if value is None or pd.isna(value) else value
+
+    interval = None
+    if known(row["ci_low"]) is not None:
+        interval = Interval(
+            low=row["ci_low"], high=row["ci_high"], level=row["ci_level"], method=row["ci_method"]
+        )
+    return Metric(
+        name=row["metric"],
+        unit=row["unit"],
+        status=Status(row["status"]),
+        value=known(row["value"]),
+        interval=interval,
+        n=int(row["n"]),
+        errors=int(row["errors"]),
+        valid=bool(row["valid"]),
+        why=known(row["why"]),
+    )
