@@ -1,0 +1,334 @@
+"""The bundle's manifest: what a release holds, what it needs, how its health is judged and why it was chosen.
+
+What belongs here: the manifest's nouns, the paths it may name, and parsing its JSON as hostile input. What does not:
+files, signatures and devices; those are in `edge.bundle` and `edge.deployment`.
+
+A bundle is a directory. `manifest.json` lists every other file of it but `SHA256SUMS` and the signatures;
+`SHA256SUMS` lists the same files and `manifest.json`; a signature covers `SHA256SUMS`. So one signature reaches
+every byte, and nothing has to hold its own digest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from milton_assets.vocabulary.digest import Sha256, sha256_json
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.keys import RunId, Slug
+from milton_assets.vocabulary.registry import ArtefactKind
+
+SCHEMA_VERSION: Final = 1
+BUNDLE_PREFIX = "milton_edge_bundle_"
+
+MANIFEST_FILE = "manifest.json"
+SUMS_FILE = "SHA256SUMS"
+SSH_SIGNATURE_FILE = "SHA256SUMS.sig"
+MODEL_SIGNATURE_FILE = "model.sig"
+SIGNATURE_FILES = frozenset({SSH_SIGNATURE_FILE, MODEL_SIGNATURE_FILE})
+RESERVED_FILES = frozenset({MANIFEST_FILE, SUMS_FILE}) | SIGNATURE_FILES
+"""Files of a bundle that its manifest does not list."""
+
+MODEL_DIR = "model"
+REGISTRY_ENTRY_FILE = "registry_entry.json"
+SUMMARY_FILE = "benchmark_summary.json"
+EVIDENCE_FILE = "evidence_manifest.json"
+DECISION_FILE = "decision.json"
+SBOM_FILE = "sbom.cdx.json"
+ATTESTATIONS_DIR = "attestations"
+
+MAX_MANIFEST_BYTES = 32 << 20
+MAX_FILES = 10_000
+MAX_TENSORS = 100_000
+MAX_PATH_BYTES = 512
+MAX_PART_BYTES = 200
+
+_NAME = re.compile(BUNDLE_PREFIX + r"(?P<version>.+)_(?P<timestamp>\d{8}_\d{6})(-[1-9]\d*)?")
+_BAD_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"})
+
+
+class BadPath(BadInput, ValueError):
+    """A path that a bundle may not name. Also a `ValueError`, so that pydantic reports it as a field's error."""
+
+
+def check_path(path: str) -> str:
+    """Return `path` when a bundle may name it; raise `BadPath` otherwise.
+
+    A path is relative, POSIX, in Unicode NFC, without empty, `.` or `..` parts, backslashes, control or invisible
+    characters, parts that begin or end with a space or end with a dot, and within 512 bytes (200 a part). It would
+    read alike on every file system, and `sha256sum -c` needs no escapes for it.
+    """
+    for problem, found in _path_problems(path):
+        if found:
+            raise BadPath(f"the path {path!r:.200} {problem}", expected="a plain relative POSIX path")
+    return path
+
+
+def _path_problems(path: str) -> Iterable[tuple[str, bool]]:
+    parts = path.split("/")
+    yield "is empty", not path
+    yield "is absolute", path.startswith("/")
+    yield "holds a backslash", "\\" in path
+    yield "has an empty, '.' or '..' part", any(part in {"", ".", ".."} for part in parts)
+    yield (
+        "holds a control or invisible character",
+        any(c != " " and unicodedata.category(c) in _BAD_CATEGORIES for c in path),
+    )
+    yield "is not in Unicode NFC", unicodedata.normalize("NFC", path) != path
+    yield "has a part that begins or ends with a space", any(part.strip() != part for part in parts)
+    yield "has a part that ends with a dot", any(part.endswith(".") for part in parts)
+    sizes = [len(part.encode(errors="surrogatepass")) for part in parts]
+    too_long = max(sizes) > MAX_PART_BYTES or sum(sizes) + len(sizes) - 1 > MAX_PATH_BYTES
+    yield f"is longer than {MAX_PATH_BYTES} bytes, or {MAX_PART_BYTES} in a part", too_long
+
+
+RelativePath = Annotated[str, AfterValidator(check_path)]
+
+
+def _folded(path: str) -> str:
+    """What a case-insensitive, compatibility-normalising file system would make of `path`."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
+
+
+def check_no_collision(paths: Sequence[str]) -> None:
+    """Raise `BadPath` when two paths are one on some file system, or one is a folder of another."""
+    folded = Counter(_folded(path) for path in paths)
+    if twice := [path for path in paths if folded[_folded(path)] > 1]:
+        raise BadPath(
+            f"paths that are one on some file system: {sorted(twice)[:4]!r:.400}",
+            expected="paths that stay apart whatever the case and Unicode form",
+        )
+    folders = {_folded(str(parent)) for path in paths for parent in PurePosixPath(path).parents}
+    if both := [path for path in paths if _folded(path) in folders]:
+        raise BadPath(f"the path {both[0]!r:.200} is both a file and a folder", expected="one of the two")
+
+
+class _Noun(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileEntry(_Noun):
+    """One regular file of the bundle."""
+
+    path: RelativePath
+    size_bytes: int = Field(ge=0)
+    sha256: Sha256
+
+
+class TensorEntry(_Noun):
+    """One tensor's bytes in its file. `offset_bytes` counts from the start of the file; `shape` as the file has it."""
+
+    name: str = Field(min_length=1, max_length=512)
+    dtype: str = Field(min_length=1, max_length=32)
+    shape: tuple[Annotated[int, Field(ge=0)], ...] = Field(max_length=8)
+    offset_bytes: int = Field(ge=0)
+    size_bytes: int = Field(ge=0)
+    sha256: Sha256
+
+
+class TensorTable(_Noun):
+    """The tensors of one weights file, in the order of their offsets, not overlapping.
+
+    `rest_sha256` is the digest of every byte that belongs to no tensor (header, metadata, padding), in file order:
+    with it, each byte of the file is under exactly one digest besides the file's own.
+    """
+
+    path: RelativePath
+    tensors: tuple[TensorEntry, ...] = Field(max_length=MAX_TENSORS)
+    rest_sha256: Sha256
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        end = 0
+        for tensor in self.tensors:
+            if tensor.offset_bytes < end:
+                raise ValueError(f"tensor {tensor.name!r:.100} overlaps the one before it, or is out of order")
+            end = tensor.offset_bytes + tensor.size_bytes
+        if len({tensor.name for tensor in self.tensors}) != len(self.tensors):
+            raise ValueError("a tensor's name appears twice")
+        return self
+
+
+class Probe(_Noun):
+    """One question the deployed model must answer: a single user message, greedy, seed 0.
+
+    `answer_sha256` is the digest of the expected answer's UTF-8 text; None asks only that there is an answer.
+    """
+
+    prompt: str = Field(min_length=1, max_length=10_000)
+    max_tokens: int = Field(default=32, ge=1, le=4096)
+    answer_sha256: Sha256 | None = None
+
+
+class HealthContract(_Noun):
+    """What a device holds the model against before and after it becomes current."""
+
+    probes: tuple[Probe, ...] = Field(min_length=1, max_length=64)
+    min_output_tokens_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_load_seconds: float = Field(default=300.0, gt=0, allow_inf_nan=False)
+
+
+DEFAULT_HEALTH = HealthContract(probes=(Probe(prompt="Name the capital of France in one short sentence."),))
+
+
+class Requirements(_Noun):
+    """The least a device must have: a runtime that reads the format, free RAM and free disk."""
+
+    runtime: str = Field(min_length=1, max_length=100)
+    ram_bytes: int = Field(ge=0)
+    disk_bytes: int = Field(ge=0)
+
+
+def release_digest(files: Iterable[FileEntry]) -> str:
+    """The release's name: SHA-256 of the canonical JSON of (path, size, SHA-256) of every file, sorted by path."""
+    return sha256_json(sorted([entry.path, entry.size_bytes, entry.sha256] for entry in files))
+
+
+class BundleManifest(_Noun):
+    """`manifest.json`. Times are aware; sizes are bytes.
+
+    `counter` grows with every bundle made for the same edge, so that an older one is recognised as a replay.
+    `primary` is the artefact's file (GGUF) or folder (`hf-distilled`). `artefact_sha256` is the registry's digest of
+    the artefact. `figures` are the candidate's headline metrics by name, as decided on.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    model_version: Slug
+    run_id: RunId
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None = None
+    counter: int = Field(ge=1)
+    release_digest: Sha256
+    previous_release: Sha256 | None = None
+
+    artefact_kind: ArtefactKind
+    artefact_sha256: Sha256
+    primary: RelativePath
+    files: tuple[FileEntry, ...] = Field(min_length=1, max_length=MAX_FILES)
+    tensor_tables: tuple[TensorTable, ...] = Field(default=(), max_length=MAX_FILES)
+
+    base_model: str
+    licence: str | None = None
+    quantization: str | None = None
+    chat_template_sha256: Sha256 | None = None
+    requirements: Requirements
+    health: HealthContract
+
+    entry_sha256: Sha256
+    evidence_sha256: Sha256
+    decision_sha256: Sha256
+    policy_name: str
+    policy_sha256: Sha256
+    figures: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        paths = [entry.path for entry in self.files]
+        check_no_collision([*paths, *RESERVED_FILES])
+        by_path = {entry.path: entry for entry in self.files}
+        match = _NAME.fullmatch(self.name)
+        if match is None or match["version"] != self.model_version:
+            raise ValueError(f"the name {self.name!r:.200} is not {BUNDLE_PREFIX}<version>_<YYYYMMDD_HHMMSS>")
+        if release_digest(self.files) != self.release_digest:
+            raise ValueError("release_digest is not the digest of the file list")
+        if not self.primary.startswith(f"{MODEL_DIR}/") and self.primary != MODEL_DIR:
+            raise ValueError(f"the primary artefact {self.primary!r:.200} is not below {MODEL_DIR}/")
+        is_file = self.primary in by_path
+        is_folder = any(path.startswith(f"{self.primary}/") for path in paths)
+        if not (is_file if self.artefact_kind is ArtefactKind.GGUF else is_folder):
+            raise ValueError(f"the primary artefact {self.primary!r:.200} is not among the files")
+        for table in self.tensor_tables:
+            _check_table(table, by_path)
+        if sum(len(table.tensors) for table in self.tensor_tables) > MAX_TENSORS:
+            raise ValueError(f"more than {MAX_TENSORS} tensors")
+        if self.expires_at is not None and self.expires_at <= self.created_at:
+            raise ValueError("expires_at is not after created_at")
+        return self
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of all listed files."""
+        return sum(entry.size_bytes for entry in self.files)
+
+    def file(self, path: str) -> FileEntry:
+        """The entry of that path. Raises `BadInput` when the manifest does not list it."""
+        for entry in self.files:
+            if entry.path == path:
+                return entry
+        raise BadInput(f"the manifest of {self.name} lists no file {path!r:.200}", expected="a listed file")
+
+    def model_files(self) -> tuple[FileEntry, ...]:
+        """The artefact's files: one for a GGUF, the folder's for `hf-distilled`."""
+        return tuple(e for e in self.files if e.path == self.primary or e.path.startswith(f"{self.primary}/"))
+
+    def to_json(self) -> bytes:
+        """The bytes of `manifest.json`."""
+        return (self.model_dump_json(indent=1) + "\n").encode()
+
+
+def _check_table(table: TensorTable, by_path: dict[str, FileEntry]) -> None:
+    entry = by_path.get(table.path)
+    if entry is None:
+        raise ValueError(f"a tensor table for {table.path!r:.200}, which is not among the files")
+    if table.tensors and table.tensors[-1].offset_bytes + table.tensors[-1].size_bytes > entry.size_bytes:
+        raise ValueError(f"the tensors of {table.path!r:.200} reach beyond its end")
+
+
+def load_strict_json(raw: bytes, what: str) -> Any:
+    """Parse JSON from outside. Raises `BadInput` for what is no UTF-8 or JSON, too deep, or has a key twice or NaN."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise ValueError(f"the key {twice!r:.100} appears twice")
+        return found
+
+    def no_constant(name: str) -> Any:
+        raise ValueError(f"{name} is no JSON number")
+
+    try:
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
+    except RecursionError:
+        raise BadInput(f"{what} is nested too deeply", expected="a manifest made by `milton bundle create`") from None
+    except ValueError as error:
+        raise BadInput(f"{what} is no valid JSON: {error!s:.300}", expected="strict JSON in UTF-8") from None
+
+
+def parse_manifest(raw: bytes) -> BundleManifest:
+    """Read `manifest.json`'s bytes as hostile input. Raises `BadInput` naming the first few things that are wrong."""
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise BadInput(f"{MANIFEST_FILE} has {len(raw)} bytes", expected=f"at most {MAX_MANIFEST_BYTES}")
+    data = load_strict_json(raw, MANIFEST_FILE)
+    if not isinstance(data, dict):
+        raise BadInput(f"{MANIFEST_FILE} is a JSON {type(data).__name__}", expected="an object")
+    if data.get("schema_version") != SCHEMA_VERSION:
+        raise BadInput(
+            f"{MANIFEST_FILE} has schema_version {data.get('schema_version')!r:.50}",
+            expected=str(SCHEMA_VERSION),
+            remedy="use the milton release that made the bundle, or make the bundle again",
+        )
+    try:
+        return BundleManifest.model_validate_json(raw, strict=True)
+    except ValidationError as error:
+        raise BadInput(
+            f"{MANIFEST_FILE} does not hold: {_first_errors(error)}",
+            expected="a manifest made by `milton bundle create`",
+            remedy="make the bundle again",
+        ) from None
+
+
+def _first_errors(error: ValidationError, most: int = 3) -> str:
+    details = error.errors(include_url=False, include_input=False, include_context=False)
+    said = [f"{'.'.join(map(str, d['loc'])) or 'manifest'}: {d['msg']:.300}" for d in details[:most]]
+    if len(details) > most:
+        said.append(f"and {len(details) - most} more")
+    return "; ".join(said)
