@@ -67,11 +67,14 @@ class RegistryEntry(BaseModel):
         """Digest of entry and artefacts: changes when the entry is re-registered or its files change."""
         return sha256_json([self.entry_sha256, [(a.kind, a.sha256) for a in self.artefacts]])
 
+    def find(self, kind: ArtefactKind) -> Artefact | None:
+        """The artefact of that kind, if the entry has one."""
+        return next((artefact for artefact in self.artefacts if artefact.kind is kind), None)
+
     def artefact(self, kind: ArtefactKind) -> Artefact:
         """The artefact of that kind. Raises `BadInput` with the next steps when the entry has none."""
-        for artefact in self.artefacts:
-            if artefact.kind is kind:
-                return artefact
+        if artefact := self.find(kind):
+            return artefact
         if kind is ArtefactKind.GGUF:
             raise BadInput(
                 f"model {self.version} has no GGUF",

@@ -1,0 +1,60 @@
+"""The `edge_bundle` asset: the winner's bundle, once per benchmark run that promotes.
+
+What belongs here: wiring. What does not: what a bundle is (`milton_assets.edge.bundle`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from dagster import AssetExecutionContext, DataVersion, Output, asset
+
+from milton_assets.assets.selection import selection_decision
+from milton_assets.edge.bundle import create_bundle
+from milton_assets.partitions import BENCHMARK_RUNS
+from milton_assets.selection import Verdict, read_summary, write_summary
+from resources.campaign import Campaign
+from resources.evidence_log import check_manifest
+from resources.parquet_io import ParquetIOManager
+from resources.registry_resource import RegistryResource
+
+
+@asset(
+    partitions_def=BENCHMARK_RUNS,
+    deps=[selection_decision],
+    group_name="promote",
+    code_version="1",
+    output_required=False,
+    kinds={"file"},
+)
+def edge_bundle(
+    context: AssetExecutionContext, registry: RegistryResource, campaign: Campaign, evidence: ParquetIOManager
+) -> Iterator[Output[dict[str, str]]]:
+    """The winner's model with everything that explains why it was chosen. Nothing when the verdict is not promote."""
+    summary = read_summary(campaign.state.runs, context.partition_key)
+    decision = summary.decision
+    if decision.verdict is not Verdict.PROMOTE or decision.winner is None:
+        context.log.info(f"no bundle: the verdict of {summary.run_id} is {decision.verdict}")
+        return
+    check_manifest(context.instance, evidence.store, summary.manifest)
+    entry = registry.entry(decision.winner)
+    bundle = create_bundle(
+        entry=entry,
+        kind=campaign.artifact,
+        decision=decision.model_dump(mode="json"),
+        summary=summary.model_dump(mode="json"),
+        evidence=summary.manifest,
+        into=campaign.state.bundles,
+        now=datetime.now(UTC),
+    )
+    for warning in bundle.warnings:
+        context.log.warning(warning)
+    manifest = bundle.manifest
+    told = {"path": str(bundle.path), "name": manifest.name, "release_digest": manifest.release_digest}
+    write_summary(campaign.state.runs, summary.model_copy(update={"bundle": told}))
+    yield Output(
+        told,
+        data_version=DataVersion(manifest.release_digest),
+        metadata={**told, "model_version": entry.version, "size_bytes": manifest.size_bytes},
+    )

@@ -1,0 +1,17 @@
+"""The `deployment` asset: the active release of one edge target and its history entry.
+
+What belongs here: wiring. What does not: the deployment's state machine (`milton_assets.edge.deployment`).
+"""
+
+from __future__ import annotations
+
+from dagster import AssetExecutionContext, Config, DataVersion, LastPartitionMapping, AssetDep, Output, asset
+from pydantic import Field
+
+from milton_assets.partitions import EDGE_TARGETS
+
+
+class DeploymentConfig(Config):
+    """Which run's bundle to deploy."""
+
+    run_id: str = Field(default="", description="A benchmark run; empty takes the newest run that has a bundle.")

@@ -1,0 +1,73 @@
+"""What every evidence asset returns: a table, the data version that is its digest, and metadata for the UI.
+
+What belongs here: making that `Output`, and running one tier against the served model. What does not: measuring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+from dagster import AssetExecutionContext, DataVersion, MetadataValue, Output
+
+from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.entry_table import entry_from_table
+from milton_assets.vocabulary.metric import Metric
+from milton_assets.vocabulary.progress import OnProgress
+from milton_assets.vocabulary.server import Served
+from milton_assets.vocabulary.tier import Tier, TierResult
+from resources.evidence_store import EvidenceFile, to_parquet_bytes
+from resources.hardware import fingerprint
+from resources.model_server import ModelServerResource
+from resources.progress import meter
+
+CAMPAIGN_TAG = "milton/campaign"
+CANDIDATE_TAG = "milton/candidate"
+
+
+def evidence_output(table: pa.Table, **metadata: Any) -> Output[pa.Table]:
+    """The table with its content digest as data version, so that equal evidence is equal downstream."""
+    return Output(table, data_version=DataVersion(sha256_bytes(to_parquet_bytes(table))), metadata=metadata)
+
+
+def measure_tier(
+    context: AssetExecutionContext,
+    tier: Tier,
+    registry_entry: EvidenceFile,
+    model_server: ModelServerResource,
+    measure: Callable[[Served, OnProgress], TierResult],
+) -> Output[pa.Table]:
+    """Serve the partition's model, let `measure` ask it, and keep the answer with the environment it was given in."""
+    entry = entry_from_table(registry_entry.read())
+    artefact = entry.artefact(model_server.artefact_kind)
+    with model_server.serve(artefact, entry.version) as served:
+        result = measure(served, progress_of(context, tier))
+        environment = fingerprint(served.fingerprint)
+    result = replace(result, provenance={**result.provenance, "fingerprint": environment.model_dump(mode="json")})
+    return evidence_output(
+        result.to_table(entry.version, artefact.sha256),
+        metrics=MetadataValue.md(metrics_markdown(result.metrics)),
+        server=environment.server.name if environment.server else "unknown",
+        **{m.name: MetadataValue.float(m.value) for m in result.metrics if m.value is not None},
+    )
+
+
+def progress_of(context: AssetExecutionContext, tier: Tier) -> OnProgress:
+    """A listener that knows the candidate's place in its campaign from the run's tags."""
+    tags = context.run.tags
+    index, _, count = tags.get(CANDIDATE_TAG, "1/1").partition("/")
+    shown = meter(tags.get(CAMPAIGN_TAG, context.run_id), tuple(Tier), int(count))
+    return shown.listener(context.partition_key, int(index), tier)
+
+
+def metrics_markdown(metrics: tuple[Metric, ...]) -> str:
+    """The metrics as a Markdown table for the UI."""
+    rows = ["| metric | value | 95 % interval | status | attempts | errors |", "|---|---|---|---|---|---|"]
+    for m in metrics:
+        value = f"{m.value:.4g} {m.unit}" if m.value is not None else "–"
+        interval = f"{m.interval.low:.4g} – {m.interval.high:.4g}" if m.interval else "–"
+        status = m.status.value + ("" if m.valid else ", invalid") + (f": {m.why}" if m.why else "")
+        rows.append(f"| {m.name} | {value} | {interval} | {status} | {m.n} | {m.errors} |")
+    return "\n".join(rows)

@@ -1,0 +1,58 @@
+"""The goldens as source assets: what scores models, each with a data version equal to its content digest.
+
+What belongs here: the observable source assets. What does not: the files (`goldens/`) and reading them. Observing one
+after its file changed makes the tables downstream stale in the UI.
+See https://docs.dagster.io/guides/build/assets/asset-versioning-and-caching
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dagster import AssetKey, AssetObservation, DagsterInstance, DataVersion, SourceAsset, observable_source_asset
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+
+from milton_assets import inference, reasoning, retrieval
+
+DIGESTS: dict[str, Callable[[], str]] = {
+    "inference_prompts": lambda: inference.load_prompts().digests["prompts.jsonl"],
+    "reasoning_cases": lambda: reasoning.load_goldens().digests["cases.jsonl"],
+    "retrieval_corpus": lambda: retrieval.load_goldens().digests["corpus.jsonl"],
+    "retrieval_queries": lambda: retrieval.load_goldens().digests["queries.jsonl"],
+    "retrieval_qrels": lambda: retrieval.load_goldens().digests["qrels/test.tsv"],
+}
+"""How to digest each golden, by the name of its source asset."""
+
+DESCRIPTIONS = {
+    "inference_prompts": "The fixed prompts that are timed.",
+    "reasoning_cases": "Questions with gold answers and aliases, for Chain-of-Verification.",
+    "retrieval_corpus": "The documents that are ranked.",
+    "retrieval_queries": "The queries.",
+    "retrieval_qrels": "Which document answers which query, and how well.",
+}
+
+
+def _source(name: str) -> SourceAsset:
+    @observable_source_asset(name=name, group_name="goldens", description=DESCRIPTIONS[name])
+    def observe() -> DataVersion:
+        return DataVersion(DIGESTS[name]())
+
+    assert isinstance(observe, SourceAsset)  # noqa: S101 - narrows the decorator's union for the type checker
+    return observe
+
+
+GOLDENS = [_source(name) for name in DIGESTS]
+
+
+def golden_digests() -> dict[str, str]:
+    """The digest of every golden as it is now."""
+    return {name: digest() for name, digest in DIGESTS.items()}
+
+
+def observe_goldens(instance: DagsterInstance) -> dict[str, str]:
+    """Record the digests as observations, so that the UI knows what is stale; returns them."""
+    digests = golden_digests()
+    for name, digest in digests.items():
+        observation = AssetObservation(asset_key=AssetKey(name), tags={DATA_VERSION_TAG: digest})
+        instance.report_runless_asset_event(observation)
+    return digests

@@ -1,0 +1,44 @@
+"""The `inference_metrics` asset: a row per measured request, a summary row per metric.
+
+What belongs here: wiring. What does not: streaming and statistics (`milton_assets.inference`).
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from dagster import AssetExecutionContext, Output, asset
+
+from milton_assets import inference
+from milton_assets.assets.evidence import measure_tier
+from milton_assets.inference import InferencePlan, measure_inference
+from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.vocabulary.tier import Tier
+from resources.campaign import Campaign, Profile
+from resources.evidence_store import EvidenceFile
+from resources.model_server import ModelServerResource
+
+
+@asset(
+    partitions_def=MODEL_VERSIONS,
+    deps=["inference_prompts"],
+    io_manager_key="evidence",
+    group_name="benchmark",
+    code_version=inference.code_version(),
+    kinds={"parquet"},
+    pool="accelerator",
+)
+def inference_metrics(
+    context: AssetExecutionContext,
+    registry_entry: EvidenceFile,
+    model_server: ModelServerResource,
+    campaign: Campaign,
+) -> Output[pa.Table]:
+    """How fast the model answers: TTFT, time per output token, end-to-end latency, output tokens/s."""
+    plan = InferencePlan.smoke() if campaign.profile is Profile.SMOKE else InferencePlan()
+    return measure_tier(
+        context,
+        Tier.INFERENCE,
+        registry_entry,
+        model_server,
+        lambda served, on_progress: measure_inference(served.endpoint, plan, on_progress=on_progress),
+    )

@@ -1,0 +1,46 @@
+"""The `reasoning_metrics` asset: a row per case with every step's text.
+
+What belongs here: wiring. What does not: Chain-of-Verification and scoring (`milton_assets.reasoning`).
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from dagster import AssetExecutionContext, Output, asset
+
+from milton_assets import reasoning
+from milton_assets.assets.evidence import measure_tier
+from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.reasoning import ReasoningPlan, load_goldens, measure_reasoning
+from milton_assets.vocabulary.progress import OnProgress
+from milton_assets.vocabulary.server import Served
+from milton_assets.vocabulary.tier import Tier, TierResult
+from resources.campaign import Campaign, Profile
+from resources.evidence_store import EvidenceFile
+from resources.model_server import ModelServerResource
+from resources.servers.client import OpenAIChatModel
+
+
+@asset(
+    partitions_def=MODEL_VERSIONS,
+    deps=["reasoning_cases"],
+    io_manager_key="evidence",
+    group_name="benchmark",
+    code_version=reasoning.code_version(),
+    kinds={"parquet"},
+    pool="accelerator",
+)
+def reasoning_metrics(
+    context: AssetExecutionContext,
+    registry_entry: EvidenceFile,
+    model_server: ModelServerResource,
+    campaign: Campaign,
+) -> Output[pa.Table]:
+    """How often the model ends with the right answer after verifying its own draft."""
+    plan = ReasoningPlan.smoke() if campaign.profile is Profile.SMOKE else ReasoningPlan()
+
+    def measure(served: Served, on_progress: OnProgress) -> TierResult:
+        with OpenAIChatModel(served.endpoint) as model:
+            return measure_reasoning(model, load_goldens(), plan, on_progress=on_progress)
+
+    return measure_tier(context, Tier.REASONING, registry_entry, model_server, measure)

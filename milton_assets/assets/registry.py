@@ -1,0 +1,54 @@
+"""The `registry_entry` asset: one validated entry of the registry, its artefacts' sizes and digests.
+
+What belongs here: the asset and the check that stands between it and the tiers. What does not: reading and validating
+the registry (`resources.registry`). See https://docs.dagster.io/guides/test/asset-checks
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+from dagster import AssetCheckResult, AssetExecutionContext, Output, asset, asset_check
+
+from milton_assets.assets.evidence import evidence_output
+from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.vocabulary.entry_table import entry_from_table, entry_to_table
+from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.registry import ArtefactKind
+from resources.evidence_store import EvidenceFile
+from resources.registry_resource import RegistryResource
+
+
+@asset(
+    partitions_def=MODEL_VERSIONS,
+    io_manager_key="evidence",
+    group_name="benchmark",
+    code_version="1",
+    kinds={"parquet"},
+)
+def registry_entry(context: AssetExecutionContext, registry: RegistryResource) -> Output[pa.Table]:
+    """One validated registry entry: what the registry says, and its artefacts' sizes and SHA-256."""
+    entry = registry.entry(context.partition_key)
+    return evidence_output(
+        entry_to_table(entry),
+        base_model=entry.base_model,
+        status=entry.status.value,
+        content_sha256=entry.content_sha256,
+        artefacts={a.kind.value: {"path": a.path, "size_bytes": a.size_bytes} for a in entry.artefacts},
+    )
+
+
+@asset_check(asset=registry_entry, blocking=True, partitions_def=MODEL_VERSIONS)
+def artefacts_can_be_loaded(context: AssetExecutionContext, registry_entry: EvidenceFile) -> AssetCheckResult:
+    """Every GGUF of the entry is there, has the recorded size, and its header parses."""
+    problems = []
+    for artefact in entry_from_table(registry_entry.read()).artefacts:
+        path = Path(artefact.path)
+        if not path.exists():
+            problems.append(f"{path} is gone")
+        elif artefact.kind is ArtefactKind.GGUF:
+            if (size := path.stat().st_size) != artefact.size_bytes:
+                problems.append(f"{path} has {size} bytes, recorded were {artefact.size_bytes}")
+            read_header(path)
+    return AssetCheckResult(passed=not problems, metadata={"problems": problems})

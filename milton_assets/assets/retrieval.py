@@ -1,0 +1,46 @@
+"""The `retrieval_metrics` asset: a row per query with its ranking.
+
+What belongs here: wiring. What does not: the candidate pool, reranking and IR measures (`milton_assets.retrieval`).
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from dagster import AssetExecutionContext, Output, asset
+
+from milton_assets import retrieval
+from milton_assets.assets.evidence import measure_tier
+from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.retrieval import RetrievalPlan, load_goldens, measure_retrieval
+from milton_assets.vocabulary.progress import OnProgress
+from milton_assets.vocabulary.server import Served
+from milton_assets.vocabulary.tier import Tier, TierResult
+from resources.campaign import Campaign, Profile
+from resources.evidence_store import EvidenceFile
+from resources.model_server import ModelServerResource
+from resources.servers.client import OpenAIChatModel
+
+
+@asset(
+    partitions_def=MODEL_VERSIONS,
+    deps=["retrieval_corpus", "retrieval_queries", "retrieval_qrels"],
+    io_manager_key="evidence",
+    group_name="benchmark",
+    code_version=retrieval.code_version(),
+    kinds={"parquet"},
+    pool="accelerator",
+)
+def retrieval_metrics(
+    context: AssetExecutionContext,
+    registry_entry: EvidenceFile,
+    model_server: ModelServerResource,
+    campaign: Campaign,
+) -> Output[pa.Table]:
+    """How well the model reranks a fixed BM25 pool, beside BM25 alone and the pool's ceiling."""
+    plan = RetrievalPlan.smoke() if campaign.profile is Profile.SMOKE else RetrievalPlan()
+
+    def measure(served: Served, on_progress: OnProgress) -> TierResult:
+        with OpenAIChatModel(served.endpoint) as model:
+            return measure_retrieval(model, load_goldens(), plan, on_progress=on_progress)
+
+    return measure_tier(context, Tier.RETRIEVAL, registry_entry, model_server, measure)

@@ -1,0 +1,122 @@
+"""The `selection_decision` asset: ranking, verdict, reasons and the evidence manifest, once per benchmark run.
+
+What belongs here: wiring, and the check that stands between a decision and its bundle. What does not: gathering
+evidence (`resources.evidence_log`) and deciding (`milton_assets.selection`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+from dagster import (
+    AllPartitionMapping,
+    AssetCheckResult,
+    AssetExecutionContext,
+    AssetIn,
+    MetadataValue,
+    Output,
+    asset,
+    asset_check,
+)
+
+from milton_assets.assets.evidence import evidence_output
+from milton_assets.assets.goldens import golden_digests
+from milton_assets.partitions import BENCHMARK_RUNS
+from milton_assets.selection import Candidate, RunSummary, card, decide, load_policy, read_summary, write_summary
+from milton_assets.vocabulary.keys import check_run_id
+from milton_assets.vocabulary.tier import Tier
+from resources.campaign import Campaign
+from resources.evidence_log import check_manifest, gather
+from resources.evidence_store import EvidenceFile
+from resources.model_server import ModelServerResource
+from resources.parquet_io import ParquetIOManager
+from resources.past_decisions import incumbent_of
+from resources.registry_resource import RegistryResource
+
+
+@asset(
+    partitions_def=BENCHMARK_RUNS,
+    ins={
+        name: AssetIn(partition_mapping=AllPartitionMapping())
+        for name in ("registry_entry", *(tier.asset_name for tier in Tier))
+    },
+    io_manager_key="evidence",
+    group_name="promote",
+    code_version="1",
+    kinds={"parquet", "json"},
+)
+def selection_decision(
+    context: AssetExecutionContext,
+    registry: RegistryResource,
+    campaign: Campaign,
+    model_server: ModelServerResource,
+    evidence: ParquetIOManager,
+    registry_entry: dict[str, EvidenceFile],
+    inference_metrics: dict[str, EvidenceFile],
+    reasoning_metrics: dict[str, EvidenceFile],
+    retrieval_metrics: dict[str, EvidenceFile],
+) -> Output[pa.Table]:
+    """Which candidate serves on the edge, decided on pinned evidence under a policy; or none, and why."""
+    run_id = check_run_id(context.partition_key)
+    policy = load_policy(campaign.policy)
+    current = registry.read()
+    gathered = gather(
+        context.instance,
+        run_id=run_id,
+        created_at=datetime.now(UTC),
+        entries=current.candidates(),
+        registry_sha256=current.sha256,
+        measured_kind=model_server.artefact_kind,
+        entry_files=registry_entry,
+        tier_files={
+            Tier.INFERENCE: inference_metrics,
+            Tier.REASONING: reasoning_metrics,
+            Tier.RETRIEVAL: retrieval_metrics,
+        },
+        goldens=golden_digests(),
+        policy_name=policy.name,
+        policy_sha256=policy.sha256,
+    )
+    decision = decide(
+        run_id=run_id,
+        candidates=[
+            Candidate(
+                version=c.entry.version,
+                tiers=c.tiers,
+                artefact_size_bytes=c.artefact_size_bytes,
+                excluded=c.excluded,
+            )
+            for c in gathered.candidates
+        ],
+        policy=policy,
+        manifest=gathered.manifest,
+        incumbent=incumbent_of(campaign.state),
+    )
+    summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest)
+    store = evidence.store
+    decision_uri = store.put(
+        "selection_decision", run_id, summary.model_dump_json(indent=2).encode(), suffix=".json"
+    )
+    write_summary(campaign.state.runs, summary)
+    return evidence_output(
+        decision.ranking_table(),
+        verdict=decision.verdict.value,
+        winner=decision.winner or "none",
+        reasons=list(decision.reasons),
+        decision_card=MetadataValue.md(card.to_markdown(decision)),
+        decision_uri=decision_uri,
+        evidence_manifest_sha256=gathered.manifest.digest(),
+        policy=f"{policy.name} {policy.sha256}",
+        quarantined={q.version: q.reason for q in current.quarantined},
+    )
+
+
+@asset_check(asset=selection_decision, blocking=True, partitions_def=BENCHMARK_RUNS)
+def evidence_holds(
+    context: AssetExecutionContext, campaign: Campaign, evidence: ParquetIOManager
+) -> AssetCheckResult:
+    """Every file and event the decision pinned is still as it was. Raises with every difference otherwise."""
+    summary = read_summary(campaign.state.runs, context.partition_key)
+    check_manifest(context.instance, evidence.store, summary.manifest)
+    return AssetCheckResult(passed=True, metadata={"pins": len(summary.manifest.pins())})

@@ -1,0 +1,39 @@
+"""A registry entry as one row of Parquet, and back.
+
+What belongs here: that row's layout. What does not: validation, which the entry's own type does.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from milton_assets.vocabulary.digest import canonical_json
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.registry import RegistryEntry
+
+
+def entry_to_table(entry: RegistryEntry) -> pa.Table:
+    """One row: the entry's fields for people and queries, and the whole entry as JSON in `entry_json`."""
+    return pa.Table.from_pylist(
+        [
+            {
+                "version": entry.version,
+                "base_model": entry.base_model,
+                "created_at": entry.created_at.isoformat(),
+                "status": entry.status.value,
+                "entry_sha256": entry.entry_sha256,
+                "content_sha256": entry.content_sha256,
+                "artefact_kinds": [a.kind.value for a in entry.artefacts],
+                "artefact_sizes_bytes": [a.size_bytes for a in entry.artefacts],
+                "artefact_sha256s": [a.sha256 for a in entry.artefacts],
+                "entry_json": canonical_json(entry.model_dump(mode="json")),
+            }
+        ]
+    )
+
+
+def entry_from_table(table: pa.Table) -> RegistryEntry:
+    """The inverse of `entry_to_table`. Raises `BadInput` for a table of another shape."""
+    if table.num_rows != 1 or "entry_json" not in table.column_names:
+        raise BadInput(f"the table has {table.num_rows} rows and columns {table.column_names}", expected="one entry")
+    return RegistryEntry.model_validate_json(table["entry_json"][0].as_py())

@@ -1,0 +1,77 @@
+"""How a campaign is to be run: where state lies, how thoroughly to measure, under which policy, what to deploy.
+
+What belongs here: the settings every job shares, read once from the environment and validated. What does not: anything
+that a single asset configures.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Self, TypeVar
+
+from dagster import ConfigurableResource
+from pydantic import Field, field_validator
+
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.registry import ArtefactKind
+from milton_assets.vocabulary.state import StateDir
+
+
+class Profile(StrEnum):
+    """How thoroughly the tiers measure: `full` for decisions, `smoke` for a first look in minutes."""
+
+    FULL = "full"
+    SMOKE = "smoke"
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def one_of(kind: type[Choice], text: str, variable: str) -> Choice:
+    """The choice that `text` names. Raises `BadInput` naming the variable and the choices."""
+    try:
+        return kind(text)
+    except ValueError:
+        raise BadInput(
+            f"{variable} is {text!r}",
+            expected=f"one of {[str(k) for k in kind]}",
+            remedy=f"unset or correct {variable}",
+        ) from None
+
+
+class Campaign(ConfigurableResource):  # type: ignore[type-arg]
+    """Settings of a campaign; `from_environment` documents the variables."""
+
+    state_root: str = Field(description="The state folder, see MILTON_STATE_DIR.")
+    profile: Profile = Field(default=Profile.FULL, description="full or smoke.")
+    policy: str = Field(default="seed", description="A shipped policy's name, or the path of a YAML file.")
+    artifact: ArtefactKind = Field(default=ArtefactKind.GGUF, description="What is bundled: gguf or hf-distilled.")
+    target_roots: dict[str, str] = Field(
+        default_factory=dict, description="Edge targets outside the state folder: name to directory."
+    )
+
+    @field_validator("state_root")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if not Path(value).is_absolute():
+            raise BadInput(f"the state folder {value!r} is relative", expected="an absolute path")
+        return value
+
+    @property
+    def state(self) -> StateDir:
+        """The state folder."""
+        return StateDir(Path(self.state_root))
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read MILTON_STATE_DIR, MILTON_PROFILE, MILTON_POLICY and MILTON_ARTIFACT. Raises `BadInput`."""
+        env = os.environ if environment is None else environment
+        return cls(
+            state_root=str(StateDir.from_environment(env).root),
+            profile=one_of(Profile, env.get("MILTON_PROFILE", "full"), "MILTON_PROFILE"),
+            policy=env.get("MILTON_POLICY", "seed"),
+            artifact=one_of(ArtefactKind, env.get("MILTON_ARTIFACT", "gguf"), "MILTON_ARTIFACT"),
+        )

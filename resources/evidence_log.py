@@ -1,0 +1,217 @@
+"""What Dagster's event log says about evidence: which run wrote which file, and whether that still holds.
+
+What belongs here: reading materialisation events and run statuses, gathering every candidate's evidence into a
+manifest, and collecting what disk and log say today so that a manifest can be checked. What does not: deciding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, DagsterRunStatus, EventLogRecord, RunsFilter
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+
+from milton_assets.vocabulary.entry_table import entry_from_table
+from milton_assets.vocabulary.errors import EvidenceMismatch
+from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin, Found
+from milton_assets.vocabulary.fingerprint import Fingerprint
+from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
+from milton_assets.vocabulary.tier import Tier, TierResult, table_metadata
+from resources.evidence_store import EvidenceFile, EvidenceStore
+
+BENCHMARK_JOB = "benchmark_model"
+REGISTRY_ENTRY_ASSET = "registry_entry"
+
+Files = Mapping[str, EvidenceFile]
+"""The latest file of an asset, by model version."""
+
+
+@dataclass(frozen=True)
+class GatheredCandidate:
+    """One candidate's tables, or the reason why it cannot be judged."""
+
+    entry: RegistryEntry
+    artefact_size_bytes: int
+    tiers: Mapping[Tier, TierResult]
+    excluded: str | None
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Everything a decision rests on, and the manifest that pins it."""
+
+    candidates: tuple[GatheredCandidate, ...]
+    manifest: EvidenceManifest
+
+
+def gather(
+    instance: DagsterInstance,
+    *,
+    run_id: str,
+    created_at: datetime,
+    entries: Sequence[RegistryEntry],
+    registry_sha256: str,
+    measured_kind: ArtefactKind,
+    entry_files: Files,
+    tier_files: Mapping[Tier, Files],
+    goldens: Mapping[str, str],
+    policy_name: str,
+    policy_sha256: str,
+) -> Gathered:
+    """Read each candidate's evidence, pin it, and say of each candidate why it cannot be judged, if it cannot.
+
+    Raises `EvidenceMismatch` when a file and the event log disagree: such evidence proves nothing.
+    """
+    candidates: list[GatheredCandidate] = []
+    pinned: list[CandidateEvidence] = []
+    fingerprints: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        artefact = entry.find(measured_kind)
+        if artefact is None:
+            candidates.append(GatheredCandidate(entry, 0, {}, f"it has no {measured_kind} artefact"))
+            continue
+        tiers, pins, excluded = _evidence_of(instance, entry, artefact, entry_files, tier_files)
+        prints = {fp.digest(): fp for result in tiers.values() if (fp := _fingerprint(result))}
+        fingerprints.update({digest: fp.model_dump(mode="json") for digest, fp in prints.items()})
+        pinned.append(
+            CandidateEvidence(
+                model_version=entry.version,
+                entry_sha256=entry.entry_sha256,
+                artefact_sha256=artefact.sha256,
+                artefact_size_bytes=artefact.size_bytes,
+                fingerprint_sha256=min(prints) if len(prints) == 1 else None,
+                pins=tuple(pins),
+            )
+        )
+        candidates.append(GatheredCandidate(entry, artefact.size_bytes, tiers, excluded))
+    manifest = EvidenceManifest(
+        run_id=run_id,
+        created_at=created_at,
+        policy_name=policy_name,
+        policy_sha256=policy_sha256,
+        registry_sha256=registry_sha256,
+        goldens=dict(goldens),
+        fingerprints=fingerprints,
+        candidates=tuple(pinned),
+    )
+    return Gathered(tuple(candidates), manifest)
+
+
+def found_today(instance: DagsterInstance, store: EvidenceStore, manifest: EvidenceManifest) -> list[Found]:
+    """What the disk and the event log say now about every pin of `manifest`, to be given to its `check`."""
+    return [
+        Found(
+            model_version=pin.model_version,
+            tier=pin.tier,
+            file_sha256=store.digest(pin.uri),
+            logged_sha256=_logged_sha256(instance, pin),
+        )
+        for pin in manifest.pins()
+    ]
+
+
+def check_manifest(instance: DagsterInstance, store: EvidenceStore, manifest: EvidenceManifest) -> None:
+    """Raise `EvidenceMismatch`, naming every difference, unless disk and event log agree with every pin."""
+    manifest.check(found_today(instance, store, manifest))
+
+
+def why_last_run_failed(instance: DagsterInstance, version: str) -> str | None:
+    """One sentence on why the version's newest benchmark run did not succeed; None when it did or there is none."""
+    records = instance.get_run_records(RunsFilter(job_name=BENCHMARK_JOB, tags={"dagster/partition": version}), limit=1)
+    if not records or records[0].dagster_run.status is DagsterRunStatus.SUCCESS:
+        return None
+    run = records[0].dagster_run
+    if run.status not in {DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}:
+        return f"its benchmark run {run.run_id} is {run.status.value.lower()}"
+    return f"its benchmark run {run.run_id} ended in {run.status.value.lower()}: {_first_cause(instance, run.run_id)}"
+
+
+def _evidence_of(
+    instance: DagsterInstance,
+    entry: RegistryEntry,
+    artefact: Artefact,
+    entry_files: Files,
+    tier_files: Mapping[Tier, Files],
+) -> tuple[dict[Tier, TierResult], list[EvidencePin], str | None]:
+    if failure := why_last_run_failed(instance, entry.version):
+        return {}, [], failure
+    if (recorded := entry_files.get(entry.version)) is None:
+        return {}, [], "it was never benchmarked"
+    if entry_from_table(recorded.read()).content_sha256 != entry.content_sha256:
+        return {}, [], "its registry entry or its files changed after it was benchmarked"
+    tiers: dict[Tier, TierResult] = {}
+    pins: list[EvidencePin] = []
+    for tier, files in tier_files.items():
+        if (file := files.get(entry.version)) is None:
+            return tiers, pins, f"tier {tier} was never measured"
+        table = file.read()
+        if (measured := table_metadata(table)["artefact_sha256"]) != artefact.sha256:
+            return tiers, pins, f"tier {tier} measured other weights ({measured}) than are registered now"
+        pins.append(_pin(instance, entry.version, tier, file))
+        tiers[tier] = TierResult.from_table(table)
+    return tiers, pins, None
+
+
+def _pin(instance: DagsterInstance, version: str, tier: Tier, file: EvidenceFile) -> EvidencePin:
+    record = _latest_record(instance, tier, version)
+    logged = _sha256_of(record) if record else None
+    if record is None or logged != file.sha256:
+        raise EvidenceMismatch(
+            f"tier {tier} of {version}: the store's latest file is {file.sha256}, the event log's is {logged}",
+            expected="the same file in both",
+            remedy=f"wait for a running {BENCHMARK_JOB} of {version} to end, or benchmark it again",
+        )
+    materialization = record.asset_materialization
+    tags = (materialization.tags if materialization else None) or {}
+    return EvidencePin(
+        model_version=version,
+        tier=tier,
+        dagster_run_id=record.run_id,
+        storage_id=record.storage_id,
+        data_version=tags.get(DATA_VERSION_TAG, ""),
+        uri=file.uri,
+        sha256=file.sha256,
+    )
+
+
+def _latest_record(instance: DagsterInstance, tier: Tier, version: str) -> EventLogRecord | None:
+    wanted = AssetRecordsFilter(asset_key=AssetKey(tier.asset_name), asset_partitions=[version])
+    records = instance.fetch_materializations(wanted, limit=1).records
+    return records[0] if records else None
+
+
+def _logged_sha256(instance: DagsterInstance, pin: EvidencePin) -> str | None:
+    wanted = AssetRecordsFilter(
+        asset_key=AssetKey(pin.tier.asset_name),
+        asset_partitions=[pin.model_version],
+        after_storage_id=pin.storage_id - 1,
+        before_storage_id=pin.storage_id + 1,
+    )
+    records = instance.fetch_materializations(wanted, limit=1).records
+    if not records or records[0].run_id != pin.dagster_run_id:
+        return None
+    return _sha256_of(records[0])
+
+
+def _sha256_of(record: EventLogRecord) -> str | None:
+    materialization = record.asset_materialization
+    value = materialization.metadata.get("sha256") if materialization else None
+    return str(value.value) if value is not None else None
+
+
+def _fingerprint(result: TierResult) -> Fingerprint | None:
+    raw = result.provenance.get("fingerprint")
+    return Fingerprint.model_validate(raw) if raw else None
+
+
+def _first_cause(instance: DagsterInstance, run_id: str) -> str:
+    for log in instance.all_logs(run_id):
+        event = log.dagster_event
+        if event and event.is_step_failure and (error := event.step_failure_data.error):
+            while error.cause:
+                error = error.cause
+            return f"{event.step_key}: {error.message.strip().splitlines()[0]}"
+    return "no step says why"
