@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +42,11 @@ def canonical_json(value: Any) -> str:
 def sha256_json(value: Any) -> str:
     """SHA-256 of the canonical JSON of `value`."""
     return sha256_bytes(canonical_json(value).encode())
+
+
+def sha256_listing(digests: Mapping[str, str]) -> str:
+    """A folder's digest: SHA-256 of the canonical JSON of its sorted `[relative POSIX path, SHA-256]` pairs."""
+    return sha256_json(sorted([path, digest] for path, digest in digests.items()))
 
 
 def short(digest: str) -> str:
