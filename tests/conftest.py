@@ -1,0 +1,38 @@
+"""Fixtures that every part's tests may use: real small weights, and a state folder of one's own.
+
+What belongs here: what more than one part needs. What does not: helpers of one part; those are in `tests/support`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from milton_assets.vocabulary.state import StateDir
+from resources.demo_models import SMOLLM2, cache_folder, fetch, requantise
+
+
+@pytest.fixture(scope="session")
+def small_gguf() -> Path:
+    """SmolLM2-135M-Instruct Q4_1, downloaded once for all workers and sessions. Read only."""
+    return fetch(SMOLLM2, cache_folder())
+
+
+@pytest.fixture(scope="session")
+def requantised_gguf(small_gguf: Path) -> Callable[[str], Path]:
+    """`requantised_gguf("Q8_0")`: the small model in another quantisation, made once and kept. Read only."""
+
+    def in_quantization(quantization: str = "Q8_0") -> Path:
+        return requantise(small_gguf, cache_folder() / f"SmolLM2-135M-Instruct.{quantization}.gguf", quantization)
+
+    return in_quantization
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateDir:
+    """An empty state folder that the environment points at, so that subprocesses find it too."""
+    folder = StateDir(tmp_path / "state")
+    monkeypatch.setenv("MILTON_STATE_DIR", str(folder.root))
+    return folder
