@@ -5,10 +5,8 @@ What belongs here: wiring. What does not: the deployment's state machine (`milto
 
 from __future__ import annotations
 
-from dagster import AssetExecutionContext, Config, DataVersion, LastPartitionMapping, AssetDep, Output, asset
+from dagster import Config
 from pydantic import Field
-
-from milton_assets.partitions import EDGE_TARGETS
 
 
 class DeploymentConfig(Config):

@@ -95,9 +95,7 @@ def selection_decision(
     )
     summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest)
     store = evidence.store
-    decision_uri = store.put(
-        "selection_decision", run_id, summary.model_dump_json(indent=2).encode(), suffix=".json"
-    )
+    decision_uri = store.put("selection_decision", run_id, summary.model_dump_json(indent=2).encode(), suffix=".json")
     write_summary(campaign.state.runs, summary)
     return evidence_output(
         decision.ranking_table(),
@@ -113,9 +111,7 @@ def selection_decision(
 
 
 @asset_check(asset=selection_decision, blocking=True, partitions_def=BENCHMARK_RUNS)
-def evidence_holds(
-    context: AssetExecutionContext, campaign: Campaign, evidence: ParquetIOManager
-) -> AssetCheckResult:
+def evidence_holds(context: AssetExecutionContext, campaign: Campaign, evidence: ParquetIOManager) -> AssetCheckResult:
     """Every file and event the decision pinned is still as it was. Raises with every difference otherwise."""
     summary = read_summary(campaign.state.runs, context.partition_key)
     check_manifest(context.instance, evidence.store, summary.manifest)

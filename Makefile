@@ -1,0 +1,55 @@
+# The commands of the project. `make help` lists them.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PORT   ?= 3000
+
+.DEFAULT_GOAL := help
+.PHONY: help install autobench ui test check format bench-timing bench-quality bench-selection bench-bundle test-vllm clean
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; v=sys.version_info[:2]; sys.exit(0 if (3,11)<=v<=(3,13) else "found Python %d.%d; expected 3.11 to 3.13; next: make PYTHON=python3.12 …" % v)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing the package and what it needs (once, about two minutes) …"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing what the tests need (once) …"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(VENV)/.installed ## Make .venv and install the package.
+
+autobench: $(VENV)/.installed ## Measure every registered model, decide, bundle and deploy the winner.
+	@$(BIN)/milton demo --if-empty
+	@set -e; environment="$$($(BIN)/milton env)"; eval "$$environment"; \
+	  PATH="$(abspath $(BIN)):$$PATH" exec dagster job execute -j autobench
+
+ui: $(VENV)/.installed ## Start the web UI and the daemon.
+	@set -e; environment="$$($(BIN)/milton env)"; eval "$$environment"; \
+	  echo "The UI is at http://127.0.0.1:$(PORT) once it says so below; Ctrl-C stops it."; \
+	  PATH="$(abspath $(BIN)):$$PATH" exec dagster dev -h 127.0.0.1 -p $(PORT)
+
+test: $(VENV)/.installed-dev ## Run the whole suite, with coverage.
+	@rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
+
+check: $(VENV)/.installed-dev ## Lint, format and type check.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## Format the code.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove what the tests and builds leave behind; keeps .venv and the state folder.
+	rm -rf build dist *.egg-info .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis

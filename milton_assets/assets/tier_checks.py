@@ -1,0 +1,46 @@
+"""Checks on the tiers' tables: nothing skipped, nothing failed, nothing invalid goes unseen.
+
+What belongs here: one check per tier for the UI. What does not: gates, which the policy holds; a failed check here
+warns, because a decision must still be able to name the metric that is missing.
+"""
+
+from __future__ import annotations
+
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    AssetIn,
+    AssetKey,
+    asset_check,
+)
+
+from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.vocabulary.metric import Status
+from milton_assets.vocabulary.tier import Tier, TierResult
+from resources.evidence_store import EvidenceFile
+
+
+def _complete(tier: Tier) -> AssetChecksDefinition:
+    @asset_check(
+        asset=tier.asset_name,
+        name=f"{tier}_is_complete",
+        partitions_def=MODEL_VERSIONS,
+        additional_ins={"table": AssetIn(AssetKey(tier.asset_name))},
+        description="Every metric has a value that may be relied on, and no attempt failed.",
+    )
+    def check(context: AssetCheckExecutionContext, table: EvidenceFile) -> AssetCheckResult:
+        metrics = TierResult.from_table(table.read()).metrics
+        wanting = {m.name: m.why for m in metrics if m.status is not Status.OK or not m.valid}
+        errors = max((m.errors for m in metrics), default=0)
+        return AssetCheckResult(
+            passed=not wanting and not errors,
+            severity=AssetCheckSeverity.WARN,
+            metadata={"metrics_wanting": wanting, "failed_attempts": errors},
+        )
+
+    return check
+
+
+TIER_CHECKS = [_complete(tier) for tier in Tier]

@@ -1,0 +1,176 @@
+"""The conductor: `dagster job execute -j autobench`, the whole road in one run that needs no arguments.
+
+What belongs here: the order of the child runs and what is said on the terminal. What does not: what the children do.
+One bad model fails alone: its child run fails, the others go on, and the decision names it with the reason.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dagster import (
+    Config,
+    DagsterRunStatus,
+    DynamicPartitionsDefinition,
+    Failure,
+    OpExecutionContext,
+    in_process_executor,
+    job,
+    op,
+)
+from pydantic import Field
+
+from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG
+from milton_assets.assets.goldens import observe_goldens
+from milton_assets.closing import print_dry_run, print_summary
+from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, PROMOTE
+from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
+from milton_assets.selection import read_summary
+from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.keys import mint_run_id
+from milton_assets.vocabulary.registry import Registry, RegistryEntry
+from milton_assets.vocabulary.tier import Tier
+from resources.campaign import Campaign
+from resources.model_server import ModelServerResource
+from resources.progress import Meter, forget, meter
+from resources.registry_resource import RegistryResource
+
+CONDUCTED_TAG = "milton/conducted"
+"""Marks the conductor's child runs, which the sensors must leave alone."""
+
+
+class AutobenchConfig(Config):
+    """What a campaign may be told at launch."""
+
+    dry_run: bool = Field(
+        default=False, description="Validate the registry and show what would be measured; measure nothing."
+    )
+
+
+@op
+def conduct(
+    context: OpExecutionContext,
+    config: AutobenchConfig,
+    registry: RegistryResource,
+    campaign: Campaign,
+    model_server: ModelServerResource,
+) -> None:
+    """Read the registry, benchmark every candidate, decide, bundle, deploy, and say what came of it."""
+    with only_campaign(campaign.state.root / "campaign.lock"):
+        current = registry.read()
+        versions = [entry.version for entry in candidates_of(current, campaign)]
+        run_id = mint_run_id(datetime.now(UTC), set(context.instance.get_dynamic_partitions(_name(BENCHMARK_RUNS))))
+        if config.dry_run:
+            print_dry_run(run_id, current, campaign)
+            return
+        observe_goldens(context.instance)
+        _add(context, MODEL_VERSIONS, versions)
+        _add(context, BENCHMARK_RUNS, [run_id])
+        shown = meter(run_id, tuple(Tier), len(versions))
+        shown.say(
+            f"{run_id}: {len(versions)} candidates × {len(Tier)} tiers, profile {campaign.profile}, "
+            f"policy {campaign.policy}, served by {model_server.describe()}"
+        )
+        try:
+            _benchmark(context, shown, run_id, versions)
+            _decide_and_deploy(context, shown, run_id, campaign)
+        finally:
+            forget(run_id)
+
+
+@job(executor_def=in_process_executor, description="The whole road: benchmark every candidate, decide, bundle, deploy.")
+def autobench() -> None:
+    """The conductor's job."""
+    conduct()
+
+
+def candidates_of(current: Registry, campaign: Campaign) -> tuple[RegistryEntry, ...]:
+    """The registry's candidates. Raises `BadInput` with the next steps when there are none."""
+    if found := current.candidates():
+        return found
+    quarantined = "; ".join(f"{q.version}: {q.reason}" for q in current.quarantined)
+    raise BadInput(
+        f"{campaign.state.registry} has no candidates" + (f" (quarantined: {quarantined})" if quarantined else ""),
+        expected="at least one valid entry with status candidate",
+        remedy="`milton registry add` registers a model, `milton demo` puts small real ones into an empty registry",
+    )
+
+
+@contextmanager
+def only_campaign(lock: Path) -> Iterator[None]:
+    """Hold the campaign lock: two campaigns at once would measure each other. Raises `MiltonError` when it is held."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise MiltonError(
+                f"another campaign is running here (process {handle.read().strip() or 'unknown'})",
+                expected="one campaign at a time: two would measure each other",
+                remedy="wait for it to end, or stop that process",
+            ) from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+def _benchmark(context: OpExecutionContext, shown: Meter, run_id: str, versions: list[str]) -> None:
+    for number, version in enumerate(versions, 1):
+        place = f"{number}/{len(versions)}"
+        result = _child(context, BENCHMARK_MODEL, version, {CAMPAIGN_TAG: run_id, CANDIDATE_TAG: place})
+        if not result:
+            shown.say(f"model {place} {version}: failed; the others go on")
+
+
+def _decide_and_deploy(context: OpExecutionContext, shown: Meter, run_id: str, campaign: Campaign) -> None:
+    shown.say(f"{run_id}: deciding")
+    decided = _child(context, PROMOTE, run_id, {CAMPAIGN_TAG: run_id})
+    if not decided:
+        raise Failure(f"the promote run of {run_id} failed; its error stands above and in the UI")
+    failed = []
+    if read_summary(campaign.state.runs, run_id).bundle:
+        for target in campaign.targets():
+            _add(context, EDGE_TARGETS, [target])
+            shown.say(f"{run_id}: deploying to {target}")
+            config = {"ops": {"deployment": {"config": {"run_id": run_id}}}}
+            if not _child(context, DEPLOY, target, {CAMPAIGN_TAG: run_id}, config):
+                failed.append(target)
+    print_summary(read_summary(campaign.state.runs, run_id), campaign)
+    if failed:
+        raise Failure(f"deployment failed on {', '.join(failed)}; nothing there was changed, see the errors above")
+
+
+def _child(
+    context: OpExecutionContext,
+    job_name: str,
+    partition: str,
+    tags: dict[str, str],
+    config: dict[str, object] | None = None,
+) -> bool:
+    """Run one job for one partition in this process; whether it succeeded. An interrupt stops the conductor too."""
+    result = context.repository_def.get_job(job_name).execute_in_process(
+        instance=context.instance,
+        partition_key=partition,
+        tags={CONDUCTED_TAG: context.run_id, **tags},
+        run_config=config,
+        raise_on_error=False,
+    )
+    if result.dagster_run.status is DagsterRunStatus.CANCELED:
+        raise KeyboardInterrupt
+    return result.success
+
+
+def _add(context: OpExecutionContext, partitions: DynamicPartitionsDefinition, keys: list[str]) -> None:
+    context.instance.add_dynamic_partitions(_name(partitions), keys)
+
+
+def _name(partitions: DynamicPartitionsDefinition) -> str:
+    assert partitions.name is not None  # noqa: S101 - all three are named
+    return partitions.name

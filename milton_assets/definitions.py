@@ -1,0 +1,86 @@
+"""The composition root: `build_defs` assembles the same graph for production and for tests.
+
+What belongs here: which assets, jobs, sensors, schedules and resources there are. What does not: any of them.
+See https://docs.dagster.io/guides/build/projects-and-components
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from dagster import Definitions
+
+from milton_assets.assets.bundles import edge_bundle
+from milton_assets.assets.deployments import deployment
+from milton_assets.assets.goldens import GOLDENS
+from milton_assets.assets.inference import inference_metrics
+from milton_assets.assets.reasoning import reasoning_metrics
+from milton_assets.assets.registry import artefacts_can_be_loaded, registry_entry
+from milton_assets.assets.retrieval import retrieval_metrics
+from milton_assets.assets.selection import evidence_holds, selection_decision
+from milton_assets.assets.tier_checks import TIER_CHECKS
+from milton_assets.conductor import autobench
+from milton_assets.console import console_logger
+from milton_assets.jobs import benchmark_model, deploy, promote
+from milton_assets.schedules import SCHEDULES
+from milton_assets.sensors import SENSORS
+from resources.campaign import Campaign
+from resources.model_server import LlamaCppResource, ModelServerResource, VLLMResource
+from resources.parquet_io import ParquetIOManager
+from resources.registry_resource import RegistryResource
+
+ASSETS = [
+    *GOLDENS,
+    registry_entry,
+    inference_metrics,
+    reasoning_metrics,
+    retrieval_metrics,
+    selection_decision,
+    edge_bundle,
+    deployment,
+]
+
+
+def build_defs(
+    *, environment: Mapping[str, str] | None = None, overrides: Mapping[str, object] | None = None
+) -> Definitions:
+    """The graph. `environment` replaces the process's, `overrides` replaces resources by key.
+
+    Resource keys: `campaign`, `registry`, `evidence`, `model_server`, `edge_runtime`. Raises `BadInput` for an
+    environment variable that does not hold.
+    """
+    env = os.environ if environment is None else environment
+    campaign = Campaign.from_environment(env)
+    resources: dict[str, object] = {
+        "campaign": campaign,
+        "registry": RegistryResource(state_root=campaign.state_root),
+        "evidence": ParquetIOManager(root=env.get("MILTON_EVIDENCE_URL") or str(campaign.state.benchmarks)),
+        "model_server": model_server_from(env),
+        "edge_runtime": LlamaCppResource(),
+    }
+    return Definitions(
+        assets=ASSETS,
+        asset_checks=[artefacts_can_be_loaded, evidence_holds, *TIER_CHECKS],
+        jobs=[benchmark_model, promote, deploy, autobench],
+        sensors=SENSORS,
+        schedules=SCHEDULES,
+        resources={**resources, **(overrides or {})},
+        loggers={"console": console_logger},
+    )
+
+
+def model_server_from(environment: Mapping[str, str]) -> ModelServerResource:
+    """The server under test: llama.cpp launched here (default), vLLM launched here, or any server by URL.
+
+    MILTON_SERVER is `llama.cpp`, `vllm`, or an address such as `http://gpu-box:8000` to attach to.
+    """
+    chosen = environment.get("MILTON_SERVER", "llama.cpp")
+    if chosen == "llama.cpp":
+        return LlamaCppResource()
+    if chosen == "vllm":
+        return VLLMResource()
+    return VLLMResource(base_url=chosen)
+
+
+defs = build_defs()

@@ -1,0 +1,34 @@
+"""The schedule: measure every candidate again every six hours, through the queue.
+
+What belongs here: when. What does not: what a campaign is. Without a daemon, `systemd/` does the same by a timer.
+See https://docs.dagster.io/guides/automate/schedules
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dagster import RunRequest, ScheduleEvaluationContext, SkipReason, schedule
+
+from milton_assets.jobs import benchmark_model
+from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.sensors import benchmark_request, new_campaign
+from resources.registry_resource import RegistryResource
+
+
+@schedule(job=benchmark_model, cron_schedule="0 */6 * * *", execution_timezone="UTC")
+def every_six_hours(
+    context: ScheduleEvaluationContext, registry: RegistryResource
+) -> Iterator[RunRequest | SkipReason]:
+    """A campaign over every candidate. Off until it is switched on in the UI."""
+    candidates = registry.read().candidates()
+    if not candidates:
+        yield SkipReason("the registry has no candidates")
+        return
+    campaign = new_campaign(context.instance)
+    context.instance.add_dynamic_partitions(str(MODEL_VERSIONS.name), [entry.version for entry in candidates])
+    for entry in candidates:
+        yield benchmark_request(entry, campaign, run_key=f"{campaign}:{entry.version}")
+
+
+SCHEDULES = [every_six_hours]

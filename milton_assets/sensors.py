@@ -1,0 +1,148 @@
+"""The sensors: the daemon's way along the same road, where nothing nests and everything goes through the queue.
+
+What belongs here: what to request when. What does not: the runs themselves. A registry sensor turns new and changed
+entries into partitions and queued `benchmark_model` runs, each once; run-status sensors request `promote` when a
+campaign's last tier is in, and `deploy` when a bundle was made.
+See https://docs.dagster.io/guides/automate/sensors
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    RunRequest,
+    RunsFilter,
+    RunStatusSensorContext,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    run_status_sensor,
+    sensor,
+)
+
+from milton_assets.assets.evidence import CAMPAIGN_TAG
+from milton_assets.conductor import CONDUCTED_TAG
+from milton_assets.jobs import PROMOTE, benchmark_model, deploy, promote
+from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
+from milton_assets.selection import read_summary
+from milton_assets.vocabulary.keys import mint_run_id
+from milton_assets.vocabulary.registry import RegistryEntry
+from resources.campaign import Campaign
+from resources.registry_resource import RegistryResource
+
+UNFINISHED = [
+    status
+    for status in DagsterRunStatus
+    if status not in {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
+]
+
+
+@sensor(job=benchmark_model, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
+def registry_sensor(context: SensorEvaluationContext, registry: RegistryResource) -> SensorResult | SkipReason:
+    """Benchmark every new or changed candidate, once; say which entries are quarantined and why."""
+    current = registry.read()
+    for quarantined in current.quarantined:
+        context.log.warning(f"quarantined {quarantined.version}: {quarantined.reason}")
+    known = set((context.cursor or "").split())
+    fresh = [entry for entry in current.candidates() if _identity(entry) not in known]
+    if not fresh:
+        return SkipReason(f"no new or changed entry among {len(current.entries)}")
+    campaign = new_campaign(context.instance)
+    return SensorResult(
+        run_requests=[benchmark_request(entry, campaign, run_key=_identity(entry)) for entry in fresh],
+        dynamic_partitions_requests=[MODEL_VERSIONS.build_add_request([entry.version for entry in fresh])],
+        cursor=" ".join(sorted(known | {_identity(entry) for entry in fresh})),
+    )
+
+
+def benchmark_request(entry: RegistryEntry, campaign: str, *, run_key: str) -> RunRequest:
+    """A queued `benchmark_model` run of one entry, as part of a campaign."""
+    return RunRequest(run_key=run_key, partition_key=entry.version, tags={CAMPAIGN_TAG: campaign})
+
+
+def new_campaign(instance: DagsterInstance) -> str:
+    """A benchmark run id nobody has, neither as a partition nor as a campaign that is still being measured."""
+    taken = set(instance.get_dynamic_partitions(str(BENCHMARK_RUNS.name)))
+    taken |= {run.tags.get(CAMPAIGN_TAG, "") for run in instance.get_runs(RunsFilter(statuses=UNFINISHED))}
+    return mint_run_id(datetime.now(UTC), taken)
+
+
+def _identity(entry: RegistryEntry) -> str:
+    return f"{entry.version}:{entry.content_sha256}"
+
+
+def _promote_sensor(status: DagsterRunStatus) -> SensorDefinition:
+    @run_status_sensor(
+        run_status=status,
+        name=f"promote_after_{status.value.lower()}",
+        monitored_jobs=[benchmark_model],
+        request_job=promote,
+        default_status=DefaultSensorStatus.RUNNING,
+    )
+    def promote_when_measured(context: RunStatusSensorContext) -> SensorResult | SkipReason:
+        """Decide once no run of the campaign is left, failed ones included: one bad model fails alone."""
+        tags = context.dagster_run.tags
+        if CONDUCTED_TAG in tags or CAMPAIGN_TAG not in tags:
+            return SkipReason("the run belongs to no queued campaign")
+        campaign = tags[CAMPAIGN_TAG]
+        unfinished = context.instance.get_runs_count(
+            RunsFilter(job_name=benchmark_model.name, tags={CAMPAIGN_TAG: campaign}, statuses=UNFINISHED)
+        )
+        if unfinished:
+            return SkipReason(f"{campaign} still has {unfinished} models to measure")
+        if context.instance.get_runs_count(RunsFilter(job_name=PROMOTE, tags={"dagster/partition": campaign})):
+            return SkipReason(f"{campaign} was decided already")
+        return SensorResult(
+            run_requests=[RunRequest(run_key=campaign, partition_key=campaign, tags={CAMPAIGN_TAG: campaign})],
+            dynamic_partitions_requests=[BENCHMARK_RUNS.build_add_request([campaign])],
+        )
+
+    return promote_when_measured
+
+
+@run_status_sensor(
+    run_status=DagsterRunStatus.SUCCESS,
+    monitored_jobs=[promote],
+    request_job=deploy,
+    default_status=DefaultSensorStatus.RUNNING,
+)
+def deploy_when_bundled(context: RunStatusSensorContext, campaign: Campaign) -> SensorResult | SkipReason:
+    """Take a new bundle to every target; a run that promoted nothing deploys nothing."""
+    run_id = context.dagster_run.tags.get("dagster/partition", "")
+    if CONDUCTED_TAG in context.dagster_run.tags:
+        return SkipReason("the conductor deploys its own bundles")
+    if not read_summary(campaign.state.runs, run_id).bundle:
+        return SkipReason(f"{run_id} promoted nothing")
+    targets = campaign.targets()
+    return SensorResult(
+        run_requests=list(_deploy_requests(run_id, targets)),
+        dynamic_partitions_requests=[EDGE_TARGETS.build_add_request(targets)],
+    )
+
+
+def _deploy_requests(run_id: str, targets: list[str]) -> Iterator[RunRequest]:
+    for target in targets:
+        yield RunRequest(
+            run_key=f"{run_id}:{target}",
+            partition_key=target,
+            tags={CAMPAIGN_TAG: run_id},
+            run_config={"ops": {DEPLOYMENT_ASSET: {"config": {"run_id": run_id}}}},
+        )
+
+
+DEPLOYMENT_ASSET = "deployment"
+
+SENSORS = [
+    registry_sensor,
+    _promote_sensor(DagsterRunStatus.SUCCESS),
+    _promote_sensor(DagsterRunStatus.FAILURE),
+    _promote_sensor(DagsterRunStatus.CANCELED),
+    deploy_when_bundled,
+]
+"""Every sensor; they run wherever a daemon runs."""
