@@ -1,0 +1,269 @@
+"""A server as a child process that never outlives us: start it, wait until it answers, stop it whatever happens.
+
+What belongs here: the life of the process, its log, its port and its readiness. What does not: any particular server's
+command line (`llama_cpp`, `vllm`), and ending the tree of processes, which is the `warden`'s.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import psutil
+
+from milton_assets.vocabulary.errors import BadInput, ServerFailed
+from resources.servers import warden
+
+DEFAULT_GRACE_S = 10.0
+LAST_LINES = 20
+_KILL_MARGIN_S = 10.0
+_PROBE_TIMEOUT_S = 5.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
+_MAX_LINE_CHARACTERS = 500
+_TAKEN = ("address already in use", "couldn't bind")
+"""How servers say that somebody else has the port: Python's and libc's words, and llama.cpp's."""
+
+
+class AddressTaken(ServerFailed):
+    """The port that was free a moment ago is somebody else's now. Starting again on another one helps."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run. `env` is added to our own environment."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+
+
+class Child:
+    """A running server process, seen from us."""
+
+    def __init__(self, command: Command, guard: subprocess.Popen[bytes], log: Path, grace_s: float) -> None:
+        self.command = command
+        self.log = log
+        self._guard = guard
+        self._grace_s = grace_s
+
+    @property
+    def pid(self) -> int:
+        """The process id of the warden, below which all of the server's processes are."""
+        return self._guard.pid
+
+    def ended(self) -> str | None:
+        """How the server ended on its own, or None while it runs."""
+        status = self._guard.poll()
+        if status is None:
+            return None
+        return f"was ended by signal {status - 128}" if status > 128 else f"ended with exit status {status}"
+
+    def failed(self, what: str, remedy: str | None = None, kind: type[ServerFailed] = ServerFailed) -> ServerFailed:
+        """An error that shows the command and the server's last lines."""
+        said = "\n".join(f"    {line}" for line in self.last_lines()) or "    (it wrote nothing)"
+        return kind(
+            f"{self.command.name} {what}\n  command: {shlex.join(self.command.argv)}\n  its last lines:\n{said}\n",
+            remedy=remedy,
+        )
+
+    def last_lines(self, count: int = LAST_LINES) -> list[str]:
+        """The last lines that it wrote to standard output or standard error, each cut to a readable length."""
+        with suppress(OSError), self.log.open(errors="replace") as stream:
+            return [line.rstrip()[:_MAX_LINE_CHARACTERS] for line in deque(stream, maxlen=count)]
+        return []
+
+    def listens_on(self, port: int) -> bool:
+        """Whether a process of ours listens on that TCP port."""
+        for process in self._processes():
+            with suppress(psutil.Error):
+                for found in process.net_connections(kind="tcp"):
+                    if found.status == psutil.CONN_LISTEN and found.laddr.port == port:
+                        return True
+        return False
+
+    def stop(self) -> None:
+        """End the server and everything that it started; returns when all of it is gone."""
+        # The signal is for the case that a fork of ours holds the other end of the warden's standard input.
+        self._guard.terminate()
+        if self._guard.stdin:
+            self._guard.stdin.close()
+        try:
+            self._guard.wait(self._grace_s + _KILL_MARGIN_S)
+        except subprocess.TimeoutExpired:
+            self._guard.kill()
+            self._guard.wait()
+
+    def _processes(self) -> list[psutil.Process]:
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.pid).children(recursive=True)
+        return []
+
+
+@contextmanager
+def running(command: Command, *, log_dir: Path | None = None, grace_s: float = DEFAULT_GRACE_S) -> Iterator[Child]:
+    """Run the command until the block ends: by its end, an exception, Ctrl-C, or our own death, be it by SIGKILL.
+
+    What the server writes goes to a new file in `log_dir`, which stays; without a `log_dir`, to a temporary file, which
+    does not.
+    """
+    with _log_file(command.name, log_dir) as log, log.open("ab") as sink:
+        guard = subprocess.Popen(
+            [sys.executable, "-I", "-S", warden.__file__, str(os.getpid()), str(grace_s), *command.argv],
+            stdin=subprocess.PIPE,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **command.env},
+            start_new_session=True,
+        )
+        child = Child(command, guard, log, grace_s)
+        try:
+            yield child
+        finally:
+            child.stop()
+
+
+@contextmanager
+def _log_file(name: str, log_dir: Path | None) -> Iterator[Path]:
+    if log_dir is not None:
+        log_dir.mkdir(parents=True, exist_ok=True)
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        handle, path = tempfile.mkstemp(prefix=f"{name}-{stamp}-", suffix=".log", dir=log_dir)
+        os.close(handle)
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory(prefix=f"milton-{name}-") as folder:
+        yield Path(folder) / "server.log"
+
+
+def wait_until_ready(child: Child, url: str, deadline_s: float) -> None:
+    """Wait until the server answers `/health` (where it has one) and `/v1/models` at `url`.
+
+    Raises `ServerFailed` with the server's last lines when it ends or the deadline passes, `AddressTaken` when another
+    process answers in its place.
+    """
+    started = time.monotonic()
+    pause = _FIRST_PAUSE_S
+    with httpx.Client(timeout=_PROBE_TIMEOUT_S, verify=False, trust_env=False) as client:  # noqa: S501 - loopback
+        while True:
+            if how := child.ended():
+                taken = any(words in line.lower() for line in child.last_lines(LAST_LINES * 5) for words in _TAKEN)
+                raise child.failed(f"{how} before it was ready", kind=AddressTaken if taken else ServerFailed)
+            if not (seen := _not_ready_because(client, url)):
+                break
+            waited = time.monotonic() - started
+            if waited > deadline_s:
+                raise child.failed(
+                    f"was not ready after {deadline_s:g} s ({seen})",
+                    remedy="read its last lines, or allow it more time with the start deadline",
+                )
+            time.sleep(min(pause, max(deadline_s - waited, 0.01)))
+            pause = min(pause * 1.5, _LONGEST_PAUSE_S)
+    if not child.listens_on(httpx.URL(url).port or 0):
+        raise child.failed(f"does not listen at {url}: another process answers there", kind=AddressTaken)
+
+
+def _not_ready_because(client: httpx.Client, url: str) -> str:
+    """Empty when the server is ready."""
+    try:
+        health = client.get(f"{url}/health").status_code
+        if health not in {httpx.codes.OK, httpx.codes.NOT_FOUND}:
+            return f"/health answered {health}"
+        models = client.get(f"{url}/v1/models").status_code
+        return "" if models == httpx.codes.OK else f"/v1/models answered {models}"
+    except httpx.TransportError as error:
+        return f"{type(error).__name__} at {url}"
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port nobody listens on at this moment. Another process may take it before the caller does."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True)
+class Listening:
+    """A server that is ready, and where."""
+
+    child: Child
+    base_url: str
+    ready_after_s: float
+
+
+@contextmanager
+def listening(
+    command_for: Callable[[int], Command],
+    *,
+    start_deadline_s: float,
+    log_dir: Path | None = None,
+    grace_s: float = DEFAULT_GRACE_S,
+    attempts: int = 3,
+) -> Iterator[Listening]:
+    """Run `command_for(port)` on a free port of 127.0.0.1 until the block ends; begin it when the server is ready.
+
+    When another process snatched the port, start again on another one, at most `attempts` times. Raises `ServerFailed`
+    with the server's last lines when it does not become ready, or had ended on its own by the end of the block; an
+    error of the block's own gets them as a note.
+    """
+    with ExitStack() as stack:
+        server = _start(stack, command_for, start_deadline_s, log_dir, grace_s, attempts)
+        try:
+            yield server
+        except Exception as error:
+            if how := server.child.ended():
+                error.add_note(str(server.child.failed(f"{how} while it was in use")))
+            raise
+        if how := server.child.ended():
+            raise server.child.failed(f"{how} while it was in use")
+
+
+def _start(
+    stack: ExitStack,
+    command_for: Callable[[int], Command],
+    start_deadline_s: float,
+    log_dir: Path | None,
+    grace_s: float,
+    attempts: int,
+) -> Listening:
+    for left in reversed(range(attempts)):
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        started = time.monotonic()
+        with ExitStack() as trial:
+            child = trial.enter_context(running(command_for(port), log_dir=log_dir, grace_s=grace_s))
+            try:
+                wait_until_ready(child, url, start_deadline_s)
+            except AddressTaken:
+                if not left:
+                    raise
+                continue
+            stack.push(trial.pop_all())
+            return Listening(child, url, time.monotonic() - started)
+    raise BadInput(f"{attempts} attempts to start a server", expected="at least 1")
+
+
+def flags_of(argv: Sequence[str], without: Sequence[str] = ()) -> tuple[str, ...]:
+    """A command line's arguments without the named options and their values: what is the same for every model."""
+    kept: list[str] = []
+    skipping = False
+    for argument in argv:
+        if skipping:
+            skipping = False
+        elif argument in without:
+            skipping = True
+        else:
+            kept.append(argument)
+    return tuple(kept)

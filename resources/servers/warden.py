@@ -1,0 +1,115 @@
+"""A small process between us and a server, which ends the server and all it started when we end, however we end.
+
+    python -I -S warden.py PARENT_PID GRACE_S PROGRAM [ARGUMENT…]
+
+What belongs here: standing guard. What does not: imports beyond the standard library (it is run as a file, in isolated
+mode, so that it starts within milliseconds), and knowing what it guards.
+
+It starts the program in a process group of its own and waits for the first of: the program ends; standard input is
+closed (the parent stopped it, or died, were it by SIGKILL); the parent is no longer its parent (someone inherited the
+other end of standard input); SIGTERM, SIGINT or SIGHUP. Then it sends SIGTERM to the program, SIGKILL after the grace,
+and SIGKILL to every descendant that is left: as a subreaper it inherits those whose own parents are gone, so none can
+slip away. Its exit status is the program's, as a shell would give it: 128 + N after signal N, 127 when it could not be
+started.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_WATCH_INTERVAL_S = 0.5
+_NOT_STARTED = 127
+
+
+def main(argv: list[str]) -> int:
+    """Guard the program until it or the parent ends; the exit status."""
+    parent, grace_s, command = int(argv[0]), float(argv[1]), argv[2:]
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    asked_to_stop: list[int] = []
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda got, _: asked_to_stop.append(got))
+    try:
+        program = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+            # Should the warden itself be killed, the program goes too.
+            preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
+        )
+    except OSError as error:
+        print(f"cannot start {command[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return _NOT_STARTED
+    try:
+        while program.poll() is None and os.getppid() == parent and not asked_to_stop:
+            ready, _, _ = select.select([sys.stdin, woken], [], [], _WATCH_INTERVAL_S)
+            if woken in ready:
+                os.read(woken, 4096)
+            if sys.stdin in ready and not os.read(sys.stdin.fileno(), 4096):
+                break
+        _end(program, grace_s)
+    finally:
+        _kill_descendants()
+    status = program.returncode
+    return 128 - status if status < 0 else status
+
+
+def _end(program: subprocess.Popen[bytes], grace_s: float) -> None:
+    if program.poll() is None:
+        program.terminate()
+        try:
+            program.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            program.kill()
+            program.wait()
+
+
+def _kill_descendants() -> None:
+    """Kill what is left until there is no child to wait for, adopted ones included."""
+    while True:
+        for pid in _descendants(os.getpid()):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        try:
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.01)
+
+
+def _descendants(root: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The second field is the name in parentheses and may hold anything, parentheses included.
+            parent = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    found, todo = [], [root]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
