@@ -71,7 +71,12 @@ def locked(path: Path, *, timeout_s: float | None = None) -> Iterator[None]:
 def inside(folder: Path, relative: str) -> Path:
     """`folder / relative`, resolved, refused with `BadInput` when it would leave `folder`."""
     root = folder.resolve()
-    path = (root / relative).resolve()
+    try:
+        path = (root / relative).resolve()
+    except (RuntimeError, ValueError, OSError) as error:  # a loop of links, a NUL
+        raise BadInput(
+            f"the path {relative!r:.200} leads nowhere ({error})", expected=f"a path below {root}"
+        ) from error
     if path != root and root not in path.parents:
         raise BadInput(f"the path {relative!r:.200} leaves its folder", expected=f"a path below {root}")
     return path

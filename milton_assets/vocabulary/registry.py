@@ -99,12 +99,16 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class Registry:
-    """One reading of the registry: the entries that hold, those that do not, and the file's digest."""
+    """One reading of the registry: the entries that hold, those that do not, and the file's digest.
+
+    `pending` are versions whose files could not be hashed in the time the reader was given.
+    """
 
     entries: Mapping[str, RegistryEntry]
     quarantined: tuple[Quarantined, ...]
     sha256: str
     read_at: datetime
+    pending: tuple[str, ...] = ()
 
     def candidates(self) -> tuple[RegistryEntry, ...]:
         """Entries with status `candidate`, oldest first, then by version."""

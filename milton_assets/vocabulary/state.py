@@ -73,6 +73,11 @@ class StateDir:
         return self.root / "cache"
 
     @property
+    def digest_cache(self) -> Path:
+        """Digests of large files, remembered while the files stay the same."""
+        return self.cache / "digests.json"
+
+    @property
     def keys(self) -> Path:
         """Signing keys."""
         return self.root / "keys"

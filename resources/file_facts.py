@@ -1,0 +1,140 @@
+"""Digests of large files, remembered for as long as a file's identity stays the same.
+
+What belongs here: the cache that spares a sensor hashing gigabytes on every tick. What does not: verification before
+bundling or deploying, which always hashes anew. Dagster-free.
+
+A file is the same while its path, size, modification and change times, inode and device are. A file that changed
+within the last `SETTLE_S` seconds is hashed but not remembered: it could change again within one tick of the clock.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
+
+from milton_assets.vocabulary.digest import Sha256, sha256_file
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.files import locked, write_atomic
+from milton_assets.vocabulary.gguf import read_header
+
+SETTLE_S: Final = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class NotYet(Exception):
+    """The time that hashing may take is spent; ask again later."""
+
+
+class Identity(BaseModel):
+    """What tells one state of a file from another without reading it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    device: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """The identity of the file at `path` now. Raises `OSError`."""
+        facts = path.stat()
+        return cls(
+            size_bytes=facts.st_size,
+            mtime_ns=facts.st_mtime_ns,
+            ctime_ns=facts.st_ctime_ns,
+            inode=facts.st_ino,
+            device=facts.st_dev,
+        )
+
+    def settled(self) -> bool:
+        """Whether the last change is long enough ago for the identity to tell a later one."""
+        return time.time() - max(self.mtime_ns, self.ctime_ns) / 1e9 > SETTLE_S
+
+
+class FileFacts(BaseModel):
+    """One file: its identity, its digest and, of a GGUF, the quantisation its header names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    identity: Identity
+    sha256: Sha256
+    quantization: str | None = None
+
+
+class _Remembered(RootModel[dict[str, FileFacts]]):
+    pass
+
+
+class FactsReader:
+    """Reads files' facts through a cache file, hashing at most for `budget_s` seconds (None: as long as it takes).
+
+    The first file that is not remembered is always hashed, whatever the budget, so that repeated readings get on.
+    """
+
+    def __init__(self, cache: Path | None = None, budget_s: float | None = None) -> None:
+        self._cache = cache
+        self._deadline = None if budget_s is None else time.monotonic() + budget_s
+        self._hashed_any = False
+        self._remembered = _load(cache)
+        self._fresh: dict[str, FileFacts] = {}
+
+    def of_file(self, path: Path) -> FileFacts:
+        """Facts of a plain file. Raises `NotYet`, `OSError`, or `BadInput` when it changes while it is read."""
+        return self._facts(path, gguf=False)
+
+    def of_gguf(self, path: Path) -> FileFacts:
+        """Facts of a GGUF. Raises as `of_file`, and `BadInput` when its header does not parse or holds no tensor."""
+        return self._facts(path, gguf=True)
+
+    def save(self) -> None:
+        """Add what was hashed to the cache file, and drop what is no longer there."""
+        if not self._fresh or self._cache is None:
+            return
+        with locked(self._cache.with_name(f".{self._cache.name}.lock")):
+            merged = {**_load(self._cache), **self._fresh}
+            kept = {path: facts for path, facts in merged.items() if Path(path).exists()}
+            write_atomic(self._cache, _Remembered(kept).model_dump_json(indent=1))
+        self._fresh = {}
+
+    def _facts(self, path: Path, *, gguf: bool) -> FileFacts:
+        key = os.fspath(path)
+        identity = Identity.of(path)
+        known = self._remembered.get(key)
+        if known is not None and known.identity == identity and (known.quantization is not None or not gguf):
+            return known
+        quantization = _quantization(path) if gguf else None
+        if self._hashed_any and self._deadline is not None and time.monotonic() > self._deadline:
+            raise NotYet
+        self._hashed_any = True
+        facts = FileFacts(identity=identity, sha256=sha256_file(path), quantization=quantization)
+        if Identity.of(path) != identity:
+            raise BadInput(f"{path} changed while it was read", remedy="wait until whoever writes it is done")
+        if identity.settled():
+            self._remembered[key] = self._fresh[key] = facts
+        return facts
+
+
+def _quantization(path: Path) -> str:
+    quantization = read_header(path).quantization
+    if quantization is None:
+        raise BadInput(f"{path} holds no tensors", expected="a GGUF with weights")
+    return quantization
+
+
+def _load(cache: Path | None) -> dict[str, FileFacts]:
+    if cache is None or not cache.exists():
+        return {}
+    try:
+        return _Remembered.model_validate(json.loads(cache.read_bytes())).root
+    except (ValueError, ValidationError) as error:
+        _log.warning("%s is no digest cache (%s); its files are hashed again", cache, type(error).__name__)
+        return {}
