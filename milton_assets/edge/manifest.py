@@ -18,7 +18,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.errors import BadInput
@@ -89,6 +98,9 @@ def _path_problems(path: str) -> Iterable[tuple[str, bool]]:
     yield f"is longer than {MAX_PATH_BYTES} bytes, or {MAX_PART_BYTES} in a part", too_long
 
 
+Blake3 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""A lower-case hexadecimal BLAKE3 of 256 bits."""
+
 RelativePath = Annotated[str, AfterValidator(check_path)]
 
 
@@ -123,26 +135,30 @@ class FileEntry(_Noun):
 
 
 class TensorEntry(_Noun):
-    """One tensor's bytes in its file. `offset_bytes` counts from the start of the file; `shape` as the file has it."""
+    """One tensor's bytes in its file. `offset_bytes` counts from the start of the file; `shape` as the file has it.
+
+    Tensor digests are BLAKE3: they find damage and steer deltas, at a third of a second SHA-256's cost. Whether a
+    file is right is decided by its SHA-256 alone (docs/adr/0061).
+    """
 
     name: str = Field(min_length=1, max_length=512)
     dtype: str = Field(min_length=1, max_length=32)
     shape: tuple[Annotated[int, Field(ge=0)], ...] = Field(max_length=8)
     offset_bytes: int = Field(ge=0)
     size_bytes: int = Field(ge=0)
-    sha256: Sha256
+    blake3: Blake3
 
 
 class TensorTable(_Noun):
     """The tensors of one weights file, in the order of their offsets, not overlapping.
 
-    `rest_sha256` is the digest of every byte that belongs to no tensor (header, metadata, padding), in file order:
+    `rest_blake3` is the digest of every byte that belongs to no tensor (header, metadata, padding), in file order:
     with it, each byte of the file is under exactly one digest besides the file's own.
     """
 
     path: RelativePath
     tensors: tuple[TensorEntry, ...] = Field(max_length=MAX_TENSORS)
-    rest_sha256: Sha256
+    rest_blake3: Blake3
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -1,0 +1,31 @@
+"""Bundles: a model with everything that says why it was chosen, in one folder that can be checked anywhere.
+
+    from milton_assets.edge.bundle import create_bundle, verify_bundle
+
+    bundle = create_bundle(entry=entry, kind=kind, decision=decision, summary=summary,
+                           evidence=evidence, into=folder, now=now)
+    verify_bundle(bundle.path).require()
+
+What belongs here: making, checking and carrying bundles. What does not: their nouns (`edge.manifest`), and taking
+them into service (`edge.deployment`). Nothing here imports Dagster.
+"""
+
+from milton_assets.edge.bundle.create import Bundle, create_bundle
+from milton_assets.edge.bundle.folder import Folder
+from milton_assets.edge.bundle.placing import LinkMode
+from milton_assets.edge.bundle.read import read_manifest, read_sums
+from milton_assets.edge.bundle.verify import BundleDamaged, Problem, ProblemKind, VerificationReport, verify_bundle
+
+__all__ = [
+    "Bundle",
+    "BundleDamaged",
+    "Folder",
+    "LinkMode",
+    "Problem",
+    "ProblemKind",
+    "VerificationReport",
+    "create_bundle",
+    "read_manifest",
+    "read_sums",
+    "verify_bundle",
+]

@@ -1,0 +1,345 @@
+"""`create_bundle`: the winner's weights and everything that says why, in one folder that appears whole.
+
+What belongs here: the order of the steps. What does not: copying (`placing`), finding the artefact (`source`),
+formats (`sums`, `edge.manifest`).
+
+The order: compare entry, evidence and decision; find the artefact; place the weights and compare their digest with
+the registry's; write the documents; under a lock choose name and counter, write manifest and sums, sign; fsync; rename.
+Until the rename nothing is visible, and whatever interrupts before it leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from milton_assets.edge.bundle.folder import Folder
+from milton_assets.edge.bundle.placing import LinkMode, Placed, place
+from milton_assets.edge.bundle.progress import ByteProgress
+from milton_assets.edge.bundle.read import read_manifest
+from milton_assets.edge.bundle.source import Source, find_source
+from milton_assets.edge.bundle.staging import naming_lock, publish, staging_folder
+from milton_assets.edge.bundle.sums import render_sums
+from milton_assets.edge.bundle.tensors import TensorPlace, read_layout, regions, tensor_table
+from milton_assets.edge.manifest import (
+    BUNDLE_PREFIX,
+    DECISION_FILE,
+    DEFAULT_HEALTH,
+    EVIDENCE_FILE,
+    MANIFEST_FILE,
+    REGISTRY_ENTRY_FILE,
+    SUMMARY_FILE,
+    SUMS_FILE,
+    BundleManifest,
+    FileEntry,
+    HealthContract,
+    Requirements,
+    TensorTable,
+    release_digest,
+)
+from milton_assets.vocabulary.digest import sha256_bytes, sha256_json, sha256_listing, short
+from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
+from milton_assets.vocabulary.evidence import EvidenceManifest
+from milton_assets.vocabulary.gguf import GgufHeader, read_header
+from milton_assets.vocabulary.progress import OnProgress, silent
+from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
+
+OnWarning = Callable[[str], None]
+Sign = Callable[[Path], None]
+"""Signs the staged folder: reads its `SHA256SUMS` and adds signature files."""
+
+_RAM_OVERHEAD = 1.1
+_RAM_BASE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A finished bundle: its folder, its manifest, and what its maker was warned of."""
+
+    path: Path
+    manifest: BundleManifest
+    warnings: tuple[str, ...] = ()
+
+
+def create_bundle(
+    *,
+    entry: RegistryEntry,
+    kind: ArtefactKind,
+    decision: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    evidence: EvidenceManifest,
+    into: Path,
+    now: datetime,
+    figures: Mapping[str, float] | None = None,
+    health: HealthContract = DEFAULT_HEALTH,
+    licence: str | None = None,
+    expires_at: datetime | None = None,
+    previous_release: str | None = None,
+    link: LinkMode = LinkMode.AUTO,
+    sign: Sign | None = None,
+    on_progress: OnProgress = silent,
+    on_warning: OnWarning | None = None,
+) -> Bundle:
+    """Make a bundle of `entry`'s artefact of that `kind` in the folder `into`.
+
+    `decision` is the decision's JSON (its `run_id`, `verdict` and `winner` must agree with `evidence` and `entry`),
+    `summary` the run's; `figures` the winner's headline metrics by name, which a device's policy may ask for. `now` is
+    aware. Warnings go to `on_warning` before the weights are read, and into the result. `link` says whether bytes may
+    be shared with the source.
+
+    Raises `BadInput` when the artefact is missing, of the wrong kind, not a usable GGUF, or does not fit on the disk;
+    `EvidenceMismatch` when entry, evidence, decision and the bytes on disk do not belong together.
+    """
+    if now.tzinfo is None:
+        raise BadInput("the time has no zone", expected="an aware datetime")
+    artefact = entry.artefact(kind)
+    _check_decision(entry, decision, evidence)
+    try:
+        source = find_source(artefact)
+        warnings = _warnings(entry, artefact, evidence, source)
+        for warning in warnings:
+            (on_warning or _unheard)(warning)
+        with staging_folder(into) as staged:
+            weights = _place_weights(source, staged, link, on_progress)
+            _check_digest(entry, artefact, source, weights)
+            about = _About.of(source, artefact, entry, licence)
+            documents = _documents(entry, summary, evidence, decision)
+            files = [*weights.entries(), *_write(staged, documents)]
+            with naming_lock(into):
+                manifest = BundleManifest(
+                    name=_free_name(into, entry.version, now),
+                    model_version=entry.version,
+                    run_id=evidence.run_id,
+                    created_at=now,
+                    expires_at=expires_at,
+                    counter=_next_counter(into, now),
+                    release_digest=release_digest(files),
+                    previous_release=previous_release,
+                    artefact_kind=kind,
+                    artefact_sha256=artefact.sha256,
+                    primary=source.primary,
+                    files=tuple(sorted(files, key=lambda file: file.path)),
+                    tensor_tables=weights.tables(),
+                    base_model=entry.base_model,
+                    licence=about.licence,
+                    quantization=about.quantization,
+                    chat_template_sha256=about.chat_template_sha256,
+                    requirements=_requirements(about.runtime, files, source),
+                    health=health,
+                    entry_sha256=entry.entry_sha256,
+                    evidence_sha256=evidence.digest(),
+                    decision_sha256=sha256_json(dict(decision)),
+                    policy_name=evidence.policy_name,
+                    policy_sha256=evidence.policy_sha256,
+                    figures=dict(figures or {}),
+                )
+                listed = [*files, *_write(staged, {MANIFEST_FILE: manifest.to_json()})]
+                _write(staged, {SUMS_FILE: render_sums({file.path: file.sha256 for file in listed})})
+                if sign is not None:
+                    sign(staged)
+                publish(staged, into / manifest.name)
+    except OSError as error:
+        raise _explained(error, into) from error
+    return Bundle(into / manifest.name, manifest, warnings)
+
+
+def _unheard(_: str) -> None:
+    """For callers that read the warnings from the result."""
+
+
+def _check_decision(entry: RegistryEntry, decision: Mapping[str, Any], evidence: EvidenceManifest) -> None:
+    expected = {"run_id": evidence.run_id, "verdict": "promote", "winner": entry.version}
+    wrong = [f"{key} is {decision.get(key)!r:.100}" for key, value in expected.items() if decision.get(key) != value]
+    if wrong:
+        raise EvidenceMismatch(
+            f"the decision does not promote {entry.version}: " + ", ".join(wrong),
+            expected=", ".join(f"{key} {value!r}" for key, value in expected.items()),
+            remedy="bundle the winner of a run that ended in promote (`milton results`)",
+        )
+    pinned = evidence.candidate(entry.version)
+    if pinned.entry_sha256 != entry.entry_sha256:
+        raise EvidenceMismatch(
+            f"the registry entry of {entry.version} is {short(entry.entry_sha256)}",
+            expected=f"{short(pinned.entry_sha256)}, as it was measured",
+            remedy="benchmark and decide again",
+        )
+    if pinned.artefact_sha256 not in {artefact.sha256 for artefact in entry.artefacts}:
+        raise EvidenceMismatch(
+            f"no artefact of {entry.version} is {short(pinned.artefact_sha256)}, which was measured",
+            expected="the measured artefact in the registry entry",
+            remedy="benchmark and decide again",
+        )
+
+
+def _warnings(entry: RegistryEntry, artefact: Artefact, evidence: EvidenceManifest, source: Source) -> tuple[str, ...]:
+    warnings = []
+    if artefact.kind is ArtefactKind.HF_DISTILLED:
+        warnings.append(
+            f"bundling the full directory of {entry.version}: {source.size_bytes / 1e9:.2f} GB in "
+            f"{len(source.files)} files; the GGUF is what edge devices are meant to run"
+        )
+    if evidence.candidate(entry.version).artefact_sha256 != artefact.sha256:
+        warnings.append(
+            f"the evidence was measured on another artefact of {entry.version} than the {artefact.kind} being "
+            "bundled: its figures need not hold for this one"
+        )
+    return tuple(warnings)
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """What was placed, by path in the bundle."""
+
+    placed: Mapping[str, Placed]
+    layouts: Mapping[str, tuple[TensorPlace, ...]]
+
+    def entries(self) -> list[FileEntry]:
+        return [FileEntry(path=path, size_bytes=p.size_bytes, sha256=p.sha256) for path, p in self.placed.items()]
+
+    def tables(self) -> tuple[TensorTable, ...]:
+        return tuple(tensor_table(path, layout, self.placed[path]) for path, layout in self.layouts.items())
+
+
+def _place_weights(source: Source, staged: Path, link: LinkMode, on_progress: OnProgress) -> _Weights:
+    progress = ByteProgress("bundle", source.size_bytes, on_progress)
+    placed: dict[str, Placed] = {}
+    layouts: dict[str, tuple[TensorPlace, ...]] = {}
+    for file in source.files:
+        layout = read_layout(file.source)
+        target = staged / file.path
+        placed[file.path] = place(
+            file.source,
+            target,
+            link=link,
+            regions=None if layout is None else regions(layout),
+            on_bytes=progress.of(file.path),
+        )
+        progress.finished(placed[file.path].size_bytes)
+        if layout is not None:
+            layouts[file.path] = layout
+            if read_layout(target) != layout:
+                raise BadInput(
+                    f"{file.source} changed while it was bundled", remedy="let its writer finish, then bundle again"
+                )
+    return _Weights(placed, layouts)
+
+
+def _check_digest(entry: RegistryEntry, artefact: Artefact, source: Source, weights: _Weights) -> None:
+    digests = {path: placed.sha256 for path, placed in weights.placed.items()}
+    if artefact.kind is ArtefactKind.GGUF:
+        found = digests[source.primary]
+    else:
+        found = sha256_listing({path.removeprefix(f"{source.primary}/"): sha for path, sha in digests.items()})
+    if found != artefact.sha256:
+        raise EvidenceMismatch(
+            f"{artefact.path} has the digest {found}",
+            expected=f"{artefact.sha256}, the {artefact.kind} of {entry.version} that was registered and measured",
+            remedy="restore the registered file, or benchmark the new one and decide again",
+        )
+
+
+@dataclass(frozen=True)
+class _About:
+    """What the manifest says of the model, as its files and its entry have it."""
+
+    runtime: str
+    quantization: str | None
+    chat_template_sha256: str | None
+    licence: str | None
+
+    @classmethod
+    def of(cls, source: Source, artefact: Artefact, entry: RegistryEntry, licence: str | None) -> _About:
+        declared = licence or _text(entry.raw.get("licence")) or _text(entry.raw.get("license"))
+        if artefact.kind is not ArtefactKind.GGUF:
+            return cls("vLLM or transformers", artefact.quantization, None, declared)
+        header = read_header(source.files[0].source)
+        template = header.chat_template
+        return cls(
+            runtime=f"llama.cpp, GGUF version {header.version}, architecture {header.architecture or 'unknown'}",
+            quantization=header.quantization or artefact.quantization,
+            chat_template_sha256=None if template is None else sha256_bytes(template.encode()),
+            licence=declared or _gguf_licence(header),
+        )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _gguf_licence(header: GgufHeader) -> str | None:
+    return _text(header.metadata.get("general.license"))
+
+
+def _requirements(runtime: str, files: list[FileEntry], source: Source) -> Requirements:
+    """RAM is an estimate: the weights and a tenth for the context, and what a server needs without a model."""
+    return Requirements(
+        runtime=runtime,
+        ram_bytes=int(source.size_bytes * _RAM_OVERHEAD) + _RAM_BASE_BYTES,
+        disk_bytes=sum(file.size_bytes for file in files),
+    )
+
+
+def _documents(
+    entry: RegistryEntry, summary: Mapping[str, Any], evidence: EvidenceManifest, decision: Mapping[str, Any]
+) -> dict[str, bytes]:
+    return {
+        REGISTRY_ENTRY_FILE: _json(entry.model_dump(mode="json"), "the registry entry"),
+        SUMMARY_FILE: _json(dict(summary), "the summary"),
+        EVIDENCE_FILE: _json(evidence.model_dump(mode="json"), "the evidence manifest"),
+        DECISION_FILE: _json(dict(decision), "the decision"),
+    }
+
+
+def _json(value: Any, what: str) -> bytes:
+    try:
+        return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{what} cannot be written as JSON: {error!s:.200}", expected="plain JSON values") from None
+
+
+def _write(staged: Path, documents: Mapping[str, bytes]) -> list[FileEntry]:
+    entries = []
+    for path, raw in documents.items():
+        target = staged / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as stream:
+            stream.write(raw)
+        entries.append(FileEntry(path=path, size_bytes=len(raw), sha256=sha256_bytes(raw)))
+    return entries
+
+
+def _free_name(into: Path, version: str, now: datetime) -> str:
+    first = f"{BUNDLE_PREFIX}{version}_{now.astimezone(UTC):%Y%m%d_%H%M%S}"
+    name, number = first, 1
+    while (into / name).is_symlink() or (into / name).exists():
+        number += 1
+        name = f"{first}-{number}"
+    return name
+
+
+def _next_counter(into: Path, now: datetime) -> int:
+    """The second of `now`, or one above the highest counter in the folder: grows even if the clock was set back."""
+    return max([int(now.timestamp()), *(1 + counter for counter in _counters(into))])
+
+
+def _counters(into: Path) -> list[int]:
+    counters = []
+    for path in into.glob(f"{BUNDLE_PREFIX}*"):
+        try:
+            with Folder(path) as folder:
+                counters.append(read_manifest(folder).counter)
+        except (BadInput, FileNotFoundError):
+            continue  # not a readable bundle, so it has no counter to stay above
+    return counters
+
+
+def _explained(error: OSError, into: Path) -> BadInput:
+    where = error.filename or into
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return BadInput(f"the disk of {into} is full", remedy="free space (old bundles can go), then bundle again")
+    return BadInput(f"{where}: {error.strerror or error}", expected="readable weights and a writable bundles folder")

@@ -1,0 +1,144 @@
+"""A model, its evidence and its decision, as small files and plain values, for tests of bundles and deployments.
+
+What belongs here: making a valid bundle's ingredients and a bundle of them. What does not: hostile variants, which
+stand in the tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from milton_assets.edge.bundle import Bundle, create_bundle
+from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_listing
+from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
+from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.registry import Artefact, ArtefactKind, EntryStatus, RegistryEntry
+from milton_assets.vocabulary.tier import Tier
+from tests.support.gguf_file import tiny_gguf
+
+NOW = datetime(2026, 1, 11, 14, 25, tzinfo=UTC)
+RUN_ID = "benchmark_20260111_142500"
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """Everything `create_bundle` needs but the place and the time."""
+
+    entry: RegistryEntry
+    evidence: EvidenceManifest
+    decision: dict[str, Any]
+    summary: dict[str, Any]
+    kind: ArtefactKind = ArtefactKind.GGUF
+
+    def bundle(self, into: Path, **overrides: Any) -> Bundle:
+        """A bundle of these in `into`."""
+        arguments: dict[str, Any] = {
+            "entry": self.entry,
+            "kind": self.kind,
+            "decision": self.decision,
+            "summary": self.summary,
+            "evidence": self.evidence,
+            "into": into,
+            "now": NOW,
+        }
+        return create_bundle(**(arguments | overrides))
+
+    def with_artefact(self, artefact: Artefact) -> Ingredients:
+        """The same model with another artefact, measured and decided on."""
+        entry = self.entry.model_copy(update={"artefacts": (artefact,)})
+        return replace(self, entry=entry, evidence=evidence_of(entry, artefact), kind=artefact.kind)
+
+
+def gguf_artefact(path: Path) -> Artefact:
+    """The artefact that a GGUF file is."""
+    return Artefact(
+        kind=ArtefactKind.GGUF,
+        path=str(path),
+        size_bytes=path.stat().st_size,
+        sha256=sha256_file(path),
+        quantization=read_header(path).quantization,
+    )
+
+
+def hf_artefact(folder: Path) -> Artefact:
+    """The artefact that a Hugging Face folder is."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return Artefact(
+        kind=ArtefactKind.HF_DISTILLED,
+        path=str(folder),
+        size_bytes=sum(path.stat().st_size for path in files),
+        sha256=sha256_listing({path.relative_to(folder).as_posix(): sha256_file(path) for path in files}),
+    )
+
+
+def entry_of(artefact: Artefact, version: str) -> RegistryEntry:
+    """A registry entry with that artefact."""
+    return RegistryEntry(
+        version=version,
+        base_model="example/base-135M",
+        created_at=NOW,
+        status=EntryStatus.CANDIDATE,
+        artefacts=(artefact,),
+        raw={"base_model": "example/base-135M", "created_at": NOW.isoformat(), "licence": "Apache-2.0"},
+    )
+
+
+def evidence_of(entry: RegistryEntry, artefact: Artefact) -> EvidenceManifest:
+    """An evidence manifest in which that entry was the one candidate."""
+    version = entry.version
+    pins = tuple(
+        EvidencePin(
+            model_version=version,
+            tier=tier,
+            dagster_run_id="4b1c",
+            storage_id=number,
+            data_version="d",
+            uri=f"{tier}/{version}.parquet",
+            sha256=sha256_bytes(tier.encode()),
+        )
+        for number, tier in enumerate(Tier)
+    )
+    return EvidenceManifest(
+        run_id=RUN_ID,
+        created_at=NOW,
+        policy_name="seed",
+        policy_sha256=sha256_bytes(b"policy"),
+        registry_sha256=sha256_bytes(b"registry"),
+        goldens={"prompts.json": sha256_bytes(b"prompts")},
+        fingerprints={},
+        candidates=(
+            CandidateEvidence(
+                model_version=version,
+                entry_sha256=entry.entry_sha256,
+                artefact_sha256=artefact.sha256,
+                artefact_size_bytes=artefact.size_bytes,
+                fingerprint_sha256=None,
+                pins=pins,
+            ),
+        ),
+    )
+
+
+def ingredients(folder: Path, *, version: str = "v1.20260111.1425", gguf: Path | None = None) -> Ingredients:
+    """A model of that version with a tiny GGUF in `folder` (or the given one), measured and decided on."""
+    artefact = gguf_artefact(gguf or tiny_gguf(folder / version / "model-q4_0.gguf", quantization=2))
+    entry = entry_of(artefact, version)
+    return Ingredients(
+        entry=entry,
+        evidence=evidence_of(entry, artefact),
+        decision={"run_id": RUN_ID, "verdict": "promote", "winner": version, "reasons": ["it is the only one"]},
+        summary={"run_id": RUN_ID, "candidates": [version]},
+    )
+
+
+def hf_folder(folder: Path) -> Path:
+    """A small folder of the shape that `save_pretrained` writes."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "original").mkdir()
+    (folder / "original" / "params.json").write_text('{"dim": 8}')
+    return folder
