@@ -15,6 +15,7 @@ from milton_assets.edge.bundle import Bundle, create_bundle
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_listing
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, EntryStatus, RegistryEntry
 from milton_assets.vocabulary.tier import Tier
 from tests.support.gguf_file import tiny_gguf
@@ -49,7 +50,10 @@ class Ingredients:
     def with_artefact(self, artefact: Artefact) -> Ingredients:
         """The same model with another artefact, measured and decided on."""
         entry = self.entry.model_copy(update={"artefacts": (artefact,)})
-        return replace(self, entry=entry, evidence=evidence_of(entry, artefact), kind=artefact.kind)
+        evidence = evidence_of(entry, artefact)
+        return replace(
+            self, entry=entry, evidence=evidence, decision=decision_of(evidence, entry.version), kind=artefact.kind
+        )
 
 
 def gguf_artefact(path: Path) -> Artefact:
@@ -126,12 +130,34 @@ def ingredients(folder: Path, *, version: str = "v1.20260111.1425", gguf: Path |
     """A model of that version with a tiny GGUF in `folder` (or the given one), measured and decided on."""
     artefact = gguf_artefact(gguf or tiny_gguf(folder / version / "model-q4_0.gguf", quantization=2))
     entry = entry_of(artefact, version)
+    evidence = evidence_of(entry, artefact)
     return Ingredients(
         entry=entry,
-        evidence=evidence_of(entry, artefact),
-        decision={"run_id": RUN_ID, "verdict": "promote", "winner": version, "reasons": ["it is the only one"]},
-        summary={"run_id": RUN_ID, "candidates": [version]},
+        evidence=evidence,
+        decision=decision_of(evidence, version),
+        summary={"run_id": RUN_ID, "candidates": {version: {}}},
     )
+
+
+def decision_of(evidence: EvidenceManifest, winner: str) -> dict[str, Any]:
+    """The parts of a decision's JSON that a bundle reads: that version is promoted on this evidence."""
+    figures = {"cove_pass_rate": ("reasoning", "1", 0.93), "ttft_ms.median": ("inference", "ms", 41.5)}
+    readings = [
+        {"tier": tier, "metric": Metric.measured(name, unit, value, n=40).model_dump(mode="json")}
+        for name, (tier, unit, value) in figures.items()
+    ]
+    readings.append(
+        {"tier": "retrieval", "metric": Metric.skipped("nDCG@10", "1", "not asked").model_dump(mode="json")}
+    )
+    return {
+        "run_id": evidence.run_id,
+        "verdict": "promote",
+        "winner": winner,
+        "reasons": ["it is the only one"],
+        "policy_sha256": evidence.policy_sha256,
+        "manifest_sha256": evidence.digest(),
+        "candidates": [{"version": winner, "readings": readings}],
+    }
 
 
 def hf_folder(folder: Path) -> Path:

@@ -46,6 +46,7 @@ from milton_assets.vocabulary.digest import sha256_bytes, sha256_json, sha256_li
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.gguf import GgufHeader, read_header
+from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
 
@@ -87,9 +88,9 @@ def create_bundle(
 ) -> Bundle:
     """Make a bundle of `entry`'s artefact of that `kind` in the folder `into`.
 
-    `decision` is the decision's JSON (its `run_id`, `verdict` and `winner` must agree with `evidence` and `entry`),
-    `summary` the run's; `figures` the winner's headline metrics by name, which a device's policy may ask for. `now` is
-    aware. Warnings go to `on_warning` before the weights are read, and into the result. `link` says whether bytes may
+    `decision` is the decision's JSON (`selection.Decision`), which must promote `entry` on this `evidence`; `summary`
+    the run's. `figures` are the metrics that a device's policy may ask for, by name; None takes those that the decision
+    rests on. `now` is aware. Warnings go to `on_warning` before the weights are read, and into the result. `link` says whether bytes may
     be shared with the source.
 
     Raises `BadInput` when the artefact is missing, of the wrong kind, not a usable GGUF, or does not fit on the disk;
@@ -136,7 +137,7 @@ def create_bundle(
                     decision_sha256=sha256_json(dict(decision)),
                     policy_name=evidence.policy_name,
                     policy_sha256=evidence.policy_sha256,
-                    figures=dict(figures or {}),
+                    figures=dict(winner_figures(decision) if figures is None else figures),
                 )
                 listed = [*files, *_write(staged, {MANIFEST_FILE: manifest.to_json()})]
                 _write(staged, {SUMS_FILE: render_sums({file.path: file.sha256 for file in listed})})
@@ -153,7 +154,13 @@ def _unheard(_: str) -> None:
 
 
 def _check_decision(entry: RegistryEntry, decision: Mapping[str, Any], evidence: EvidenceManifest) -> None:
-    expected = {"run_id": evidence.run_id, "verdict": "promote", "winner": entry.version}
+    expected = {
+        "run_id": evidence.run_id,
+        "verdict": "promote",
+        "winner": entry.version,
+        "manifest_sha256": evidence.digest(),
+        "policy_sha256": evidence.policy_sha256,
+    }
     wrong = [f"{key} is {decision.get(key)!r:.100}" for key, value in expected.items() if decision.get(key) != value]
     if wrong:
         raise EvidenceMismatch(
@@ -241,6 +248,17 @@ def _check_digest(entry: RegistryEntry, artefact: Artefact, source: Source, weig
             expected=f"{artefact.sha256}, the {artefact.kind} of {entry.version} that was registered and measured",
             remedy="restore the registered file, or benchmark the new one and decide again",
         )
+
+
+def winner_figures(decision: Mapping[str, Any]) -> dict[str, float]:
+    """The winner's metrics by name, as the decision read them; without those that have no value or may not be used."""
+    return {
+        reading["metric"]["name"]: reading["metric"]["value"]
+        for candidate in decision.get("candidates", ())
+        if candidate["version"] == decision["winner"]
+        for reading in candidate["readings"]
+        if reading["metric"]["status"] == Status.OK and reading["metric"]["valid"]
+    }
 
 
 @dataclass(frozen=True)
