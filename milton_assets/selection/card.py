@@ -1,0 +1,317 @@
+"""The decision card: the decision as a page that explains itself, for the terminal and in Markdown.
+
+    card.render(decision, Console())
+    card.to_markdown(decision)
+
+What belongs here: laying out what the decision says. What does not: computing anything, and pictures (`plots`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from milton_assets.selection.decision import (
+    CandidateReport,
+    Challenge,
+    Decision,
+    Difference,
+    GateOutcome,
+    Standing,
+    Verdict,
+)
+from milton_assets.selection.policy import MarginKind, MetricRef
+from milton_assets.vocabulary.digest import short
+from milton_assets.vocabulary.metric import Metric, Status
+
+MAX_ROWS = 20
+"""Candidates shown; the decision's JSON has them all."""
+
+_HEADLINE = {
+    Verdict.PROMOTE: "PROMOTE {winner}",
+    Verdict.REJECT: "REJECT: nothing is promoted",
+    Verdict.NO_VERDICT: "NO VERDICT: the evidence cannot tell",
+}
+_COLOUR = {Verdict.PROMOTE: "green", Verdict.REJECT: "red", Verdict.NO_VERDICT: "yellow"}
+_STANDING = {
+    Standing.ELIGIBLE: "eligible",
+    Standing.FAILED: "failed a gate",
+    Standing.INCONCLUSIVE: "inconclusive",
+    Standing.NO_EVIDENCE: "no evidence",
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: `rows` of cells, a cell may hold several lines; `caption` explains the columns."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A list of sentences."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+def sections(decision: Decision) -> list[Grid | Lines]:
+    """What the card says below its headline, in order; empty parts are left out."""
+    parts: list[Grid | Lines] = [_candidates(decision)]
+    if decision.policy.gates:
+        parts.append(_gates(decision))
+    parts += [
+        Lines("Why this verdict", decision.reasons),
+        Lines("Why not the others", tuple(_why_not(decision))),
+        Lines("How sure", tuple(_how_sure(decision))),
+        *_challenges(decision),
+        Lines("What would change it", tuple(_sensitivity(decision))),
+        Lines("Also note", decision.notes),
+        Lines("Rests on", tuple(_rests_on(decision))),
+    ]
+    return [part for part in parts if isinstance(part, Grid) or part.lines]
+
+
+def headline(decision: Decision) -> str:
+    """The verdict in a few words."""
+    return _HEADLINE[decision.verdict].format(winner=decision.winner)
+
+
+def render(decision: Decision, console: Console) -> None:
+    """Draw the card. It fits 100 columns; longer words are folded, nothing is cut off."""
+    policy = decision.policy
+    head = Text(headline(decision), style=f"bold {_COLOUR[decision.verdict]}")
+    head.append(
+        f"\n{decision.run_id}, policy {policy.name} v{policy.version}: {policy.summary}", style="not bold default"
+    )
+    console.print(Panel(head, title="Decision", border_style=_COLOUR[decision.verdict]))
+    for part in sections(decision):
+        if isinstance(part, Grid):
+            console.print(_grid(part))
+        else:
+            console.print(Text(part.title, style="bold"))
+            for line in part.lines:
+                row = Table.grid(padding=(0, 1, 0, 0))
+                row.add_column(width=1)
+                row.add_column(overflow="fold")
+                row.add_row("•", Text(printable(line)))
+                console.print(row)
+            console.print()
+
+
+def to_markdown(decision: Decision) -> str:
+    """The card in GitHub-flavoured Markdown, for the metadata of an asset."""
+    policy = decision.policy
+    parts = [
+        f"## {_escape(headline(decision))}",
+        f"{decision.run_id}, policy **{policy.name}** v{policy.version}: {_escape(policy.summary)}",
+    ]
+    for part in sections(decision):
+        parts.append(f"### {part.title}")
+        if isinstance(part, Grid):
+            lines = [part.header, tuple("---" for _ in part.header), *part.rows]
+            parts.append("\n".join(f"| {' | '.join(_cell(c) for c in line)} |" for line in lines))
+            if part.caption:
+                parts.append(_escape(part.caption))
+        else:
+            parts.append("\n".join(f"- {_escape(line)}" for line in part.lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def printable(text: str) -> str:
+    """`text` with control characters replaced: what a server said must not steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def number(value: float) -> str:
+    """A figure with as many digits as people read."""
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if size >= 100 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
+
+
+def _grid(part: Grid) -> Table:
+    table = Table(
+        title=part.title,
+        title_justify="left",
+        title_style="bold",
+        caption=part.caption or None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in part.header:
+        table.add_column(Text(printable(column)), overflow="fold")
+    for row in part.rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table
+
+
+def _candidates(decision: Decision) -> Grid:
+    references = decision.policy.metrics()
+    header = ["", "candidate", *(_column(decision, reference) for reference in references), "score", "P(best)"]
+    rows = []
+    for report in decision.candidates[:MAX_ROWS]:
+        rows.append(
+            (
+                "-" if report.rank is None else str(report.rank),
+                f"{report.version}\n{_status(decision, report)}",
+                *(_figure(report.reading(reference.tier, reference.metric)) for reference in references),
+                "-" if report.score is None else f"{report.score:.3f}",
+                "-" if report.probability_best is None else f"{report.probability_best:.0%}",
+            )
+        )
+    more = len(decision.candidates) - len(rows)
+    title = "Candidates" + (f" (the first {len(rows)}; {more} more in the JSON)" if more else "")
+    names = ", ".join(f"{c.label} is {c.metric}" for c in decision.policy.criteria if c.label != c.metric)
+    caption = f"{names}. Below each figure its confidence interval. P(best): share of resamplings it leads."
+    return Grid(title, tuple(header), tuple(rows), caption)
+
+
+def _status(decision: Decision, report: CandidateReport) -> str:
+    words = "promoted" if report.version == decision.winner else _STANDING[report.standing]
+    return f"{words}\nserves today" if report.version == decision.incumbent else words
+
+
+def _column(decision: Decision, reference: MetricRef) -> str:
+    units = (r.reading(reference.tier, reference.metric).unit for r in decision.candidates)
+    unit = next((unit for unit in units if unit), "")
+    name = next((c.label for c in decision.policy.criteria if c.key == reference.key), reference.metric)
+    return f"{name}\n{unit}" if unit else name
+
+
+def _figure(metric: Metric) -> str:
+    if metric.value is None:
+        return metric.status.value
+    text = number(metric.value)
+    if metric.interval is not None:
+        text += f"\n{number(metric.interval.low)}–{number(metric.interval.high)}"
+    if not metric.valid:
+        text += "\nnot valid"
+    if metric.errors:
+        text += f"\n{metric.errors} of {metric.n} failed"
+    return text
+
+
+def _gates(decision: Decision) -> Grid:
+    header = ["candidate", *(f"{gate} ({gate.mode})" for gate in decision.policy.gates)]
+    rows = [
+        (report.version, *(_gate(outcome) for outcome in report.gates)) for report in decision.candidates[:MAX_ROWS]
+    ]
+    return Grid("Gates", tuple(header), tuple(rows))
+
+
+def _gate(outcome: GateOutcome) -> str:
+    return f"{'admitted' if outcome.admits else 'refused'} ({outcome.answer})\n{outcome.why}"
+
+
+def _why_not(decision: Decision) -> Iterable[str]:
+    others = [report for report in decision.candidates if report.version != decision.winner]
+    if decision.verdict is Verdict.PROMOTE or decision.eligible:
+        for report in others[:MAX_ROWS]:
+            yield f"{report.version}: {report.why}"
+        if len(others) > MAX_ROWS:
+            yield f"and {len(others) - MAX_ROWS} more, each with its reason in the JSON"
+
+
+def _how_sure(decision: Decision) -> Iterable[str]:
+    if decision.confidence is not None:
+        yield decision.confidence.why
+        if decision.confidence.unknown_because:
+            yield f"the probability of being best is not known: {decision.confidence.unknown_because}"
+    front = [report.version for report in decision.eligible if report.pareto_optimal]
+    if len(decision.eligible) > 1:
+        yield (
+            f"not dominated by any other (Pareto front): {_some(front)}"
+            if len(front) > 1
+            else f"{front[0]} is at least as good as every other on all criteria"
+        )
+
+
+def _challenges(decision: Decision) -> Iterable[Grid | Lines]:
+    challenged = [(r, r.challenge) for r in decision.candidates if r.challenge is not None][:MAX_ROWS]
+    if not challenged:
+        return
+    header = ("challenger", "metric", "better by [interval]", "wins : losses", "p (Holm)", "conclusion")
+    rows = [
+        (report.version, *_difference(difference))
+        for report, challenge in challenged
+        for difference in challenge.differences
+    ]
+    yield Grid(f"Against {decision.incumbent}, which serves today", header, tuple(rows))
+    yield Lines("May it replace the incumbent?", tuple(_may_replace(r, c) for r, c in challenged))
+
+
+def _may_replace(report: CandidateReport, challenge: Challenge) -> str:
+    return f"{report.version}: {'yes' if challenge.replaces else 'no'}, {challenge.why}"
+
+
+def _difference(difference: Difference) -> tuple[str, ...]:
+    percent = difference.kind is MarginKind.RELATIVE
+
+    def signed(value: float) -> str:
+        return f"{value:+.1%}" if percent else f"{value:+.3f}"
+
+    figure = "unknown"
+    if difference.difference is not None:
+        figure = signed(difference.difference)
+        if difference.interval is not None:
+            figure += f"\n[{signed(difference.interval.low)}, {signed(difference.interval.high)}]"
+    p_value = "-"
+    if difference.p_value is not None and difference.p_holm is not None:
+        p_value = f"{difference.p_value:.3f} ({difference.p_holm:.3f})"
+    wins = "-" if difference.wins is None else f"{difference.wins} : {difference.losses}"
+    return (f"{difference.metric}\n{difference.test}", figure, wins, p_value, difference.why)
+
+
+def _sensitivity(decision: Decision) -> Iterable[str]:
+    if decision.sensitivity is None:
+        return
+    changing = [change for change in decision.sensitivity.weights if change.changes]
+    for change in changing:
+        action = "halved" if change.factor < 1 else "raised by half"
+        yield f"with the weight of {change.metric} {action}, {change.winner} would lead"
+    if not changing:
+        yield "no weight, halved or raised by half, changes who leads"
+    for left in decision.sensitivity.left_out[:MAX_ROWS]:
+        yield f"without {left.version}, {left.winner or 'nobody'} would lead"
+
+
+def _rests_on(decision: Decision) -> Iterable[str]:
+    yield f"policy {decision.policy.name} v{decision.policy.version}, SHA-256 {decision.policy_sha256}"
+    yield f"evidence manifest, SHA-256 {decision.manifest_sha256}, taken {decision.decided_at:%Y-%m-%d %H:%M:%S} UTC"
+    yield f"this decision, SHA-256 {decision.digest()} ({short(decision.digest())})"
+    missing = [
+        f"{report.version} {metric.name} is {metric.status}: {metric.why}"
+        for report in decision.candidates[:MAX_ROWS]
+        for metric in (reading.metric for reading in report.readings)
+        if metric.status is not Status.OK
+    ]
+    yield from missing[:MAX_ROWS]
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:10])
+    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
+
+
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*[<|"})
+
+
+def _escape(text: str) -> str:
+    return printable(text).translate(_MARKDOWN).replace("\n", " ")
+
+
+def _cell(text: str) -> str:
+    return "<br>".join(_escape(line) for line in text.split("\n"))

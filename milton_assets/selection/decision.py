@@ -1,0 +1,276 @@
+"""The decision: everything needed to explain, to somebody who was not there, which model won and why.
+
+What belongs here: the decision's nouns and their JSON. What does not: taking a decision (`decide`) and showing one
+(`card`, `plots`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cached_property
+from typing import Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from milton_assets.selection.policy import GateMode, MarginKind, Normalisation, Operator, Policy
+from milton_assets.vocabulary.digest import Sha256, canonical_json, sha256_bytes
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.keys import RunId, Slug
+from milton_assets.vocabulary.metric import Interval, Metric
+from milton_assets.vocabulary.tier import Tier
+
+DECISION_VERSION = 1
+
+
+class Verdict(StrEnum):
+    """`promote` the winner; `reject`: nothing is promoted, and it is known why; `no_verdict`: it cannot be known."""
+
+    PROMOTE = "promote"
+    REJECT = "reject"
+    NO_VERDICT = "no_verdict"
+
+
+class GateAnswer(StrEnum):
+    """What the evidence says about a threshold. `inconclusive`: the interval holds it, or there is no figure."""
+
+    PASS = "pass"  # noqa: S105 - a gate's answer, no password
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Standing(StrEnum):
+    """Where a candidate stands after the gates. Only `eligible` ones are scored.
+
+    `failed`: a gate was not reached. `inconclusive`: a strict gate's interval holds the threshold.
+    `no_evidence`: a figure that the policy needs is missing, failed or invalid, or the caller excluded it.
+    """
+
+    ELIGIBLE = "eligible"
+    FAILED = "failed"
+    INCONCLUSIVE = "inconclusive"
+    NO_EVIDENCE = "no_evidence"
+
+
+class _Noun(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Reading(_Noun):
+    """One metric as the decision saw it."""
+
+    tier: Tier
+    metric: Metric
+
+
+class GateOutcome(_Noun):
+    """What one gate made of one candidate.
+
+    `answer` is read from the confidence interval, or from the value where the figure has none. `admits` is what
+    counts: under mode `point` the value decides, under `strict` only the answer `pass` does.
+    """
+
+    tier: Tier
+    metric: str
+    op: Operator
+    threshold: float
+    mode: GateMode
+    answer: GateAnswer
+    admits: bool
+    why: str
+
+
+class Contribution(_Noun):
+    """What one criterion adds to a score: `weight` x `utility`, the utility in 0..1."""
+
+    metric: str
+    label: str
+    weight: float
+    utility: float
+
+    @property
+    def points(self) -> float:
+        """The part of the score that comes from here."""
+        return self.weight * self.utility
+
+
+class Difference(_Noun):
+    """One metric of a challenger against the incumbent, oriented so that above 0 is better.
+
+    `test` names how it was made. `difference` and `interval` are absolute, or shares of the incumbent's value,
+    as `kind` says; `p_value` is two-sided and `p_holm` the same after Holm's correction.
+    """
+
+    tier: Tier
+    metric: str
+    test: str
+    kind: MarginKind
+    margin: float
+    n: int
+    wins: int | None = None
+    losses: int | None = None
+    difference: float | None = None
+    interval: Interval | None = None
+    p_value: float | None = None
+    p_holm: float | None = None
+    non_inferior: bool
+    superior: bool
+    why: str
+
+
+class Challenge(_Noun):
+    """A challenger against the incumbent: whether it may replace it, and the comparisons behind that."""
+
+    incumbent: Slug
+    replaces: bool
+    differences: tuple[Difference, ...]
+    why: str
+
+
+class CandidateReport(_Noun):
+    """One candidate: what was measured, what the gates made of it, its score and rank, and why it did not win.
+
+    `rank` counts from 1 among the eligible. `probability_best` is its share of the resamplings in which it scores
+    highest; None when that cannot be known.
+    """
+
+    version: Slug
+    artefact_size_bytes: int
+    excluded: str | None
+    standing: Standing
+    readings: tuple[Reading, ...]
+    gates: tuple[GateOutcome, ...]
+    contributions: tuple[Contribution, ...] = ()
+    score: float | None = None
+    rank: int | None = None
+    probability_best: float | None = None
+    pareto_optimal: bool = False
+    challenge: Challenge | None = None
+    why: str = ""
+
+    def reading(self, tier: Tier, metric: str) -> Metric:
+        """That metric as the decision saw it. Raises `BadInput` for one that the policy does not use."""
+        for reading in self.readings:
+            if reading.tier is tier and reading.metric.name == metric:
+                return reading.metric
+        raise BadInput(f"the decision on {self.version} did not use {metric}")
+
+
+class SecondOpinion(_Noun):
+    """Who would win if the same policy normalised the other way."""
+
+    normalisation: Normalisation
+    winner: Slug
+
+
+class Confidence(_Noun):
+    """How sure the decision is.
+
+    `contenders` are the fewest candidates that together hold `clear_at` of the probability of being best, and the
+    second opinion's winner. `unknown_because` says why the probability cannot be known, if it cannot.
+    """
+
+    clear: bool
+    clear_at: float
+    draws: int
+    contenders: tuple[Slug, ...]
+    second_opinion: SecondOpinion | None = None
+    unknown_because: str | None = None
+    why: str
+
+
+class WeightChange(_Noun):
+    """Who would win if one weight were multiplied by `factor` and all were rescaled to sum to 1."""
+
+    metric: str
+    factor: float
+    winner: Slug
+    changes: bool
+
+
+class LeftOut(_Noun):
+    """Who would win if that candidate had not stood; recorded where the winner changes. None: nobody eligible."""
+
+    version: Slug
+    winner: Slug | None
+
+
+class Sensitivity(_Noun):
+    """What would change the ranking's head: each weight halved or raised by half, each candidate left out."""
+
+    weights: tuple[WeightChange, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+class Decision(_Noun):
+    """One decision on one benchmark run. Equal evidence, policy and incumbent give an equal decision.
+
+    `decided_at` is the manifest's time: deciding has no clock of its own. `candidates` stand in the order of their
+    rank, those without one after them by version. `reasons` explain the verdict, `notes` are what a careful reader
+    should also know.
+    """
+
+    decision_version: int = DECISION_VERSION
+    run_id: RunId
+    decided_at: AwareDatetime
+    verdict: Verdict
+    winner: Slug | None
+    incumbent: Slug | None
+    reasons: tuple[str, ...] = Field(min_length=1)
+    notes: tuple[str, ...] = ()
+    policy: Policy
+    policy_sha256: Sha256
+    manifest_sha256: Sha256
+    candidates: tuple[CandidateReport, ...]
+    confidence: Confidence | None = None
+    sensitivity: Sensitivity | None = None
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if (self.winner is not None) != (self.verdict is Verdict.PROMOTE):
+            raise ValueError(f"verdict {self.verdict} with winner {self.winner}; only promote names one")
+        if self.winner is not None and self.candidate(self.winner).standing is not Standing.ELIGIBLE:
+            raise ValueError(f"the winner {self.winner} is not eligible")
+        if self.policy_sha256 != self.policy.sha256:
+            raise ValueError(f"the policy's digest is {self.policy.sha256}, recorded is {self.policy_sha256}")
+        return self
+
+    @cached_property
+    def _by_version(self) -> dict[str, CandidateReport]:
+        return {report.version: report for report in self.candidates}
+
+    def candidate(self, version: str) -> CandidateReport:
+        """That candidate's report. Raises `BadInput` when it did not stand."""
+        try:
+            return self._by_version[version]
+        except KeyError:
+            raise BadInput(
+                f"{version} is no candidate of {self.run_id}", expected=f"one of {list(self._by_version)[:20]}"
+            ) from None
+
+    @property
+    def eligible(self) -> tuple[CandidateReport, ...]:
+        """The candidates that passed the gates, best first."""
+        return tuple(report for report in self.candidates if report.standing is Standing.ELIGIBLE)
+
+    def to_json(self) -> str:
+        """Canonical JSON, the form in which two decisions are compared byte for byte."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    def digest(self) -> str:
+        """SHA-256 of `to_json`."""
+        return sha256_bytes(self.to_json().encode())
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Decision:
+        """The inverse of `to_json`. Raises `BadInput` when the text is no decision of this version."""
+        try:
+            decision = cls.model_validate_json(text)
+        except ValidationError as error:
+            raise BadInput(f"this is no decision: {error}", expected="JSON written by milton") from error
+        if decision.decision_version != DECISION_VERSION:
+            raise BadInput(
+                f"the decision has version {decision.decision_version}",
+                expected=str(DECISION_VERSION),
+                remedy="read it with the release that took it, or decide again from its evidence",
+            )
+        return decision

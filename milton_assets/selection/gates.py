@@ -1,0 +1,100 @@
+"""Gates: what a candidate must reach before it is scored.
+
+What belongs here: reading one gate from a figure and its interval, and judging a candidate by all gates and by the
+completeness of its evidence. What does not: scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decision import GateAnswer, GateOutcome, Reading, Standing
+from milton_assets.selection.policy import Gate, GateMode, MetricRef, Operator, Policy
+from milton_assets.vocabulary.metric import Metric, Status
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A candidate after the gates. `reasons` say why it is not eligible; empty when it is."""
+
+    candidate: Candidate
+    standing: Standing
+    readings: tuple[Reading, ...]
+    gates: tuple[GateOutcome, ...]
+    reasons: tuple[str, ...]
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may be scored."""
+        return self.standing is Standing.ELIGIBLE
+
+
+def unusable(metric: Metric) -> str | None:
+    """Why the figure cannot be relied on, or None when it can."""
+    if metric.status is not Status.OK:
+        return f"{metric.name} is {metric.status}: {metric.why}"
+    if not metric.valid:
+        return f"{metric.name} is not valid: {metric.why}"
+    return None
+
+
+def read_gate(gate: Gate, metric: Metric) -> GateOutcome:
+    """What `gate` makes of `metric`.
+
+    The answer is `pass` when the whole interval is on the right side of the threshold, `fail` when the whole of it
+    is on the wrong side, else `inconclusive`; a figure without an interval is read as a point.
+    """
+    problem = unusable(metric)
+    if problem is not None or metric.value is None:
+        return _outcome(gate, GateAnswer.INCONCLUSIVE, admits=False, why=problem or f"{metric.name} has no value")
+    if metric.interval is None:
+        answer = GateAnswer.PASS if gate.holds(metric.value) else GateAnswer.FAIL
+        return _outcome(
+            gate, answer, admits=answer is GateAnswer.PASS, why=f"{metric.value:.4g} (no interval is known)"
+        )
+    low, high = metric.interval.low, metric.interval.high
+    worst, best = (low, high) if gate.op is Operator.AT_LEAST else (high, low)
+    if gate.holds(worst):
+        answer = GateAnswer.PASS
+    elif not gate.holds(best):
+        answer = GateAnswer.FAIL
+    else:
+        answer = GateAnswer.INCONCLUSIVE
+    admits = gate.holds(metric.value) if gate.mode is GateMode.POINT else answer is GateAnswer.PASS
+    figure = f"{metric.value:.4g} [{low:.4g}, {high:.4g}]"
+    return _outcome(gate, answer, admits=admits, why=figure)
+
+
+def judge(candidate: Candidate, policy: Policy, references: tuple[MetricRef, ...]) -> Judgement:
+    """Judge a candidate by the policy; `references` are `policy.metrics()`, passed in since they are every one's."""
+    metrics = {reference.key: candidate.metric(reference) for reference in references}
+    readings = tuple(Reading(tier=key[0], metric=metric) for key, metric in metrics.items())
+    gates = tuple(read_gate(gate, metrics[gate.key]) for gate in policy.gates)
+    missing = [problem for metric in metrics.values() if (problem := unusable(metric))]
+    if candidate.excluded is not None:
+        missing.insert(0, candidate.excluded)
+    if missing:
+        return Judgement(candidate, Standing.NO_EVIDENCE, readings, gates, tuple(missing))
+    refused = [(gate, outcome) for gate, outcome in zip(policy.gates, gates, strict=True) if not outcome.admits]
+    if not refused:
+        return Judgement(candidate, Standing.ELIGIBLE, readings, gates, ())
+    undecided = all(
+        gate.mode is GateMode.STRICT and outcome.answer is GateAnswer.INCONCLUSIVE for gate, outcome in refused
+    )
+    standing = Standing.INCONCLUSIVE if undecided else Standing.FAILED
+    reasons = tuple(f"gate {gate} not reached: {outcome.why}" for gate, outcome in refused)
+    return Judgement(candidate, standing, readings, gates, reasons)
+
+
+def _outcome(gate: Gate, answer: GateAnswer, *, admits: bool, why: str) -> GateOutcome:
+    return GateOutcome(
+        tier=gate.tier,
+        metric=gate.metric,
+        op=gate.op,
+        threshold=gate.threshold,
+        mode=gate.mode,
+        answer=answer,
+        admits=admits,
+        why=why,
+    )

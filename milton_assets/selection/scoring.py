@@ -1,0 +1,67 @@
+"""Scores: metrics become utilities in 0..1, utilities become one weighted sum.
+
+What belongs here: the two normalisations and the sum, on arrays whose last axis is the pool, so that one definition
+serves the point estimate and every resampling. What does not: order among equals (`ranking`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from milton_assets.selection.policy import Anchors, Criterion, Direction, Normalisation, Scale
+
+Array = npt.NDArray[np.float64]
+
+SCORE_DECIMALS = 12
+"""Scores are rounded here, so that equal candidates tie whatever the order of the additions."""
+
+
+def utilities(values: Array, criterion: Criterion, normalisation: Normalisation) -> Array:
+    """Utilities in 0..1, higher is better, of `values` (..., candidates) of one criterion."""
+    if normalisation is Normalisation.MINMAX_POOL:
+        return minmax_pool(values, criterion.direction)
+    if criterion.anchors is None:
+        raise ValueError(f"{criterion.metric} has no anchors")
+    return anchored(values, criterion.anchors)
+
+
+def minmax_pool(values: Array, direction: Direction) -> Array:
+    """(value - worst) / (best - worst) over the last axis. Where all are equal, each is the best: 1."""
+    low = values.min(axis=-1, keepdims=True)
+    high = values.max(axis=-1, keepdims=True)
+    span = high - low
+    gained = values - low if direction is Direction.HIGHER else high - values
+    result: Array = np.where(span > 0, gained / np.where(span > 0, span, 1.0), 1.0)
+    return result
+
+
+def anchored(values: Array, anchors: Anchors) -> Array:
+    """Interpolation between the anchors, on their scale, clipped to 0..1. A value of 0 on a log scale is beyond."""
+    if anchors.scale is Scale.LOG:
+        worst, best = np.log10(anchors.worst), np.log10(anchors.best)
+        floor = min(anchors.worst, anchors.best)
+        scaled = np.log10(np.maximum(values, floor))
+    else:
+        worst, best = np.float64(anchors.worst), np.float64(anchors.best)
+        scaled = values
+    result: Array = np.clip((scaled - worst) / (best - worst), 0.0, 1.0)
+    return result
+
+
+def weighted_sum(parts: Sequence[Array], weights: Sequence[float]) -> Array:
+    """The score: the sum of weight x utility, criterion after criterion, rounded to `SCORE_DECIMALS`."""
+    total = np.zeros_like(parts[0])
+    for part, weight in zip(parts, weights, strict=True):
+        total = total + weight * part
+    return np.round(total, SCORE_DECIMALS)
+
+
+def beyond_anchors(values: Array, criterion: Criterion) -> npt.NDArray[np.bool_]:
+    """Which values lie beyond the criterion's anchors, where differences no longer count."""
+    if criterion.anchors is None:
+        return np.zeros(values.shape, dtype=bool)
+    low, high = sorted((criterion.anchors.worst, criterion.anchors.best))
+    return (values < low) | (values > high)

@@ -1,0 +1,96 @@
+"""A run's readable summary: `runs/benchmark_YYYYMMDD_HHMMSS.json` below the evidence store.
+
+    write_summary(state.runs, RunSummary(run_id=..., decision=..., manifest=...))
+    summary = read_summary(state.runs)               # the latest
+    summary = read_summary(state.runs, "benchmark_20260111_142500")
+
+What belongs here: the summary's noun, writing it atomically, finding and reading it. What does not: the evidence it
+points to.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from milton_assets.selection.decision import Decision
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.evidence import EvidenceManifest
+from milton_assets.vocabulary.files import write_atomic
+from milton_assets.vocabulary.keys import RUN_ID, RunId, check_run_id
+
+
+class RunSummary(BaseModel):
+    """What one benchmark run came to. `bundle` is None where the run made none; `deployments` holds one for each
+    target that the bundle was taken to, the newest last.
+
+    `candidates` maps each version to whatever the run wants to tell about it beyond the decision.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: RunId
+    decision: Decision
+    manifest: EvidenceManifest
+    bundle: dict[str, Any] | None = None
+    deployments: tuple[dict[str, Any], ...] = ()
+    candidates: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_run(self) -> Self:
+        for what, run_id in (("decision", self.decision.run_id), ("manifest", self.manifest.run_id)):
+            if run_id != self.run_id:
+                raise ValueError(f"the {what} is that of {run_id}, not of {self.run_id}")
+        if self.manifest.digest() != self.decision.manifest_sha256:
+            raise ValueError(
+                f"the decision rests on manifest {self.decision.manifest_sha256}, "
+                f"the manifest here is {self.manifest.digest()}"
+            )
+        return self
+
+
+def write_summary(runs: Path, summary: RunSummary) -> Path:
+    """Write the summary to `runs/<run_id>.json`, old or new and never half, and return the path."""
+    path = runs / f"{summary.run_id}.json"
+    write_atomic(path, summary.model_dump_json(indent=2) + "\n")
+    return path
+
+
+def run_ids(runs: Path) -> tuple[str, ...]:
+    """Ids of the runs that have a summary, oldest first. An absent folder has none."""
+    if not runs.is_dir():
+        return ()
+    return tuple(sorted(path.stem for path in runs.glob("*.json") if RUN_ID.fullmatch(path.stem)))
+
+
+def read_summary(runs: Path, run_id: str | None = None) -> RunSummary:
+    """The summary of `run_id`, or of the latest run. Raises `BadInput` saying which runs there are."""
+    known = run_ids(runs)
+    if run_id is None:
+        if not known:
+            raise BadInput(
+                f"no benchmark run has ended yet (nothing in {runs})",
+                remedy="run `make autobench`, or `dagster job execute -j autobench`",
+            )
+        run_id = known[-1]
+    if check_run_id(run_id) not in known:
+        raise BadInput(
+            f"there is no run {run_id} in {runs}", expected=f"one of {list(known[-10:])}" if known else "a run"
+        )
+    path = runs / f"{run_id}.json"
+    try:
+        return RunSummary.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise BadInput(
+            f"{path} is no valid summary: {_first(error)}",
+            expected="the file as the run wrote it",
+            remedy="restore it, or benchmark and decide again",
+        ) from error
+
+
+def _first(error: ValidationError) -> str:
+    details = error.errors()[0]
+    where = ".".join(map(str, details["loc"]))
+    return f"{where}: {details['msg']}" if where else details["msg"]

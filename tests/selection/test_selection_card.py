@@ -1,0 +1,125 @@
+"""The card: what it must tell somebody who was not there, in the terminal and in Markdown."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from milton_assets.selection import Candidate, Decision, card, decide, load_policy
+from milton_assets.vocabulary.metric import Metric
+from tests.support.selection import RUN_ID, candidate, manifest
+
+
+def decided(*candidates: Candidate, incumbent: str | None = None) -> Decision:
+    return decide(
+        run_id=RUN_ID,
+        candidates=candidates,
+        policy=load_policy("seed"),
+        manifest=manifest(candidates),
+        incumbent=incumbent,
+    )
+
+
+def drawn(decision: Decision, width: int = 100) -> str:
+    out = io.StringIO()
+    card.render(decision, Console(file=out, width=width, color_system=None))
+    return out.getvalue()
+
+
+TYPICAL = (
+    candidate("v1.20260111.1425", (104.2, 101.0, 109.9), (83.1, 80.0, 86.0), (0.97, 0.93, 0.99), 0.61),
+    candidate("v1.20260111.1425-q8_0", 130.0, 61.0, (0.98, 0.94, 0.99), (0.62, 0.55, 0.70)),
+    candidate("v2.20260111.1425-q4_0", 80.0, 144.0, (0.40, 0.31, 0.50), 0.41),
+    candidate("v3", excluded="its benchmark run failed"),
+)
+
+
+def test_the_card_tells_figures_intervals_gates_ranking_verdict_and_reasons() -> None:
+    text = drawn(decided(*TYPICAL, incumbent="v1.20260111.1425-q8_0"))
+    for expected in (
+        "PROMOTE v1.20260111.1425",
+        RUN_ID,
+        "policy seed v1",
+        "104.2",
+        "101.0–109.9",
+        "0.930–0.990",
+        "tokens/s",
+        "serves today",
+        "cove_pass_rate >= 0.9 (point)",
+        "refused (fail)",
+        "Why this verdict",
+        "gate cove_pass_rate >= 0.9 not reached: 0.4 [0.31, 0.5]",
+        "its benchmark run failed",
+        "Pareto front",
+    ):
+        assert expected in text, expected
+
+
+def test_the_card_fits_a_hundred_columns() -> None:
+    longest = candidate("v" * 128, (123456.0, 100000.0, 200000.0), 0.0001, 0.99, 0.6)
+    text = drawn(decided(*TYPICAL, longest))
+    assert max(map(len, text.splitlines())) <= 100
+    assert "vvvv" in text
+
+
+def test_versions_of_ordinary_length_are_not_broken() -> None:
+    assert "v1.20260111.1425-q8_0 " in drawn(decided(*TYPICAL))
+
+
+@pytest.mark.parametrize(
+    ("candidates", "says"),
+    [
+        ((candidate("a", cove=0.1),), "REJECT: nothing is promoted"),
+        ((candidate("a", excluded="it failed"),), "NO VERDICT: the evidence cannot tell"),
+        ((), "no candidate stood"),
+    ],
+)
+def test_every_verdict_has_its_headline(candidates: tuple[Candidate, ...], says: str) -> None:
+    assert says in drawn(decided(*candidates))
+    assert says in card.to_markdown(decided(*candidates))
+
+
+def test_a_figure_that_is_missing_shows_its_status_and_why() -> None:
+    text = drawn(decided(candidate("a", cove=Metric.failed("cove_pass_rate", "share", "the server died"))))
+    assert "cove_pass_rate is error: the server died" in text
+
+
+def test_an_invalid_figure_and_failed_attempts_are_marked() -> None:
+    shaky = Metric.measured("cove_pass_rate", "share", 0.95, n=30, errors=2)
+    assert "2 of 30 failed" in drawn(decided(candidate("a", cove=shaky)))
+    assert "not valid" in drawn(decided(candidate("a", cove=shaky.invalidated("too few"))))
+
+
+def test_what_a_server_said_cannot_steer_the_terminal_or_the_page() -> None:
+    decision = decided(candidate("a", excluded="\x1b[2J[bold]boo![/bold] | ![x](http://e) <script>"))
+    text, page = drawn(decision), card.to_markdown(decision)
+    assert "\x1b" not in text + page
+    assert "[bold]boo![/bold]" in text
+    assert "<script" not in page.replace("\\<script", "")
+    assert "![x]" not in page
+
+
+def test_a_cell_never_breaks_its_row_in_markdown() -> None:
+    rows = [line for line in card.to_markdown(decided(*TYPICAL)).splitlines() if line.startswith("|")]
+    widths = {row.replace("\\|", "").count("|") for row in rows[: len(TYPICAL) + 2]}
+    assert len(widths) == 1
+
+
+def test_a_long_list_is_cut_and_says_so() -> None:
+    many = [candidate(f"v{i:02}", latency=10.0 + i) for i in range(25)]
+    for text in (drawn(decided(*many)), card.to_markdown(decided(*many))):
+        assert "5 more in the JSON" in text
+        assert "v24" not in text.split("Why not")[0]
+
+
+def test_equal_figures_read_as_such() -> None:
+    assert "a and b are equal on every criterion" in drawn(decided(candidate("a"), candidate("b")))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1234.5, "1,234"), (104.23, "104.2"), (83.1, "83.10"), (0.5, "0.500"), (-0.25, "-0.250")]
+)
+def test_figures_have_as_many_digits_as_people_read(value: float, text: str) -> None:
+    assert card.number(value) == text
