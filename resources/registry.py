@@ -393,13 +393,22 @@ def add_entries(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
             raise BadInput(f"the entry of {version} does not hold: {_reason(error)}") from error
     with _editing(path, create=True) as document:
         for version, entry in entries.items():
-            if version in document["models"]:
-                raise BadInput(
-                    f"model {version} is registered already",
-                    expected="a version that no entry has",
-                    remedy="choose another; what was measured under a version stays tied to it",
-                )
+            _refuse_taken(document, version)
             document["models"][version] = dict(entry)
+
+
+def refuse_taken(path: Path, version: str) -> None:
+    """Raise `BadInput` when the registry at `path` has an entry of that version, also a quarantined one."""
+    _refuse_taken(_parse(path, _read_bytes(path)), version)
+
+
+def _refuse_taken(document: Mapping[str, Any], version: str) -> None:
+    if version in document["models"]:
+        raise BadInput(
+            f"model {version} is registered already",
+            expected="a version that no entry has",
+            remedy="choose another; what was measured under a version stays tied to it",
+        )
 
 
 def retire(path: Path, version: str) -> bool:

@@ -38,6 +38,16 @@ class StateDir:
         return self.root / "models" / "registry.json"
 
     @property
+    def quantized(self) -> Path:
+        """GGUF files, a folder per model version."""
+        return self.root / "models" / "quantized"
+
+    @property
+    def distilled(self) -> Path:
+        """Hugging Face directories, one per model version."""
+        return self.root / "models" / "distilled"
+
+    @property
     def benchmarks(self) -> Path:
         """Evidence: Parquet tables."""
         return self.root / "benchmarks"

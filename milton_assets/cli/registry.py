@@ -1,0 +1,236 @@
+"""`milton demo` and `milton registry list / show / add / retire`.
+
+What belongs here: the verbs' arguments and how their answers look. What does not: reading and writing the registry
+(`resources.registry`), moving weights (`resources.model_files`) and where the demo's come from
+(`resources.demo_models`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from milton_assets.cli.common import JsonOption, answer, progress_on_stderr
+from milton_assets.vocabulary.digest import short
+from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.keys import check_key
+from milton_assets.vocabulary.registry import Artefact, ArtefactKind, Registry, RegistryEntry
+from milton_assets.vocabulary.state import StateDir
+
+Version = Annotated[
+    str, typer.Argument(metavar="VERSION", help="The model version, as `milton registry list` shows it.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add `demo` and the group `registry`."""
+    app.command()(demo)
+    group = typer.Typer(
+        help="The models that are known, and what is wrong with those that are not.", no_args_is_help=True
+    )
+    group.command("list")(list_entries)
+    group.command()(show)
+    group.command()(add)
+    group.command()(retire)
+    app.add_typer(group, name="registry")
+
+
+def demo(as_json: JsonOption = False) -> None:
+    """Put real small models into an empty registry.
+
+    Fetches SmolLM2-135M-Instruct (Apache-2.0, 93 MB) once, requantises it here, and registers three versions. A
+    registry that holds anything is left as it is.
+
+    Example: milton demo && milton registry list
+    """
+    from resources.demo_models import cache_folder, fill_empty_registry
+
+    state = StateDir.from_environment()
+    current = _read(state) if state.registry.exists() else None
+    present = [] if current is None else [*current.entries, *(q.version for q in current.quarantined)]
+    added = () if present else fill_empty_registry(state, cache_folder(), on_progress=progress_on_stderr())
+
+    def text(console: Console) -> None:
+        if added:
+            console.print(f"Registered {', '.join(added)} in {state.registry}.", soft_wrap=True)
+            console.print("Next: milton registry list", soft_wrap=True)
+        else:
+            console.print(
+                f"{state.registry} is not empty and was left as it is. It holds: {escape(', '.join(present))}.",
+                soft_wrap=True,
+            )
+
+    answer(
+        {"registry": str(state.registry), "added": list(added), "already_there": present}, as_json=as_json, text=text
+    )
+
+
+def list_entries(as_json: JsonOption = False) -> None:
+    """List the registered models, and the quarantined entries with their reasons.
+
+    Example: milton registry list --json | jq '.entries[].version'
+    """
+    state = StateDir.from_environment()
+    registry = _read(state)
+    answer(_registry_payload(state, registry), as_json=as_json, text=lambda console: _draw(console, state, registry))
+
+
+def show(version: Version, as_json: JsonOption = False) -> None:
+    """Show one entry: what the registry says, its files with their digests, and what its GGUF says of itself.
+
+    Example: milton registry show smollm2-135m-q4_1
+    """
+    from resources.registry import artefact_roots, read_entry
+
+    state = StateDir.from_environment()
+    entry = read_entry(state.registry, state.root, version, extra_roots=artefact_roots(), cache=state.digest_cache)
+    payload = {**_entry_payload(entry), "raw": entry.raw, "gguf": _gguf_payload(entry)}
+
+    def text(console: Console) -> None:
+        for label, value in _facts(entry, payload["gguf"]):
+            console.print(f"[bold]{label:15}[/bold] {escape(value)}", soft_wrap=True)
+
+    answer(payload, as_json=as_json, text=text)
+
+
+def add(
+    version: Annotated[str, typer.Option(help="The new version, a slug that no entry has, e.g. v1.20260111.1425.")],
+    base_model: Annotated[str, typer.Option(help="What it was made from, e.g. HuggingFaceTB/SmolLM2-135M-Instruct.")],
+    gguf: Annotated[Path | None, typer.Option(help="The quantised model, a GGUF file.")] = None,
+    hf: Annotated[Path | None, typer.Option(help="The distilled model, a Hugging Face directory.")] = None,
+    link: Annotated[bool, typer.Option("--link", help="Hard-link the files instead of copying them.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Register a model as a candidate, bringing its files into the state folder.
+
+    Files that already lie there (or below MILTON_ARTEFACT_ROOTS) are registered where they are.
+
+    Example: milton registry add --version v2 --gguf model-q4_0.gguf --base-model org/model
+    """
+    from resources.model_files import register_model
+
+    if gguf is None and hf is None:
+        raise typer.BadParameter("give --gguf FILE, --hf DIR, or both")
+    state = StateDir.from_environment()
+    entry = register_model(
+        state,
+        check_key(version, "model version"),
+        base_model=base_model,
+        gguf=gguf,
+        hf=hf,
+        link=link,
+        on_progress=progress_on_stderr(),
+    )
+    answer(
+        _entry_payload(entry),
+        as_json=as_json,
+        text=lambda console: console.print(
+            f"Registered {version} in {state.registry}. Next: milton registry show {version}", soft_wrap=True
+        ),
+    )
+
+
+def retire(version: Version, as_json: JsonOption = False) -> None:
+    """Set an entry's status to retired: it is no candidate any more, and nothing is deleted.
+
+    Example: milton registry retire smollm2-135m-q4_0
+    """
+    from resources.registry import retire as retire_entry
+
+    state = StateDir.from_environment()
+    changed = retire_entry(state.registry, version)
+    sentence = f"Retired {version}." if changed else f"{version} was retired already."
+    answer(
+        {"version": version, "status": "retired", "changed": changed},
+        as_json=as_json,
+        text=lambda console: console.print(escape(sentence), soft_wrap=True),
+    )
+
+
+def _read(state: StateDir) -> Registry:
+    from resources.registry import artefact_roots, read_registry
+
+    return read_registry(state.registry, state.root, extra_roots=artefact_roots(), cache=state.digest_cache)
+
+
+def _registry_payload(state: StateDir, registry: Registry) -> dict[str, Any]:
+    return {
+        "registry": str(state.registry),
+        "sha256": registry.sha256,
+        "entries": [_entry_payload(entry) for entry in registry.entries.values()],
+        "quarantined": [{"version": each.version, "reason": each.reason} for each in registry.quarantined],
+    }
+
+
+def _entry_payload(entry: RegistryEntry) -> dict[str, Any]:
+    return {**entry.model_dump(mode="json", exclude={"raw"}), "content_sha256": entry.content_sha256}
+
+
+def _gguf_payload(entry: RegistryEntry) -> dict[str, Any] | None:
+    for artefact in entry.artefacts:
+        if artefact.kind is ArtefactKind.GGUF:
+            header = read_header(Path(artefact.path))
+            return {
+                "version": header.version,
+                "architecture": header.architecture,
+                "quantization": header.quantization,
+                "parameters": header.parameters,
+                "tensors": len(header.tensors),
+                "has_chat_template": header.chat_template is not None,
+            }
+    return None
+
+
+def _draw(console: Console, state: StateDir, registry: Registry) -> None:
+    table = Table(title=escape(str(state.registry)), title_justify="left")
+    table.add_column("version", no_wrap=True)
+    for name in ("status", "base model", "created (UTC)", "artefacts"):
+        table.add_column(name, overflow="fold")
+    for entry in registry.entries.values():
+        table.add_row(
+            entry.version,
+            entry.status.value,
+            escape(entry.base_model),
+            f"{entry.created_at:%Y-%m-%d %H:%M}",
+            "\n".join(_in_words(artefact) for artefact in entry.artefacts) or "none left",
+        )
+    console.print(table)
+    for quarantined in registry.quarantined:
+        console.print(
+            f"[red]quarantined[/red] {escape(quarantined.version)}: {escape(quarantined.reason)}", soft_wrap=True
+        )
+    if not registry.entries and not registry.quarantined:
+        console.print("The registry is empty. Next: milton demo, or milton registry add", soft_wrap=True)
+
+
+def _in_words(artefact: Artefact) -> str:
+    label = artefact.quantization or artefact.kind.value
+    return f"{label} {artefact.size_bytes / 1e6:,.0f} MB sha256:{short(artefact.sha256)}"
+
+
+def _facts(entry: RegistryEntry, gguf: dict[str, Any] | None) -> list[tuple[str, str]]:
+    facts = [
+        ("version", entry.version),
+        ("status", entry.status.value),
+        ("base model", entry.base_model),
+        ("created", entry.created_at.isoformat()),
+        ("entry digest", entry.entry_sha256),
+        ("content digest", entry.content_sha256),
+    ]
+    for artefact in entry.artefacts:
+        facts.append((artefact.kind.value, artefact.path))
+        facts.append(("", f"{artefact.size_bytes:,} bytes, SHA-256 {artefact.sha256}"))
+    if gguf is not None:
+        facts.append(
+            (
+                "GGUF says",
+                f"{gguf['architecture']}, {gguf['quantization']}, {gguf['parameters'] / 1e6:,.1f} M parameters in "
+                f"{gguf['tensors']} tensors, {'a' if gguf['has_chat_template'] else 'no'} chat template",
+            )
+        )
+    return facts
