@@ -42,13 +42,18 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Completion:
-    """A model's answer. `first_token_alternatives` is filled when `top_logprobs` was asked for."""
+    """A model's answer. `first_token_alternatives` is filled when `top_logprobs` was asked for.
+
+    `elapsed_s` is the wall time the model took when that is known better than by timing `complete`: an answer from
+    a cache carries the time it took when it was first given.
+    """
 
     text: str
     finish_reason: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
     first_token_alternatives: tuple[TokenLogprob, ...] = ()
+    elapsed_s: float | None = None
 
 
 class CallErrorKind(StrEnum):
