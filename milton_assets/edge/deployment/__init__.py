@@ -1,0 +1,62 @@
+"""Deployments that cannot break a device: a release is in service whole, or not at all.
+
+    from milton_assets.edge.deployment import deploy, rollback, history, status
+
+    deployment = deploy(bundle, target, load_test=test, actor="ada", now=clock)
+    rollback(target, actor="ada", now=clock)
+
+What belongs here: taking bundles into service on a target, and going back. What does not: making bundles
+(`edge.bundle`), which targets there are (`resources.edge_targets`), model servers, Dagster.
+
+Read `states` first: it is the whole argument. `attempt` is the order of steps, `recovery` what happens after a crash.
+"""
+
+from milton_assets.edge.deployment.attempt import DeploymentFailed, NothingBefore, ProbeFailed
+from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory, NotEnoughRoom
+from milton_assets.edge.deployment.deployer import deploy, recover_target, rollback
+from milton_assets.edge.deployment.disk import DiskFailed
+from milton_assets.edge.deployment.fileops import FileOps
+from milton_assets.edge.deployment.history import Deployment, Outcome
+from milton_assets.edge.deployment.journal import JournalDamaged
+from milton_assets.edge.deployment.layout import NotATarget
+from milton_assets.edge.deployment.loadtest import LoadTest, ServedLoadTest
+from milton_assets.edge.deployment.lock import TargetBusy
+from milton_assets.edge.deployment.report import TargetStatus, find, history, status
+from milton_assets.edge.deployment.safeguards import Admission, HealthWindow
+from milton_assets.edge.deployment.sealed import ReleaseDamaged
+from milton_assets.edge.deployment.session import ClockSetBack
+from milton_assets.edge.deployment.states import Operation, ProbeReport, Release
+from milton_assets.vocabulary.edge_target import EdgeTarget
+
+__all__ = [
+    "Admission",
+    "ClockSetBack",
+    "Deployment",
+    "DeploymentFailed",
+    "DiskFailed",
+    "EdgeTarget",
+    "FileOps",
+    "HealthWindow",
+    "JournalDamaged",
+    "LoadTest",
+    "Memory",
+    "NotATarget",
+    "NotEnoughMemory",
+    "NotEnoughRoom",
+    "NothingBefore",
+    "Operation",
+    "Outcome",
+    "ProbeFailed",
+    "ProbeReport",
+    "Release",
+    "ReleaseDamaged",
+    "ServedLoadTest",
+    "TargetBusy",
+    "TargetStatus",
+    "deploy",
+    "find",
+    "history",
+    "recover_target",
+    "rollback",
+    "status",
+]

@@ -1,0 +1,381 @@
+"""One attempt to change what a target serves: the order of steps that a crash at any of them survives.
+
+What belongs here: that order. What does not: which record may follow which (`states`), what is done after a crash
+(`recovery`), and the single steps (`staging`, `sealed`, `layout`, `loadtest`).
+
+The order: copy into `staging/` on the same file system, fsync, read every byte back from the disk; admit and load test
+what was *written*; rename into `releases/`, fsync; say `activating`; swap the link, fsync; watch its health; say
+`committed`; move `last-known-good`. The journal is fsynced at each word.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from milton_assets.edge.deployment.capacity import check_memory, check_room
+from milton_assets.edge.deployment.disk import explained
+from milton_assets.edge.deployment.fileops import Fd, exists, folder_beneath, opened
+from milton_assets.edge.deployment.history import Deployment, Outcome
+from milton_assets.edge.deployment.ids import mint
+from milton_assets.edge.deployment.layout import RELEASES, STAGING, Link, point
+from milton_assets.edge.deployment.recovery import clear_staging, settle_links
+from milton_assets.edge.deployment.safeguards import Safeguards
+from milton_assets.edge.deployment.sealed import ReleaseDamaged, Sealed, check_folder, open_bundle, read_sealed
+from milton_assets.edge.deployment.session import Session
+from milton_assets.edge.deployment.staging import stage
+from milton_assets.edge.deployment.states import (
+    Accepted,
+    Activated,
+    Activating,
+    Committed,
+    Failed,
+    HealthChecked,
+    IllegalTransition,
+    InFlight,
+    Installed,
+    LoadTested,
+    Operation,
+    ProbeReport,
+    Release,
+    RolledBack,
+    Started,
+    Verified,
+)
+from milton_assets.vocabulary.digest import short
+from milton_assets.vocabulary.edge_target import EdgeTarget
+from milton_assets.vocabulary.errors import BadInput, MiltonError
+
+
+class DeploymentFailed(MiltonError):
+    """An attempt that did not stand. `deployment` is its history entry, `__cause__` what went wrong."""
+
+    deployment: Deployment
+
+
+class ProbeFailed(MiltonError):
+    """A served release broke its health contract."""
+
+
+class NothingBefore(MiltonError):
+    """There is no release to roll back to."""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A release whose bytes were read back from the target: where they lie, and whether they still have to move."""
+
+    release: Release
+    sealed: Sealed
+    folder: Path
+    staged: bool
+
+
+def release_of(sealed: Sealed) -> Release:
+    """What the journal keeps of a release."""
+    manifest = sealed.manifest
+    return Release(
+        digest=manifest.release_digest,
+        bundle=manifest.name,
+        model_version=manifest.model_version,
+        run_id=manifest.run_id,
+        counter=manifest.counter,
+        primary=manifest.primary,
+        manifest_sha256=sealed.manifest_sha256,
+        decision_sha256=manifest.decision_sha256,
+        evidence_sha256=manifest.evidence_sha256,
+    )
+
+
+def require_healthy(report: ProbeReport, what: str) -> ProbeReport:
+    """Return the report when it names no problem; raise `ProbeFailed` with its problems otherwise."""
+    if report.problems:
+        raise ProbeFailed(
+            f"{what} failed: {'; '.join(report.problems)}",
+            expected="the health contract in the release's manifest",
+            remedy="see why the model does not serve here, then deploy a release that does",
+        )
+    return report
+
+
+def nothing_before(target: EdgeTarget) -> NothingBefore:
+    """The error for a rollback that has nowhere to go."""
+    return NothingBefore(
+        f"the target {target.name} has no release before the one in service",
+        expected="an earlier release that was committed and not collected",
+        remedy="deploy the bundle you want with `milton deploy --bundle DIR`",
+    )
+
+
+class Attempt:
+    """One attempt on a target in hand. Use `deploy` or `roll_back`, once."""
+
+    def __init__(self, session: Session, safeguards: Safeguards, actor: str) -> None:
+        self._session = session
+        self._ops = session.ops
+        self._journal = session.journal
+        self._safeguards = safeguards
+        self._actor = actor
+        self._id = mint(session.now(), session.state.deployments)
+
+    def deploy(self, bundle: Path) -> Deployment:
+        """Take the bundle into service. Raises `DeploymentFailed`, or what interrupted it."""
+        self._start(Operation.DEPLOY, str(bundle))
+        with self._or_else(self._fail):
+            ready = self._from_bundle(bundle)
+            self._prepare(ready)
+        return self._activate(ready)
+
+    def roll_back(self) -> Deployment:
+        """Go back to the release before. Raises `DeploymentFailed`, or what interrupted it."""
+        self._start(Operation.ROLLBACK, None)
+        with self._or_else(self._fail):
+            ready = self._from_target()
+            self._prepare(ready)
+        return self._activate(ready)
+
+    @contextmanager
+    def _or_else(self, settle: Callable[[BaseException], None]) -> Iterator[None]:
+        """Whatever happens in the `with` block, a Ctrl-C too, is settled before anyone hears of it."""
+        try:
+            yield
+        except BaseException as error:
+            settle(error)
+            if isinstance(error, MiltonError | OSError):
+                raise self._failed(error) from error
+            raise
+
+    def _failed(self, error: MiltonError | OSError) -> DeploymentFailed:
+        told = explained(error) if isinstance(error, OSError) else error
+        deployment = self._entry()
+        verb = "was rolled back" if deployment.outcome is Outcome.ROLLED_BACK else "failed"
+        failed = DeploymentFailed(f"{self._id} {verb}: {told.problem}", expected=told.expected, remedy=told.remedy)
+        failed.deployment = deployment
+        return failed
+
+    def _entry(self) -> Deployment:
+        return self._session.deployment(self._id).model_copy(update={"notes": tuple(self._safeguards.notes)})
+
+    def _now(self) -> datetime:
+        return self._session.now()
+
+    # -- before anything in service changes ------------------------------------------------------------------------
+
+    def _start(self, operation: Operation, bundle: str | None) -> None:
+        self._journal.append(
+            Started(at=self._now(), deployment=self._id, operation=operation, actor=self._actor, bundle=bundle)
+        )
+
+    def _from_bundle(self, bundle: Path) -> _Ready:
+        with opened(self._ops, open_bundle(self._ops, bundle)) as source:
+            sealed = read_sealed(self._ops, source, str(bundle))
+            release = self._accept(release_of(sealed))
+            self._admit(bundle)
+            self._check_memory(sealed)
+            if self._is_installed(sealed):
+                return _Ready(release, sealed, self._installed_path(release), staged=False)
+            return _Ready(release, sealed, self._stage(source, sealed, bundle), staged=True)
+
+    def _from_target(self) -> _Ready:
+        previous = self._session.state.previous
+        if previous is None:
+            raise nothing_before(self._session.target)
+        release = self._accept(self._session.state.releases[previous])
+        path = self._installed_path(release)
+        with folder_beneath(self._ops, self._session.folder, (RELEASES, release.digest)) as folder:
+            sealed = read_sealed(self._ops, folder, str(path))
+            if sealed.manifest_sha256 != release.manifest_sha256:
+                raise ReleaseDamaged(
+                    f"{path} has another manifest than the one that was deployed",
+                    expected=release.manifest_sha256,
+                    remedy="deploy the release's bundle again",
+                )
+            self._check_memory(sealed)
+            self._read_back(folder, sealed, path)
+        return _Ready(release, sealed, path, staged=False)
+
+    def _accept(self, release: Release) -> Release:
+        self._safeguards.at("accept", f"{release.bundle}, release {short(release.digest)}")
+        self._journal.append(Accepted(at=self._now(), deployment=self._id, release=release))
+        return release
+
+    def _admit(self, folder: Path) -> None:
+        if self._safeguards.admit is not None:
+            state = self._session.state
+            now = max(self._now(), state.last_at or self._now())
+            self._safeguards.admit(folder, now=now, highest_counter=state.highest_counter)
+
+    def _check_memory(self, sealed: Sealed) -> None:
+        will_load = self._safeguards.load_test is not None or self._safeguards.health is not None
+        check_memory(self._safeguards.memory, sealed.manifest.requirements.ram_bytes, will_load=will_load)
+
+    def _is_installed(self, sealed: Sealed) -> bool:
+        """Whether the target holds this very release already, whole."""
+        digest = sealed.manifest.release_digest
+        with folder_beneath(self._ops, self._session.folder, (RELEASES,)) as releases:
+            if not exists(digest, releases):
+                return False
+            with opened(self._ops, self._ops.open_folder(digest, releases)) as folder:
+                path = self._session.target.path / RELEASES / digest
+                try:
+                    if read_sealed(self._ops, folder, str(path)) != sealed:
+                        return False
+                    self._read_back(folder, sealed, path)
+                except (BadInput, ReleaseDamaged) as error:
+                    self._safeguards.note(f"what is installed is replaced: {error.problem}")
+                    return False
+        return True
+
+    def _stage(self, source: Fd, sealed: Sealed, bundle: Path) -> Path:
+        check_room(self._ops.free_bytes(self._session.folder), sealed.size_bytes)
+        self._safeguards.at("copy", f"{sealed.size_bytes / (1 << 20):,.0f} MiB")
+        path = self._session.target.path / STAGING / self._id
+        with folder_beneath(self._ops, self._session.folder, (STAGING,)) as staging:
+            self._ops.mkdir(self._id, staging)
+            with opened(self._ops, self._ops.open_folder(self._id, staging)) as staged:
+                stage(self._ops, source, staged, sealed, str(bundle), self._safeguards.tell)
+                self._read_back(staged, sealed, path)
+            self._ops.fsync(staging)
+        return path
+
+    def _read_back(self, folder: Fd, sealed: Sealed, path: Path) -> None:
+        self._safeguards.at("verify", "from the target's disk")
+        check_folder(self._ops, folder, sealed, str(path), from_disk=True, on_progress=self._safeguards.tell)
+
+    def _prepare(self, ready: _Ready) -> None:
+        self._admit(ready.folder)
+        self._journal.append(
+            Verified(
+                at=self._now(),
+                deployment=self._id,
+                files=len(ready.sealed.expected()),
+                size_bytes=ready.sealed.size_bytes,
+                reused=not ready.staged,
+            )
+        )
+        self._load_test(ready)
+        self._install(ready)
+
+    def _load_test(self, ready: _Ready) -> None:
+        test = self._safeguards.load_test
+        if test is None:
+            return
+        self._safeguards.at("load test", ready.release.primary)
+        report = test(ready.folder / ready.release.primary, ready.release.model_version, ready.sealed.manifest.health)
+        require_healthy(report, "the load test")
+        self._journal.append(LoadTested(at=self._now(), deployment=self._id, report=report))
+
+    def _install(self, ready: _Ready) -> None:
+        self._safeguards.at("install", short(ready.release.digest))
+        if ready.staged:
+            digest = ready.release.digest
+            with (
+                folder_beneath(self._ops, self._session.folder, (STAGING,)) as staging,
+                folder_beneath(self._ops, self._session.folder, (RELEASES,)) as releases,
+            ):
+                if exists(digest, releases):
+                    self._ops.exchange(self._id, staging, digest, releases)
+                else:
+                    self._ops.rename(self._id, staging, digest, releases)
+                self._ops.fsync(releases)
+                self._ops.fsync(staging)
+        self._journal.append(Installed(at=self._now(), deployment=self._id))
+
+    def _installed_path(self, release: Release) -> Path:
+        return self._session.target.path / RELEASES / release.digest
+
+    def _fail(self, error: BaseException) -> None:
+        reason, interrupted = _reason(error)
+        with self._even_if_the_disk_fails("the failure could not be recorded, the next run will"):
+            clear_staging(self._session)
+            self._journal.append(Failed(at=self._now(), deployment=self._id, reason=reason, interrupted=interrupted))
+        self._report()
+
+    # -- from here on the target may serve the new release ---------------------------------------------------------
+
+    def _activate(self, ready: _Ready) -> Deployment:
+        with self._or_else(self._undo):
+            self._swap(ready.release)
+            self._watch(ready)
+            self._safeguards.at("commit")
+            self._journal.append(Committed(at=self._now(), deployment=self._id, proved=self._flight().proved))
+        self._finish()
+        return self._entry()
+
+    def _flight(self) -> InFlight:
+        flight = self._session.state.in_flight
+        if flight is None:
+            raise IllegalTransition(f"{self._id} is not in flight")
+        return flight
+
+    def _swap(self, release: Release) -> None:
+        self._safeguards.at("activate", short(release.digest))
+        state = self._session.state
+        fallback = state.known_good or state.active
+        self._journal.append(
+            Activating(at=self._now(), deployment=self._id, from_release=state.active, fallback=fallback)
+        )
+        point(self._ops, self._session.folder, Link.CURRENT, release.digest)
+        self._journal.append(Activated(at=self._now(), deployment=self._id))
+
+    def _watch(self, ready: _Ready) -> None:
+        window = self._safeguards.health
+        if window is None:
+            return
+        serving = self._session.target.path / Link.CURRENT / ready.release.primary
+        for number in range(1, window.rounds + 1):
+            if number > 1:
+                time.sleep(window.interval_s)
+            self._safeguards.at("health", f"round {number} of {window.rounds}")
+            report = window.probe(serving, ready.release.model_version, ready.sealed.manifest.health)
+            require_healthy(report, f"health check {number} of {window.rounds}")
+            self._journal.append(
+                HealthChecked(at=self._now(), deployment=self._id, round=number, rounds=window.rounds, report=report)
+            )
+
+    def _undo(self, error: BaseException) -> None:
+        """Back to the last known good release when the new one broke its contract, else to the one before."""
+        flight = self._flight()
+        reason, interrupted = _reason(error)
+        to = flight.fallback if isinstance(error, ProbeFailed) else flight.from_release
+        with self._even_if_the_disk_fails("the rollback is not complete, the next run will complete it"):
+            point(self._ops, self._session.folder, Link.CURRENT, to)
+            self._journal.append(
+                RolledBack(at=self._now(), deployment=self._id, to=to, reason=reason, interrupted=interrupted)
+            )
+        self._report()
+
+    def _finish(self) -> None:
+        """What is left after the commit. It is repeated by every later run, so a failure here is only noted."""
+        with self._even_if_the_disk_fails("the deployment stands; the next run will tidy up"):
+            settle_links(self._session)
+            clear_staging(self._session)
+        self._report()
+
+    def _report(self) -> None:
+        try:
+            self._session.mirror()
+        except (OSError, MiltonError) as error:
+            self._safeguards.note(f"the history could not be mirrored, the next run will: {error}")
+
+    @contextmanager
+    def _even_if_the_disk_fails(self, note: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._safeguards.note(f"{note}: {explained(error).problem}")
+
+
+def _reason(error: BaseException) -> tuple[str, bool]:
+    """Why an attempt ended, for the journal, and whether someone interrupted it."""
+    if isinstance(error, OSError):
+        return explained(error).problem, False
+    if isinstance(error, MiltonError):
+        return str(error), False
+    if isinstance(error, Exception):
+        return f"{type(error).__name__}: {error}", False
+    return f"interrupted ({type(error).__name__})", True

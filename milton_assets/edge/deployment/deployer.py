@@ -1,0 +1,117 @@
+"""The verbs of a target: `deploy`, `rollback`, `recover_target`, `collect`.
+
+What belongs here: taking the target into hand for each of them. What does not: how they are done (`attempt`,
+`rehearsal`, `recovery`, `collection`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from milton_assets.edge.deployment.attempt import Attempt
+from milton_assets.edge.deployment.capacity import Memory, device_memory
+from milton_assets.edge.deployment.disk import explained
+from milton_assets.edge.deployment.fileops import FileOps
+from milton_assets.edge.deployment.history import Deployment
+from milton_assets.edge.deployment.loadtest import LoadTest
+from milton_assets.edge.deployment.recovery import recover
+from milton_assets.edge.deployment.rehearsal import Rehearsal
+from milton_assets.edge.deployment.safeguards import Admission, HealthWindow, Safeguards
+from milton_assets.edge.deployment.session import Clock, Session, check_clock, in_hand
+from milton_assets.vocabulary.edge_target import EdgeTarget
+from milton_assets.vocabulary.progress import OnProgress, silent
+
+
+def deploy(
+    bundle: Path,
+    target: EdgeTarget,
+    *,
+    load_test: LoadTest | None,
+    actor: str,
+    now: Clock,
+    dry_run: bool = False,
+    on_progress: OnProgress = silent,
+    health: HealthWindow | None = None,
+    admit: Admission | None = None,
+    wait_s: float = 0.0,
+    accept_clock: bool = False,
+    memory: Memory | None = None,
+    ops: FileOps | None = None,
+) -> Deployment:
+    """Take the bundle in the folder `bundle` into service on `target`; its history entry, committed.
+
+    `load_test` serves the staged model before it becomes current, `health` watches it afterwards; None skips either,
+    and a release that passed neither is not called known good. `admit` is the device's policy. `wait_s` is how long
+    to wait for another deployer; `accept_clock` accepts a clock that is behind the journal. `memory` and `ops` are the
+    device's memory and disk, by default this machine's. With `dry_run` everything is checked, on the bundle where it
+    lies, nothing is changed, and the entry's outcome is `would_commit`.
+
+    Raises `DeploymentFailed`, with the entry, when the attempt did not stand: the target then serves what it served
+    before, or the last known good release. Raises `TargetBusy`, `NotATarget`, `JournalDamaged`, `ClockSetBack` or
+    `DiskFailed` when no attempt could begin. A dry run raises what is wrong as it is.
+    """
+    ops = ops or FileOps()
+    safeguards = Safeguards(load_test, health, admit, on_progress, memory or device_memory())
+    bundle = bundle.absolute()
+    with _disk_errors_explained():
+        if dry_run:
+            rehearsal = Rehearsal(target, safeguards, actor=actor, now=now, accept_clock=accept_clock, ops=ops)
+            return rehearsal.deploy(bundle)
+        with in_hand(target, ops, actor=actor, now=now, wait_s=wait_s, create=True) as session:
+            _recover(session, safeguards)
+            if not accept_clock:
+                check_clock(session.state, now())
+            return Attempt(session, safeguards, actor).deploy(bundle)
+
+
+def rollback(
+    target: EdgeTarget,
+    *,
+    actor: str,
+    now: Clock,
+    load_test: LoadTest | None = None,
+    dry_run: bool = False,
+    on_progress: OnProgress = silent,
+    health: HealthWindow | None = None,
+    wait_s: float = 0.0,
+    memory: Memory | None = None,
+    ops: FileOps | None = None,
+) -> Deployment:
+    """Go back to the release before the one in service, verified whole first; its history entry, committed.
+
+    A clock that was set back does not stop a rollback. Parameters and errors otherwise as for `deploy`.
+    """
+    ops = ops or FileOps()
+    safeguards = Safeguards(load_test, health, None, on_progress, memory or device_memory())
+    with _disk_errors_explained():
+        if dry_run:
+            return Rehearsal(target, safeguards, actor=actor, now=now, accept_clock=True, ops=ops).roll_back()
+        with in_hand(target, ops, actor=actor, now=now, wait_s=wait_s) as session:
+            _recover(session, safeguards)
+            return Attempt(session, safeguards, actor).roll_back()
+
+
+def recover_target(
+    target: EdgeTarget, *, actor: str, now: Clock, wait_s: float = 0.0, ops: FileOps | None = None
+) -> tuple[str, ...]:
+    """Settle what a crash left behind, as every other verb does first; what had to be done, a sentence each."""
+    with (
+        _disk_errors_explained(),
+        in_hand(target, ops or FileOps(), actor=actor, now=now, wait_s=wait_s) as session,
+    ):
+        return recover(session)
+
+
+def _recover(session: Session, safeguards: Safeguards) -> None:
+    for sentence in recover(session):
+        safeguards.note(sentence)
+
+
+@contextmanager
+def _disk_errors_explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise explained(error) from error

@@ -1,0 +1,186 @@
+"""The one door through which a deployment touches the disk.
+
+What belongs here: one method a system call, relative to an open folder and never following a link. What does not:
+any order of steps; that order is what `deployer`, `staging` and `recovery` are about, and because every step of it
+passes this door, a test can stop the deployer at each of them, or let each of them fail.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_RENAME_EXCHANGE = 2
+_NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+_BUFFER_BYTES = 1 << 20
+_libc = ctypes.CDLL(None, use_errno=True)
+
+Fd = int
+
+
+class FileOps:
+    """The real disk. Folders and files are file descriptors; names are single path parts. Raises `OSError`."""
+
+    def open_folder(self, path: str | Path, parent: Fd | None = None) -> Fd:
+        """Open a folder; with `parent`, the folder of that name in it, which must not be a link."""
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | (os.O_NOFOLLOW if parent is not None else 0), dir_fd=parent)
+
+    def open_read(self, name: str, parent: Fd) -> Fd:
+        """Open a file for reading. Never blocks, even when the name is a pipe's."""
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
+
+    def open_append(self, name: str, parent: Fd) -> Fd:
+        """Open a file for appending, creating it when it is not there."""
+        return os.open(name, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644, dir_fd=parent)
+
+    def create(self, name: str, parent: Fd) -> Fd:
+        """Create a file that must not be there yet."""
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=parent)
+
+    def close(self, handle: Fd) -> None:
+        """Close a file or folder."""
+        os.close(handle)
+
+    def read(self, handle: Fd, size: int) -> bytes:
+        """Up to `size` bytes; empty at the end of the file."""
+        return os.read(handle, size)
+
+    def write(self, handle: Fd, data: bytes) -> int:
+        """Write some of `data`; how many bytes."""
+        return os.write(handle, data)
+
+    def copy(self, source: Fd, into: Fd, count: int) -> int:
+        """Copy up to `count` bytes from where both files stand, in the kernel where it can; 0 at the end."""
+        try:
+            return os.copy_file_range(source, into, count)
+        except OSError as error:
+            if error.errno not in _NO_KERNEL_COPY:
+                raise
+        return write_all(self, into, self.read(source, min(count, _BUFFER_BYTES)))
+
+    def truncate(self, handle: Fd, size: int) -> None:
+        """Cut the file to `size` bytes."""
+        os.ftruncate(handle, size)
+
+    def fsync(self, handle: Fd) -> None:
+        """Make a file's bytes, or a folder's entries, durable."""
+        os.fsync(handle)
+
+    def forget_cache(self, handle: Fd) -> None:
+        """Ask the kernel to drop the file's clean pages, so that the next read comes from the disk."""
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def mkdir(self, name: str, parent: Fd) -> None:
+        """Create a folder that must not be there yet."""
+        os.mkdir(name, 0o755, dir_fd=parent)
+
+    def rename(self, name: str, parent: Fd, new_name: str, new_parent: Fd) -> None:
+        """Move an entry, over an existing file or link; never over a folder that holds something."""
+        os.rename(name, new_name, src_dir_fd=parent, dst_dir_fd=new_parent)
+
+    def exchange(self, name: str, parent: Fd, other: str, other_parent: Fd) -> None:
+        """Swap two entries in one step, `renameat2(RENAME_EXCHANGE)`."""
+        if _libc.renameat2(parent, os.fsencode(name), other_parent, os.fsencode(other), _RENAME_EXCHANGE) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), name, None, other)
+
+    def symlink(self, to: str, name: str, parent: Fd) -> None:
+        """Create a link with the text `to`."""
+        os.symlink(to, name, dir_fd=parent)
+
+    def unlink(self, name: str, parent: Fd) -> None:
+        """Remove a file or link."""
+        os.unlink(name, dir_fd=parent)
+
+    def rmdir(self, name: str, parent: Fd) -> None:
+        """Remove an empty folder."""
+        os.rmdir(name, dir_fd=parent)
+
+    def free_bytes(self, folder: Fd) -> int:
+        """Bytes an unprivileged writer may still fill on the folder's file system."""
+        stats = os.fstatvfs(folder)
+        return stats.f_bavail * stats.f_frsize
+
+
+def write_all(ops: FileOps, handle: Fd, data: bytes) -> int:
+    """Write all of `data`; how many bytes."""
+    left = memoryview(data)
+    while left:
+        left = left[ops.write(handle, bytes(left)) :]
+    return len(data)
+
+
+@contextmanager
+def opened(ops: FileOps, handle: Fd) -> Iterator[Fd]:
+    """The handle for the length of a `with` block."""
+    try:
+        yield handle
+    finally:
+        ops.close(handle)
+
+
+@contextmanager
+def folder_beneath(ops: FileOps, root: Fd, parts: tuple[str, ...], *, create: bool = False) -> Iterator[Fd]:
+    """The folder `parts` below `root`, walked part by part, no part a link; with `create`, missing ones are made."""
+    handle = ops.open_folder(".", root)
+    try:
+        for part in parts:
+            if create and not exists(part, handle):
+                ops.mkdir(part, handle)
+            deeper = ops.open_folder(part, handle)
+            ops.close(handle)
+            handle = deeper
+        yield handle
+    finally:
+        ops.close(handle)
+
+
+def exists(name: str, parent: Fd) -> bool:
+    """Whether there is an entry of that name, be it a dangling link."""
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def link_text(name: str, parent: Fd) -> str | None:
+    """The text of the link of that name, None when there is none. Raises `OSError` when it is no link."""
+    try:
+        return os.readlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return None
+
+
+def names(folder: Fd) -> list[str]:
+    """The folder's entries, sorted."""
+    return sorted(os.listdir(folder))  # noqa: PTH208 - a descriptor, not a path
+
+
+def is_folder(name: str, parent: Fd) -> bool:
+    """Whether the entry is a folder, and no link to one."""
+    return (os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode & 0o170000) == 0o040000
+
+
+def remove_tree(ops: FileOps, name: str, parent: Fd) -> None:
+    """Remove the entry and all below it, following no link."""
+    if not is_folder(name, parent):
+        ops.unlink(name, parent)
+        return
+    with opened(ops, ops.open_folder(name, parent)) as folder:
+        for entry in names(folder):
+            remove_tree(ops, entry, folder)
+    ops.rmdir(name, parent)
+
+
+def sync_folders(ops: FileOps, folder: Fd) -> None:
+    """Make the entries of the folder and of all folders below it durable, the deepest first."""
+    for entry in names(folder):
+        if is_folder(entry, folder):
+            with opened(ops, ops.open_folder(entry, folder)) as below:
+                sync_folders(ops, below)
+    ops.fsync(folder)

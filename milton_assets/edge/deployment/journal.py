@@ -1,0 +1,183 @@
+"""The target's journal: append-only, fsynced, hash-chained JSON lines.
+
+What belongs here: the lines, reading them as input that a crash or a hand may have altered, and appending. What does
+not: what a record means (`states`).
+
+A line is `{"seq", "previous", "record", "sha256"}`; `sha256` is over the canonical JSON of the other three and
+`previous` is the line before's. An append is one write and one fsync, so a crash can tear only the last line: without
+its line feed, or with NUL bytes where blocks never reached the disk. Such a tail is dropped, and cut off before the
+next append. Anything else that does not hold, a changed, missing, reordered or malformed line, is tampering, is
+reported with its line number, and is never repaired.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from milton_assets.edge.deployment.fileops import Fd, FileOps, exists, opened, write_all
+from milton_assets.edge.deployment.states import RECORDS, IllegalTransition, Record, TargetState, step
+from milton_assets.vocabulary.digest import Sha256, canonical_json, sha256_json
+from milton_assets.vocabulary.errors import MiltonError
+
+JOURNAL_FILE = "journal.jsonl"
+GENESIS = "0" * 64
+MAX_JOURNAL_BYTES = 256 << 20
+_READ_BYTES = 1 << 20
+
+
+class JournalDamaged(MiltonError):
+    """The journal is not what was written to it."""
+
+
+class Line(BaseModel):
+    """One line of the journal."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seq: int
+    previous: Sha256
+    record: Record
+    sha256: Sha256
+
+    @classmethod
+    def following(cls, last: Line | None, record: Record) -> Line:
+        """The line that `record` makes after `last`."""
+        seq, previous = (0, GENESIS) if last is None else (last.seq + 1, last.sha256)
+        return cls(seq=seq, previous=previous, record=record, sha256=_digest(seq, previous, record))
+
+    def to_bytes(self) -> bytes:
+        """The line as it is written, with its line feed."""
+        return (canonical_json(self.model_dump(mode="json")) + "\n").encode()
+
+
+def _digest(seq: int, previous: str, record: Record) -> str:
+    return sha256_json({"seq": seq, "previous": previous, "record": record.model_dump(mode="json")})
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a journal's bytes hold: whole lines, the state they amount to, and the bytes that are whole and torn."""
+
+    lines: tuple[Line, ...]
+    state: TargetState
+    whole_bytes: int
+    torn_bytes: int
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The records, oldest first."""
+        return tuple(line.record for line in self.lines)
+
+
+def parse(raw: bytes) -> Reading:
+    """Read a journal's bytes. Raises `JournalDamaged` for anything but a torn last line."""
+    lines: list[Line] = []
+    state = TargetState()
+    whole = 0
+    while whole < len(raw):
+        end = raw.find(b"\n", whole) + 1
+        if end == 0 or (end == len(raw) and b"\0" in raw[whole:]) or not raw[whole:].strip(b"\0"):
+            break
+        line = _parse_line(raw[whole:end], lines[-1] if lines else None)
+        try:
+            state = step(state, line.record)
+        except IllegalTransition as error:
+            raise _damaged(line.seq, error.problem) from error
+        lines.append(line)
+        whole = end
+    return Reading(tuple(lines), state, whole, len(raw) - whole)
+
+
+def _parse_line(raw: bytes, last: Line | None) -> Line:
+    number = 0 if last is None else last.seq + 1
+    try:
+        data: Any = json.loads(raw)
+        record = RECORDS.validate_json(canonical_json(data["record"]))
+        found = Line(seq=data["seq"], previous=data["previous"], record=record, sha256=data["sha256"])
+    except (ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
+        raise _damaged(number, f"it is no journal line ({type(error).__name__})") from None
+    expected = Line.following(last, found.record)
+    if found.seq != expected.seq or found.previous != expected.previous:
+        raise _damaged(number, "it does not follow the line before it")
+    if found.sha256 != expected.sha256 or raw != found.to_bytes():
+        raise _damaged(number, "it is not what its digest says")
+    return found
+
+
+def _damaged(number: int, why: str) -> JournalDamaged:
+    return JournalDamaged(
+        f"line {number + 1} of the target's journal does not hold: {why}",
+        expected="an unbroken chain of the lines this program wrote",
+        remedy="keep the file for whoever investigates; restore it from a backup, or set up a fresh target",
+    )
+
+
+def read_journal(ops: FileOps, folder: Fd) -> Reading:
+    """The journal of the target whose folder is open; an absent one reads as empty."""
+    if not exists(JOURNAL_FILE, folder):
+        return parse(b"")
+    with opened(ops, ops.open_read(JOURNAL_FILE, folder)) as handle:
+        return parse(_read_all(ops, handle))
+
+
+def _read_all(ops: FileOps, handle: Fd) -> bytes:
+    chunks = []
+    size = 0
+    while chunk := ops.read(handle, _READ_BYTES):
+        size += len(chunk)
+        if size > MAX_JOURNAL_BYTES:
+            raise JournalDamaged(f"the journal is larger than {MAX_JOURNAL_BYTES} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+class Journal:
+    """A journal open for appending. Only the holder of the target's lock may have one."""
+
+    def __init__(self, ops: FileOps, folder: Fd) -> None:
+        self._ops = ops
+        self._folder = folder
+        reading = read_journal(ops, folder)
+        self._lines = list(reading.lines)
+        self._state = reading.state
+        self._whole_bytes = reading.whole_bytes
+        self.torn_bytes = reading.torn_bytes
+
+    @property
+    def state(self) -> TargetState:
+        """What the journal so far means."""
+        return self._state
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The lines, oldest first."""
+        return tuple(self._lines)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The records, oldest first."""
+        return tuple(line.record for line in self._lines)
+
+    def append(self, record: Record) -> None:
+        """Write `record` durably. Raises `IllegalTransition` before anything is written, `OSError` as the disk does.
+
+        Returning means that the record is on the disk. Raising `OSError` means that it may or may not be: the next
+        append cuts off whatever part of it was written.
+        """
+        state = step(self._state, record)
+        line = Line.following(self._lines[-1] if self._lines else None, record)
+        raw = line.to_bytes()
+        is_new = not exists(JOURNAL_FILE, self._folder)
+        with opened(self._ops, self._ops.open_append(JOURNAL_FILE, self._folder)) as handle:
+            self._ops.truncate(handle, self._whole_bytes)
+            write_all(self._ops, handle, raw)
+            self._ops.fsync(handle)
+        if is_new:
+            self._ops.fsync(self._folder)
+        self._lines.append(line)
+        self._state = state
+        self._whole_bytes += len(raw)

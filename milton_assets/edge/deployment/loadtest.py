@@ -1,0 +1,114 @@
+"""Does the release answer? Serving it, asking what its health contract asks, and judging the answers.
+
+What belongs here: the probe and its judgement. What does not: model servers and HTTP; the caller brings something that
+serves and something that makes a chat model of an endpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from milton_assets.edge.deployment.states import ProbeReport
+from milton_assets.edge.manifest import HealthContract, Probe
+from milton_assets.vocabulary.chat import ChatModel, Completion, Message, ModelCallFailed, Sampling
+from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.errors import ServerFailed
+from milton_assets.vocabulary.server import Endpoint, Serves
+
+_SHOWN_CHARACTERS = 200
+
+
+class LoadTest(Protocol):
+    """Serves a model file or folder and holds it against a health contract."""
+
+    def __call__(self, artefact: Path, model: str, contract: HealthContract) -> ProbeReport:
+        """What the model answered, and every way in which it broke the contract. Raises nothing a model can cause."""
+        ...
+
+
+@dataclass(frozen=True)
+class ServedLoadTest:
+    """A load test against a server of its own, on a port of its own.
+
+    `serves` starts and stops it; `chat_model` makes a client of its endpoint, e.g.
+    `resources.servers.client.OpenAIChatModel`.
+    """
+
+    serves: Serves
+    chat_model: Callable[[Endpoint], AbstractContextManager[ChatModel]]
+
+    def __call__(self, artefact: Path, model: str, contract: HealthContract) -> ProbeReport:
+        """Serve `artefact` as `model` and ask each of the contract's questions once, greedily."""
+        started = time.monotonic()
+        try:
+            with self.serves.serve(artefact, model) as served, self.chat_model(served.endpoint) as chat:
+                load_s = time.monotonic() - started
+                return judge(contract, load_s, [_ask(chat, probe) for probe in contract.probes])
+        except ServerFailed as error:
+            return _nothing(time.monotonic() - started, f"the model was not served: {error}")
+        except ModelCallFailed as error:
+            return _nothing(time.monotonic() - started, f"the model did not answer: {error}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One probe's answer and how long it took, in seconds."""
+
+    completion: Completion
+    took_s: float
+
+
+def _ask(chat: ChatModel, probe: Probe) -> Answer:
+    began = time.monotonic()
+    completion = chat.complete([Message("user", probe.prompt)], Sampling(max_tokens=probe.max_tokens))
+    return Answer(completion, time.monotonic() - began)
+
+
+def _nothing(load_s: float, problem: str) -> ProbeReport:
+    return ProbeReport(load_s=load_s, output_tokens_per_s=None, answers=(), answer_sha256=(), problems=(problem,))
+
+
+def judge(contract: HealthContract, load_s: float, answers: list[Answer]) -> ProbeReport:
+    """Hold the answers, in the order of the contract's probes, against the contract."""
+    problems = []
+    if load_s > contract.max_load_seconds:
+        problems.append(f"it took {load_s:.1f} s to load, at most {contract.max_load_seconds:.1f} s is allowed")
+    for number, (probe, answer) in enumerate(zip(contract.probes, answers, strict=True), start=1):
+        problems += _judge_answer(number, probe, answer.completion.text)
+    speed = _output_tokens_per_s(answers)
+    floor = contract.min_output_tokens_per_s
+    if floor is not None and (speed is None or speed < floor):
+        found = "an unknown number of" if speed is None else f"{speed:.1f}"
+        problems.append(f"it wrote {found} tokens/s, at least {floor:.1f} is promised")
+    texts = [answer.completion.text for answer in answers]
+    return ProbeReport(
+        load_s=load_s,
+        output_tokens_per_s=speed,
+        answers=tuple(text[:_SHOWN_CHARACTERS] for text in texts),
+        answer_sha256=tuple(sha256_bytes(text.encode()) for text in texts),
+        problems=tuple(problems),
+    )
+
+
+def _judge_answer(number: int, probe: Probe, text: str) -> list[str]:
+    if not text.strip():
+        return [f"probe {number} got an empty answer"]
+    digest = sha256_bytes(text.encode())
+    if probe.answer_sha256 is not None and digest != probe.answer_sha256:
+        return [
+            f"probe {number} was answered {text[:80]!r} (SHA-256 {digest[:12]}), expected {probe.answer_sha256[:12]}"
+        ]
+    return []
+
+
+def _output_tokens_per_s(answers: list[Answer]) -> float | None:
+    counts = [answer.completion.completion_tokens for answer in answers]
+    took_s = sum(answer.took_s for answer in answers)
+    if any(count is None for count in counts) or took_s <= 0:
+        return None
+    return sum(count for count in counts if count is not None) / took_s

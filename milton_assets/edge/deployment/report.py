@@ -1,0 +1,104 @@
+"""Looking at a target without touching it: its history and its status.
+
+What belongs here: reading, without the lock. What does not: settling what is found (`recovery`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict
+
+from milton_assets.edge.deployment.fileops import FileOps, opened
+from milton_assets.edge.deployment.history import Deployment, deployments
+from milton_assets.edge.deployment.layout import Link, NotATarget, is_target, read_link
+from milton_assets.edge.deployment.lock import is_locked
+from milton_assets.edge.deployment.session import read_target
+from milton_assets.edge.deployment.states import InFlight, Release
+from milton_assets.vocabulary.edge_target import EdgeTarget
+from milton_assets.vocabulary.errors import BadInput
+
+
+class TargetStatus(BaseModel):
+    """What a target serves and could go back to. `problems` says where disk and journal disagree, a sentence each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: str
+    target_path: str
+    active: Release | None
+    known_good: Release | None
+    previous: Release | None
+    in_flight: InFlight | None
+    locked: bool
+    last: Deployment | None
+    problems: tuple[str, ...]
+
+
+def history(target: EdgeTarget, *, ops: FileOps | None = None) -> tuple[Deployment, ...]:
+    """Every attempt on the target, oldest first, the failed ones too; empty when nothing was ever deployed to it.
+
+    Raises `NotATarget`, and `JournalDamaged` when the journal does not hold or lacks what its mirror knows.
+    """
+    ops = ops or FileOps()
+    if not is_target(ops, target.path):
+        return ()
+    return deployments(read_target(target, ops).lines, target)
+
+
+def status(target: EdgeTarget, *, ops: FileOps | None = None) -> TargetStatus:
+    """What the target serves now. Raises `BadInput` when nothing was ever deployed to it, `JournalDamaged`."""
+    ops = ops or FileOps()
+    reading = read_target(target, ops)
+    state = reading.state
+    locked = is_locked(target.path)
+    found = deployments(reading.lines, target)
+    problems = [] if locked else _problems(ops, target, {Link.CURRENT: state.active, Link.KNOWN_GOOD: state.known_good})
+    if state.in_flight is not None and not locked:
+        problems.append(f"{state.in_flight.deployment} was cut off while {state.in_flight.phase}")
+    return TargetStatus(
+        target=target.name,
+        target_path=str(target.path),
+        active=_release(state.releases, state.active),
+        known_good=_release(state.releases, state.known_good),
+        previous=_release(state.releases, state.previous),
+        in_flight=state.in_flight,
+        locked=locked,
+        last=found[-1] if found else None,
+        problems=tuple(problems),
+    )
+
+
+def _release(releases: dict[str, Release], digest: str | None) -> Release | None:
+    return None if digest is None else releases[digest]
+
+
+def _problems(ops: FileOps, target: EdgeTarget, wanted: dict[Link, str | None]) -> list[str]:
+    problems = []
+    with opened(ops, ops.open_folder(target.path)) as folder:
+        for link, release in wanted.items():
+            try:
+                found = read_link(link, folder)
+            except NotATarget as error:
+                problems.append(error.problem)
+                continue
+            if found != release:
+                problems.append(f"{link} points to {found or 'nothing'}, the journal says {release or 'nothing'}")
+            elif not (target.path / link).exists() and release is not None:
+                problems.append(f"{link} points to {release}, which is not there")
+    return problems
+
+
+def find(targets: Iterable[EdgeTarget], deployment_id: str) -> tuple[EdgeTarget, Deployment]:
+    """The deployment of that id, and its target. Raises `BadInput` when no target's journal knows it."""
+    asked = []
+    for target in targets:
+        asked.append(target.name)
+        for deployment in history(target):
+            if deployment.id == deployment_id:
+                return target, deployment
+    raise BadInput(
+        f"no target knows the deployment {deployment_id!r:.100}",
+        expected=f"a deployment of one of {asked}",
+        remedy="`milton history` lists them",
+    )

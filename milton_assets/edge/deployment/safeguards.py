@@ -1,0 +1,76 @@
+"""What an attempt is held against, besides its own digests: load test, health window, the device's policy, its memory.
+
+What belongs here: these as values and protocols. What does not: when each is asked (`attempt`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from milton_assets.edge.deployment.capacity import Memory, device_memory
+from milton_assets.edge.deployment.loadtest import LoadTest
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.progress import OnProgress, Progress, silent
+
+STEPS = ("accept", "copy", "verify", "load test", "install", "activate", "health", "commit")
+
+
+class Admission(Protocol):
+    """A device's policy: which releases may run on it."""
+
+    def __call__(self, release: Path, *, now: datetime, highest_counter: int) -> None:
+        """Raise a `MiltonError` with the reason when the release in that folder must not run here.
+
+        `now` is never earlier than the target's last record; `highest_counter` is the highest ever committed on it.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class HealthWindow:
+    """How long a release is watched once it is current: `rounds` probes, `interval_s` seconds apart."""
+
+    probe: LoadTest
+    rounds: int = 3
+    interval_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or not 0 <= self.interval_s < float("inf"):
+            raise BadInput(
+                f"a health window of {self.rounds} rounds, {self.interval_s} s apart",
+                expected="at least one round, and a finite interval of 0 s or more",
+            )
+
+
+@dataclass(frozen=True)
+class Safeguards:
+    """Everything an attempt is held against, and who hears of it. None skips a safeguard.
+
+    `notes` collects what went wrong without consequence for the outcome.
+    """
+
+    load_test: LoadTest | None = None
+    health: HealthWindow | None = None
+    admit: Admission | None = None
+    on_progress: OnProgress = silent
+    memory: Memory = field(default_factory=device_memory)
+    notes: list[str] = field(default_factory=list)
+
+    def tell(self, step: Progress) -> None:
+        """Report progress. A listener that fails is noted; it is no reason to stop a deployment."""
+        try:
+            self.on_progress(step)
+        except Exception as error:  # noqa: BLE001 - whatever a listener raises, the deployment goes on
+            self.note(f"the progress listener failed: {error}")
+
+    def at(self, step: str, about: str = "") -> None:
+        """Report that the attempt has come to this of its `STEPS`."""
+        self.tell(Progress("deploy", STEPS.index(step), len(STEPS), f"{step} {about}".rstrip()))
+
+    def note(self, text: str) -> None:
+        """Keep a note, once."""
+        if text not in self.notes:
+            self.notes.append(text)

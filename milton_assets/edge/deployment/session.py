@@ -1,0 +1,127 @@
+"""A target in hand: locked, its folder open, its journal read.
+
+What belongs here: taking a target into hand, creating it when it is new, and keeping its mirror. What does not: what
+is then done with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from milton_assets.edge.deployment.fileops import Fd, FileOps, opened
+from milton_assets.edge.deployment.history import Deployment, check_against_mirror, deployments, mirror, read_mirror
+from milton_assets.edge.deployment.journal import Journal, Reading, read_journal
+from milton_assets.edge.deployment.layout import NotATarget, is_target, set_up
+from milton_assets.edge.deployment.lock import Holder, locked
+from milton_assets.edge.deployment.states import TargetCreated, TargetState
+from milton_assets.vocabulary.edge_target import EdgeTarget
+from milton_assets.vocabulary.errors import BadInput, MiltonError
+
+Clock = Callable[[], datetime]
+CLOCK_TOLERANCE = timedelta(minutes=1)
+
+
+class ClockSetBack(MiltonError):
+    """The device's clock is behind the target's own journal, so nobody can say what has expired."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A target under its lock. `folder` is open for as long as the session lasts."""
+
+    target: EdgeTarget
+    ops: FileOps
+    folder: Fd
+    journal: Journal
+    now: Clock
+
+    @property
+    def state(self) -> TargetState:
+        """What the journal says."""
+        return self.journal.state
+
+    def deployments(self) -> tuple[Deployment, ...]:
+        """Every attempt so far, oldest first."""
+        return deployments(self.journal.lines, self.target)
+
+    def deployment(self, deployment_id: str) -> Deployment:
+        """The attempt of that id."""
+        return next(d for d in self.deployments() if d.id == deployment_id)
+
+    def mirror(self) -> None:
+        """Bring the target's mirror up to date."""
+        if self.target.history_file is not None:
+            mirror(self.target.history_file, self.deployments())
+
+
+@contextmanager
+def in_hand(
+    target: EdgeTarget, ops: FileOps, *, actor: str, now: Clock, wait_s: float = 0.0, create: bool = False
+) -> Iterator[Session]:
+    """Lock and open `target` for the length of a `with` block; with `create`, set it up when it is new.
+
+    Raises `TargetBusy`, `NotATarget`, `JournalDamaged`, and `BadInput` for a target that is not there.
+    """
+    if create:
+        _make_folder(target.path)
+    elif not is_target(ops, target.path):
+        raise no_such_target(target)
+    is_target(ops, target.path)
+    with (
+        locked(target.path, Holder.me(actor, now()), wait_s=wait_s),
+        opened(ops, ops.open_folder(target.path)) as folder,
+    ):
+        journal = Journal(ops, folder)
+        if create:
+            set_up(ops, folder)
+            if journal.state.name is None:
+                journal.append(TargetCreated(at=now(), name=target.name))
+        _check_mirror(target, Reading(journal.lines, journal.state, 0, 0))
+        yield Session(target, ops, folder, journal, now)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotATarget(f"{path} is no folder", expected="a folder, or a path where nothing is yet") from None
+
+
+def no_such_target(target: EdgeTarget) -> BadInput:
+    """The error for a target that nothing was ever deployed to."""
+    return BadInput(
+        f"nothing was ever deployed to the target {target.name} ({target.path})",
+        expected="a target with a journal",
+        remedy="`milton deploy` makes it; `milton status` lists the targets there are",
+    )
+
+
+def read_target(target: EdgeTarget, ops: FileOps) -> Reading:
+    """The target's journal, without its lock. Raises `BadInput` when there is none, `JournalDamaged`."""
+    if not is_target(ops, target.path):
+        raise no_such_target(target)
+    with opened(ops, ops.open_folder(target.path)) as folder:
+        reading = read_journal(ops, folder)
+    _check_mirror(target, reading)
+    return reading
+
+
+def _check_mirror(target: EdgeTarget, reading: Reading) -> None:
+    if target.history_file is not None and reading.lines:
+        found = deployments(reading.lines, target)
+        check_against_mirror(reading.lines[0].sha256, found, read_mirror(target.history_file))
+
+
+def check_clock(state: TargetState, now: datetime) -> None:
+    """Raise `ClockSetBack` when `now` is more than `CLOCK_TOLERANCE` before the journal's latest record."""
+    if state.last_at is not None and now < state.last_at - CLOCK_TOLERANCE:
+        raise ClockSetBack(
+            f"the clock says {now.isoformat(timespec='seconds')}, but the target's journal has a record from "
+            f"{state.last_at.isoformat(timespec='seconds')}",
+            expected="a clock that does not run backwards",
+            remedy="set the clock; if it is right now and was wrong then, pass --accept-clock",
+        )

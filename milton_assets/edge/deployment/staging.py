@@ -1,0 +1,79 @@
+"""Writing a release into a folder of the target: only what its manifest names, only as regular files.
+
+What belongs here: copying, with the sealed size as the limit, and making it durable. What does not: reading it back
+(`sealed.check_folder`) and moving it into place (`deployer`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from milton_assets.edge.deployment.fileops import Fd, FileOps, folder_beneath, opened, sync_folders, write_all
+from milton_assets.edge.deployment.sealed import MIB, Sealed, damaged
+from milton_assets.edge.manifest import FileEntry
+from milton_assets.vocabulary.progress import OnProgress, Progress
+
+_COPY_BYTES = 64 << 20
+_NOT_THERE = {
+    errno.ENOENT: "is missing",
+    errno.ELOOP: "is a symbolic link, not a regular file",
+    errno.ENOTDIR: "lies below something that is no folder",
+    errno.ENXIO: "is a socket or a device, not a regular file",
+}
+
+
+def stage(ops: FileOps, bundle: Fd, staged: Fd, sealed: Sealed, where: str, on_progress: OnProgress) -> None:
+    """Copy the release from the open folder `bundle` into the empty open folder `staged`, durably.
+
+    Raises `ReleaseDamaged` when a source is no regular file, or is shorter or longer than the manifest says;
+    `OSError` as the disk does.
+    """
+    done = 0
+    for entry in sealed.manifest.files:
+        *parents, name = entry.path.split("/")
+        with (
+            folder_beneath(ops, staged, tuple(parents), create=True) as parent,
+            opened(ops, ops.create(name, parent)) as written,
+        ):
+            _copy(ops, bundle, written, entry, where)
+            ops.fsync(written)
+        done += entry.size_bytes
+        on_progress(Progress("copy", done // MIB, sealed.size_bytes // MIB, f"{entry.path} (MiB)"))
+    for name, raw in sealed.unlisted.items():
+        with opened(ops, ops.create(name, staged)) as written:
+            write_all(ops, written, raw)
+            ops.fsync(written)
+    sync_folders(ops, staged)
+
+
+def _copy(ops: FileOps, bundle: Fd, written: Fd, entry: FileEntry, where: str) -> None:
+    with _open_source(ops, bundle, entry, where) as source:
+        left = entry.size_bytes
+        while left:
+            count = ops.copy(source, written, min(left, _COPY_BYTES))
+            if count == 0:
+                has = entry.size_bytes - left
+                raise damaged(where, [f"{entry.path} is truncated: it ends after {has} of {entry.size_bytes} bytes"])
+            left -= count
+        if ops.read(source, 1):
+            raise damaged(where, [f"{entry.path} is longer than the {entry.size_bytes} bytes its manifest says"])
+
+
+@contextmanager
+def _open_source(ops: FileOps, bundle: Fd, entry: FileEntry, where: str) -> Iterator[Fd]:
+    *parents, name = entry.path.split("/")
+    try:
+        with folder_beneath(ops, bundle, tuple(parents)) as parent:
+            handle = ops.open_read(name, parent)
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+        raise damaged(where, [f"{entry.path} {_NOT_THERE[error.errno]}"]) from None
+    with opened(ops, handle):
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise damaged(where, [f"{entry.path} is not a regular file"])
+        yield handle
