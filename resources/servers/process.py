@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -253,17 +253,3 @@ def _start(
             stack.push(trial.pop_all())
             return Listening(child, url, time.monotonic() - started)
     raise BadInput(f"{attempts} attempts to start a server", expected="at least 1")
-
-
-def flags_of(argv: Sequence[str], without: Sequence[str] = ()) -> tuple[str, ...]:
-    """A command line's arguments without the named options and their values: what is the same for every model."""
-    kept: list[str] = []
-    skipping = False
-    for argument in argv:
-        if skipping:
-            skipping = False
-        elif argument in without:
-            skipping = True
-        else:
-            kept.append(argument)
-    return tuple(kept)

@@ -1,0 +1,141 @@
+"""Dagster resources that serve a registered artefact for the length of a `with` block.
+
+What belongs here: configuration that a person may edit in the UI, and its translation into a launcher. What does not:
+starting, attaching and checking, which are `resources.servers`'s.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dagster import ConfigurableResource
+from pydantic import Field
+
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.registry import Artefact, ArtefactKind
+from milton_assets.vocabulary.server import Served, Serves
+from resources.servers.attached import AttachedServer
+from resources.servers.identity import verified_serving
+from resources.servers.llama_cpp import LlamaCppLauncher
+from resources.servers.vllm import VLLMLauncher
+
+
+class ModelServerResource(ConfigurableResource, ABC):  # type: ignore[type-arg]
+    """What every model server has in common: which kind of artefact it serves, and serving one that is checked."""
+
+    @property
+    @abstractmethod
+    def artefact_kind(self) -> ArtefactKind:
+        """Which of a model's artefacts this server serves."""
+
+    @abstractmethod
+    def server(self) -> Serves:
+        """The launcher or the attached server that this configuration describes. Raises `BadInput`."""
+
+    @contextmanager
+    def serve(self, artefact: Artefact, model: str) -> Iterator[Served]:
+        """Serve the artefact under the name `model` and show that it is the registered one.
+
+        Raises `BadInput` when the artefact is of a kind that this server does not serve, `ServerFailed` when the server
+        fails or its digest, path or name is not the registered one.
+        """
+        if artefact.kind is not self.artefact_kind:
+            raise BadInput(
+                f"{model}: {type(self).__name__} is to serve a {artefact.kind} artefact",
+                expected=f"a {self.artefact_kind} artefact",
+                remedy="choose the server that serves it",
+            )
+        with verified_serving(self.server(), Path(artefact.path), model, artefact.sha256) as served:
+            yield served
+
+
+class LlamaCppResource(ModelServerResource):
+    """Serves GGUF files with llama.cpp, one child process a candidate."""
+
+    slots: int = Field(default=1, ge=1, description="How many requests run at once.")
+    context_tokens: int = Field(default=4096, ge=1, description="Each slot's context.")
+    threads: int | None = Field(default=None, ge=1, description="Threads; by default the usable physical cores.")
+    start_deadline_s: float = Field(default=120.0, gt=0, description="How long the server may take to be ready.")
+    prefer_binary: bool = Field(default=False, description="Run `llama-server` from PATH when it is there.")
+    extra_args: list[str] = Field(default_factory=list, description="Further arguments of the server program.")
+    log_dir: str | None = Field(default=None, description="Where the server's logs stay; nowhere by default.")
+
+    @property
+    def artefact_kind(self) -> ArtefactKind:
+        """GGUF."""
+        return ArtefactKind.GGUF
+
+    def server(self) -> LlamaCppLauncher:
+        """The launcher."""
+        return LlamaCppLauncher(
+            context_tokens=self.context_tokens,
+            slots=self.slots,
+            threads=self.threads,
+            prefer_binary=self.prefer_binary,
+            extra=tuple(self.extra_args),
+            start_deadline_s=self.start_deadline_s,
+            log_dir=Path(self.log_dir) if self.log_dir else None,
+        )
+
+
+class VLLMResource(ModelServerResource):
+    """Serves models with vLLM: attaches to the server at `base_url`, or launches one per candidate and stops it.
+
+    Attached, it takes any OpenAI-compatible server, which must list the model under its version's name and, where it
+    tells a path, have loaded the registered artefact. Launched, it serves Hugging Face directories.
+    """
+
+    base_url: str | None = Field(default=None, description="A running server's URL; launch one when it is absent.")
+    api_key_env: str | None = Field(default=None, description="The environment variable that holds its API key.")
+    attached_kind: str = Field(
+        default=ArtefactKind.HF_DISTILLED.value,
+        description="What the attached server has loaded: gguf or hf-distilled.",
+    )
+    path_there: str | None = Field(default=None, description="The artefact's path as the attached server sees it.")
+    interpreter: str | None = Field(default=None, description="A Python that has vLLM; else `vllm` from PATH.")
+    slots: int = Field(default=16, ge=1, description="How many sequences run at once.")
+    context_tokens: int | None = Field(default=None, ge=1, description="The longest context; by default the model's.")
+    extra_args: list[str] = Field(default_factory=list, description="Further arguments of vLLM's.")
+    env: dict[str, str] = Field(default_factory=dict, description="Added to the launched server's environment.")
+    start_deadline_s: float = Field(default=600.0, gt=0, description="How long the server may take to be ready.")
+    log_dir: str | None = Field(default=None, description="Where the server's logs stay; nowhere by default.")
+
+    @property
+    def artefact_kind(self) -> ArtefactKind:
+        """A Hugging Face directory when it is launched, `attached_kind` when it is attached to."""
+        return ArtefactKind(self.attached_kind) if self.base_url else ArtefactKind.HF_DISTILLED
+
+    def server(self) -> Serves:
+        """The attached server or the launcher."""
+        if self.base_url:
+            return AttachedServer(
+                self.base_url,
+                api_key=self._api_key(),
+                slots=self.slots,
+                path_there=Path(self.path_there) if self.path_there else None,
+            )
+        return VLLMLauncher(
+            interpreter=Path(self.interpreter) if self.interpreter else None,
+            context_tokens=self.context_tokens,
+            slots=self.slots,
+            extra=tuple(self.extra_args),
+            env=dict(self.env),
+            start_deadline_s=self.start_deadline_s,
+            log_dir=Path(self.log_dir) if self.log_dir else None,
+        )
+
+    def _api_key(self) -> str | None:
+        if self.api_key_env is None:
+            return None
+        key = os.environ.get(self.api_key_env)
+        if not key:
+            raise BadInput(
+                f"the environment variable {self.api_key_env} is empty",
+                expected="the server's API key",
+                remedy=f"export {self.api_key_env}, or configure another api_key_env",
+            )
+        return key

@@ -1,0 +1,48 @@
+"""Attach to a running OpenAI-compatible server by its address, after checking that it is the one meant.
+
+What belongs here: attaching. What does not: what sets one kind of server apart (`resources.servers.dialects`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from milton_assets.vocabulary.server import Endpoint, Served
+from resources.servers.identity import check_path
+from resources.servers.probe import probe
+
+
+@dataclass(frozen=True)
+class AttachedServer:
+    """A server that somebody else runs. We never stop it.
+
+    `base_url` is its root, with or without `/v1`. `slots` is how many requests it works on at once, where it does not
+    tell (vLLM, Ollama, TensorRT-LLM). `path_there` is the artefact's path as the *server* sees it, when it is mounted
+    elsewhere there.
+    """
+
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+    slots: int | None = None
+    path_there: Path | None = None
+
+    @contextmanager
+    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
+        """Attach, and check that the server serves `artefact` under the name `model`.
+
+        Raises `ServerFailed` with what was found and expected when it lists no such model, or tells another path.
+        """
+        with self.attach(model) as served:
+            check_path(served.fingerprint, self.path_there or artefact)
+            yield served
+
+    @contextmanager
+    def attach(self, model: str) -> Iterator[Served]:
+        """Attach to whatever is served under the name `model`, with no artefact to compare it with."""
+        asked = Endpoint(self.base_url, model, api_key=self.api_key)
+        found = probe(asked.base_url, model, self.api_key)
+        fingerprint = found.fingerprint(slots=self.slots)
+        yield Served(Endpoint(asked.base_url, found.model.id, fingerprint.slots, self.api_key), fingerprint)

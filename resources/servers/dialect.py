@@ -1,0 +1,142 @@
+"""What a server says of itself, and how each kind of server says it.
+
+What belongs here: `Dialect`, the three facts that set one server apart from another (how it signs its list of models,
+what it calls a model, which pages tell of it), the list of those we know, and asking pages. What does not: any one
+server's pages, which are in `resources.servers.dialects`, a module each: adding a server is adding a module there that
+defines `DIALECT`.
+"""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import httpx
+
+from milton_assets.vocabulary.errors import ServerFailed
+from resources.servers.wire import ServedModel
+
+_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class About:
+    """What a server tells beyond its list of models; None where it does not tell."""
+
+    build: str | None = None
+    model_path: str | None = None
+    quantization: str | None = None
+    chat_template: str | None = None
+    context_tokens: int | None = None
+    slots: int | None = None
+
+
+class Ask:
+    """Reads a server's pages. A page that is absent or no JSON object is an empty one; silence is `ServerFailed`."""
+
+    def __init__(self, client: httpx.Client, base_url: str) -> None:
+        self._client = client
+        self.base_url = base_url
+
+    def get(self, path: str) -> Mapping[str, Any]:
+        """The page's JSON object."""
+        return self._page("GET", path, None)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The answer's JSON object."""
+        return self._page("POST", path, body)
+
+    def _page(self, method: str, path: str, body: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        try:
+            response = self._client.request(method, f"{self.base_url}{path}", json=body)
+        except httpx.HTTPError as error:
+            raise ServerFailed(
+                f"{self.base_url}{path} gave no answer: {type(error).__name__}: {error}",
+                expected="a running OpenAI-compatible server",
+                remedy="check the address, and that the server is up",
+            ) from error
+        if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+            raise ServerFailed(
+                f"{self.base_url}{path} answered {response.status_code}",
+                remedy="give the server's API key",
+            )
+        if response.status_code != httpx.codes.OK:
+            return {}
+        try:
+            found = json.loads(response.content)
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def asking(base_url: str, api_key: str | None) -> Iterator[Ask]:
+    """Ask the server at `base_url`, straight, whatever proxies the environment names."""
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    with httpx.Client(headers=headers, timeout=_TIMEOUT_S, trust_env=False) as client:
+        yield Ask(client, base_url)
+
+
+def _exactly(asked: str, listed: str) -> bool:
+    return asked == listed
+
+
+def _nothing(_: Ask, __: ServedModel) -> About:
+    return About()
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One kind of server.
+
+    `owned_by` is what it writes into the `owned_by` of its models. `same_model(asked, listed)` says whether a listed
+    name is the one asked for. `describe(ask, model)` reads its other pages.
+    """
+
+    name: str
+    owned_by: str
+    same_model: Callable[[str, str], bool] = _exactly
+    describe: Callable[[Ask, ServedModel], About] = field(default=_nothing)
+
+
+UNKNOWN = Dialect("openai-compatible", "")
+
+
+@cache
+def known_dialects() -> Mapping[str, Dialect]:
+    """Every dialect in `resources.servers.dialects`, by what it writes into `owned_by`."""
+    from resources.servers import dialects
+
+    modules = (import_module(f"{dialects.__name__}.{found.name}") for found in pkgutil.iter_modules(dialects.__path__))
+    return {module.DIALECT.owned_by: module.DIALECT for module in modules}
+
+
+def dialect_of(model: ServedModel) -> Dialect:
+    """The dialect of the server that lists `model`; `UNKNOWN` for one that we have no module for."""
+    return known_dialects().get(model.owned_by or "", UNKNOWN)
+
+
+def text(page: Mapping[str, Any], *keys: str) -> str | None:
+    """The non-empty text under those nested keys, if there is one."""
+    found = _under(page, keys)
+    return found if isinstance(found, str) and found else None
+
+
+def number(page: Mapping[str, Any], *keys: str) -> int | None:
+    """The positive integer under those nested keys, if there is one."""
+    found = _under(page, keys)
+    return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None
+
+
+def _under(page: Any, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        if not isinstance(page, Mapping):
+            return None
+        page = page.get(key)
+    return page

@@ -1,0 +1,99 @@
+"""Launch llama.cpp's server on a GGUF file: the one inside the `xllamacpp` wheel, or a `llama-server` on PATH.
+
+    with LlamaCppLauncher(slots=2).serve(Path("model-q4_0.gguf"), "v1") as served: ...
+
+What belongs here: its command line. What does not: the life of its process (`process`), reading its pages
+(`dialects.llama_cpp`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.server import Endpoint, Served
+from resources.servers.identity import check_path
+from resources.servers.probe import probe
+from resources.servers.process import DEFAULT_GRACE_S, Command, listening
+
+BINARY = "llama-server"
+EMBEDDED = Path(__file__).with_name("embedded_llama.py")
+_ALWAYS = ("--jinja", "--props", "--metrics", "--no-webui")
+
+
+@dataclass(frozen=True)
+class LlamaCppLauncher:
+    """Serves GGUF files with llama.cpp, one process a `with` block.
+
+    `context_tokens` is each slot's context; `slots` how many requests run at once. `threads` defaults to the physical
+    cores that we may use. `prefer_binary` takes `llama-server` from PATH when it is there, else the embedded server;
+    the fingerprint names the one that ran. `extra` goes to the program as it is: options of `llama-server`, or
+    `--set NAME=VALUE` of `embedded_llama`. Logs stay in `log_dir` when there is one.
+    """
+
+    context_tokens: int = 4096
+    slots: int = 1
+    threads: int | None = None
+    embedding: bool = False
+    prefer_binary: bool = False
+    extra: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    start_deadline_s: float = 120.0
+    grace_s: float = DEFAULT_GRACE_S
+    log_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        for what in ("context_tokens", "slots"):
+            if getattr(self, what) < 1:
+                raise BadInput(f"{what} is {getattr(self, what)}", expected="at least 1")
+
+    @contextmanager
+    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
+        """Serve the GGUF file under the name `model`. Raises `BadInput` for another kind of path, `ServerFailed`."""
+        if not artefact.is_file():
+            found = "a directory" if artefact.is_dir() else "nothing"
+            raise BadInput(
+                f"llama.cpp is to serve {artefact}, and there is {found}",
+                expected="a GGUF file",
+                remedy="give the GGUF, or serve the directory with vLLM",
+            )
+        binary = shutil.which(BINARY) if self.prefer_binary else None
+        program = (binary, *_ALWAYS) if binary else (sys.executable, "-P", str(EMBEDDED))
+        flags = (*self._flags(), *self.extra)
+
+        def command(port: int) -> Command:
+            place = ("--model", str(artefact), "--alias", model, "--host", "127.0.0.1", "--port", str(port))
+            return Command("llama.cpp", (*program, *place, *flags), self.env)
+
+        with listening(
+            command, start_deadline_s=self.start_deadline_s, log_dir=self.log_dir, grace_s=self.grace_s
+        ) as server:
+            fingerprint = probe(server.base_url, model).fingerprint(launched_by_us=True, flags=flags, slots=self.slots)
+            if not binary:
+                # The wheel's build of llama.cpp calls itself b0-unknown: the wheel's version says which it is.
+                known = {"name": f"{fingerprint.name} (embedded)", "build": f"xllamacpp {version('xllamacpp')}"}
+                fingerprint = fingerprint.model_copy(update=known)
+            check_path(fingerprint, artefact)
+            yield Served(Endpoint(server.base_url, model, fingerprint.slots), fingerprint)
+
+    def _flags(self) -> tuple[str, ...]:
+        threads = self.threads or default_threads()
+        # llama.cpp divides its context among the slots.
+        context = self.context_tokens * self.slots
+        flags = ("--ctx-size", str(context), "--parallel", str(self.slots), "--threads", str(threads))
+        return (*flags, "--embedding") if self.embedding else flags
+
+
+def default_threads() -> int:
+    """The physical cores, as far as this process may use them: more threads than that slow llama.cpp down."""
+    usable = len(os.sched_getaffinity(0))
+    return min(psutil.cpu_count(logical=False) or usable, usable)

@@ -1,0 +1,87 @@
+"""Launch vLLM on a Hugging Face directory: `vllm serve`, or its module under an interpreter of our choice.
+
+    with VLLMLauncher(interpreter=Path("venv/bin/python")).serve(Path("models/distilled/x"), "v1") as served: ...
+
+What belongs here: its command line. What does not: the life of its process (`process`), reading its pages
+(`dialects.vllm`), making an environment for it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.server import Endpoint, Served
+from resources.servers import hf_directory
+from resources.servers.identity import check_path
+from resources.servers.probe import probe
+from resources.servers.process import Command, listening
+
+PROGRAM = "vllm"
+MODULE = "vllm.entrypoints.openai.api_server"
+OFFLINE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+"""A launched server looks nothing up and reports nothing: the weights are the ones in the directory."""
+
+
+@dataclass(frozen=True)
+class VLLMLauncher:
+    """Serves Hugging Face directories with vLLM, one process tree a `with` block.
+
+    Without an `interpreter`, `vllm serve` from PATH runs; with one, its module `vllm.entrypoints.openai.api_server`,
+    which the CPU build needs. `slots` is how many sequences run at once (`--max-num-seqs`). `extra` are further
+    options of vLLM's; `env` is added to our environment (on a CPU, `VLLM_CPU_KVCACHE_SPACE`).
+    """
+
+    interpreter: Path | None = None
+    context_tokens: int | None = None
+    slots: int = 16
+    extra: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    start_deadline_s: float = 600.0
+    grace_s: float = 30.0
+    log_dir: Path | None = None
+
+    @contextmanager
+    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
+        """Serve the directory under the name `model`. Raises `BadInput` for another kind of path, `ServerFailed`."""
+        hf_directory.check_directory(artefact)
+        program = self._program(artefact)
+        flags = (*self._flags(), *self.extra)
+
+        def command(port: int) -> Command:
+            place = ("--served-model-name", model, "--host", "127.0.0.1", "--port", str(port))
+            return Command("vllm", (*program, *place, *flags), {**OFFLINE, **self.env})
+
+        with listening(
+            command, start_deadline_s=self.start_deadline_s, log_dir=self.log_dir, grace_s=self.grace_s
+        ) as server:
+            fingerprint = probe(server.base_url, model).fingerprint(launched_by_us=True, flags=flags, slots=self.slots)
+            from_files = {
+                "quantization": hf_directory.quantization(artefact),
+                "chat_template_sha256": hf_directory.chat_template_sha256(artefact),
+            }
+            fingerprint = fingerprint.model_copy(update=from_files)
+            check_path(fingerprint, artefact)
+            yield Served(Endpoint(server.base_url, model, fingerprint.slots), fingerprint)
+
+    def _program(self, artefact: Path) -> tuple[str, ...]:
+        if self.interpreter is not None:
+            if not self.interpreter.is_file():
+                raise BadInput(f"there is no interpreter {self.interpreter}", expected="a Python that has vLLM")
+            return (str(self.interpreter), "-m", MODULE, "--model", str(artefact))
+        found = shutil.which(PROGRAM)
+        if found is None:
+            raise BadInput(
+                "there is no `vllm` on PATH",
+                expected="vLLM installed here, or the interpreter of an environment that has it",
+                remedy="install vLLM, name its interpreter, or attach to a running server by its URL",
+            )
+        return (found, "serve", str(artefact))
+
+    def _flags(self) -> tuple[str, ...]:
+        context = ("--max-model-len", str(self.context_tokens)) if self.context_tokens else ()
+        return ("--max-num-seqs", str(self.slots), *context)
