@@ -29,7 +29,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 install: $(VENV)/.installed ## Make .venv and install the package.
 
 autobench: $(VENV)/.installed ## Measure every registered model, decide, bundle and deploy the winner.
-	@$(BIN)/milton demo --if-empty
+	@$(BIN)/milton demo
 	@set -e; environment="$$($(BIN)/milton env)"; eval "$$environment"; \
 	  PATH="$(abspath $(BIN)):$$PATH" exec dagster job execute -j autobench
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 
-from dagster import InitLoggerContext, logger
+from dagster import InitLoggerContext, LoggerDefinition
 
 from milton_assets.vocabulary.errors import BadInput
 
@@ -24,11 +24,12 @@ def level_from(environment: os._Environ[str] | dict[str, str]) -> str:
     return level
 
 
-@logger(description="Warnings and errors on standard error.")
-def console_logger(_: InitLoggerContext) -> logging.Logger:
-    """A plain logger on standard error at MILTON_LOG_LEVEL."""
+def _plain_logger(_: InitLoggerContext) -> logging.Logger:
     made = logging.Logger("milton.dagster", level=level_from(os.environ))
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     made.addHandler(handler)
     return made
+
+
+console_logger = LoggerDefinition(_plain_logger, description="A plain logger on standard error at MILTON_LOG_LEVEL.")

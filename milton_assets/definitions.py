@@ -54,7 +54,7 @@ def build_defs(
     campaign = Campaign.from_environment(env)
     resources: dict[str, object] = {
         "campaign": campaign,
-        "registry": RegistryResource(state_root=campaign.state_root),
+        "registry": RegistryResource.from_environment(env),
         "evidence": ParquetIOManager(root=env.get("MILTON_EVIDENCE_URL") or str(campaign.state.benchmarks)),
         "model_server": model_server_from(env),
         "edge_runtime": LlamaCppResource(),

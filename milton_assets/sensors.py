@@ -30,11 +30,15 @@ from milton_assets.assets.evidence import CAMPAIGN_TAG
 from milton_assets.conductor import CONDUCTED_TAG
 from milton_assets.jobs import PROMOTE, benchmark_model, deploy, promote
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
-from milton_assets.selection import read_summary
+from milton_assets.selection.summary import read_summary
 from milton_assets.vocabulary.keys import mint_run_id
 from milton_assets.vocabulary.registry import RegistryEntry
 from resources.campaign import Campaign
+from resources.registry import RegistryMissing
 from resources.registry_resource import RegistryResource
+
+HASH_BUDGET_S = 20.0
+"""What a tick may spend on hashing new files; a sensor has 60 s. The next tick goes on from there."""
 
 UNFINISHED = [
     status
@@ -46,7 +50,10 @@ UNFINISHED = [
 @sensor(job=benchmark_model, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
 def registry_sensor(context: SensorEvaluationContext, registry: RegistryResource) -> SensorResult | SkipReason:
     """Benchmark every new or changed candidate, once; say which entries are quarantined and why."""
-    current = registry.read()
+    try:
+        current = registry.read(hash_budget_s=HASH_BUDGET_S)
+    except RegistryMissing as missing:
+        return SkipReason(str(missing))
     for quarantined in current.quarantined:
         context.log.warning(f"quarantined {quarantined.version}: {quarantined.reason}")
     known = set((context.cursor or "").split())

@@ -173,6 +173,11 @@ def fill_empty_registry(state: StateDir, cache: Path, *, on_progress: OnProgress
     return tuple(entries)
 
 
+def is_demo(entry: Any) -> bool:
+    """Whether a registry entry as it stands is one of the demo's."""
+    return isinstance(entry, dict) and entry.get("source") == SMOLLM2.requirement
+
+
 @contextmanager
 def _stage(folder: Path, name: str) -> Iterator[Path]:
     """A temporary folder beside the target, under the target's lock; nothing of it is left behind."""

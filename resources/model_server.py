@@ -9,19 +9,38 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from dagster import ConfigurableResource
-from pydantic import Field
+from dagster import ConfigurableResource, InitResourceContext
+from pydantic import Field, PrivateAttr
 
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 from milton_assets.vocabulary.server import Served, Serves
+from resources.file_facts import Identity
 from resources.servers.attached import AttachedServer
 from resources.servers.identity import verified_serving
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.vllm import VLLMLauncher
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A server that is kept for the length of a run: what it serves, and its artefact's files as they were."""
+
+    what: tuple[str, str]
+    served: Served
+    files: dict[str, Identity]
+
+
+def identities(artefact: Path) -> dict[str, Identity]:
+    """The identity of the file, or of every file below the directory, by relative path. Raises `OSError`."""
+    if artefact.is_file():
+        return {artefact.name: Identity.of(artefact)}
+    return {str(p.relative_to(artefact)): Identity.of(p) for p in sorted(artefact.rglob("*")) if p.is_file()}
 
 
 class ModelServerResource(ConfigurableResource, ABC):  # type: ignore[type-arg]
@@ -36,13 +55,54 @@ class ModelServerResource(ConfigurableResource, ABC):  # type: ignore[type-arg]
     def server(self) -> Serves:
         """The launcher or the attached server that this configuration describes. Raises `BadInput`."""
 
+    _run: ExitStack | None = PrivateAttr(default=None)
+    _held: _Held | None = PrivateAttr(default=None)
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The server in a few words, for people."""
+
+    @contextmanager
+    def yield_for_execution(self, context: InitResourceContext) -> Iterator[Self]:
+        """Within a Dagster run, keep the first server that is started until the run ends, however it ends."""
+        with ExitStack() as stack:
+            self._run = stack
+            try:
+                yield self
+            finally:
+                self._run, self._held = None, None
+
     @contextmanager
     def serve(self, artefact: Artefact, model: str) -> Iterator[Served]:
         """Serve the artefact under the name `model` and show that it is the registered one.
 
+        Within a Dagster run the server outlives the block and serves the run's next tier; outside, it ends with it.
+        Either way the artefact's files must be the same at the block's end as at its beginning.
+
         Raises `BadInput` when the artefact is of a kind that this server does not serve, `ServerFailed` when the server
         fails or its digest, path or name is not the registered one.
         """
+        if self._run is None:
+            with self._verified(artefact, model) as served:
+                yield served
+            return
+        wanted = (artefact.sha256, model)
+        if self._held is None or self._held.what != wanted:
+            self._run.close()
+            self._held = None
+            before = identities(Path(artefact.path))
+            served = self._run.enter_context(self._verified(artefact, model))
+            self._held = _Held(wanted, served, before)
+        yield self._held.served
+        if identities(Path(artefact.path)) != self._held.files:
+            raise ServerFailed(
+                f"{artefact.path} changed while {model} was measured",
+                expected="the registered artefact from start to end",
+                remedy="register the new files, and benchmark again",
+            )
+
+    @contextmanager
+    def _verified(self, artefact: Artefact, model: str) -> Iterator[Served]:
         if artefact.kind is not self.artefact_kind:
             raise BadInput(
                 f"{model}: {type(self).__name__} is to serve a {artefact.kind} artefact",
@@ -68,6 +128,10 @@ class LlamaCppResource(ModelServerResource):
     def artefact_kind(self) -> ArtefactKind:
         """GGUF."""
         return ArtefactKind.GGUF
+
+    def describe(self) -> str:
+        """llama.cpp and its slots."""
+        return f"llama.cpp, {self.slots} slot{'s' if self.slots > 1 else ''}, started per candidate"
 
     def server(self) -> LlamaCppLauncher:
         """The launcher."""
@@ -108,6 +172,10 @@ class VLLMResource(ModelServerResource):
     def artefact_kind(self) -> ArtefactKind:
         """A Hugging Face directory when it is launched, `attached_kind` when it is attached to."""
         return ArtefactKind(self.attached_kind) if self.base_url else ArtefactKind.HF_DISTILLED
+
+    def describe(self) -> str:
+        """The address it attaches to, or that it launches vLLM."""
+        return f"the server at {self.base_url}" if self.base_url else "vLLM, started per candidate"
 
     def server(self) -> Serves:
         """The attached server or the launcher."""

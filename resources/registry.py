@@ -141,6 +141,15 @@ def read_entry(
     return entry
 
 
+def registered(path: Path) -> dict[str, Any]:
+    """The entries of the registry at `path` as they stand, by version, none of them judged.
+
+    Raises `RegistryMissing`, and `RegistryUnreadable` when the file as a whole does not hold.
+    """
+    models: dict[str, Any] = _parse(path, _read_bytes(path))["models"]
+    return models
+
+
 class _Compression(BaseModel):
     model_config = ConfigDict(strict=True)
 
@@ -175,7 +184,10 @@ def _entry(version: str, content: Any, store: _ArtefactStore) -> RegistryEntry:
     check_key(version, "model version")
     if not isinstance(content, dict):
         raise BadInput(f"the entry is {_kind(content)}", expected="an object")
-    sha256_json(content)  # what cannot be digested, such as an infinite number, cannot be pinned
+    try:
+        sha256_json(content)
+    except ValueError as error:
+        raise BadInput(f"the entry cannot be pinned by digest ({error})", expected="plain JSON") from error
     fields = _Entry.model_validate_json(json.dumps(content))
     declared = [
         (ArtefactKind.GGUF, fields.metrics.compression.gguf_path),
@@ -305,7 +317,7 @@ def _read_bytes(path: Path) -> bytes:
 
 def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant)
+        document = json.loads(raw, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise RegistryUnreadable(
             f"the registry {path} is no JSON ({error})",
@@ -329,10 +341,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {twice!r:.200} appears twice in one object")
     return content
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _kind(value: Any) -> str:
@@ -442,7 +450,7 @@ def _editing(path: Path, *, create: bool = False) -> Iterator[dict[str, Any]]:
         document = _parse(target, before)
         yield document
         try:
-            after = json.dumps(document, indent=2, ensure_ascii=before.isascii(), allow_nan=False).encode() + b"\n"
+            after = json.dumps(document, indent=2, ensure_ascii=before.isascii()).encode() + b"\n"
         except ValueError as error:
             raise RegistryUnreadable(f"the registry {path} cannot be written back ({error})") from error
         if json.loads(after) == json.loads(before) and exists:

@@ -13,7 +13,8 @@ from dagster import AssetExecutionContext, DataVersion, Output, asset
 from milton_assets.assets.selection import selection_decision
 from milton_assets.edge.bundle import create_bundle
 from milton_assets.partitions import BENCHMARK_RUNS
-from milton_assets.selection import Verdict, read_summary, write_summary
+from milton_assets.selection import Verdict
+from milton_assets.selection.summary import read_summary, write_summary
 from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
 from resources.parquet_io import ParquetIOManager
@@ -56,5 +57,5 @@ def edge_bundle(
     yield Output(
         told,
         data_version=DataVersion(manifest.release_digest),
-        metadata={**told, "model_version": entry.version, "size_bytes": manifest.size_bytes},
+        metadata={**told, "model_version": entry.version, "size_bytes": manifest.payload_bytes},
     )

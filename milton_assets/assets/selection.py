@@ -23,7 +23,10 @@ from dagster import (
 from milton_assets.assets.evidence import evidence_output
 from milton_assets.assets.goldens import golden_digests
 from milton_assets.partitions import BENCHMARK_RUNS
-from milton_assets.selection import Candidate, RunSummary, card, decide, load_policy, read_summary, write_summary
+from milton_assets.selection import Candidate, card, decide, load_policy
+from milton_assets.selection.incumbent import incumbent_of
+from milton_assets.selection.ranking_table import ranking_table
+from milton_assets.selection.summary import RunSummary, read_summary, write_summary
 from milton_assets.vocabulary.keys import check_run_id
 from milton_assets.vocabulary.tier import Tier
 from resources.campaign import Campaign
@@ -31,7 +34,6 @@ from resources.evidence_log import check_manifest, gather
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
 from resources.parquet_io import ParquetIOManager
-from resources.past_decisions import incumbent_of
 from resources.registry_resource import RegistryResource
 
 
@@ -91,14 +93,14 @@ def selection_decision(
         ],
         policy=policy,
         manifest=gathered.manifest,
-        incumbent=incumbent_of(campaign.state),
+        incumbent=incumbent_of(campaign.state.runs),
     )
     summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest)
     store = evidence.store
     decision_uri = store.put("selection_decision", run_id, summary.model_dump_json(indent=2).encode(), suffix=".json")
     write_summary(campaign.state.runs, summary)
     return evidence_output(
-        decision.ranking_table(),
+        ranking_table(decision),
         verdict=decision.verdict.value,
         winner=decision.winner or "none",
         reasons=list(decision.reasons),

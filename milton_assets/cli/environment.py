@@ -54,16 +54,15 @@ def exports_for(environment: os._Environ[str] | dict[str, str]) -> dict[str, str
 
 def only_demo_models(registry: Path) -> bool:
     """Whether the registry holds entries and `milton demo` wrote every one."""
-    from resources.registry import read_raw
+    from resources.demo_models import is_demo
+    from resources.registry import registered
 
-    if not registry.exists():
-        return False
-    models = read_raw(registry).get("models", {})
-    return bool(models) and all(isinstance(m, dict) and m.get("demo") is True for m in models.values())
+    entries = registered(registry) if registry.exists() else {}
+    return bool(entries) and all(is_demo(entry) for entry in entries.values())
 
 
 def install_dagster_yaml(home: Path) -> None:
-    """Link the project's dagster.yaml into DAGSTER_HOME unless something is there. Raises `BadInput` if we have none."""
+    """Link the project's dagster.yaml into DAGSTER_HOME unless something is there; `BadInput` if we have none."""
     home.mkdir(parents=True, exist_ok=True)
     there = home / "dagster.yaml"
     if there.exists():

@@ -1,0 +1,29 @@
+"""A campaign's settings come from the environment, validated where they enter."""
+
+from __future__ import annotations
+
+import pytest
+
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.registry import ArtefactKind
+from resources.campaign import Campaign, Profile
+
+
+def test_real_use_measures_fully_under_the_seed_policy(tmp_path):
+    campaign = Campaign.from_environment({"MILTON_STATE_DIR": str(tmp_path)})
+    assert (campaign.profile, campaign.policy, campaign.artifact) == (Profile.FULL, "seed", ArtefactKind.GGUF)
+    assert campaign.state.root == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("MILTON_PROFILE", "quick"), ("MILTON_ARTIFACT", "onnx"), ("MILTON_STATE_DIR", "relative/path")],
+)
+def test_a_value_that_does_not_hold_names_its_variable(tmp_path, variable, value):
+    with pytest.raises(BadInput, match=variable):
+        Campaign.from_environment({"MILTON_STATE_DIR": str(tmp_path), variable: value})
+
+
+def test_without_a_state_folder_of_its_own_it_is_the_users(tmp_path):
+    campaign = Campaign.from_environment({"HOME": str(tmp_path)})
+    assert campaign.state.root == tmp_path / ".local" / "state" / "milton"
