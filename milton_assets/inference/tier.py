@@ -1,0 +1,316 @@
+"""The inference tier: measure how fast a server answers, and how sure that is.
+
+    result = measure_inference(endpoint, InferencePlan.smoke())
+
+What belongs here: the order of things: calibrate, warm up, rounds until it is precise or the budget is spent, figures,
+validity. What does not: any of those steps themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import queue
+import random
+import secrets
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from milton_assets.inference.calibrate import TOKENS, Calibration, calibrate
+from milton_assets.inference.clock import measuring_loop, now_ns, quiet_interpreter
+from milton_assets.inference.definitions import DEFINITIONS_VERSION, HEADLINES, code_version
+from milton_assets.inference.histogram import Collector, GroupedHistogram
+from milton_assets.inference.load import SendOne, run_round
+from milton_assets.inference.plan import ClosedLoad, InferencePlan, OpenLoad
+from milton_assets.inference.sample import Ask, Sample, request_body, to_sample
+from milton_assets.inference.stream import ChatStream
+from milton_assets.inference.summary import Round, errors_by_kind, metrics_of
+from milton_assets.inference.transport import Timeouts, Transport
+from milton_assets.inference.validity import ClientEvidence, judged
+from milton_assets.inference.watch import Watch
+from milton_assets.vocabulary.metric import Metric
+from milton_assets.vocabulary.progress import OnProgress, Progress, silent
+from milton_assets.vocabulary.server import Endpoint
+from milton_assets.vocabulary.tier import Tier, TierResult
+
+_Result = TypeVar("_Result")
+_CALIBRATION_REQUEST_S = 0.02
+_CHAT_PATH = "/v1/chat/completions"
+
+
+def measure_inference(endpoint: Endpoint, plan: InferencePlan, *, on_progress: OnProgress = silent) -> TierResult:
+    """Measure one server.
+
+    A server's failures are rows and counts in the result, never exceptions. `on_progress` is called in this thread
+    after every request; the measuring loop has a thread of its own. Raises `CalibrationFailed` when the client cannot
+    even measure its own machine.
+    """
+    return measure_interleaved([endpoint], plan, on_progress=on_progress)[0]
+
+
+def measure_interleaved(
+    endpoints: Sequence[Endpoint], plan: InferencePlan, *, on_progress: OnProgress = silent
+) -> list[TierResult]:
+    """Measure several servers that run at the same time, a round of each in turn, so that drift hits all alike."""
+
+    async def measure(report: OnProgress) -> list[TierResult]:
+        calibration = await _calibrate(plan) if plan.calibrate else None
+        subjects = [_Subject(endpoint, plan, calibration, report) for endpoint in endpoints]
+        try:
+            for subject in subjects:
+                await subject.warm_up()
+            while going := [subject for subject in subjects if subject.stop_reason is None]:
+                for subject in going:
+                    await subject.round()
+        finally:
+            for subject in subjects:
+                await subject.close()
+        return [subject.result() for subject in subjects]
+
+    return _in_own_loop(measure, on_progress)
+
+
+def _in_own_loop(main: Callable[[OnProgress], Coroutine[Any, Any, _Result]], on_progress: OnProgress) -> _Result:
+    """Run `main` on a measuring loop in a thread of its own, and its progress in this one.
+
+    Whatever ends this thread's waiting (Ctrl-C, an exception of the listener) cancels the measurement first.
+    """
+    steps: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
+    outcome: list[_Result] = []
+    problems: list[BaseException] = []
+    started = threading.Event()
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[_Result]]] = []
+
+    async def measured() -> _Result:
+        running.append((asyncio.get_running_loop(), asyncio.current_task()))  # type: ignore[arg-type]
+        started.set()
+        with quiet_interpreter():
+            return await main(steps.put)
+
+    def work() -> None:
+        try:
+            with asyncio.Runner(loop_factory=measuring_loop) as runner:
+                outcome.append(runner.run(measured()))
+        except BaseException as problem:  # noqa: BLE001 (handed over to the thread that waits)
+            problems.append(problem)
+        finally:
+            started.set()
+            steps.put(None)
+
+    thread = threading.Thread(target=work, name="inference-measurement")
+    thread.start()
+    try:
+        while (step := steps.get()) is not None:
+            on_progress(step)
+    except BaseException:
+        started.wait()
+        for loop, task in running:
+            with suppress(RuntimeError):  # the loop may just have ended
+                loop.call_soon_threadsafe(task.cancel)
+        raise
+    finally:
+        thread.join()
+    if problems:
+        raise problems[0]
+    return outcome[0]
+
+
+class _Subject:
+    """One server under measurement."""
+
+    def __init__(
+        self, endpoint: Endpoint, plan: InferencePlan, calibration: Calibration | None, report: OnProgress
+    ) -> None:
+        self._endpoint = endpoint
+        self._plan = plan
+        self._calibration = calibration
+        self._report = report
+        self._transport = Transport(
+            endpoint, Timeouts(plan.connect_timeout_s, plan.stall_timeout_s, plan.request_timeout_s)
+        )
+        self._watch = Watch()
+        self._gaps = GroupedHistogram()
+        self._rounds: list[Round] = []
+        self._warm_up: list[Sample] = []
+        self._asked = 0
+        self._finished = 0
+        self._epoch_ns = now_ns()
+        self._started_at = datetime.now(UTC)
+        self._nonces: set[str] = set()
+        self.stop_reason: str | None = None
+
+    async def warm_up(self) -> None:
+        """Requests that enter no figure. For a warm cache, every prompt at least once."""
+        count = self._plan.warm_up_requests
+        if self._plan.cache == "warm":
+            count = max(count, len(self._plan.prompts))
+        self._warm_up = await self._ask("warm_up", 0, count, ClosedLoad())
+
+    async def round(self) -> None:
+        """One round under the plan's load, and whether it was the last."""
+        number, start_ns = len(self._rounds), now_ns()
+        async with self._watch:
+            samples = await self._ask("measured", number, self._plan.round_size, self._plan.load)
+        self._rounds.append(Round(self._offset_ms(start_ns), self._offset_ms(now_ns()), tuple(samples)))
+        self.stop_reason = self._why_stop()
+
+    async def ask_once(self, count: int) -> list[Sample]:
+        """`count` requests under the plan's load, the samples alone."""
+        return await self._ask("calibration", 0, count, self._plan.load)
+
+    async def _ask(self, phase: str, number: int, count: int, load: ClosedLoad | OpenLoad) -> list[Sample]:
+        samples: list[Sample] = []
+        asks = self._asks(phase, number, count)
+        await run_round(load, asks, self._sender(samples), seed=self._plan.seed + number)
+        return sorted(samples, key=lambda sample: sample.index)
+
+    def _offset_ms(self, instant_ns: int) -> float:
+        return (instant_ns - self._epoch_ns) / 1e6
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+    def result(self) -> TierResult:
+        """Everything that was measured, judged."""
+        measured = [sample for round_ in self._rounds for sample in round_.samples]
+        evidence = ClientEvidence(measured, self._watch.load(), self._calibration, self._plan.cache)
+        metrics = judged(self._metrics(), evidence)
+        samples = pd.DataFrame([asdict(sample) for sample in (*self._warm_up, *measured)])
+        return TierResult(Tier.INFERENCE, metrics, samples, self._provenance(evidence))
+
+    def _metrics(self) -> tuple[Metric, ...]:
+        return metrics_of(self._rounds, self._gaps, self._plan.slo, self._plan.seed)
+
+    def _provenance(self, evidence: ClientEvidence) -> dict[str, Any]:
+        plan = self._plan
+        return {
+            "definitions_version": DEFINITIONS_VERSION,
+            "code_version": code_version(),
+            "started_at": self._started_at.isoformat(),
+            "base_url": self._endpoint.base_url,
+            "served_model": self._endpoint.model,
+            "cache": plan.cache,
+            "load": plan.load.model_dump(),
+            "sampling": plan.sampling(),
+            "extra_body": plan.extra_body,
+            "prompts_sha256": plan.prompts_sha256(),
+            "prompt_ids": [prompt.id for prompt in plan.prompts],
+            "plan": plan.model_dump(mode="json", exclude={"prompts"}),
+            "rounds": len(self._rounds),
+            "stop_reason": self.stop_reason,
+            "requests": len(evidence.samples),
+            "warm_up_requests": len(self._warm_up),
+            "errors": errors_by_kind(evidence.samples),
+            "warm_up_errors": errors_by_kind(self._warm_up),
+            "client": asdict(evidence.load),
+            "calibration": asdict(self._calibration) if self._calibration else None,
+        }
+
+    def _why_stop(self) -> str | None:
+        plan, rounds = self._plan, self._rounds
+        if not any(sample.ok for sample in rounds[-1].samples):
+            return "failing: every request of the last round failed"
+        spent_s = sum(round_.seconds for round_ in rounds)
+        longest_s = max(round_.seconds for round_ in rounds)
+        if len(rounds) >= plan.min_rounds and self._precise():
+            return f"precise: the headline intervals are within ±{plan.target_relative_half_width:.0%}"
+        if len(rounds) >= plan.max_rounds:
+            return f"max_rounds: {plan.max_rounds} rounds were run"
+        if spent_s + longest_s > plan.budget_s:
+            return f"budget: {spent_s:.1f} of {plan.budget_s:g} s are spent, and a round takes {longest_s:.1f} s"
+        return None
+
+    def _precise(self) -> bool:
+        headlines = [metric for metric in self._metrics() if metric.name in HEADLINES]
+        return all(
+            metric.value is not None
+            and metric.interval is not None
+            and (metric.interval.high - metric.interval.low) / 2 <= self._plan.target_relative_half_width * metric.value
+            for metric in headlines
+        )
+
+    def _asks(self, phase: str, round_: int, count: int) -> list[Ask]:
+        prompts = list(self._plan.prompts)
+        random.Random(f"{self._plan.seed} {phase} {round_}").shuffle(prompts)  # noqa: S311 (an order, not a secret)
+        asks = [
+            Ask(self._asked + number, phase, round_, prompts[number % len(prompts)], self._nonce())
+            for number in range(count)
+        ]
+        self._asked += count
+        return asks
+
+    def _nonce(self) -> str | None:
+        """Twelve digits never used before: of one length in tokens, and different from the first token on."""
+        if self._plan.cache == "warm":
+            return None
+        while (nonce := f"{secrets.randbelow(10**12):012d}") in self._nonces:
+            pass
+        self._nonces.add(nonce)
+        return nonce
+
+    def _sender(self, samples: list[Sample]) -> SendOne:
+        plan = self._plan
+
+        async def send(ask: Ask, due_ns: int | None) -> None:
+            gaps: list[Collector] = []
+
+            def new_stream() -> ChatStream:
+                gaps.append(Collector())
+                return ChatStream(on_gap=gaps[-1].add)
+
+            body = request_body(plan, self._endpoint.model, ask)
+            timing, stream = await self._transport.post(_CHAT_PATH, body, new_stream, due_ns=due_ns)
+            sample = to_sample(ask, plan, timing, stream, self._epoch_ns)
+            samples.append(sample)
+            if sample.ok and ask.phase == "measured":
+                self._gaps.add_request(gaps[-1].histogram())
+            self._finished += 1
+            self._report(Progress("inference", self._finished, self._expected(), _note(sample)))
+
+        return send
+
+    def _expected(self) -> int:
+        """How many requests there will be, as far as can be told: as many rounds as the budget has room for."""
+        plan = self._plan
+        if self._rounds:
+            longest_s = max(round_.seconds for round_ in self._rounds)
+            fitting = len(self._rounds) + int(
+                max(plan.budget_s - sum(round_.seconds for round_ in self._rounds), 0) / max(longest_s, 1e-9)
+            )
+            rounds = max(len(self._rounds), min(plan.max_rounds, fitting))
+        else:
+            rounds = plan.min_rounds
+        warm_up = len(self._warm_up) or plan.warm_up_requests
+        return max(warm_up + rounds * plan.round_size, self._finished)
+
+
+def _note(sample: Sample) -> str:
+    if not sample.ok:
+        return f"{sample.prompt_id}: {sample.error_kind}"
+    return f"{sample.prompt_id}: first token after {sample.ttft_ms:.0f} ms, {sample.output_tokens} tokens"
+
+
+async def _calibrate(plan: InferencePlan) -> Calibration:
+    async def measure(base_url: str, requests: int, concurrency: int) -> list[Sample]:
+        load = ClosedLoad(concurrency=concurrency)
+        here = plan.model_copy(update={"load": load, "max_tokens": TOKENS, "extra_body": {}})
+        subject = _Subject(Endpoint(base_url, "truth"), here, None, silent)
+        try:
+            return await subject.ask_once(requests)
+        finally:
+            await subject.close()
+
+    return await calibrate(_calibration_concurrency(plan), measure)
+
+
+def _calibration_concurrency(plan: InferencePlan) -> int:
+    if isinstance(plan.load, OpenLoad):
+        return min(64, math.ceil(plan.load.rate_per_s * _CALIBRATION_REQUEST_S))
+    return plan.load.concurrency
