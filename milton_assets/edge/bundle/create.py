@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from milton_assets.edge.bundle.folder import Folder
 from milton_assets.edge.bundle.placing import LinkMode, Placed, place
@@ -44,11 +44,13 @@ from milton_assets.edge.manifest import (
 )
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json, sha256_listing, short
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
-from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.gguf import GgufHeader, read_header
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
+
+if TYPE_CHECKING:
+    from milton_assets.vocabulary.evidence import EvidenceManifest  # brings pandas, which a device need not have
 
 OnWarning = Callable[[str], None]
 Sign = Callable[[Path], None]
@@ -90,8 +92,8 @@ def create_bundle(
 
     `decision` is the decision's JSON (`selection.Decision`), which must promote `entry` on this `evidence`; `summary`
     the run's. `figures` are the metrics that a device's policy may ask for, by name; None takes those that the decision
-    rests on. `now` is aware. Warnings go to `on_warning` before the weights are read, and into the result. `link` says whether bytes may
-    be shared with the source.
+    rests on. `now` is aware. Warnings go to `on_warning` before the weights are read, and into the result. `link` says
+    whether bytes may be shared with the source.
 
     Raises `BadInput` when the artefact is missing, of the wrong kind, not a usable GGUF, or does not fit on the disk;
     `EvidenceMismatch` when entry, evidence, decision and the bytes on disk do not belong together.

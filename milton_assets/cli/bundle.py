@@ -1,0 +1,156 @@
+"""`milton bundle`: make, check and read bundles.
+
+What belongs here: the verbs' arguments and what they print. What does not: bundles themselves, which are
+`milton_assets.edge.bundle`'s.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from milton_assets.cli.common import JsonOption, answer, progress_on_stderr, say_no
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.registry import ArtefactKind
+from milton_assets.vocabulary.state import StateDir
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from milton_assets.edge.bundle import Bundle, VerificationReport
+
+BundleArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[BUNDLE]", help="A bundle's folder, or its name in the state folder; by default the latest."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add `bundle` and its verbs to the command line."""
+    verbs = typer.Typer(help="Make, check and read bundles.", no_args_is_help=True)
+    verbs.command()(create)
+    verbs.command()(verify)
+    verbs.command()(inspect)
+    app.add_typer(verbs, name="bundle")
+
+
+def create(
+    run: Annotated[
+        str | None,
+        typer.Option("--run", metavar="RUN", help="The benchmark run whose winner it is; by default the latest."),
+    ] = None,
+    artifact: Annotated[ArtefactKind, typer.Option("--artifact", help="What to bundle.")] = ArtefactKind.GGUF,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="Where to; by default bundles/ in the state folder.")
+    ] = None,
+    hard_link: Annotated[
+        bool,
+        typer.Option(
+            "--hard-link",
+            help="Link the weights, don't copy them: instant, but editing the source in place damages the bundle.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Bundle the winner of a run: its weights, registry entry, summary, evidence, decision and digests.
+
+    Example: milton bundle create --run benchmark_20260111_142500
+    """
+    from datetime import UTC, datetime
+
+    from milton_assets.edge.bundle import LinkMode, create_bundle
+    from milton_assets.selection.summary import read_summary
+    from resources.registry import artefact_roots, read_entry
+
+    state = StateDir.from_environment()
+    summary = read_summary(state.runs, run)
+    if summary.decision.winner is None:
+        raise say_no(f"{summary.run_id} promoted nothing ({summary.decision.verdict}): there is nothing to bundle")
+    bundle = create_bundle(
+        entry=read_entry(
+            state.registry, state.root, summary.decision.winner, extra_roots=artefact_roots(), cache=state.digest_cache
+        ),
+        kind=artifact,
+        decision=summary.decision.model_dump(mode="json"),
+        summary=summary.model_dump(mode="json"),
+        evidence=summary.manifest,
+        into=(output or state.bundles).absolute(),
+        now=datetime.now(UTC),
+        link=LinkMode.HARD if hard_link else LinkMode.AUTO,
+        on_progress=progress_on_stderr(),
+        on_warning=lambda warning: typer.echo(f"warning: {warning}", err=True),
+    )
+    told = {
+        "path": str(bundle.path),
+        "name": bundle.manifest.name,
+        "release_digest": bundle.manifest.release_digest,
+        "size_bytes": bundle.manifest.size_bytes,
+        "warnings": list(bundle.warnings),
+    }
+    answer(told, as_json=as_json, text=lambda console: _show_made(bundle, console))
+
+
+def verify(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:
+    """Check every byte of a bundle against its manifest. Exits 1 when anything is missing, changed, extra or odd.
+
+    Example: milton bundle verify milton_edge_bundle_v1.20260111.1425_20260111_150000
+    """
+    from milton_assets.edge.bundle import verify_bundle
+
+    report = verify_bundle(find_bundle(bundle), on_progress=progress_on_stderr())
+    answer(report.to_json(), as_json=as_json, text=lambda console: _show_report(report, console))
+    if not report.ok:
+        raise say_no(f"{report.path} is not a whole bundle: {len(report.problems)} problem(s)")
+
+
+def inspect(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:
+    """Show what a bundle says of itself: model, decision, figures, needs, files. Checks nothing; `verify` does.
+
+    Example: milton bundle inspect
+    """
+    from milton_assets.edge.bundle import read_manifest
+    from milton_assets.edge.bundle.describe import described, show
+
+    manifest = read_manifest(find_bundle(bundle))
+    answer(described(manifest), as_json=as_json, text=lambda console: show(manifest, console))
+
+
+def find_bundle(named: str | None) -> Path:
+    """The bundle that is meant: a path, a name in the state folder, or the latest there. Raises `BadInput`."""
+    from milton_assets.edge.manifest import BUNDLE_PREFIX
+
+    bundles = StateDir.from_environment().bundles
+    if named is not None:
+        candidates = [Path(named), bundles / named]
+        found = next((path for path in candidates if path.exists()), None)
+        if found is None:
+            raise BadInput(
+                f"there is no bundle {named!r:.300}",
+                expected=f"the path of a bundle's folder, or a name in {bundles}",
+                remedy="`milton bundle create` makes one",
+            )
+        return found.absolute()
+    made = [path for path in bundles.glob(f"{BUNDLE_PREFIX}*") if path.is_dir()]
+    if not made:
+        raise BadInput(f"there are no bundles in {bundles}", remedy="`milton bundle create` makes one")
+    return max(made, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def _show_made(bundle: Bundle, console: Console) -> None:
+    console.print(f"made {bundle.path}", markup=False, soft_wrap=True)
+    console.print(f"release {bundle.manifest.release_digest}, {bundle.manifest.size_bytes / 1e6:.1f} MB")
+    console.print(f"next: milton bundle verify {bundle.manifest.name}", markup=False, soft_wrap=True)
+
+
+def _show_report(report: VerificationReport, console: Console) -> None:
+    console.print(
+        f"{'OK' if report.ok else 'NOT OK'}: {report.files_checked} files, {report.bytes_checked / 1e6:.1f} MB read"
+    )
+    for problem in report.problems:
+        console.print(f"  {problem.kind}: {problem}", markup=False, soft_wrap=True)
+    for note in report.notes:
+        console.print(f"  note: {note}", markup=False, soft_wrap=True)
