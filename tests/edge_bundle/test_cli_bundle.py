@@ -1,0 +1,150 @@
+"""`milton bundle`: what the verbs print, for people and machines, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from milton_assets.cli import bundle as verbs
+from milton_assets.edge.bundle import LinkMode, verify_bundle
+from milton_assets.selection import decide, load_policy
+from milton_assets.selection.summary import RunSummary, write_summary
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.state import StateDir
+from resources.registry import add_entries, new_entry, read_entry
+from tests.support.bundles import ingredients
+from tests.support.gguf_file import tiny_gguf
+from tests.support.selection import RUN_ID, candidate, manifest
+
+VERSION = "v1.20260111.1425"
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    root = typer.Typer()
+    root.callback()(lambda: None)
+    verbs.register(root)
+    return root
+
+
+@pytest.fixture
+def home(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> StateDir:
+    monkeypatch.setenv("COLUMNS", "200")
+    return state
+
+
+def decided(home: StateDir, cove: float = 0.95) -> None:
+    """A registry with one real (tiny) model, and a run that decided on it."""
+    tiny_gguf(home.root / "models/quantized/m.gguf", quantization=2)
+    add_entries(home.registry, {VERSION: new_entry("example/base", gguf="models/quantized/m.gguf")})
+    entry = read_entry(home.registry, home.root, VERSION)
+    one = candidate(VERSION, cove=cove)
+    pinned = manifest([one])
+    of_entry = pinned.candidates[0].model_copy(
+        update={"entry_sha256": entry.entry_sha256, "artefact_sha256": entry.artefacts[0].sha256}
+    )
+    pinned = pinned.model_copy(update={"candidates": (of_entry,)})
+    decision = decide(run_id=RUN_ID, candidates=[one], policy=load_policy("seed"), manifest=pinned, incumbent=None)
+    write_summary(home.runs, RunSummary(run_id=RUN_ID, decision=decision, manifest=pinned))
+
+
+def test_create_bundles_the_winner_of_the_latest_run(app: typer.Typer, home: StateDir) -> None:
+    decided(home)
+    made = CliRunner().invoke(app, ["bundle", "create", "--json"])
+    assert made.exit_code == 0, made.output
+    told = json.loads(made.stdout)
+    assert Path(told["path"]).parent == home.bundles
+    report = verify_bundle(Path(told["path"]))
+    assert report.ok
+    assert report.manifest is not None
+    assert report.manifest.release_digest == told["release_digest"]
+    assert report.manifest.figures["nDCG@10"] == 0.6
+
+
+def test_create_says_where_it_lies_and_what_to_try(app: typer.Typer, home: StateDir, tmp_path: Path) -> None:
+    decided(home)
+    made = CliRunner().invoke(
+        app, ["bundle", "create", "--run", RUN_ID, "--output", str(tmp_path / "out"), "--hard-link"]
+    )
+    assert made.exit_code == 0, made.output
+    (path,) = (tmp_path / "out").iterdir()
+    assert f"made {path}" in made.stdout
+    assert "next: milton bundle verify" in made.stdout
+    assert "20/20" in made.stderr
+
+
+def test_create_of_a_run_that_promoted_nothing_exits_one(app: typer.Typer, home: StateDir) -> None:
+    decided(home, cove=0.1)
+    made = CliRunner().invoke(app, ["bundle", "create"])
+    assert made.exit_code == 1
+    assert "promoted nothing (reject)" in made.stderr
+    assert not home.bundles.exists()
+
+
+def test_verify_takes_the_latest_bundle_and_says_ok(app: typer.Typer, home: StateDir, tmp_path: Path) -> None:
+    ingredients(tmp_path).bundle(home.bundles)
+    checked = CliRunner().invoke(app, ["bundle", "verify"])
+    assert checked.exit_code == 0
+    assert checked.stdout.startswith("OK: 5 files")
+
+
+def test_verify_exits_one_and_names_what_is_wrong(app: typer.Typer, home: StateDir, tmp_path: Path) -> None:
+    bundle = ingredients(tmp_path).bundle(home.bundles)
+    (bundle.path / "decision.json").unlink()
+    (bundle.path / "[red]extra").write_text("")
+    checked = CliRunner().invoke(app, ["bundle", "verify", bundle.path.name])
+    assert checked.exit_code == 1
+    assert "missing: decision.json: is missing" in checked.stdout
+    assert "extra: [red]extra" in checked.stdout
+    assert "2 problem(s)" not in checked.stdout
+    assert "problem(s)" in checked.stderr
+
+
+def test_verify_tells_machines_the_same(app: typer.Typer, home: StateDir, tmp_path: Path) -> None:
+    bundle = ingredients(tmp_path).bundle(tmp_path / "elsewhere", link=LinkMode.HARD)
+    checked = CliRunner().invoke(app, ["bundle", "verify", str(bundle.path), "--json"])
+    told = json.loads(checked.stdout)
+    assert told["ok"] is True
+    assert told["release_digest"] == bundle.manifest.release_digest
+    assert "hard link" in told["notes"][0]
+    shown = CliRunner().invoke(app, ["bundle", "verify", str(bundle.path)])
+    assert "note: model/model-q4_0.gguf" in shown.stdout
+
+
+def test_inspect_shows_model_decision_needs_and_files(app: typer.Typer, home: StateDir, tmp_path: Path) -> None:
+    bundle = ingredients(tmp_path).bundle(home.bundles)
+    shown = CliRunner().invoke(app, ["bundle", "inspect", bundle.path.name])
+    assert shown.exit_code == 0
+    for expected in (
+        VERSION,
+        "Q4_0",
+        "Apache-2.0",
+        "cove_pass_rate 0.93",
+        "policy seed",
+        bundle.manifest.release_digest,
+    ):
+        assert expected in shown.stdout
+    machine = CliRunner().invoke(app, ["bundle", "inspect", "--json"])
+    told = json.loads(machine.stdout)
+    assert told["release_digest"] == bundle.manifest.release_digest
+    assert told["tensor_tables"] == [{"path": "model/model-q4_0.gguf", "tensors": 1}]
+
+
+def test_inspect_keeps_control_sequences_off_the_terminal(app: typer.Typer, home: StateDir, tmp_path: Path) -> None:
+    bundle = ingredients(tmp_path).bundle(home.bundles)
+    evil = bundle.manifest.model_copy(update={"base_model": "x\x1b[2J[red]y"})
+    (bundle.path / "manifest.json").write_bytes(evil.to_json())
+    shown = CliRunner().invoke(app, ["bundle", "inspect"])
+    assert "\x1b" not in shown.stdout
+    assert "x\\x1b[2J[red]y" in shown.stdout
+
+
+def test_a_bundle_that_is_not_there_is_an_error_with_the_next_step(app: typer.Typer, home: StateDir) -> None:
+    for arguments in (["bundle", "verify"], ["bundle", "verify", "none"]):
+        failed = CliRunner().invoke(app, arguments)
+        assert isinstance(failed.exception, BadInput)
+        assert "milton bundle create" in str(failed.exception)
