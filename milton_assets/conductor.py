@@ -4,11 +4,9 @@ What belongs here: the order of the child runs and what is said on the terminal.
 One bad model fails alone: its child run fails, the others go on, and the decision names it with the reason.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -138,7 +136,7 @@ def _decide_and_deploy(context: OpExecutionContext, shown: Meter, run_id: str, c
         raise Failure(f"the promote run of {run_id} failed; its error stands above and in the UI")
     failed = []
     if read_summary(campaign.state.runs, run_id).bundle:
-        for target in campaign.targets():
+        for target in campaign.target_names():
             _add(context, EDGE_TARGETS, [target])
             shown.say(f"{run_id}: deploying to {target}")
             config = {"ops": {"deployment": {"config": {"run_id": run_id}}}}
@@ -154,7 +152,7 @@ def _child(
     job_name: str,
     partition: str,
     tags: dict[str, str],
-    config: dict[str, object] | None = None,
+    config: Mapping[str, object] | None = None,
 ) -> bool:
     """Run one job for one partition in this process; whether it succeeded. An interrupt stops the conductor too."""
     result = context.repository_def.get_job(job_name).execute_in_process(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from dagster import Definitions
+from dagster import AssetsDefinition, Definitions, SourceAsset
 
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.deployments import deployment
@@ -27,10 +27,10 @@ from milton_assets.schedules import SCHEDULES
 from milton_assets.sensors import SENSORS
 from resources.campaign import Campaign
 from resources.model_server import LlamaCppResource, ModelServerResource, VLLMResource
-from resources.parquet_io import ParquetIOManager
+from resources.parquet_io import EvidenceStoreResource, ParquetIOManager
 from resources.registry_resource import RegistryResource
 
-ASSETS = [
+ASSETS: list[AssetsDefinition | SourceAsset] = [
     *GOLDENS,
     registry_entry,
     inference_metrics,
@@ -47,15 +47,17 @@ def build_defs(
 ) -> Definitions:
     """The graph. `environment` replaces the process's, `overrides` replaces resources by key.
 
-    Resource keys: `campaign`, `registry`, `evidence`, `model_server`, `edge_runtime`. Raises `BadInput` for an
-    environment variable that does not hold.
+    Resource keys: `campaign`, `registry`, `evidence` (the IO manager), `evidence_store`, `model_server`,
+    `edge_runtime`. Raises `BadInput` for an environment variable that does not hold.
     """
     env = os.environ if environment is None else environment
     campaign = Campaign.from_environment(env)
+    evidence_root = env.get("MILTON_EVIDENCE_URL") or str(campaign.state.benchmarks)
     resources: dict[str, object] = {
         "campaign": campaign,
         "registry": RegistryResource.from_environment(env),
-        "evidence": ParquetIOManager(root=env.get("MILTON_EVIDENCE_URL") or str(campaign.state.benchmarks)),
+        "evidence": ParquetIOManager(root=evidence_root),
+        "evidence_store": EvidenceStoreResource(root=evidence_root),
         "model_server": model_server_from(env),
         "edge_runtime": LlamaCppResource(),
     }

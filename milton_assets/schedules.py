@@ -4,8 +4,6 @@ What belongs here: when. What does not: what a campaign is. Without a daemon, `s
 See https://docs.dagster.io/guides/automate/schedules
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from dagster import RunRequest, ScheduleEvaluationContext, SkipReason, schedule

@@ -6,8 +6,6 @@ campaign's last tier is in, and `deploy` when a bundle was made.
 See https://docs.dagster.io/guides/automate/sensors
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -126,7 +124,7 @@ def deploy_when_bundled(context: RunStatusSensorContext, campaign: Campaign) -> 
         return SkipReason("the conductor deploys its own bundles")
     if not read_summary(campaign.state.runs, run_id).bundle:
         return SkipReason(f"{run_id} promoted nothing")
-    targets = campaign.targets()
+    targets = campaign.target_names()
     return SensorResult(
         run_requests=list(_deploy_requests(run_id, targets)),
         dynamic_partitions_requests=[EDGE_TARGETS.build_add_request(targets)],

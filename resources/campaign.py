@@ -16,8 +16,10 @@ from dagster import ConfigurableResource
 from pydantic import Field, field_validator
 
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.state import StateDir
+from resources.edge_targets import DEFAULT_TARGET, EdgeTargets
 
 
 class Profile(StrEnum):
@@ -49,8 +51,8 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     profile: Profile = Field(default=Profile.FULL, description="full or smoke.")
     policy: str = Field(default="seed", description="A shipped policy's name, or the path of a YAML file.")
     artifact: ArtefactKind = Field(default=ArtefactKind.GGUF, description="What is bundled: gguf or hf-distilled.")
-    target_roots: dict[str, str] = Field(
-        default_factory=dict, description="Edge targets outside the state folder: name to directory."
+    target_paths: dict[str, str] = Field(
+        default_factory=dict, description="Edge targets outside the state folder: name to directory, absolute."
     )
 
     @field_validator("state_root")
@@ -65,13 +67,37 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         """The state folder."""
         return StateDir(Path(self.state_root))
 
+    @property
+    def targets(self) -> EdgeTargets:
+        """Where deployments go."""
+        return EdgeTargets(self.state, {name: Path(path) for name, path in self.target_paths.items()})
+
+    def target_names(self) -> list[str]:
+        """The targets a campaign deploys to: those named in `target_paths`, or the default one."""
+        return sorted(self.target_paths) or [DEFAULT_TARGET]
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """Read MILTON_STATE_DIR, MILTON_PROFILE, MILTON_POLICY and MILTON_ARTIFACT. Raises `BadInput`."""
+        """Read MILTON_STATE_DIR, MILTON_PROFILE, MILTON_POLICY, MILTON_ARTIFACT and MILTON_TARGETS.
+
+        MILTON_TARGETS is `NAME=DIR,NAME=DIR`; without it, campaigns deploy to one target in the state folder. Raises
+        `BadInput`.
+        """
         env = os.environ if environment is None else environment
         return cls(
             state_root=str(StateDir.from_environment(env).root),
             profile=one_of(Profile, env.get("MILTON_PROFILE", "full"), "MILTON_PROFILE"),
             policy=env.get("MILTON_POLICY", "seed"),
             artifact=one_of(ArtefactKind, env.get("MILTON_ARTIFACT", "gguf"), "MILTON_ARTIFACT"),
+            target_paths=_targets(env.get("MILTON_TARGETS", "")),
         )
+
+
+def _targets(text: str) -> dict[str, str]:
+    paths = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, path = part.partition("=")
+        if not Path(path).is_absolute():
+            raise BadInput(f"MILTON_TARGETS holds {part!r}", expected="NAME=DIR,NAME=DIR with absolute directories")
+        paths[check_key(name, "target name")] = path
+    return paths

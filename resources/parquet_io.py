@@ -11,11 +11,22 @@ from __future__ import annotations
 from typing import get_origin
 
 import pyarrow as pa
-from dagster import ConfigurableIOManager, InputContext, MetadataValue, OutputContext
+from dagster import ConfigurableIOManager, ConfigurableResource, InputContext, MetadataValue, OutputContext
 from pydantic import Field
 
 from milton_assets.vocabulary.errors import BadInput
 from resources.evidence_store import EvidenceFile, EvidenceStore
+
+
+class EvidenceStoreResource(ConfigurableResource):  # type: ignore[type-arg]
+    """The same store as a resource, for assets that verify pins or keep documents beside the tables."""
+
+    root: str = Field(description="The IO manager's root.")
+
+    @property
+    def store(self) -> EvidenceStore:
+        """The store."""
+        return EvidenceStore(self.root)
 
 
 class ParquetIOManager(ConfigurableIOManager):

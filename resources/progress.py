@@ -87,6 +87,12 @@ def _duration(seconds: float) -> str:
     return f"{whole // 60}:{whole % 60:02d}"
 
 
+def on_terminal(step: Progress) -> None:
+    """A listener for work outside a campaign's tiers: a line a step on standard error."""
+    sys.stderr.write(f"{step.stage} {step.done}/{step.total} {step.note}\n")
+    sys.stderr.flush()
+
+
 _METERS: dict[str, Meter] = {}
 
 

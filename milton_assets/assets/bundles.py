@@ -3,8 +3,6 @@
 What belongs here: wiring. What does not: what a bundle is (`milton_assets.edge.bundle`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -17,7 +15,7 @@ from milton_assets.selection import Verdict
 from milton_assets.selection.summary import read_summary, write_summary
 from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
-from resources.parquet_io import ParquetIOManager
+from resources.parquet_io import EvidenceStoreResource
 from resources.registry_resource import RegistryResource
 
 
@@ -30,7 +28,10 @@ from resources.registry_resource import RegistryResource
     kinds={"file"},
 )
 def edge_bundle(
-    context: AssetExecutionContext, registry: RegistryResource, campaign: Campaign, evidence: ParquetIOManager
+    context: AssetExecutionContext,
+    registry: RegistryResource,
+    campaign: Campaign,
+    evidence_store: EvidenceStoreResource,
 ) -> Iterator[Output[dict[str, str]]]:
     """The winner's model with everything that explains why it was chosen. Nothing when the verdict is not promote."""
     summary = read_summary(campaign.state.runs, context.partition_key)
@@ -38,7 +39,7 @@ def edge_bundle(
     if decision.verdict is not Verdict.PROMOTE or decision.winner is None:
         context.log.info(f"no bundle: the verdict of {summary.run_id} is {decision.verdict}")
         return
-    check_manifest(context.instance, evidence.store, summary.manifest)
+    check_manifest(context.instance, evidence_store.store, summary.manifest)
     entry = registry.entry(decision.winner)
     bundle = create_bundle(
         entry=entry,

@@ -3,13 +3,73 @@
 What belongs here: wiring. What does not: the deployment's state machine (`milton_assets.edge.deployment`).
 """
 
-from __future__ import annotations
+import getpass
+from datetime import UTC, datetime
+from pathlib import Path
 
-from dagster import Config
+from dagster import AssetDep, AssetExecutionContext, Config, DataVersion, LastPartitionMapping, Output, asset
 from pydantic import Field
+
+from milton_assets.assets.bundles import edge_bundle
+from milton_assets.edge.bundle import read_manifest
+from milton_assets.edge.deployment import ServedLoadTest, deploy
+from milton_assets.partitions import EDGE_TARGETS
+from milton_assets.selection.summary import newest_with_bundle, read_summary, write_summary
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.registry import ArtefactKind
+from resources.campaign import Campaign
+from resources.evidence_log import check_manifest
+from resources.model_server import LlamaCppResource
+from resources.parquet_io import EvidenceStoreResource
+from resources.progress import on_terminal
+from resources.servers.client import OpenAIChatModel
 
 
 class DeploymentConfig(Config):
     """Which run's bundle to deploy."""
 
-    run_id: str = Field(default="", description="A benchmark run; empty takes the newest run that has a bundle.")
+    run_id: str = Field(default="", description="A benchmark run; empty takes the newest run that made a bundle.")
+
+
+@asset(
+    partitions_def=EDGE_TARGETS,
+    deps=[AssetDep(edge_bundle, partition_mapping=LastPartitionMapping())],
+    group_name="deploy",
+    code_version="1",
+    kinds={"file"},
+)
+def deployment(
+    context: AssetExecutionContext,
+    config: DeploymentConfig,
+    campaign: Campaign,
+    evidence_store: EvidenceStoreResource,
+    edge_runtime: LlamaCppResource,
+) -> Output[dict[str, str]]:
+    """Take a run's bundle to the target: verified, load tested, then active at once; or not at all."""
+    runs = campaign.state.runs
+    summary = read_summary(runs, config.run_id) if config.run_id else newest_with_bundle(runs)
+    if not summary.bundle:
+        raise BadInput(f"{summary.run_id} promoted nothing", expected="a run that made a bundle")
+    check_manifest(context.instance, evidence_store.store, summary.manifest)
+    bundle = Path(summary.bundle["path"])
+    gguf = read_manifest(bundle).artefact_kind is ArtefactKind.GGUF
+    done = deploy(
+        bundle,
+        campaign.targets.named(context.partition_key),
+        load_test=ServedLoadTest(edge_runtime.server(), OpenAIChatModel) if gguf else None,
+        actor=getpass.getuser(),
+        now=lambda: datetime.now(UTC),
+        on_progress=on_terminal,
+    )
+    told = {"id": done.id, "target": done.target, "path": done.target_path, "release": str(done.release)}
+    write_summary(runs, summary.model_copy(update={"deployments": (*summary.deployments, told)}))
+    return Output(
+        told,
+        data_version=DataVersion(str(done.release)),
+        metadata={
+            **told,
+            "model_version": str(done.model_version),
+            "run_id": summary.run_id,
+            "notes": list(done.notes),
+        },
+    )

@@ -3,8 +3,6 @@
 What belongs here: making that `Output`, and running one tier against the served model. What does not: measuring.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

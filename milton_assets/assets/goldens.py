@@ -5,8 +5,6 @@ after its file changed makes the tables downstream stale in the UI.
 See https://docs.dagster.io/guides/build/assets/asset-versioning-and-caching
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from dagster import AssetKey, AssetObservation, DagsterInstance, DataVersion, SourceAsset, observable_source_asset
@@ -15,7 +13,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from milton_assets import inference, reasoning, retrieval
 
 DIGESTS: dict[str, Callable[[], str]] = {
-    "inference_prompts": lambda: inference.load_prompts().digests["prompts.jsonl"],
+    "inference_prompts": lambda: inference.load_goldens().digests["prompts.jsonl"],
     "reasoning_cases": lambda: reasoning.load_goldens().digests["cases.jsonl"],
     "retrieval_corpus": lambda: retrieval.load_goldens().digests["corpus.jsonl"],
     "retrieval_queries": lambda: retrieval.load_goldens().digests["queries.jsonl"],

@@ -3,8 +3,6 @@
 What belongs here: wiring. What does not: streaming and statistics (`milton_assets.inference`).
 """
 
-from __future__ import annotations
-
 import pyarrow as pa
 from dagster import AssetExecutionContext, Output, asset
 

@@ -3,8 +3,6 @@
 What belongs here: wiring. What does not: Chain-of-Verification and scoring (`milton_assets.reasoning`).
 """
 
-from __future__ import annotations
-
 import pyarrow as pa
 from dagster import AssetExecutionContext, Output, asset
 

@@ -4,12 +4,10 @@ What belongs here: the asset and the check that stands between it and the tiers.
 the registry (`resources.registry`). See https://docs.dagster.io/guides/test/asset-checks
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pyarrow as pa
-from dagster import AssetCheckResult, AssetExecutionContext, Output, asset, asset_check
+from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetExecutionContext, Output, asset, asset_check
 
 from milton_assets.assets.evidence import evidence_output
 from milton_assets.partitions import MODEL_VERSIONS
@@ -40,7 +38,7 @@ def registry_entry(context: AssetExecutionContext, registry: RegistryResource) -
 
 
 @asset_check(asset=registry_entry, blocking=True, partitions_def=MODEL_VERSIONS)
-def artefacts_can_be_loaded(context: AssetExecutionContext, registry_entry: EvidenceFile) -> AssetCheckResult:
+def artefacts_can_be_loaded(context: AssetCheckExecutionContext, registry_entry: EvidenceFile) -> AssetCheckResult:
     """Every GGUF of the entry is there, has the recorded size, and its header parses."""
     problems = []
     for artefact in entry_from_table(registry_entry.read()).artefacts:

@@ -3,8 +3,6 @@
 What belongs here: wiring. What does not: the candidate pool, reranking and IR measures (`milton_assets.retrieval`).
 """
 
-from __future__ import annotations
-
 import pyarrow as pa
 from dagster import AssetExecutionContext, Output, asset
 

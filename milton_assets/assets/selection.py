@@ -4,13 +4,12 @@ What belongs here: wiring, and the check that stands between a decision and its 
 evidence (`resources.evidence_log`) and deciding (`milton_assets.selection`).
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import pyarrow as pa
 from dagster import (
     AllPartitionMapping,
+    AssetCheckExecutionContext,
     AssetCheckResult,
     AssetExecutionContext,
     AssetIn,
@@ -33,7 +32,7 @@ from resources.campaign import Campaign
 from resources.evidence_log import check_manifest, gather
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
-from resources.parquet_io import ParquetIOManager
+from resources.parquet_io import EvidenceStoreResource
 from resources.registry_resource import RegistryResource
 
 
@@ -53,7 +52,7 @@ def selection_decision(
     registry: RegistryResource,
     campaign: Campaign,
     model_server: ModelServerResource,
-    evidence: ParquetIOManager,
+    evidence_store: EvidenceStoreResource,
     registry_entry: dict[str, EvidenceFile],
     inference_metrics: dict[str, EvidenceFile],
     reasoning_metrics: dict[str, EvidenceFile],
@@ -96,7 +95,7 @@ def selection_decision(
         incumbent=incumbent_of(campaign.state.runs),
     )
     summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest)
-    store = evidence.store
+    store = evidence_store.store
     decision_uri = store.put("selection_decision", run_id, summary.model_dump_json(indent=2).encode(), suffix=".json")
     write_summary(campaign.state.runs, summary)
     return evidence_output(
@@ -113,8 +112,10 @@ def selection_decision(
 
 
 @asset_check(asset=selection_decision, blocking=True, partitions_def=BENCHMARK_RUNS)
-def evidence_holds(context: AssetExecutionContext, campaign: Campaign, evidence: ParquetIOManager) -> AssetCheckResult:
+def evidence_holds(
+    context: AssetCheckExecutionContext, campaign: Campaign, evidence_store: EvidenceStoreResource
+) -> AssetCheckResult:
     """Every file and event the decision pinned is still as it was. Raises with every difference otherwise."""
     summary = read_summary(campaign.state.runs, context.partition_key)
-    check_manifest(context.instance, evidence.store, summary.manifest)
+    check_manifest(context.instance, evidence_store.store, summary.manifest)
     return AssetCheckResult(passed=True, metadata={"pins": len(summary.manifest.pins())})

@@ -4,15 +4,11 @@ What belongs here: one check per tier for the UI. What does not: gates, which th
 warns, because a decision must still be able to name the metric that is missing.
 """
 
-from __future__ import annotations
-
 from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
     AssetChecksDefinition,
     AssetCheckSeverity,
-    AssetIn,
-    AssetKey,
     asset_check,
 )
 
@@ -27,7 +23,6 @@ def _complete(tier: Tier) -> AssetChecksDefinition:
         asset=tier.asset_name,
         name=f"{tier}_is_complete",
         partitions_def=MODEL_VERSIONS,
-        additional_ins={"table": AssetIn(AssetKey(tier.asset_name))},
         description="Every metric has a value that may be relied on, and no attempt failed.",
     )
     def check(context: AssetCheckExecutionContext, table: EvidenceFile) -> AssetCheckResult:
