@@ -281,15 +281,42 @@ class TargetState(_Noun):
         return frozenset(digest for digest in (self.active, self.known_good) if digest)
 
 
-_NEXT: dict[Phase, frozenset[type[Record]]] = {
-    Phase.STARTED: frozenset({Accepted, Failed}),
-    Phase.ACCEPTED: frozenset({Verified, Failed}),
-    Phase.VERIFIED: frozenset({LoadTested, Installed, Failed}),
-    Phase.LOAD_TESTED: frozenset({Installed, Failed}),
-    Phase.INSTALLED: frozenset({Activating, Failed}),
-    Phase.ACTIVATING: frozenset({Activated, RolledBack}),
-    Phase.ACTIVATED: frozenset({HealthChecked, Committed, RolledBack}),
-    Phase.HEALTH_CHECKED: frozenset({HealthChecked, Committed, RolledBack}),
+_NEXT: dict[Phase, tuple[type[AttemptRecord], ...]] = {
+    Phase.STARTED: (
+        Accepted,
+        Failed,
+    ),
+    Phase.ACCEPTED: (
+        Verified,
+        Failed,
+    ),
+    Phase.VERIFIED: (
+        LoadTested,
+        Installed,
+        Failed,
+    ),
+    Phase.LOAD_TESTED: (
+        Installed,
+        Failed,
+    ),
+    Phase.INSTALLED: (
+        Activating,
+        Failed,
+    ),
+    Phase.ACTIVATING: (
+        Activated,
+        RolledBack,
+    ),
+    Phase.ACTIVATED: (
+        HealthChecked,
+        Committed,
+        RolledBack,
+    ),
+    Phase.HEALTH_CHECKED: (
+        HealthChecked,
+        Committed,
+        RolledBack,
+    ),
 }
 
 

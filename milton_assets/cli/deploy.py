@@ -1,0 +1,314 @@
+"""`milton deploy`, `rollback`, `history`, `status`, `recover`: what runs where, how it got there, and back.
+
+What belongs here: the verbs' arguments and what they print. What does not: deployments themselves, which are
+`milton_assets.edge.deployment`'s.
+"""
+
+from __future__ import annotations
+
+import getpass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from milton_assets.cli.common import EXIT_NO, JsonOption, answer, progress_on_stderr, say_no
+from milton_assets.vocabulary.digest import short
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.registry import ArtefactKind
+from milton_assets.vocabulary.state import StateDir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from milton_assets.edge.deployment import Deployment, EdgeTarget, Release, ServedLoadTest, TargetStatus
+    from resources.edge_targets import EdgeTargets
+
+TargetOption = Annotated[
+    str | None, typer.Option("--target", metavar="NAME", help="A named target; `local` when nothing is given.")
+]
+TargetPathOption = Annotated[
+    Path | None, typer.Option("--target-path", metavar="DIR", help="Any folder: empty, absent, or a target already.")
+]
+ActorOption = Annotated[str | None, typer.Option("--actor", help="Who does this, for the history; you by default.")]
+WaitOption = Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait for another deployer.")]
+LoadTestOption = Annotated[
+    bool,
+    typer.Option("--load-test/--no-load-test", help="Serve the release and have it generate before it is current."),
+]
+HealthRoundsOption = Annotated[
+    int, typer.Option("--health-rounds", metavar="N", min=0, help="Probe it so often once it is current.")
+]
+HealthIntervalOption = Annotated[
+    float, typer.Option("--health-interval", metavar="SECONDS", min=0, help="Time between two of these probes.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing, say what would be.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of deployment to the command line."""
+    for verb in (deploy, rollback, history, status, recover):
+        app.command()(verb)
+
+
+def deploy(
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="Deploy that benchmark run's bundle; else the newest.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", metavar="DIR", help="Deploy the bundle in this folder.")
+    ] = None,
+    artifact: Annotated[
+        ArtefactKind, typer.Option("--artifact", help="Which kind of bundle, when none is named.")
+    ] = ArtefactKind.GGUF,
+    target: TargetOption = None,
+    target_path: TargetPathOption = None,
+    load_test: LoadTestOption = True,
+    health_rounds: HealthRoundsOption = 1,
+    health_interval: HealthIntervalOption = 5.0,
+    accept_clock: Annotated[
+        bool, typer.Option("--accept-clock", help="Deploy although the clock is behind the target's journal.")
+    ] = False,
+    actor: ActorOption = None,
+    wait: WaitOption = 0.0,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a bundle into service on a target: verified on its disk, load tested, activated in one step, watched.
+
+    Whatever fails, the target goes on serving what it served. Exits 1 when the deployment did not stand.
+
+    Example: milton deploy --run benchmark_20260111_142500 --target local --dry-run
+    """
+    from milton_assets.edge.deployment import HealthWindow
+    from milton_assets.edge.deployment import deploy as take_into_service
+    from milton_assets.edge.deployment.choosing import choose_bundle
+
+    if run is not None and bundle is not None:
+        raise typer.BadParameter("give --run or --bundle, not both")
+    targets, place = _place(target, target_path)
+    if bundle is None:
+        choice = choose_bundle(targets.state.bundles, kind=artifact, run_id=run)
+        for sentence in choice.unreadable:
+            typer.echo(f"warning: passed over {sentence}", err=True)
+        bundle, artifact = choice.path, choice.manifest.artefact_kind
+    probe = _probe()
+    done = _told(
+        lambda: take_into_service(
+            bundle,
+            place,
+            load_test=probe if load_test else None,
+            health=HealthWindow(probe, health_rounds, health_interval) if health_rounds else None,
+            actor=actor or _me(),
+            now=_now,
+            dry_run=dry_run,
+            wait_s=wait,
+            accept_clock=accept_clock,
+            on_progress=progress_on_stderr(),
+        ),
+        as_json=as_json,
+    )
+    answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_deployment(done, console))
+
+
+def rollback(
+    target: TargetOption = None,
+    target_path: TargetPathOption = None,
+    load_test: LoadTestOption = True,
+    health_rounds: HealthRoundsOption = 1,
+    health_interval: HealthIntervalOption = 5.0,
+    actor: ActorOption = None,
+    wait: WaitOption = 0.0,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Go back to the release before the one in service. It is verified whole, byte for byte, first.
+
+    Example: milton rollback --target local
+    """
+    from milton_assets.edge.deployment import HealthWindow
+    from milton_assets.edge.deployment import rollback as go_back
+
+    _, place = _place(target, target_path)
+    probe = _probe()
+    done = _told(
+        lambda: go_back(
+            place,
+            load_test=probe if load_test else None,
+            health=HealthWindow(probe, health_rounds, health_interval) if health_rounds else None,
+            actor=actor or _me(),
+            now=_now,
+            dry_run=dry_run,
+            wait_s=wait,
+            on_progress=progress_on_stderr(),
+        ),
+        as_json=as_json,
+    )
+    answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_deployment(done, console))
+
+
+def history(
+    target: TargetOption = None,
+    target_path: TargetPathOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Every attempt, the failed ones too: who, when, from what, to what, how it ended. All targets by default.
+
+    Example: milton history --target local
+    """
+    from milton_assets.edge.deployment import history as attempts
+
+    found = [deployment for place in _places(target, target_path) for deployment in attempts(place)]
+    found.sort(key=lambda deployment: deployment.started_at)
+    payload = [deployment.model_dump(mode="json") for deployment in found]
+    answer(payload, as_json=as_json, text=lambda console: _show_history(found, console))
+
+
+def status(
+    target: TargetOption = None,
+    target_path: TargetPathOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What each target serves now, and what it could go back to. Exits 1 when a target is not as its journal says.
+
+    Example: milton status
+    """
+    from milton_assets.edge.deployment import status as look
+
+    found = [look(place) for place in _places(target, target_path)]
+    payload = [one.model_dump(mode="json") for one in found]
+    answer(payload, as_json=as_json, text=lambda console: _show_status(found, console))
+    if broken := [one.target for one in found if one.problems]:
+        raise say_no(f"not as their journals say: {', '.join(broken)}; `milton recover --target NAME` settles it")
+
+
+def recover(
+    target: TargetOption = None,
+    target_path: TargetPathOption = None,
+    actor: ActorOption = None,
+    wait: WaitOption = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Settle what a crash left behind, as every other verb does first. Meant for a device's start-up.
+
+    Example: milton recover --target local
+    """
+    from milton_assets.edge.deployment import recover_target
+
+    _, place = _place(target, target_path)
+    done = recover_target(place, actor=actor or _me(), now=_now, wait_s=wait)
+    said = [*done] or ["nothing was left to settle"]
+    answer(list(done), as_json=as_json, text=lambda console: console.print("\n".join(said), markup=False))
+
+
+def _place(name: str | None, path: Path | None) -> tuple[EdgeTargets, EdgeTarget]:
+    from resources.edge_targets import EdgeTargets
+
+    if name is not None and path is not None:
+        raise typer.BadParameter("give --target or --target-path, not both")
+    targets = EdgeTargets(StateDir.from_environment())
+    return targets, targets.resolve(name=name, path=path)
+
+
+def _places(name: str | None, path: Path | None) -> tuple[EdgeTarget, ...]:
+    targets, place = _place(name, path)
+    return targets.all() if name is None and path is None else (place,)
+
+
+def _probe() -> ServedLoadTest:
+    from milton_assets.edge.deployment import ServedLoadTest
+    from resources.edge_server import EdgeServer
+    from resources.servers.client import OpenAIChatModel
+
+    return ServedLoadTest(EdgeServer(), OpenAIChatModel)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _me() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise BadInput(
+            "this process has no user name", expected="a name for the history", remedy="pass --actor NAME"
+        ) from None
+
+
+def _told(attempt: Callable[[], Deployment], *, as_json: bool) -> Deployment:
+    """Run the attempt; when it did not stand, machines get its entry as well as people the reason."""
+    from milton_assets.edge.deployment import DeploymentFailed
+
+    try:
+        return attempt()
+    except DeploymentFailed as error:
+        if as_json:
+            answer(error.deployment.model_dump(mode="json"), as_json=True, text=lambda _: None)
+        typer.echo(f"milton: {error}", err=True)
+        raise typer.Exit(EXIT_NO) from None
+
+
+def _show_deployment(done: Deployment, console: Console) -> None:
+    lines = {
+        "deployment": done.id,
+        "outcome": done.outcome + (f" ({done.reason})" if done.reason else ""),
+        "target": f"{done.target}, {done.target_path}",
+        "model": f"{done.model_version}, {done.bundle}",
+        "release": f"{_name(done.release)}, before it {_name(done.from_release)}",
+    }
+    for name, text in lines.items():
+        console.print(f"{name:<11} {text}", markup=False, soft_wrap=True)
+    for note in done.notes:
+        console.print(f"{'note':<11} {note}", markup=False, soft_wrap=True)
+
+
+def _show_history(found: list[Deployment], console: Console) -> None:
+    from rich.table import Table
+
+    if not found:
+        console.print("nothing was ever deployed")
+        return
+    table = Table("deployment", "target", "what", "model", "from → to", "who", "outcome", box=None)
+    for one in found:
+        table.add_row(
+            one.id,
+            one.target,
+            one.operation,
+            one.model_version or "?",
+            f"{_name(one.from_release)} → {_name(one.release)}",
+            one.actor,
+            one.outcome + (f": {one.reason}" if one.reason else ""),
+        )
+    console.print(table)
+
+
+def _name(digest: str | None) -> str:
+    return short(digest) if digest else "nothing"
+
+
+def _show_status(found: list[TargetStatus], console: Console) -> None:
+    if not found:
+        console.print("there are no targets yet; `milton deploy` makes one")
+    for one in found:
+        console.print(f"{one.target} ({one.target_path})", markup=False, soft_wrap=True)
+        rows: dict[str, Any] = {
+            "serves": _release(one.active),
+            "known good": _release(one.known_good),
+            "before it": _release(one.previous),
+        }
+        if one.last is not None:
+            rows["last"] = f"{one.last.id}, {one.last.operation} by {one.last.actor}, {one.last.outcome}"
+        if one.locked:
+            rows["busy"] = "someone is working on it now"
+        for name, text in rows.items():
+            console.print(f"  {name:<10} {text}", markup=False, soft_wrap=True)
+        for problem in one.problems:
+            console.print(f"  problem    {problem}", markup=False, soft_wrap=True)
+
+
+def _release(release: Release | None) -> str:
+    return f"{release.model_version}, release {short(release.digest)}" if release else "nothing"

@@ -1,0 +1,54 @@
+"""Which bundle to deploy, when only a run, or nothing, was named.
+
+What belongs here: finding bundles in a folder by what their manifests say. What does not: believing them; a deployment
+verifies whatever was chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from milton_assets.edge.deployment.fileops import FileOps, opened
+from milton_assets.edge.deployment.sealed import read_sealed
+from milton_assets.edge.manifest import BUNDLE_PREFIX, BundleManifest
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.registry import ArtefactKind
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen bundle, and what in the folder could not be read as a bundle, a sentence each."""
+
+    path: Path
+    manifest: BundleManifest
+    unreadable: tuple[str, ...]
+
+
+def choose_bundle(bundles: Path, *, kind: ArtefactKind, run_id: str | None = None) -> Choice:
+    """The newest bundle of that kind (by counter, then time) in the folder `bundles`, of that run when one is named.
+
+    Raises `BadInput` with the next step when there is none.
+    """
+    found: list[tuple[Path, BundleManifest]] = []
+    unreadable = []
+    for path in sorted(bundles.glob(f"{BUNDLE_PREFIX}*")):
+        try:
+            found.append((path, _manifest(path)))
+        except (BadInput, OSError) as error:
+            unreadable.append(f"{path.name}: {error}")
+    wanted = [(p, m) for p, m in found if m.artefact_kind is kind and run_id in {None, m.run_id}]
+    if not wanted:
+        raise BadInput(
+            f"{bundles} holds no {kind} bundle" + (f" of {run_id}" if run_id else ""),
+            expected="; ".join(["a bundle made by `milton bundle create`", *unreadable]),
+            remedy=f"milton bundle create{f' --run {run_id}' if run_id else ''} --artifact {kind}",
+        )
+    path, manifest = max(wanted, key=lambda pair: (pair[1].counter, pair[1].created_at, pair[0].name))
+    return Choice(path, manifest, tuple(unreadable))
+
+
+def _manifest(path: Path) -> BundleManifest:
+    ops = FileOps()
+    with opened(ops, ops.open_folder(path)) as folder:
+        return read_sealed(ops, folder, str(path)).manifest

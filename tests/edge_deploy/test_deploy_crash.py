@@ -1,0 +1,151 @@
+"""A deployer killed at any step leaves the old or the new release, whole, and a true history."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from milton_assets.edge.deployment import EdgeTarget, Outcome, deploy, history, recover_target, status
+from tests.support.crashing import (
+    CountingOps,
+    Verb,
+    When,
+    clock,
+    do_deploy,
+    do_recover,
+    do_rollback,
+    healthy,
+    killed_at,
+)
+from tests.support.edge_bundles import make_bundle, read_manifest
+
+FINISHED = {Outcome.COMMITTED, Outcome.ROLLED_BACK, Outcome.FAILED, Outcome.INTERRUPTED}
+
+
+class Stage:
+    """Two bundles, and a target that serves the first; fresh copies of it on demand."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.a = make_bundle(folder / "bundles", "v1")
+        self.b = make_bundle(folder / "bundles", "v2", counter=2)
+        self.a_digest = read_manifest(self.a).release_digest
+        self.b_digest = read_manifest(self.b).release_digest
+        self._template = folder / "template"
+        self._copies = 0
+        deploy(self.a, EdgeTarget("edge", self._template), load_test=healthy, actor="setup", now=clock)
+
+    def target(self, *, after_b: bool = False) -> EdgeTarget:
+        """A target that serves A or, with `after_b`, serves B after A."""
+        self._copies += 1
+        path = self.folder / f"target{self._copies}"
+        shutil.copytree(self._template, path, symlinks=True)
+        target = EdgeTarget("edge", path, self.folder / f"history{self._copies}.jsonl")
+        if after_b:
+            deploy(self.b, target, load_test=healthy, actor="setup", now=clock)
+        return target
+
+
+@pytest.fixture
+def stage(quick_folder: Path) -> Stage:
+    return Stage(quick_folder)
+
+
+def check_whole(target: EdgeTarget, allowed: set[str | None]) -> str | None:
+    """Everything that must hold after recovery; the release that is served."""
+    current = target.path / "current"
+    serving = current.readlink().name if current.is_symlink() else None
+    assert serving in allowed
+    if serving is not None:
+        manifest = read_manifest(current)
+        assert manifest.release_digest == serving
+        for entry in manifest.files:
+            assert hashlib.sha256((current / entry.path).read_bytes()).hexdigest() == entry.sha256
+    assert list((target.path / "staging").iterdir()) == []
+    found = history(target)
+    assert all(d.outcome in FINISHED for d in found)
+    assert (found[-1].now_serving if found else None) == serving
+    seen = status(target)
+    assert seen.problems == ()
+    assert (seen.active.digest if seen.active else None) == serving
+    return serving
+
+
+def visible_is_whole(target: EdgeTarget) -> None:
+    """Before any recovery, whatever `current` leads to is a whole release."""
+    current = target.path / "current"
+    if current.is_symlink():
+        for entry in read_manifest(current).files:
+            assert hashlib.sha256((current / entry.path).read_bytes()).hexdigest() == entry.sha256
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", list(When))
+@pytest.mark.parametrize("verb", [do_deploy, do_rollback], ids=["deploy", "rollback"])
+def test_a_kill_at_any_step_leaves_the_old_or_the_new_release(stage: Stage, verb: Verb, when: When) -> None:
+    served = set()
+    step = 0
+    while killed_at(step, when, verb, stage.b, target := stage.target(after_b=verb is do_rollback)):
+        visible_is_whole(target)
+        recover_target(target, actor="recovery", now=clock)
+        served.add(check_whole(target, {stage.a_digest, stage.b_digest}))
+        do_deploy(stage.b, target, CountingOps())
+        assert check_whole(target, {stage.b_digest})
+        step += 1
+    assert step > 30
+    assert served == {stage.a_digest, stage.b_digest}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", list(When))
+def test_a_kill_during_the_first_deployment_leaves_nothing_or_the_new_release(stage: Stage, when: When) -> None:
+    served = set()
+    step = 0
+    while killed_at(step, when, do_deploy, stage.b, target := EdgeTarget("edge", stage.folder / f"new{step}")):
+        visible_is_whole(target)
+        do_deploy(stage.a, target, CountingOps())
+        first = history(target)[0]
+        served.add(first.outcome if first.bundle_path == str(stage.b) else None)
+        assert check_whole(target, {stage.a_digest})
+        step += 1
+    assert step > 30
+    assert {Outcome.INTERRUPTED, Outcome.COMMITTED} <= served
+
+
+@pytest.mark.slow
+def test_a_recovery_that_is_itself_killed_at_any_step_still_ends_whole(stage: Stage) -> None:
+    total = _steps_of(stage, do_deploy)
+    for first in range(0, total, 7):
+        second = 0
+        again = True
+        while again:
+            target = stage.target()
+            assert killed_at(first, When.AFTER, do_deploy, stage.b, target)
+            again = killed_at(second, When.BEFORE, do_recover, stage.b, target)
+            visible_is_whole(target)
+            recover_target(target, actor="recovery", now=clock)
+            check_whole(target, {stage.a_digest, stage.b_digest})
+            second += 1
+
+
+def _steps_of(stage: Stage, verb: Verb) -> int:
+    counting = CountingOps()
+    verb(stage.b, stage.target(), counting)
+    return len(counting.steps)
+
+
+def test_a_kill_just_after_the_swap_rolls_back_and_says_so(stage: Stage) -> None:
+    counting = CountingOps()
+    do_deploy(stage.b, stage.target(), counting)
+    swap = counting.steps.index("symlink") + 1
+    assert counting.steps[swap] == "rename"
+    target = stage.target()
+    assert killed_at(swap, When.AFTER, do_deploy, stage.b, target)
+    assert (target.path / "current").readlink().name == stage.b_digest
+    (sentence,) = [s for s in recover_target(target, actor="recovery", now=clock) if "cut off" in s]
+    assert "back to what was in service before" in sentence
+    assert check_whole(target, {stage.a_digest})
+    assert history(target)[-1].outcome is Outcome.INTERRUPTED

@@ -1,0 +1,152 @@
+"""Killing a real deployer process at the n-th thing it does to the disk.
+
+What belongs here: a disk that can be stopped at a step, and running a verb on it in a process of its own. What does not:
+what must hold afterwards; that is in `tests/edge_deploy`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from milton_assets.edge.deployment import EdgeTarget, FileOps, HealthWindow, deploy, recover_target, rollback
+from milton_assets.edge.deployment.states import ProbeReport
+from milton_assets.edge.manifest import HealthContract
+
+STEPS = (
+    "create",
+    "open_append",
+    "write",
+    "copy",
+    "truncate",
+    "fsync",
+    "mkdir",
+    "rename",
+    "exchange",
+    "symlink",
+    "unlink",
+    "rmdir",
+)
+"""Every method of `FileOps` that changes the disk or makes a change durable."""
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["tests.support.crashing"])
+
+
+class When(StrEnum):
+    """When at a step the process dies: before it, after it, or with half of its bytes written."""
+
+    BEFORE = "before"
+    HALFWAY = "halfway"
+    AFTER = "after"
+
+
+class WatchedOps(FileOps):
+    """The real disk, with `before` and `after` told of each step: its name and its arguments."""
+
+    def before(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """Called before each step."""
+
+    def after(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """Called after each step that did not raise."""
+
+
+def _watched(name: str) -> Callable[..., Any]:
+    real = getattr(FileOps, name)
+
+    def method(self: WatchedOps, *arguments: Any) -> Any:
+        self.before(name, arguments)
+        result = real(self, *arguments)
+        self.after(name, arguments)
+        return result
+
+    return method
+
+
+for _name in STEPS:
+    setattr(WatchedOps, _name, _watched(_name))
+
+
+class KillingOps(WatchedOps):
+    """Kills its process, by SIGKILL, at step `at` (from 0)."""
+
+    def __init__(self, at: int, when: When) -> None:
+        self._left = at
+        self._when = when
+
+    def before(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if self._left == 0 and self._when is When.HALFWAY and name == "write":
+            handle, data = arguments
+            FileOps.write(self, handle, data[: len(data) // 2])
+        if self._left == 0 and self._when is not When.AFTER:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def after(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._left -= 1
+
+
+class CountingOps(WatchedOps):
+    """Counts steps, and remembers their names."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+    def before(self, name: str, arguments: tuple[Any, ...]) -> None:
+        self.steps.append(name)
+
+
+def healthy(artefact: Path, model: str, contract: HealthContract) -> ProbeReport:
+    """A load test that reads the whole model and is content with it."""
+    size = sum(f.stat().st_size for f in artefact.rglob("*")) if artefact.is_dir() else len(artefact.read_bytes())
+    return ProbeReport(load_s=0.0, output_tokens_per_s=1.0, answers=(str(size),), answer_sha256=("a" * 64,))
+
+
+def ailing(artefact: Path, model: str, contract: HealthContract) -> ProbeReport:
+    """A load test that nothing passes."""
+    return healthy(artefact, model, contract).model_copy(update={"problems": ("it only says baa",)})
+
+
+def clock() -> datetime:
+    """The real time."""
+    return datetime.now(UTC)
+
+
+def do_deploy(bundle: Path, target: EdgeTarget, ops: FileOps) -> None:
+    """Deploy with a load test and a health window."""
+    window = HealthWindow(healthy, rounds=2, interval_s=0)
+    deploy(bundle, target, load_test=healthy, health=window, actor="crash test", now=clock, ops=ops)
+
+
+def do_rollback(bundle: Path, target: EdgeTarget, ops: FileOps) -> None:
+    """Roll back. The bundle plays no part."""
+    rollback(target, load_test=healthy, actor="crash test", now=clock, ops=ops)
+
+
+def do_recover(bundle: Path, target: EdgeTarget, ops: FileOps) -> None:
+    """Recover. The bundle plays no part."""
+    recover_target(target, actor="crash test", now=clock, ops=ops)
+
+
+Verb = Callable[[Path, EdgeTarget, FileOps], None]
+
+
+def killed_at(step: int, when: When, verb: Verb, bundle: Path, target: EdgeTarget) -> bool:
+    """Run `verb` in a process that dies at `step`; false when it finished before it came that far."""
+    process = _forks.Process(target=_run, args=(step, when, verb, bundle, target))
+    process.start()
+    process.join()
+    if process.exitcode not in {0, -signal.SIGKILL}:
+        raise AssertionError(f"the deployer ended with {process.exitcode}")
+    return process.exitcode != 0
+
+
+def _run(step: int, when: When, verb: Verb, bundle: Path, target: EdgeTarget) -> None:
+    verb(bundle, target, KillingOps(step, when))
