@@ -2,32 +2,44 @@
 
     decision = decide(run_id=..., candidates=..., policy=..., manifest=..., incumbent=None)
 
-What belongs here: the order of the steps (gates, score, ranking, certainty, incumbent, verdict). What does not: how
-each step is computed, any clock, any file, any randomness that is not seeded by the manifest's digest.
+What belongs here: the order of the steps (gates, scores, certainty, incumbent, choice) and the report on each
+candidate. What does not: how a step is computed, any clock, any file, any randomness that the manifest's digest does
+not seed.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from milton_assets.selection import explain
 from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.choose import Choice, choose, confidence
+from milton_assets.selection.compare import challenge
 from milton_assets.selection.decision import (
     CandidateReport,
+    Challenge,
     Contribution,
     Decision,
     Standing,
     Verdict,
 )
 from milton_assets.selection.gates import Judgement, judge
-from milton_assets.selection.policy import Policy
+from milton_assets.selection.policy import Normalisation, Policy
 from milton_assets.selection.ranking import Pool, Ranking, pareto_front, rank
+from milton_assets.selection.resample import Drawn, prepare, probability_best, unknown
+from milton_assets.selection.scoring import Array, beyond_anchors
+from milton_assets.selection.sensitivity import sensitivity
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
+from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.keys import check_key
+
+_PROBABILITY_DECIMALS = 6
 
 
 def decide(
@@ -44,42 +56,170 @@ def decide(
     an equal decision, byte for byte. Raises `BadInput` when the arguments contradict each other: a version that
     stands twice, a manifest of another run, or a figure that the manifest does not pin.
     """
-    pool_of_all = _checked(run_id, candidates, manifest, incumbent)
+    stood = _checked(run_id, candidates, manifest, incumbent)
     references = policy.metrics()
-    judgements = [judge(candidate, policy, references) for candidate in pool_of_all]
+    judgements = [judge(candidate, policy, references) for candidate in stood]
     eligible = [judgement for judgement in judgements if judgement.eligible]
-    notes = _notes(policy, manifest, pool_of_all, incumbent)
+    manifest_sha256 = manifest.digest()
+    common = {
+        "run_id": run_id,
+        "decided_at": manifest.created_at,
+        "incumbent": incumbent,
+        "policy": policy,
+        "policy_sha256": policy.sha256,
+        "manifest_sha256": manifest_sha256,
+    }
+    notes = _notes(policy, manifest, judgements, incumbent)
+    unranked = tuple(_report(judgement) for judgement in judgements if not judgement.eligible)
     if not eligible:
         known = any(judgement.standing is Standing.FAILED for judgement in judgements)
         return Decision(
-            run_id=run_id,
-            decided_at=manifest.created_at,
+            **common,
             verdict=Verdict.REJECT if known else Verdict.NO_VERDICT,
             winner=None,
-            incumbent=incumbent,
             reasons=explain.nobody_eligible(judgements, known=known),
             notes=notes,
-            policy=policy,
-            policy_sha256=policy.sha256,
-            manifest_sha256=manifest.digest(),
-            candidates=tuple(_report(judgement) for judgement in judgements),
+            candidates=unranked,
         )
-    pool = _pool(eligible, policy)
-    ranking = rank(pool, policy)
-    reports = _ranked_reports(eligible, pool, ranking, policy)
+    contest = _Contest(eligible, policy, seed=int(manifest_sha256[:8], 16))
+    choice, challenges = _choice(contest, judgements, incumbent)
     return Decision(
-        run_id=run_id,
-        decided_at=manifest.created_at,
-        verdict=Verdict.PROMOTE,
-        winner=reports[0].version,
-        incumbent=incumbent,
-        reasons=_why_head(reports, len(pool_of_all)),
-        notes=notes,
-        policy=policy,
-        policy_sha256=policy.sha256,
-        manifest_sha256=manifest.digest(),
-        candidates=(*reports, *(_report(j) for j in judgements if not j.eligible)),
+        **common,
+        verdict=choice.verdict,
+        winner=None if choice.winner is None else contest.pool.versions[choice.winner],
+        reasons=(*contest.why_head(len(stood)), *choice.reasons),
+        notes=(*notes, *contest.saturated()),
+        candidates=(*contest.reports(choice, challenges), *unranked),
+        confidence=contest.confidence,
+        sensitivity=sensitivity(contest.pool, contest.ranking, policy),
     )
+
+
+class _Contest:
+    """The eligible candidates, ranked, and how sure the ranking is."""
+
+    def __init__(self, eligible: Sequence[Judgement], policy: Policy, *, seed: int) -> None:
+        self.eligible = eligible
+        self.policy = policy
+        self.seed = seed
+        metrics = [[j.readings[row].metric for j in eligible] for row in range(len(policy.criteria))]
+        values = np.array([[metric.value for metric in row] for row in metrics], dtype=np.float64)
+        self.pool = Pool(tuple(j.candidate.version for j in eligible), values)
+        self.ranking: Ranking = rank(self.pool, policy)
+        self.prepared: tuple[Drawn, ...] = prepare([j.candidate for j in eligible], metrics, policy)
+        self.shares, unknown_because = self._shares()
+        self.confidence = confidence(self.pool, self.ranking, policy, self.shares, unknown_because)
+
+    def _shares(self) -> tuple[Array | None, str | None]:
+        if len(self.pool.versions) == 1:
+            return np.ones(1), None
+        if (because := unknown(self.prepared, self.pool.versions)) is not None:
+            return None, because
+        return probability_best(self.prepared, self.policy, self.seed), None
+
+    def index(self, version: str | None) -> int | None:
+        """Where that version stands in the pool, if it is eligible."""
+        return self.pool.versions.index(version) if version in self.pool.versions else None
+
+    def saturated(self) -> tuple[str, ...]:
+        """Notes on figures beyond their anchors, where being better no longer counts."""
+        if self.policy.normalisation is not Normalisation.ANCHORED:
+            return ()
+        notes = []
+        for row, criterion in enumerate(self.policy.criteria):
+            beyond = [self.pool.versions[i] for i in np.flatnonzero(beyond_anchors(self.pool.values[row], criterion))]
+            if beyond:
+                notes.append(f"{criterion.metric} of {explain.some(beyond)} lies beyond the policy's anchors")
+        return tuple(notes)
+
+    def why_head(self, stood: int) -> tuple[str, ...]:
+        """Why the head of the ranking is there, before anything else is considered."""
+        head, *others = (self.pool.versions[int(i)] for i in self.ranking.order[:2])
+        scores = [float(self.ranking.scores[int(i)]) for i in self.ranking.order[:2]]
+        if not others:
+            return (explain.best_score(head, scores[0], 1, stood, None),)
+        return (
+            explain.best_score(head, scores[0], len(self.pool.versions), stood, (others[0], scores[1])),
+            explain.where_it_leads(
+                head,
+                self.contributions(int(self.ranking.order[0])),
+                others[0],
+                self.contributions(int(self.ranking.order[1])),
+            ),
+        )
+
+    def contributions(self, index: int) -> tuple[Contribution, ...]:
+        """What each criterion adds to the score of the candidate at `index`."""
+        return tuple(
+            Contribution(
+                metric=criterion.metric,
+                label=criterion.label,
+                weight=criterion.weight,
+                utility=round(float(self.ranking.parts[row, index]), 12),
+            )
+            for row, criterion in enumerate(self.policy.criteria)
+        )
+
+    def reports(self, choice: Choice, challenges: Mapping[str, Challenge]) -> list[CandidateReport]:
+        """A report on each eligible candidate, best first."""
+        front = pareto_front(self.pool, self.policy)
+        measure = int(self.ranking.order[0]) if choice.winner is None else choice.winner
+        best = explain.Placed(
+            self.pool.versions[measure], float(self.ranking.scores[measure]), self.contributions(measure)
+        )
+        reports = []
+        for place, index in enumerate(self.ranking.order.tolist(), start=1):
+            version, score = self.pool.versions[index], float(self.ranking.scores[index])
+            contributions = self.contributions(index)
+            mine = explain.Placed(version, score, contributions)
+            won = index == choice.winner
+            reports.append(
+                _report(
+                    self.eligible[index],
+                    contributions=contributions,
+                    score=score,
+                    rank=place,
+                    probability_best=(
+                        None if self.shares is None else round(float(self.shares[index]), _PROBABILITY_DECIMALS)
+                    ),
+                    pareto_optimal=bool(front[index]),
+                    challenge=challenges.get(version),
+                    why="" if won else explain.not_chosen(place, mine, best, challenges.get(version)),
+                )
+            )
+        return reports
+
+
+def _choice(
+    contest: _Contest, judgements: Sequence[Judgement], incumbent: str | None
+) -> tuple[Choice, Mapping[str, Challenge]]:
+    rule = contest.policy.incumbent
+    serving = contest.index(incumbent)
+    if rule is None or incumbent is None:
+        serving = None
+    elif serving is None and (blind := _unjudged(judgements, incumbent)):
+        words = f"{incumbent}, which serves today, could not be judged, so nobody can be shown to be better: {blind}"
+        return Choice(Verdict.NO_VERDICT, None, (words,)), {}
+    challenges: Mapping[str, Challenge] = {}
+    if rule is not None and serving is not None:
+        challenges = challenge(
+            contest.prepared,
+            rule,
+            contest.pool.versions,
+            serving,
+            draws=contest.policy.certainty.draws,
+            seed=contest.seed,
+        )
+    choice = choose(contest.pool, contest.ranking, contest.policy, contest.confidence, challenges, serving)
+    return choice, challenges
+
+
+def _unjudged(judgements: Sequence[Judgement], version: str) -> str | None:
+    """Why that version could not be judged, if it stood and could not."""
+    for judgement in judgements:
+        if judgement.candidate.version == version and judgement.standing is not Standing.FAILED:
+            return "; ".join(judgement.reasons)
+    return None
 
 
 def _checked(
@@ -110,7 +250,7 @@ def _checked(
 
 
 def _notes(
-    policy: Policy, manifest: EvidenceManifest, candidates: Sequence[Candidate], incumbent: str | None
+    policy: Policy, manifest: EvidenceManifest, judgements: Sequence[Judgement], incumbent: str | None
 ) -> tuple[str, ...]:
     notes = []
     if manifest.policy_sha256 != policy.sha256:
@@ -118,17 +258,36 @@ def _notes(
             f"this is a what-if: the run was decided under policy {manifest.policy_name} "
             f"({manifest.policy_sha256[:12]}), this is {policy.name} ({policy.sha256[:12]})"
         )
-    if incumbent is not None and all(candidate.version != incumbent for candidate in candidates):
+    by_version = {judgement.candidate.version: judgement for judgement in judgements}
+    if incumbent is not None and incumbent not in by_version:
         notes.append(f"{incumbent}, which serves today, was no candidate of this run and is not compared")
+    elif incumbent is not None and by_version[incumbent].standing is Standing.FAILED:
+        notes.append(f"{incumbent}, which serves today, failed a gate; whoever is eligible may replace it")
+    return (*notes, *_environments(manifest, {v for v, j in by_version.items() if j.eligible}))
+
+
+def _environments(manifest: EvidenceManifest, eligible: set[str]) -> tuple[str, ...]:
+    """Notes on eligible candidates that were measured elsewhere than the first of them."""
+    first_in: dict[str, str] = {}
+    for candidate in manifest.candidates:
+        if candidate.model_version in eligible and candidate.fingerprint_sha256:
+            first_in.setdefault(candidate.fingerprint_sha256, candidate.model_version)
+    known, notes = [], []
+    for digest, version in first_in.items():
+        try:
+            known.append((version, Fingerprint.model_validate(manifest.fingerprints.get(digest))))
+        except ValidationError:
+            notes.append(f"the environment that {version} was measured in is not described in a known form")
+    for version, fingerprint in known[1:]:
+        if differences := known[0][1].comparable_with(fingerprint):
+            notes.append(
+                f"{version} was measured in another environment than {known[0][0]}, so their speeds may not be "
+                f"comparable: {'; '.join(differences)}"
+            )
     return tuple(notes)
 
 
-def _pool(eligible: Sequence[Judgement], policy: Policy) -> Pool:
-    rows = [[reading.metric.value for reading in j.readings[: len(policy.criteria)]] for j in eligible]
-    return Pool(tuple(j.candidate.version for j in eligible), np.array(rows, dtype=np.float64).T)
-
-
-def _report(judgement: Judgement) -> CandidateReport:
+def _report(judgement: Judgement, **ranked: Any) -> CandidateReport:
     candidate = judgement.candidate
     return CandidateReport(
         version=candidate.version,
@@ -137,53 +296,5 @@ def _report(judgement: Judgement) -> CandidateReport:
         standing=judgement.standing,
         readings=judgement.readings,
         gates=judgement.gates,
-        why="; ".join(judgement.reasons),
-    )
-
-
-def _ranked_reports(
-    eligible: Sequence[Judgement], pool: Pool, ranking: Ranking, policy: Policy
-) -> list[CandidateReport]:
-    front = pareto_front(pool, policy)
-    reports: list[CandidateReport] = []
-    for place, index in enumerate(ranking.order.tolist(), start=1):
-        contributions = tuple(
-            Contribution(
-                metric=criterion.metric,
-                label=criterion.label,
-                weight=criterion.weight,
-                utility=round(float(ranking.parts[row, index]), 12),
-            )
-            for row, criterion in enumerate(policy.criteria)
-        )
-        report = _report(eligible[index]).model_copy(
-            update={
-                "contributions": contributions,
-                "score": float(ranking.scores[index]),
-                "rank": place,
-                "pareto_optimal": bool(front[index]),
-            }
-        )
-        reports.append(report.model_copy(update={"why": _why_not(report, reports[0] if reports else report)}))
-    return reports
-
-
-def _why_not(report: CandidateReport, head: CandidateReport) -> str:
-    if report.rank == 1 or report.rank is None or report.score is None or head.score is None:
-        return ""
-    return explain.behind_winner(
-        report.rank, report.score, report.contributions, head.version, head.score, head.contributions
-    )
-
-
-def _why_head(reports: Sequence[CandidateReport], stood: int) -> tuple[str, ...]:
-    head, *others = reports
-    score = head.score or 0.0
-    if not others:
-        return (explain.best_score(head.version, score, 1, stood, None, tied=False),)
-    second = others[0]
-    runner_up = (second.version, second.score or 0.0)
-    return (
-        explain.best_score(head.version, score, len(reports), stood, runner_up, tied=second.score == head.score),
-        explain.where_it_leads(head.version, head.contributions, second.version, second.contributions),
+        **({"why": "; ".join(judgement.reasons)} | ranked),
     )

@@ -7,8 +7,9 @@ numbers, and how sentences are laid out (`card`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from milton_assets.selection.decision import Contribution, Standing
+from milton_assets.selection.decision import Challenge, Contribution, Standing
 from milton_assets.selection.gates import Judgement
 
 _STANDING = {
@@ -16,6 +17,22 @@ _STANDING = {
     Standing.INCONCLUSIVE: "left a strict gate inconclusive",
     Standing.NO_EVIDENCE: "could not be judged for lack of evidence",
 }
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A scored candidate, as far as sentences need it."""
+
+    version: str
+    score: float
+    contributions: Sequence[Contribution]
+
+
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
 def nobody_eligible(judgements: Sequence[Judgement], *, known: bool) -> tuple[str, ...]:
@@ -29,49 +46,54 @@ def nobody_eligible(judgements: Sequence[Judgement], *, known: bool) -> tuple[st
     head = f"none of {len(judgements)} candidates is eligible: {', '.join(counts)}"
     if not known:
         head += "; what was not measured, or not surely enough, cannot be decided"
-    shown = [f"{j.candidate.version}: {'; '.join(j.reasons)}" for j in judgements[:20]]
+    shown = [f"{j.candidate.version}: {'; '.join(j.reasons)}" for j in judgements[:_SHOWN]]
     if len(judgements) > len(shown):
         shown.append(f"and {len(judgements) - len(shown)} more, each with its reasons in the decision")
     return (head, *shown)
 
 
-def best_score(
-    winner: str, score: float, eligible: int, stood: int, runner_up: tuple[str, float] | None, *, tied: bool
-) -> str:
+def best_score(head: str, score: float, eligible: int, stood: int, runner_up: tuple[str, float] | None) -> str:
     """Why the head of the ranking is at its head."""
     pool = f"{eligible} of {stood} candidates {'is' if eligible == 1 else 'are'} eligible"
     if runner_up is None:
-        return f"{winner} is the only eligible candidate ({pool}); being alone it scores {score:.3f}"
-    if tied:
-        return f"{winner} and {runner_up[0]} both score {score:.3f}; the tie-breaks prefer {winner} ({pool})"
-    return (
-        f"{winner} scores {score:.3f}, {score - runner_up[1]:.3f} ahead of {runner_up[0]} "
-        f"with {runner_up[1]:.3f} ({pool})"
-    )
+        return f"{head} is the only eligible candidate ({pool}); it scores {score:.3f}"
+    if score == runner_up[1]:
+        return f"{head} and {runner_up[0]} both score {score:.3f}; the tie-breaks put {head} first ({pool})"
+    ahead = f"{score - runner_up[1]:.3f} ahead of {runner_up[0]} with {runner_up[1]:.3f}"
+    return f"{head} scores {score:.3f}, {ahead} ({pool})"
 
 
-def where_it_leads(winner: str, mine: Sequence[Contribution], other: str, theirs: Sequence[Contribution]) -> str:
-    """On which criteria the winner gains and loses points against another."""
+def where_it_leads(head: str, mine: Sequence[Contribution], other: str, theirs: Sequence[Contribution]) -> str:
+    """On which criteria the head of the ranking gains and loses points against another."""
     gaps = [(m.label, m.points - t.points) for m, t in zip(mine, theirs, strict=True)]
     ahead = [f"{label} (+{gap:.3f})" for label, gap in gaps if gap > 0]
     behind = [f"{label} ({gap:.3f})" for label, gap in gaps if gap < 0]
     if not ahead and not behind:
-        return f"{winner} and {other} are equal on every criterion"
-    words = f"against {other}, {winner} "
-    if ahead:
-        words += f"gains on {', '.join(ahead)}"
-    if behind:
-        words += f"{' and ' if ahead else ''}loses on {', '.join(behind)}"
+        return f"{head} and {other} are equal on every criterion"
+    parts = [f"gains on {', '.join(ahead)}"] if ahead else []
+    parts += [f"loses on {', '.join(behind)}"] if behind else []
+    return f"against {other}, {head} {' and '.join(parts)}"
+
+
+def not_chosen(place: int, mine: Placed, best: Placed, challenge: Challenge | None) -> str:
+    """Why an eligible candidate was not chosen; `best` is the winner, or the head of the ranking when nobody won."""
+    words = f"rank {place}"
+    if mine.version != best.version:
+        words += f": {_against(mine, best)}"
+    if challenge is not None and not challenge.replaces:
+        words += f"; may not replace {challenge.incumbent}: {challenge.why}"
     return words
 
 
-def behind_winner(
-    place: int, score: float, mine: Sequence[Contribution], winner: str, top: float, theirs: Sequence[Contribution]
-) -> str:
-    """Why an eligible candidate did not win: how far behind, and where most of it was lost."""
-    if score == top:
-        return f"rank {place}: the same score as {winner}, which the tie-breaks prefer"
-    losses = sorted(((t.points - m.points, m.label) for m, t in zip(mine, theirs, strict=True)), reverse=True)
+def _against(mine: Placed, best: Placed) -> str:
+    if mine.score == best.score:
+        return f"the same score as {best.version}, which the tie-breaks put first"
+    losses = sorted(
+        ((b.points - m.points, m.label) for m, b in zip(mine.contributions, best.contributions, strict=True)),
+        reverse=True,
+    )
     lost = ", ".join(f"{label} (-{gap:.3f})" for gap, label in losses if gap > 0)
-    relation = f"{top - score:.3f} behind {winner}" if score < top else f"{score - top:.3f} ahead of {winner}"
-    return f"rank {place}: {relation}" + (f"; gives away points on {lost}" if lost else "")
+    behind = mine.score < best.score
+    gap = abs(best.score - mine.score)
+    words = f"{gap:.3f} {'behind' if behind else 'ahead of'} {best.version}"
+    return f"{words}; gives away points on {lost}" if lost else words

@@ -129,11 +129,16 @@ class Anchors(_Noun):
 
 
 class Criterion(MetricRef):
-    """A metric that is weighed. `weight` is its share of the score; the weights of a policy sum to 1."""
+    """A metric that is weighed. `weight` is its share of the score; the weights of a policy sum to 1.
+
+    `noise` is the relative standard deviation of the figure between two campaigns on one unchanged model. It is
+    added to what the figure's own interval says, because requests within one campaign share that campaign's luck.
+    """
 
     label: str = Field(min_length=1)
     direction: Direction
     weight: float = Field(gt=0, le=1)
+    noise: float = Field(default=0.0, ge=0, lt=1)
     anchors: Anchors | None = None
 
     @model_validator(mode="after")
@@ -153,15 +158,10 @@ class TieBreak(MetricRef):
 
 
 class Margin(MetricRef):
-    """How much worse than the incumbent a challenger may be shown to be, at most, and still replace it.
-
-    `noise` is the relative standard deviation between two campaigns on one unchanged model; it is added to what
-    the interval of a figure says, because requests within one campaign share that campaign's luck.
-    """
+    """How much worse than the incumbent a challenger may be, at most, and still replace it."""
 
     margin: float = Field(gt=0)
     kind: MarginKind = MarginKind.ABSOLUTE
-    noise: float = Field(default=0.0, ge=0)
 
 
 class IncumbentRule(_Noun):

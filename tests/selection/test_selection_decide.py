@@ -77,8 +77,8 @@ def test_one_candidate_wins_alone_and_the_reason_says_so() -> None:
 def test_candidates_with_equal_figures_tie_and_the_version_decides() -> None:
     decision = decided(candidate("b"), candidate("a"))
     assert [(r.version, r.score) for r in decision.candidates] == [("a", 1.0), ("b", 1.0)]
-    assert "tie-breaks prefer a" in decision.reasons[0]
-    assert decision.candidate("b").why == "rank 2: the same score as a, which the tie-breaks prefer"
+    assert "tie-breaks put a first" in decision.reasons[0]
+    assert decision.candidate("b").why == "rank 2: the same score as a, which the tie-breaks put first"
 
 
 def test_no_eligible_candidate_is_a_rejection_with_each_ones_reasons() -> None:

@@ -1,0 +1,137 @@
+"""From ranking, certainty and comparisons to one choice.
+
+What belongs here: how sure the ranking's head is, and the one rule that picks the winner. What does not: numbers
+(`resample`, `compare`), and sentences about single candidates (`explain`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from milton_assets.selection.decision import Challenge, Confidence, SecondOpinion, Verdict
+from milton_assets.selection.explain import some
+from milton_assets.selection.policy import Policy, WhenUnclear
+from milton_assets.selection.ranking import Pool, Ranking, by_tie_breaks, rank
+from milton_assets.selection.scoring import Array
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is done: the verdict, the index of the winner in the pool, and the sentences that say why."""
+
+    verdict: Verdict
+    winner: int | None
+    reasons: tuple[str, ...]
+
+
+def confidence(
+    pool: Pool, ranking: Ranking, policy: Policy, shares: Array | None, unknown_because: str | None
+) -> Confidence:
+    """How sure the head of the ranking is. `shares` are the probabilities of being best, None when unknown."""
+    head = pool.versions[int(ranking.order[0])]
+    opinion = _second_opinion(pool, policy)
+    contenders = [head] if shares is None else _contenders(pool, shares, policy.certainty.clear_at)
+    extra = [opinion.winner] if opinion and opinion.winner not in contenders else []
+    agree = opinion is None or opinion.winner == head
+    sure = shares is not None and float(shares[int(ranking.order[0])]) >= policy.certainty.clear_at
+    return Confidence(
+        clear=agree and sure,
+        clear_at=policy.certainty.clear_at,
+        draws=policy.certainty.draws if shares is not None and len(pool.versions) > 1 else 0,
+        contenders=tuple(contenders + extra),
+        second_opinion=opinion,
+        unknown_because=unknown_because,
+        why=_how_sure(head, shares, ranking, policy, opinion, alone=len(pool.versions) == 1),
+    )
+
+
+def choose(
+    pool: Pool,
+    ranking: Ranking,
+    policy: Policy,
+    sure: Confidence,
+    challenges: Mapping[str, Challenge],
+    incumbent: int | None,
+) -> Choice:
+    """The winner, if any.
+
+    Admissible is everybody, or, where the incumbent rule applies (`incumbent` is then its index), the incumbent and
+    whoever may replace it. A clear head, or policy `score`: the best admissible. Otherwise the tie-breaks choose
+    among the admissible contenders, or nothing is promoted. An incumbent that is chosen stays, which promotes nothing.
+    """
+    order = [int(index) for index in ranking.order]
+    admissible = [i for i in order if incumbent is None or i == incumbent or challenges[pool.versions[i]].replaces]
+    head = pool.versions[order[0]]
+    unclear = not sure.clear and policy.certainty.when_unclear is not WhenUnclear.SCORE
+    if unclear and policy.certainty.when_unclear is WhenUnclear.NOTHING:
+        return Choice(
+            Verdict.NO_VERDICT,
+            None,
+            (f"no clear winner among {some(sure.contenders)}, and the policy then promotes nothing",),
+        )
+    chosen, words = _first(pool, policy, sure, admissible, head, unclear=unclear)
+    reasons = [words] if words else []
+    if incumbent is not None and chosen == incumbent:
+        return Choice(Verdict.REJECT, None, (_stays(pool, challenges, incumbent, head), *reasons))
+    if incumbent is not None:
+        winner = pool.versions[chosen]
+        reasons.append(f"{winner} may replace {pool.versions[incumbent]}, which serves today: {challenges[winner].why}")
+    return Choice(Verdict.PROMOTE, chosen, tuple(reasons))
+
+
+def _first(
+    pool: Pool, policy: Policy, sure: Confidence, admissible: Sequence[int], head: str, *, unclear: bool
+) -> tuple[int, str | None]:
+    contenders = [i for i in admissible if pool.versions[i] in sure.contenders]
+    if unclear and contenders:
+        chosen = by_tie_breaks(pool, policy, contenders)
+        return chosen, (
+            f"no clear winner among {some(sure.contenders)}: the policy's tie-breaks prefer {pool.versions[chosen]}"
+        )
+    chosen = admissible[0]
+    if not sure.clear and pool.versions[chosen] == head:
+        return chosen, f"no clear winner: {head} leads, but not surely, and the policy lets the score decide"
+    return chosen, None
+
+
+def _stays(pool: Pool, challenges: Mapping[str, Challenge], incumbent: int, head: str) -> str:
+    serving = pool.versions[incumbent]
+    if head == serving:
+        return f"{serving}, which serves today, stays: it leads the ranking"
+    return f"{serving}, which serves today, stays: {head} leads the ranking, but {challenges[head].why}"
+
+
+def _second_opinion(pool: Pool, policy: Policy) -> SecondOpinion | None:
+    if policy.second_opinion is None:
+        return None
+    other = rank(pool, policy, normalisation=policy.second_opinion)
+    return SecondOpinion(normalisation=policy.second_opinion, winner=pool.versions[int(other.order[0])])
+
+
+def _contenders(pool: Pool, shares: Array, enough: float) -> list[str]:
+    """The fewest candidates whose shares sum to `enough`, likeliest first, equal shares by version."""
+    order = np.argsort(-shares, kind="stable")
+    needed = int(np.searchsorted(np.cumsum(shares[order]), enough - 1e-9)) + 1
+    return [pool.versions[int(index)] for index in order[:needed]]
+
+
+def _how_sure(
+    head: str, shares: Array | None, ranking: Ranking, policy: Policy, opinion: SecondOpinion | None, *, alone: bool
+) -> str:
+    if alone:
+        return f"{head} had nobody to be compared with"
+    if shares is None:
+        return f"how sure the lead of {head} is cannot be said"
+    share = float(shares[int(ranking.order[0])])
+    words = (
+        f"{head} is best in {share:.1%} of {policy.certainty.draws} resamplings of the evidence "
+        f"({policy.certainty.clear_at:.0%} would be clear)"
+    )
+    if opinion is None:
+        return words
+    if opinion.winner == head:
+        return f"{words}; normalised the other way ({opinion.normalisation}) it leads too"
+    return f"{words}; normalised the other way ({opinion.normalisation}) {opinion.winner} would lead"

@@ -1,0 +1,127 @@
+"""How often each candidate would be best if the evidence had been drawn anew.
+
+What belongs here: drawing the criteria of the whole pool, and counting who leads. What does not: what follows from
+it (`decide`).
+
+A criterion that can be paired by case is drawn by the bootstrap over cases, the same cases for every candidate
+(Efron and Tibshirani 1993, chapter 6); any other by its standard error (`noise`). A draw in which several lead
+counts in equal shares. The pool is the eligible candidates: the gates' outcome is taken as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.cases import Cases, line_up
+from milton_assets.selection.noise import Errors, errors_of
+from milton_assets.selection.policy import Criterion, Policy
+from milton_assets.selection.scoring import Array, utilities, weighted_sum
+from milton_assets.vocabulary.metric import Metric
+from milton_assets.vocabulary.tier import Tier
+
+_FLOATS_PER_CHUNK = 1 << 20
+_TIE_DECIMALS = 9
+"""Products of matrices may differ in the last digits by where a column stands; equal candidates must still tie."""
+
+_Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What one criterion is drawn from: cases where `cases.paired`, else the value and its standard error."""
+
+    criterion: Criterion
+    values: Array
+    cases: Cases
+    errors: Errors
+
+    @property
+    def known(self) -> _Mask:
+        """Whose uncertainty is known."""
+        return self.cases.paired | self.errors.known
+
+    def draw(self, rng: np.random.RandomState, count: int, counts: Array | None) -> Array:
+        """`count` draws of the criterion, (count, candidates). `counts` (count, cases) are the shared cases drawn."""
+        noisy = ~self.cases.paired
+        drawn = np.empty((count, len(self.values)))
+        if counts is not None:
+            drawn[:, ~noisy] = counts @ self.cases.values[~noisy].T / self.cases.values.shape[1]
+        if noisy.any():
+            shift = rng.standard_normal((count, int(noisy.sum()))) * self.errors.standard_error[noisy]
+            values, log = self.values[noisy], self.errors.log[noisy]
+            drawn[:, noisy] = np.where(log, values * np.exp(np.where(log, shift, 0.0)), values + shift)
+        return drawn
+
+
+def prepare(candidates: Sequence[Candidate], metrics: Sequence[Sequence[Metric]], policy: Policy) -> tuple[Drawn, ...]:
+    """What each criterion of the policy is drawn from; `metrics` is (criteria, candidates)."""
+    return tuple(
+        Drawn(
+            criterion,
+            np.array([metric.value for metric in row], dtype=np.float64),
+            line_up(candidates, criterion),
+            errors_of(row, criterion.noise),
+        )
+        for criterion, row in zip(policy.criteria, metrics, strict=True)
+    )
+
+
+def unknown(prepared: Sequence[Drawn], versions: Sequence[str]) -> str | None:
+    """Why resampling is impossible: which figures have neither cases nor an interval. None when it is possible."""
+    for drawn in prepared:
+        bare = np.flatnonzero(~drawn.known)
+        if bare.size:
+            first = int(bare[0])
+            others = f" and {bare.size - 1} more" if bare.size > 1 else ""
+            return (
+                f"{drawn.criterion.metric} of {versions[first]}{others} has no interval, "
+                f"and no cases to resample: {drawn.cases.why[first]}"
+            )
+    return None
+
+
+def probability_best(prepared: Sequence[Drawn], policy: Policy, seed: int) -> Array:
+    """The share of `policy.certainty.draws` resamplings in which each candidate scores highest; sums to 1.
+
+    Memory is bounded: the draws are made in chunks of about eight megabytes a table. `RandomState` is used because
+    its streams are frozen for ever (NumPy's NEP 19): a decision must be repeated by later releases too.
+    """
+    rng = np.random.RandomState(seed)
+    pool = len(prepared[0].values)
+    draws = policy.certainty.draws
+    chunk = max(1, _FLOATS_PER_CHUNK // pool)
+    weights = [drawn.criterion.weight for drawn in prepared]
+    led = np.zeros(pool)
+    for start in range(0, draws, chunk):
+        count = min(chunk, draws - start)
+        shared: dict[tuple[Tier, int], Array] = {}
+        parts = []
+        for drawn in prepared:
+            counts = _shared_counts(drawn, shared, rng, count)
+            parts.append(utilities(drawn.draw(rng, count, counts), drawn.criterion, policy.normalisation))
+        scores = np.round(weighted_sum(parts, weights), _TIE_DECIMALS)
+        leading = scores == scores.max(axis=1, keepdims=True)
+        led += (leading / leading.sum(axis=1, keepdims=True)).sum(axis=0)
+    return led / draws
+
+
+def _shared_counts(
+    drawn: Drawn, shared: dict[tuple[Tier, int], Array], rng: np.random.RandomState, count: int
+) -> Array | None:
+    """How often each case is drawn, (count, cases); metrics of one tier over the same cases share them."""
+    if not drawn.cases.paired.any():
+        return None
+    key = (drawn.criterion.tier, drawn.cases.values.shape[1])
+    if key not in shared:
+        shared[key] = case_counts(rng, key[1], count)
+    return shared[key]
+
+
+def case_counts(rng: np.random.RandomState, cases: int, draws: int) -> Array:
+    """The bootstrap's multinomial counts, (draws, cases), each row summing to `cases`."""
+    return rng.multinomial(cases, np.full(cases, 1 / cases), size=draws).astype(np.float64)
