@@ -156,6 +156,7 @@ class VLLMResource(ModelServerResource):
     base_url: str | None = Field(default=None, description="A running server's URL; launch one when it is absent.")
     api_key_env: str | None = Field(default=None, description="The environment variable that holds its API key.")
     attached_kind: str = Field(
+        pattern=f"^({ArtefactKind.GGUF}|{ArtefactKind.HF_DISTILLED})$",
         default=ArtefactKind.HF_DISTILLED.value,
         description="What the attached server has loaded: gguf or hf-distilled.",
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from milton_assets.vocabulary.server import Endpoint, Served
+from resources.servers.dialect import DEFAULT_TIMEOUT_S
 from resources.servers.identity import check_path
 from resources.servers.probe import probe
 
@@ -21,13 +22,14 @@ class AttachedServer:
 
     `base_url` is its root, with or without `/v1`. `slots` is how many requests it works on at once, where it does not
     tell (vLLM, Ollama, TensorRT-LLM). `path_there` is the artefact's path as the *server* sees it, when it is mounted
-    elsewhere there.
+    elsewhere there. `timeout_s` is how long each of its pages may take.
     """
 
     base_url: str
     api_key: str | None = field(default=None, repr=False)
     slots: int | None = None
     path_there: Path | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
 
     @contextmanager
     def serve(self, artefact: Path, model: str) -> Iterator[Served]:
@@ -43,6 +45,6 @@ class AttachedServer:
     def attach(self, model: str) -> Iterator[Served]:
         """Attach to whatever is served under the name `model`, with no artefact to compare it with."""
         asked = Endpoint(self.base_url, model, api_key=self.api_key)
-        found = probe(asked.base_url, model, self.api_key)
+        found = probe(asked.base_url, model, self.api_key, self.timeout_s)
         fingerprint = found.fingerprint(slots=self.slots)
         yield Served(Endpoint(asked.base_url, found.model.id, fingerprint.slots, self.api_key), fingerprint)

@@ -22,7 +22,7 @@ import httpx
 from milton_assets.vocabulary.errors import ServerFailed
 from resources.servers.wire import ServedModel
 
-_TIMEOUT_S = 10.0
+DEFAULT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class Ask:
 
 
 @contextmanager
-def asking(base_url: str, api_key: str | None) -> Iterator[Ask]:
+def asking(base_url: str, api_key: str | None, timeout_s: float) -> Iterator[Ask]:
     """Ask the server at `base_url`, straight, whatever proxies the environment names."""
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    with httpx.Client(headers=headers, timeout=_TIMEOUT_S, trust_env=False) as client:
+    with httpx.Client(headers=headers, timeout=timeout_s, trust_env=False) as client:
         yield Ask(client, base_url)
 
 

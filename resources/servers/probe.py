@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import ServerFailed
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
-from resources.servers.dialect import About, Ask, asking, dialect_of
+from resources.servers.dialect import DEFAULT_TIMEOUT_S, About, Ask, asking, dialect_of
 from resources.servers.wire import ServedModel, ServedModels
 
 _LISTED_NAMES = 10
@@ -50,12 +50,12 @@ class Probed:
         )
 
 
-def probe(base_url: str, model: str, api_key: str | None = None) -> Probed:
+def probe(base_url: str, model: str, api_key: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Probed:
     """Ask the server about `model`.
 
     Raises `ServerFailed` when it does not answer, is no OpenAI-compatible server, or does not serve that model.
     """
-    with asking(base_url, api_key) as ask:
+    with asking(base_url, api_key, timeout_s) as ask:
         listed = _listed(ask)
         for found in listed:
             dialect = dialect_of(found)

@@ -3,6 +3,8 @@
 What belongs here: the behaviour of a *process* (`scripted_server` plays the behaviour of answers). Run as a file:
 
     python toy_server.py --port 8000 [--slow S] [--crash-before MESSAGE] [--crash-after S] [--stubborn] [--brood FILE]
+
+`TOY_OWNED_BY` in the environment is what it signs its model with.
 """
 
 from __future__ import annotations
@@ -33,9 +35,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
     def do_GET(self) -> None:
+        owner = os.environ.get("TOY_OWNED_BY", "toy")
         pages = {
             "/health": {"status": "ok"},
-            "/v1/models": {"object": "list", "data": [{"id": self.model, "root": self.root, "owned_by": "toy"}]},
+            "/v1/models": {"object": "list", "data": [{"id": self.model, "root": self.root, "owned_by": owner}]},
             "/version": {"version": "1.2.3"},
             "/environment": dict(os.environ),
             "/arguments": sys.argv[1:],

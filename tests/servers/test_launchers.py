@@ -1,0 +1,207 @@
+"""The launchers' command lines, with a toy program in the server's place: real processes, no model."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import pytest
+
+from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.errors import BadInput, ServerFailed
+from resources.servers.hf_directory import chat_template_sha256, quantization
+from resources.servers.llama_cpp import LlamaCppLauncher, default_threads
+from resources.servers.vllm import VLLMLauncher
+from tests.support import toy_server
+
+
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Put a program of that name on PATH that runs the toy server with the arguments it gets."""
+
+    def install(name: str, *, shift: int = 0) -> Path:
+        folder = tmp_path / "bin"
+        folder.mkdir(exist_ok=True)
+        program = folder / name
+        program.write_text(f'#!/bin/sh\nshift {shift}\nexec {sys.executable} {toy_server.__file__} "$@"\n')
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", str(folder), prepend=":")
+        return program
+
+    return install
+
+
+@pytest.fixture
+def gguf(tmp_path: Path) -> Path:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF")
+    return path
+
+
+@pytest.fixture
+def hf(tmp_path: Path) -> Path:
+    folder = tmp_path / "hf"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"dtype": "bfloat16"}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    return folder
+
+
+# --------------------------------------------------------------------------------------------------- llama.cpp
+
+
+def test_a_llama_server_on_path_is_run_when_it_is_preferred(on_path, gguf: Path) -> None:
+    on_path("llama-server")
+    launcher = LlamaCppLauncher(
+        prefer_binary=True, slots=2, context_tokens=1024, threads=3, embedding=True, extra=("--mlock",)
+    )
+    with launcher.serve(gguf, "toy") as served:
+        arguments = httpx.get(f"{served.endpoint.base_url}/arguments").json()
+    assert arguments[:4] == ["--jinja", "--props", "--metrics", "--no-webui"]
+    said = dict(pairwise(arguments))
+    assert (said["--model"], said["--alias"], said["--host"]) == (str(gguf), "toy", "127.0.0.1")
+    assert (said["--ctx-size"], said["--parallel"], said["--threads"]) == ("2048", "2", "3")
+    assert {"--embedding", "--mlock"} <= set(arguments)
+    assert served.fingerprint.launched_by_us
+    assert "--mlock" in served.fingerprint.flags
+    assert not {"--model", "--port", str(gguf)} & set(served.fingerprint.flags)
+
+
+@pytest.mark.parametrize("kind", ["directory", "nothing"])
+def test_llama_cpp_refuses_what_is_no_file(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    if kind == "directory":
+        path.mkdir()
+    with pytest.raises(BadInput, match=f"{kind}.*expected: a GGUF file"), LlamaCppLauncher().serve(path, "v1"):
+        pytest.fail("it must not begin")
+
+
+def test_a_broken_gguf_fails_with_llama_cpps_own_words(gguf: Path) -> None:
+    with pytest.raises(ServerFailed, match="model loading error"), LlamaCppLauncher().serve(gguf, "v1"):
+        pytest.fail("it must not begin")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("no_such=1", "called no_such"), ("n_batch=many", "'many' is no int"), ("prompt=x", "called prompt")],
+)
+def test_a_setting_that_the_embedded_server_does_not_have_is_said(setting: str, message: str, gguf: Path) -> None:
+    with (
+        pytest.raises(ServerFailed, match=message),
+        LlamaCppLauncher(extra=("--set", setting)).serve(gguf, "v1"),
+    ):
+        pytest.fail("it must not begin")
+
+
+@pytest.mark.parametrize("options", [{"slots": 0}, {"context_tokens": 0}])
+def test_no_slots_and_no_context_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(BadInput, match="at least 1"):
+        LlamaCppLauncher(**options)
+
+
+def test_threads_default_to_no_more_cores_than_we_may_use() -> None:
+    assert default_threads() >= 1
+
+
+# -------------------------------------------------------------------------------------------------------- vLLM
+
+
+def test_vllm_on_path_is_told_directory_name_port_and_limits(on_path, hf: Path) -> None:
+    on_path("vllm", shift=1)
+    launcher = VLLMLauncher(
+        slots=4, context_tokens=2048, extra=("--enforce-eager",), env={"VLLM_CPU_KVCACHE_SPACE": "2"}
+    )
+    with launcher.serve(hf, "toy") as served:
+        arguments = httpx.get(f"{served.endpoint.base_url}/arguments").json()
+        environment = httpx.get(f"{served.endpoint.base_url}/environment").json()
+    assert arguments[0] == str(hf)
+    said = dict(pairwise(arguments))
+    assert (said["--served-model-name"], said["--max-model-len"], said["--max-num-seqs"]) == ("toy", "2048", "4")
+    assert environment["VLLM_CPU_KVCACHE_SPACE"] == "2"
+    assert (environment["HF_HUB_OFFLINE"], environment["VLLM_NO_USAGE_STATS"]) == ("1", "1")
+    assert served.fingerprint.flags == ("--max-num-seqs", "4", "--max-model-len", "2048", "--enforce-eager")
+    assert served.fingerprint.quantization == "bfloat16"
+    assert served.fingerprint.chat_template_sha256 == sha256_bytes(b"{{ messages }}")
+    assert served.endpoint.slots == 4
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder for PYTHONPATH in which vLLM's module is the toy server."""
+    module = tmp_path / "site" / "vllm" / "entrypoints" / "openai"
+    module.mkdir(parents=True)
+    play = f"import runpy; runpy.run_path({toy_server.__file__!r}, run_name='__main__')"
+    (module / "api_server.py").write_text(play)
+    return tmp_path / "site"
+
+
+def test_an_interpreter_of_our_choice_runs_vllms_module(site: Path, hf: Path) -> None:
+    env = {"PYTHONPATH": str(site), "TOY_OWNED_BY": "vllm"}
+    with VLLMLauncher(interpreter=Path(sys.executable), env=env).serve(hf, "toy") as served:
+        arguments = httpx.get(f"{served.endpoint.base_url}/arguments").json()
+    assert arguments[:2] == ["--model", str(hf)]
+    assert (served.fingerprint.name, served.fingerprint.build) == ("vllm", "1.2.3")
+    assert served.fingerprint.model_path == str(hf)
+
+
+def test_vllm_that_has_loaded_another_directory_is_refused(site: Path, hf: Path) -> None:
+    env = {"PYTHONPATH": str(site), "TOY_OWNED_BY": "vllm"}
+    launcher = VLLMLauncher(interpreter=Path(sys.executable), env=env, extra=("--model", "/models/incumbent"))
+    with pytest.raises(ServerFailed, match="has loaded /models/incumbent"), launcher.serve(hf, "toy"):
+        pytest.fail("it must not begin")
+
+
+def test_without_vllm_anywhere_the_ways_out_are_named(monkeypatch: pytest.MonkeyPatch, hf: Path) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with (
+        pytest.raises(BadInput, match=r"no `vllm` on PATH.*attach to a running server"),
+        VLLMLauncher().serve(hf, "v1"),
+    ):
+        pytest.fail("it must not begin")
+
+
+def test_an_interpreter_that_is_not_there_is_refused(hf: Path) -> None:
+    with (
+        pytest.raises(BadInput, match="no interpreter /no/python"),
+        VLLMLauncher(interpreter=Path("/no/python")).serve(hf, "v1"),
+    ):
+        pytest.fail("it must not begin")
+
+
+def test_vllm_refuses_what_is_no_model_directory(gguf: Path) -> None:
+    with pytest.raises(BadInput, match="no Hugging Face model directory"), VLLMLauncher().serve(gguf, "v1"):
+        pytest.fail("it must not begin")
+
+
+# -------------------------------------------------------------------------------------------- the directory itself
+
+
+def test_a_template_file_goes_before_the_tokenizers(hf: Path) -> None:
+    (hf / "chat_template.jinja").write_text("of its own")
+    assert chat_template_sha256(hf) == sha256_bytes(b"of its own")
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"quantization_config": {"quant_method": "awq"}, "dtype": "float16"}, "awq"),
+        ({"torch_dtype": "float32"}, "float32"),
+        ({}, None),
+        ([], None),
+    ],
+)
+def test_quantisation_is_the_method_else_the_weights_type(config: object, expected: str | None, hf: Path) -> None:
+    (hf / "config.json").write_text(json.dumps(config))
+    assert quantization(hf) == expected
+
+
+def test_no_template_is_none_and_a_broken_file_is_said(hf: Path) -> None:
+    (hf / "tokenizer_config.json").unlink()
+    assert chat_template_sha256(hf) is None
+    (hf / "tokenizer_config.json").write_text("{half")
+    with pytest.raises(BadInput, match=r"tokenizer_config\.json is no JSON"):
+        chat_template_sha256(hf)
