@@ -43,12 +43,12 @@ class EventParser:
         self._at_start = True
 
     def feed(self, piece: bytes) -> list[Event]:
-        """The events that `piece` completes, in order. Raises `EventTooLarge` past `MAX_EVENT_BYTES`."""
+        """The events that `piece` completes, in order. Raises `EventTooLarge` when an event grows past `MAX_EVENT_BYTES`."""
         if self._after_cr and piece:
             self._after_cr = False
             piece = piece.removeprefix(b"\n")
         self._rest += piece
-        if len(self._rest) + self._data_bytes > MAX_EVENT_BYTES + len(piece):
+        if len(self._rest) + self._data_bytes > MAX_EVENT_BYTES:
             raise EventTooLarge(
                 f"an event of more than {MAX_EVENT_BYTES} bytes", expected="events of a few hundred bytes"
             )

@@ -1,0 +1,149 @@
+"""What counts as a token, and what verdict a stream gets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from milton_assets.inference.stream import ChatStream, Failure
+from milton_assets.vocabulary.chat import CallErrorKind
+
+USAGE = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2}}
+
+
+def delta(**fields: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": None}]}
+
+
+def finish(reason: str = "stop") -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
+
+
+def streamed(*chunks: Any, status: int = 200, content_type: str = "text/event-stream") -> ChatStream:
+    """Chunk number i arrives at i + 1 ns. Bytes go in as they are, "[DONE]" as such, all else as JSON."""
+    stream = ChatStream()
+    stream.on_head(status, {"content-type": content_type})
+    for stamp, chunk in enumerate(chunks, 1):
+        if isinstance(chunk, bytes):
+            stream.on_body(stamp, chunk)
+        else:
+            text = chunk if chunk == "[DONE]" else json.dumps(chunk)
+            stream.on_body(stamp, f"data: {text}\n\n".encode())
+    return stream
+
+
+def kind(stream: ChatStream, max_tokens: int = 64, transport: Failure | None = None) -> CallErrorKind | None:
+    failure = stream.verdict(max_tokens, transport)
+    return failure.kind if failure else None
+
+
+def test_a_whole_answer_is_good() -> None:
+    stream = streamed(delta(role="assistant"), delta(content="a"), delta(content="b"), finish(), USAGE, "[DONE]")
+    assert kind(stream) is None
+    assert (stream.first_token_ns, stream.last_token_ns, stream.last_event_ns) == (2, 3, 6)
+    assert stream.head == "ab"
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [delta(role="assistant"), delta(content=""), delta(content=None), delta(reasoning_content=""), {"choices": []}],
+    ids=["role only", "empty content", "null content", "empty reasoning", "no choice"],
+)
+def test_a_chunk_without_text_is_no_token(nothing: dict[str, Any]) -> None:
+    stream = streamed(nothing, delta(content="a"), finish(), USAGE)
+    assert stream.first_token_ns == 2
+    assert stream.token_events == 1
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning"])
+def test_reasoning_is_the_first_token_but_not_the_first_visible_one(key: str) -> None:
+    stream = streamed(delta(**{key: "hm"}), delta(content="a"), finish(), USAGE)
+    assert (stream.first_token_ns, stream.first_visible_ns) == (1, 2)
+    assert (stream.token_events, stream.reasoning_events) == (2, 1)
+
+
+def test_gaps_are_those_between_token_events_alone() -> None:
+    gaps: list[int] = []
+    stream = ChatStream(gaps.append)
+    stream.on_head(200, {})
+    for stamp, chunk in [(10, delta(role="assistant")), (30, delta(content="a")), (35, delta(content="b"))]:
+        stream.on_body(stamp, f"data: {json.dumps(chunk)}\n\n".encode())
+    assert gaps == [5]
+
+
+def test_an_event_in_two_pieces_arrives_with_the_second() -> None:
+    whole = f"data: {json.dumps(delta(content='a'))}\n\n".encode()
+    assert streamed(whole[:20], whole[20:]).first_token_ns == 2
+
+
+def test_cached_tokens_are_read_where_the_server_tells() -> None:
+    usage = USAGE["usage"] | {"prompt_tokens_details": {"cached_tokens": 4}}  # type: ignore[operator]
+    stream = streamed(delta(content="a"), finish(), {"choices": [], "usage": usage})
+    assert stream.usage is not None
+    assert stream.usage.cached_tokens == 4
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ([{"error": {"message": "out of memory"}}], CallErrorKind.ERROR_IN_STREAM),
+        ([delta(content="a"), {"object": "error", "message": "x"}], CallErrorKind.ERROR_IN_STREAM),
+        ([b"event: error\ndata: {}\n\n"], CallErrorKind.ERROR_IN_STREAM),
+        ([delta(content="a")], CallErrorKind.CUT_SHORT),
+        ([b"data: {no json\n\n"], CallErrorKind.NOT_JSON),
+        ([b"data: \xff\xfe\n\n"], CallErrorKind.NOT_JSON),
+        ([b"data: [1, 2]\n\n"], CallErrorKind.MALFORMED),
+        ([{"choices": "none"}], CallErrorKind.MALFORMED),
+        ([{"choices": [{"delta": "text"}]}], CallErrorKind.MALFORMED),
+        ([delta(content=["part"])], CallErrorKind.MALFORMED),
+        ([b"<html>a proxy speaks</html>"], CallErrorKind.NOT_SSE),
+        ([], CallErrorKind.EMPTY),
+        ([delta(role="assistant"), finish(), USAGE], CallErrorKind.EMPTY),
+        ([delta(content="a"), finish(), "[DONE]"], CallErrorKind.USAGE_MISSING),
+        ([delta(content="a"), finish(), {"usage": {"completion_tokens": "two"}}], CallErrorKind.USAGE_MISSING),
+        ([delta(content="a"), finish(), {"usage": {"completion_tokens": 0}}], CallErrorKind.MALFORMED),
+        ([delta(content="a"), finish("length"), USAGE], CallErrorKind.TRUNCATED),
+    ],
+)
+def test_each_way_to_fail_has_its_kind(chunks: list[Any], expected: CallErrorKind) -> None:
+    assert kind(streamed(*chunks)) is expected
+
+
+def test_stopping_at_max_tokens_is_no_error() -> None:
+    stream = streamed(delta(content="a"), delta(content="b"), finish("length"), USAGE)
+    assert kind(stream, max_tokens=2) is None
+
+
+def test_an_http_error_shows_what_the_server_said() -> None:
+    stream = streamed(b'{"error": "no such model"}', status=404, content_type="application/json")
+    failure = stream.verdict(64)
+    assert failure is not None
+    assert failure.kind is CallErrorKind.HTTP_STATUS
+    assert "404" in failure.detail
+    assert "no such model" in failure.detail
+
+
+def test_an_encoded_body_is_refused() -> None:
+    stream = ChatStream()
+    stream.on_head(200, {"content-encoding": "gzip"})
+    assert kind(stream) is CallErrorKind.MALFORMED
+
+
+def test_the_first_failure_is_the_one_that_is_told() -> None:
+    stream = streamed({"error": "first"}, b"data: {no json\n\n")
+    assert kind(stream, transport=Failure(CallErrorKind.CUT_SHORT, "closed")) is CallErrorKind.ERROR_IN_STREAM
+
+
+def test_a_connection_that_dies_after_done_does_no_harm() -> None:
+    stream = streamed(delta(content="a"), finish(), USAGE, "[DONE]")
+    assert kind(stream, transport=Failure(CallErrorKind.CUT_SHORT, "closed")) is None
+
+
+def test_an_endless_event_is_no_event_stream() -> None:
+    stream = ChatStream()
+    stream.on_head(200, {})
+    for _ in range(200):
+        stream.on_body(1, b"x" * 65536)
+    assert kind(stream) is CallErrorKind.NOT_SSE

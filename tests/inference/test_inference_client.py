@@ -1,0 +1,290 @@
+"""The client under its own watch: calibration, arrival schedules, plans, prompts, and the rules of validity."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from milton_assets.inference import (
+    DEFINITIONS_VERSION,
+    SLO,
+    ClosedLoad,
+    InferencePlan,
+    OpenLoad,
+    code_version,
+    load_goldens,
+    measure_inference,
+)
+from milton_assets.inference.calibrate import Bias, Calibration, CalibrationFailed, calibrate, truth_server
+from milton_assets.inference.clock import measuring_loop, now_ns, quiet_interpreter, sleep_until
+from milton_assets.inference.load import arrival_offsets_s
+from milton_assets.inference.sample import Sample
+from milton_assets.inference.validity import ClientEvidence, judged
+from milton_assets.inference.watch import ClientLoad, Watch
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.metric import Metric
+from milton_assets.vocabulary.server import Endpoint
+
+# ------------------------------------------------------------------------------------------------- prompts and plans
+
+
+def test_the_shipped_prompts_are_factual_reasoning_and_code_and_at_least_eight() -> None:
+    goldens = load_goldens()
+    assert len(goldens.prompts) >= 8
+    assert {prompt.kind for prompt in goldens.prompts} == {"factual", "reasoning", "code"}
+    assert goldens.version
+    assert len(goldens.digests["prompts.jsonl"]) == 64
+
+
+HEADER = {"golden": "inference-prompts", "version": "1", "licence": "Apache-2.0", "source": "here"}
+PROMPT = {"id": "a", "kind": "code", "text": "x"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ([], "holds no prompts"),
+        ([HEADER], "holds no prompts"),
+        ([PROMPT, PROMPT], "line 1"),
+        ([HEADER, PROMPT | {"kind": "poem"}], "line 2"),
+        ([HEADER, PROMPT | {"id": "../up"}], "line 2"),
+        ([HEADER, PROMPT, PROMPT], "more than once"),
+        ([HEADER, "no object"], "line 2"),
+    ],
+)
+def test_a_prompts_file_that_is_wrong_says_where(rows: list[Any], complaint: str, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    with pytest.raises(BadInput, match=complaint):
+        load_goldens(path)
+
+
+def test_a_prompts_file_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be read"):
+        load_goldens(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"min_rounds": 3, "max_rounds": 2},
+        {"extra_body": {"stream": False}},
+        {"slo": {}},
+        {"load": {"kind": "open", "rate_per_s": 0}},
+        {"load": {"kind": "closed", "concurrency": 0}},
+        {"prompts": ()},
+        {"unknown": 1},
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        InferencePlan.model_validate(changes)
+
+
+def test_a_round_keeps_the_concurrency_up_for_four_turns() -> None:
+    prompts = len(load_goldens().prompts)
+    assert InferencePlan().round_size == prompts
+    for concurrency in (2, 16, 64):
+        size = InferencePlan(load=ClosedLoad(concurrency=concurrency)).round_size
+        assert size >= 4 * concurrency
+        assert size % prompts == 0
+
+
+def test_the_code_version_is_stable_and_names_the_definitions() -> None:
+    assert code_version() == code_version()
+    assert len(code_version()) == 64
+    assert DEFINITIONS_VERSION in (Path(__file__).parents[2] / "docs" / "timing.md").read_text()
+
+
+# -------------------------------------------------------------------------------------------------- clock and arrivals
+
+
+def test_the_loop_wakes_within_a_fraction_of_a_millisecond() -> None:
+    async def lateness() -> list[float]:
+        late = []
+        for _ in range(40):
+            due = now_ns() + 2_300_000
+            await sleep_until(due)
+            late.append((now_ns() - due) / 1e6)
+        return late
+
+    with asyncio.Runner(loop_factory=measuring_loop) as runner:
+        late = runner.run(lateness())
+    assert min(late) >= 0
+    assert sorted(late)[10] < 0.5
+
+
+def test_garbage_is_not_collected_while_something_is_measured() -> None:
+    import gc
+
+    with quiet_interpreter():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_constant_arrivals_are_equally_far_apart() -> None:
+    assert arrival_offsets_s(OpenLoad(rate_per_s=4, arrivals="constant"), 4, 0) == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_poisson_arrivals_have_the_rate_and_are_the_same_for_the_same_seed() -> None:
+    load = OpenLoad(rate_per_s=10)
+    offsets = arrival_offsets_s(load, 5000, 1)
+    gaps = np.diff(offsets)
+    assert offsets == arrival_offsets_s(load, 5000, 1) != arrival_offsets_s(load, 5000, 2)
+    assert gaps.mean() == pytest.approx(0.1, rel=0.06)
+    assert gaps.std() == pytest.approx(gaps.mean(), rel=0.08)
+
+
+# -------------------------------------------------------------------------------------------------------- calibration
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_the_client_knows_its_own_bias(concurrency: int) -> None:
+    plan = InferencePlan(load=ClosedLoad(concurrency=concurrency), min_rounds=1, max_rounds=1, max_tokens=6)
+    with truth_server(first_token_ms=5, inter_token_ms=1, tokens=6) as server:
+        result = measure_inference(Endpoint(server.base_url, "truth"), plan)
+    told = result.provenance["calibration"]
+    assert told["requests"] >= 24
+    assert told["concurrency"] == concurrency
+    assert abs(told["ttft_bias_ms"]["median"]) < 5
+
+
+def test_what_is_measured_of_a_truth_server_is_close_to_its_log() -> None:
+    plan = InferencePlan(min_rounds=1, max_rounds=1, warm_up_requests=0, calibrate=False)
+    with truth_server(first_token_ms=20, inter_token_ms=5, tokens=10) as server:
+        result = measure_inference(Endpoint(server.base_url, "truth"), plan)
+    for sample in result.samples.itertuples():
+        truth = server.truths[int(sample.output_head.split()[0])]
+        assert truth.ttft_ms >= 20
+        assert sample.ttft_ms == pytest.approx(truth.ttft_ms, abs=10)
+        assert sample.tpot_ms == pytest.approx(truth.tpot_ms(10), abs=2)
+        assert sample.e2e_ms == pytest.approx(truth.e2e_ms, abs=10)
+
+
+def test_a_role_chunk_of_the_truth_server_is_no_token() -> None:
+    plan = InferencePlan(min_rounds=1, max_rounds=1, warm_up_requests=0, calibrate=False)
+    with truth_server(first_token_ms=20, inter_token_ms=1, tokens=3, role_first=True) as server:
+        result = measure_inference(Endpoint(server.base_url, "truth"), plan)
+    assert (result.samples.ttfb_ms < 20).any()
+    assert (result.samples.ttft_ms >= 20).all()
+
+
+def test_a_client_that_cannot_measure_its_own_machine_says_so() -> None:
+    async def refuse(base_url: str, requests: int, concurrency: int) -> list[Sample]:
+        plan = InferencePlan(min_rounds=1, max_rounds=1, calibrate=False)
+        result = await asyncio.to_thread(measure_inference, Endpoint("http://127.0.0.1:9", "m"), plan)
+        return [Sample(**row) for row in result.samples.to_dict("records")]
+
+    with pytest.raises(CalibrationFailed, match="refused"):
+        asyncio.run(calibrate(1, refuse))
+
+
+def test_the_truth_server_ends_when_its_standard_input_does() -> None:
+    with truth_server(first_token_ms=1, inter_token_ms=1, tokens=2) as server:
+        port = int(server.base_url.rpartition(":")[2])
+    plan = InferencePlan(min_rounds=1, max_rounds=1, warm_up_requests=0, calibrate=False)
+    result = measure_inference(Endpoint(f"http://127.0.0.1:{port}", "truth"), plan)
+    assert set(result.samples.error_kind) == {"refused"}
+
+
+# ----------------------------------------------------------------------------------------------------------- validity
+
+IDLE = ClientLoad(0.05, 0.2, 0.3, 0.05, 1.0, 10.0)
+
+
+def evidence(**changes: Any) -> ClientEvidence:
+    settings: dict[str, Any] = {"samples": [], "load": IDLE, "calibration": None, "cache": "cold"}
+    return ClientEvidence(**(settings | changes))
+
+
+def figure(name: str, value: float) -> Metric:
+    return Metric.measured(name, "ms", value, n=10)
+
+
+def verdict(name: str, value: float, **changes: Any) -> Metric:
+    return judged([figure(name, value)], evidence(**changes))[0]
+
+
+def test_figures_of_an_idle_client_are_valid() -> None:
+    assert verdict("ttft_ms.median", 20.0).valid
+    assert verdict("ttft_ms.p99", 20.0).valid
+
+
+def test_a_client_that_used_a_whole_core_was_the_bottleneck_of_every_figure() -> None:
+    busy = ClientLoad(0.05, 0.2, 0.3, 0.95, 1.0, 10.0)
+    for name in ("ttft_ms.median", "output_tokens_per_s", "tpot_ms.mean", "requests_per_s"):
+        metric = verdict(name, 20.0, load=busy)
+        assert not metric.valid
+        assert "bottleneck" in (metric.why or "")
+    assert verdict("success_rate", 1.0, load=busy).valid
+
+
+def test_lag_that_a_figure_can_bear_leaves_it_valid() -> None:
+    lagging = ClientLoad(0.05, 8.0, 9.0, 0.05, 1.0, 10.0)
+    assert verdict("ttft_ms.median", 20.0, load=lagging).valid
+    assert not verdict("ttft_ms.p99", 20.0, load=lagging).valid
+    assert verdict("ttft_ms.p99", 200.0, load=lagging).valid
+
+
+def test_calibration_bias_counts_for_latencies_from_the_start_alone() -> None:
+    biased = Calibration(24, 1, Bias(3.0, 6.0), Bias(3.0, 6.0), Bias(0.1, 0.2))
+    assert not verdict("ttft_ms.median", 20.0, calibration=biased).valid
+    assert verdict("ttft_ms.median", 200.0, calibration=biased).valid
+    assert verdict("itl_ms.median", 20.0, calibration=biased).valid
+
+
+def test_time_per_output_token_shares_the_lag_among_its_tokens() -> None:
+    lagging = ClientLoad(2.0, 2.0, 2.0, 0.05, 1.0, 10.0)
+
+    def samples(tokens: int) -> list[Any]:
+        class Row:
+            ok, output_tokens, sent_lag_ms, cached_tokens, prompt_tokens = True, tokens, None, None, None
+
+        return [Row()]
+
+    assert verdict("tpot_ms.median", 10.0, load=lagging, samples=samples(32)).valid
+    assert not verdict("tpot_ms.median", 10.0, load=lagging, samples=samples(3)).valid
+
+
+def test_a_figure_that_could_not_be_had_is_not_judged() -> None:
+    failed = Metric.failed("ttft_ms.median", "ms", "nothing", n=3, errors=3)
+    assert judged([failed], evidence()) == (failed,)
+
+
+def test_the_watch_sees_a_blocked_loop_and_a_busy_core() -> None:
+    async def busy() -> ClientLoad:
+        watch = Watch()
+        for _ in range(2):
+            async with watch:
+                for _ in range(5):
+                    await asyncio.sleep(0.006)
+                    until = time.perf_counter() + 0.04
+                    while time.perf_counter() < until:
+                        pass
+        return watch.load()
+
+    with asyncio.Runner(loop_factory=measuring_loop) as runner:
+        begun_s = time.thread_time()
+        load = runner.run(busy())
+        used_s = time.thread_time() - begun_s
+    assert load.loop_lag_ms_max > 25
+    assert load.measured_s > 0.4
+    assert load.cpu_share * load.measured_s == pytest.approx(used_s, rel=0.2)
+
+
+def test_a_watch_that_saw_nothing_reports_nothing() -> None:
+    load = Watch().load()
+    assert (load.loop_lag_ms_median, load.cpu_share, load.measured_s) == (0.0, 0.0, 0.0)
+    assert not math.isnan(load.loop_lag_ms_p99)
+
+
+def test_an_slo_lists_the_limits_it_was_given() -> None:
+    assert SLO(ttft_ms=200, tpot_ms=50).limits() == {"ttft_ms": 200, "tpot_ms": 50}
