@@ -131,7 +131,8 @@ def requantise(source: Path, target: Path, quantization: str, *, on_progress: On
     """
     if quantization not in QUANTIZATIONS:
         raise BadInput(f"cannot quantise to {quantization!r}", expected=f"one of {', '.join(QUANTIZATIONS)}")
-    read_header(source)
+    if read_header(source).architecture is None:
+        raise BadInput(f"{source} names no architecture", expected="general.architecture in its metadata")
     origin = sha256_file(source)
     with _stage(target.parent, target.name) as staging:
         if _was_made(target, quantization, origin):
