@@ -36,6 +36,10 @@ def register(app: typer.Typer) -> None:
     verbs.command()(verify)
     verbs.command()(inspect)
     app.add_typer(verbs, name="bundle")
+    keys = typer.Typer(help="The key that bundles are signed with.", no_args_is_help=True)
+    keys.command("init")(init_keys)
+    keys.command("show")(show_keys)
+    app.add_typer(keys, name="keys")
 
 
 def create(
@@ -54,15 +58,21 @@ def create(
             help="Link the weights, don't copy them: instant, but editing the source in place damages the bundle.",
         ),
     ] = False,
+    sign: Annotated[
+        bool, typer.Option("--sign/--no-sign", help="Sign it with the key of `milton keys init`, if there is one.")
+    ] = True,
+    expires_in_days: Annotated[
+        float | None, typer.Option("--expires-in-days", min=0.001, help="After that, devices refuse to start with it.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Bundle the winner of a run: its weights, registry entry, summary, evidence, decision and digests.
 
     Example: milton bundle create --run benchmark_20260111_142500
     """
-    from datetime import UTC, datetime
+    from datetime import UTC, datetime, timedelta
 
-    from milton_assets.edge.bundle import LinkMode, create_bundle
+    from milton_assets.edge.bundle import LinkMode, create_bundle, default_signer
     from milton_assets.selection.summary import read_summary
     from resources.registry import artefact_roots, read_entry
 
@@ -70,6 +80,8 @@ def create(
     summary = read_summary(state.runs, run)
     if summary.decision.winner is None:
         raise say_no(f"{summary.run_id} promoted nothing ({summary.decision.verdict}): there is nothing to bundle")
+    now = datetime.now(UTC)
+    signer = default_signer(state.keys) if sign else None
     bundle = create_bundle(
         entry=read_entry(
             state.registry, state.root, summary.decision.winner, extra_roots=artefact_roots(), cache=state.digest_cache
@@ -79,7 +91,9 @@ def create(
         summary=summary.model_dump(mode="json"),
         evidence=summary.manifest,
         into=(output or state.bundles).absolute(),
-        now=datetime.now(UTC),
+        now=now,
+        expires_at=None if expires_in_days is None else now + timedelta(days=expires_in_days),
+        sign=signer,
         link=LinkMode.HARD if hard_link else LinkMode.AUTO,
         on_progress=progress_on_stderr(),
         on_warning=lambda warning: typer.echo(f"warning: {warning}", err=True),
@@ -89,19 +103,34 @@ def create(
         "name": bundle.manifest.name,
         "release_digest": bundle.manifest.release_digest,
         "size_bytes": bundle.manifest.size_bytes,
+        "signed": signer is not None,
         "warnings": list(bundle.warnings),
     }
     answer(told, as_json=as_json, text=lambda console: _show_made(bundle, console))
 
 
-def verify(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:
-    """Check every byte of a bundle against its manifest. Exits 1 when anything is missing, changed, extra or odd.
+def verify(
+    bundle: BundleArgument = None,
+    trust: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--trust", metavar="KEY.pub", help="A public key; one of those given must have signed the bundle."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every byte of a bundle against its manifest, and its signature if it has one.
 
-    Example: milton bundle verify milton_edge_bundle_v1.20260111.1425_20260111_150000
+    Exits 1 when anything is missing, changed, extra or odd, or a signature does not hold.
+
+    Example: milton bundle verify milton_edge_bundle_v1.20260111.1425_20260111_150000 --trust signing_key.pub
     """
     from milton_assets.edge.bundle import verify_bundle
+    from milton_assets.edge.bundle.keys import load_public_key
+    from milton_assets.edge.bundle.sshsig import fingerprint
 
-    report = verify_bundle(find_bundle(bundle), on_progress=progress_on_stderr())
+    trusted = {fingerprint(load_public_key(path)) for path in trust} if trust else None
+    report = verify_bundle(find_bundle(bundle), trusted=trusted, on_progress=progress_on_stderr())
     answer(report.to_json(), as_json=as_json, text=lambda console: _show_report(report, console))
     if not report.ok:
         raise say_no(f"{report.path} is not a whole bundle: {len(report.problems)} problem(s)")
@@ -117,6 +146,31 @@ def inspect(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:
 
     manifest = read_manifest(find_bundle(bundle))
     answer(described(manifest), as_json=as_json, text=lambda console: show(manifest, console))
+
+
+def init_keys(as_json: JsonOption = False) -> None:
+    """Make the key pair that bundles are signed with from then on. Never overwrites one.
+
+    Example: milton keys init
+    """
+    from milton_assets.edge.bundle.keys import described
+    from milton_assets.edge.bundle.keys import init_keys as make_keys
+
+    files = make_keys(StateDir.from_environment().keys)
+    told = described(files.public) | {"allowed_signers": str(files.allowed_signers)}
+    answer(told, as_json=as_json, text=lambda console: _show_key(told, console))
+
+
+def show_keys(as_json: JsonOption = False) -> None:
+    """Show the public key that bundles are signed with: its fingerprint, and the line a device's policy lists.
+
+    Example: milton keys show
+    """
+    from milton_assets.edge.bundle.keys import KeyFiles, described
+
+    files = KeyFiles(StateDir.from_environment().keys)
+    told = described(files.public) | {"allowed_signers": str(files.allowed_signers)}
+    answer(told, as_json=as_json, text=lambda console: _show_key(told, console))
 
 
 def find_bundle(named: str | None) -> Path:
@@ -146,10 +200,23 @@ def _show_made(bundle: Bundle, console: Console) -> None:
     console.print(f"next: milton bundle verify {bundle.manifest.name}", markup=False, soft_wrap=True)
 
 
+def _show_key(told: dict[str, str], console: Console) -> None:
+    console.print(f"key {told['fingerprint']} in {told['path']}", markup=False, soft_wrap=True)
+    console.print(told["public_key"], markup=False, soft_wrap=True)
+    console.print(
+        "check a bundle without milton: sha256sum -c SHA256SUMS && ssh-keygen -Y verify -n milton-bundle -I milton "
+        f"-f {told['allowed_signers']} -s SHA256SUMS.sig < SHA256SUMS",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
 def _show_report(report: VerificationReport, console: Console) -> None:
     console.print(
         f"{'OK' if report.ok else 'NOT OK'}: {report.files_checked} files, {report.bytes_checked / 1e6:.1f} MB read"
     )
+    if report.signer:
+        console.print(f"  signed by {report.signer}", markup=False, soft_wrap=True)
     for problem in report.problems:
         console.print(f"  {problem.kind}: {problem}", markup=False, soft_wrap=True)
     for note in report.notes:

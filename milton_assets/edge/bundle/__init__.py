@@ -10,22 +10,34 @@ What belongs here: making, checking and carrying bundles. What does not: their n
 them into service (`edge.deployment`). Nothing here imports Dagster.
 """
 
+from milton_assets.edge.bundle.admission import DevicePolicy, NotAdmitted, admission, admit, load_device_policy
 from milton_assets.edge.bundle.create import Bundle, create_bundle
 from milton_assets.edge.bundle.folder import Folder
 from milton_assets.edge.bundle.placing import LinkMode
 from milton_assets.edge.bundle.read import read_manifest, read_sums
+from milton_assets.edge.bundle.signing import default_signer, signed_by, signer
+from milton_assets.edge.bundle.sshsig import SignatureInvalid
 from milton_assets.edge.bundle.verify import BundleDamaged, Problem, ProblemKind, VerificationReport, verify_bundle
 
 __all__ = [
     "Bundle",
     "BundleDamaged",
+    "DevicePolicy",
     "Folder",
     "LinkMode",
+    "NotAdmitted",
     "Problem",
     "ProblemKind",
+    "SignatureInvalid",
     "VerificationReport",
+    "admission",
+    "admit",
     "create_bundle",
+    "default_signer",
+    "load_device_policy",
     "read_manifest",
     "read_sums",
+    "signed_by",
+    "signer",
     "verify_bundle",
 ]

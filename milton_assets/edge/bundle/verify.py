@@ -9,7 +9,7 @@ Nothing is loaded and nothing is written. All problems are reported, not only th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Any
 from milton_assets.edge.bundle.folder import Entry, EntryKind, Folder
 from milton_assets.edge.bundle.progress import ByteProgress
 from milton_assets.edge.bundle.read import read_document, read_sums
+from milton_assets.edge.bundle.signing import signed_by
+from milton_assets.edge.bundle.sshsig import SignatureInvalid, fingerprint
 from milton_assets.edge.bundle.streaming import digest_descriptor
 from milton_assets.edge.bundle.tensors import agrees, read_layout
 from milton_assets.edge.manifest import (
@@ -26,6 +28,7 @@ from milton_assets.edge.manifest import (
     MANIFEST_FILE,
     REGISTRY_ENTRY_FILE,
     RESERVED_FILES,
+    SSH_SIGNATURE_FILE,
     SUMS_FILE,
     BundleManifest,
     FileEntry,
@@ -49,6 +52,7 @@ class ProblemKind(StrEnum):
     SPECIAL = "special"
     UNREADABLE = "unreadable"
     CHAIN = "chain"
+    SIGNATURE = "signature"
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """What was found. `manifest` is None when it does not hold; `notes` are worth knowing but no problems."""
+    """What was found. `manifest` is None when it does not hold; `notes` are worth knowing but no problems.
+
+    `signer` is the fingerprint of the key whose signature holds, None without one.
+    """
 
     path: Path
     problems: tuple[Problem, ...]
@@ -73,6 +80,7 @@ class VerificationReport:
     bytes_checked: int
     manifest: BundleManifest | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    signer: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -96,6 +104,7 @@ class VerificationReport:
             "ok": self.ok,
             "name": self.manifest.name if self.manifest else None,
             "release_digest": self.manifest.release_digest if self.manifest else None,
+            "signer": self.signer,
             "files_checked": self.files_checked,
             "bytes_checked": self.bytes_checked,
             "problems": [{"kind": p.kind.value, "path": p.path, "detail": p.detail} for p in self.problems],
@@ -107,9 +116,12 @@ class BundleDamaged(MiltonError):
     """A bundle that is not what its manifest says."""
 
 
-def verify_bundle(path: Path, *, on_progress: OnProgress = silent) -> VerificationReport:
+def verify_bundle(
+    path: Path, *, trusted: Collection[str] | None = None, on_progress: OnProgress = silent
+) -> VerificationReport:
     """Check the bundle in the folder `path`: every listed file is there, regular, of its size and SHA-256, and nothing
-    else is; `SHA256SUMS` says the same; the documents are those whose digests the manifest names; headers parse.
+    else is; `SHA256SUMS` says the same; the documents are those whose digests the manifest names; headers parse; its
+    signature, if it has one, holds. With `trusted` (fingerprints), one of those keys must have signed it.
 
     Reads each file once, in flat memory. Raises `BadInput` when `path` is no folder at all; everything else is in the
     report.
@@ -123,15 +135,46 @@ def verify_bundle(path: Path, *, on_progress: OnProgress = silent) -> Verificati
         except (BadInput, OSError) as error:
             return VerificationReport(path, (Problem(ProblemKind.MALFORMED, str(path), str(error)),), 0, 0)
         files = _Files(folder, manifest, on_progress)
+        signature = _Signature.of(folder, trusted)
         problems = [
+            *signature.problems,
             *_sums_problems(manifest, sha256_bytes(raw), sums),
             *_name_problems(manifest, entries),
             *files.problems(),
             *_chain_problems(folder, manifest),
         ]
         return VerificationReport(
-            path, tuple(problems), files.checked, files.bytes_checked, manifest, _notes(manifest, entries)
+            path,
+            tuple(problems),
+            files.checked,
+            files.bytes_checked,
+            manifest,
+            notes=(*signature.notes, *_notes(manifest, entries)),
+            signer=signature.signer,
         )
+
+
+@dataclass(frozen=True)
+class _Signature:
+    signer: str | None = None
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, folder: Folder, trusted: Collection[str] | None) -> _Signature:
+        def refused(why: str, signer: str | None = None) -> _Signature:
+            return cls(signer, (Problem(ProblemKind.SIGNATURE, SSH_SIGNATURE_FILE, why),))
+
+        try:
+            key = signed_by(folder)
+        except (SignatureInvalid, BadInput) as error:
+            return refused(f"does not hold: {error.problem}")
+        if key is None:
+            return cls(notes=("it is not signed",)) if trusted is None else refused("is missing: it is not signed")
+        signer = fingerprint(key)
+        if trusted is not None and signer not in trusted:
+            return refused(f"is by {signer}, which is not trusted", signer)
+        return cls(signer)
 
 
 def _sums_problems(manifest: BundleManifest, manifest_sha256: str, sums: dict[str, str]) -> Iterator[Problem]:
