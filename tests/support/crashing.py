@@ -1,7 +1,7 @@
 """Killing a real deployer process at the n-th thing it does to the disk.
 
-What belongs here: a disk that can be stopped at a step, and running a verb on it in a process of its own. What does not:
-what must hold afterwards; that is in `tests/edge_deploy`.
+What belongs here: a disk that can be stopped at a step, and running a verb on it in a process of its own. What does
+not: what must hold afterwards; that is in `tests/edge_deploy`.
 """
 
 from __future__ import annotations

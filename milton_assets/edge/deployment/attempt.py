@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from milton_assets.edge.deployment.history import Deployment, Outcome
 from milton_assets.edge.deployment.ids import mint
 from milton_assets.edge.deployment.layout import RELEASES, STAGING, Link, point
 from milton_assets.edge.deployment.recovery import clear_staging, settle_links
-from milton_assets.edge.deployment.safeguards import Safeguards
+from milton_assets.edge.deployment.safeguards import Safeguards, guarded
 from milton_assets.edge.deployment.sealed import ReleaseDamaged, Sealed, check_folder, open_bundle, read_sealed
 from milton_assets.edge.deployment.session import Session
 from milton_assets.edge.deployment.staging import stage
@@ -118,7 +118,7 @@ class Attempt:
         self._session = session
         self._ops = session.ops
         self._journal = session.journal
-        self._safeguards = safeguards
+        self._safeguards = replace(safeguards, on_progress=guarded(safeguards.on_progress, session.note))
         self._actor = actor
         self._id = mint(session.now(), session.state.deployments)
 
@@ -158,7 +158,7 @@ class Attempt:
         return failed
 
     def _entry(self) -> Deployment:
-        return self._session.deployment(self._id).model_copy(update={"notes": tuple(self._safeguards.notes)})
+        return self._session.deployment(self._id).model_copy(update={"notes": tuple(self._session.notes)})
 
     def _now(self) -> datetime:
         return self._session.now()
@@ -226,7 +226,7 @@ class Attempt:
                         return False
                     self._read_back(folder, sealed, path)
                 except (BadInput, ReleaseDamaged) as error:
-                    self._safeguards.note(f"what is installed is replaced: {error.problem}")
+                    self._session.note(f"what is installed is replaced: {error.problem}")
                     return False
         return True
 
@@ -237,14 +237,14 @@ class Attempt:
         with folder_beneath(self._ops, self._session.folder, (STAGING,)) as staging:
             self._ops.mkdir(self._id, staging)
             with opened(self._ops, self._ops.open_folder(self._id, staging)) as staged:
-                stage(self._ops, source, staged, sealed, str(bundle), self._safeguards.tell)
+                stage(self._ops, source, staged, sealed, str(bundle), self._safeguards.on_progress)
                 self._read_back(staged, sealed, path)
             self._ops.fsync(staging)
         return path
 
     def _read_back(self, folder: Fd, sealed: Sealed, path: Path) -> None:
         self._safeguards.at("verify", "from the target's disk")
-        check_folder(self._ops, folder, sealed, str(path), from_disk=True, on_progress=self._safeguards.tell)
+        check_folder(self._ops, folder, sealed, str(path), from_disk=True, on_progress=self._safeguards.on_progress)
 
     def _prepare(self, ready: _Ready) -> None:
         self._admit(ready.folder)
@@ -293,7 +293,7 @@ class Attempt:
         with self._even_if_the_disk_fails("the failure could not be recorded, the next run will"):
             clear_staging(self._session)
             self._journal.append(Failed(at=self._now(), deployment=self._id, reason=reason, interrupted=interrupted))
-        self._report()
+        self._session.mirror()
 
     # -- from here on the target may serve the new release ---------------------------------------------------------
 
@@ -347,27 +347,21 @@ class Attempt:
             self._journal.append(
                 RolledBack(at=self._now(), deployment=self._id, to=to, reason=reason, interrupted=interrupted)
             )
-        self._report()
+        self._session.mirror()
 
     def _finish(self) -> None:
         """What is left after the commit. It is repeated by every later run, so a failure here is only noted."""
         with self._even_if_the_disk_fails("the deployment stands; the next run will tidy up"):
             settle_links(self._session)
             clear_staging(self._session)
-        self._report()
-
-    def _report(self) -> None:
-        try:
-            self._session.mirror()
-        except (OSError, MiltonError) as error:
-            self._safeguards.note(f"the history could not be mirrored, the next run will: {error}")
+        self._session.mirror()
 
     @contextmanager
     def _even_if_the_disk_fails(self, note: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            self._safeguards.note(f"{note}: {explained(error).problem}")
+            self._session.note(f"{note}: {explained(error).problem}")
 
 
 def _reason(error: BaseException) -> tuple[str, bool]:

@@ -60,7 +60,7 @@ def deploy(
             rehearsal = Rehearsal(target, safeguards, actor=actor, now=now, accept_clock=accept_clock, ops=ops)
             return rehearsal.deploy(bundle)
         with in_hand(target, ops, actor=actor, now=now, wait_s=wait_s, create=True) as session:
-            _recover(session, safeguards)
+            _recover(session)
             if not accept_clock:
                 check_clock(session.state, now())
             return Attempt(session, safeguards, actor).deploy(bundle)
@@ -89,7 +89,7 @@ def rollback(
         if dry_run:
             return Rehearsal(target, safeguards, actor=actor, now=now, accept_clock=True, ops=ops).roll_back()
         with in_hand(target, ops, actor=actor, now=now, wait_s=wait_s) as session:
-            _recover(session, safeguards)
+            _recover(session)
             return Attempt(session, safeguards, actor).roll_back()
 
 
@@ -104,9 +104,9 @@ def recover_target(
         return recover(session)
 
 
-def _recover(session: Session, safeguards: Safeguards) -> None:
+def _recover(session: Session) -> None:
     for sentence in recover(session):
-        safeguards.note(sentence)
+        session.note(sentence)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ What belongs here: those checks, in the order of an attempt. What does not: anyt
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from milton_assets.edge.deployment.attempt import nothing_before, release_of, require_healthy
@@ -14,7 +15,7 @@ from milton_assets.edge.deployment.history import Deployment, Outcome, release_f
 from milton_assets.edge.deployment.ids import mint
 from milton_assets.edge.deployment.layout import RELEASES, is_target
 from milton_assets.edge.deployment.lock import is_locked
-from milton_assets.edge.deployment.safeguards import Safeguards
+from milton_assets.edge.deployment.safeguards import Safeguards, guarded
 from milton_assets.edge.deployment.sealed import Sealed, check_folder, open_bundle, read_sealed
 from milton_assets.edge.deployment.session import Clock, check_clock, no_such_target, read_target
 from milton_assets.edge.deployment.states import Operation, TargetState
@@ -28,7 +29,8 @@ class Rehearsal:
         self, target: EdgeTarget, safeguards: Safeguards, *, actor: str, now: Clock, accept_clock: bool, ops: FileOps
     ) -> None:
         self._target = target
-        self._safeguards = safeguards
+        self._notes: list[str] = []
+        self._safeguards = replace(safeguards, on_progress=guarded(safeguards.on_progress, self._notes.append))
         self._actor = actor
         self._now = now
         self._ops = ops
@@ -36,9 +38,11 @@ class Rehearsal:
         if not accept_clock:
             check_clock(self._state, now())
         if is_locked(target.path):
-            safeguards.note("another deployer holds the target now")
+            self._notes.append("another deployer holds the target now")
         if self._state.in_flight is not None:
-            safeguards.note(f"{self._state.in_flight.deployment} was cut off or is running; it would be settled first")
+            self._notes.append(
+                f"{self._state.in_flight.deployment} was cut off or is running; it would be settled first"
+            )
 
     def deploy(self, bundle: Path) -> Deployment:
         """What `deploy` would do with this bundle."""
@@ -69,7 +73,13 @@ class Rehearsal:
         check_memory(guards.memory, manifest.requirements.ram_bytes, will_load=will_load)
         guards.at("verify", str(path))
         check_folder(
-            self._ops, folder, sealed, str(path), from_disk=False, on_progress=guards.tell, links_allowed=links_allowed
+            self._ops,
+            folder,
+            sealed,
+            str(path),
+            from_disk=False,
+            on_progress=guards.on_progress,
+            links_allowed=links_allowed,
         )
         if guards.admit is not None:
             now = max(self._now(), self._state.last_at or self._now())
@@ -108,6 +118,6 @@ class Rehearsal:
             bundle_path=str(path),
             from_release=self._state.active,
             now_serving=self._state.active,
-            notes=tuple(self._safeguards.notes),
+            notes=tuple(self._notes),
         )
         return facts.model_copy(update=release_facts(release_of(sealed)))

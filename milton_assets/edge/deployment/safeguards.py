@@ -5,6 +5,7 @@ What belongs here: these as values and protocols. What does not: when each is as
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -47,30 +48,26 @@ class HealthWindow:
 
 @dataclass(frozen=True)
 class Safeguards:
-    """Everything an attempt is held against, and who hears of it. None skips a safeguard.
-
-    `notes` collects what went wrong without consequence for the outcome.
-    """
+    """Everything an attempt is held against. None skips a safeguard."""
 
     load_test: LoadTest | None = None
     health: HealthWindow | None = None
     admit: Admission | None = None
     on_progress: OnProgress = silent
     memory: Memory = field(default_factory=device_memory)
-    notes: list[str] = field(default_factory=list)
-
-    def tell(self, step: Progress) -> None:
-        """Report progress. A listener that fails is noted; it is no reason to stop a deployment."""
-        try:
-            self.on_progress(step)
-        except Exception as error:  # noqa: BLE001 - whatever a listener raises, the deployment goes on
-            self.note(f"the progress listener failed: {error}")
 
     def at(self, step: str, about: str = "") -> None:
         """Report that the attempt has come to this of its `STEPS`."""
-        self.tell(Progress("deploy", STEPS.index(step), len(STEPS), f"{step} {about}".rstrip()))
+        self.on_progress(Progress("deploy", STEPS.index(step), len(STEPS), f"{step} {about}".rstrip()))
 
-    def note(self, text: str) -> None:
-        """Keep a note, once."""
-        if text not in self.notes:
-            self.notes.append(text)
+
+def guarded(on_progress: OnProgress, note: Callable[[str], None]) -> OnProgress:
+    """The listener, whose failures are noted: they are no reason to stop a deployment."""
+
+    def tell(step: Progress) -> None:
+        try:
+            on_progress(step)
+        except Exception as error:  # noqa: BLE001 - whatever a listener raises, the deployment goes on
+            note(f"the progress listener failed: {error}")
+
+    return tell

@@ -6,15 +6,15 @@ is then done with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from milton_assets.edge.deployment.fileops import Fd, FileOps, opened
 from milton_assets.edge.deployment.history import Deployment, check_against_mirror, deployments, mirror, read_mirror
-from milton_assets.edge.deployment.journal import Journal, Reading, read_journal
+from milton_assets.edge.deployment.journal import Journal, Line, Reading, read_journal
 from milton_assets.edge.deployment.layout import NotATarget, is_target, set_up
 from milton_assets.edge.deployment.lock import Holder, locked
 from milton_assets.edge.deployment.states import TargetCreated, TargetState
@@ -38,6 +38,7 @@ class Session:
     folder: Fd
     journal: Journal
     now: Clock
+    notes: list[str] = field(default_factory=list)
 
     @property
     def state(self) -> TargetState:
@@ -53,9 +54,18 @@ class Session:
         return next(d for d in self.deployments() if d.id == deployment_id)
 
     def mirror(self) -> None:
-        """Bring the target's mirror up to date."""
-        if self.target.history_file is not None:
+        """Bring the target's mirror up to date. A mirror that cannot be written is noted; it stops nothing."""
+        if self.target.history_file is None:
+            return
+        try:
             mirror(self.target.history_file, self.deployments())
+        except (OSError, BadInput) as error:
+            self.note(f"the history could not be mirrored, the next run will: {error}")
+
+    def note(self, text: str) -> None:
+        """Keep a note, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
 
 @contextmanager
@@ -80,8 +90,12 @@ def in_hand(
             set_up(ops, folder)
             if journal.state.name is None:
                 journal.append(TargetCreated(at=now(), name=target.name))
-        _check_mirror(target, Reading(journal.lines, journal.state, 0, 0))
-        yield Session(target, ops, folder, journal, now)
+        session = Session(target, ops, folder, journal, now)
+        try:
+            _check_mirror(target, journal.lines)
+        except (OSError, BadInput) as error:
+            session.note(f"the history's mirror could not be read: {error}")
+        yield session
 
 
 def _make_folder(path: Path) -> None:
@@ -106,14 +120,13 @@ def read_target(target: EdgeTarget, ops: FileOps) -> Reading:
         raise no_such_target(target)
     with opened(ops, ops.open_folder(target.path)) as folder:
         reading = read_journal(ops, folder)
-    _check_mirror(target, reading)
+    _check_mirror(target, reading.lines)
     return reading
 
 
-def _check_mirror(target: EdgeTarget, reading: Reading) -> None:
-    if target.history_file is not None and reading.lines:
-        found = deployments(reading.lines, target)
-        check_against_mirror(reading.lines[0].sha256, found, read_mirror(target.history_file))
+def _check_mirror(target: EdgeTarget, lines: Sequence[Line]) -> None:
+    if target.history_file is not None and lines:
+        check_against_mirror(lines[0].sha256, deployments(lines, target), read_mirror(target.history_file))
 
 
 def check_clock(state: TargetState, now: datetime) -> None:
