@@ -1,0 +1,112 @@
+"""`milton bench reasoning`: Chain-of-Verification against any running server, without Dagster.
+
+What belongs here: options, and drawing the result. What does not: measuring (`milton_assets.reasoning`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from milton_assets.cli.common import JsonOption, answer, progress_on_stderr
+
+if TYPE_CHECKING:
+    from milton_assets.reasoning import ReasoningGoldens, ReasoningPlan
+    from milton_assets.vocabulary.metric import Metric
+    from milton_assets.vocabulary.tier import TierResult
+
+BaseUrl = Annotated[str, typer.Option("--base-url", help="The server's address, e.g. http://127.0.0.1:8080.")]
+ModelName = Annotated[str, typer.Option("--model", help="The name under which the server serves the model.")]
+Dataset = Annotated[
+    Path | None,
+    typer.Option(
+        "--dataset",
+        exists=True,
+        dir_okay=False,
+        help="A JSON Lines file of questions and answers instead of the goldens that ship; see docs/reasoning.md.",
+    ),
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many cases of each kind.")]
+Concurrency = Annotated[
+    int, typer.Option("--concurrency", min=1, max=1024, help="Cases at once: the server's number of slots.")
+]
+Smoke = Annotated[bool, typer.Option("--smoke", help="A fixed sample of 30 cases with short answers.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Longest wait for one answer, in seconds.")]
+ApiKeyFrom = Annotated[
+    str | None, typer.Option("--api-key", envvar="OPENAI_API_KEY", help="The server's key, if it wants one.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("reasoning")(reasoning)
+
+
+def reasoning(
+    base_url: BaseUrl,
+    model: ModelName,
+    dataset: Dataset = None,
+    limit: Limit = None,
+    concurrency: Concurrency = 1,
+    smoke: Smoke = False,
+    timeout_s: Timeout = 120.0,
+    api_key: ApiKeyFrom = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask gold questions with factored Chain-of-Verification and score the final answers.
+
+    Example: milton bench reasoning --base-url http://127.0.0.1:8080 --model small --smoke --concurrency 2
+    """
+    from milton_assets.reasoning import load_goldens, measure_reasoning
+    from milton_assets.reasoning.datasets import load_dataset
+    from milton_assets.vocabulary.server import Endpoint
+    from resources.servers.client import OpenAIChatModel
+
+    goldens = load_goldens() if dataset is None else load_dataset(dataset)
+    plan = _plan(smoke=smoke, limit=limit, concurrency=concurrency)
+    endpoint = Endpoint(base_url, model, slots=concurrency, api_key=api_key)
+    with OpenAIChatModel(endpoint, timeout_s=timeout_s) as chat_model:
+        result = measure_reasoning(chat_model, goldens, plan, on_progress=progress_on_stderr())
+    answer(_payload(result), as_json=as_json, text=lambda console: _draw(result, goldens, console))
+
+
+def _plan(*, smoke: bool, limit: int | None, concurrency: int) -> ReasoningPlan:
+    from milton_assets.reasoning import ReasoningPlan
+
+    chosen = ReasoningPlan.smoke() if smoke else ReasoningPlan()
+    changes: dict[str, Any] = {"concurrency": concurrency}
+    if limit is not None:
+        changes["cases_per_kind"] = limit
+    return chosen.model_copy(update=changes)
+
+
+def _payload(result: TierResult) -> dict[str, Any]:
+    rows = result.samples.astype(object).where(result.samples.notna(), None)
+    return {
+        "tier": result.tier.value,
+        "metrics": [metric.model_dump(mode="json") for metric in result.metrics],
+        "provenance": dict(result.provenance),
+        "samples": rows.to_dict("records"),
+    }
+
+
+def _draw(result: TierResult, goldens: ReasoningGoldens, console: Console) -> None:
+    table = Table(title=f"Reasoning, goldens {goldens.version:.12}", title_justify="left")
+    for heading in ("metric", "value", "95 % interval", "n", "errors", "status"):
+        table.add_column(heading, justify="left" if heading in {"metric", "status"} else "right")
+    for metric in result.metrics:
+        table.add_row(*_cells(metric))
+    console.print(table)
+
+
+def _cells(metric: Metric) -> tuple[str, ...]:
+    value = "" if metric.value is None else f"{metric.value:.3f} {metric.unit}"
+    interval = f"[{metric.interval.low:.3f}, {metric.interval.high:.3f}]" if metric.interval else ""
+    status = metric.status.value if metric.valid else "not valid"
+    note = f"{status}: {metric.why}" if metric.why else status
+    # Square brackets are markup to rich; an interval is no tag.
+    return (metric.name, value, interval.replace("[", r"\["), str(metric.n), str(metric.errors), note)
