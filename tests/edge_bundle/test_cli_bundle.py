@@ -148,3 +148,33 @@ def test_a_bundle_that_is_not_there_is_an_error_with_the_next_step(app: typer.Ty
         failed = CliRunner().invoke(app, arguments)
         assert isinstance(failed.exception, BadInput)
         assert "milton bundle create" in str(failed.exception)
+
+
+def test_once_there_is_a_key_bundles_are_signed_with_it_by_default(app: typer.Typer, home: StateDir) -> None:
+    decided(home)
+    made = CliRunner().invoke(app, ["keys", "init", "--json"])
+    assert made.exit_code == 0, made.output
+    key = json.loads(made.stdout)
+    signed = json.loads(CliRunner().invoke(app, ["bundle", "create", "--json", "--expires-in-days", "30"]).stdout)
+    assert signed["signed"] is True
+    checked = CliRunner().invoke(app, ["bundle", "verify", signed["path"], "--trust", key["path"]])
+    assert checked.exit_code == 0
+    assert f"signed by {key['fingerprint']}" in checked.stdout
+    unsigned = json.loads(CliRunner().invoke(app, ["bundle", "create", "--json", "--no-sign"]).stdout)
+    refused = CliRunner().invoke(app, ["bundle", "verify", unsigned["path"], "--trust", key["path"]])
+    assert refused.exit_code == 1
+    assert "it is not signed" in refused.stdout
+
+
+def test_keys_show_prints_what_a_device_needs(app: typer.Typer, home: StateDir) -> None:
+    CliRunner().invoke(app, ["keys", "init"])
+    shown = CliRunner().invoke(app, ["keys", "show"])
+    assert shown.exit_code == 0
+    assert (home.keys / "signing_key.pub").read_text().strip() in shown.stdout
+    assert "ssh-keygen -Y verify" in shown.stdout
+
+
+def test_keys_show_without_a_key_says_how_to_make_one(app: typer.Typer, home: StateDir) -> None:
+    failed = CliRunner().invoke(app, ["keys", "show"])
+    assert isinstance(failed.exception, BadInput)
+    assert "milton keys init" in str(failed.exception)
