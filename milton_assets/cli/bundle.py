@@ -102,7 +102,7 @@ def create(
         "path": str(bundle.path),
         "name": bundle.manifest.name,
         "release_digest": bundle.manifest.release_digest,
-        "size_bytes": bundle.manifest.size_bytes,
+        "size_bytes": bundle.manifest.payload_bytes,
         "signed": signer is not None,
         "warnings": list(bundle.warnings),
     }
@@ -196,7 +196,7 @@ def find_bundle(named: str | None) -> Path:
 
 def _show_made(bundle: Bundle, console: Console) -> None:
     console.print(f"made {bundle.path}", markup=False, soft_wrap=True)
-    console.print(f"release {bundle.manifest.release_digest}, {bundle.manifest.size_bytes / 1e6:.1f} MB")
+    console.print(f"release {bundle.manifest.release_digest}, {bundle.manifest.payload_bytes / 1e6:.1f} MB")
     console.print(f"next: milton bundle verify {bundle.manifest.name}", markup=False, soft_wrap=True)
 
 

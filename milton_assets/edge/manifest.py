@@ -270,14 +270,9 @@ class BundleManifest(_Noun):
         return self
 
     @property
-    def size_bytes(self) -> int:
+    def payload_bytes(self) -> int:
         """Bytes of all listed files."""
         return sum(entry.size_bytes for entry in self.files)
-
-    @property
-    def payload_bytes(self) -> int:
-        """The same as `size_bytes`."""
-        return self.size_bytes
 
     def file(self, path: str) -> FileEntry:
         """The entry of that path. Raises `BadInput` when the manifest does not list it."""

@@ -33,7 +33,7 @@ def test_a_fresh_bundle_holds(bundle: Bundle) -> None:
     report = verify_bundle(bundle.path)
     assert report.ok
     assert report.files_checked == len(bundle.manifest.files)
-    assert report.bytes_checked == bundle.manifest.size_bytes
+    assert report.bytes_checked == bundle.manifest.payload_bytes
     assert report.require() == bundle.manifest
 
 

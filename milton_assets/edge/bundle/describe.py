@@ -22,7 +22,7 @@ def described(manifest: BundleManifest) -> dict[str, Any]:
     document["tensor_tables"] = [
         {"path": table.path, "tensors": len(table.tensors)} for table in manifest.tensor_tables
     ]
-    document["size_bytes"] = manifest.size_bytes
+    document["payload_bytes"] = manifest.payload_bytes
     return document
 
 

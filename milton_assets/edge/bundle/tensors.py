@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from milton_assets.edge.bundle.placing import Placed
+from milton_assets.edge.bundle.safetensors import read_tensors
 from milton_assets.edge.bundle.streaming import Region
 from milton_assets.edge.manifest import TensorEntry, TensorTable
 from milton_assets.vocabulary.gguf import GgufHeader, read_header
@@ -38,8 +39,11 @@ def read_layout(path: Path, name: str | None = None) -> tuple[TensorPlace, ...] 
 
     Raises `BadInput` for a header that does not hold.
     """
-    if (name or path.name).lower().endswith(".gguf"):
+    suffix = PurePosixPath(name or path.name).suffix.lower()
+    if suffix == ".gguf":
         return gguf_layout(read_header(path))
+    if suffix == ".safetensors":
+        return tuple(TensorPlace(t.name, t.dtype, t.shape, t.offset_bytes, t.size_bytes) for t in read_tensors(path))
     return None
 
 
