@@ -1,0 +1,150 @@
+"""`milton deploy`, `rollback`, `history`, `status`, `recover`, as a shell calls them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from milton_assets.vocabulary.state import StateDir
+from tests.support.edge_bundles import make_bundle, read_manifest
+
+_CALL = "import sys; from milton_assets.cli import main; sys.argv[0] = 'milton'; main()"
+
+
+def milton(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", _CALL, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def told(*arguments: str | Path) -> Any:
+    done = milton(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+UNPROBED = ("--no-load-test", "--health-rounds", "0")
+
+
+@pytest.fixture
+def bundle(state: StateDir) -> Path:
+    return make_bundle(state.bundles, "v1")
+
+
+def test_deploy_takes_the_newest_bundle_to_the_local_target(state: StateDir, bundle: Path) -> None:
+    newer = make_bundle(state.bundles, "v2", counter=2)
+    done = told("deploy", *UNPROBED, "--actor", "ada")
+    assert (done["target"], done["model_version"], done["actor"]) == ("local", "v2", "ada")
+    current = state.deployments / "local" / "current"
+    assert read_manifest(current) == read_manifest(newer)
+    assert (state.deployment_history / "local.jsonl").exists()
+
+
+def test_deploy_takes_the_bundle_of_the_run_that_is_named(state: StateDir, bundle: Path) -> None:
+    make_bundle(state.bundles, "v2", counter=2, run_id="benchmark_20260112_000000")
+    done = told("deploy", "--run", "benchmark_20260111_142500", *UNPROBED)
+    assert done["model_version"] == "v1"
+
+
+def test_a_run_without_a_bundle_is_told_how_to_make_one(state: StateDir, bundle: Path) -> None:
+    done = milton("deploy", "--run", "benchmark_20260101_000000", *UNPROBED)
+    assert done.returncode == 1
+    assert "milton bundle create --run benchmark_20260101_000000 --artifact gguf" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_another_kind_of_artefact_is_looked_for_when_asked(state: StateDir, bundle: Path) -> None:
+    done = milton("deploy", "--artifact", "hf-distilled", *UNPROBED)
+    assert done.returncode == 1
+    assert "holds no hf-distilled bundle" in done.stderr
+
+
+def test_what_is_no_bundle_is_passed_over_with_a_warning(state: StateDir, bundle: Path) -> None:
+    broken = make_bundle(state.bundles, "v2", counter=2)
+    (broken / "manifest.json").write_text("{")
+    done = milton("deploy", *UNPROBED)
+    assert done.returncode == 0
+    assert f"warning: passed over {broken.name}" in done.stderr
+
+
+def test_a_dry_run_changes_nothing(state: StateDir, bundle: Path) -> None:
+    done = told("deploy", "--bundle", bundle, "--dry-run", *UNPROBED)
+    assert done["outcome"] == "would_commit"
+    assert not state.deployments.exists()
+
+
+def test_a_custom_path_becomes_a_target_that_is_found_again(state: StateDir, bundle: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "device"
+    done = told("deploy", "--target-path", elsewhere, *UNPROBED)
+    assert (elsewhere / "current" / "manifest.json").exists()
+    (seen,) = told("status")
+    assert (seen["target"], seen["target_path"]) == (done["target"], str(elsewhere))
+    assert told("history", "--target", done["target"])[0]["id"] == done["id"]
+
+
+def test_rollback_history_and_status_tell_the_same_story(state: StateDir, bundle: Path) -> None:
+    told("deploy", "--bundle", bundle, *UNPROBED)
+    told("deploy", "--bundle", make_bundle(state.bundles, "v2", counter=2), *UNPROBED)
+    back = told("rollback", "--target", "local", *UNPROBED)
+    (seen,) = told("status")
+    assert (back["model_version"], seen["active"]["model_version"]) == ("v1", "v1")
+    assert [one["operation"] for one in told("history")] == ["deploy", "deploy", "rollback"]
+    people = milton("history")
+    assert all(word in people.stdout for word in ("rollback", "v1", "v2", "committed"))
+    assert "serves     v1, release" in milton("status").stdout
+
+
+def test_a_deployment_that_does_not_stand_exits_1_and_tells_machines_too(state: StateDir, bundle: Path) -> None:
+    (bundle / "model" / "weights.bin").write_bytes(b"short")
+    done = milton("deploy", "--bundle", bundle, "--json", *UNPROBED)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["outcome"] == "failed"
+    assert "is truncated: it ends after 5 of 14000 bytes" in done.stderr
+
+
+def test_a_status_that_contradicts_the_journal_exits_1_and_recover_settles_it(state: StateDir, bundle: Path) -> None:
+    told("deploy", *UNPROBED)
+    (state.deployments / "local" / "current").unlink()
+    seen = milton("status")
+    assert seen.returncode == 1
+    assert "current points to nothing" in seen.stdout
+    assert "milton recover" in seen.stderr
+    assert "current pointed to nothing" in milton("recover").stdout
+    assert milton("status").returncode == 0
+    assert "nothing was left to settle" in milton("recover").stdout
+
+
+def test_nothing_deployed_is_an_answer_not_an_error(state: StateDir) -> None:
+    assert told("history") == []
+    assert told("status") == []
+    assert "nothing was ever deployed" in milton("history").stdout
+    assert "there are no targets yet" in milton("status").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("deploy", "--run", "benchmark_20260111_142500", "--bundle", "x"),
+        ("status", "--target", "a", "--target-path", "b"),
+        ("deploy", "--artifact", "onnx"),
+        ("deploy", "--wait", "-1"),
+    ],
+)
+def test_wrong_usage_exits_2(state: StateDir, arguments: tuple[str, ...]) -> None:
+    assert milton(*arguments).returncode == 2
+
+
+def test_a_target_name_that_is_no_slug_is_refused(state: StateDir, bundle: Path) -> None:
+    done = milton("deploy", "--target", "../../etc", *UNPROBED)
+    assert done.returncode == 1
+    assert "is not a slug" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["deploy", "rollback", "history", "status", "recover"])
+def test_every_verb_shows_an_example(verb: str) -> None:
+    assert f"Example: milton {verb}" in " ".join(milton(verb, "--help").stdout.split())

@@ -1,0 +1,109 @@
+"""A release is served and asked before anyone depends on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from milton_assets.edge.deployment import HealthWindow, ServedLoadTest
+from milton_assets.edge.deployment.loadtest import Answer, judge
+from milton_assets.edge.deployment.states import ProbeReport
+from milton_assets.edge.manifest import HealthContract, Probe
+from milton_assets.vocabulary.chat import Completion
+from milton_assets.vocabulary.errors import BadInput, ServerFailed
+from milton_assets.vocabulary.fingerprint import ServerFingerprint
+from milton_assets.vocabulary.server import Endpoint, Served
+from resources.servers.client import OpenAIChatModel
+from tests.support.scripted_server import Reply, Status, answer, scripted_server
+
+
+def contract(*digests: str | None, floor: float | None = None, max_load_seconds: float = 60.0) -> HealthContract:
+    probes = tuple(Probe(prompt=f"question {n}", max_tokens=7, answer_sha256=d) for n, d in enumerate(digests))
+    return HealthContract(probes=probes, min_output_tokens_per_s=floor, max_load_seconds=max_load_seconds)
+
+
+class Scripted:
+    """Serves anything with a scripted server; remembers what it was asked."""
+
+    def __init__(self, script: Reply | list[Reply]) -> None:
+        self.script = script
+        self.requests: list[dict[str, object]] = []
+
+    @contextmanager
+    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
+        with scripted_server(self.script, models=(model,)) as server:
+            yield Served(Endpoint(server.base_url, model), ServerFingerprint(name="scripted"))
+            self.requests = list(server.requests)
+
+
+class Broken:
+    """A server that never starts."""
+
+    @contextmanager
+    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
+        raise ServerFailed("llama-server ended with 1; its last line: cannot open the file")
+        yield
+
+
+def probed(script: Reply | list[Reply], asked: HealthContract) -> ProbeReport:
+    return ServedLoadTest(Scripted(script), OpenAIChatModel)(Path("/model"), "v1", asked)
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_an_answer_is_enough_when_nothing_more_was_promised() -> None:
+    report = probed(answer("Par", "is"), contract(None))
+    assert (report.problems, report.answers, report.answer_sha256) == ((), ("Paris",), (sha("Paris"),))
+    assert report.output_tokens_per_s is not None
+
+
+def test_each_question_is_asked_once_greedily_with_its_limit() -> None:
+    serves = Scripted(answer("yes"))
+    ServedLoadTest(serves, OpenAIChatModel)(Path("/model"), "v1", contract(None, None))
+    assert [r["messages"] for r in serves.requests] == [[{"role": "user", "content": f"question {n}"}] for n in (0, 1)]
+    assert {(r["temperature"], r["seed"], r["max_tokens"]) for r in serves.requests} == {(0.0, 0, 7)}
+
+
+def test_another_answer_than_the_signed_one_is_a_problem() -> None:
+    (problem,) = probed([answer("Paris"), answer("baa baa")], contract(sha("Paris"), sha("Rome"))).problems
+    assert problem.startswith("probe 2 was answered 'baa baa'")
+
+
+def test_an_empty_answer_is_a_problem() -> None:
+    assert probed(answer(" "), contract(None)).problems == ("probe 1 got an empty answer",)
+
+
+def test_a_server_that_fails_is_a_problem_with_its_last_words() -> None:
+    report = ServedLoadTest(Broken(), OpenAIChatModel)(Path("/model"), "v1", contract(None))
+    assert "was not served: llama-server ended with 1; its last line: cannot open the file" in report.problems[0]
+
+
+def test_a_call_that_fails_is_a_problem() -> None:
+    assert "did not answer" in probed(Status(500), contract(None)).problems[0]
+
+
+def completion(tokens: int | None) -> Completion:
+    return Completion("fine", "stop", 3, tokens)
+
+
+@pytest.mark.parametrize(("tokens", "verdict"), [(100, []), (10, ["10.0"]), (None, ["an unknown number of"])])
+def test_a_model_slower_than_promised_is_a_problem(tokens: int | None, verdict: list[str]) -> None:
+    report = judge(contract(None, floor=50.0), 1.0, [Answer(completion(tokens), took_s=1.0)])
+    assert [p.split(" tokens/s")[0].removeprefix("it wrote ") for p in report.problems] == verdict
+
+
+def test_a_model_that_loads_slower_than_promised_is_a_problem() -> None:
+    report = judge(contract(None, max_load_seconds=2.0), 2.5, [Answer(completion(4), took_s=1.0)])
+    assert report.problems == ("it took 2.5 s to load, at most 2.0 s is allowed",)
+
+
+@pytest.mark.parametrize(("rounds", "interval_s"), [(0, 1.0), (1, -1.0), (1, float("inf")), (1, float("nan"))])
+def test_a_health_window_that_makes_no_sense_is_refused(rounds: int, interval_s: float) -> None:
+    with pytest.raises(BadInput, match="health window"):
+        HealthWindow(ServedLoadTest(Broken(), OpenAIChatModel), rounds, interval_s)
