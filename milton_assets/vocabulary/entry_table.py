@@ -6,6 +6,7 @@ What belongs here: that row's layout. What does not: validation, which the entry
 from __future__ import annotations
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from milton_assets.vocabulary.digest import canonical_json
 from milton_assets.vocabulary.errors import BadInput
@@ -36,4 +37,9 @@ def entry_from_table(table: pa.Table) -> RegistryEntry:
     """The inverse of `entry_to_table`. Raises `BadInput` for a table of another shape."""
     if table.num_rows != 1 or "entry_json" not in table.column_names:
         raise BadInput(f"the table has {table.num_rows} rows and columns {table.column_names}", expected="one entry")
-    return RegistryEntry.model_validate_json(table["entry_json"][0].as_py())
+    try:
+        return RegistryEntry.model_validate_json(table["entry_json"][0].as_py())
+    except ValidationError as error:
+        raise BadInput(
+            f"the table's entry does not hold ({error})", expected="a row written by `registry_entry`"
+        ) from error

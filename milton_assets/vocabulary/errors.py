@@ -28,8 +28,8 @@ class MiltonError(Exception):
         return ". ".join(parts) + "."
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Keyword-only state would be lost by the default reduction when an error crosses a process boundary.
-        return (_rebuild, (type(self), self.problem, self.expected, self.remedy))
+        # By the default reduction, keyword-only arguments and what subclasses add would be lost between processes.
+        return (_rebuild, (type(self), self.problem, self.expected, self.remedy), self.__dict__)
 
 
 def _rebuild(kind: type[MiltonError], problem: str, expected: str | None, remedy: str | None) -> MiltonError:

@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from milton_assets.vocabulary.digest import canonical_json
 from milton_assets.vocabulary.errors import BadInput
@@ -83,9 +84,7 @@ class TierResult:
         for metric in self.metrics:
             if metric.name == name:
                 return metric
-        raise BadInput(
-            f"{self.tier} has no metric {name!r}", expected=f"one of {[m.name for m in self.metrics]}"
-        )
+        raise BadInput(f"{self.tier} has no metric {name!r}", expected=f"one of {[m.name for m in self.metrics]}")
 
     @classmethod
     def skipped(cls, tier: Tier, metrics: Sequence[tuple[str, str]], why: str) -> TierResult:
@@ -116,9 +115,7 @@ class TierResult:
         if len(self.samples):
             samples = pa.Table.from_pandas(self.samples, preserve_index=False).replace_schema_metadata(None)
             kinds = pa.array(["sample"] * samples.num_rows, pa.string())
-            table = pa.concat_tables(
-                [table, samples.add_column(0, "row_kind", kinds)], promote_options="default"
-            )
+            table = pa.concat_tables([table, samples.add_column(0, "row_kind", kinds)], promote_options="default")
         metadata = {
             "layout_version": LAYOUT_VERSION,
             "tier": self.tier.value,
@@ -132,11 +129,18 @@ class TierResult:
     def from_table(cls, table: pa.Table) -> TierResult:
         """The inverse of `to_table`. Raises `BadInput` when the table has another layout."""
         metadata = table_metadata(table)
-        frame = table.to_pandas()
-        metric_rows = frame[frame["row_kind"] == "metric"]
-        samples = frame[frame["row_kind"] == "sample"].drop(columns=list(_METRIC_SCHEMA.names))
-        metrics = tuple(_metric_of(row) for row in metric_rows.to_dict("records"))
-        return cls(Tier(metadata["tier"]), metrics, samples.reset_index(drop=True), metadata["provenance"])
+        try:
+            return cls._from_table(table, metadata)
+        except (KeyError, ValueError, TypeError) as error:
+            raise BadInput(f"the table holds no tier's rows ({error})", expected="a table written by a tier") from error
+
+    @classmethod
+    def _from_table(cls, table: pa.Table, metadata: Mapping[str, Any]) -> TierResult:
+        metric_rows = table.filter(pc.field("row_kind") == "metric").select(_METRIC_SCHEMA.names)
+        # Split before pandas sees it: a column with nulls for the other kind would lose its integers and booleans.
+        samples = table.filter(pc.field("row_kind") == "sample").drop_columns(_METRIC_SCHEMA.names)
+        metrics = tuple(_metric_of(row) for row in metric_rows.to_pylist())
+        return cls(Tier(metadata["tier"]), metrics, samples.to_pandas(), metadata["provenance"])
 
 
 def table_metadata(table: pa.Table) -> dict[str, Any]:
@@ -144,33 +148,33 @@ def table_metadata(table: pa.Table) -> dict[str, Any]:
     raw = (table.schema.metadata or {}).get(_METADATA_KEY)
     if raw is None:
         raise BadInput("the table carries no milton metadata", expected="a table written by a tier")
-    metadata: dict[str, Any] = json.loads(raw)
-    if metadata.get("layout_version") != LAYOUT_VERSION:
+    try:
+        metadata = json.loads(raw)
+    except ValueError as error:
+        raise BadInput(f"the table's milton metadata is no JSON ({error})") from error
+    layout = metadata.get("layout_version") if isinstance(metadata, dict) else None
+    if layout != LAYOUT_VERSION:
         raise BadInput(
-            f"the table has layout {metadata.get('layout_version')!r}",
+            f"the table has layout {layout!r}",
             expected=str(LAYOUT_VERSION),
             remedy="measure the model again with this release",
         )
-    return metadata
+    found: dict[str, Any] = metadata
+    return found
 
 
-def _metric_of(row: dict[Any, Any]) -> Metric:
-    def known(value: Any) -> Any:
-        return None if value is None or pd.isna(value) else value
-
+def _metric_of(row: dict[str, Any]) -> Metric:
     interval = None
-    if known(row["ci_low"]) is not None:
-        interval = Interval(
-            low=row["ci_low"], high=row["ci_high"], level=row["ci_level"], method=row["ci_method"]
-        )
+    if row["ci_low"] is not None:
+        interval = Interval(low=row["ci_low"], high=row["ci_high"], level=row["ci_level"], method=row["ci_method"])
     return Metric(
         name=row["metric"],
         unit=row["unit"],
         status=Status(row["status"]),
-        value=known(row["value"]),
+        value=row["value"],
         interval=interval,
-        n=int(row["n"]),
-        errors=int(row["errors"]),
-        valid=bool(row["valid"]),
-        why=known(row["why"]),
+        n=row["n"],
+        errors=row["errors"],
+        valid=row["valid"],
+        why=row["why"],
     )
