@@ -13,7 +13,8 @@ from pathlib import Path
 
 from dagster import (
     Config,
-    DagsterRunStatus,
+    DagsterEvent,
+    DagsterExecutionInterruptedError,
     DynamicPartitionsDefinition,
     Failure,
     OpExecutionContext,
@@ -26,6 +27,7 @@ from rich.console import Console
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG
 from milton_assets.assets.goldens import observe_goldens
+from milton_assets.console import quiet
 from milton_assets.dry_run import print_dry_run
 from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, PROMOTE
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
@@ -83,7 +85,11 @@ def conduct(
             forget(run_id)
 
 
-@job(executor_def=in_process_executor, description="The whole road: benchmark every candidate, decide, bundle, deploy.")
+@job(
+    executor_def=in_process_executor,
+    config=quiet(),
+    description="The whole road: benchmark every candidate, decide, bundle, deploy.",
+)
 def autobench() -> None:
     """The conductor's job."""
     conduct()
@@ -159,12 +165,22 @@ def _child(
         instance=context.instance,
         partition_key=partition,
         tags={CONDUCTED_TAG: context.run_id, **tags},
-        run_config=config,
+        run_config=quiet(config),
         raise_on_error=False,
     )
-    if result.dagster_run.status is DagsterRunStatus.CANCELED:
-        raise KeyboardInterrupt
+    if any(_interrupted(event) for event in result.all_events):
+        raise DagsterExecutionInterruptedError
     return result.success
+
+
+def _interrupted(event: DagsterEvent) -> bool:
+    """Whether a step ended because somebody asked for the end, and not because of its model."""
+    error = event.step_failure_data.error if event.is_step_failure else None
+    while error:
+        if error.cls_name in {DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__}:
+            return True
+        error = error.cause or error.context
+    return False
 
 
 def _add(context: OpExecutionContext, partitions: DynamicPartitionsDefinition, keys: list[str]) -> None:

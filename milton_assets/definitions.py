@@ -21,7 +21,6 @@ from milton_assets.assets.retrieval import retrieval_metrics
 from milton_assets.assets.selection import evidence_holds, selection_decision
 from milton_assets.assets.tier_checks import TIER_CHECKS
 from milton_assets.conductor import autobench
-from milton_assets.console import console_logger
 from milton_assets.jobs import benchmark_model, deploy, promote
 from milton_assets.schedules import SCHEDULES
 from milton_assets.sensors import SENSORS
@@ -68,7 +67,6 @@ def build_defs(
         sensors=SENSORS,
         schedules=SCHEDULES,
         resources={**resources, **(overrides or {})},
-        loggers={"console": console_logger},
     )
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from dagster import AssetSelection, define_asset_job, in_process_executor
 
-from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
-
 BENCHMARK_MODEL = "benchmark_model"
 PROMOTE = "promote"
 DEPLOY = "deploy"
@@ -18,7 +16,6 @@ DEPLOY = "deploy"
 benchmark_model = define_asset_job(
     BENCHMARK_MODEL,
     selection=AssetSelection.groups("benchmark"),
-    partitions_def=MODEL_VERSIONS,
     executor_def=in_process_executor,
     description="Validate one model version's registry entry and measure it: inference, reasoning, retrieval.",
 )
@@ -26,7 +23,6 @@ benchmark_model = define_asset_job(
 promote = define_asset_job(
     PROMOTE,
     selection=AssetSelection.groups("promote"),
-    partitions_def=BENCHMARK_RUNS,
     executor_def=in_process_executor,
     description="Decide on the evidence of one benchmark run, and bundle the winner.",
 )
@@ -34,7 +30,6 @@ promote = define_asset_job(
 deploy = define_asset_job(
     DEPLOY,
     selection=AssetSelection.groups("deploy"),
-    partitions_def=EDGE_TARGETS,
     executor_def=in_process_executor,
     description="Take the newest bundle to one edge target.",
 )

@@ -34,10 +34,16 @@ class Meter:
     def __post_init__(self) -> None:
         self._began = self.clock()
 
-    def listener(self, candidate: str, index: int, stage: str) -> OnProgress:
-        """A listener for one stage of the `index`-th candidate (from 1)."""
+    def listener(self, candidate: str, index: int, stage: str, also: Callable[[str], None] | None = None) -> OnProgress:
+        """A listener for one stage of the `index`-th candidate (from 1). `also` is told every line that is shown."""
         started = self.clock()
-        self._say(f"{self._place(candidate, index)} {stage}: starting")
+
+        def say(line: str) -> None:
+            self._say(line)
+            if also:
+                also(line)
+
+        say(f"{self._place(candidate, index)} {stage}: starting")
 
         def listen(step: Progress) -> None:
             now = self.clock()
@@ -52,7 +58,7 @@ class Meter:
             left = self._left(index, stage, in_stage)
             tail = f" · about {_duration(left)} left" if left is not None else ""
             note = f" · {step.note}" if step.note else ""
-            self._say(f"{self._place(candidate, index)} {stage} {step.done}/{step.total}{note}{tail}")
+            say(f"{self._place(candidate, index)} {stage} {step.done}/{step.total}{note}{tail}")
 
         return listen
 

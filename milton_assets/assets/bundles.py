@@ -6,9 +6,10 @@ What belongs here: wiring. What does not: what a bundle is (`milton_assets.edge.
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from dagster import AssetExecutionContext, DataVersion, Output, asset
+from dagster import AssetExecutionContext, Output, asset
 
 from milton_assets.assets.selection import selection_decision
+from milton_assets.assets.young_features import versioned_output
 from milton_assets.edge.bundle import create_bundle
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict
@@ -55,8 +56,8 @@ def edge_bundle(
     manifest = bundle.manifest
     told = {"path": str(bundle.path), "name": manifest.name, "release_digest": manifest.release_digest}
     write_summary(campaign.state.runs, summary.model_copy(update={"bundle": told}))
-    yield Output(
+    yield versioned_output(
         told,
-        data_version=DataVersion(manifest.release_digest),
-        metadata={**told, "model_version": entry.version, "size_bytes": manifest.payload_bytes},
+        manifest.release_digest,
+        {**told, "model_version": entry.version, "size_bytes": manifest.payload_bytes},
     )

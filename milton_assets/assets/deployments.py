@@ -7,10 +7,11 @@ import getpass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dagster import AssetDep, AssetExecutionContext, Config, DataVersion, LastPartitionMapping, Output, asset
+from dagster import AssetDep, AssetExecutionContext, Config, LastPartitionMapping, Output, asset
 from pydantic import Field
 
 from milton_assets.assets.bundles import edge_bundle
+from milton_assets.assets.young_features import versioned_output
 from milton_assets.edge.bundle import read_manifest
 from milton_assets.edge.deployment import ServedLoadTest, deploy
 from milton_assets.partitions import EDGE_TARGETS
@@ -63,10 +64,10 @@ def deployment(
     )
     told = {"id": done.id, "target": done.target, "path": done.target_path, "release": str(done.release)}
     write_summary(runs, summary.model_copy(update={"deployments": (*summary.deployments, told)}))
-    return Output(
+    return versioned_output(
         told,
-        data_version=DataVersion(str(done.release)),
-        metadata={
+        str(done.release),
+        {
             **told,
             "model_version": str(done.model_version),
             "run_id": summary.run_id,

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-from dagster import AssetExecutionContext, DataVersion, MetadataValue, Output
+from dagster import AssetExecutionContext, MetadataValue, Output
 
+from milton_assets.assets.young_features import versioned_output
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.metric import Metric
@@ -27,7 +28,7 @@ CANDIDATE_TAG = "milton/candidate"
 
 def evidence_output(table: pa.Table, **metadata: Any) -> Output[pa.Table]:
     """The table with its content digest as data version, so that equal evidence is equal downstream."""
-    return Output(table, data_version=DataVersion(sha256_bytes(to_parquet_bytes(table))), metadata=metadata)
+    return versioned_output(table, sha256_bytes(to_parquet_bytes(table)), metadata)
 
 
 def measure_tier(
@@ -57,7 +58,7 @@ def progress_of(context: AssetExecutionContext, tier: Tier) -> OnProgress:
     tags = context.run.tags
     index, _, count = tags.get(CANDIDATE_TAG, "1/1").partition("/")
     shown = meter(tags.get(CAMPAIGN_TAG, context.run_id), tuple(Tier), int(count))
-    return shown.listener(context.partition_key, int(index), tier)
+    return shown.listener(context.partition_key, int(index), tier, also=context.log.info)
 
 
 def metrics_markdown(metrics: tuple[Metric, ...]) -> str:

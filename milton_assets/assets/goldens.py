@@ -7,10 +7,11 @@ See https://docs.dagster.io/guides/build/assets/asset-versioning-and-caching
 
 from collections.abc import Callable
 
-from dagster import AssetKey, AssetObservation, DagsterInstance, DataVersion, SourceAsset, observable_source_asset
+from dagster import AssetKey, AssetObservation, DagsterInstance, DataVersion, SourceAsset
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from milton_assets import inference, reasoning, retrieval
+from milton_assets.assets.young_features import observable
 
 DIGESTS: dict[str, Callable[[], str]] = {
     "inference_prompts": lambda: inference.load_goldens().digests["prompts.jsonl"],
@@ -31,12 +32,7 @@ DESCRIPTIONS = {
 
 
 def _source(name: str) -> SourceAsset:
-    @observable_source_asset(name=name, group_name="goldens", description=DESCRIPTIONS[name])
-    def observe() -> DataVersion:
-        return DataVersion(DIGESTS[name]())
-
-    assert isinstance(observe, SourceAsset)  # noqa: S101 - narrows the decorator's union for the type checker
-    return observe
+    return observable(name, lambda: DataVersion(DIGESTS[name]()), group_name="goldens", description=DESCRIPTIONS[name])
 
 
 GOLDENS = [_source(name) for name in DIGESTS]

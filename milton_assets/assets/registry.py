@@ -7,9 +7,10 @@ the registry (`resources.registry`). See https://docs.dagster.io/guides/test/ass
 from pathlib import Path
 
 import pyarrow as pa
-from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetExecutionContext, Output, asset, asset_check
+from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetExecutionContext, Output, asset
 
 from milton_assets.assets.evidence import evidence_output
+from milton_assets.assets.young_features import partition_check
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.vocabulary.entry_table import entry_from_table, entry_to_table
 from milton_assets.vocabulary.gguf import read_header
@@ -37,7 +38,7 @@ def registry_entry(context: AssetExecutionContext, registry: RegistryResource) -
     )
 
 
-@asset_check(asset=registry_entry, blocking=True, partitions_def=MODEL_VERSIONS)
+@partition_check(registry_entry, MODEL_VERSIONS, blocking=True)
 def artefacts_can_be_loaded(context: AssetCheckExecutionContext, registry_entry: EvidenceFile) -> AssetCheckResult:
     """Every GGUF of the entry is there, has the recorded size, and its header parses."""
     problems = []

@@ -16,11 +16,11 @@ from dagster import (
     MetadataValue,
     Output,
     asset,
-    asset_check,
 )
 
 from milton_assets.assets.evidence import evidence_output
 from milton_assets.assets.goldens import golden_digests
+from milton_assets.assets.young_features import partition_check
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Candidate, card, decide, load_policy
 from milton_assets.selection.incumbent import incumbent_of
@@ -111,7 +111,7 @@ def selection_decision(
     )
 
 
-@asset_check(asset=selection_decision, blocking=True, partitions_def=BENCHMARK_RUNS)
+@partition_check(selection_decision, BENCHMARK_RUNS, blocking=True)
 def evidence_holds(
     context: AssetCheckExecutionContext, campaign: Campaign, evidence_store: EvidenceStoreResource
 ) -> AssetCheckResult:

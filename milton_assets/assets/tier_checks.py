@@ -9,9 +9,9 @@ from dagster import (
     AssetCheckResult,
     AssetChecksDefinition,
     AssetCheckSeverity,
-    asset_check,
 )
 
+from milton_assets.assets.young_features import partition_check
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.tier import Tier, TierResult
@@ -19,10 +19,10 @@ from resources.evidence_store import EvidenceFile
 
 
 def _complete(tier: Tier) -> AssetChecksDefinition:
-    @asset_check(
-        asset=tier.asset_name,
+    @partition_check(
+        tier.asset_name,
+        MODEL_VERSIONS,
         name=f"{tier}_is_complete",
-        partitions_def=MODEL_VERSIONS,
         description="Every metric has a value that may be relied on, and no attempt failed.",
     )
     def check(context: AssetCheckExecutionContext, table: EvidenceFile) -> AssetCheckResult:
