@@ -13,7 +13,7 @@ import pytest
 from milton_assets.vocabulary.state import StateDir
 from tests.support.edge_bundles import make_bundle, read_manifest
 
-_CALL = "import sys; from milton_assets.cli import main; sys.argv[0] = 'milton'; main()"
+_CALL = "import sys; from milton_assets.cli.app import main; sys.argv[0] = 'milton'; main()"
 
 
 def milton(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ import pytest
 from tests.support.scripted_server import HangUp, answer, scripted_server
 
 GOOD = answer("one ", "two ", "three", first_delay_s=0.005, delay_s=0.002)
-PROGRAM = "from milton_assets.cli import main; main()"
+PROGRAM = "from milton_assets.cli.app import main; main()"
 
 
 def milton(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -35,7 +35,7 @@ def yes_to_oil(body: dict[str, Any]) -> Reply:
 
 
 def milton(*arguments: str) -> subprocess.CompletedProcess[str]:
-    program = "from milton_assets.cli import main; main()"
+    program = "from milton_assets.cli.app import main; main()"
     return subprocess.run(
         [sys.executable, "-c", program, "bench", "retrieval", *arguments], capture_output=True, text=True, timeout=120
     )

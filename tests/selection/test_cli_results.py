@@ -1,19 +1,24 @@
-"""`milton results`: the card, JSON for machines, and the exit codes."""
+"""`milton results` and `milton decide`: what they print for people and machines, and their exit codes."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from milton_assets.cli import results
-from milton_assets.selection import Candidate, decide, load_policy
+from milton_assets.selection import Candidate, Decision, decide, load_policy
 from milton_assets.selection.summary import RunSummary, write_summary
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.state import StateDir
-from tests.support.selection import RUN_ID, candidate, manifest
+from tests.support.selection import RUN_ID, candidate, manifest, store
 
 
 @pytest.fixture
@@ -24,8 +29,8 @@ def app() -> typer.Typer:
     return verbs
 
 
-def write(state: StateDir, *candidates: Candidate, **parts: dict[str, str]) -> RunSummary:
-    pinned = manifest(candidates)
+def write(state: StateDir, *candidates: Candidate, **parts: Any) -> RunSummary:
+    pinned = manifest(candidates, sha256_of=store(state.benchmarks, candidates))
     decision = decide(run_id=RUN_ID, candidates=candidates, policy=load_policy("seed"), manifest=pinned, incumbent=None)
     summary = RunSummary(run_id=RUN_ID, decision=decision, manifest=pinned, **parts)
     write_summary(state.runs, summary)
@@ -33,10 +38,15 @@ def write(state: StateDir, *candidates: Candidate, **parts: dict[str, str]) -> R
 
 
 def test_the_latest_run_is_shown_with_where_things_lie_and_what_to_try(app: typer.Typer, state: StateDir) -> None:
-    write(state, candidate("a"), bundle={"path": "/bundles/b1"}, deployment={"id": "d1", "target": "local"})
+    write(
+        state,
+        candidate("a"),
+        bundle={"path": "/bundles/b1"},
+        deployments=[{"id": "d1", "target": "local", "path": "/edge"}],
+    )
     shown = CliRunner().invoke(app, ["results"])
     assert shown.exit_code == 0
-    for expected in ("PROMOTE a", "Bundle: path /bundles/b1", "id d1", "Next: milton trace d1"):
+    for expected in ("PROMOTE a", "/bundles/b1", "d1 on local: /edge", "milton trace d1"):
         assert expected in shown.stdout
 
 
@@ -51,7 +61,6 @@ def test_a_run_that_promoted_nothing_exits_one_and_still_shows_its_card(app: typ
     shown = CliRunner().invoke(app, ["results"])
     assert shown.exit_code == 1
     assert "REJECT" in shown.stdout
-    assert "none was made by this run" in shown.stdout
     assert "nothing was promoted (reject)" in shown.stderr
 
 
@@ -59,3 +68,69 @@ def test_without_any_run_the_error_says_what_to_do(app: typer.Typer, state: Stat
     shown = CliRunner().invoke(app, ["results"])
     assert isinstance(shown.exception, BadInput)
     assert "make autobench" in str(shown.exception)
+
+
+def test_deciding_again_repeats_the_recorded_decision_byte_for_byte(app: typer.Typer, state: StateDir) -> None:
+    summary = write(state, candidate("a", (20.0, 19.0, 21.0)), candidate("b", (30.0, 29.0, 31.0)))
+    shown = CliRunner().invoke(app, ["decide", "--run", RUN_ID, "--policy", "seed", "--json"])
+    assert shown.exit_code == 0
+    assert shown.stdout == summary.decision.to_json() + "\n"
+    assert "byte for byte" in shown.stderr
+
+
+def test_without_a_policy_the_runs_own_is_taken(app: typer.Typer, state: StateDir) -> None:
+    write(state, candidate("a"))
+    shown = CliRunner().invoke(app, ["decide", "--run", RUN_ID])
+    assert "byte for byte" in shown.stderr
+    assert "PROMOTE a" in shown.stdout
+
+
+def test_a_policy_from_a_file_gives_a_what_if_and_writes_nothing(
+    app: typer.Typer, state: StateDir, tmp_path: Path
+) -> None:
+    write(state, candidate("a", cove=0.95))
+    before = sorted(state.root.rglob("*"))
+    strict = tmp_path / "harder.yaml"
+    policy = load_policy("seed").model_dump(mode="json")
+    policy["gates"][0]["threshold"] = 0.99
+    strict.write_text(json.dumps(policy))
+    shown = CliRunner().invoke(app, ["decide", "--run", RUN_ID, "--policy", str(strict)])
+    assert shown.exit_code == 1
+    assert "recorded is promote a, this is reject" in shown.stderr
+    assert "REJECT" in shown.stdout
+    assert sorted(state.root.rglob("*")) == before
+
+
+def test_a_summary_that_was_edited_does_not_repeat(app: typer.Typer, state: StateDir) -> None:
+    summary = write(state, candidate("a"))
+    path = state.runs / f"{RUN_ID}.json"
+    path.write_text(path.read_text().replace("only eligible candidate", "very best candidate"))
+    assert "very best" in path.read_text()
+    shown = CliRunner().invoke(app, ["decide", "--run", RUN_ID])
+    assert isinstance(shown.exception, EvidenceMismatch)
+    assert summary.decision.digest() in str(shown.exception)
+
+
+def test_evidence_that_was_touched_is_named(app: typer.Typer, state: StateDir) -> None:
+    write(state, candidate("a"))
+    (state.benchmarks / "inference" / "a.parquet").write_bytes(b"")
+    shown = CliRunner().invoke(app, ["decide", "--run", RUN_ID])
+    assert isinstance(shown.exception, EvidenceMismatch)
+    assert "inference/a.parquet is" in str(shown.exception)
+
+
+def test_the_command_itself_repeats_a_decision_and_reports_errors_in_a_line(state: StateDir) -> None:
+    summary = write(state, candidate("a"))
+
+    def milton(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from milton_assets.cli.app import main; main()", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
+
+    again = milton("decide", "--run", RUN_ID, "--json")
+    assert (again.returncode, again.stdout) == (0, summary.decision.to_json() + "\n")
+    assert Decision.from_json(again.stdout) == summary.decision
+    unknown = milton("results", "benchmark_20200101_000000")
+    assert unknown.returncode == 1
+    assert unknown.stderr.startswith("milton: there is no run benchmark_20200101_000000")
+    assert "Traceback" not in unknown.stderr
+    assert milton("decide").returncode == 2
