@@ -9,38 +9,21 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 from dagster import ConfigurableResource, InitResourceContext
 from pydantic import Field, PrivateAttr
 
-from milton_assets.vocabulary.errors import BadInput, ServerFailed
+from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 from milton_assets.vocabulary.server import Served, Serves
-from resources.file_facts import Identity
 from resources.servers.attached import AttachedServer
+from resources.servers.held import HeldServer
 from resources.servers.identity import verified_serving
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.vllm import VLLMLauncher
-
-
-@dataclass(frozen=True)
-class _Held:
-    """A server that is kept for the length of a run: what it serves, and its artefact's files as they were."""
-
-    what: tuple[str, str]
-    served: Served
-    files: dict[str, Identity]
-
-
-def identities(artefact: Path) -> dict[str, Identity]:
-    """The identity of the file, or of every file below the directory, by relative path. Raises `OSError`."""
-    if artefact.is_file():
-        return {artefact.name: Identity.of(artefact)}
-    return {str(p.relative_to(artefact)): Identity.of(p) for p in sorted(artefact.rglob("*")) if p.is_file()}
 
 
 class ModelServerResource(ConfigurableResource, ABC):  # type: ignore[type-arg]
@@ -55,8 +38,7 @@ class ModelServerResource(ConfigurableResource, ABC):  # type: ignore[type-arg]
     def server(self) -> Serves:
         """The launcher or the attached server that this configuration describes. Raises `BadInput`."""
 
-    _run: ExitStack | None = PrivateAttr(default=None)
-    _held: _Held | None = PrivateAttr(default=None)
+    _held: HeldServer | None = PrivateAttr(default=None)
 
     @abstractmethod
     def describe(self) -> str:
@@ -65,12 +47,12 @@ class ModelServerResource(ConfigurableResource, ABC):  # type: ignore[type-arg]
     @contextmanager
     def yield_for_execution(self, context: InitResourceContext) -> Iterator[Self]:
         """Within a Dagster run, keep the first server that is started until the run ends, however it ends."""
-        with ExitStack() as stack:
-            self._run = stack
+        with HeldServer() as held:
+            self._held = held
             try:
                 yield self
             finally:
-                self._run, self._held = None, None
+                self._held = None
 
     @contextmanager
     def serve(self, artefact: Artefact, model: str) -> Iterator[Served]:
@@ -82,34 +64,14 @@ class ModelServerResource(ConfigurableResource, ABC):  # type: ignore[type-arg]
         Raises `BadInput` when the artefact is of a kind that this server does not serve, `ServerFailed` when the server
         fails or its digest, path or name is not the registered one.
         """
-        if self._run is None:
-            with self._verified(artefact, model) as served:
-                yield served
-            return
-        wanted = (artefact.sha256, model)
-        if self._held is None or self._held.what != wanted:
-            self._run.close()
-            self._held = None
-            before = identities(Path(artefact.path))
-            served = self._run.enter_context(self._verified(artefact, model))
-            self._held = _Held(wanted, served, before)
-        yield self._held.served
-        if identities(Path(artefact.path)) != self._held.files:
-            raise ServerFailed(
-                f"{artefact.path} changed while {model} was measured",
-                expected="the registered artefact from start to end",
-                remedy="register the new files, and benchmark again",
-            )
-
-    @contextmanager
-    def _verified(self, artefact: Artefact, model: str) -> Iterator[Served]:
         if artefact.kind is not self.artefact_kind:
             raise BadInput(
                 f"{model}: {type(self).__name__} is to serve a {artefact.kind} artefact",
                 expected=f"a {self.artefact_kind} artefact",
                 remedy="choose the server that serves it",
             )
-        with verified_serving(self.server(), Path(artefact.path), model, artefact.sha256) as served:
+        what = (self.server(), Path(artefact.path), model, artefact.sha256)
+        with verified_serving(*what) if self._held is None else self._held.serve(*what) as served:
             yield served
 
 

@@ -42,6 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
             "/version": {"version": "1.2.3"},
             "/environment": dict(os.environ),
             "/arguments": sys.argv[1:],
+            "/pid": os.getpid(),
         }
         if not self.has_health:
             del pages["/health"]
