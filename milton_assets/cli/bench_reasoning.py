@@ -96,17 +96,26 @@ def _payload(result: TierResult) -> dict[str, Any]:
 
 def _draw(result: TierResult, goldens: ReasoningGoldens, console: Console) -> None:
     table = Table(title=f"Reasoning, goldens {goldens.version:.12}", title_justify="left")
-    for heading in ("metric", "value", "95 % interval", "n", "errors", "status"):
-        table.add_column(heading, justify="left" if heading in {"metric", "status"} else "right")
+    table.add_column("metric", no_wrap=True)
+    for heading in ("value", "95 % interval", "n", "errors"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("note")
     for metric in result.metrics:
         table.add_row(*_cells(metric))
     console.print(table)
 
 
 def _cells(metric: Metric) -> tuple[str, ...]:
-    value = "" if metric.value is None else f"{metric.value:.3f} {metric.unit}"
-    interval = f"[{metric.interval.low:.3f}, {metric.interval.high:.3f}]" if metric.interval else ""
-    status = metric.status.value if metric.valid else "not valid"
-    note = f"{status}: {metric.why}" if metric.why else status
-    # Square brackets are markup to rich; an interval is no tag.
-    return (metric.name, value, interval.replace("[", r"\["), str(metric.n), str(metric.errors), note)
+    unit = "" if metric.unit == "fraction" else f" {metric.unit}"
+    value = metric.status.value if metric.value is None else f"{metric.value:.4g}{unit}"
+    # A square bracket opens a tag for rich; this one opens an interval.
+    interval = rf"\[{metric.interval.low:.2f}, {metric.interval.high:.2f}]" if metric.interval else ""
+    note = metric.why or ""
+    return (
+        metric.name,
+        value,
+        interval,
+        str(metric.n),
+        str(metric.errors),
+        note if metric.valid else f"invalid: {note}",
+    )

@@ -46,6 +46,10 @@ _GOLD: TypeAdapter[Gold] = TypeAdapter(Gold)
 _EXPECTED = "a JSON object with question and answer, answers or right_answer"
 
 
+class _Unusable(Exception):
+    """A line without a question or an answer."""
+
+
 def load_dataset(path: Path) -> ReasoningGoldens:
     """Read a JSON Lines file of questions and answers. Raises `BadInput` naming file, line and fault.
 
@@ -56,7 +60,7 @@ def load_dataset(path: Path) -> ReasoningGoldens:
     for number, value in json_lines(raw, path):
         try:
             cases.append(_case(value, number, path.name))
-        except (ValidationError, ValueError) as error:
+        except (ValidationError, _Unusable) as error:
             fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise BadInput(f"{path}:{number}: {fault}", expected=_EXPECTED) from error
     digest = sha256_bytes(raw)
@@ -73,7 +77,7 @@ def _without_repeats(cases: list[GoldenCase]) -> tuple[GoldenCase, ...]:
 
 def _case(value: object, number: int, file: str) -> GoldenCase:
     if not isinstance(value, Mapping) or not isinstance(question := value.get("question"), str):
-        raise ValueError("the line has no question")
+        raise _Unusable("the line has no question")
     answer = _answer(value)
     kind = value.get("kind")
     return GoldenCase(
@@ -94,7 +98,7 @@ def _answer(value: Mapping[Any, Any]) -> Gold:
     if isinstance(given, Mapping):
         return _GOLD.validate_python(given)
     if isinstance(given, bool) or not isinstance(given, str | int | float):
-        raise ValueError("the line has no answer")
+        raise _Unusable("the line has no answer")
     marked = _GSM8K_ANSWER.search(given) if isinstance(given, str) else None
     return _number_or_text(marked.group(1) if marked else str(given))
 

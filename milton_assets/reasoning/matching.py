@@ -42,11 +42,14 @@ _REACH_OF_NOT = 5
 _FEW_WORDS = 4
 _CANDIDATES_THAT_HEDGE = 3
 _ANSWER_MARK = re.compile(r"####|\banswer(?: is|:)|=|\b(?:therefore|thus|hence|total of|in total)\b", re.IGNORECASE)
+_ENUMERATOR = re.compile(r"^[ \t]*(?:\(?\d{1,2}[.)]|[-*•])[ \t]+", re.MULTILINE)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s")
 _PIECES = re.compile(r"[,;\n•|]|\band\b|\bor\b", re.IGNORECASE)
 _CALCULATION = re.compile(
     r"[=+×*÷]|\b(?:plus|minus|times|multipl\w+|divid\w+|add\w*|subtract\w*|half)\b", re.IGNORECASE
 )
-_ALTERNATIVE_NUMBER = re.compile(r"^[^.\d\w]*(?:or|and|to|-|/)[^.\d\w]*$", re.IGNORECASE)
+_OR = re.compile(r"^[^.\d\w]*or[^.\d\w]*$", re.IGNORECASE)
+_OR_RANGE = re.compile(r"^[^.\d\w]*(?:or|and|to|-|/)[^.\d\w]*$", re.IGNORECASE)
 
 
 class Reason(StrEnum):
@@ -173,7 +176,7 @@ def _competing_pieces(answer: str, golds: Sequence[tuple[str, ...]], question: s
     """Short name-like pieces of the enumeration that holds a gold, which are neither gold nor from the question."""
     asked = {word.text for word in words(question)}
     competing = []
-    for sentence in re.split(r"(?<=[.!?])\s", canonical(answer)):
+    for sentence in _SENTENCE_END.split(_ENUMERATOR.sub("", canonical(answer))):
         pieces = [piece for piece in _PIECES.split(sentence) if piece.strip()]
         if not any(_holds(piece, golds) for piece in pieces):
             continue
@@ -217,7 +220,7 @@ def _number(answer: str, gold: NumberAnswer, question: str) -> Reason:
         fresh = [q for q in found if (q.value, q.unit) not in given]
         if not fresh:
             return Reason.OPEN
-        if _are_alternatives(text, fresh):
+        if _are_alternatives(text, fresh) or _joined(text, found, _OR):
             return Reason.HEDGED
         stated = fresh[-1]
     return _compare(stated, gold)
@@ -237,12 +240,17 @@ def _after_mark(text: str, found: Sequence[Quantity]) -> Quantity | None:
 
 
 def _are_alternatives(text: str, found: Sequence[Quantity]) -> bool:
-    for left, right in itertools.pairwise(found):
-        between = text[left.end : right.start]
-        if left.value != right.value and left.unit == right.unit and _ALTERNATIVE_NUMBER.match(between):
-            return True
     distinct = {q.value for q in found}
-    return len(distinct) > _CANDIDATES_THAT_HEDGE and not _CALCULATION.search(text)
+    enumerated = len(distinct) > _CANDIDATES_THAT_HEDGE and not _CALCULATION.search(text)
+    return enumerated or _joined(text, found, _OR_RANGE)
+
+
+def _joined(text: str, found: Sequence[Quantity], joint: re.Pattern[str]) -> bool:
+    """Whether two different numbers stand side by side with nothing but `joint` between them."""
+    return any(
+        left.value != right.value and left.unit == right.unit and bool(joint.match(text[left.end : right.start]))
+        for left, right in itertools.pairwise(found)
+    )
 
 
 def _compare(stated: Quantity, gold: NumberAnswer) -> Reason:

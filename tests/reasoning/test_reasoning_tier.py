@@ -1,0 +1,238 @@
+"""The reasoning tier as a whole: metrics, rows, denominators, concurrency."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+
+import pytest
+
+from milton_assets.reasoning import METRICS, ReasoningPlan, code_version, load_goldens, measure_reasoning
+from milton_assets.reasoning.goldens import Kind, ReasoningGoldens, Split
+from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.metric import Status
+from milton_assets.vocabulary.progress import Progress
+from milton_assets.vocabulary.server import Endpoint
+from milton_assets.vocabulary.tier import Tier, TierResult
+from resources.servers.client import OpenAIChatModel
+from tests.support.reasoning_player import Player, Prompt, failing_at, handler, honest
+from tests.support.scripted_server import Status as HttpStatus
+from tests.support.scripted_server import answer, scripted_server
+
+GOLDENS = load_goldens()
+PLAN = ReasoningPlan(cases_per_kind=3, seeded_per_kind=2, questions=1)
+CHOSEN = GOLDENS.choose(Split.TEST, 3)
+
+
+def value(result: TierResult, name: str) -> float | None:
+    return result.metric(name).value
+
+
+def test_every_metric_is_reported_under_its_name_and_unit() -> None:
+    result = measure_reasoning(honest(CHOSEN), GOLDENS, PLAN)
+    assert tuple((m.name, m.unit) for m in result.metrics) == METRICS
+    assert result.tier is Tier.REASONING
+
+
+def test_a_model_that_mends_its_drafts_is_credited_for_it() -> None:
+    result = measure_reasoning(honest(CHOSEN, wrong_every=3), GOLDENS, PLAN)
+    assert value(result, "baseline_pass_rate") == pytest.approx(12 / 18)
+    assert value(result, "cove_pass_rate") == 1.0
+    assert [value(result, f"cove_{cell}") for cell in ("kept", "fixed", "broken", "missed")] == [12, 6, 0, 0]
+    assert value(result, "cove_gain") == pytest.approx(6 / 18)
+    assert value(result, "detection_precision") == value(result, "detection_recall") == 1.0
+    assert value(result, "detection_informedness") == 1.0
+    assert value(result, "verified_rate") == 1.0
+
+
+def test_a_model_that_spoils_its_drafts_is_charged_for_it() -> None:
+    player = honest(CHOSEN, wrong_every=100)
+    player.cross_check = lambda prompt: "INCONSISTENT"
+    player.revise = lambda prompt: "I changed my mind."
+    result = measure_reasoning(player, GOLDENS, PLAN)
+    assert [value(result, f"cove_{cell}") for cell in ("kept", "fixed", "broken", "missed")] == [0, 0, 17, 1]
+    assert value(result, "cove_pass_rate") == 0.0
+    assert value(result, "cove_gain") == pytest.approx(-17 / 18)
+
+
+def test_the_pass_rate_has_a_wilson_interval() -> None:
+    metric = measure_reasoning(honest(CHOSEN), GOLDENS, PLAN).metric("cove_pass_rate")
+    assert metric.interval is not None and metric.interval.method == "wilson"
+    assert metric.interval.low == pytest.approx(0.824, abs=0.001) and metric.interval.high == 1.0
+
+
+def test_accuracy_is_reported_per_kind_and_skipped_where_there_is_none() -> None:
+    result = measure_reasoning(honest(CHOSEN), GOLDENS, PLAN)
+    for kind in Kind:
+        metric = result.metric(f"accuracy.{kind}")
+        if kind is Kind.OTHER:
+            assert metric.status is Status.SKIPPED and metric.why == "the set has no case of this kind"
+        else:
+            assert (metric.value, metric.n) == (1.0, 3)
+
+
+def test_a_failed_call_is_its_cases_row_and_stays_in_every_denominator() -> None:
+    player = honest(CHOSEN, wrong_every=100)
+    honestly = player.answer
+
+    def sometimes(prompt: Prompt) -> str:
+        if prompt.question == CHOSEN[4].question:
+            raise ModelCallFailed(CallErrorKind.HTTP_STATUS, "status 500")
+        return honestly(prompt)
+
+    player.answer = sometimes
+    result = measure_reasoning(player, GOLDENS, PLAN)
+    metric = result.metric("cove_pass_rate")
+    assert (metric.n, metric.errors, metric.value) == (18, 1, pytest.approx(17 / 18))
+    row = result.samples[result.samples.case_id == CHOSEN[4].id].iloc[0]
+    assert (row.error_step, row.error_kind, row.final_label, row.cell) == (
+        "baseline", "http_status", "failed", "missed",
+    )  # fmt: skip
+
+
+def test_a_server_that_always_fails_scores_zero_with_errors_not_an_exception() -> None:
+    error = ModelCallFailed(CallErrorKind.REFUSED, "nobody listens")
+    result = measure_reasoning(failing_at("answer", error, Player()), GOLDENS, PLAN)
+    metric = result.metric("cove_pass_rate")
+    assert (metric.value, metric.errors) == (0.0, 18)
+    assert result.metric("verification_slowdown").status is Status.ERROR
+    assert result.metric("case_ms.median").status is Status.ERROR
+
+
+def test_every_case_has_a_row_with_every_steps_text() -> None:
+    result = measure_reasoning(honest(CHOSEN), GOLDENS, PLAN)
+    rows = result.samples[result.samples.part == "cove"]
+    assert list(rows.case_id) == [case.id for case in CHOSEN]
+    row = rows.iloc[0]
+    assert [call["step"] for call in json.loads(row.calls)] == ["baseline", "plan", "answer", "cross_check", "revise"]
+    check = json.loads(row.checks)[0]
+    assert set(check) == {"question", "answer", "answer_label", "verdict_text", "verdict", "closed"}
+    assert row.baseline and row.plan and row.final and row.gold and row.question
+
+
+def test_seeded_drafts_have_rows_of_their_own() -> None:
+    result = measure_reasoning(honest(CHOSEN), GOLDENS, PLAN)
+    rows = result.samples[result.samples.part == "detection"]
+    assert len(rows) == 2 * 2 * 6
+    assert set(rows[rows.seeded_fault == True].counts_as_flagged) == {True}  # noqa: E712
+    assert result.samples.case_id.is_unique
+
+
+def test_the_result_survives_its_parquet_table() -> None:
+    result = measure_reasoning(honest(CHOSEN), GOLDENS, PLAN)
+    again = TierResult.from_table(result.to_table("v1", "0" * 64))
+    assert again.metrics == result.metrics
+    assert list(again.samples.final) == list(result.samples.final)
+    assert again.provenance == result.provenance
+
+
+def test_provenance_names_goldens_plan_and_definitions() -> None:
+    provenance = measure_reasoning(honest(CHOSEN), GOLDENS, PLAN).provenance
+    assert provenance["goldens"] == GOLDENS.digests
+    assert provenance["goldens_version"] == GOLDENS.version
+    assert provenance["code_version"] == code_version()
+    assert ReasoningPlan.model_validate(provenance["plan"]) == PLAN
+    assert provenance["judge"] is None
+
+
+def test_without_seeded_faults_detection_is_skipped_and_says_why() -> None:
+    result = measure_reasoning(honest(CHOSEN), GOLDENS, PLAN.model_copy(update={"seeded_per_kind": 0}))
+    metric = result.metric("detection_recall")
+    assert (metric.status, metric.why) == (Status.SKIPPED, "the plan asks for no seeded faults")
+    assert set(result.samples.part) == {"cove"}
+
+
+def test_a_set_without_wrong_answers_skips_detection_and_says_why() -> None:
+    bare = ReasoningGoldens(tuple(c.model_copy(update={"wrong": ()}) for c in CHOSEN), "1", {})
+    metric = measure_reasoning(honest(CHOSEN, wrong_every=100), GOLDENS, PLAN).metric("detection_recall")
+    assert metric.status is Status.OK
+    player = honest(CHOSEN, wrong_every=100)
+    player.answer = lambda prompt: "No idea."
+    metric = measure_reasoning(player, bare, PLAN).metric("detection_recall")
+    assert (metric.status, metric.why) == (Status.SKIPPED, "no chosen case has a wrong answer")
+
+
+def test_a_plan_that_chooses_nothing_is_refused() -> None:
+    only_dev = ReasoningGoldens(GOLDENS.choose(Split.DEV), "1", {})
+    with pytest.raises(BadInput, match="no case in split test"):
+        measure_reasoning(Player(), only_dev, PLAN)
+
+
+def test_the_smoke_plan_asks_at_least_30_cases_and_says_so() -> None:
+    steps: list[Progress] = []
+    plan = ReasoningPlan.smoke()
+    result = measure_reasoning(honest(GOLDENS.cases), GOLDENS, plan, on_progress=steps.append)
+    assert result.metric("cove_pass_rate").n == 30
+    assert [step.done for step in steps] == list(range(30 * 5 + 1))
+    assert {step.total for step in steps} == {150}
+    assert steps[1].note == "baseline" and steps[-1].note == "revise"
+
+
+def test_cases_are_worked_on_at_the_plans_concurrency_and_give_the_same_result() -> None:
+    gate, entered = threading.Barrier(4, timeout=20), itertools.count()
+    player = honest(CHOSEN)
+    honestly = player.answer
+
+    def meeting(prompt: Prompt) -> str:
+        if next(entered) < 12:
+            gate.wait()
+        return honestly(prompt)
+
+    player.answer = meeting
+    together = measure_reasoning(player, GOLDENS, PLAN.model_copy(update={"concurrency": 4}))
+    alone = measure_reasoning(honest(CHOSEN), GOLDENS, PLAN)
+    assert list(together.samples.final) == list(alone.samples.final)
+    assert value(together, "cove_pass_rate") == value(alone, "cove_pass_rate")
+
+
+def test_an_error_of_ours_stops_the_run_and_is_raised() -> None:
+    calls: list[str] = []
+
+    def broken(prompt: Prompt) -> str:
+        calls.append(prompt.question)
+        time.sleep(0.01)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        measure_reasoning(Player(answer=broken), GOLDENS, ReasoningPlan(concurrency=2))
+    assert len(calls) < 20
+
+
+def test_the_code_version_is_stable_and_short() -> None:
+    assert code_version() == code_version()
+    assert len(code_version()) == 16
+
+
+def test_over_http_the_same_model_gives_the_same_answers() -> None:
+    in_process = measure_reasoning(honest(CHOSEN), GOLDENS, PLAN)
+    with (
+        scripted_server(handler(honest(CHOSEN))) as server,
+        OpenAIChatModel(Endpoint(server.base_url, "scripted"), timeout_s=20) as model,
+    ):
+        over_http = measure_reasoning(model, GOLDENS, PLAN.model_copy(update={"concurrency": 4}))
+    assert list(over_http.samples.final) == list(in_process.samples.final)
+    assert all(request["temperature"] == 0 and request["seed"] == 0 for request in server.requests)
+
+
+def test_a_server_that_returns_500_is_counted_by_kind() -> None:
+    with (
+        scripted_server(HttpStatus(500)) as server,
+        OpenAIChatModel(Endpoint(server.base_url, "scripted"), timeout_s=20) as model,
+    ):
+        result = measure_reasoning(model, GOLDENS, PLAN)
+    rows = result.samples[result.samples.part == "cove"]
+    assert set(rows.error_kind) == {"http_status"} and set(rows.final_right) == {False}
+
+
+def test_an_answer_that_never_ends_is_truncated_and_wrong() -> None:
+    with (
+        scripted_server(answer("Au " * 60, finish_reason="length")) as server,
+        OpenAIChatModel(Endpoint(server.base_url, "scripted"), timeout_s=20) as model,
+    ):
+        result = measure_reasoning(model, GOLDENS, PLAN)
+    rows = result.samples[result.samples.part == "cove"]
+    assert set(rows.final_label) == {"truncated"}
+    assert value(result, "cove_pass_rate") == 0.0
