@@ -6,11 +6,14 @@ What belongs here: the two verbs' arguments and what they print. What does not: 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from milton_assets.cli.common import JsonOption, answer, say_no
+
+if TYPE_CHECKING:
+    from milton_assets.selection.decision import Decision
 
 
 def results(
@@ -41,6 +44,67 @@ def results(
         raise say_no(f"{summary.run_id}: nothing was promoted ({summary.decision.verdict})")
 
 
+def decide(
+    run: Annotated[str, typer.Option("--run", metavar="RUN", help="The run, benchmark_YYYYMMDD_HHMMSS.")],
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            "--policy",
+            metavar="FILE",
+            help="A policy's YAML file, or a shipped one's name; by default the run's own policy.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a run's decision again, from its pinned evidence.
+
+    Under the run's own policy the answer must be the recorded one, byte for byte; if it is not, this fails. Under
+    another policy it is a what-if. Nothing is written, bundled or deployed. `--json` prints canonical JSON. Exits 0
+    when a model would be promoted, 1 when none would be or the evidence does not hold.
+
+    Example: milton decide --run benchmark_20260111_142500 --policy anchored
+    """
+    from rich.console import Console
+
+    from milton_assets.selection import card
+    from milton_assets.selection.decision import Verdict
+    from milton_assets.selection.policy_file import load_policy
+    from milton_assets.selection.replay import decide_again
+    from milton_assets.selection.summary import read_summary
+    from milton_assets.vocabulary.errors import EvidenceMismatch
+    from milton_assets.vocabulary.state import StateDir
+
+    state = StateDir.from_environment()
+    summary = read_summary(state.runs, run)
+    recorded = summary.decision
+    chosen = recorded.policy if policy is None else load_policy(policy)
+    again = decide_again(state.benchmarks, summary, chosen)
+    if as_json:
+        typer.echo(again.to_json())
+    else:
+        card.render(again, Console(highlight=False))
+    if chosen.sha256 != recorded.policy_sha256:
+        typer.echo(
+            f"a what-if under {chosen.name}; recorded is {_outcome(recorded)}, this is {_outcome(again)}", err=True
+        )
+    elif again.to_json() == recorded.to_json():
+        typer.echo(f"repeats the recorded decision byte for byte, SHA-256 {again.digest()}", err=True)
+    else:
+        raise EvidenceMismatch(
+            f"deciding {run} again gives {again.digest()} ({_outcome(again)}), "
+            f"recorded is {recorded.digest()} ({_outcome(recorded)})",
+            expected="the same decision from the same evidence and policy",
+            remedy="decide with the release that took the decision, and check who edited the run's summary",
+        )
+    if again.verdict is not Verdict.PROMOTE:
+        raise say_no(f"{run}: nothing would be promoted ({again.verdict})")
+
+
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command()(results)
+    app.command()(decide)
+
+
+def _outcome(decision: Decision) -> str:
+    return f"{decision.verdict} {decision.winner}" if decision.winner else decision.verdict.value

@@ -28,18 +28,25 @@ _Key = tuple[tuple[str, ...], str]
 
 @dataclass(frozen=True)
 class _Columns:
-    """`value` None: the column is called as the metric is. `missing` is what a row without a value counts as."""
+    """`part`: only rows of that part count, where the samples have parts. `missing`: what no value counts as."""
 
     case: str
-    value: str | None
+    value: str
     missing: float
+    part: str | None = None
 
 
-_COLUMNS = {
-    (Tier.REASONING, "cove_pass_rate"): _Columns("case_id", "passed", missing=0.0),
-    (Tier.RETRIEVAL, None): _Columns("query_id", None, missing=np.nan),
-}
-"""A reasoning case without an answer did not pass; a query without a value has no relevant document and is no case."""
+def _columns_of(reference: MetricRef) -> _Columns | None:
+    """The tiers' layouts: a reasoning case without an answer did not pass; a query without a value has no relevant
+    document and is no case."""
+    if reference.tier is Tier.RETRIEVAL:
+        return _Columns("query_id", reference.metric, missing=np.nan)
+    if reference.tier is Tier.REASONING and (column := _REASONING_COLUMN.get(reference.metric)):
+        return _Columns("case_id", column, missing=0.0, part="cove")
+    return None
+
+
+_REASONING_COLUMN = {"cove_pass_rate": "final_right", "baseline_pass_rate": "baseline_right"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class Cases:
 
 def line_up(candidates: Sequence[Candidate], reference: MetricRef) -> Cases:
     """Line up the samples behind one metric. Where candidates were asked different cases, the majority counts."""
-    columns = _COLUMNS.get(reference.key) or _COLUMNS.get((reference.tier, None))
+    columns = _columns_of(reference)
     if columns is None:
         reason = f"{reference.metric} is no mean over cases"
         return Cases(np.empty((len(candidates), 0)), np.zeros(len(candidates), dtype=bool), (reason,) * len(candidates))
@@ -87,11 +94,12 @@ class _Reader:
 
     def read(self, result: TierResult) -> tuple[_Key, Array] | str:
         """The cases' key and their values, ordered by case id; or why there are none."""
-        frame = result.samples
-        column = self.columns.value or self.metric
+        frame, column = result.samples, self.columns.value
         missing = [name for name in (self.columns.case, column) if name not in frame.columns]
         if missing or not len(frame):
             return f"the {result.tier} samples hold no {' and no '.join(missing) or 'rows'}"
+        if self.columns.part is not None and "part" in frame.columns:
+            frame = frame[frame["part"].to_numpy(dtype=object) == self.columns.part]
         ids = frame[self.columns.case].to_numpy(dtype=object)
         if not np.array_equal(ids, self.raw_ids):
             if len(set(ids)) != len(ids):

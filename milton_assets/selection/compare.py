@@ -13,6 +13,7 @@ P-values are two-sided. Holm (1979) corrects them over every challenger and metr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -82,7 +83,7 @@ def holm(p_values: Array) -> Array:
 
 def mcnemar_exact(wins: Array, losses: Array) -> Array:
     """Two-sided exact p-values: the discordant cases are fair coin tosses if the two models are equally good."""
-    discordant = wins + losses
+    discordant = (wins + losses).astype(np.int64)
     return np.asarray(np.minimum(1.0, 2 * bdtr(np.minimum(wins, losses), discordant, 0.5)), dtype=np.float64)
 
 
@@ -125,7 +126,7 @@ def _merged(whole: Compared, part: Compared, where: npt.NDArray[np.bool_]) -> Co
 
 def _by_discordance(gains: Array, alpha: float) -> Compared:
     cases = gains.shape[1]
-    wins, losses = (gains > 0).sum(axis=1).astype(np.float64), (gains < 0).sum(axis=1).astype(np.float64)
+    wins, losses = _won_and_lost(gains)
     low, high = paired_proportions(wins, losses, cases, alpha)
     difference = (wins - losses) / cases
     # The interval is centred a little nearer to 0 than the difference; it must not exclude its own estimate.
@@ -138,21 +139,31 @@ def _by_bootstrap(gains: Array, alpha: float, draws: int, rng: np.random.RandomS
     challengers, cases = gains.shape
     counts = case_counts(rng, cases, draws)
     centre = gains.mean(axis=1)
-    widen = np.sqrt(cases / max(cases - 1, 1))
-    low, high, p_value = (np.empty(challengers) for _ in range(3))
+    widen = math.sqrt(cases / max(cases - 1, 1))
+    low, high, p_value = np.empty((3, challengers))
     step = max(1, _BOOTSTRAP_FLOATS // draws)
     for start in range(0, challengers, step):
         some = slice(start, start + step)
-        drawn = centre[some] + widen * (counts @ gains[some].T / cases - centre[some])
-        drawn = np.round(drawn, 12)
+        drawn = np.round(centre[some] + widen * (counts @ gains[some].T / cases - centre[some]), 12)
         low[some], high[some] = np.quantile(drawn, [alpha / 2, 1 - alpha / 2], axis=0)
         below, above = (drawn <= 0).sum(axis=0), (drawn >= 0).sum(axis=0)
         p_value[some] = np.minimum(1.0, 2 * (1 + np.minimum(below, above)) / (draws + 1))
-    wins, losses = (gains > 0).sum(axis=1).astype(np.float64), (gains < 0).sum(axis=1).astype(np.float64)
+    wins, losses = _won_and_lost(gains)
     n = np.full(challengers, float(cases))
     return Compared(
-        _named("paired bootstrap", n), n, centre, np.round(low, 9), np.round(high, 9), p_value, wins, losses
+        _named("paired bootstrap", n),
+        n,
+        np.round(centre, 9),
+        np.round(low, 9),
+        np.round(high, 9),
+        p_value,
+        wins,
+        losses,
     )
+
+
+def _won_and_lost(gains: Array) -> tuple[Array, Array]:
+    return (gains > 0).sum(axis=1).astype(np.float64), (gains < 0).sum(axis=1).astype(np.float64)
 
 
 def _by_errors(
@@ -171,7 +182,7 @@ def _by_errors(
     half = _z(alpha) * spread
     # With no spread at all, any difference is one beyond noise.
     score = np.divide(np.abs(gain), spread, out=np.where(gain == 0, 0.0, np.inf), where=spread > 0)
-    p_value = np.where(np.isnan(gain) | np.isnan(spread), np.nan, 2 * ndtr(-score))
+    p_value: Array = np.where(np.isnan(gain) | np.isnan(spread), np.nan, 2 * ndtr(-score))
     bounds = (gain, gain - half, gain + half)
     if margin.kind is MarginKind.RELATIVE:
         bounds = (np.expm1(bounds[0]), np.expm1(bounds[1]), np.expm1(bounds[2]))

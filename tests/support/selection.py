@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from milton_assets.selection import Candidate, Policy, load_policy
-from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.metric import Interval, Metric
 from milton_assets.vocabulary.tier import Tier, TierResult
@@ -74,12 +76,29 @@ def candidate(
 
 def cases(passed: Sequence[bool]) -> pd.DataFrame:
     """Reasoning samples."""
-    return pd.DataFrame({"case_id": [f"c{i:03}" for i in range(len(passed))], "passed": list(passed)})
+    ids = [f"c{i:03}" for i in range(len(passed))]
+    return pd.DataFrame({"part": "cove", "case_id": ids, "final_right": list(passed)})
 
 
 def queries(ndcg: Sequence[float]) -> pd.DataFrame:
     """Retrieval samples."""
     return pd.DataFrame({"query_id": [f"q{i:03}" for i in range(len(ndcg))], "nDCG@10": list(ndcg)})
+
+
+def store(root: Path, candidates: Sequence[Candidate]) -> dict[tuple[str, Tier], str]:
+    """Write every tier as Parquet where `manifest` pins it; the files' digests."""
+    digests = {}
+    for one in candidates:
+        for tier, result in one.tiers.items():
+            path = root / _uri(one.version, tier)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(result.to_table(one.version, "f" * 64), path)
+            digests[one.version, tier] = sha256_file(path)
+    return digests
+
+
+def _uri(version: str, tier: Tier) -> str:
+    return f"{tier}/{version}.parquet"
 
 
 def manifest(
@@ -122,6 +141,6 @@ def _pin(version: str, tier: Tier, sha256_of: Mapping[tuple[str, Tier], str] | N
         dagster_run_id="run",
         storage_id=1,
         data_version="1",
-        uri=f"{tier}/{version}.parquet",
+        uri=_uri(version, tier),
         sha256=(sha256_of or {}).get((version, tier), "c" * 64),
     )

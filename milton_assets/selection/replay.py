@@ -1,0 +1,82 @@
+"""A past decision again, from its pinned evidence.
+
+    again = decide_again(state.benchmarks, read_summary(state.runs, run_id), policy)
+    again.to_json() == summary.decision.to_json()
+
+What belongs here: reading pinned tables against their digests, and deciding on them. What does not: where a decision
+is kept (`summary`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Decision
+from milton_assets.selection.policy import Policy
+from milton_assets.selection.summary import RunSummary
+from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.errors import EvidenceMismatch
+from milton_assets.vocabulary.evidence import EvidenceManifest, EvidencePin
+from milton_assets.vocabulary.files import inside
+from milton_assets.vocabulary.tier import Tier, TierResult, table_metadata
+
+
+def decide_again(evidence_root: Path, summary: RunSummary, policy: Policy) -> Decision:
+    """Decide on the run's pinned evidence under `policy`, with the candidates and the incumbent of that day.
+
+    Under the run's own policy the answer is the recorded decision, byte for byte; under another it is a what-if, and
+    says so. Raises `EvidenceMismatch`, naming every file that is missing or changed.
+    """
+    tiers = read_pinned(evidence_root, summary.manifest)
+    candidates = [
+        Candidate(report.version, tiers.get(report.version, {}), report.artefact_size_bytes, report.excluded)
+        for report in summary.decision.candidates
+    ]
+    return decide(
+        run_id=summary.run_id,
+        candidates=candidates,
+        policy=policy,
+        manifest=summary.manifest,
+        incumbent=summary.decision.incumbent,
+    )
+
+
+def read_pinned(evidence_root: Path, manifest: EvidenceManifest) -> dict[str, dict[Tier, TierResult]]:
+    """Every pinned table, by version and tier. Raises `EvidenceMismatch`, naming every file that does not hold."""
+    tiers: dict[str, dict[Tier, TierResult]] = {}
+    problems = []
+    for pin in manifest.pins():
+        try:
+            tiers.setdefault(pin.model_version, {})[pin.tier] = _read(evidence_root, pin)
+        except EvidenceMismatch as error:
+            problems.append(error.problem)
+    if problems:
+        raise EvidenceMismatch(
+            f"the evidence of {manifest.run_id} does not hold: {'; '.join(problems)}",
+            expected=f"every pinned file below {evidence_root} as it was when the decision was taken",
+            remedy="restore the evidence store, or benchmark and decide again",
+        )
+    return tiers
+
+
+def _read(evidence_root: Path, pin: EvidencePin) -> TierResult:
+    try:
+        content = inside(evidence_root, pin.uri).read_bytes()
+    except OSError as error:
+        raise EvidenceMismatch(f"{pin.uri} cannot be read: {error.strerror}") from error
+    # What is parsed is what was hashed: the file is read once.
+    if (found := sha256_bytes(content)) != pin.sha256:
+        raise EvidenceMismatch(f"{pin.uri} is {found}, pinned was {pin.sha256}")
+    table = pq.read_table(pa.BufferReader(content))
+    metadata = table_metadata(table)
+    if (metadata["model_version"], metadata["tier"]) != (pin.model_version, pin.tier.value):
+        raise EvidenceMismatch(
+            f"{pin.uri} holds {metadata['tier']} of {metadata['model_version']}, "
+            f"pinned as {pin.tier} of {pin.model_version}"
+        )
+    return TierResult.from_table(table)

@@ -1,0 +1,280 @@
+"""How sure, and what follows: unclear winners, the incumbent, rank reversal, what would change the outcome."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from milton_assets.selection import Candidate, Decision, Policy, Verdict, decide, load_policy
+from milton_assets.selection.decision import Standing
+from milton_assets.selection.policy import Normalisation
+from tests.support.selection import RUN_ID, candidate, manifest
+
+
+def decided(
+    *candidates: Candidate,
+    policy: Policy | str = "anchored",
+    incumbent: str | None = None,
+    fingerprints: dict[str, dict[str, Any]] | None = None,
+    fingerprint_of: dict[str, str] | None = None,
+) -> Decision:
+    chosen = load_policy(policy) if isinstance(policy, str) else policy
+    pinned = manifest(candidates, chosen, fingerprints=fingerprints, fingerprint_of=fingerprint_of)
+    return decide(run_id=RUN_ID, candidates=candidates, policy=chosen, manifest=pinned, incumbent=incumbent)
+
+
+def about(value: float, share: float = 0.01) -> tuple[float, float, float]:
+    return value, value * (1 - share), value * (1 + share)
+
+
+def right(correct: int, total: int = 100) -> list[bool]:
+    """The first cases are answered right, so that a better model is right wherever a lesser one is."""
+    return [True] * correct + [False] * (total - correct)
+
+
+def model(
+    version: str, latency: float = 100, throughput: float = 50, correct: int = 95, ndcg: float = 0.6
+) -> Candidate:
+    return candidate(
+        version,
+        about(latency),
+        about(throughput),
+        (correct / 100, correct / 100 - 0.04, min(correct / 100 + 0.04, 1)),
+        (ndcg, ndcg - 0.05, ndcg + 0.05),
+        passed=right(correct),
+        ndcg_by_query=[ndcg] * 40,
+    )
+
+
+WORKED = [
+    candidate("A", about(2.1), about(59), about(0.98), about(0.58)),
+    candidate("B", about(2.6), about(38), about(0.98), about(0.57)),
+    candidate("C", about(1.4), about(68), about(0.97), about(0.57)),
+]
+DOMINATED = candidate("D", about(3.3), about(12), about(0.92), about(0.53))
+
+
+def leader(decision: Decision) -> str:
+    return decision.candidates[0].version
+
+
+def test_adding_a_model_that_everybody_beats_flips_seed_but_not_anchored() -> None:
+    assert [leader(decided(*pool, policy="seed")) for pool in (WORKED, [*WORKED, DOMINATED])] == ["A", "C"]
+    before, after = decided(*WORKED), decided(*WORKED, DOMINATED)
+    assert leader(before) == leader(after) == "C"
+    for version in "ABC":
+        assert before.candidate(version).score == after.candidate(version).score
+
+
+def test_a_large_lead_is_clear_and_promoted() -> None:
+    decision = decided(model("fast", 50, 100), model("slow", 100, 50))
+    assert decision.confidence is not None
+    assert decision.confidence.clear
+    assert decision.confidence.contenders == ("fast",)
+    assert (decision.verdict, decision.winner) == (Verdict.PROMOTE, "fast")
+    assert decision.candidate("fast").probability_best == 1.0
+
+
+def test_a_lead_within_noise_is_no_clear_winner_and_the_tie_break_decides() -> None:
+    # "b" leads by a hair in throughput, "a" has the lower latency, which is what breaks ties.
+    decision = decided(model("a", 100, 50), model("b", 100.5, 50.6))
+    assert leader(decision) == "b"
+    assert decision.confidence is not None
+    assert not decision.confidence.clear
+    assert decision.winner == "a"
+    assert any("no clear winner among" in reason and "tie-breaks prefer a" in reason for reason in decision.reasons)
+    assert "ahead of a" in decision.candidate("b").why
+
+
+def test_under_seed_the_score_decides_even_when_it_is_not_clear() -> None:
+    decision = decided(model("a", 100, 50), model("b", 100.5, 50.6, 96), policy="seed")
+    assert decision.confidence is not None
+    assert not decision.confidence.clear
+    assert decision.winner == leader(decision)
+    assert any("the policy lets the score decide" in reason for reason in decision.reasons)
+
+
+def test_under_a_strict_policy_nothing_is_promoted_without_a_clear_winner() -> None:
+    sure = [
+        candidate(
+            v, about(lat), about(tps), (1.0, 0.96, 1.0), (0.7, 0.65, 0.75), passed=right(100), ndcg_by_query=[0.7] * 9
+        )
+        for v, lat, tps in (("a", 100, 50), ("b", 100.5, 50.6))
+    ]
+    decision = decided(*sure, policy="anchored_strict")
+    assert decision.verdict is Verdict.NO_VERDICT
+    assert decision.winner is None
+    assert any("the policy then promotes nothing" in reason for reason in decision.reasons)
+    assert decision.candidates[0].why == "rank 1"
+
+
+def test_normalisations_that_disagree_are_no_clear_winner() -> None:
+    # Anchored prefers C by its speeds; min-max prefers A by a hair of quality.
+    exact = [
+        candidate(v, about(lat, 1e-4), about(tps, 1e-4), about(cove, 1e-4), about(ndcg, 1e-4))
+        for v, lat, tps, cove, ndcg in (
+            ("A", 2.1, 59, 0.98, 0.58),
+            ("B", 2.6, 38, 0.98, 0.57),
+            ("C", 1.4, 68, 0.97, 0.57),
+        )
+    ]
+    decision = decided(*exact)
+    assert decision.confidence is not None
+    assert decision.confidence.second_opinion is not None
+    assert (leader(decision), decision.confidence.second_opinion.winner) == ("C", "A")
+    assert not decision.confidence.clear
+    assert set(decision.confidence.contenders) == {"C", "A"}
+    assert "normalised the other way (minmax_pool) A would lead" in decision.confidence.why
+
+
+def test_without_intervals_it_is_said_that_nothing_is_known() -> None:
+    decision = decided(candidate("a", 50.0), candidate("b", 100.0))
+    assert decision.confidence is not None
+    assert not decision.confidence.clear
+    assert decision.confidence.unknown_because is not None
+    assert "ttft_ms.median of a and 1 more has no interval" in decision.confidence.unknown_because
+    assert decision.candidate("a").probability_best is None
+    assert decision.winner == "a"
+
+
+def test_alone_a_candidate_is_clear_since_nobody_else_stood() -> None:
+    decision = decided(candidate("a"))
+    assert decision.confidence is not None
+    assert decision.confidence.clear
+    assert decision.confidence.why == "a had nobody to be compared with"
+
+
+def test_the_same_model_registered_again_does_not_replace_the_incumbent() -> None:
+    decision = decided(model("old"), model("new", 98, 51), incumbent="old")
+    assert (decision.verdict, decision.winner) == (Verdict.REJECT, None)
+    assert "old, which serves today, stays: new leads the ranking, but it is within every margin" in "; ".join(
+        decision.reasons
+    )
+    assert "may not replace old" in decision.candidate("new").why
+
+
+def test_a_better_model_replaces_the_incumbent_and_the_reason_says_how() -> None:
+    decision = decided(model("old", correct=90), model("new", 60, 90, correct=99), incumbent="old")
+    assert decision.winner == "new"
+    assert decision.reasons[-1].startswith("new may replace old, which serves today: it is better on ttft_ms.median")
+    challenge = decision.candidate("new").challenge
+    assert challenge is not None
+    assert challenge.replaces
+    assert decision.candidate("old").challenge is None
+
+
+def test_an_incumbent_that_leads_stays_and_nothing_is_promoted() -> None:
+    decision = decided(model("old", 50, 100), model("new"), incumbent="old")
+    assert decision.verdict is Verdict.REJECT
+    assert "old, which serves today, stays: it leads the ranking" in decision.reasons
+
+
+def test_an_incumbent_that_fails_a_gate_may_be_replaced_by_anybody_eligible() -> None:
+    decision = decided(model("old", 50, 100, correct=60), model("new"), incumbent="old")
+    assert decision.winner == "new"
+    assert "old, which serves today, failed a gate" in decision.notes[0]
+
+
+def test_when_the_incumbent_could_not_be_judged_nobody_replaces_it() -> None:
+    broken = candidate("old", excluded="its benchmark run failed")
+    decision = decided(broken, model("new"), incumbent="old")
+    assert decision.verdict is Verdict.NO_VERDICT
+    assert "could not be judged" in decision.reasons[-1]
+    assert "its benchmark run failed" in decision.reasons[-1]
+
+
+def test_an_incumbent_that_did_not_stand_holds_nobody_back() -> None:
+    decision = decided(model("new"), incumbent="gone")
+    assert decision.winner == "new"
+    assert "gone, which serves today, was no candidate" in decision.notes[0]
+
+
+def test_a_policy_without_the_rule_promotes_past_the_incumbent() -> None:
+    decision = decided(model("old"), model("new", 98, 51), policy="seed", incumbent="old")
+    assert decision.winner == "new"
+    assert decision.candidate("new").challenge is None
+
+
+def test_weights_that_would_change_the_leader_are_named() -> None:
+    decision = decided(model("fast", 50, 100, correct=91), model("right", 100, 50, correct=99, ndcg=0.66))
+    assert decision.sensitivity is not None
+    assert len(decision.sensitivity.weights) == 8
+    assert leader(decision) == "fast"
+    assert {(c.metric, c.factor, c.winner) for c in decision.sensitivity.weights if c.changes} == {
+        ("ttft_ms.median", 0.5, "right"),
+        ("output_tokens_per_s", 0.5, "right"),
+        ("cove_pass_rate", 1.5, "right"),
+        ("nDCG@10", 1.5, "right"),
+    }
+
+
+def test_leaving_one_out_names_who_would_lead_instead() -> None:
+    decision = decided(*WORKED, DOMINATED, policy="seed")
+    assert decision.sensitivity is not None
+    left_out = {one.version: one.winner for one in decision.sensitivity.left_out}
+    assert left_out["D"] == "A"
+    assert left_out["C"] == "A"
+    alone = decided(WORKED[0])
+    assert alone.sensitivity is not None
+    assert [(one.version, one.winner) for one in alone.sensitivity.left_out] == [("A", None)]
+
+
+def test_leaving_out_agrees_with_deciding_without_that_candidate() -> None:
+    pool = [*WORKED, DOMINATED, candidate("E", about(1.9), about(60), about(0.93), about(0.56))]
+    for policy in ("seed", "anchored"):
+        decision = decided(*pool, policy=policy)
+        assert decision.sensitivity is not None
+        found = {one.version: one.winner for one in decision.sensitivity.left_out}
+        for gone in pool:
+            lead = leader(decided(*(c for c in pool if c is not gone), policy=policy))
+            assert found.get(gone.version, leader(decision)) == lead
+
+
+def test_the_pareto_front_is_marked() -> None:
+    decision = decided(*WORKED, DOMINATED)
+    assert {r.version for r in decision.candidates if r.pareto_optimal} == {"A", "C"}
+
+
+def test_figures_beyond_the_anchors_are_noted() -> None:
+    decision = decided(candidate("a", 0.5), candidate("b"))
+    assert "ttft_ms.median of a lies beyond the policy's anchors" in decision.notes
+    assert not any("anchors" in note for note in decided(candidate("a", 0.5), policy="seed").notes)
+
+
+def test_candidates_measured_on_other_machines_are_noted() -> None:
+    def machine(cpu: str) -> dict[str, Any]:
+        host = {"cpu_model": cpu, "physical_cores": 2, "logical_cores": 2, "ram_bytes": 1, "kernel": "6"}
+        return {"host": host, "gpus": [], "gpus_absent_because": "none", "server": None}
+
+    environments = {"1" * 64: machine("one"), "2" * 64: machine("two"), "3" * 64: {"odd": True}}
+    measured_in = {"a": "1" * 64, "b": "2" * 64, "c": "3" * 64}
+    decision = decided(model("a"), model("b"), model("c"), fingerprints=environments, fingerprint_of=measured_in)
+    assert any("b was measured in another environment than a" in note and "'one'" in note for note in decision.notes)
+    assert "the environment that c was measured in is not described in a known form" in decision.notes
+
+
+@pytest.mark.parametrize("policy", ["seed", "anchored", "seed_strict", "anchored_strict"])
+def test_equal_evidence_gives_an_equal_decision_byte_for_byte(policy: str) -> None:
+    pool = [model("a"), model("b", 90, 55), model("c", 95, 52, correct=97)]
+    first, second = decided(*pool, policy=policy, incumbent="a"), decided(*reversed(pool), policy=policy, incumbent="a")
+    assert Decision.from_json(first.to_json()).to_json() == first.to_json()
+    # The manifests differ in the order of their candidates, hence in digest and seed; ranking and gates may not.
+    assert [r.version for r in first.candidates] == [r.version for r in second.candidates]
+    again = decided(*pool, policy=policy, incumbent="a")
+    assert again.to_json() == first.to_json()
+
+
+def test_strict_policies_differ_from_theirs_only_in_caution() -> None:
+    for name, normalisation in (("seed", Normalisation.MINMAX_POOL), ("anchored", Normalisation.ANCHORED)):
+        lenient, strict = load_policy(name), load_policy(f"{name}_strict")
+        assert strict.normalisation is normalisation
+        assert strict.criteria == lenient.criteria
+        assert [(g.key, g.threshold) for g in strict.gates] == [(g.key, g.threshold) for g in lenient.gates]
+
+
+def test_thirty_five_of_thirty_five_pass_a_strict_gate_and_three_of_three_do_not() -> None:
+    # Wilson's lower ends at 95 %: 3/3 is .44, 35/35 is .90.
+    for low, standing in ((0.4385, Standing.INCONCLUSIVE), (0.9011, Standing.ELIGIBLE)):
+        one = candidate("a", about(100), about(50), (1.0, low, 1.0), about(0.7))
+        assert decided(one, policy="anchored_strict").candidates[0].standing is standing

@@ -1,0 +1,86 @@
+"""Deciding again from pinned evidence: byte for byte, and never on evidence that was touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from milton_assets.selection import Candidate, Policy, Verdict, decide, load_policy
+from milton_assets.selection.replay import decide_again
+from milton_assets.selection.summary import RunSummary
+from milton_assets.vocabulary.digest import sha256_file
+from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
+from milton_assets.vocabulary.tier import Tier
+from tests.support.selection import RUN_ID, candidate, manifest, store
+
+POOL = (
+    candidate("a", (100.0, 95.0, 106.0), passed=[True] * 19 + [False], ndcg_by_query=[0.5, 0.7]),
+    candidate("b", (90.0, 85.0, 96.0), passed=[False] + [True] * 19, ndcg_by_query=[0.7, 0.5]),
+    candidate("c", excluded="its benchmark run failed"),
+)
+
+
+def run(root: Path, policy: Policy, *candidates: Candidate, incumbent: str | None = None) -> RunSummary:
+    """A run whose evidence lies below `root`, decided."""
+    pinned = manifest(candidates, policy, sha256_of=store(root, candidates))
+    decision = decide(run_id=RUN_ID, candidates=candidates, policy=policy, manifest=pinned, incumbent=incumbent)
+    return RunSummary(run_id=RUN_ID, decision=decision, manifest=pinned)
+
+
+@pytest.mark.parametrize("name", ["seed", "smoke", "anchored", "seed_strict", "anchored_strict"])
+def test_a_decision_is_repeated_byte_for_byte(tmp_path: Path, name: str) -> None:
+    summary = run(tmp_path, load_policy(name), *POOL, incumbent="a")
+    read_back = RunSummary.model_validate_json(summary.model_dump_json())
+    assert decide_again(tmp_path, read_back, read_back.decision.policy).to_json() == summary.decision.to_json()
+
+
+def test_another_policy_gives_a_what_if_on_the_same_evidence(tmp_path: Path) -> None:
+    summary = run(tmp_path, load_policy("smoke"), candidate("a", cove=0.5))
+    again = decide_again(tmp_path, summary, load_policy("seed"))
+    assert summary.decision.verdict is Verdict.PROMOTE
+    assert again.verdict is Verdict.REJECT
+    assert "what-if" in again.notes[0]
+    assert again.manifest_sha256 == summary.decision.manifest_sha256
+
+
+def test_every_file_that_was_touched_or_is_gone_is_named(tmp_path: Path) -> None:
+    summary = run(tmp_path, load_policy("seed"), *POOL)
+    touched, gone = tmp_path / "reasoning" / "a.parquet", tmp_path / "retrieval" / "b.parquet"
+    touched.write_bytes(touched.read_bytes() + b" ")
+    gone.unlink()
+    with pytest.raises(EvidenceMismatch) as caught:
+        decide_again(tmp_path, summary, summary.decision.policy)
+    assert "reasoning/a.parquet is " in str(caught.value)
+    assert "retrieval/b.parquet cannot be read: No such file" in str(caught.value)
+
+
+def test_a_table_of_another_model_under_the_pinned_name_is_refused(tmp_path: Path) -> None:
+    digests = store(tmp_path, POOL)
+    swapped = tmp_path / "inference" / "a.parquet"
+    swapped.write_bytes((tmp_path / "inference" / "b.parquet").read_bytes())
+    digests["a", Tier.INFERENCE] = sha256_file(swapped)
+    pinned = manifest(POOL, sha256_of=digests)
+    decision = decide(run_id=RUN_ID, candidates=POOL, policy=load_policy("seed"), manifest=pinned, incumbent=None)
+    summary = RunSummary(run_id=RUN_ID, decision=decision, manifest=pinned)
+    with pytest.raises(EvidenceMismatch, match="holds inference of b, pinned as inference of a"):
+        decide_again(tmp_path, summary, decision.policy)
+
+
+def test_a_pin_never_leads_out_of_the_evidence_store(tmp_path: Path) -> None:
+    summary = run(tmp_path / "store", load_policy("seed"), *POOL)
+    candidates = list(summary.manifest.candidates)
+    pins = [pin.model_copy(update={"uri": "../../secret"}) for pin in candidates[0].pins]
+    candidates[0] = candidates[0].model_copy(update={"pins": tuple(pins)})
+    bent = summary.model_copy(
+        update={"manifest": summary.manifest.model_copy(update={"candidates": tuple(candidates)})}
+    )
+    with pytest.raises(BadInput, match="leaves its folder"):
+        decide_again(tmp_path / "store", bent, summary.decision.policy)
+
+
+def test_the_evidence_is_plain_parquet(tmp_path: Path) -> None:
+    store(tmp_path, POOL)
+    table = pq.read_table(tmp_path / "reasoning" / "a.parquet")
+    assert table.num_rows == 21
