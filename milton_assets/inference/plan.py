@@ -65,7 +65,7 @@ class InferencePlan(BaseModel):
     A round asks `requests_per_round` prompts (every prompt once, unless said otherwise). Rounds are repeated, at
     least `min_rounds`, until the 95 % intervals of the headline figures (`ttft_ms.median`, `output_tokens_per_s`)
     are within ± `target_relative_half_width` of their values, or `max_rounds` were run, or the next round would
-    not fit in `budget_s` seconds.
+    not fit in `budget_s` seconds. A round that outlasts the budget is cut: what is in flight ends, nothing is begun.
 
     `cache` cold puts a number that was never sent before at the start of every prompt; warm sends the prompts as
     they are, once each before the measurement. `extra_body` is merged into every request, for what one server

@@ -43,7 +43,7 @@ class EventParser:
         self._at_start = True
 
     def feed(self, piece: bytes) -> list[Event]:
-        """The events that `piece` completes, in order. Raises `EventTooLarge` when an event grows past `MAX_EVENT_BYTES`."""
+        """The events that `piece` completes, in order. Raises `EventTooLarge` for one beyond `MAX_EVENT_BYTES`."""
         if self._after_cr and piece:
             self._after_cr = False
             piece = piece.removeprefix(b"\n")

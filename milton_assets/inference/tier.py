@@ -139,6 +139,7 @@ class _Subject:
         self._rounds: list[Round] = []
         self._warm_up: list[Sample] = []
         self._asked = 0
+        self._cut = 0
         self._finished = 0
         self._epoch_ns = now_ns()
         self._started_at = datetime.now(UTC)
@@ -167,8 +168,14 @@ class _Subject:
     async def _ask(self, phase: str, number: int, count: int, load: ClosedLoad | OpenLoad) -> list[Sample]:
         samples: list[Sample] = []
         asks = self._asks(phase, number, count)
-        await run_round(load, asks, self._sender(samples), seed=self._plan.seed + number)
+        await run_round(load, asks, self._sender(samples, self._deadline_ns(phase)), seed=self._plan.seed + number)
         return sorted(samples, key=lambda sample: sample.index)
+
+    def _deadline_ns(self, phase: str) -> float:
+        """When no request may be begun any more. Only what is measured counts against the budget."""
+        if phase != "measured":
+            return math.inf
+        return now_ns() + (self._plan.budget_s - sum(round_.seconds for round_ in self._rounds)) * 1e9
 
     def _offset_ms(self, instant_ns: int) -> float:
         return (instant_ns - self._epoch_ns) / 1e6
@@ -219,6 +226,8 @@ class _Subject:
             return "failing: every request of the last round failed"
         spent_s = sum(round_.seconds for round_ in rounds)
         longest_s = max(round_.seconds for round_ in rounds)
+        if self._cut:
+            return f"budget: {spent_s:.1f} s are spent, and {self._cut} requests of the last round were not made"
         if len(rounds) >= plan.min_rounds and self._precise():
             return f"precise: the headline intervals are within ±{plan.target_relative_half_width:.0%}"
         if len(rounds) >= plan.max_rounds:
@@ -255,10 +264,13 @@ class _Subject:
         self._nonces.add(nonce)
         return nonce
 
-    def _sender(self, samples: list[Sample]) -> SendOne:
+    def _sender(self, samples: list[Sample], deadline_ns: float) -> SendOne:
         plan = self._plan
 
         async def send(ask: Ask, due_ns: int | None) -> None:
+            if now_ns() > deadline_ns:
+                self._cut += 1
+                return
             gaps: list[Collector] = []
 
             def new_stream() -> ChatStream:

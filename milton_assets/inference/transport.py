@@ -10,8 +10,9 @@ How the stamps stay true:
 - `data_received` stamps a piece before anything else happens to it, and only queues it. A shared `Pump` parses what
   is queued in slices of at most 0.1 ms between two polls of the sockets, so that one stream's parsing does not make
   another stream's chunks look late.
-- The start is stamped after the kernel has taken the request's last byte (when the socket's buffer is full, once it has
-  drained).
+- The start is stamped after the kernel has taken the request's last byte (when the socket's buffer is full, once it
+  has drained). A stamp that comes later than a write takes is put back: the kernel then ran somebody else, often the
+  very server that the write woke, while the request was already on its way.
 - A kept-alive connection that the server closed in the meantime is replaced, and the start is stamped anew: that is
   neither an error nor latency. A fresh connection that closes without an answer is an error.
 """
@@ -37,6 +38,7 @@ from milton_assets.vocabulary.chat import CallErrorKind
 from milton_assets.vocabulary.server import Endpoint
 
 _SLICE_NS = 100_000
+_WRITE_NS = 100_000  # and a nanosecond a byte
 _MAX_QUEUED = 4096
 _DONE_GRACE_S = 0.25
 
@@ -208,10 +210,12 @@ class _Connection(asyncio.Protocol):
         assert self._transport is not None  # noqa: S101 (a connection is handed out only once it is made)
         exchange = self._exchange = _Exchange(self._state, sink)
         parts = (self._state.send(head), self._state.send(h11.Data(data=body)), self._state.send(h11.EndOfMessage()))
-        self._transport.write(b"".join(part for part in parts if part))
+        data = b"".join(part for part in parts if part)
+        begun_ns = now_ns()
+        self._transport.write(data)
         stamp = now_ns()
         if self._transport.get_write_buffer_size() == 0:
-            exchange.sent_ns = stamp
+            exchange.sent_ns = min(stamp, begun_ns + _WRITE_NS + len(data))
         return exchange
 
     def finish(self) -> bool:
