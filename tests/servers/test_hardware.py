@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -51,3 +57,41 @@ def test_the_cpus_name_is_read_or_none(text: str, expected: str | None, tmp_path
 
 def test_no_cpuinfo_is_none(tmp_path: Path) -> None:
     assert cpu_model(tmp_path / "nothing") is None
+
+
+@pytest.fixture(scope="module")
+def fake_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a stand-in for NVIDIA's library, compiled here."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler to make a stand-in for NVML with")
+    folder = tmp_path_factory.mktemp("nvml")
+    source = Path(__file__).parents[1] / "support" / "fake_nvml.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libnvidia-ml.so.1", source], check=True)
+    return folder
+
+
+def gpus_of_a_machine(folder: Path, count: str) -> dict[str, Any]:
+    program = "from resources.hardware import fingerprint; print(fingerprint().model_dump_json())"
+    environment = os.environ | {"LD_LIBRARY_PATH": str(folder), "FAKE_GPUS": count}
+    root = Path(__file__).parents[2]
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
+    return dict(json.loads(ran.stdout))
+
+
+def test_gpus_have_name_memory_driver_and_power_limit(fake_nvml: Path) -> None:
+    found = gpus_of_a_machine(fake_nvml, "2")
+    gpu = {"name": "Fake H200", "memory_bytes": 1 << 37, "driver": "570.1"}
+    assert found["gpus"] == [gpu | {"power_limit_w": 700.0}, gpu | {"power_limit_w": None}]
+    assert found["gpus_absent_because"] is None
+
+
+def test_a_driver_without_a_gpu_is_said(fake_nvml: Path) -> None:
+    assert gpus_of_a_machine(fake_nvml, "0")["gpus_absent_because"] == "NVML: the driver sees no GPU"
+
+
+def test_a_driver_that_fails_is_said(fake_nvml: Path) -> None:
+    found = gpus_of_a_machine(fake_nvml, "broken")
+    assert (found["gpus"], found["gpus_absent_because"]) == ([], "NVML: Unknown Error")

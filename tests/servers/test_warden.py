@@ -1,0 +1,114 @@
+"""The warden by itself: exit statuses, and what makes it end what it guards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from resources.servers import warden
+
+SLEEP = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)")
+STUBBORN = (
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)",
+)
+
+
+@contextmanager
+def guarded(*command: str, grace_s: float = 5.0, parent: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    arguments = [sys.executable, warden.__file__, str(parent or os.getpid()), str(grace_s), *command]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as guard:
+        yield guard
+
+
+def up(guard: subprocess.Popen[bytes]) -> psutil.Process:
+    """The guarded process, once it is running its program."""
+    assert guard.stdout
+    assert guard.stdout.readline() == b"up\n"
+    (child,) = psutil.Process(guard.pid).children()
+    return child
+
+
+def test_the_programs_exit_status_is_its_own() -> None:
+    with guarded(sys.executable, "-c", "import sys; sys.exit(7)") as guard:
+        assert guard.wait(10) == 7
+
+
+def test_a_program_ended_by_a_signal_gives_128_and_its_number() -> None:
+    with guarded(*SLEEP) as guard:
+        up(guard).send_signal(signal.SIGKILL)
+        assert guard.wait(10) == 128 + signal.SIGKILL
+
+
+def test_a_program_that_cannot_be_started_gives_127_and_why() -> None:
+    with guarded("/no/such/program") as guard:
+        assert guard.wait(10) == 127
+        assert guard.stderr
+        assert b"cannot start /no/such/program: No such file" in guard.stderr.read()
+
+
+def test_closing_its_standard_input_ends_the_program() -> None:
+    with guarded(*SLEEP) as guard:
+        child = up(guard)
+        assert guard.stdin
+        guard.stdin.close()
+        assert guard.wait(10) == 128 + signal.SIGTERM
+        assert not child.is_running()
+
+
+def test_words_on_its_standard_input_do_not() -> None:
+    with guarded(*SLEEP) as guard:
+        child = up(guard)
+        assert guard.stdin
+        guard.stdin.write(b"hello\n")
+        guard.stdin.flush()
+        time.sleep(0.2)
+        assert child.is_running()
+        guard.terminate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda s: s.name)
+def test_a_signal_ends_the_program(number: signal.Signals) -> None:
+    with guarded(*SLEEP) as guard:
+        child = up(guard)
+        guard.send_signal(number)
+        assert guard.wait(10) == 128 + signal.SIGTERM
+        assert not child.is_running()
+
+
+def test_having_another_parent_than_it_was_told_ends_the_program() -> None:
+    with guarded(*SLEEP, parent=1) as guard:
+        assert guard.wait(10) == 128 + signal.SIGTERM
+
+
+def test_a_program_that_ignores_the_signal_is_killed_after_the_grace() -> None:
+    with guarded(*STUBBORN, grace_s=0.3) as guard:
+        up(guard)
+        began = time.monotonic()
+        guard.terminate()
+        assert guard.wait(10) == 128 + signal.SIGKILL
+        assert time.monotonic() - began >= 0.3
+
+
+def test_descendants_that_hide_are_ended() -> None:
+    hide = (
+        "import subprocess; from subprocess import DEVNULL; "
+        f"hidden = subprocess.Popen({list(STUBBORN)!r}, stdout=DEVNULL, start_new_session=True); "
+        "print(hidden.pid, flush=True)"
+    )
+    with guarded(sys.executable, "-c", hide) as guard:
+        assert guard.stdout
+        hidden = int(guard.stdout.readline())
+        assert guard.wait(10) == 0
+        assert not psutil.pid_exists(hidden)
