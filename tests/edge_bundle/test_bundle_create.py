@@ -18,7 +18,7 @@ import pytest
 from blake3 import blake3
 
 from milton_assets.edge.bundle import LinkMode, create_bundle, read_manifest, verify_bundle
-from milton_assets.edge.bundle.create import winner_figures
+from milton_assets.edge.bundle.composing import winner_figures
 from milton_assets.edge.manifest import RESERVED_FILES
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import Progress
@@ -52,12 +52,15 @@ def test_it_holds_the_model_and_everything_that_says_why(model: Ingredients, int
     found = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
     assert found == [
         "SHA256SUMS",
+        "attestations/provenance.intoto.json",
+        "attestations/test-result.intoto.json",
         "benchmark_summary.json",
         "decision.json",
         "evidence_manifest.json",
         "manifest.json",
         "model/model-q4_0.gguf",
         "registry_entry.json",
+        "sbom.cdx.json",
     ]
     assert (path / "model/model-q4_0.gguf").read_bytes() == Path(model.entry.artefacts[0].path).read_bytes()
 

@@ -89,7 +89,7 @@ def test_verify_takes_the_latest_bundle_and_says_ok(app: typer.Typer, home: Stat
     ingredients(tmp_path).bundle(home.bundles)
     checked = CliRunner().invoke(app, ["bundle", "verify"])
     assert checked.exit_code == 0
-    assert checked.stdout.startswith("OK: 5 files")
+    assert checked.stdout.startswith("OK: 8 files")
 
 
 def test_verify_exits_one_and_names_what_is_wrong(app: typer.Typer, home: StateDir, tmp_path: Path) -> None:

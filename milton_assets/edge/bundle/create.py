@@ -11,13 +11,21 @@ Until the rename nothing is visible, and whatever interrupts before it leaves no
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from milton_assets.edge.bundle.composing import (
+    Order,
+    Weights,
+    about_model,
+    check_decision,
+    compose_manifest,
+    documents,
+    winner_figures,
+)
 from milton_assets.edge.bundle.folder import Folder
 from milton_assets.edge.bundle.placing import LinkMode, Placed, place
 from milton_assets.edge.bundle.progress import ByteProgress
@@ -25,27 +33,18 @@ from milton_assets.edge.bundle.read import read_manifest
 from milton_assets.edge.bundle.source import Source, find_source
 from milton_assets.edge.bundle.staging import naming_lock, publish, staging_folder
 from milton_assets.edge.bundle.sums import render_sums
-from milton_assets.edge.bundle.tensors import TensorPlace, read_layout, regions, tensor_table
+from milton_assets.edge.bundle.tensors import TensorPlace, read_layout, regions
 from milton_assets.edge.manifest import (
     BUNDLE_PREFIX,
-    DECISION_FILE,
     DEFAULT_HEALTH,
-    EVIDENCE_FILE,
     MANIFEST_FILE,
-    REGISTRY_ENTRY_FILE,
-    SUMMARY_FILE,
     SUMS_FILE,
     BundleManifest,
     FileEntry,
     HealthContract,
-    Requirements,
-    TensorTable,
-    release_digest,
 )
-from milton_assets.vocabulary.digest import sha256_bytes, sha256_json, sha256_listing, short
+from milton_assets.vocabulary.digest import sha256_bytes, sha256_listing
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
-from milton_assets.vocabulary.gguf import GgufHeader, read_header
-from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
 
@@ -55,9 +54,6 @@ if TYPE_CHECKING:
 OnWarning = Callable[[str], None]
 Sign = Callable[[Path], None]
 """Signs the staged folder: reads its `SHA256SUMS` and adds signature files."""
-
-_RAM_OVERHEAD = 1.1
-_RAM_BASE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,20 @@ def create_bundle(
     if now.tzinfo is None:
         raise BadInput("the time has no zone", expected="an aware datetime")
     artefact = entry.artefact(kind)
-    _check_decision(entry, decision, evidence)
+    check_decision(entry, decision, evidence)
+    order = Order(
+        entry=entry,
+        artefact=artefact,
+        decision=decision,
+        summary=summary,
+        evidence=evidence,
+        now=now,
+        figures=winner_figures(decision) if figures is None else figures,
+        health=health,
+        licence=licence,
+        expires_at=expires_at,
+        previous_release=previous_release,
+    )
     try:
         source = find_source(artefact)
         warnings = _warnings(entry, artefact, evidence, source)
@@ -110,42 +119,15 @@ def create_bundle(
         with staging_folder(into) as staged:
             weights = _place_weights(source, staged, link, on_progress)
             _check_digest(entry, artefact, source, weights)
-            about = _About.of(source, artefact, entry, licence)
-            documents = _documents(entry, summary, evidence, decision)
-            files = [*weights.entries(), *_write(staged, documents)]
+            files = [*weights.entries(), *_write(staged, documents(order, weights))]
             with naming_lock(into):
-                manifest = BundleManifest(
-                    name=_free_name(into, entry.version, now),
-                    model_version=entry.version,
-                    run_id=evidence.run_id,
-                    created_at=now,
-                    expires_at=expires_at,
-                    counter=_next_counter(into, now),
-                    release_digest=release_digest(files),
-                    previous_release=previous_release,
-                    artefact_kind=kind,
-                    artefact_sha256=artefact.sha256,
-                    primary=source.primary,
-                    files=tuple(sorted(files, key=lambda file: file.path)),
-                    tensor_tables=weights.tables(),
-                    base_model=entry.base_model,
-                    licence=about.licence,
-                    quantization=about.quantization,
-                    chat_template_sha256=about.chat_template_sha256,
-                    requirements=_requirements(about.runtime, files, source),
-                    health=health,
-                    entry_sha256=entry.entry_sha256,
-                    evidence_sha256=evidence.digest(),
-                    decision_sha256=sha256_json(dict(decision)),
-                    policy_name=evidence.policy_name,
-                    policy_sha256=evidence.policy_sha256,
-                    figures=dict(winner_figures(decision) if figures is None else figures),
-                )
+                name, counter = _free_name(into, entry.version, now), _next_counter(into, now)
+                manifest = compose_manifest(order, weights, files, name=name, counter=counter)
                 listed = [*files, *_write(staged, {MANIFEST_FILE: manifest.to_json()})]
                 _write(staged, {SUMS_FILE: render_sums({file.path: file.sha256 for file in listed})})
                 if sign is not None:
                     sign(staged)
-                publish(staged, into / manifest.name)
+                publish(staged, into / name)
     except OSError as error:
         raise _explained(error, into) from error
     return Bundle(into / manifest.name, manifest, warnings)
@@ -153,36 +135,6 @@ def create_bundle(
 
 def _unheard(_: str) -> None:
     """For callers that read the warnings from the result."""
-
-
-def _check_decision(entry: RegistryEntry, decision: Mapping[str, Any], evidence: EvidenceManifest) -> None:
-    expected = {
-        "run_id": evidence.run_id,
-        "verdict": "promote",
-        "winner": entry.version,
-        "manifest_sha256": evidence.digest(),
-        "policy_sha256": evidence.policy_sha256,
-    }
-    wrong = [f"{key} is {decision.get(key)!r:.100}" for key, value in expected.items() if decision.get(key) != value]
-    if wrong:
-        raise EvidenceMismatch(
-            f"the decision does not promote {entry.version}: " + ", ".join(wrong),
-            expected=", ".join(f"{key} {value!r}" for key, value in expected.items()),
-            remedy="bundle the winner of a run that ended in promote (`milton results`)",
-        )
-    pinned = evidence.candidate(entry.version)
-    if pinned.entry_sha256 != entry.entry_sha256:
-        raise EvidenceMismatch(
-            f"the registry entry of {entry.version} is {short(entry.entry_sha256)}",
-            expected=f"{short(pinned.entry_sha256)}, as it was measured",
-            remedy="benchmark and decide again",
-        )
-    if pinned.artefact_sha256 not in {artefact.sha256 for artefact in entry.artefacts}:
-        raise EvidenceMismatch(
-            f"no artefact of {entry.version} is {short(pinned.artefact_sha256)}, which was measured",
-            expected="the measured artefact in the registry entry",
-            remedy="benchmark and decide again",
-        )
 
 
 def _warnings(entry: RegistryEntry, artefact: Artefact, evidence: EvidenceManifest, source: Source) -> tuple[str, ...]:
@@ -200,21 +152,7 @@ def _warnings(entry: RegistryEntry, artefact: Artefact, evidence: EvidenceManife
     return tuple(warnings)
 
 
-@dataclass(frozen=True)
-class _Weights:
-    """What was placed, by path in the bundle."""
-
-    placed: Mapping[str, Placed]
-    layouts: Mapping[str, tuple[TensorPlace, ...]]
-
-    def entries(self) -> list[FileEntry]:
-        return [FileEntry(path=path, size_bytes=p.size_bytes, sha256=p.sha256) for path, p in self.placed.items()]
-
-    def tables(self) -> tuple[TensorTable, ...]:
-        return tuple(tensor_table(path, layout, self.placed[path]) for path, layout in self.layouts.items())
-
-
-def _place_weights(source: Source, staged: Path, link: LinkMode, on_progress: OnProgress) -> _Weights:
+def _place_weights(source: Source, staged: Path, link: LinkMode, on_progress: OnProgress) -> Weights:
     progress = ByteProgress("bundle", source.size_bytes, on_progress)
     placed: dict[str, Placed] = {}
     layouts: dict[str, tuple[TensorPlace, ...]] = {}
@@ -235,10 +173,10 @@ def _place_weights(source: Source, staged: Path, link: LinkMode, on_progress: On
                 raise BadInput(
                     f"{file.source} changed while it was bundled", remedy="let its writer finish, then bundle again"
                 )
-    return _Weights(placed, layouts)
+    return Weights(source.primary, placed, layouts, about_model(staged / source.primary))
 
 
-def _check_digest(entry: RegistryEntry, artefact: Artefact, source: Source, weights: _Weights) -> None:
+def _check_digest(entry: RegistryEntry, artefact: Artefact, source: Source, weights: Weights) -> None:
     digests = {path: placed.sha256 for path, placed in weights.placed.items()}
     if artefact.kind is ArtefactKind.GGUF:
         found = digests[source.primary]
@@ -250,76 +188,6 @@ def _check_digest(entry: RegistryEntry, artefact: Artefact, source: Source, weig
             expected=f"{artefact.sha256}, the {artefact.kind} of {entry.version} that was registered and measured",
             remedy="restore the registered file, or benchmark the new one and decide again",
         )
-
-
-def winner_figures(decision: Mapping[str, Any]) -> dict[str, float]:
-    """The winner's metrics by name, as the decision read them; without those that have no value or may not be used."""
-    return {
-        reading["metric"]["name"]: reading["metric"]["value"]
-        for candidate in decision.get("candidates", ())
-        if candidate["version"] == decision["winner"]
-        for reading in candidate["readings"]
-        if reading["metric"]["status"] == Status.OK and reading["metric"]["valid"]
-    }
-
-
-@dataclass(frozen=True)
-class _About:
-    """What the manifest says of the model, as its files and its entry have it."""
-
-    runtime: str
-    quantization: str | None
-    chat_template_sha256: str | None
-    licence: str | None
-
-    @classmethod
-    def of(cls, source: Source, artefact: Artefact, entry: RegistryEntry, licence: str | None) -> _About:
-        declared = licence or _text(entry.raw.get("licence")) or _text(entry.raw.get("license"))
-        if artefact.kind is not ArtefactKind.GGUF:
-            return cls("vLLM or transformers", artefact.quantization, None, declared)
-        header = read_header(source.files[0].source)
-        template = header.chat_template
-        return cls(
-            runtime=f"llama.cpp, GGUF version {header.version}, architecture {header.architecture or 'unknown'}",
-            quantization=header.quantization or artefact.quantization,
-            chat_template_sha256=None if template is None else sha256_bytes(template.encode()),
-            licence=declared or _gguf_licence(header),
-        )
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _gguf_licence(header: GgufHeader) -> str | None:
-    return _text(header.metadata.get("general.license"))
-
-
-def _requirements(runtime: str, files: list[FileEntry], source: Source) -> Requirements:
-    """RAM is an estimate: the weights and a tenth for the context, and what a server needs without a model."""
-    return Requirements(
-        runtime=runtime,
-        ram_bytes=int(source.size_bytes * _RAM_OVERHEAD) + _RAM_BASE_BYTES,
-        disk_bytes=sum(file.size_bytes for file in files),
-    )
-
-
-def _documents(
-    entry: RegistryEntry, summary: Mapping[str, Any], evidence: EvidenceManifest, decision: Mapping[str, Any]
-) -> dict[str, bytes]:
-    return {
-        REGISTRY_ENTRY_FILE: _json(entry.model_dump(mode="json"), "the registry entry"),
-        SUMMARY_FILE: _json(dict(summary), "the summary"),
-        EVIDENCE_FILE: _json(evidence.model_dump(mode="json"), "the evidence manifest"),
-        DECISION_FILE: _json(dict(decision), "the decision"),
-    }
-
-
-def _json(value: Any, what: str) -> bytes:
-    try:
-        return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"{what} cannot be written as JSON: {error!s:.200}", expected="plain JSON values") from None
 
 
 def _write(staged: Path, documents: Mapping[str, bytes]) -> list[FileEntry]:
