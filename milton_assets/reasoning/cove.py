@@ -230,7 +230,7 @@ class Cove:
             trace.failure = Failure(step, error.kind.value, error.problem)
             raise _CallStopped from error
         elapsed_s = time.perf_counter() - started if completion.elapsed_s is None else completion.elapsed_s
-        text = completion.text.strip()
+        text = _storable(completion.text).strip()
         characters = sum(len(message.content) for message in messages) + len(text)
         tokens = completion.prompt_tokens, completion.completion_tokens
         call = Call(step, text, _label(completion, text), elapsed_s, characters, *tokens)
@@ -273,6 +273,11 @@ def _verdict_named(written: str) -> Verdict:
     if name.startswith("partially"):
         return Verdict.PARTIALLY_CONSISTENT
     return Verdict.CONSISTENT if name == "consistent" else Verdict.INCONSISTENT
+
+
+def _storable(text: str) -> str:
+    """`text` without lone surrogates: they are no characters, and neither a prompt nor a table can hold them."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _label(completion: Completion, text: str) -> Label:
