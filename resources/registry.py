@@ -28,7 +28,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json, sha256_listing
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import locked, write_atomic
-from milton_assets.vocabulary.keys import check_key
+from milton_assets.vocabulary.keys import RunId, Slug, check_key
 from milton_assets.vocabulary.registry import (
     Artefact,
     ArtefactKind,
@@ -466,11 +466,36 @@ def _editing(path: Path, *, create: bool = False) -> Iterator[dict[str, Any]]:
 # The past
 
 
-def best_version(summaries: Iterable[Mapping[str, Any]]) -> str | None:
-    """The winner of the newest decision that promoted one; None when none has.
+class PastDecision(BaseModel):
+    """What a benchmark run decided: who won, if anybody."""
 
-    `summaries` are decisions as JSON objects with `run_id`, `verdict` and `winner`, in any order.
-    """
-    promoted = [each for each in summaries if each.get("verdict") == "promote" and each.get("winner")]
-    newest = max(promoted, key=lambda each: str(each["run_id"]), default=None)
-    return None if newest is None else check_key(newest["winner"], "model version")
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    run_id: RunId
+    verdict: str
+    winner: Slug | None
+
+
+class _Run(BaseModel):
+    decision: PastDecision
+
+
+def past_decisions(runs: Path) -> tuple[PastDecision, ...]:
+    """The decisions among the run summaries below `runs`, oldest first. Raises `BadInput` for a summary without one."""
+    decisions = []
+    for path in sorted(runs.glob("benchmark_*.json")):
+        try:
+            decisions.append(_Run.model_validate_json(path.read_bytes()).decision)
+        except (OSError, ValidationError) as error:
+            raise BadInput(
+                f"the run summary {path} does not hold ({_reason(error)})",
+                expected="a decision with run_id, verdict and winner",
+                remedy="restore the file, or move it away",
+            ) from error
+    return tuple(decisions)
+
+
+def best_version(decisions: Iterable[PastDecision]) -> PastDecision | None:
+    """The newest decision that promoted a version: the best model on past evidence. None when none did."""
+    promoted = [each for each in decisions if each.verdict == "promote" and each.winner is not None]
+    return max(promoted, key=lambda each: each.run_id, default=None)

@@ -1,6 +1,6 @@
 """The registry as a Dagster resource (this module imports Dagster; the command line uses `resources.registry`).
 
-What belongs here: configuration and the three questions assets ask. What does not: how the file is read.
+What belongs here: configuration and the questions assets ask. What does not: how the file is read.
 See https://docs.dagster.io/guides/build/external-resources
 """
 
@@ -17,7 +17,14 @@ from pydantic import Field, field_validator
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.state import StateDir
-from resources.registry import artefact_roots, read_entry, read_registry
+from resources.registry import (
+    PastDecision,
+    artefact_roots,
+    best_version,
+    past_decisions,
+    read_entry,
+    read_registry,
+)
 
 
 class RegistryResource(ConfigurableResource):  # type: ignore[type-arg]
@@ -64,6 +71,10 @@ class RegistryResource(ConfigurableResource):  # type: ignore[type-arg]
         """That version's entry. Raises `BadInput` when it is quarantined or unknown, with the reason."""
         state = self._state
         return read_entry(state.registry, state.root, version, extra_roots=self._extra_roots, cache=state.digest_cache)
+
+    def best(self) -> PastDecision | None:
+        """The newest decision that promoted a version: the best model on past evidence."""
+        return best_version(past_decisions(self._state.runs))
 
     @property
     def _state(self) -> StateDir:

@@ -71,13 +71,23 @@ def demo(as_json: JsonOption = False) -> None:
 
 
 def list_entries(as_json: JsonOption = False) -> None:
-    """List the registered models, and the quarantined entries with their reasons.
+    """List the registered models, the quarantined entries with their reasons, and the best on past evidence.
 
     Example: milton registry list --json | jq '.entries[].version'
     """
+    from resources.registry import best_version, past_decisions
+
     state = StateDir.from_environment()
     registry = _read(state)
-    answer(_registry_payload(state, registry), as_json=as_json, text=lambda console: _draw(console, state, registry))
+    best = best_version(past_decisions(state.runs))
+
+    def text(console: Console) -> None:
+        _draw(console, state, registry)
+        if best is not None:
+            console.print(f"Best on past evidence: {best.winner}, promoted by {best.run_id}.", soft_wrap=True)
+
+    payload = {**_registry_payload(state, registry), "best": None if best is None else best.model_dump(mode="json")}
+    answer(payload, as_json=as_json, text=text)
 
 
 def show(version: Version, as_json: JsonOption = False) -> None:

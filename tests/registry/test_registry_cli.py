@@ -95,6 +95,17 @@ def test_the_quarantined_are_listed_with_their_reasons(state: StateDir) -> None:
     assert "model v1 is quarantined: the GGUF" in refused("registry", "show", "v1")
 
 
+def test_the_best_on_past_evidence_is_named(state: StateDir, gguf: Path) -> None:
+    told("registry", "add", "--version", "v1", "--gguf", gguf, "--base-model", "m")
+    assert told("registry", "list")["best"] is None
+    decision = {"run_id": "benchmark_20260101_000000", "verdict": "promote", "winner": "v1"}
+    state.runs.mkdir(parents=True)
+    (state.runs / "benchmark_20260101_000000.json").write_text(json.dumps({"decision": decision}))
+    assert told("registry", "list")["best"] == decision
+    listed = milton("registry", "list").stdout
+    assert "Best on past evidence: v1, promoted by benchmark_20260101_000000." in listed
+
+
 def test_an_empty_registry_says_what_is_next(state: StateDir) -> None:
     add_entries(state.registry, {})
     assert "The registry is empty. Next: milton demo" in milton("registry", "list").stdout
