@@ -10,7 +10,7 @@ from dagster import AssetExecutionContext, Output, asset
 
 from milton_assets.assets.selection import selection_decision
 from milton_assets.assets.young_features import versioned_output
-from milton_assets.edge.bundle import create_bundle
+from milton_assets.edge.bundle import create_bundle, default_signer
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict
 from milton_assets.selection.summary import read_summary, write_summary
@@ -50,6 +50,7 @@ def edge_bundle(
         evidence=summary.manifest,
         into=campaign.state.bundles,
         now=datetime.now(UTC),
+        sign=default_signer(campaign.state.keys),
     )
     for warning in bundle.warnings:
         context.log.warning(warning)
