@@ -33,15 +33,16 @@ def make_bundle(
     run_id: str = "benchmark_20260111_142500",
     name_suffix: str = "",
     kind: ArtefactKind = ArtefactKind.GGUF,
+    weights_file: str = "model/weights.bin",
 ) -> Path:
     """A whole bundle of `version` in a folder of its own below `folder`; its path.
 
-    The weights are not a model: a suffix other than `.gguf` keeps them from being read as one.
+    Unless real ones are given, the weights are no model, and their suffix keeps them from being read as one.
     """
     name = f"milton_edge_bundle_{version}_20260111_142500{name_suffix}"
     bundle = folder / name
     contents = {
-        "model/weights.bin": weights if weights is not None else f"weights of {version}\n".encode() * 1000,
+        weights_file: weights if weights is not None else f"weights of {version}\n".encode() * 1000,
         "model/parts/tokens.txt": b"a b c\n",
         "decision.json": b"{}",
         "evidence_manifest.json": b"{}",
@@ -64,7 +65,7 @@ def make_bundle(
             release_digest=release_digest(files),
             artefact_kind=kind,
             artefact_sha256="a" * 64,
-            primary="model/weights.bin" if kind is ArtefactKind.GGUF else "model",
+            primary=weights_file if kind is ArtefactKind.GGUF else "model",
             files=files,
             base_model="a base",
             requirements=Requirements(runtime="llama.cpp", ram_bytes=ram_bytes, disk_bytes=0),
