@@ -3,21 +3,17 @@
     with OpenAIChatModel(endpoint, timeout_s=60) as model:
         print(model.complete([Message("user", "What is the capital of France?")], Sampling(max_tokens=16)).text)
 
-What belongs here: one request, one answer, and a name for everything that can go wrong between. What does not:
+What belongs here: what is asked, and reading the answer. What does not: connections and their failures (`transport`),
 streaming and timing (`milton_assets.inference`), and what a server says of itself (`probe`).
 """
 
 from __future__ import annotations
 
 import json
-import ssl
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import httpx
 from pydantic import BaseModel, ValidationError
 
 from milton_assets.vocabulary.chat import (
@@ -30,21 +26,17 @@ from milton_assets.vocabulary.chat import (
 )
 from milton_assets.vocabulary.server import Endpoint
 from resources.servers import wire
+from resources.servers.transport import Transport, excerpt
 
 DEFAULT_TIMEOUT_S = 120.0
-MAX_ANSWER_BYTES = 64 << 20
-_CONNECT_TIMEOUT_S = 10.0
-_EXCERPT_CHARACTERS = 400
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
 
 class OpenAIChatModel:
     """A model behind an OpenAI-compatible endpoint; implements `milton_assets.vocabulary.chat.ChatModel`.
 
-    May be called from several threads at once. A kept-alive connection that the server closed between two requests is
-    replaced by a new one and is never an error. Proxies named in the environment are not used: what is measured is the
-    server at this address. `timeout_s` is the longest silence and the longest whole answer; `extra` is added to every
-    request's body (a server's own options, e.g. `{"cache_prompt": False}`).
+    May be called from several threads at once. `timeout_s` is the longest silence and the longest whole answer; `extra`
+    is added to every request's body (a server's own options, e.g. `{"cache_prompt": False}`).
     """
 
     def __init__(
@@ -55,19 +47,8 @@ class OpenAIChatModel:
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self._timeout_s = timeout_s
         self._extra = dict(extra or {})
-        headers = {"Authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}
-        # Reading the certificate store takes tens of milliseconds: only for https, and once for both clients.
-        verify = ssl.create_default_context() if endpoint.base_url.startswith("https:") else False
-        timeout = httpx.Timeout(timeout_s, connect=min(_CONNECT_TIMEOUT_S, timeout_s))
-
-        def client(kept_alive: int) -> httpx.Client:
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=kept_alive)
-            return httpx.Client(headers=headers, timeout=timeout, limits=limits, verify=verify, trust_env=False)
-
-        self._keeping = client(kept_alive=64)
-        self._fresh = client(kept_alive=0)
+        self._transport = Transport(endpoint.base_url, endpoint.api_key, timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -79,8 +60,7 @@ class OpenAIChatModel:
 
     def close(self) -> None:
         """Close the connections. Calls after this fail."""
-        self._keeping.close()
-        self._fresh.close()
+        self._transport.close()
 
     def complete(
         self,
@@ -138,7 +118,7 @@ class OpenAIChatModel:
     def server_props(self) -> dict[str, Any] | None:
         """llama.cpp's `GET /props`; None where the server has no such page. Raises `ModelCallFailed`."""
         try:
-            found = self._call("GET", f"{self.endpoint.base_url}/props", None)
+            found = self._transport.json("GET", f"{self.endpoint.base_url}/props")
         except ModelCallFailed as error:
             if error.kind is CallErrorKind.HTTP_STATUS:
                 return None
@@ -146,10 +126,10 @@ class OpenAIChatModel:
         return found if isinstance(found, dict) else None
 
     def _post(self, path: str, request: Mapping[str, Any], shape: type[_Shape]) -> _Shape:
-        found = self._call("POST", f"{self.endpoint.v1}/{path}", request)
+        found = self._transport.json("POST", f"{self.endpoint.v1}/{path}", request)
         if isinstance(found, dict) and found.get("error") and "choices" not in found:
             raise ModelCallFailed(
-                CallErrorKind.ERROR_IN_STREAM, f"status 200 with an error: {_excerpt(json.dumps(found['error']))}"
+                CallErrorKind.ERROR_IN_STREAM, f"status 200 with an error: {excerpt(json.dumps(found['error']))}"
             )
         try:
             return shape.model_validate(found)
@@ -157,75 +137,8 @@ class OpenAIChatModel:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the answer"
             raise ModelCallFailed(
-                CallErrorKind.MALFORMED, f"{path}: {where}: {first['msg']}: {_excerpt(json.dumps(found))}"
+                CallErrorKind.MALFORMED, f"{path}: {where}: {first['msg']}: {excerpt(json.dumps(found))}"
             ) from error
-
-    def _call(self, method: str, url: str, request: Mapping[str, Any] | None) -> Any:
-        status, raw = self._exchange(method, url, request)
-        if status != httpx.codes.OK:
-            text = raw.decode(errors="replace")
-            raise ModelCallFailed(CallErrorKind.HTTP_STATUS, f"{url} answered {status}: {_excerpt(text)}")
-        try:
-            # json.loads alone would let NaN and Infinity in, which are not JSON.
-            return json.loads(raw, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            text = raw.decode(errors="replace")
-            raise ModelCallFailed(CallErrorKind.NOT_JSON, f"{url} answered {_excerpt(text)!r}") from error
-
-    def _exchange(self, method: str, url: str, request: Mapping[str, Any] | None) -> tuple[int, bytes]:
-        attempt = _Attempt()
-        try:
-            try:
-                return self._once(self._keeping, method, url, request, attempt)
-            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                if not attempt.closed_between_requests:
-                    raise
-            return self._once(self._fresh, method, url, request, _Attempt())
-        except httpx.TimeoutException as error:
-            raise ModelCallFailed(
-                CallErrorKind.TIMEOUT, f"{url}: {type(error).__name__}, {self._timeout_s} s"
-            ) from error
-        except httpx.ConnectError as error:
-            raise ModelCallFailed(CallErrorKind.REFUSED, f"{url}: {error}") from error
-        except httpx.DecodingError as error:
-            raise ModelCallFailed(CallErrorKind.MALFORMED, f"{url}: {error}") from error
-        except httpx.TransportError as error:
-            raise ModelCallFailed(CallErrorKind.CUT_SHORT, f"{url}: {error}") from error
-
-    def _once(
-        self, client: httpx.Client, method: str, url: str, request: Mapping[str, Any] | None, attempt: _Attempt
-    ) -> tuple[int, bytes]:
-        deadline = time.monotonic() + self._timeout_s
-        raw = bytearray()
-        with client.stream(method, url, json=request, extensions={"trace": attempt.trace}) as response:
-            for chunk in response.iter_bytes():
-                raw += chunk
-                if time.monotonic() > deadline:
-                    raise ModelCallFailed(CallErrorKind.TIMEOUT, f"{url}: no whole answer within {self._timeout_s} s")
-                if len(raw) > MAX_ANSWER_BYTES:
-                    raise ModelCallFailed(
-                        CallErrorKind.MALFORMED, f"{url}: an answer of more than {MAX_ANSWER_BYTES} bytes"
-                    )
-            return response.status_code, bytes(raw)
-
-
-@dataclass
-class _Attempt:
-    """What one try got to, from httpcore's trace events."""
-
-    connected: bool = False
-    answered: bool = False
-
-    def trace(self, event: str, _: Mapping[str, Any]) -> None:
-        if event == "connection.connect_tcp.started":
-            self.connected = True
-        elif event.endswith("receive_response_headers.complete"):
-            self.answered = True
-
-    @property
-    def closed_between_requests(self) -> bool:
-        """Whether it failed on a connection that an earlier request had left open, before any answer."""
-        return not self.connected and not self.answered
 
 
 def _first_token(logprobs: wire.Logprobs | None) -> tuple[TokenLogprob, ...]:
@@ -234,11 +147,3 @@ def _first_token(logprobs: wire.Logprobs | None) -> tuple[TokenLogprob, ...]:
         return ()
     ranked = sorted(tokens[0].top_logprobs, key=lambda a: -a.logprob)
     return tuple(TokenLogprob(a.token, a.logprob) for a in ranked)
-
-
-def _excerpt(text: str) -> str:
-    return text if len(text) <= _EXCERPT_CHARACTERS else text[:_EXCERPT_CHARACTERS] + "…"
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

@@ -17,9 +17,9 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-import httpx
-
+from milton_assets.vocabulary.chat import ModelCallFailed
 from milton_assets.vocabulary.errors import ServerFailed
+from resources.servers.transport import Transport
 from resources.servers.wire import ServedModel
 
 DEFAULT_TIMEOUT_S = 10.0
@@ -40,8 +40,8 @@ class About:
 class Ask:
     """Reads a server's pages. A page that is absent or no JSON object is an empty one; silence is `ServerFailed`."""
 
-    def __init__(self, client: httpx.Client, base_url: str) -> None:
-        self._client = client
+    def __init__(self, transport: Transport, base_url: str) -> None:
+        self._transport = transport
         self.base_url = base_url
 
     def get(self, path: str) -> Mapping[str, Any]:
@@ -54,22 +54,17 @@ class Ask:
 
     def _page(self, method: str, path: str, body: Mapping[str, Any] | None) -> Mapping[str, Any]:
         try:
-            response = self._client.request(method, f"{self.base_url}{path}", json=body)
-        except httpx.HTTPError as error:
+            status, raw = self._transport.exchange(method, f"{self.base_url}{path}", body)
+        except ModelCallFailed as error:
             raise ServerFailed(
-                f"{self.base_url}{path} gave no answer: {type(error).__name__}: {error}",
+                f"the server at {self.base_url} gave no answer: {error.problem}",
                 expected="a running OpenAI-compatible server",
                 remedy="check the address, and that the server is up",
             ) from error
-        if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-            raise ServerFailed(
-                f"{self.base_url}{path} answered {response.status_code}",
-                remedy="give the server's API key",
-            )
-        if response.status_code != httpx.codes.OK:
-            return {}
+        if status in {401, 403}:
+            raise ServerFailed(f"{self.base_url}{path} answered {status}", remedy="give the server's API key")
         try:
-            found = json.loads(response.content)
+            found = json.loads(raw) if status == 200 else {}
         except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
@@ -77,10 +72,9 @@ class Ask:
 
 @contextmanager
 def asking(base_url: str, api_key: str | None, timeout_s: float) -> Iterator[Ask]:
-    """Ask the server at `base_url`, straight, whatever proxies the environment names."""
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    with httpx.Client(headers=headers, timeout=timeout_s, trust_env=False) as client:
-        yield Ask(client, base_url)
+    """Ask the server at `base_url`."""
+    with Transport(base_url, api_key, timeout_s) as transport:
+        yield Ask(transport, base_url)
 
 
 def _exactly(asked: str, listed: str) -> bool:
