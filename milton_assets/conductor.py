@@ -164,7 +164,7 @@ def _child(
     result = context.repository_def.get_job(job_name).execute_in_process(
         instance=context.instance,
         partition_key=partition,
-        tags={CONDUCTED_TAG: context.run_id, **tags},
+        tags={CONDUCTED_TAG: context.run.run_id, **tags},
         run_config=quiet(config),
         raise_on_error=False,
     )

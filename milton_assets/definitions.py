@@ -24,6 +24,7 @@ from milton_assets.conductor import autobench
 from milton_assets.jobs import benchmark_model, deploy, promote
 from milton_assets.schedules import SCHEDULES
 from milton_assets.sensors import SENSORS
+from milton_assets.vocabulary.errors import BadInput
 from resources.campaign import Campaign
 from resources.model_server import LlamaCppResource, ModelServerResource, VLLMResource
 from resources.parquet_io import EvidenceStoreResource, ParquetIOManager
@@ -80,6 +81,8 @@ def model_server_from(environment: Mapping[str, str]) -> ModelServerResource:
         return LlamaCppResource()
     if chosen == "vllm":
         return VLLMResource()
+    if not chosen.startswith(("http://", "https://")):
+        raise BadInput(f"MILTON_SERVER is {chosen!r}", expected="llama.cpp, vllm, or an address such as http://host:8000")
     return VLLMResource(base_url=chosen)
 
 

@@ -57,7 +57,7 @@ def progress_of(context: AssetExecutionContext, tier: Tier) -> OnProgress:
     """A listener that knows the candidate's place in its campaign from the run's tags."""
     tags = context.run.tags
     index, _, count = tags.get(CANDIDATE_TAG, "1/1").partition("/")
-    shown = meter(tags.get(CAMPAIGN_TAG, context.run_id), tuple(Tier), int(count))
+    shown = meter(tags.get(CAMPAIGN_TAG, context.run.run_id), tuple(Tier), int(count))
     return shown.listener(context.partition_key, int(index), tier, also=context.log.info)
 
 

@@ -17,6 +17,7 @@ from resources.campaign import Campaign, Profile
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
 from resources.servers.client import OpenAIChatModel
+from resources.servers.repeatable import repeatable_options
 
 
 @asset(
@@ -38,7 +39,8 @@ def retrieval_metrics(
     plan = RetrievalPlan.smoke() if campaign.profile is Profile.SMOKE else RetrievalPlan()
 
     def measure(served: Served, on_progress: OnProgress) -> TierResult:
-        with OpenAIChatModel(served.endpoint) as model:
-            return measure_retrieval(model, load_goldens(), plan, on_progress=on_progress)
+        at_once = plan.model_copy(update={"concurrency": served.endpoint.slots})
+        with OpenAIChatModel(served.endpoint, extra=repeatable_options(served.fingerprint)) as model:
+            return measure_retrieval(model, load_goldens(), at_once, on_progress=on_progress)
 
     return measure_tier(context, Tier.RETRIEVAL, registry_entry, model_server, measure)

@@ -137,7 +137,7 @@ class TestStore:
     def test_a_damaged_pointer_is_refused(self, store):
         store.write("a", "p", pa.table({"x": [1]}), "run")
         (store.root / "a/p/latest.json").write_text("{}")
-        with pytest.raises(EvidenceMismatch, match="pointer .* is damaged"):
+        with pytest.raises(EvidenceMismatch, match=r"pointer .* is damaged"):
             store.latest("a", "p")
 
     @pytest.mark.parametrize("uri", ["../x", "/etc/passwd", "a/../../x", ""])

@@ -1,0 +1,130 @@
+"""The conductor: one run that measures, decides, bundles and deploys, whatever one bad model does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from dagster import DagsterRunStatus, RunsFilter
+
+from milton_assets.conductor import only_campaign
+from milton_assets.edge.bundle import verify_bundle
+from milton_assets.edge.deployment import status
+from milton_assets.selection.summary import read_summary, run_ids
+from milton_assets.vocabulary.errors import MiltonError
+from resources.edge_targets import EdgeTargets
+from tests.support.workplace import broken, clueless, competent, failure_of
+
+
+@pytest.fixture
+def road(wp):
+    """A campaign over a good, a poor and a broken model; its summary."""
+    wp.register("good", competent())
+    wp.register("poor", clueless(), seed=1)
+    wp.register("bad", broken, seed=2)
+    result = wp.conduct()
+    assert result.success, failure_of(result)
+    return read_summary(wp.state.runs)
+
+
+@pytest.mark.slow
+def test_the_best_model_ends_on_the_target(wp, road):
+    assert road.decision.winner == "good"
+    assert verify_bundle(wp.state.bundles / road.bundle["name"]).ok
+    assert status(EdgeTargets(wp.state).named("local")).active.model_version == "good"
+
+
+@pytest.mark.slow
+def test_a_model_that_fails_every_call_is_named_with_its_errors(road):
+    bad = road.decision.candidate("bad")
+    assert bad.rank is None
+    assert "9 of 9 requests failed" in bad.why
+
+
+@pytest.mark.slow
+def test_each_child_run_carries_the_campaign_and_its_partition(wp, road):
+    children = wp.instance.get_runs(RunsFilter(tags={"milton/campaign": road.run_id}))
+    assert {(run.job_name, run.tags["dagster/partition"]) for run in children} == {
+        ("benchmark_model", "good"),
+        ("benchmark_model", "poor"),
+        ("benchmark_model", "bad"),
+        ("promote", road.run_id),
+        ("deploy", "local"),
+    }
+
+
+@pytest.mark.slow
+def test_a_model_whose_run_fails_fails_alone(wp):
+    wp.register("good", competent())
+    lost = wp.register("v1", competent(), seed=1)
+    whole = lost.read_bytes()
+
+    def vanishing(body):
+        lost.write_bytes(whole + b"x")  # the file changes while it is measured
+        return competent()(body)
+
+    wp.behaviours["v1"] = vanishing
+    result = wp.conduct()
+    assert result.success, failure_of(result)
+    summary = read_summary(wp.state.runs)
+    statuses = {
+        run.tags["dagster/partition"]: run.status
+        for run in wp.instance.get_runs(RunsFilter(job_name="benchmark_model"))
+    }
+    assert statuses == {"good": DagsterRunStatus.SUCCESS, "v1": DagsterRunStatus.FAILURE}
+    assert summary.decision.winner == "good"
+
+
+@pytest.mark.slow
+def test_when_no_model_is_good_enough_the_run_is_green_and_nothing_is_deployed(wp):
+    wp.register("poor", clueless())
+    result = wp.conduct()
+    assert result.success, failure_of(result)
+    summary = read_summary(wp.state.runs)
+    assert summary.decision.verdict == "reject"
+    assert (summary.bundle, summary.deployments) == (None, ())
+    assert not wp.state.deployments.exists()
+
+
+def test_a_dry_run_says_skipped_and_leaves_nothing(wp, capfd):
+    wp.register("good", competent())
+    result = wp.conduct({"ops": {"conduct": {"config": {"dry_run": True}}}})
+    assert result.success, failure_of(result)
+    said = capfd.readouterr().out
+    assert "ttft_ms.median               skipped (dry run)" in said
+    assert "cove_pass_rate" in said
+    assert "no_verdict: a dry run decides nothing" in said
+    assert run_ids(wp.state.runs) == ()
+    assert wp.instance.get_dynamic_partitions("model_versions") == []
+    assert wp.server.requests == []
+
+
+def test_an_empty_registry_says_what_to_do(wp):
+    wp.write_registry({})
+    result = wp.conduct()
+    assert not result.success
+    assert "milton registry add" in failure_of(result)
+
+
+def test_a_registry_of_nothing_but_bad_entries_names_them(wp):
+    wp.write_registry({"v1": {"status": 3}})
+    result = wp.conduct()
+    assert "quarantined: v1" in failure_of(result)
+
+
+def test_two_campaigns_at_once_are_refused(tmp_path):
+    lock = tmp_path / "campaign.lock"
+    with only_campaign(lock), pytest.raises(MiltonError, match="another campaign is running"), only_campaign(lock):
+        pass
+
+
+def test_a_campaign_that_was_killed_holds_no_lock(tmp_path):
+    lock = tmp_path / "campaign.lock"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from milton_assets.conductor import only_campaign\n"
+        f"with only_campaign(Path({str(lock)!r})): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    with only_campaign(lock):
+        assert lock.read_text()

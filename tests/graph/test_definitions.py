@@ -1,0 +1,111 @@
+"""The composition root: it loads, it is partitioned as designed, and its three descriptions agree."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+import warnings
+from pathlib import Path
+
+import pytest
+import yaml
+from dagster import AssetKey, Definitions
+
+from milton_assets.definitions import build_defs, model_server_from
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.registry import ArtefactKind
+from resources.model_server import LlamaCppResource, VLLMResource
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def defs(tmp_path):
+    return build_defs(environment={"MILTON_STATE_DIR": str(tmp_path)})
+
+
+def test_the_definitions_load(defs):
+    Definitions.validate_loadable(defs)
+
+
+def test_each_job_has_one_partition_definition(defs):
+    partitions = {name: defs.resolve_job_def(name).partitions_def for name in ("benchmark_model", "promote", "deploy")}
+    assert {name: p.name for name, p in partitions.items()} == {
+        "benchmark_model": "model_versions",
+        "promote": "benchmark_runs",
+        "deploy": "edge_targets",
+    }
+
+
+def test_the_conductor_needs_no_arguments(defs):
+    assert defs.resolve_job_def("autobench").partitions_def is None
+
+
+@pytest.mark.parametrize("tier", ["inference", "reasoning", "retrieval"])
+def test_a_tier_has_a_code_version_and_its_golden_upstream(defs, tier):
+    graph = defs.resolve_asset_graph()
+    node = graph.get(AssetKey(f"{tier}_metrics"))
+    assert node.code_version
+    golden = {"inference": "inference_prompts", "reasoning": "reasoning_cases", "retrieval": "retrieval_corpus"}[tier]
+    assert AssetKey(golden) in node.parent_keys
+
+
+def test_the_tiers_share_the_accelerator(defs):
+    graph = defs.resolve_asset_graph()
+    assert {graph.get(AssetKey(f"{t}_metrics")).pools == {"accelerator"} for t in ("inference", "reasoning")} == {True}
+
+
+def test_lineage_is_unbroken_from_goldens_and_registry_to_deployment(defs):
+    graph = defs.resolve_asset_graph()
+    above = graph.get_ancestor_asset_keys(AssetKey("deployment"))
+    expected = {
+        *("registry_entry", "inference_metrics", "reasoning_metrics", "retrieval_metrics"),
+        *("selection_decision", "edge_bundle", "inference_prompts", "reasoning_cases", "retrieval_qrels"),
+    }
+    assert expected <= {key.to_user_string() for key in above}
+
+
+def test_loading_warns_of_nothing(tmp_path):
+    code = "import milton_assets.definitions"
+    environment = {"MILTON_STATE_DIR": str(tmp_path), "PATH": "", "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_workspace_and_pyproject_name_the_same_module():
+    workspace = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"][0]["python_module"]
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    dg = tools["dg"]["project"]
+    assert workspace["module_name"] == tools["dagster"]["module_name"] == dg["code_location_target_module"]
+    assert workspace["location_name"] == tools["dagster"]["code_location_name"] == dg["code_location_name"]
+
+
+def test_llama_cpp_is_launched_unless_another_server_is_named():
+    assert isinstance(model_server_from({}), LlamaCppResource)
+
+
+def test_vllm_is_launched_from_hugging_face_directories():
+    server = model_server_from({"MILTON_SERVER": "vllm"})
+    assert isinstance(server, VLLMResource)
+    assert server.artefact_kind is ArtefactKind.HF_DISTILLED
+
+
+def test_an_address_is_attached_to():
+    server = model_server_from({"MILTON_SERVER": "http://gpu-box:8000"})
+    assert isinstance(server, VLLMResource)
+    assert server.base_url == "http://gpu-box:8000"
+
+
+def test_what_is_no_server_is_refused():
+    with pytest.raises(BadInput, match="MILTON_SERVER"):
+        model_server_from({"MILTON_SERVER": "ollama"})
+
+
+def test_the_graph_is_the_same_for_tests_as_for_production(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours = build_defs(environment={"MILTON_STATE_DIR": str(tmp_path)}, overrides={"model_server": VLLMResource()})
+        theirs = build_defs(environment={"MILTON_STATE_DIR": str(tmp_path)})
+    keys = [set(d.resolve_asset_graph().get_all_asset_keys()) for d in (ours, theirs)]
+    assert keys[0] == keys[1]

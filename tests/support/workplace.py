@@ -1,0 +1,186 @@
+"""A whole workplace in a temporary folder: state, registry, Dagster instance, and the graph served by scripted models.
+
+What belongs here: assembling the real graph through `build_defs`, with a model server that a test controls. What does
+not: assertions. The scripted models are behind a real server on loopback; the files they claim to be are real GGUFs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dagster import DagsterInstance, Definitions, ExecuteInProcessResult, JobExecutionResult, execute_job
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+
+from milton_assets import reasoning, retrieval
+from milton_assets.definitions import build_defs
+from milton_assets.edge.manifest import DEFAULT_HEALTH
+from milton_assets.vocabulary.fingerprint import ServerFingerprint
+from milton_assets.vocabulary.server import Endpoint, Served
+from milton_assets.vocabulary.state import StateDir
+from resources.model_server import LlamaCppResource
+from resources.registry import add_entries, new_entry
+from tests.support.gguf_file import tiny_gguf
+from tests.support.reasoning_player import Player, handler, honest
+from tests.support.retrieval_models import knowing
+from tests.support.scripted_server import Answer, Reply, ScriptedServer, Status, answer, scripted_server
+
+VERSIONS = ("good", "better", "poor", "bad", "v1", "v2", "v3")
+"""The versions that the scripted server lists, and so the ones a test may register."""
+
+PROBE = DEFAULT_HEALTH.probes[0].prompt
+
+Behaviour = Callable[[dict[str, Any]], Reply | str]
+
+
+def competent() -> Behaviour:
+    """A model that verifies its way to every right answer and ranks as the judgements say."""
+    cases = reasoning.load_goldens().cases
+    think = handler(honest(cases))
+    judge = knowing(retrieval.load_goldens())
+
+    def reply(body: dict[str, Any]) -> Reply | str:
+        text = body["messages"][-1]["content"]
+        if body.get("stream"):
+            return answer("a ", "b ", "c ", "d", first_delay_s=0.001, delay_s=0.001)
+        if body.get("top_logprobs"):
+            return _yes_or_no(judge(text))
+        return "Paris." if text == PROBE else think(body)
+
+    return reply
+
+
+def clueless() -> Behaviour:
+    """A model that streams as fast as any, never knows an answer, and finds every passage equally likely."""
+    think = handler(Player())
+
+    def reply(body: dict[str, Any]) -> Reply | str:
+        if body.get("stream"):
+            return answer("a ", "b ", "c ", "d", delay_s=0.001)
+        return _yes_or_no(0.5) if body.get("top_logprobs") else think(body)
+
+    return reply
+
+
+def broken(_: dict[str, Any]) -> Reply:
+    """A model whose server fails on every call."""
+    return Status(500)
+
+
+def _yes_or_no(probability: float) -> Answer:
+    p = min(max(probability, 0.01), 0.99)
+    return answer("Yes" if p >= 0.5 else "No", top_logprobs={"Yes": math.log(p), "No": math.log(1 - p)})
+
+
+@dataclass(frozen=True)
+class ScriptedServing:
+    """`Serves` for the scripted server: every artefact is served there, under the name asked for."""
+
+    base_url: str
+
+    @contextmanager
+    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
+        yield Served(Endpoint(self.base_url, model), ServerFingerprint(name="scripted", launched_by_us=True))
+
+
+class ScriptedModels(LlamaCppResource):
+    """The model server and the edge runtime of a workplace."""
+
+    base_url: str
+
+    def server(self) -> ScriptedServing:  # type: ignore[override]
+        return ScriptedServing(self.base_url)
+
+
+@dataclass
+class Workplace:
+    """The graph over one state folder."""
+
+    state: StateDir
+    instance: DagsterInstance
+    server: ScriptedServer
+    defs: Definitions
+    policy: str
+    behaviours: dict[str, Behaviour] = field(default_factory=dict)
+
+    def register(self, version: str, behaviour: Behaviour, *, seed: int = 0) -> Path:
+        """Add a candidate whose GGUF is a tiny real file, and which behaves so; the file."""
+        path = self.state.root / "models" / "quantized" / version / "model-f32.gguf"
+        path.parent.mkdir(parents=True)
+        tiny_gguf(path, seed=seed)
+        relative = str(path.relative_to(self.state.root))
+        add_entries(self.state.registry, {version: new_entry("org/base", gguf=relative)})
+        self.behaviours[version] = behaviour
+        return path
+
+    def write_registry(self, models: Mapping[str, Any]) -> None:
+        """Replace the registry file, as a trainer would."""
+        self.state.registry.parent.mkdir(parents=True, exist_ok=True)
+        self.state.registry.write_text(json.dumps({"models": models}))
+
+    def run(
+        self, job: str, partition: str | None = None, *, tags: Mapping[str, str] | None = None, config: Any = None
+    ) -> ExecuteInProcessResult:
+        """Run a job to its end; a failed one is returned, not raised."""
+        if partition is not None:
+            definition = {"benchmark_model": "model_versions", "promote": "benchmark_runs", "deploy": "edge_targets"}
+            self.instance.add_dynamic_partitions(definition[job], [partition])
+        return self.defs.resolve_job_def(job).execute_in_process(
+            instance=self.instance, partition_key=partition, tags=tags, run_config=config, raise_on_error=False
+        )
+
+    def conduct(self, config: Any = None) -> JobExecutionResult:
+        """Run `autobench` as the command line does, with the job loaded from a module."""
+        environment = {
+            "MILTON_STATE_DIR": str(self.state.root),
+            "MILTON_PROFILE": "smoke",
+            "MILTON_POLICY": self.policy,
+            "MILTON_TEST_SERVER": self.server.base_url,
+        }
+        before = dict(os.environ)
+        os.environ.update(environment)
+        try:
+            repository = ReconstructableRepository.for_module(
+                "tests.support.served_defs", "make", working_directory=str(self.state.root)
+            )
+            job = repository.get_reconstructable_job("autobench")
+            with execute_job(job, self.instance, run_config=config, raise_on_error=False) as result:
+                return result
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+@contextmanager
+def workplace(root: Path, *, policy: str = "smoke") -> Iterator[Workplace]:
+    """An empty workplace below `root`, decided under `policy`."""
+    behaviours: dict[str, Behaviour] = {}
+    state = StateDir(root / "state")
+    with (
+        scripted_server(lambda body: behaviours[body["model"]](body), models=VERSIONS) as server,
+        DagsterInstance.ephemeral(tempdir=str(root)) as instance,
+    ):
+        served = ScriptedModels(base_url=server.base_url)
+        defs = build_defs(
+            environment={"MILTON_STATE_DIR": str(state.root), "MILTON_PROFILE": "smoke", "MILTON_POLICY": policy},
+            overrides={"model_server": served, "edge_runtime": served},
+        )
+        yield Workplace(state, instance, server, defs, policy, behaviours)
+
+
+def failure_of(result: ExecuteInProcessResult | JobExecutionResult) -> str:
+    """Every message of the first step failure, from the outermost to its cause."""
+    for event in result.all_events:
+        if event.is_step_failure and (error := event.step_failure_data.error):
+            messages = []
+            while error:
+                messages.append(error.message)
+                error = error.cause
+            return "\n".join(messages)
+    return ""
