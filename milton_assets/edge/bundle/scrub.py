@@ -1,0 +1,303 @@
+"""`scrub` names the damaged tensor, `repair` fetches only it.
+
+    report = scrub_bundle(folder)
+    repair_bundle(folder, source=other_folder)
+
+What belongs here: finding damage by the digests in the manifest, and mending it from another copy. What does not: who
+signed the manifest (`verify`); damage of the manifest itself cannot be found by what it says, and is refused.
+
+A region (a tensor, or what lies outside all tensors) is fetched by its digest, wherever the source has it, so a bundle
+of another version helps too if it shares the tensor. A repair is made in a copy beside the damaged file, checked
+against the file's SHA-256 and then renamed over it: it works for hard-linked files without touching their other name,
+and a repair that is interrupted changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from milton_assets.edge.bundle.folder import Folder
+from milton_assets.edge.bundle.placing import SPARE_BYTES
+from milton_assets.edge.bundle.progress import ByteProgress
+from milton_assets.edge.bundle.read import read_document, read_manifest, read_sums
+from milton_assets.edge.bundle.streaming import CHUNK_BYTES, Region, RegionDigests, digest_descriptor, pump
+from milton_assets.edge.bundle.verify import BundleDamaged
+from milton_assets.edge.manifest import MANIFEST_FILE, BundleManifest, FileEntry, TensorTable, parse_manifest
+from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.files import fsync_dir
+from milton_assets.vocabulary.progress import OnProgress, silent
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One damaged file. `tensors` are the names of the damaged ones; `outside` is whether other bytes are damaged too.
+
+    `whole` says that nothing of the file can be told to be right: it is missing, of another size, or has no tensors.
+    """
+
+    path: str
+    tensors: tuple[str, ...] = ()
+    outside: bool = False
+    whole: bool = False
+
+    def __str__(self) -> str:
+        if self.whole:
+            return f"{self.path}: missing, of another size, or damaged as a whole"
+        parts = [f"tensor {name}" for name in self.tensors]
+        if self.outside:
+            parts.append("the header or the padding between tensors")
+        return f"{self.path}: {', '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class ScrubReport:
+    """What is damaged, file by file, and how many bytes were read to know."""
+
+    damages: tuple[Damage, ...]
+    bytes_checked: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is damaged."""
+        return not self.damages
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "ok": self.ok,
+            "bytes_checked": self.bytes_checked,
+            "damages": [
+                {"path": d.path, "tensors": list(d.tensors), "outside": d.outside, "whole": d.whole}
+                for d in self.damages
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What was mended, and how many bytes were fetched for it."""
+
+    repaired: tuple[Damage, ...]
+    fetched_bytes: int
+
+
+class RepairImpossible(BadInput):
+    """The source does not have what is damaged."""
+
+
+def scrub_bundle(bundle: Path, *, on_progress: OnProgress = silent) -> ScrubReport:
+    """Read every listed file once and name what is damaged, down to the tensor.
+
+    Raises `BadInput` when the manifest itself is damaged.
+    """
+    with Folder(bundle) as folder:
+        manifest = _undamaged_manifest(folder)
+        tables = {table.path: table for table in manifest.tensor_tables}
+        progress = ByteProgress("scrub", manifest.payload_bytes, on_progress)
+        found = [_damage(folder, entry, tables.get(entry.path), progress) for entry in manifest.files]
+        return ScrubReport(tuple(damage for damage in found if damage), manifest.payload_bytes)
+
+
+def _undamaged_manifest(folder: Folder) -> BundleManifest:
+    raw = read_document(folder, MANIFEST_FILE)
+    if read_sums(folder).get(MANIFEST_FILE) != sha256_bytes(raw):
+        raise BadInput(
+            f"the manifest of {folder.path} is not the one its SHA256SUMS lists",
+            expected="an undamaged manifest to compare the files with",
+            remedy="fetch the bundle again",
+        )
+    return parse_manifest(raw)
+
+
+def _damage(folder: Folder, entry: FileEntry, table: TensorTable | None, progress: ByteProgress) -> Damage | None:
+    try:
+        with folder.open_file(entry.path) as handle:
+            if os.fstat(handle).st_size != entry.size_bytes:
+                return Damage(entry.path, whole=True)
+            if table is None:
+                _, found = digest_descriptor(handle, on_bytes=progress.of(entry.path))
+                return None if found == entry.sha256 else Damage(entry.path, whole=True)
+            return _damage_by_tensor(handle, entry, table, progress)
+    except (FileNotFoundError, BadInput):
+        return Damage(entry.path, whole=True)
+    finally:
+        progress.finished(entry.size_bytes)
+
+
+def _damage_by_tensor(handle: int, entry: FileEntry, table: TensorTable, progress: ByteProgress) -> Damage | None:
+    whole, parts = hashlib.sha256(), RegionDigests(tensor_regions(table))
+    pump(handle, apart=[whole.update, parts], on_bytes=progress.of(entry.path))
+    if whole.hexdigest() == entry.sha256:
+        return None
+    digests, rest = parts.finish()
+    tensors = tuple(tensor.name for tensor, found in zip(table.tensors, digests, strict=True) if found != tensor.blake3)
+    outside = rest != table.rest_blake3
+    return Damage(entry.path, tensors, outside, whole=not tensors and not outside)
+
+
+def repair_bundle(bundle: Path, source: Path, *, on_progress: OnProgress = silent) -> RepairReport:
+    """Mend what `scrub_bundle` finds, fetching only the damaged regions from the bundle in the folder `source`.
+
+    Raises `RepairImpossible` when `source` lacks one of them or its copy is damaged too; files mended until then stay
+    mended.
+    """
+    report = scrub_bundle(bundle, on_progress=on_progress)
+    fetched = 0
+    with Folder(bundle) as folder, Folder(source) as other:
+        manifest = read_manifest(folder)
+        tables = {table.path: table for table in manifest.tensor_tables}
+        index = _Index.of(other)
+        for damage in report.damages:
+            entry = manifest.file(damage.path)
+            if damage.whole:
+                fetched += _replace_whole(bundle, entry, other, index)
+            else:
+                fetched += _mend(bundle, entry, damage, tables[entry.path], other, index)
+    return RepairReport(report.damages, fetched)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Where the source has some bytes: pieces of one file, in order."""
+
+    path: str
+    regions: tuple[Region, ...]
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What the source has, by digest: files by SHA-256, tensors and outsides by BLAKE3."""
+
+    files: dict[str, str]
+    pieces: dict[str, _Piece]
+
+    @classmethod
+    def of(cls, source: Folder) -> _Index:
+        manifest = read_manifest(source)
+        sizes = {entry.path: entry.size_bytes for entry in manifest.files}
+        pieces: dict[str, _Piece] = {}
+        for table in manifest.tensor_tables:
+            regions = tensor_regions(table)
+            for tensor, region in zip(table.tensors, regions, strict=True):
+                pieces[tensor.blake3] = _Piece(table.path, (region,))
+            pieces[table.rest_blake3] = _Piece(table.path, tuple(gaps(regions, sizes[table.path])))
+        return cls({entry.sha256: entry.path for entry in manifest.files}, pieces)
+
+
+def tensor_regions(table: TensorTable) -> list[Region]:
+    """The table's tensors as regions of their file."""
+    return [Region(tensor.offset_bytes, tensor.offset_bytes + tensor.size_bytes) for tensor in table.tensors]
+
+
+def gaps(regions: list[Region], size_bytes: int) -> Iterator[Region]:
+    """What lies outside the sorted regions of a file of that size."""
+    position = 0
+    for region in regions:
+        if region.start > position:
+            yield Region(position, region.start)
+        position = region.end
+    if size_bytes > position:
+        yield Region(position, size_bytes)
+
+
+def _mend(bundle: Path, entry: FileEntry, damage: Damage, table: TensorTable, source: Folder, index: _Index) -> int:
+    regions = tensor_regions(table)
+    wanted: list[tuple[str, str, list[Region]]] = [
+        (f"tensor {tensor.name}", tensor.blake3, [region])
+        for tensor, region in zip(table.tensors, regions, strict=True)
+        if tensor.name in damage.tensors
+    ]
+    if damage.outside:
+        wanted.append(("the bytes outside its tensors", table.rest_blake3, list(gaps(regions, entry.size_bytes))))
+    with _beside(bundle / entry.path, entry.size_bytes) as staged:
+        shutil.copyfile(bundle / entry.path, staged)
+        with staged.open("r+b", buffering=0) as out:
+            fetched = sum(
+                _fetch(out.fileno(), f"{what} of {entry.path}", digest, places, source, index)
+                for what, digest, places in wanted
+            )
+            _require_digest(out.fileno(), entry)
+    return fetched
+
+
+def _fetch(out: int, what: str, digest: str, places: list[Region], source: Folder, index: _Index) -> int:
+    """Copy the piece with that digest from the source into `places` of `out`; its size in bytes."""
+    piece = index.pieces.get(digest)
+    if piece is None or [r.end - r.start for r in piece.regions] != [r.end - r.start for r in places]:
+        raise RepairImpossible(
+            f"{source.path} does not have {what}", expected="a bundle that has it", remedy="name another source"
+        )
+    hasher, fetched = blake3(), 0
+    with source.open_file(piece.path) as handle:
+        for taken, place in zip(piece.regions, places, strict=True):
+            for offset in range(0, taken.end - taken.start, CHUNK_BYTES):
+                count = min(CHUNK_BYTES, taken.end - taken.start - offset)
+                chunk = os.pread(handle, count, taken.start + offset)
+                hasher.update(chunk)
+                os.pwrite(out, chunk, place.start + offset)
+                fetched += len(chunk)
+    if hasher.hexdigest() != digest:
+        raise RepairImpossible(f"{source.path} has {what} damaged too", remedy="name another source")
+    return fetched
+
+
+def _replace_whole(bundle: Path, entry: FileEntry, source: Folder, index: _Index) -> int:
+    path = index.files.get(entry.sha256)
+    if path is None:
+        raise RepairImpossible(
+            f"{source.path} does not have {entry.path}", expected="a bundle that has it", remedy="name another source"
+        )
+    with _beside(bundle / entry.path, entry.size_bytes) as staged, staged.open("w+b", buffering=0) as out:
+        with source.open_file(path) as handle:
+            pump(handle, here=[out.write])
+        _require_digest(out.fileno(), entry)
+    return entry.size_bytes
+
+
+@contextmanager
+def _beside(path: Path, size_bytes: int) -> Iterator[Path]:
+    """A hidden neighbour of `path` that replaces it when the block ends well, and is removed otherwise."""
+    _require_plain_folders(path)
+    free = shutil.disk_usage(path.parent).free
+    if size_bytes + SPARE_BYTES > free:
+        raise BadInput(
+            f"{path.parent} has {free / 1e9:.2f} GB free", expected=f"{size_bytes / 1e9:.2f} GB for a repair"
+        )
+    staged = path.with_name(f".{path.name[:150]}.{secrets.token_hex(6)}")
+    try:
+        yield staged
+        if path.is_dir() and not path.is_symlink():
+            raise BadInput(f"{path} is a folder", expected="a file", remedy="remove it, then repair")
+        staged.replace(path)
+        fsync_dir(path.parent)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _require_plain_folders(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent.is_symlink():
+        raise BadInput(f"{path.parent} is a link", expected="a folder", remedy="fetch the bundle again")
+
+
+def _require_digest(handle: int, entry: FileEntry) -> None:
+    os.fsync(handle)
+    os.lseek(handle, 0, os.SEEK_SET)
+    size, found = digest_descriptor(handle)
+    if (size, found) != (entry.size_bytes, entry.sha256):
+        raise BundleDamaged(
+            f"{entry.path} is still not what the manifest lists after its repair: {found}",
+            expected=entry.sha256,
+            remedy="fetch the bundle again",
+        )
