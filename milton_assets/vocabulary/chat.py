@@ -79,6 +79,9 @@ class ModelCallFailed(MiltonError):
         super().__init__(f"{kind}: {problem}")
         self.kind = kind
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.kind, self.problem.removeprefix(f"{self.kind}: ")))
+
 
 class ChatModel(Protocol):
     """A model that answers conversations. Implementations may be called from several threads at once."""
