@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import threading
 import time
@@ -154,6 +155,12 @@ def test_a_truncated_or_empty_answer_is_returned_as_it_is() -> None:
 )
 def test_each_failure_has_its_kind(reply: Any, kind: CallErrorKind) -> None:
     assert failure(reply).kind is kind
+
+
+def test_a_failure_keeps_its_kind_across_processes() -> None:
+    error = failure(Status(503, "the model is loading"))
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.kind, str(copy)) == (error.kind, str(error))
 
 
 def test_the_error_quotes_what_the_server_said() -> None:

@@ -31,11 +31,11 @@ from resources.servers.attached import AttachedServer
 from resources.servers.client import OpenAIChatModel
 from resources.servers.hf_directory import chat_template_sha256
 from resources.servers.identity import digest_of
-from tests.vllm import gguf_to_hf
 from tests.vllm.vllm_env import CPU, environment_folder, interpreter_of, is_whole, recipe
 
 pytestmark = pytest.mark.timeout(900)
 
+CONVERTER = Path(__file__).with_name("gguf_to_hf.py")
 CPU_ONLY = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 
 
@@ -55,7 +55,7 @@ def directory(interpreter: Path, small_gguf: Path) -> Path:
     if not target.is_dir():
         staged = target.with_name(f".{target.name}.{os.getpid()}")
         shutil.rmtree(staged, ignore_errors=True)
-        subprocess.run([interpreter, gguf_to_hf.__file__, small_gguf, staged], check=True)
+        subprocess.run([interpreter, CONVERTER, small_gguf, staged], check=True)
         staged.rename(target)
     return target
 
