@@ -58,6 +58,7 @@ def bench_retrieval(
     from milton_assets.vocabulary.metric import Status
     from resources.servers.attached import AttachedServer
     from resources.servers.client import OpenAIChatModel
+    from resources.servers.repeatable import repeatable_options
 
     if method not in set(Method):
         raise typer.BadParameter(f"{method!r} is none of {[one.value for one in Method]}", param_hint="--method")
@@ -70,7 +71,8 @@ def bench_retrieval(
             max_queries=limit,
             concurrency=concurrency or served.endpoint.slots,
         )
-        with OpenAIChatModel(served.endpoint, timeout) as chat:
+        options = repeatable_options(served.fingerprint)
+        with OpenAIChatModel(served.endpoint, timeout, extra=options) as chat:
             result = measure_retrieval(chat, goldens, plan, on_progress=progress_on_stderr())
     payload = _payload(result, served.fingerprint.model_dump(mode="json"))
     answer(payload, as_json=as_json, text=lambda console: _draw(console, result))
