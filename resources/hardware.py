@@ -6,6 +6,7 @@ What belongs here: probing this machine. What does not: the fingerprint's fields
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -48,6 +49,47 @@ def cpu_model(cpuinfo: Path) -> str | None:
         if separator and value.strip():
             values.setdefault(key.strip(), value.strip())
     return next((values[key] for key in _MODEL_KEYS if key in values), None)
+
+
+def usable_cores() -> int:
+    """The physical cores that this process may keep busy: those there are, its affinity, and its control group's quota.
+
+    A service with `CPUQuota=400%` on a machine of 16 cores may use 4; a thread more than that slows all of them down.
+    """
+    affinity = len(os.sched_getaffinity(0))
+    limits = [affinity, psutil.cpu_count(logical=False) or affinity]
+    quota = cpu_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+    if quota is not None:
+        limits.append(max(1, int(quota)))
+    return min(limits)
+
+
+def cpu_quota(membership: Path, root: Path) -> float | None:
+    """The least CPU quota, in CPUs, of the control group that `membership` names and those above it; None without.
+
+    Both as cgroup version 2 has them (`0::/path`; `cpu.max` below `root`). Source: the kernel's `cgroup-v2.rst`.
+    """
+    try:
+        named = [line[3:] for line in membership.read_text().splitlines() if line.startswith("0::/")]
+    except OSError:
+        return None
+    quotas = []
+    for path in named:
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents):
+            quotas += _quota(folder / "cpu.max")
+            if folder == root:
+                break
+    return min(quotas, default=None)
+
+
+def _quota(cpu_max: Path) -> list[float]:
+    """The quota in such a file, if there is one: `max 100000` sets none, `200000 100000` sets two CPUs."""
+    try:
+        quota, period = cpu_max.read_text().split()
+        return [int(quota) / int(period)]
+    except (OSError, ValueError, ZeroDivisionError):
+        return []
 
 
 def gpu_fingerprints() -> tuple[tuple[GpuFingerprint, ...], str | None]:

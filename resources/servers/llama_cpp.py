@@ -8,7 +8,6 @@ What belongs here: its command line. What does not: the life of its process (`pr
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -17,10 +16,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-import psutil
-
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.server import Endpoint, Served
+from resources.hardware import usable_cores
 from resources.servers.identity import check_path
 from resources.servers.probe import probe
 from resources.servers.process import DEFAULT_GRACE_S, Command, listening
@@ -34,8 +32,8 @@ _ALWAYS = ("--jinja", "--props", "--metrics", "--no-webui")
 class LlamaCppLauncher:
     """Serves GGUF files with llama.cpp, one process a `with` block.
 
-    `context_tokens` is each slot's context; `slots` how many requests run at once. `threads` defaults to the physical
-    cores that we may use. `prefer_binary` takes `llama-server` from PATH when it is there, else the embedded server;
+    `context_tokens` is each slot's context; `slots` how many requests run at once. `threads` defaults to the usable
+    cores (`resources.hardware`). `prefer_binary` takes `llama-server` from PATH when it is there, else the embedded server;
     the fingerprint names the one that ran. `extra` goes to the program as it is: options of `llama-server`, or
     `--set NAME=VALUE` of `embedded_llama`. Logs stay in `log_dir` when there is one.
     """
@@ -86,14 +84,8 @@ class LlamaCppLauncher:
             yield Served(Endpoint(server.base_url, model, fingerprint.slots), fingerprint)
 
     def _flags(self) -> tuple[str, ...]:
-        threads = self.threads or default_threads()
+        threads = self.threads or usable_cores()
         # llama.cpp divides its context among the slots.
         context = self.context_tokens * self.slots
         flags = ("--ctx-size", str(context), "--parallel", str(self.slots), "--threads", str(threads))
         return (*flags, "--embedding") if self.embedding else flags
-
-
-def default_threads() -> int:
-    """The physical cores, as far as this process may use them: more threads than that slow llama.cpp down."""
-    usable = len(os.sched_getaffinity(0))
-    return min(psutil.cpu_count(logical=False) or usable, usable)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
-from resources.hardware import cpu_model, fingerprint, gpu_fingerprints
+from resources.hardware import cpu_model, cpu_quota, fingerprint, gpu_fingerprints, usable_cores
 
 
 def test_this_machine_has_cores_memory_and_a_kernel() -> None:
@@ -95,3 +95,49 @@ def test_a_driver_without_a_gpu_is_said(fake_nvml: Path) -> None:
 def test_a_driver_that_fails_is_said(fake_nvml: Path) -> None:
     found = gpus_of_a_machine(fake_nvml, "broken")
     assert (found["gpus"], found["gpus_absent_because"]) == ([], "NVML: Unknown Error")
+
+
+# ------------------------------------------------------------------------------------------------------- cores
+
+
+def cgroup(tmp_path: Path, path: str, **quotas: str) -> float | None:
+    """The quota of a process in the group `path`, where `cpu.max` of the groups named (`_` for `/`) is as given."""
+    (tmp_path / "membership").write_text(f"1:name=systemd:/old\n0::{path}\n")
+    root = tmp_path / "root"
+    root.mkdir()
+    for group, text in quotas.items():
+        folder = root / group.replace("_", "/").strip("/")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cpu.max").write_text(text)
+    return cpu_quota(tmp_path / "membership", root)
+
+
+def test_a_quota_is_counted_in_cpus(tmp_path: Path) -> None:
+    assert cgroup(tmp_path, "/", _="250000 100000\n") == 2.5
+
+
+def test_the_least_quota_on_the_way_up_counts(tmp_path: Path) -> None:
+    quotas = {"user": "400000 100000\n", "user_milton": "800000 100000\n", "other": "100000 100000\n"}
+    assert cgroup(tmp_path, "/user/milton", **quotas) == 4.0
+
+
+@pytest.mark.parametrize("text", ["max 100000\n", "", "garbage\n", "1 0\n"])
+def test_no_quota_is_none(text: str, tmp_path: Path) -> None:
+    assert cgroup(tmp_path, "/user", user=text) is None
+
+
+def test_a_process_without_control_groups_has_no_quota(tmp_path: Path) -> None:
+    assert cpu_quota(tmp_path / "nothing", tmp_path) is None
+
+
+def test_usable_cores_are_some_and_no_more_than_our_affinity() -> None:
+    assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
+
+
+def test_an_affinity_to_one_core_leaves_one(tmp_path: Path) -> None:
+    program = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
+    program += "from resources.hardware import usable_cores; print(usable_cores())"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "1"

@@ -14,7 +14,7 @@ import pytest
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from resources.servers.hf_directory import chat_template_sha256, quantization
-from resources.servers.llama_cpp import LlamaCppLauncher, default_threads
+from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.vllm import VLLMLauncher
 from tests.support import toy_server
 
@@ -101,10 +101,6 @@ def test_a_setting_that_the_embedded_server_does_not_have_is_said(setting: str, 
 def test_no_slots_and_no_context_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(BadInput, match="at least 1"):
         LlamaCppLauncher(**options)
-
-
-def test_threads_default_to_no_more_cores_than_we_may_use() -> None:
-    assert default_threads() >= 1
 
 
 # -------------------------------------------------------------------------------------------------------- vLLM
