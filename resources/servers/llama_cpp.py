@@ -33,8 +33,8 @@ class LlamaCppLauncher:
     """Serves GGUF files with llama.cpp, one process a `with` block.
 
     `context_tokens` is each slot's context; `slots` how many requests run at once. `threads` defaults to the usable
-    cores (`resources.hardware`). `prefer_binary` takes `llama-server` from PATH when it is there, else the embedded server;
-    the fingerprint names the one that ran. `extra` goes to the program as it is: options of `llama-server`, or
+    cores (`resources.hardware`). `prefer_binary` takes `llama-server` from PATH when it is there, else the embedded
+    server; the fingerprint names the one that ran. `extra` goes to the program as it is: options of `llama-server`, or
     `--set NAME=VALUE` of `embedded_llama`. Logs stay in `log_dir` when there is one.
     """
 
