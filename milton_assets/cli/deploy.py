@@ -1,4 +1,4 @@
-"""`milton deploy`, `rollback`, `history`, `status`, `recover`: what runs where, how it got there, and back.
+"""`milton deploy`, `rollback`, `history`, `status`, `recover`, `gc`: what runs where, how it got there, and back.
 
 What belongs here: the verbs' arguments and what they print. What does not: deployments themselves, which are
 `milton_assets.edge.deployment`'s.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from milton_assets.edge.deployment import Deployment, EdgeTarget, Release, ServedLoadTest, TargetStatus
+    from milton_assets.edge.deployment import Collection, Deployment, EdgeTarget, Release, ServedLoadTest, TargetStatus
     from resources.edge_targets import EdgeTargets
 
 TargetOption = Annotated[
@@ -50,7 +50,7 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything,
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of deployment to the command line."""
-    for verb in (deploy, rollback, history, status, recover):
+    for verb in (deploy, rollback, history, status, recover, gc):
         app.command()(verb)
 
 
@@ -72,6 +72,12 @@ def deploy(
     accept_clock: Annotated[
         bool, typer.Option("--accept-clock", help="Deploy although the clock is behind the target's journal.")
     ] = False,
+    device_policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--device-policy", metavar="FILE", help="Admit only what this policy does, besides the target's own policy."
+        ),
+    ] = None,
     actor: ActorOption = None,
     wait: WaitOption = 0.0,
     dry_run: DryRunOption = False,
@@ -83,6 +89,7 @@ def deploy(
 
     Example: milton deploy --run benchmark_20260111_142500 --target local --dry-run
     """
+    from milton_assets.edge.bundle.admission import admission, load_device_policy
     from milton_assets.edge.deployment import HealthWindow
     from milton_assets.edge.deployment import deploy as take_into_service
     from milton_assets.edge.deployment.choosing import choose_bundle
@@ -107,6 +114,7 @@ def deploy(
             dry_run=dry_run,
             wait_s=wait,
             accept_clock=accept_clock,
+            admit=admission(load_device_policy(device_policy)) if device_policy else None,
             on_progress=progress_on_stderr(),
         ),
         as_json=as_json,
@@ -204,6 +212,26 @@ def recover(
     answer(list(done), as_json=as_json, text=lambda console: console.print("\n".join(said), markup=False))
 
 
+def gc(
+    target: TargetOption = None,
+    target_path: TargetPathOption = None,
+    keep: Annotated[int, typer.Option("--keep", metavar="N", min=0, help="Keep so many releases to roll back to.")] = 0,
+    actor: ActorOption = None,
+    wait: WaitOption = 0.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Free the releases that are neither in service nor last known good, and say what was freed.
+
+    Example: milton gc --target local --keep 1 --dry-run
+    """
+    from milton_assets.edge.deployment import collect_garbage
+
+    _, place = _place(target, target_path)
+    done = collect_garbage(place, actor=actor or _me(), now=_now, keep=keep, dry_run=dry_run, wait_s=wait)
+    answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_collection(done, console))
+
+
 def _place(name: str | None, path: Path | None) -> tuple[EdgeTargets, EdgeTarget]:
     from resources.edge_targets import EdgeTargets
 
@@ -264,6 +292,17 @@ def _show_deployment(done: Deployment, console: Console) -> None:
         console.print(f"{name:<11} {text}", markup=False, soft_wrap=True)
     for note in done.notes:
         console.print(f"{'note':<11} {note}", markup=False, soft_wrap=True)
+
+
+def _show_collection(done: Collection, console: Console) -> None:
+    verb = "would free" if done.dry_run else "freed"
+    for digest in done.freed:
+        console.print(f"{verb} release {short(digest)}")
+    for digest in done.kept:
+        console.print(f"kept release {short(digest)}")
+    for name in done.foreign:
+        console.print(f"left {name!r}, which is no release", markup=False)
+    console.print(f"{verb} {done.freed_bytes / 1e6:.1f} MB on {done.target}", markup=False)
 
 
 def _show_history(found: list[Deployment], console: Console) -> None:

@@ -13,7 +13,8 @@ Read `states` first: it is the whole argument. `attempt` is the order of steps, 
 
 from milton_assets.edge.deployment.attempt import DeploymentFailed, NothingBefore, ProbeFailed
 from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory, NotEnoughRoom
-from milton_assets.edge.deployment.deployer import deploy, recover_target, rollback
+from milton_assets.edge.deployment.collection import Collection
+from milton_assets.edge.deployment.deployer import collect_garbage, deploy, recover_target, rollback
 from milton_assets.edge.deployment.disk import DiskFailed
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.history import Deployment, Outcome
@@ -31,6 +32,7 @@ from milton_assets.vocabulary.edge_target import EdgeTarget
 __all__ = [
     "Admission",
     "ClockSetBack",
+    "Collection",
     "Deployment",
     "DeploymentFailed",
     "DiskFailed",
@@ -53,6 +55,7 @@ __all__ = [
     "ServedLoadTest",
     "TargetBusy",
     "TargetStatus",
+    "collect_garbage",
     "deploy",
     "find",
     "history",

@@ -20,6 +20,7 @@ from pathlib import Path
 from milton_assets.edge.deployment.capacity import check_memory, check_room
 from milton_assets.edge.deployment.disk import explained
 from milton_assets.edge.deployment.fileops import Fd, exists, folder_beneath, opened
+from milton_assets.edge.deployment.headers import check_headers
 from milton_assets.edge.deployment.history import Deployment, Outcome
 from milton_assets.edge.deployment.ids import mint
 from milton_assets.edge.deployment.layout import RELEASES, STAGING, Link, point
@@ -204,10 +205,10 @@ class Attempt:
         return release
 
     def _admit(self, folder: Path) -> None:
-        if self._safeguards.admit is not None:
-            state = self._session.state
-            now = max(self._now(), state.last_at or self._now())
-            self._safeguards.admit(folder, now=now, highest_counter=state.highest_counter)
+        state = self._session.state
+        now = max(self._now(), state.last_at or self._now())
+        for admit in self._safeguards.policies:
+            admit(folder, now=now, highest_counter=state.highest_counter)
 
     def _check_memory(self, sealed: Sealed) -> None:
         will_load = self._safeguards.load_test is not None or self._safeguards.health is not None
@@ -247,6 +248,7 @@ class Attempt:
         check_folder(self._ops, folder, sealed, str(path), from_disk=True, on_progress=self._safeguards.on_progress)
 
     def _prepare(self, ready: _Ready) -> None:
+        check_headers(ready.folder, ready.sealed.manifest)
         self._admit(ready.folder)
         self._journal.append(
             Verified(

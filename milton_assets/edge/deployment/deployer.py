@@ -1,4 +1,4 @@
-"""The verbs of a target: `deploy`, `rollback`, `recover_target`, `collect`.
+"""The verbs of a target: `deploy`, `rollback`, `recover_target`, `collect_garbage`.
 
 What belongs here: taking the target into hand for each of them. What does not: how they are done (`attempt`,
 `rehearsal`, `recovery`, `collection`).
@@ -6,21 +6,26 @@ What belongs here: taking the target into hand for each of them. What does not: 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from milton_assets.edge.bundle.admission import admission, load_device_policy
 from milton_assets.edge.deployment.attempt import Attempt
 from milton_assets.edge.deployment.capacity import Memory, device_memory
+from milton_assets.edge.deployment.collection import Collection, collect, plan
 from milton_assets.edge.deployment.disk import explained
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.history import Deployment
+from milton_assets.edge.deployment.layout import POLICY_FILE, RELEASES
 from milton_assets.edge.deployment.loadtest import LoadTest
 from milton_assets.edge.deployment.recovery import recover
 from milton_assets.edge.deployment.rehearsal import Rehearsal
 from milton_assets.edge.deployment.safeguards import Admission, HealthWindow, Safeguards
-from milton_assets.edge.deployment.session import Clock, Session, check_clock, in_hand
+from milton_assets.edge.deployment.session import Clock, Session, check_clock, in_hand, read_target
 from milton_assets.vocabulary.edge_target import EdgeTarget
+from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import OnProgress, silent
 
 
@@ -43,9 +48,10 @@ def deploy(
     """Take the bundle in the folder `bundle` into service on `target`; its history entry, committed.
 
     `load_test` serves the staged model before it becomes current, `health` watches it afterwards; None skips either,
-    and a release that passed neither is not called known good. `admit` is the device's policy. `wait_s` is how long
-    to wait for another deployer; `accept_clock` accepts a clock that is behind the journal. `memory` and `ops` are the
-    device's memory and disk, by default this machine's. With `dry_run` everything is checked, on the bundle where it
+    and a release that passed neither is not called known good. The device's policy, `device-policy.yaml` in the target,
+    is asked whenever it is there; `admit` is asked besides. `wait_s` is how long to wait for another deployer;
+    `accept_clock` accepts a clock that is behind the journal. `memory` and `ops` are the device's memory and disk, by
+    default this machine's. With `dry_run` everything is checked, on the bundle where it
     lies, nothing is changed, and the entry's outcome is `would_commit`.
 
     Raises `DeploymentFailed`, with the entry, when the attempt did not stand: the target then serves what it served
@@ -53,7 +59,8 @@ def deploy(
     `DiskFailed` when no attempt could begin. A dry run raises what is wrong as it is.
     """
     ops = ops or FileOps()
-    safeguards = Safeguards(load_test, health, admit, on_progress, memory or device_memory())
+    policies = tuple(asked for asked in (_policy_of(target), admit) if asked is not None)
+    safeguards = Safeguards(load_test, health, policies, on_progress, memory or device_memory())
     bundle = bundle.absolute()
     with _disk_errors_explained():
         if dry_run:
@@ -84,7 +91,7 @@ def rollback(
     A clock that was set back does not stop a rollback. Parameters and errors otherwise as for `deploy`.
     """
     ops = ops or FileOps()
-    safeguards = Safeguards(load_test, health, None, on_progress, memory or device_memory())
+    safeguards = Safeguards(load_test, health, (), on_progress, memory or device_memory())
     with _disk_errors_explained():
         if dry_run:
             return Rehearsal(target, safeguards, actor=actor, now=now, accept_clock=True, ops=ops).roll_back()
@@ -102,6 +109,37 @@ def recover_target(
         in_hand(target, ops or FileOps(), actor=actor, now=now, wait_s=wait_s) as session,
     ):
         return recover(session)
+
+
+def collect_garbage(
+    target: EdgeTarget,
+    *,
+    actor: str,
+    now: Clock,
+    keep: int = 0,
+    dry_run: bool = False,
+    wait_s: float = 0.0,
+    ops: FileOps | None = None,
+) -> Collection:
+    """Free every release but the active, the last known good, and the `keep` before the active one; what was freed.
+
+    With `dry_run` only says what it would free. Raises `BadInput` for a negative `keep` or a target that is not there.
+    """
+    if keep < 0:
+        raise BadInput(f"asked to keep {keep} releases", expected="0 or more")
+    ops = ops or FileOps()
+    with _disk_errors_explained():
+        if dry_run:
+            state = read_target(target, ops).state
+            return plan(target.name, target.path / RELEASES, state, keep=keep, dry_run=True)
+        with in_hand(target, ops, actor=actor, now=now, wait_s=wait_s) as session:
+            recover(session)
+            return collect(session, actor=actor, keep=keep)
+
+
+def _policy_of(target: EdgeTarget) -> Admission | None:
+    policy = target.path / POLICY_FILE
+    return admission(load_device_policy(policy)) if os.path.lexists(policy) else None
 
 
 def _recover(session: Session) -> None:

@@ -8,6 +8,7 @@ What belongs here: the names, recognising and creating a target, and its two lin
     staging/<deployment id>/     a release on its way in; empty whenever nobody deploys
     journal.jsonl                the truth about all of it
     lock                         held while someone works on the target
+    device-policy.yaml           which bundles the device admits; written by its owner, never by a deployment
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from milton_assets.vocabulary.errors import BadInput
 
 RELEASES = "releases"
 STAGING = "staging"
+POLICY_FILE = "device-policy.yaml"
 _LINK_SUFFIX = ".next"
 _LINK = re.compile(RELEASES + r"/([0-9a-f]{64})")
 
@@ -35,7 +37,9 @@ class Link(StrEnum):
     KNOWN_GOOD = "last-known-good"
 
 
-_OURS = frozenset({RELEASES, STAGING, JOURNAL_FILE, LOCK_FILE, *Link, *(f".{link}{_LINK_SUFFIX}" for link in Link)})
+_OURS = frozenset(
+    {RELEASES, STAGING, JOURNAL_FILE, LOCK_FILE, POLICY_FILE, *Link, *(f".{link}{_LINK_SUFFIX}" for link in Link)}
+)
 
 
 class NotATarget(BadInput):

@@ -10,10 +10,12 @@ to do is done.
 
 from __future__ import annotations
 
+from milton_assets.edge.deployment.collection import record_missing
 from milton_assets.edge.deployment.fileops import names, opened, remove_tree
 from milton_assets.edge.deployment.layout import STAGING, Link, NotATarget, point, read_link
 from milton_assets.edge.deployment.session import Session
 from milton_assets.edge.deployment.states import Failed, InFlight, RolledBack
+from milton_assets.vocabulary.digest import short
 
 
 def recover(session: Session) -> tuple[str, ...]:
@@ -30,6 +32,8 @@ def recover(session: Session) -> tuple[str, ...]:
     if flight is not None:
         done.append(_close(session, flight))
     done += settle_links(session)
+    if missing := record_missing(session, actor="recovery"):
+        done.append(f"releases that are gone were noted as collected: {', '.join(map(short, missing))}")
     session.mirror()
     return tuple(done)
 

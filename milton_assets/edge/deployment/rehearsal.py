@@ -11,6 +11,7 @@ from pathlib import Path
 from milton_assets.edge.deployment.attempt import nothing_before, release_of, require_healthy
 from milton_assets.edge.deployment.capacity import check_memory, check_room
 from milton_assets.edge.deployment.fileops import FileOps, exists, folder_beneath, opened
+from milton_assets.edge.deployment.headers import check_headers
 from milton_assets.edge.deployment.history import Deployment, Outcome, release_facts
 from milton_assets.edge.deployment.ids import mint
 from milton_assets.edge.deployment.layout import RELEASES, is_target
@@ -81,9 +82,10 @@ class Rehearsal:
             on_progress=guards.on_progress,
             links_allowed=links_allowed,
         )
-        if guards.admit is not None:
-            now = max(self._now(), self._state.last_at or self._now())
-            guards.admit(path, now=now, highest_counter=self._state.highest_counter)
+        check_headers(path, manifest)
+        now = max(self._now(), self._state.last_at or self._now())
+        for admit in guards.policies:
+            admit(path, now=now, highest_counter=self._state.highest_counter)
         if guards.load_test is not None:
             guards.at("load test", manifest.primary)
             report = guards.load_test(path / manifest.primary, manifest.model_version, manifest.health)

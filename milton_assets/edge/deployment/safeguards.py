@@ -52,7 +52,7 @@ class Safeguards:
 
     load_test: LoadTest | None = None
     health: HealthWindow | None = None
-    admit: Admission | None = None
+    policies: tuple[Admission, ...] = ()
     on_progress: OnProgress = silent
     memory: Memory = field(default_factory=device_memory)
 
