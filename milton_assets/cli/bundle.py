@@ -6,6 +6,7 @@ What belongs here: the verbs' arguments and what they print. What does not: bund
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ from milton_assets.vocabulary.state import StateDir
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from milton_assets.edge.bundle import Bundle, VerificationReport
+    from milton_assets.edge.bundle import Bundle, Damage, VerificationReport
 
 BundleArgument = Annotated[
     str | None,
@@ -27,14 +28,17 @@ BundleArgument = Annotated[
         metavar="[BUNDLE]", help="A bundle's folder, or its name in the state folder; by default the latest."
     ),
 ]
+TrustOption = Annotated[
+    list[Path] | None,
+    typer.Option("--trust", metavar="KEY.pub", help="A public key; one of those given must have signed the bundle."),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add `bundle` and its verbs to the command line."""
     verbs = typer.Typer(help="Make, check and read bundles.", no_args_is_help=True)
-    verbs.command()(create)
-    verbs.command()(verify)
-    verbs.command()(inspect)
+    for verb in (create, verify, inspect, pack, unpack, scrub, repair):
+        verbs.command()(verb)
     app.add_typer(verbs, name="bundle")
     keys = typer.Typer(help="The key that bundles are signed with.", no_args_is_help=True)
     keys.command("init")(init_keys)
@@ -126,11 +130,8 @@ def verify(
     Example: milton bundle verify milton_edge_bundle_v1.20260111.1425_20260111_150000 --trust signing_key.pub
     """
     from milton_assets.edge.bundle import verify_bundle
-    from milton_assets.edge.bundle.keys import load_public_key
-    from milton_assets.edge.bundle.sshsig import fingerprint
 
-    trusted = {fingerprint(load_public_key(path)) for path in trust} if trust else None
-    report = verify_bundle(find_bundle(bundle), trusted=trusted, on_progress=progress_on_stderr())
+    report = verify_bundle(find_bundle(bundle), trusted=_fingerprints(trust), on_progress=progress_on_stderr())
     answer(report.to_json(), as_json=as_json, text=lambda console: _show_report(report, console))
     if not report.ok:
         raise say_no(f"{report.path} is not a whole bundle: {len(report.problems)} problem(s)")
@@ -146,6 +147,95 @@ def inspect(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:
 
     manifest = read_manifest(find_bundle(bundle))
     answer(described(manifest), as_json=as_json, text=lambda console: show(manifest, console))
+
+
+def pack(
+    bundle: BundleArgument = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="By default the bundle's name and .tar, here.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a bundle as one file for transport: an uncompressed tar, equal for equal bundles.
+
+    Example: milton bundle pack --output /media/usb/model.tar
+    """
+    from milton_assets.edge.bundle import pack_bundle
+
+    folder = find_bundle(bundle)
+    archive = pack_bundle(folder, output or Path(f"{folder.name}.tar"), on_progress=progress_on_stderr())
+    told = {"path": str(archive.absolute()), "size_bytes": archive.stat().st_size}
+    answer(told, as_json=as_json, text=lambda console: console.print(f"packed {archive}", markup=False, soft_wrap=True))
+
+
+def unpack(
+    archive: Annotated[Path, typer.Argument(metavar="FILE", help="A packed bundle.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="Where to; by default bundles/ in the state folder.")
+    ] = None,
+    trust: TrustOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Unpack a bundle, creating only the files its manifest names, and checking every byte.
+
+    Example: milton bundle unpack model.tar --trust signing_key.pub
+    """
+    from milton_assets.edge.bundle import unpack_bundle
+
+    into = (output or StateDir.from_environment().bundles).absolute()
+    path = unpack_bundle(archive, into, trusted=_fingerprints(trust), on_progress=progress_on_stderr())
+    answer(
+        {"path": str(path)},
+        as_json=as_json,
+        text=lambda console: console.print(f"unpacked {path}", markup=False, soft_wrap=True),
+    )
+
+
+def scrub(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:
+    """Read every byte of a bundle and name what is damaged, down to the tensor. Exits 1 when something is.
+
+    Example: milton bundle scrub
+    """
+    from milton_assets.edge.bundle import scrub_bundle
+
+    report = scrub_bundle(find_bundle(bundle), on_progress=progress_on_stderr())
+    answer(report.to_json(), as_json=as_json, text=lambda console: _show_damages(report.damages, console))
+    if not report.ok:
+        raise say_no("next: milton bundle repair --from ANOTHER_BUNDLE")
+
+
+def repair(
+    source: Annotated[str, typer.Option("--from", metavar="BUNDLE", help="A bundle that has what is damaged.")],
+    bundle: BundleArgument = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Mend a bundle, fetching only the damaged tensors from another one.
+
+    Example: milton bundle repair --from /mnt/store/milton_edge_bundle_v1.20260111.1425_20260111_150000
+    """
+    from milton_assets.edge.bundle import repair_bundle
+
+    report = repair_bundle(find_bundle(bundle), find_bundle(source), on_progress=progress_on_stderr())
+    told = {"repaired": [str(damage) for damage in report.repaired], "fetched_bytes": report.fetched_bytes}
+
+    def show(console: Console) -> None:
+        _show_damages(report.repaired, console)
+        console.print(f"mended with {report.fetched_bytes / 1e6:.3f} MB from the other bundle")
+
+    answer(told, as_json=as_json, text=show)
+
+
+def _fingerprints(trust: list[Path] | None) -> set[str] | None:
+    from milton_assets.edge.bundle.keys import load_public_key
+    from milton_assets.edge.bundle.sshsig import fingerprint
+
+    return {fingerprint(load_public_key(path)) for path in trust} if trust else None
+
+
+def _show_damages(damages: Iterable[Damage], console: Console) -> None:
+    sentences = [str(damage) for damage in damages]
+    for sentence in sentences or ["nothing is damaged"]:
+        console.print(sentence, markup=False, soft_wrap=True)
 
 
 def init_keys(as_json: JsonOption = False) -> None:

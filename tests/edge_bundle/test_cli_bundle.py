@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,37 @@ def test_keys_show_without_a_key_says_how_to_make_one(app: typer.Typer, home: St
     failed = CliRunner().invoke(app, ["keys", "show"])
     assert isinstance(failed.exception, BadInput)
     assert "milton keys init" in str(failed.exception)
+
+
+def test_a_bundle_travels_as_one_file(app: typer.Typer, home: StateDir, tmp_path: Path) -> None:
+    CliRunner().invoke(app, ["keys", "init"])
+    decided(home)
+    CliRunner().invoke(app, ["bundle", "create"])
+    packed = CliRunner().invoke(app, ["bundle", "pack", "--output", str(tmp_path / "b.tar"), "--json"])
+    assert json.loads(packed.stdout)["size_bytes"] == (tmp_path / "b.tar").stat().st_size
+    key = str(home.keys / "signing_key.pub")
+    back = CliRunner().invoke(
+        app, ["bundle", "unpack", str(tmp_path / "b.tar"), "--output", str(tmp_path / "in"), "--trust", key]
+    )
+    assert back.exit_code == 0, back.output
+    (path,) = (tmp_path / "in").iterdir()
+    assert f"unpacked {path}" in back.stdout
+    assert verify_bundle(path).ok
+
+
+def test_scrub_exits_one_and_repair_mends(app: typer.Typer, home: StateDir, tmp_path: Path) -> None:
+    bundle = ingredients(tmp_path).bundle(home.bundles)
+    good = shutil.copytree(bundle.path, tmp_path / "good")
+    whole = CliRunner().invoke(app, ["bundle", "scrub"])
+    assert (whole.exit_code, whole.stdout) == (0, "nothing is damaged\n")
+    with (bundle.path / bundle.manifest.primary).open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\xff")
+    found = CliRunner().invoke(app, ["bundle", "scrub"])
+    assert found.exit_code == 1
+    assert found.stdout == "model/model-q4_0.gguf: tensor token_embd.weight\n"
+    assert "milton bundle repair --from" in found.stderr
+    mended = CliRunner().invoke(app, ["bundle", "repair", "--from", str(good)])
+    assert mended.exit_code == 0, mended.output
+    assert "mended with 0.000 MB" in mended.stdout
+    assert CliRunner().invoke(app, ["bundle", "scrub"]).exit_code == 0

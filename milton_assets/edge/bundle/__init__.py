@@ -15,19 +15,32 @@ from milton_assets.edge.bundle.create import Bundle, create_bundle
 from milton_assets.edge.bundle.folder import Folder
 from milton_assets.edge.bundle.placing import LinkMode
 from milton_assets.edge.bundle.read import read_manifest, read_sums
+from milton_assets.edge.bundle.scrub import (
+    Damage,
+    RepairImpossible,
+    RepairReport,
+    ScrubReport,
+    repair_bundle,
+    scrub_bundle,
+)
 from milton_assets.edge.bundle.signing import default_signer, signed_by, signer
 from milton_assets.edge.bundle.sshsig import SignatureInvalid
+from milton_assets.edge.bundle.transport import pack_bundle, unpack_bundle
 from milton_assets.edge.bundle.verify import BundleDamaged, Problem, ProblemKind, VerificationReport, verify_bundle
 
 __all__ = [
     "Bundle",
     "BundleDamaged",
+    "Damage",
     "DevicePolicy",
     "Folder",
     "LinkMode",
     "NotAdmitted",
     "Problem",
     "ProblemKind",
+    "RepairImpossible",
+    "RepairReport",
+    "ScrubReport",
     "SignatureInvalid",
     "VerificationReport",
     "admission",
@@ -35,9 +48,13 @@ __all__ = [
     "create_bundle",
     "default_signer",
     "load_device_policy",
+    "pack_bundle",
     "read_manifest",
     "read_sums",
+    "repair_bundle",
+    "scrub_bundle",
     "signed_by",
     "signer",
+    "unpack_bundle",
     "verify_bundle",
 ]

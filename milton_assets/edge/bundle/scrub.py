@@ -220,7 +220,7 @@ def _mend(bundle: Path, entry: FileEntry, damage: Damage, table: TensorTable, so
     ]
     if damage.outside:
         wanted.append(("the bytes outside its tensors", table.rest_blake3, list(gaps(regions, entry.size_bytes))))
-    with _beside(bundle / entry.path, entry.size_bytes) as staged:
+    with _beside(bundle, entry) as staged:
         shutil.copyfile(bundle / entry.path, staged)
         with staged.open("r+b", buffering=0) as out:
             fetched = sum(
@@ -258,7 +258,7 @@ def _replace_whole(bundle: Path, entry: FileEntry, source: Folder, index: _Index
         raise RepairImpossible(
             f"{source.path} does not have {entry.path}", expected="a bundle that has it", remedy="name another source"
         )
-    with _beside(bundle / entry.path, entry.size_bytes) as staged, staged.open("w+b", buffering=0) as out:
+    with _beside(bundle, entry) as staged, staged.open("w+b", buffering=0) as out:
         with source.open_file(path) as handle:
             pump(handle, here=[out.write])
         _require_digest(out.fileno(), entry)
@@ -266,29 +266,29 @@ def _replace_whole(bundle: Path, entry: FileEntry, source: Folder, index: _Index
 
 
 @contextmanager
-def _beside(path: Path, size_bytes: int) -> Iterator[Path]:
-    """A hidden neighbour of `path` that replaces it when the block ends well, and is removed otherwise."""
-    _require_plain_folders(path)
-    free = shutil.disk_usage(path.parent).free
-    if size_bytes + SPARE_BYTES > free:
+def _beside(bundle: Path, entry: FileEntry) -> Iterator[Path]:
+    """A hidden neighbour of the file that replaces it when the block ends well, and is removed otherwise."""
+    folder = bundle
+    for part in Path(entry.path).parent.parts:
+        folder = folder / part
+        if folder.is_symlink():
+            raise BadInput(f"{folder} is a link", expected="a folder", remedy="fetch the bundle again")
+        folder.mkdir(exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if entry.size_bytes + SPARE_BYTES > free:
         raise BadInput(
-            f"{path.parent} has {free / 1e9:.2f} GB free", expected=f"{size_bytes / 1e9:.2f} GB for a repair"
+            f"{folder} has {free / 1e9:.2f} GB free", expected=f"{entry.size_bytes / 1e9:.2f} GB for a repair"
         )
-    staged = path.with_name(f".{path.name[:150]}.{secrets.token_hex(6)}")
+    path = bundle / entry.path
+    if path.is_dir() and not path.is_symlink():
+        raise BadInput(f"{path} is a folder", expected="a file", remedy="remove it, then repair")
+    staged = folder / f".{path.name[:150]}.{secrets.token_hex(6)}"
     try:
         yield staged
-        if path.is_dir() and not path.is_symlink():
-            raise BadInput(f"{path} is a folder", expected="a file", remedy="remove it, then repair")
         staged.replace(path)
-        fsync_dir(path.parent)
+        fsync_dir(folder)
     finally:
         staged.unlink(missing_ok=True)
-
-
-def _require_plain_folders(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.parent.is_symlink():
-        raise BadInput(f"{path.parent} is a link", expected="a folder", remedy="fetch the bundle again")
 
 
 def _require_digest(handle: int, entry: FileEntry) -> None:
