@@ -5,6 +5,7 @@ What belongs here: options, and drawing the result. What does not: measuring (`m
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,8 +17,10 @@ from milton_assets.cli.common import JsonOption, answer, progress_on_stderr
 
 if TYPE_CHECKING:
     from milton_assets.reasoning import ReasoningGoldens, ReasoningPlan
+    from milton_assets.reasoning.judge import ModelPin, QualifiedJudge
     from milton_assets.vocabulary.metric import Metric
     from milton_assets.vocabulary.tier import TierResult
+    from resources.servers.client import OpenAIChatModel
 
 BaseUrl = Annotated[str, typer.Option("--base-url", help="The server's address, e.g. http://127.0.0.1:8080.")]
 ModelName = Annotated[str, typer.Option("--model", help="The name under which the server serves the model.")]
@@ -36,6 +39,10 @@ Concurrency = Annotated[
 ]
 Smoke = Annotated[bool, typer.Option("--smoke", help="A fixed sample of 30 cases with short answers.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Longest wait for one answer, in seconds.")]
+JudgeUrl = Annotated[
+    str | None, typer.Option("--judge-base-url", help="A second server, whose model judges what matching leaves open.")
+]
+JudgeName = Annotated[str | None, typer.Option("--judge-model", help="The name of the judge on that server.")]
 ApiKeyFrom = Annotated[
     str | None, typer.Option("--api-key", envvar="OPENAI_API_KEY", help="The server's key, if it wants one.")
 ]
@@ -53,6 +60,8 @@ def reasoning(
     limit: Limit = None,
     concurrency: Concurrency = 1,
     smoke: Smoke = False,
+    judge_base_url: JudgeUrl = None,
+    judge_model: JudgeName = None,
     timeout_s: Timeout = 120.0,
     api_key: ApiKeyFrom = None,
     as_json: JsonOption = False,
@@ -63,15 +72,33 @@ def reasoning(
     """
     from milton_assets.reasoning import load_goldens, measure_reasoning
     from milton_assets.reasoning.datasets import load_dataset
+    from milton_assets.reasoning.judge import ModelPin
     from milton_assets.vocabulary.server import Endpoint
     from resources.servers.client import OpenAIChatModel
 
+    if (judge_base_url is None) != (judge_model is None):
+        raise typer.BadParameter("--judge-base-url and --judge-model go together")
     goldens = load_goldens() if dataset is None else load_dataset(dataset)
     plan = _plan(smoke=smoke, limit=limit, concurrency=concurrency)
     endpoint = Endpoint(base_url, model, slots=concurrency, api_key=api_key)
-    with OpenAIChatModel(endpoint, timeout_s=timeout_s) as chat_model:
-        result = measure_reasoning(chat_model, goldens, plan, on_progress=progress_on_stderr())
+    candidate = ModelPin(model=model, base_url=endpoint.base_url)
+    with ExitStack() as open_clients:
+        judge = None
+        if judge_base_url is not None and judge_model is not None:
+            judging = Endpoint(judge_base_url, judge_model, api_key=api_key)
+            judge = _qualified(open_clients.enter_context(OpenAIChatModel(judging, timeout_s=timeout_s)), candidate)
+        chat_model = open_clients.enter_context(OpenAIChatModel(endpoint, timeout_s=timeout_s))
+        result = measure_reasoning(chat_model, goldens, plan, judge=judge, on_progress=progress_on_stderr())
     answer(_payload(result), as_json=as_json, text=lambda console: _draw(result, goldens, console))
+
+
+def _qualified(judge: OpenAIChatModel, candidate: ModelPin) -> QualifiedJudge:
+    """The judge, once it has proved itself on the labelled pairs that ship."""
+    from milton_assets.reasoning import load_goldens
+    from milton_assets.reasoning.judge import ModelPin, qualify
+
+    pin = ModelPin(model=judge.endpoint.model, base_url=judge.endpoint.base_url)
+    return qualify(judge, pin, load_goldens().judge_pairs, [candidate])
 
 
 def _plan(*, smoke: bool, limit: int | None, concurrency: int) -> ReasoningPlan:

@@ -4,7 +4,8 @@ What belongs here: the five steps on one case and reading what each step gave. W
 whether an answer is right (`matching`), figures (`scoring`).
 
 1. *Baseline*: the model answers the question; that is the draft.
-2. *Plan*: it writes open questions that would check the draft. A question that quotes the whole draft is dropped.
+2. *Plan*: it writes open questions that would check the draft. One that quotes the whole draft, or only repeats the
+   question, is dropped.
 3. *Answer*: each question is put alone, in a conversation that holds neither the draft nor another question.
 4. *Cross-check*: per question, is the draft CONSISTENT, INCONSISTENT or PARTIALLY CONSISTENT with that answer?
 5. *Final answer*: a draft that every cross-check found consistent stands; any other is revised with the facts. A
@@ -196,7 +197,7 @@ class Cove:
             return
         messages = prompts.plan(trace.question, trace.draft, self.limits.questions)
         call = self._call(trace, Step.PLAN, messages, self.limits.plan_tokens)
-        asked, trace.dropped_questions = read_plan(call.text, trace.draft, self.limits.questions)
+        asked, trace.dropped_questions = read_plan(call.text, trace.question, trace.draft, self.limits.questions)
         trace.plan = call.text
         trace.plan_label = Label.UNPARSEABLE if call.label is Label.OK and not asked else call.label
         trace.checks = [Check(question) for question in asked]
@@ -210,7 +211,9 @@ class Cove:
         for check in trace.checks:
             messages = prompts.cross_check(trace.question, trace.draft, check.question, check.answer)
             call = self._call(trace, Step.CROSS_CHECK, messages, self.limits.cross_check_tokens)
-            check.verdict_text, check.verdict = call.text, read_verdict(call.text)
+            check.verdict_text = call.text
+            # What was cut off may have gone on to another verdict.
+            check.verdict = Verdict.UNPARSEABLE if call.label is Label.TRUNCATED else read_verdict(call.text)
 
     def _conclude(self, trace: Trace) -> None:
         if all(check.verdict is Verdict.CONSISTENT for check in trace.checks):
@@ -242,21 +245,25 @@ VERIFICATION_STEPS = (Step.PLAN, Step.ANSWER, Step.CROSS_CHECK)
 ALL_STEPS = tuple(Step)
 
 
-def read_plan(text: str, draft: str, most: int) -> tuple[list[str], list[str]]:
-    """The first `most` questions of a plan, each once, and those dropped because they quote the whole draft."""
-    quoted = phrase(draft)
+def read_plan(text: str, question: str, draft: str, most: int) -> tuple[list[str], list[str]]:
+    """The first `most` questions of a plan, each once; and those dropped.
+
+    Dropped are questions that quote the whole draft, for the answering prompt must not hold it, and those that repeat
+    the question, for asking it again checks nothing.
+    """
+    quoted, original = phrase(draft), phrase(question)
     asked: list[str] = []
     dropped: list[str] = []
     seen: set[tuple[str, ...]] = set()
     for line in text.splitlines():
         for found in _QUESTION.findall(_BULLET.sub("", line)):
-            question = found.strip(" \t\"'*_")
-            spelled = phrase(question)
+            planned = found.strip(" \t\"'*_")
+            spelled = phrase(planned)
             if len(spelled) < 2 or spelled in seen:
                 continue
             seen.add(spelled)
-            holds_draft = bool(quoted) and any(occurrences(quoted, words(question)))
-            (dropped if holds_draft else asked).append(question)
+            holds_draft = any(occurrences(quoted, words(planned)))
+            (dropped if holds_draft or spelled == original else asked).append(planned)
     return asked[:most], dropped
 
 

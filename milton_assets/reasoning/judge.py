@@ -68,10 +68,14 @@ class ModelPin(BaseModel):
     artefact_sha256: str | None = None
 
     def may_be(self, other: ModelPin) -> bool:
-        """Whether both may be one model: the same weights, or the same name at the same address."""
+        """Whether both may be one model. Digests decide when both are known; else an equal name or address does.
+
+        A server that serves one model answers to any name, so an equal address is enough to doubt.
+        """
         if self.artefact_sha256 and other.artefact_sha256:
             return self.artefact_sha256 == other.artefact_sha256
-        return (self.model, self.base_url) == (other.model, other.base_url)
+        same_address = self.base_url is not None and self.base_url == other.base_url
+        return same_address or self.model == other.model
 
 
 @dataclass(frozen=True)

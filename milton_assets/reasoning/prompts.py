@@ -18,6 +18,9 @@ from milton_assets.vocabulary.chat import Message
 PROMPTS_VERSION = "1"
 
 _SYSTEM = Message("system", "You give short and correct answers.")
+_VERDICTS = Message(
+    "system", "You reply with one verdict and nothing else: CONSISTENT, INCONSISTENT or PARTIALLY CONSISTENT."
+)
 
 
 def _ask(text: str) -> tuple[Message, ...]:
@@ -49,7 +52,7 @@ def cross_check(question: str, draft: str, check_question: str, check_answer: st
         for shown, verdict in _CROSS_CHECK_EXAMPLES
         for turn in (Message("user", _cross_check_request(*shown)), Message("assistant", verdict))
     ]
-    return (_SYSTEM, *examples, Message("user", _cross_check_request(question, draft, check_question, check_answer)))
+    return (_VERDICTS, *examples, Message("user", _cross_check_request(question, draft, check_question, check_answer)))
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,7 @@ def _plan_request(question: str, draft: str, questions: int) -> str:
 
 def _cross_check_request(question: str, draft: str, check_question: str, check_answer: str) -> str:
     return (
-        "Compare the draft with the fact. Reply CONSISTENT, INCONSISTENT or PARTIALLY CONSISTENT.\n"
-        f"Question: {question}\nDraft: {draft}\nFact: {check_question} {check_answer}"
+        f"Compare the draft with the fact.\nQuestion: {question}\nDraft: {draft}\nFact: {check_question} {check_answer}"
     )
 
 

@@ -214,7 +214,18 @@ def test_a_verdict_is_read_only_when_it_is_the_one_verdict(text: str, verdict: V
     ],
 )
 def test_a_plan_is_read_as_its_distinct_questions(text: str, questions: list[str]) -> None:
-    assert read_plan(text, "the draft", 2) == (questions, [])
+    assert read_plan(text, "Which dog?", "the draft", 2) == (questions, [])
+
+
+def test_a_planned_question_that_repeats_the_question_checks_nothing_and_is_dropped() -> None:
+    asked, dropped = read_plan("Which dog is it?\nWhich  DOG is it ?\nWhose dog is it?", "Which dog is it?", "Rex", 2)
+    assert (asked, dropped) == (["Whose dog is it?"], ["Which dog is it?"])
+
+
+def test_a_verdict_that_was_cut_off_is_not_read() -> None:
+    player = a_player("CONSISTENT, INCONS")
+    player.finish_reason = "length"
+    assert {check.verdict for check in run(player).checks} == {Verdict.UNPARSEABLE}
 
 
 def test_a_yes_or_no_question_is_known_to_be_closed() -> None:

@@ -119,6 +119,8 @@ def honest(cases: Sequence[GoldenCase], *, wrong_every: int = 3) -> Player:
         if asked.startswith(ask_again):
             original = next(q for q in by_question if asked == f"{ask_again}{q.rstrip('?.')}?")
             return by_question[original].answer.shown()
+        if asked not in by_question:
+            return "Nothing is known of it."
         case = by_question[asked]
         return case.wrong[0] if asked in mistaken else case.answer.shown()
 
