@@ -13,12 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 import httpx
 import psutil
@@ -29,9 +29,11 @@ from resources.servers import warden
 DEFAULT_GRACE_S = 10.0
 LAST_LINES = 20
 _KILL_MARGIN_S = 10.0
+_LAST_MOMENTS_S = 3.0
 _PROBE_TIMEOUT_S = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 _MAX_LINE_CHARACTERS = 500
+_TAIL_BYTES = 1 << 18
 _TAKEN = ("address already in use", "couldn't bind")
 """How servers say that somebody else has the port: Python's and libc's words, and llama.cpp's."""
 
@@ -52,9 +54,9 @@ class Command:
 class Child:
     """A running server process, seen from us."""
 
-    def __init__(self, command: Command, guard: subprocess.Popen[bytes], log: Path, grace_s: float) -> None:
+    def __init__(self, command: Command, guard: subprocess.Popen[bytes], log: IO[bytes], grace_s: float) -> None:
         self.command = command
-        self.log = log
+        self._log = log
         self._guard = guard
         self._grace_s = grace_s
 
@@ -80,9 +82,11 @@ class Child:
 
     def last_lines(self, count: int = LAST_LINES) -> list[str]:
         """The last lines that it wrote to standard output or standard error, each cut to a readable length."""
-        with suppress(OSError), self.log.open(errors="replace") as stream:
-            return [line.rstrip()[:_MAX_LINE_CHARACTERS] for line in deque(stream, maxlen=count)]
-        return []
+        size = os.fstat(self._log.fileno()).st_size
+        # Read at a place of our own: the server writes at the end through the same open file.
+        tail = os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+        lines = tail.decode(errors="replace").splitlines()
+        return [line.rstrip()[:_MAX_LINE_CHARACTERS] for line in lines[-count:]]
 
     def listens_on(self, port: int) -> bool:
         """Whether a process of ours listens on that TCP port."""
@@ -92,6 +96,11 @@ class Child:
                     if found.status == psutil.CONN_LISTEN and found.laddr.port == port:
                         return True
         return False
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until it has ended on its own, but no longer than that."""
+        with suppress(subprocess.TimeoutExpired):
+            self._guard.wait(timeout_s)
 
     def stop(self) -> None:
         """End the server and everything that it started; returns when all of it is gone."""
@@ -115,14 +124,13 @@ class Child:
 def running(command: Command, *, log_dir: Path | None = None, grace_s: float = DEFAULT_GRACE_S) -> Iterator[Child]:
     """Run the command until the block ends: by its end, an exception, Ctrl-C, or our own death, be it by SIGKILL.
 
-    What the server writes goes to a new file in `log_dir`, which stays; without a `log_dir`, to a temporary file, which
-    does not.
+    What the server writes goes to a new file in `log_dir`, which stays; without a `log_dir`, to one without a name.
     """
-    with _log_file(command.name, log_dir) as log, log.open("ab") as sink:
+    with _log_file(command.name, log_dir) as log:
         guard = subprocess.Popen(
             [sys.executable, "-I", "-S", warden.__file__, str(os.getpid()), str(grace_s), *command.argv],
             stdin=subprocess.PIPE,
-            stdout=sink,
+            stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, **command.env},
             start_new_session=True,
@@ -134,25 +142,22 @@ def running(command: Command, *, log_dir: Path | None = None, grace_s: float = D
             child.stop()
 
 
-@contextmanager
-def _log_file(name: str, log_dir: Path | None) -> Iterator[Path]:
-    if log_dir is not None:
-        log_dir.mkdir(parents=True, exist_ok=True)
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        handle, path = tempfile.mkstemp(prefix=f"{name}-{stamp}-", suffix=".log", dir=log_dir)
-        os.close(handle)
-        yield Path(path)
-        return
-    with tempfile.TemporaryDirectory(prefix=f"milton-{name}-") as folder:
-        yield Path(folder) / "server.log"
+def _log_file(name: str, log_dir: Path | None) -> IO[bytes]:
+    if log_dir is None:
+        # It has no name, so that not even a SIGKILL leaves it behind.
+        return tempfile.TemporaryFile("ab+")
+    log_dir.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    return tempfile.NamedTemporaryFile("ab+", prefix=f"{name}-{stamp}-", suffix=".log", dir=log_dir, delete=False)
 
 
-def wait_until_ready(child: Child, url: str, deadline_s: float) -> None:
-    """Wait until the server answers `/health` (where it has one) and `/v1/models` at `url`.
+def wait_until_ready(child: Child, port: int, deadline_s: float) -> None:
+    """Wait until the server answers `/health` (where it has one) and `/v1/models` at that port of 127.0.0.1.
 
     Raises `ServerFailed` with the server's last lines when it ends or the deadline passes, `AddressTaken` when another
     process answers in its place.
     """
+    url = f"http://127.0.0.1:{port}"
     started = time.monotonic()
     pause = _FIRST_PAUSE_S
     with httpx.Client(timeout=_PROBE_TIMEOUT_S, verify=False, trust_env=False) as client:  # noqa: S501 - loopback
@@ -170,7 +175,7 @@ def wait_until_ready(child: Child, url: str, deadline_s: float) -> None:
                 )
             time.sleep(min(pause, max(deadline_s - waited, 0.01)))
             pause = min(pause * 1.5, _LONGEST_PAUSE_S)
-    if not child.listens_on(httpx.URL(url).port or 0):
+    if not child.listens_on(port):
         raise child.failed(f"does not listen at {url}: another process answers there", kind=AddressTaken)
 
 
@@ -199,8 +204,21 @@ class Listening:
     """A server that is ready, and where."""
 
     child: Child
-    base_url: str
+    port: int
     ready_after_s: float
+
+    @property
+    def base_url(self) -> str:
+        """The server's root."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def death(self) -> ServerFailed | None:
+        """The error that says how the server ended while it was in use; None when it runs."""
+        if not self.child.listens_on(self.port):
+            # The socket goes before the warden can tell how the process ended.
+            self.child.wait(_LAST_MOMENTS_S)
+        how = self.child.ended()
+        return self.child.failed(f"{how} while it was in use") if how else None
 
 
 @contextmanager
@@ -223,11 +241,11 @@ def listening(
         try:
             yield server
         except Exception as error:
-            if how := server.child.ended():
-                error.add_note(str(server.child.failed(f"{how} while it was in use")))
+            if death := server.death():
+                error.add_note(str(death))
             raise
-        if how := server.child.ended():
-            raise server.child.failed(f"{how} while it was in use")
+        if death := server.death():
+            raise death
 
 
 def _start(
@@ -240,16 +258,15 @@ def _start(
 ) -> Listening:
     for left in reversed(range(attempts)):
         port = free_port()
-        url = f"http://127.0.0.1:{port}"
         started = time.monotonic()
         with ExitStack() as trial:
             child = trial.enter_context(running(command_for(port), log_dir=log_dir, grace_s=grace_s))
             try:
-                wait_until_ready(child, url, start_deadline_s)
+                wait_until_ready(child, port, start_deadline_s)
             except AddressTaken:
                 if not left:
                     raise
                 continue
             stack.push(trial.pop_all())
-            return Listening(child, url, time.monotonic() - started)
+            return Listening(child, port, time.monotonic() - started)
     raise BadInput(f"{attempts} attempts to start a server", expected="at least 1")
