@@ -6,6 +6,7 @@ and HTTP (`resources.servers`).
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,6 +42,12 @@ def bench_retrieval(
     concurrency: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Calls in flight at once. Default: the server's slots.")
     ] = None,
+    embedding_model: Annotated[
+        str | None, typer.Option(help="Also measure dense retrieval with this model, and its fusion with BM25.")
+    ] = None,
+    embedding_url: Annotated[
+        str | None, typer.Option(help="The server that embeds (/v1/embeddings). Default: --base-url.")
+    ] = None,
     api_key: Annotated[
         str | None, typer.Option(envvar="MILTON_API_KEY", help="Sent as a bearer token.", show_envvar=True)
     ] = None,
@@ -56,14 +63,18 @@ def bench_retrieval(
     from milton_assets.retrieval import Method, RetrievalPlan, load_goldens, measure_retrieval
     from milton_assets.retrieval.measures import HEADLINE
     from milton_assets.vocabulary.metric import Status
+    from milton_assets.vocabulary.server import Endpoint
     from resources.servers.attached import AttachedServer
     from resources.servers.client import OpenAIChatModel
     from resources.servers.repeatable import repeatable_options
 
     if method not in set(Method):
         raise typer.BadParameter(f"{method!r} is none of {[one.value for one in Method]}", param_hint="--method")
+    if embedding_url and not embedding_model:
+        raise typer.BadParameter("it needs --embedding-model", param_hint="--embedding-url")
     goldens = load_goldens(dataset)
-    with AttachedServer(base_url, api_key).attach(model) as served:
+    with ExitStack() as stack:
+        served = stack.enter_context(AttachedServer(base_url, api_key).attach(model))
         plan = RetrievalPlan(
             split=split,
             method=Method(method),
@@ -72,8 +83,12 @@ def bench_retrieval(
             concurrency=concurrency or served.endpoint.slots,
         )
         options = repeatable_options(served.fingerprint)
-        with OpenAIChatModel(served.endpoint, timeout, extra=options) as chat:
-            result = measure_retrieval(chat, goldens, plan, on_progress=progress_on_stderr())
+        chat = stack.enter_context(OpenAIChatModel(served.endpoint, timeout, extra=options))
+        embedder = None
+        if embedding_model:
+            endpoint = Endpoint(embedding_url or base_url, embedding_model, api_key=api_key)
+            embedder = stack.enter_context(OpenAIChatModel(endpoint, timeout))
+        result = measure_retrieval(chat, goldens, plan, on_progress=progress_on_stderr(), embedder=embedder)
     payload = _payload(result, served.fingerprint.model_dump(mode="json"))
     answer(payload, as_json=as_json, text=lambda console: _draw(console, result))
     if result.metric(HEADLINE).status is not Status.OK:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.retrieval_models import write_beir
-from tests.support.scripted_server import Reply, answer, scripted_server
+from tests.support.scripted_server import Body, Reply, answer, scripted_server
 
 EXIT_NO = 1
 EXIT_USAGE = 2
@@ -72,6 +72,24 @@ def test_the_options_reach_the_plan(dataset: Path) -> None:
     plan = json.loads(done.stdout)["provenance"]["plan"]
     assert (plan["max_queries"], plan["concurrency"], plan["pool_size"]) == (2, 2, 1)
     assert calls == 2
+
+
+def test_an_embedding_model_adds_its_baselines(dataset: Path) -> None:
+    def embed(body: dict[str, Any]) -> Reply:
+        vectors = [[1.0, float("oil" in text)] for text in body["input"]]
+        return Body({"data": [{"index": i, "embedding": vector} for i, vector in enumerate(vectors)]})
+
+    with scripted_server(yes_to_oil) as server, scripted_server(posts={"/v1/embeddings": embed}) as embedding:
+        options = ("--embedding-model", "e", "--embedding-url", embedding.base_url, "--json")
+        done = milton("--base-url", server.base_url, "--model", "scripted", "--dataset", str(dataset), *options)
+    statuses = {metric["name"]: metric["status"] for metric in json.loads(done.stdout)["metrics"]}
+    assert statuses["embedding:nDCG@10"] == statuses["hybrid:nDCG@10"] == "ok"
+
+
+def test_an_embedding_server_without_a_model_is_a_usage_error() -> None:
+    done = milton("--base-url", "http://127.0.0.1:9", "--model", "m", "--embedding-url", "http://127.0.0.1:9")
+    assert done.returncode == EXIT_USAGE
+    assert "--embedding-model" in done.stderr
 
 
 def test_the_shipped_collection_is_the_default() -> None:
