@@ -30,9 +30,9 @@ class CalibrationFailed(MiltonError):
 
 @dataclass(frozen=True)
 class Truth:
-    """The true instants of one request (ns): read, first token written, last token written, end written."""
+    """The true instants of one request (ns): it arrived, the first token went out, the last one, the end."""
 
-    read_ns: int
+    arrived_ns: int
     first_ns: int
     last_ns: int
     end_ns: int
@@ -40,12 +40,12 @@ class Truth:
     @property
     def ttft_ms(self) -> float:
         """True time to first token."""
-        return (self.first_ns - self.read_ns) / 1e6
+        return (self.first_ns - self.arrived_ns) / 1e6
 
     @property
     def e2e_ms(self) -> float:
         """True end-to-end latency."""
-        return (self.end_ns - self.read_ns) / 1e6
+        return (self.end_ns - self.arrived_ns) / 1e6
 
     def tpot_ms(self, tokens: int) -> float:
         """True time per output token."""
@@ -62,10 +62,15 @@ class TruthServerProcess:
 
 @contextmanager
 def truth_server(
-    *, first_token_ms: float, inter_token_ms: float, tokens: int, role_first: bool = False
+    *, first_token_ms: float, inter_token_ms: float, tokens: int, role_first: bool = False, stamps: str = "kernel"
 ) -> Iterator[TruthServerProcess]:
     """Run the truth server in a process of its own, and read its log at the end. Raises `ServerFailed`."""
-    options = [f"--first-token-ms={first_token_ms}", f"--inter-token-ms={inter_token_ms}", f"--tokens={tokens}"]
+    options = [
+        f"--first-token-ms={first_token_ms}",
+        f"--inter-token-ms={inter_token_ms}",
+        f"--tokens={tokens}",
+        f"--stamps={stamps}",
+    ]
     process = subprocess.Popen(
         [sys.executable, "-I", str(_PROGRAM), *options, *(["--role-first"] if role_first else [])],
         stdin=subprocess.PIPE,

@@ -187,7 +187,8 @@ class _Subject:
     def result(self) -> TierResult:
         """Everything that was measured, judged."""
         measured = [sample for round_ in self._rounds for sample in round_.samples]
-        evidence = ClientEvidence(measured, self._watch.load(), self._calibration, self._plan.cache)
+        stamps = self._transport.stamps.summary()
+        evidence = ClientEvidence(measured, self._watch.load(), stamps, self._calibration, self._plan.cache)
         metrics = judged(self._metrics(), evidence)
         samples = pd.DataFrame([asdict(sample) for sample in (*self._warm_up, *measured)])
         return TierResult(Tier.INFERENCE, metrics, samples, self._provenance(evidence))
@@ -217,6 +218,7 @@ class _Subject:
             "errors": errors_by_kind(evidence.samples),
             "warm_up_errors": errors_by_kind(self._warm_up),
             "client": asdict(evidence.load),
+            "stamps": asdict(evidence.stamps),
             "calibration": asdict(self._calibration) if self._calibration else None,
         }
 

@@ -2,14 +2,15 @@
 
     python truth_server.py --first-token-ms 50 --inter-token-ms 10 --tokens 32
 
-What belongs here: the server, as a program of its own that needs the standard library alone. What does not: starting
-it and comparing (`calibrate`, and benches/timing).
+What belongs here: the server, as a program of its own that starts quickly because it needs the standard library and
+`stamps` alone. What does not: starting it and comparing (`calibrate`, and benches/timing).
 
 It prints its port on the first line. Each request to a path that ends in `completions` is answered by that many
-tokens at absolute deadlines from the instant at which it was read; the first token's text is the request's number.
+tokens at absolute deadlines from the instant at which it arrived; the first token's text is the request's number.
 When its standard input closes (so also when whoever started it dies) it prints its log, a JSON array with a
-`[read_ns, first_ns, last_ns, end_ns]` for each request, numbered from 0, and ends. The instants are those of
-`time.perf_counter_ns`, after the read and before the write; unfinished requests hold null.
+`[arrived_ns, first_ns, last_ns, end_ns]` for each request, numbered from 0, and ends. The instants are of
+`time.perf_counter_ns`: when the kernel took the request in, and when it sent a token out. With `--stamps process` they
+are the process's own: after its read and before its write. Unfinished requests hold null.
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ import select
 import socket
 import sys
 from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
 from time import perf_counter_ns as now_ns
+
+# By its path: importing the package would cost this program more than all the rest of its start.
+stamps = SourceFileLoader("stamps", str(Path(__file__).with_name("stamps.py"))).load_module()
 
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
@@ -34,16 +40,16 @@ _HEAD = (
 
 @dataclass
 class Schedule:
-    """When tokens go out after the request was read, and how many; `role_first` sends a role-only chunk at once."""
+    """When tokens go out after the request arrived, and how many; `role_first` sends a role-only chunk at once."""
 
     first_token_ns: int
     inter_token_ns: int
     tokens: int
     role_first: bool = False
 
-    def due_ns(self, read_ns: int, token: int) -> int:
+    def due_ns(self, arrived_ns: int, token: int) -> int:
         """The instant at which token number `token` is due."""
-        return read_ns + self.first_token_ns + token * self.inter_token_ns
+        return arrived_ns + self.first_token_ns + token * self.inter_token_ns
 
 
 @dataclass
@@ -54,14 +60,16 @@ class Client:
     received: bytearray = field(default_factory=bytearray)
     request: int = -1
     token: int = -1
+    sent_bytes: int = 0
     open: bool = True
 
 
 class TruthServer:
     """One thread, one epoll, deadlines in a heap."""
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, *, kernel_stamps: bool) -> None:
         self._schedule = schedule
+        self._kernel_stamps = kernel_stamps
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
@@ -101,38 +109,42 @@ class TruthServer:
                 connection, _ = self._listener.accept()
                 connection.setblocking(False)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._kernel_stamps:
+                    stamps.enable(connection)
                 self._clients[connection.fileno()] = Client(connection)
                 self._epoll.register(connection, select.EPOLLIN)
 
     def _read(self, client: Client) -> None:
         try:
-            piece = client.socket.recv(1 << 16)
+            arrival = stamps.receive(client.socket)
+        except BlockingIOError:
+            stamps.departure(client.socket, 0)  # a stamp that came late woke us, and would go on doing so
+            return
         except OSError:
-            piece = b""
-        read_ns = now_ns()
-        if not piece:
             self._drop(client)
             return
-        client.received += piece
+        if not arrival.data:
+            self._drop(client)
+            return
+        client.received += arrival.data
         head, found, rest = client.received.partition(b"\r\n\r\n")
         if not found or len(rest) < _content_length(head):
             return
         del client.received[: len(head) + 4 + _content_length(head)]
         path = head.split(b" ", 2)[1]
         if path.endswith(b"completions"):
-            self._begin(client, read_ns)
+            self._begin(client, arrival.stamp_ns)
         else:
             page = {"object": "list", "data": [{"id": "truth", "object": "model"}]} if b"models" in path else {}
             body = json.dumps(page).encode()
-            client.socket.sendall(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-            )
+            start = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+            self._send(client, start + body)
 
-    def _begin(self, client: Client, read_ns: int) -> None:
+    def _begin(self, client: Client, arrived_ns: int) -> None:
         client.request, client.token = len(self.log), 0
-        self.log.append([read_ns, None, None, None])
+        self.log.append([arrived_ns, None, None, None])
         self._send(client, _HEAD + (_event({"role": "assistant", "content": ""}) if self._schedule.role_first else b""))
-        self._push(self._schedule.due_ns(read_ns, 0), client)
+        self._push(self._schedule.due_ns(arrived_ns, 0), client)
 
     def _push(self, due_ns: int, client: Client) -> None:
         self._order += 1
@@ -143,27 +155,30 @@ class TruthServer:
             return
         entry = self.log[client.request]
         event = _event({"content": f"{client.request} " if client.token == 0 else "word "})
-        written_ns = now_ns()
-        self._send(client, event)
-        entry[2] = written_ns
+        entry[2] = self._send(client, event)
         if client.token == 0:
-            entry[1] = written_ns
+            entry[1] = entry[2]
         client.token += 1
         if client.token < self._schedule.tokens:
             self._push(self._schedule.due_ns(entry[0] or 0, client.token), client)
         else:
-            tail = _tail(self._schedule.tokens)
-            entry[3] = now_ns()
-            self._send(client, tail)
+            entry[3] = self._send(client, _tail(self._schedule.tokens))
 
-    def _send(self, client: Client, data: bytes) -> None:
-        """Send at once; whoever has gone, or does not read what it asked for, is dropped."""
+    def _send(self, client: Client, data: bytes) -> int | None:
+        """Send at once and say when it went out; whoever has gone, or does not read what it asked for, is dropped."""
+        begun_ns = now_ns()
         try:
             sent = client.socket.send(data)
         except OSError:
             sent = 0
+        client.sent_bytes += sent
         if sent < len(data):
             self._drop(client)
+            return None
+        if not self._kernel_stamps:
+            return begun_ns
+        left_ns: int | None = stamps.departure(client.socket, client.sent_bytes - 1)
+        return begun_ns if left_ns is None else left_ns
 
     def _drop(self, client: Client) -> None:
         if not client.open:
@@ -213,11 +228,12 @@ def main() -> None:
     parser.add_argument("--inter-token-ms", type=float, default=10.0)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--role-first", action="store_true")
+    parser.add_argument("--stamps", choices=("kernel", "process"), default="kernel")
     options = parser.parse_args()
     schedule = Schedule(
         int(options.first_token_ms * 1e6), int(options.inter_token_ms * 1e6), options.tokens, options.role_first
     )
-    server = TruthServer(schedule)
+    server = TruthServer(schedule, kernel_stamps=options.stamps == "kernel")
     sys.stdout.write(f"{server.port}\n")
     sys.stdout.flush()
     gc.disable()

@@ -4,9 +4,9 @@ What belongs here: the rules by which a figure is marked invalid, each with its 
 figures that the rules look at (`watch`, `calibrate`).
 
 The client may add at most 1 ms or 5 % of a figure, whichever is more. A median or mean is judged by the client's
-typical lag, a tail (std, p95, p99) by its 99th percentile. Above 90 % of a core every figure is invalid. With a cold
-cache less than half of a prompt may have been cached (as the median goes), with a warm one some of it must have been,
-where the server tells.
+typical lag, a tail (std, p95, p99) by its 99th percentile. Event-loop lag adds nothing where the kernel stamps. Above
+90 % of a core every figure is invalid. With a cold cache less than half of a prompt may have been cached (as the median
+goes), with a warm one some of it must have been, where the server tells.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from milton_assets.inference.calibrate import Calibration
+from milton_assets.inference.connection import StampSummary
 from milton_assets.inference.sample import Sample
 from milton_assets.inference.watch import ClientLoad
 from milton_assets.vocabulary.metric import Metric
@@ -36,6 +37,7 @@ class ClientEvidence:
 
     samples: Sequence[Sample]
     load: ClientLoad
+    stamps: StampSummary
     calibration: Calibration | None
     cache: str
 
@@ -70,7 +72,8 @@ def _reasons(metric: Metric, evidence: ClientEvidence) -> Iterator[str]:
 
 def _added_ms(name: str, *, typical: bool, evidence: ClientEvidence) -> Iterator[tuple[str, float]]:
     load, which = evidence.load, "typical" if typical else "99th percentile"
-    yield f"event-loop lag ({which})", load.loop_lag_ms_median if typical else load.loop_lag_ms_p99
+    if not evidence.stamps.by_kernel:
+        yield f"event-loop lag ({which})", load.loop_lag_ms_median if typical else load.loop_lag_ms_p99
     if name not in _FROM_START:
         return
     if evidence.calibration is not None:

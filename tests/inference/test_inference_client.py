@@ -25,6 +25,7 @@ from milton_assets.inference import (
 )
 from milton_assets.inference.calibrate import Bias, Calibration, CalibrationFailed, calibrate, truth_server
 from milton_assets.inference.clock import measuring_loop, now_ns, quiet_interpreter, sleep_until
+from milton_assets.inference.connection import StampSummary
 from milton_assets.inference.load import arrival_offsets_s
 from milton_assets.inference.sample import Sample
 from milton_assets.inference.validity import ClientEvidence, judged
@@ -197,11 +198,19 @@ def test_the_truth_server_ends_when_its_standard_input_does() -> None:
 
 # ----------------------------------------------------------------------------------------------------------- validity
 
+BY_PROCESS = StampSummary(by_kernel=False, pieces=100, reading_delay_ms_median=0.0, reading_delay_ms_p99=0.0)
+BY_KERNEL = StampSummary(by_kernel=True, pieces=100, reading_delay_ms_median=0.1, reading_delay_ms_p99=5.0)
 IDLE = ClientLoad(0.05, 0.2, 0.3, 0.05, 1.0, 10.0)
 
 
 def evidence(**changes: Any) -> ClientEvidence:
-    settings: dict[str, Any] = {"samples": [], "load": IDLE, "calibration": None, "cache": "cold"}
+    settings: dict[str, Any] = {
+        "samples": [],
+        "load": IDLE,
+        "stamps": BY_PROCESS,
+        "calibration": None,
+        "cache": "cold",
+    }
     return ClientEvidence(**(settings | changes))
 
 
@@ -232,6 +241,12 @@ def test_lag_that_a_figure_can_bear_leaves_it_valid() -> None:
     assert verdict("ttft_ms.median", 20.0, load=lagging).valid
     assert not verdict("ttft_ms.p99", 20.0, load=lagging).valid
     assert verdict("ttft_ms.p99", 200.0, load=lagging).valid
+
+
+def test_lag_adds_nothing_to_a_stamp_of_the_kernel() -> None:
+    lagging = ClientLoad(8.0, 9.0, 9.0, 0.05, 1.0, 10.0)
+    assert not verdict("ttft_ms.median", 20.0, load=lagging, stamps=BY_PROCESS).valid
+    assert verdict("ttft_ms.median", 20.0, load=lagging, stamps=BY_KERNEL).valid
 
 
 def test_calibration_bias_counts_for_latencies_from_the_start_alone() -> None:
