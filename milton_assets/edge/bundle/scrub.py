@@ -27,6 +27,7 @@ from typing import Any
 from blake3 import blake3
 
 from milton_assets.edge.bundle.folder import Folder
+from milton_assets.edge.bundle.pieces import PieceIndex, gaps, tensor_regions
 from milton_assets.edge.bundle.placing import SPARE_BYTES
 from milton_assets.edge.bundle.progress import ByteProgress
 from milton_assets.edge.bundle.read import read_document, read_manifest, read_sums
@@ -157,7 +158,7 @@ def repair_bundle(bundle: Path, source: Path, *, on_progress: OnProgress = silen
     with Folder(bundle) as folder, Folder(source) as other:
         manifest = read_manifest(folder)
         tables = {table.path: table for table in manifest.tensor_tables}
-        index = _Index.of(other)
+        index = PieceIndex.of(read_manifest(other))
         for damage in report.damages:
             entry = manifest.file(damage.path)
             if damage.whole:
@@ -167,51 +168,7 @@ def repair_bundle(bundle: Path, source: Path, *, on_progress: OnProgress = silen
     return RepairReport(report.damages, fetched)
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """Where the source has some bytes: pieces of one file, in order."""
-
-    path: str
-    regions: tuple[Region, ...]
-
-
-@dataclass(frozen=True)
-class _Index:
-    """What the source has, by digest: files by SHA-256, tensors and outsides by BLAKE3."""
-
-    files: dict[str, str]
-    pieces: dict[str, _Piece]
-
-    @classmethod
-    def of(cls, source: Folder) -> _Index:
-        manifest = read_manifest(source)
-        sizes = {entry.path: entry.size_bytes for entry in manifest.files}
-        pieces: dict[str, _Piece] = {}
-        for table in manifest.tensor_tables:
-            regions = tensor_regions(table)
-            for tensor, region in zip(table.tensors, regions, strict=True):
-                pieces[tensor.blake3] = _Piece(table.path, (region,))
-            pieces[table.rest_blake3] = _Piece(table.path, tuple(gaps(regions, sizes[table.path])))
-        return cls({entry.sha256: entry.path for entry in manifest.files}, pieces)
-
-
-def tensor_regions(table: TensorTable) -> list[Region]:
-    """The table's tensors as regions of their file."""
-    return [Region(tensor.offset_bytes, tensor.offset_bytes + tensor.size_bytes) for tensor in table.tensors]
-
-
-def gaps(regions: list[Region], size_bytes: int) -> Iterator[Region]:
-    """What lies outside the sorted regions of a file of that size."""
-    position = 0
-    for region in regions:
-        if region.start > position:
-            yield Region(position, region.start)
-        position = region.end
-    if size_bytes > position:
-        yield Region(position, size_bytes)
-
-
-def _mend(bundle: Path, entry: FileEntry, damage: Damage, table: TensorTable, source: Folder, index: _Index) -> int:
+def _mend(bundle: Path, entry: FileEntry, damage: Damage, table: TensorTable, source: Folder, index: PieceIndex) -> int:
     regions = tensor_regions(table)
     wanted: list[tuple[str, str, list[Region]]] = [
         (f"tensor {tensor.name}", tensor.blake3, [region])
@@ -231,7 +188,7 @@ def _mend(bundle: Path, entry: FileEntry, damage: Damage, table: TensorTable, so
     return fetched
 
 
-def _fetch(out: int, what: str, digest: str, places: list[Region], source: Folder, index: _Index) -> int:
+def _fetch(out: int, what: str, digest: str, places: list[Region], source: Folder, index: PieceIndex) -> int:
     """Copy the piece with that digest from the source into `places` of `out`; its size in bytes."""
     piece = index.pieces.get(digest)
     if piece is None or [r.end - r.start for r in piece.regions] != [r.end - r.start for r in places]:
@@ -252,7 +209,7 @@ def _fetch(out: int, what: str, digest: str, places: list[Region], source: Folde
     return fetched
 
 
-def _replace_whole(bundle: Path, entry: FileEntry, source: Folder, index: _Index) -> int:
+def _replace_whole(bundle: Path, entry: FileEntry, source: Folder, index: PieceIndex) -> int:
     path = index.files.get(entry.sha256)
     if path is None:
         raise RepairImpossible(
