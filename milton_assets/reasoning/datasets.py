@@ -37,7 +37,7 @@ from milton_assets.reasoning.goldens import (
 )
 from milton_assets.reasoning.matching import match
 from milton_assets.reasoning.quantities import quantities
-from milton_assets.reasoning.text import canonical, words
+from milton_assets.reasoning.text import canonical, phrase
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 
@@ -112,8 +112,10 @@ def _number_or_text(written: str) -> Gold:
 
 
 def _distinct(accepted: list[Any]) -> tuple[str, ...]:
-    by_words = {tuple(word.text for word in words(str(alias))): str(alias) for alias in reversed(accepted)}
-    return tuple(alias for key, alias in reversed(by_words.items()) if key)
+    first: dict[tuple[str, ...], str] = {}
+    for alias in map(str, accepted):
+        first.setdefault(phrase(alias), alias)
+    return tuple(alias for spelled, alias in first.items() if spelled)
 
 
 def _wrong(value: Mapping[Any, Any]) -> list[str]:
@@ -124,4 +126,4 @@ def _wrong(value: Mapping[Any, Any]) -> list[str]:
 
 
 def _usable_as_fault(wrong: str, answer: Gold, question: str) -> bool:
-    return bool(words(wrong)) and not match(wrong, answer, question=question).right
+    return bool(phrase(wrong)) and not match(wrong, answer, question=question).right

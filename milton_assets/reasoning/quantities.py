@@ -10,7 +10,7 @@ NIST Special Publication 811 for temperatures.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from milton_assets.reasoning.text import NUMBER, canonical, digits_as_number
@@ -33,6 +33,7 @@ _QUANTITY = re.compile(
     rf"(?P<words>{_WORD_NUMBER})"
     rf"|(?P<sign>(?<![\w)])-)?(?P<digits>{NUMBER})"
     rf"(?:(?P<fraction> ?/ ?(?P<denominator>[1-9]\d*)(?![\d/]))|(?: (?P<top>\d+)/(?P<bottom>[1-9]\d*)))?"
+    rf"(?:\^(?P<raised>-?\d+))?"
     rf"(?: ?(?:[×x*]|times) ?10 ?\^ ?(?P<power>-?\d+)|[eE](?P<exponent>[+-]?\d+)\b)?"
     rf"(?: (?P<scale>{'|'.join(_SCALES)})\b)?",
     re.IGNORECASE,
@@ -149,10 +150,17 @@ def _digits(match: re.Match[str]) -> float:
     elif match["top"]:
         value += int(match["top"]) / int(match["bottom"])
     power = int(match["power"] or match["exponent"] or 0)
-    # A power no answer needs would overflow; it is then no number that could match.
-    value = value * 10.0**power if abs(power) <= 300 else float("inf")
+    value = _or_infinite(lambda: value ** int(match["raised"] or 1) * 10.0**power)
     value *= _SCALES[match["scale"].lower()] if match["scale"] else 1
     return -value if match["sign"] else value
+
+
+def _or_infinite(compute: Callable[[], float]) -> float:
+    """What no float can hold, or nought to a negative power, is no number that could match an answer."""
+    try:
+        return compute()
+    except (OverflowError, ZeroDivisionError):
+        return float("inf")
 
 
 def _spelled(phrase: str) -> float:

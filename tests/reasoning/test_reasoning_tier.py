@@ -98,7 +98,7 @@ def test_a_server_that_always_fails_scores_zero_with_errors_not_an_exception() -
     result = measure_reasoning(failing_at("answer", error, Player()), GOLDENS, PLAN)
     metric = result.metric("cove_pass_rate")
     assert (metric.value, metric.errors) == (0.0, 18)
-    assert result.metric("verification_slowdown").status is Status.ERROR
+    assert result.metric("verification_slowdown").status is Status.SKIPPED
     assert result.metric("case_ms.median").status is Status.ERROR
 
 
