@@ -35,9 +35,8 @@ MAX_TENSOR_COUNT: Final = 1 << 16
 MAX_KEY_BYTES: Final = (1 << 16) - 1
 MAX_STRING_BYTES: Final = 16 << 20
 MAX_TENSOR_NAME_BYTES: Final = 127
-MAX_ARRAY_ELEMENTS: Final = 1 << 23
-"""Over all arrays of a header together, nested ones included."""
-MAX_NESTING: Final = 3
+MAX_ARRAY_ELEMENTS: Final = 1 << 22
+"""Over all arrays of a header together. The largest vocabularies need about 1.3 million, merges included."""
 MAX_DIMENSIONS: Final = 4
 MAX_ALIGNMENT: Final = 1 << 20
 ARRAY_HEAD: Final = 64
@@ -75,11 +74,7 @@ _SCALARS: Final = {
     _ValueType.INT64: struct.Struct("<q"),
     _ValueType.FLOAT64: struct.Struct("<d"),
 }
-_SMALLEST_ELEMENT_BYTES: Final = {
-    **{kind: form.size for kind, form in _SCALARS.items()},
-    _ValueType.STRING: 8,
-    _ValueType.ARRAY: 12,
-}
+_LENGTH_BYTES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -179,8 +174,7 @@ Scalar = bool | int | float | str
 class GgufArray:
     """A metadata array: all of it when `len(head) == length`, otherwise its first `ARRAY_HEAD` elements.
 
-    Elements of a string array that are no UTF-8 (byte-level tokens) are shown with backslash escapes. Of an
-    array of arrays only the number of inner arrays is kept.
+    Elements of a string array that are no UTF-8 (byte-level tokens) are shown with backslash escapes.
     """
 
     element_type: str
@@ -306,6 +300,18 @@ class _Cursor:
         if self.position + count > MAX_HEADER_BYTES:
             raise _Malformed(f"the header is larger than {MAX_HEADER_BYTES} bytes at {what}")
 
+    def skip_strings(self, count: int, what: str) -> None:
+        # A vocabulary has hundreds of thousands of them, so this loop asks for the file's end only once each.
+        for _ in range(count):
+            length = int.from_bytes(self._stream.read(_LENGTH_BYTES), "little")
+            self.position += _LENGTH_BYTES
+            if length > MAX_STRING_BYTES:
+                raise _Malformed(f"{what} holds a string of {length} bytes, more than {MAX_STRING_BYTES}")
+            if self.position + length > min(self.size_bytes, MAX_HEADER_BYTES):
+                self.require(length, what)
+            self._stream.read(length)
+            self.position += length
+
     def spend_elements(self, count: int, what: str) -> None:
         if count > self._elements_left:
             raise _Malformed(f"{what} has {count} elements, more than {self._elements_left} may follow")
@@ -382,7 +388,7 @@ def _metadata(cursor: _Cursor, count: int) -> dict[str, MetadataValue]:
 def _value(cursor: _Cursor, what: str) -> MetadataValue:
     kind = _value_type(cursor, what)
     if kind is _ValueType.ARRAY:
-        return _array(cursor, what, depth=1)
+        return _array(cursor, what)
     if kind is _ValueType.STRING:
         return cursor.string(what)
     return _scalar(cursor, kind, what)
@@ -406,23 +412,21 @@ def _scalar(cursor: _Cursor, kind: _ValueType, what: str) -> bool | int | float:
     return bool(value)
 
 
-def _array(cursor: _Cursor, what: str, depth: int) -> GgufArray:
-    if depth > MAX_NESTING:
-        raise _Malformed(f"{what} nests arrays more than {MAX_NESTING} deep")
+def _array(cursor: _Cursor, what: str) -> GgufArray:
     kind = _value_type(cursor, what)
+    if kind is _ValueType.ARRAY:
+        # The specification allows it; llama.cpp loads no such file, and no known model has one.
+        raise _Malformed(f"{what} is an array of arrays")
     length = cursor.u64(f"the length of {what}")
     cursor.spend_elements(length, what)
-    cursor.require(length * _SMALLEST_ELEMENT_BYTES[kind], what)
     kept = min(length, ARRAY_HEAD)
-    head: tuple[Scalar, ...] = ()
-    if kind is _ValueType.ARRAY:
-        for _ in range(length):
-            _array(cursor, what, depth + 1)
-    elif kind is _ValueType.STRING:
+    head: tuple[Scalar, ...]
+    if kind is _ValueType.STRING:
+        cursor.require(length * _LENGTH_BYTES, what)
         head = tuple(cursor.raw_string(what, MAX_STRING_BYTES).decode(errors="backslashreplace") for _ in range(kept))
-        for _ in range(length - kept):
-            cursor.raw_string(what, MAX_STRING_BYTES)
+        cursor.skip_strings(length - kept, what)
     else:
+        cursor.require(length * _SCALARS[kind].size, what)
         head = tuple(_scalar(cursor, kind, what) for _ in range(kept))
         cursor.take((length - kept) * _SCALARS[kind].size, what)
     return GgufArray(kind.name, length, head)
