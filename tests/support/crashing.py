@@ -25,6 +25,7 @@ STEPS = (
     "write",
     "copy",
     "truncate",
+    "allocate",
     "fsync",
     "mkdir",
     "rename",
@@ -150,3 +151,24 @@ def killed_at(step: int, when: When, verb: Verb, bundle: Path, target: EdgeTarge
 
 def _run(step: int, when: When, verb: Verb, bundle: Path, target: EdgeTarget) -> None:
     verb(bundle, target, KillingOps(step, when))
+
+
+class FailingOps(WatchedOps):
+    """Fails with the error `code` at step `at` (from 0) and, when it `stays` broken, at every later step too."""
+
+    def __init__(self, at: int, code: int, *, stays: bool) -> None:
+        self._left = at
+        self._code = code
+        self._stays = stays
+        self.has_failed = False
+
+    def before(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if self._left == 0 or (self._left < 0 and self._stays):
+            self.has_failed = True
+            self._left = -1
+            if name == "write":
+                handle, data = arguments
+                FileOps.write(self, handle, data[: len(data) // 2])
+            raise OSError(self._code, os.strerror(self._code))
+        if self._left > 0:
+            self._left -= 1

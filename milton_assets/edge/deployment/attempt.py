@@ -300,7 +300,7 @@ class Attempt:
     # -- from here on the target may serve the new release ---------------------------------------------------------
 
     def _activate(self, ready: _Ready) -> Deployment:
-        with self._or_else(self._undo):
+        with self._or_else(self._settle):
             self._swap(ready.release)
             self._watch(ready)
             self._safeguards.at("commit")
@@ -339,9 +339,15 @@ class Attempt:
                 HealthChecked(at=self._now(), deployment=self._id, round=number, rounds=window.rounds, report=report)
             )
 
-    def _undo(self, error: BaseException) -> None:
-        """Back to the last known good release when the new one broke its contract, else to the one before."""
+    def _settle(self, error: BaseException) -> None:
         flight = self._flight()
+        if flight.may_have_swapped:
+            self._undo(flight, error)
+        else:
+            self._fail(error)
+
+    def _undo(self, flight: InFlight, error: BaseException) -> None:
+        """Back to the last known good release when the new one broke its contract, else to the one before."""
         reason, interrupted = _reason(error)
         to = flight.fallback if isinstance(error, ProbeFailed) else flight.from_release
         with self._even_if_the_disk_fails("the rollback is not complete, the next run will complete it"):

@@ -12,7 +12,7 @@ import psutil
 from milton_assets.vocabulary.errors import MiltonError
 
 RESERVE_BYTES = 16 << 20
-"""Left free on the target for its journal and folders, so that a rollback never lacks room."""
+"""Left free on the target for its journal and folders."""
 
 
 class NotEnoughRoom(MiltonError):

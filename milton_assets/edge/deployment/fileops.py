@@ -66,6 +66,10 @@ class FileOps:
         """Cut the file to `size` bytes."""
         os.ftruncate(handle, size)
 
+    def allocate(self, handle: Fd, size: int) -> None:
+        """Give the file `size` bytes of disk, which then are not there for others."""
+        os.posix_fallocate(handle, 0, size)
+
     def fsync(self, handle: Fd) -> None:
         """Make a file's bytes, or a folder's entries, durable."""
         os.fsync(handle)

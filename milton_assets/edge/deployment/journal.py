@@ -8,10 +8,14 @@ A line is `{"seq", "previous", "record", "sha256"}`; `sha256` is over the canoni
 its line feed, or with NUL bytes where blocks never reached the disk. Such a tail is dropped, and cut off before the
 next append. Anything else that does not hold, a changed, missing, reordered or malformed line, is tampering, is
 reported with its line number, and is never repaired.
+
+A file beside it holds some room in reserve, which an append gives up when the disk is full: that an attempt failed, was
+rolled back, or that releases were freed, can then still be written.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +28,8 @@ from milton_assets.vocabulary.digest import Sha256, canonical_json, sha256_json
 from milton_assets.vocabulary.errors import MiltonError
 
 JOURNAL_FILE = "journal.jsonl"
+RESERVE_FILE = "journal.reserve"
+RESERVE_BYTES = 64 << 10
 GENESIS = "0" * 64
 MAX_JOURNAL_BYTES = 256 << 20
 _READ_BYTES = 1 << 20
@@ -171,6 +177,18 @@ class Journal:
         state = step(self._state, record)
         line = Line.following(self._lines[-1] if self._lines else None, record)
         raw = line.to_bytes()
+        try:
+            self._write(raw)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not exists(RESERVE_FILE, self._folder):
+                raise
+            self._ops.unlink(RESERVE_FILE, self._folder)
+            self._write(raw)
+        self._lines.append(line)
+        self._state = state
+        self._whole_bytes += len(raw)
+
+    def _write(self, raw: bytes) -> None:
         is_new = not exists(JOURNAL_FILE, self._folder)
         with opened(self._ops, self._ops.open_append(JOURNAL_FILE, self._folder)) as handle:
             self._ops.truncate(handle, self._whole_bytes)
@@ -178,6 +196,16 @@ class Journal:
             self._ops.fsync(handle)
         if is_new:
             self._ops.fsync(self._folder)
-        self._lines.append(line)
-        self._state = state
-        self._whole_bytes += len(raw)
+
+
+def keep_reserve(ops: FileOps, folder: Fd) -> None:
+    """Have room in reserve for the journal of the target whose folder is open, unless the disk is full already."""
+    if exists(RESERVE_FILE, folder):
+        return
+    with opened(ops, ops.create(RESERVE_FILE, folder)) as handle:
+        try:
+            ops.allocate(handle, RESERVE_BYTES)
+        except OSError as error:
+            ops.unlink(RESERVE_FILE, folder)
+            if error.errno != errno.ENOSPC:
+                raise

@@ -7,6 +7,7 @@ What belongs here: the names, recognising and creating a target, and its two lin
     last-known-good              link to the release that last proved itself here
     staging/<deployment id>/     a release on its way in; empty whenever nobody deploys
     journal.jsonl                the truth about all of it
+    journal.reserve              room that the journal gets when the disk is full
     lock                         held while someone works on the target
     device-policy.yaml           which bundles the device admits; written by its owner, never by a deployment
 """
@@ -19,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from milton_assets.edge.deployment.fileops import Fd, FileOps, exists, link_text, names, opened
-from milton_assets.edge.deployment.journal import JOURNAL_FILE, read_journal
+from milton_assets.edge.deployment.journal import JOURNAL_FILE, RESERVE_FILE, read_journal
 from milton_assets.edge.deployment.lock import LOCK_FILE
 from milton_assets.vocabulary.errors import BadInput
 
@@ -38,7 +39,16 @@ class Link(StrEnum):
 
 
 _OURS = frozenset(
-    {RELEASES, STAGING, JOURNAL_FILE, LOCK_FILE, POLICY_FILE, *Link, *(f".{link}{_LINK_SUFFIX}" for link in Link)}
+    {
+        RELEASES,
+        STAGING,
+        JOURNAL_FILE,
+        RESERVE_FILE,
+        LOCK_FILE,
+        POLICY_FILE,
+        *Link,
+        *(f".{link}{_LINK_SUFFIX}" for link in Link),
+    }
 )
 
 

@@ -14,19 +14,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from milton_assets.vocabulary.errors import MiltonError
 
 LOCK_FILE = "lock"
 _POLL_S = 0.05
 _GLANCE_S = 0.25
-_MAX_HOLDER_BYTES = 4096
+_HOLDER_BYTES = 1024
+_MAX_NAME_CHARACTERS = 60
 
 
 class TargetBusy(MiltonError):
     """Another deployer works on the target."""
+
+
+def _short(text: str) -> str:
+    return text[:_MAX_NAME_CHARACTERS]
 
 
 class Holder(BaseModel):
@@ -34,8 +40,8 @@ class Holder(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    actor: str
-    host: str
+    actor: Annotated[str, AfterValidator(_short)]
+    host: Annotated[str, AfterValidator(_short)]
     pid: int
     since: AwareDatetime
 
@@ -55,8 +61,8 @@ def locked(target: Path, holder: Holder, *, wait_s: float = 0.0) -> Iterator[int
     handle = os.open(target / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         _acquire(handle, target, time.monotonic() + max(wait_s, _GLANCE_S))
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(holder.model_dump(mode="json")).encode(), 0)
+        # Padded and never cut: a file that keeps its block can be written on a full disk.
+        os.pwrite(handle, json.dumps(holder.model_dump(mode="json")).encode().ljust(_HOLDER_BYTES), 0)
         yield handle
     finally:
         os.close(handle)
@@ -75,7 +81,7 @@ def _acquire(handle: int, target: Path, deadline: float) -> None:
 
 def _busy(target: Path, handle: int) -> TargetBusy:
     try:
-        holder = Holder.model_validate_json(os.pread(handle, _MAX_HOLDER_BYTES, 0))
+        holder = Holder.model_validate_json(os.pread(handle, _HOLDER_BYTES, 0))
         who = (
             f"{holder.actor} (process {holder.pid} on {holder.host}) since {holder.since.isoformat(timespec='seconds')}"
         )

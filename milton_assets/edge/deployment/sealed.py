@@ -9,6 +9,7 @@ what the target serves was read back from its own disk.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -91,6 +92,10 @@ def _read_small(ops: FileOps, folder: Fd, name: str, where: str) -> bytes:
             expected="a bundle made by `milton bundle create`",
             remedy="name the bundle's folder, or make the bundle again",
         ) from None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise BadInput(f"{where}/{name} is a symbolic link", expected="a regular file") from None
     with opened(ops, handle):
         if problem := _no_regular_file(os.fstat(handle)):
             raise BadInput(f"{where}/{name} is {problem}", expected="a regular file")

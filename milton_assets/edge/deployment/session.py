@@ -14,7 +14,7 @@ from pathlib import Path
 
 from milton_assets.edge.deployment.fileops import Fd, FileOps, opened
 from milton_assets.edge.deployment.history import Deployment, check_against_mirror, deployments, mirror, read_mirror
-from milton_assets.edge.deployment.journal import Journal, Line, Reading, read_journal
+from milton_assets.edge.deployment.journal import Journal, Line, Reading, keep_reserve, read_journal
 from milton_assets.edge.deployment.layout import NotATarget, is_target, set_up
 from milton_assets.edge.deployment.lock import Holder, locked
 from milton_assets.edge.deployment.states import TargetCreated, TargetState
@@ -88,8 +88,9 @@ def in_hand(
         journal = Journal(ops, folder)
         if create:
             set_up(ops, folder)
-            if journal.state.name is None:
-                journal.append(TargetCreated(at=now(), name=target.name))
+        keep_reserve(ops, folder)
+        if create and journal.state.name is None:
+            journal.append(TargetCreated(at=now(), name=target.name))
         session = Session(target, ops, folder, journal, now)
         try:
             _check_mirror(target, journal.lines)
