@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import pkgutil
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from resources.servers.transport import Transport
 from resources.servers.wire import ServedModel
 
 DEFAULT_TIMEOUT_S = 10.0
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,9 @@ def dialect_of(model: ServedModel) -> Dialect:
 
 
 def text(page: Mapping[str, Any], *keys: str) -> str | None:
-    """The non-empty text under those nested keys, if there is one."""
+    """The non-empty text under those nested keys, if there is one. Half a surrogate pair, which JSON has, is none."""
     found = _under(page, keys)
-    return found if isinstance(found, str) and found else None
+    return found if isinstance(found, str) and found and not _SURROGATE.search(found) else None
 
 
 def number(page: Mapping[str, Any], *keys: str) -> int | None:

@@ -41,9 +41,9 @@ def check_path(server: ServerFingerprint, artefact: Path) -> None:
     """
     if server.model_path is None or not Path(server.model_path).is_absolute():
         return
-    if Path(server.model_path).resolve() != artefact.resolve():
+    if "\0" in server.model_path or Path(server.model_path).resolve() != artefact.resolve():
         raise ServerFailed(
-            f"the {server.name} server has loaded {server.model_path}",
+            f"the {server.name} server has loaded {server.model_path!r}",
             expected=f"{artefact}, which is registered",
             remedy="stop that server or start it with the registered file, then measure again",
         )

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from milton_assets.vocabulary.chat import Message, Sampling
-from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.digest import sha256_bytes, sha256_json
 from milton_assets.vocabulary.errors import ServerFailed
 from resources.servers import dialects
 from resources.servers.attached import AttachedServer
@@ -306,3 +308,41 @@ def test_a_page_that_never_comes_ends_the_probe() -> None:
         AttachedServer(server.base_url, timeout_s=0.2).attach("v1"),
     ):
         pytest.fail("it must not begin")
+
+
+# -------------------------------------------------------------------------------------------------- hostile pages
+
+KEYS = [
+    "id", "root", "data", "aliases", "owned_by", "max_model_len", "model_path", "model_ftype", "chat_template",
+    "build_info", "total_slots", "n_ctx", "default_generation_settings", "version", "details", "quantization_level",
+    "template", "modelfile", "model_info", "general.architecture", "models", "model", "context_length",
+]  # fmt: skip
+TEXT = st.text(max_size=20) | st.sampled_from(["v1", "FROM", "FROM \n", "/models/v1", "/models/\0", "\ud800", "llama"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
+    max_leaves=25,
+)
+PAGES = ["/props", "/version", "/api/version", "/api/ps", "/model_info", "/server_info"]
+
+
+@pytest.mark.parametrize("owned_by", [*known_dialects(), "somebody", None])
+def test_whatever_the_pages_hold_it_is_attached_to_or_a_clear_error(owned_by: str | None) -> None:
+    page: list[Any] = [None]
+    listing: list[Any] = [None]
+    pages = dict.fromkeys(PAGES, lambda: Body(page[0])) | {"/v1/models": lambda: Body(listing[0])}
+    with scripted_server(pages=pages, posts={"/api/show": lambda _: Body(page[0])}) as server:
+
+        @settings(max_examples=30, deadline=None)
+        @given(JSON, st.dictionaries(st.sampled_from(KEYS), JSON, max_size=3))
+        def check(content: Any, more: dict[str, Any]) -> None:
+            page[0] = content
+            listing[0] = {"data": [{"id": "v1", "owned_by": owned_by} | more]}
+            try:
+                with AttachedServer(server.base_url).serve(HERE, "v1") as served:
+                    assert served.endpoint.slots >= 1
+                    assert sha256_json(served.fingerprint.model_dump(mode="json"))
+            except ServerFailed:
+                pass
+
+        check()

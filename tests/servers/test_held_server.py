@@ -35,7 +35,7 @@ class ToyLauncher:
             argv = (sys.executable, toy_server.__file__, "--port", str(port), "--served-model-name", model)
             return Command("toy", argv, {})
 
-        with listening(command, start_deadline_s=10) as server:
+        with listening(command, start_deadline_s=30) as server:
             fingerprint = probe(server.base_url, model).fingerprint(launched_by_us=True)
             pid = httpx.get(f"{server.base_url}/pid").json()
             yield Served(Endpoint(server.base_url, model), fingerprint.model_copy(update={"build": str(pid)}))

@@ -147,7 +147,7 @@ def test_an_interpreter_of_our_choice_runs_vllms_module(site: Path, hf: Path) ->
 def test_vllm_that_has_loaded_another_directory_is_refused(site: Path, hf: Path) -> None:
     env = {"PYTHONPATH": str(site), "TOY_OWNED_BY": "vllm"}
     launcher = VLLMLauncher(interpreter=Path(sys.executable), env=env, extra=("--model", "/models/incumbent"))
-    with pytest.raises(ServerFailed, match="has loaded /models/incumbent"), launcher.serve(hf, "toy"):
+    with pytest.raises(ServerFailed, match=r"has loaded .*/models/incumbent"), launcher.serve(hf, "toy"):
         pytest.fail("it must not begin")
 
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
-from resources.servers.process import AddressTaken, Command, free_port, listening, running, wait_until_ready
+from resources.servers.process import AddressTaken, Command, Listening, free_port, listening, running, wait_until_ready
 from tests.support import toy_server
 from tests.support.scripted_server import scripted_server
 
@@ -30,7 +30,7 @@ def toy(*arguments: str, env: dict[str, str] | None = None):
     return command
 
 
-def gone(pid: int, within_s: float = 10.0) -> bool:
+def gone(pid: int, within_s: float = 30.0) -> bool:
     deadline = time.monotonic() + within_s
     while True:
         try:
@@ -53,6 +53,11 @@ def port_is_free(port: int) -> bool:
         return True
 
 
+def crash(server: Listening) -> None:
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{server.base_url}/crash")
+
+
 def family(pid: int) -> list[int]:
     return [pid, *(p.pid for p in psutil.Process(pid).children(recursive=True))]
 
@@ -61,25 +66,25 @@ def family(pid: int) -> list[int]:
 
 
 def test_the_block_begins_when_the_server_answers() -> None:
-    with listening(toy("--slow", "0.4"), start_deadline_s=10) as server:
+    with listening(toy("--slow", "0.4"), start_deadline_s=30) as server:
         assert httpx.get(f"{server.base_url}/v1/models").status_code == 200
         assert server.ready_after_s >= 0.4
 
 
 def test_a_server_without_a_health_page_is_ready_when_it_lists_its_models() -> None:
-    with listening(toy("--no-health"), start_deadline_s=10) as server:
+    with listening(toy("--no-health"), start_deadline_s=30) as server:
         assert httpx.get(f"{server.base_url}/health").status_code == 404
 
 
 def test_the_environment_is_ours_and_what_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OURS", "1")
-    with listening(toy(env={"ADDED": "2"}), start_deadline_s=10) as server:
+    with listening(toy(env={"ADDED": "2"}), start_deadline_s=30) as server:
         seen = httpx.get(f"{server.base_url}/environment").json()
     assert (seen["OURS"], seen["ADDED"]) == ("1", "2")
 
 
 def test_a_crash_before_readiness_shows_status_command_and_last_lines() -> None:
-    with pytest.raises(ServerFailed) as caught, listening(toy("--crash-before", "no such model"), start_deadline_s=10):
+    with pytest.raises(ServerFailed) as caught, listening(toy("--crash-before", "no such model"), start_deadline_s=30):
         pytest.fail("it must not begin")
     message = str(caught.value)
     assert "ended with exit status 3 before it was ready" in message
@@ -88,14 +93,23 @@ def test_a_crash_before_readiness_shows_status_command_and_last_lines() -> None:
 
 
 def test_a_missed_deadline_says_what_was_seen_and_what_to_do() -> None:
+    loading = Command("toy", ("/bin/sh", "-c", "echo loading for ever; exec sleep 60"), {})
     started = time.monotonic()
-    with pytest.raises(ServerFailed) as caught, listening(toy("--slow", "60"), start_deadline_s=0.5):
+    with pytest.raises(ServerFailed) as caught, listening(lambda _: loading, start_deadline_s=1):
         pytest.fail("it must not begin")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     message = str(caught.value)
-    assert "not ready after 0.5 s" in message
-    assert "toy server starting" in message
+    assert "not ready after 1 s (ConnectError at" in message
+    assert "loading for ever" in message
     assert "start deadline" in message
+
+
+def test_a_server_that_keeps_saying_that_it_loads_is_not_ready() -> None:
+    with (
+        pytest.raises(ServerFailed, match=r"\(/health answered 503\)"),
+        listening(toy("--slow", "60"), start_deadline_s=5),
+    ):
+        pytest.fail("it must not begin")
 
 
 def test_a_program_that_does_not_exist_is_said_so() -> None:
@@ -125,7 +139,7 @@ def test_a_snatched_port_is_given_up_for_another() -> None:
             tried.append(port)
             return toy()(snatcher.getsockname()[1] if len(tried) == 1 else port)
 
-        with listening(command, start_deadline_s=10) as server:
+        with listening(command, start_deadline_s=30) as server:
             assert httpx.get(f"{server.base_url}/health").status_code == 200
     assert len(tried) == 2
 
@@ -148,7 +162,7 @@ def test_a_free_port_can_be_bound() -> None:
 
 
 def test_after_the_block_no_process_is_left_and_the_port_is_free() -> None:
-    with listening(toy(), start_deadline_s=10) as server:
+    with listening(toy(), start_deadline_s=30) as server:
         port, pids = httpx.URL(server.base_url).port, family(server.child.pid)
         assert len(pids) >= 2
     assert all(gone(pid, 0) for pid in pids)
@@ -156,23 +170,23 @@ def test_after_the_block_no_process_is_left_and_the_port_is_free() -> None:
 
 
 def test_an_exception_in_the_block_passes_and_the_server_is_gone() -> None:
-    with pytest.raises(KeyError), listening(toy(), start_deadline_s=10) as server:
+    with pytest.raises(KeyError), listening(toy(), start_deadline_s=30) as server:
         pids = family(server.child.pid)
         raise KeyError("the block's own")
     assert all(gone(pid, 0) for pid in pids)
 
 
 def test_a_server_that_ignores_sigterm_is_killed_after_the_grace() -> None:
-    with listening(toy("--stubborn"), start_deadline_s=10, grace_s=0.3) as server:
+    with listening(toy("--stubborn"), start_deadline_s=30, grace_s=0.3) as server:
         pids = family(server.child.pid)
         leaving = time.monotonic()
-    assert 0.3 <= time.monotonic() - leaving < 3
+    assert 0.3 <= time.monotonic() - leaving < 10
     assert all(gone(pid, 0) for pid in pids)
 
 
 def test_children_in_sessions_of_their_own_and_orphans_are_ended_too(tmp_path: Path) -> None:
     brood = tmp_path / "brood"
-    with listening(toy("--brood", str(brood)), start_deadline_s=10, grace_s=0.5):
+    with listening(toy("--brood", str(brood)), start_deadline_s=30, grace_s=0.5):
         pids = [int(pid) for pid in brood.read_text().split()]
         assert len(pids) == 2
         assert all(psutil.pid_exists(pid) for pid in pids)
@@ -182,35 +196,35 @@ def test_children_in_sessions_of_their_own_and_orphans_are_ended_too(tmp_path: P
 def test_a_server_that_crashes_in_use_is_an_error_with_its_last_lines() -> None:
     with (
         pytest.raises(ServerFailed, match=r"exit status 9 while it was in use[\s\S]*out of patience"),
-        listening(toy("--crash-after", "0.3"), start_deadline_s=10) as server,
+        listening(toy(), start_deadline_s=30) as server,
     ):
-        assert gone(server.child.pid)
+        crash(server)
 
 
 def test_the_blocks_own_error_is_kept_and_tells_of_the_crash() -> None:
-    with pytest.raises(KeyError) as caught, listening(toy("--crash-after", "0.3"), start_deadline_s=10) as server:
-        assert gone(server.child.pid)
+    with pytest.raises(KeyError) as caught, listening(toy(), start_deadline_s=30) as server:
+        crash(server)
         raise KeyError("the block's own")
     assert "out of patience" in caught.value.__notes__[0]
 
 
 def test_children_of_a_crashed_server_are_ended(tmp_path: Path) -> None:
     brood = tmp_path / "brood"
-    arguments = ("--brood", str(brood), "--crash-after", "0.3")
-    with pytest.raises(ServerFailed), listening(toy(*arguments), start_deadline_s=10) as server:
+    with pytest.raises(ServerFailed), listening(toy("--brood", str(brood)), start_deadline_s=30) as server:
         pids = [int(pid) for pid in brood.read_text().split()]
+        crash(server)
         assert gone(server.child.pid)
         assert all(gone(pid, 0) for pid in pids)
 
 
 def test_a_server_killed_by_a_signal_is_said_so() -> None:
-    with pytest.raises(ServerFailed, match="ended by signal 9"), listening(toy(), start_deadline_s=10) as server:
+    with pytest.raises(ServerFailed, match="ended by signal 9"), listening(toy(), start_deadline_s=30) as server:
         os.kill(family(server.child.pid)[1], signal.SIGKILL)
         assert gone(server.child.pid)
 
 
 def test_a_killed_warden_takes_the_server_with_it() -> None:
-    with pytest.raises(ServerFailed), listening(toy(), start_deadline_s=10) as server:
+    with pytest.raises(ServerFailed), listening(toy(), start_deadline_s=30) as server:
         pids = family(server.child.pid)
         os.kill(server.child.pid, signal.SIGKILL)
         assert all(gone(pid) for pid in pids)
@@ -225,7 +239,7 @@ OWNER = """
     def command(port):
         return Command("toy", (sys.executable, sys.argv[1], "--port", str(port), "--brood", sys.argv[2]), {})
 
-    with listening(command, start_deadline_s=10, grace_s=1) as server:
+    with listening(command, start_deadline_s=30, grace_s=1) as server:
         if sys.argv[3] == "fork":
             fork = os.fork()
             if fork == 0:
@@ -258,7 +272,7 @@ def test_nothing_outlives_us(how: signal.Signals, heirs: str, tmp_path: Path) ->
         try:
             pids = family(int(warden)) + [int(pid) for pid in brood.read_text().split()]
             owner.send_signal(how)
-            owner.wait(15)
+            owner.wait(30)
             assert all(gone(pid) for pid in pids)
             assert port_is_free(httpx.URL(url).port)
         finally:
@@ -271,7 +285,7 @@ def test_nothing_outlives_us(how: signal.Signals, heirs: str, tmp_path: Path) ->
 
 def test_the_log_stays_where_it_was_asked_for(tmp_path: Path) -> None:
     for _ in range(2):
-        with listening(toy(), start_deadline_s=10, log_dir=tmp_path / "logs"):
+        with listening(toy(), start_deadline_s=30, log_dir=tmp_path / "logs"):
             pass
     logs = sorted((tmp_path / "logs").iterdir())
     assert len(logs) == 2
@@ -282,7 +296,7 @@ def test_without_a_folder_the_log_has_no_name_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with listening(toy(), start_deadline_s=10) as server:
+    with listening(toy(), start_deadline_s=30) as server:
         assert any("toy server starting" in line for line in server.child.last_lines())
         assert list(tmp_path.iterdir()) == []
 

@@ -282,7 +282,8 @@ def scripted_server(
     `script` answers every POST to `…/chat/completions`: one reply for all, a sequence with one a request (a request
     beyond its end gets status 599), or a callable that is given the parsed body. A plain text is `answer(text)`.
     `posts` answers other POST paths, e.g. `/v1/embeddings`. GET answers `/health` (`{"status": "ok"}`), `/v1/models`
-    (from `models`) and what `pages` adds or replaces: a reply, or a value sent as JSON; everything else is 404.
+    (from `models`) and what `pages` adds or replaces: a reply, a value sent as JSON, or a callable that gives either;
+    everything else is 404.
     """
     gets: dict[str, Any] = {
         "/health": {"status": "ok"},
@@ -366,6 +367,8 @@ class _Connection(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._note(None)
         page = self.server.gets.get(self.path)
+        if callable(page):
+            page = page()
         if page is None:
             page = Status(404, f"no page {self.path}")
         self._send(page if isinstance(page, Stream | Body | HangUp | Silence) else Body(page), {})

@@ -2,9 +2,9 @@
 
 What belongs here: the behaviour of a *process* (`scripted_server` plays the behaviour of answers). Run as a file:
 
-    python toy_server.py --port 8000 [--slow S] [--crash-before MESSAGE] [--crash-after S] [--stubborn] [--brood FILE]
+    python toy_server.py --port 8000 [--slow S] [--crash-before MESSAGE] [--stubborn] [--brood FILE]
 
-`TOY_OWNED_BY` in the environment is what it signs its model with.
+`GET /crash` crashes it. `TOY_OWNED_BY` in the environment is what it signs its model with.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -35,6 +34,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
     def do_GET(self) -> None:
+        if self.path == "/crash":
+            print("toy server: CUDA error: out of patience", flush=True)
+            os._exit(9)
         owner = os.environ.get("TOY_OWNED_BY", "toy")
         pages = {
             "/health": {"status": "ok"},
@@ -62,7 +64,6 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--slow", type=float, default=0.0)
     parser.add_argument("--crash-before", metavar="MESSAGE")
-    parser.add_argument("--crash-after", type=float)
     parser.add_argument("--stubborn", action="store_true")
     parser.add_argument("--brood", type=Path, help="start children in sessions of their own; their ids go here")
     parser.add_argument("--no-health", action="store_true")
@@ -89,13 +90,6 @@ def main() -> None:
     _Handler.has_health = not options.no_health
     _Handler.model = options.served_model_name
     _Handler.root = options.model
-    if options.crash_after is not None:
-
-        def crash() -> None:
-            print("toy server: CUDA error: out of patience", flush=True)
-            os._exit(9)
-
-        threading.Timer(options.crash_after, crash).start()
     ThreadingHTTPServer((options.host, options.port), _Handler).serve_forever()
 
 
