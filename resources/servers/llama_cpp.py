@@ -21,11 +21,11 @@ from milton_assets.vocabulary.server import Endpoint, Served
 from resources.hardware import usable_cores
 from resources.servers.identity import check_path
 from resources.servers.probe import probe
-from resources.servers.process import DEFAULT_GRACE_S, Command, listening
+from resources.servers.process import DEFAULT_GRACE_S, Command, listening, without_secrets
 
 BINARY = "llama-server"
 EMBEDDED = Path(__file__).with_name("embedded_llama.py")
-_ALWAYS = ("--jinja", "--props", "--metrics", "--no-webui")
+_ALWAYS = ("--jinja", "--props", "--metrics")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ class LlamaCppLauncher:
         with listening(
             command, start_deadline_s=self.start_deadline_s, log_dir=self.log_dir, grace_s=self.grace_s
         ) as server:
-            fingerprint = probe(server.base_url, model).fingerprint(launched_by_us=True, flags=flags, slots=self.slots)
+            fingerprint = probe(server.base_url, model).fingerprint(
+                launched_by_us=True, flags=without_secrets(flags), slots=self.slots
+            )
             if not binary:
                 # The wheel's build of llama.cpp calls itself b0-unknown: the wheel's version says which it is.
                 known = {"name": f"{fingerprint.name} (embedded)", "build": f"xllamacpp {version('xllamacpp')}"}

@@ -6,14 +6,16 @@ command line (`llama_cpp`, `vllm`), and ending the tree of processes, which is t
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import shlex
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +28,8 @@ import psutil
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from resources.servers import warden
 
+_log = logging.getLogger(__name__)
+
 DEFAULT_GRACE_S = 10.0
 LAST_LINES = 20
 _KILL_MARGIN_S = 10.0
@@ -34,6 +38,7 @@ _PROBE_TIMEOUT_S = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 _MAX_LINE_CHARACTERS = 500
 _TAIL_BYTES = 1 << 18
+_SECRET = re.compile(r"--(.+-)?(key|token|secret|password)")
 _TAKEN = ("address already in use", "couldn't bind")
 """How servers say that somebody else has the port: Python's and libc's words, and llama.cpp's."""
 
@@ -49,6 +54,23 @@ class Command:
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
+
+    def __str__(self) -> str:
+        """The command line for people, without its secrets."""
+        return shlex.join(without_secrets(self.argv))
+
+
+def without_secrets(argv: Sequence[str]) -> tuple[str, ...]:
+    """The arguments with `***` for the value of every `--…key`, `--…token`, `--…secret` and `--…password`."""
+    shown: list[str] = []
+    for argument in argv:
+        if shown and _SECRET.fullmatch(shown[-1]):
+            shown.append("***")
+        elif (option := argument.partition("=")[0]) != argument and _SECRET.fullmatch(option):
+            shown.append(f"{option}=***")
+        else:
+            shown.append(argument)
+    return tuple(shown)
 
 
 class Child:
@@ -76,7 +98,7 @@ class Child:
         """An error that shows the command and the server's last lines."""
         said = "\n".join(f"    {line}" for line in self.last_lines()) or "    (it wrote nothing)"
         return kind(
-            f"{self.command.name} {what}\n  command: {shlex.join(self.command.argv)}\n  its last lines:\n{said}\n",
+            f"{self.command.name} {what}\n  command: {self.command}\n  its last lines:\n{said}\n",
             remedy=remedy,
         )
 
@@ -259,8 +281,10 @@ def _start(
     for left in reversed(range(attempts)):
         port = free_port()
         started = time.monotonic()
+        command = command_for(port)
+        _log.info("starting %s: %s", command.name, command)
         with ExitStack() as trial:
-            child = trial.enter_context(running(command_for(port), log_dir=log_dir, grace_s=grace_s))
+            child = trial.enter_context(running(command, log_dir=log_dir, grace_s=grace_s))
             try:
                 wait_until_ready(child, port, start_deadline_s)
             except AddressTaken:
@@ -268,5 +292,7 @@ def _start(
                     raise
                 continue
             stack.push(trial.pop_all())
-            return Listening(child, port, time.monotonic() - started)
+            server = Listening(child, port, time.monotonic() - started)
+            _log.info("%s is ready at %s after %.1f s", child.command.name, server.base_url, server.ready_after_s)
+            return server
     raise BadInput(f"{attempts} attempts to start a server", expected="at least 1")

@@ -19,7 +19,7 @@ from milton_assets.vocabulary.server import Endpoint, Served
 from resources.servers import hf_directory
 from resources.servers.identity import check_path
 from resources.servers.probe import probe
-from resources.servers.process import Command, listening
+from resources.servers.process import Command, listening, without_secrets
 
 PROGRAM = "vllm"
 MODULE = "vllm.entrypoints.openai.api_server"
@@ -59,7 +59,9 @@ class VLLMLauncher:
         with listening(
             command, start_deadline_s=self.start_deadline_s, log_dir=self.log_dir, grace_s=self.grace_s
         ) as server:
-            fingerprint = probe(server.base_url, model).fingerprint(launched_by_us=True, flags=flags, slots=self.slots)
+            fingerprint = probe(server.base_url, model).fingerprint(
+                launched_by_us=True, flags=without_secrets(flags), slots=self.slots
+            )
             from_files = {
                 "quantization": hf_directory.quantization(artefact),
                 "chat_template_sha256": hf_directory.chat_template_sha256(artefact),

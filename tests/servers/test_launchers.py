@@ -61,7 +61,7 @@ def test_a_llama_server_on_path_is_run_when_it_is_preferred(on_path, gguf: Path)
     )
     with launcher.serve(gguf, "toy") as served:
         arguments = httpx.get(f"{served.endpoint.base_url}/arguments").json()
-    assert arguments[:4] == ["--jinja", "--props", "--metrics", "--no-webui"]
+    assert arguments[:3] == ["--jinja", "--props", "--metrics"]
     said = dict(pairwise(arguments))
     assert (said["--model"], said["--alias"], said["--host"]) == (str(gguf), "toy", "127.0.0.1")
     assert (said["--ctx-size"], said["--parallel"], said["--threads"]) == ("2048", "2", "3")

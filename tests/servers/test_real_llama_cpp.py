@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ from milton_assets.vocabulary.server import Served
 from resources.model_server import LlamaCppResource
 from resources.servers.attached import AttachedServer
 from resources.servers.client import OpenAIChatModel
-from resources.servers.llama_cpp import LlamaCppLauncher
+from resources.servers.llama_cpp import BINARY, LlamaCppLauncher
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_model]
 
@@ -106,6 +107,15 @@ def test_the_resource_serves_the_registered_file_and_frees_everything(small_gguf
             assert model.complete(FRANCE, Sampling(max_tokens=4)).text
     with pytest.raises(ServerFailed, match="gave no answer"), AttachedServer(base_url).attach("v1"):
         pytest.fail("it must not begin")
+
+
+@pytest.mark.skipif(shutil.which(BINARY) is None, reason="there is no llama-server on PATH")
+def test_a_llama_server_on_path_serves_it_too(small_gguf: Path) -> None:
+    with LlamaCppLauncher(context_tokens=512, prefer_binary=True).serve(small_gguf, "v1") as found:
+        assert (found.fingerprint.name, found.fingerprint.quantization) == ("llama.cpp", "Q4_1")
+        assert found.fingerprint.build
+        with OpenAIChatModel(found.endpoint, 60) as model:
+            assert "Paris" in model.complete(FRANCE, Sampling(max_tokens=12)).text
 
 
 def test_a_setting_reaches_llama_cpp(small_gguf: Path) -> None:

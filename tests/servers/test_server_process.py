@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -17,7 +18,16 @@ import psutil
 import pytest
 
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
-from resources.servers.process import AddressTaken, Command, Listening, free_port, listening, running, wait_until_ready
+from resources.servers.process import (
+    AddressTaken,
+    Command,
+    Listening,
+    free_port,
+    listening,
+    running,
+    wait_until_ready,
+    without_secrets,
+)
 from tests.support import toy_server
 from tests.support.scripted_server import scripted_server
 
@@ -69,6 +79,13 @@ def test_the_block_begins_when_the_server_answers() -> None:
     with listening(toy("--slow", "0.4"), start_deadline_s=30) as server:
         assert httpx.get(f"{server.base_url}/v1/models").status_code == 200
         assert server.ready_after_s >= 0.4
+
+
+def test_starting_and_readiness_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), listening(toy(), start_deadline_s=30) as server:
+        said = [record.message for record in caplog.records if record.name == "resources.servers.process"]
+    assert said[0].startswith(f"starting toy: {sys.executable}")
+    assert said[1].startswith(f"toy is ready at {server.base_url} after ")
 
 
 def test_a_server_without_a_health_page_is_ready_when_it_lists_its_models() -> None:
@@ -156,6 +173,34 @@ def test_another_server_answering_at_the_port_is_not_taken_for_ours() -> None:
 
 def test_a_free_port_can_be_bound() -> None:
     assert port_is_free(free_port())
+
+
+# ------------------------------------------------------------------------------------------------------ secrets
+
+
+@pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        (("--api-key", "sk-1", "--port", "80"), ("--api-key", "***", "--port", "80")),
+        (("--hf-token=hf_1", "--max-tokens=5"), ("--hf-token=***", "--max-tokens=5")),
+        (
+            ("--max-num-batched-tokens", "64", "--password", "x"),
+            ("--max-num-batched-tokens", "64", "--password", "***"),
+        ),
+    ],
+)
+def test_secrets_are_not_shown(argv: tuple[str, ...], shown: tuple[str, ...]) -> None:
+    assert without_secrets(argv) == shown
+
+
+def test_an_error_shows_no_secret() -> None:
+    with (
+        pytest.raises(ServerFailed) as caught,
+        listening(toy("--crash-before", "no", "--api-key", "sk-1"), start_deadline_s=30),
+    ):
+        pytest.fail("it must not begin")
+    assert "--api-key '***'" in str(caught.value)
+    assert "sk-1" not in str(caught.value)
 
 
 # ------------------------------------------------------------------------------------------------------- ending
