@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 
 import pytest
 
-from milton_assets.edge.deployment import EdgeTarget, Outcome, deploy, history, recover_target, status
+from milton_assets.edge.deployment import EdgeTarget, Outcome, deploy, history, recover_target
 from tests.support.crashing import (
     CountingOps,
     Verb,
@@ -21,8 +20,7 @@ from tests.support.crashing import (
     killed_at,
 )
 from tests.support.edge_bundles import make_bundle, read_manifest
-
-FINISHED = {Outcome.COMMITTED, Outcome.ROLLED_BACK, Outcome.FAILED, Outcome.INTERRUPTED}
+from tests.support.whole import check_whole, visible_is_whole
 
 
 class Stage:
@@ -52,34 +50,6 @@ class Stage:
 @pytest.fixture
 def stage(quick_folder: Path) -> Stage:
     return Stage(quick_folder)
-
-
-def check_whole(target: EdgeTarget, allowed: set[str | None]) -> str | None:
-    """Everything that must hold after recovery; the release that is served."""
-    current = target.path / "current"
-    serving = current.readlink().name if current.is_symlink() else None
-    assert serving in allowed
-    if serving is not None:
-        manifest = read_manifest(current)
-        assert manifest.release_digest == serving
-        for entry in manifest.files:
-            assert hashlib.sha256((current / entry.path).read_bytes()).hexdigest() == entry.sha256
-    assert list((target.path / "staging").iterdir()) == []
-    found = history(target)
-    assert all(d.outcome in FINISHED for d in found)
-    assert (found[-1].now_serving if found else None) == serving
-    seen = status(target)
-    assert seen.problems == ()
-    assert (seen.active.digest if seen.active else None) == serving
-    return serving
-
-
-def visible_is_whole(target: EdgeTarget) -> None:
-    """Before any recovery, whatever `current` leads to is a whole release."""
-    current = target.path / "current"
-    if current.is_symlink():
-        for entry in read_manifest(current).files:
-            assert hashlib.sha256((current / entry.path).read_bytes()).hexdigest() == entry.sha256
 
 
 @pytest.mark.slow

@@ -73,6 +73,7 @@ def collect(session: Session, *, actor: str, keep: int) -> Collection:
         for digest in chosen.freed:
             session.ops.rename(digest, releases, digest, staging)
             session.ops.fsync(releases)
+            session.ops.fsync(staging)
             remove_tree(session.ops, digest, staging)
         session.ops.fsync(staging)
     if chosen.freed:
