@@ -1,0 +1,140 @@
+"""How much of the quality tiers' wall time the server is busy: the client should never be what it waits for.
+
+    python benches/quality/bench_quality.py [--gguf FILE] [--slots 1 2] [--queries 12] [--cases-per-kind 2]
+
+Serves a model with llama.cpp at each number of slots, runs the retrieval and the reasoning tier at as many calls as
+there are slots, and compares the wall time with the time that the server itself reports it was busy. Fails when wall
+time exceeds 1.15 times busy time.
+
+Busy time is the growth of `llamacpp:prompt_seconds_total` and `llamacpp:tokens_predicted_seconds_total` on `/metrics`,
+which add up each slot's own time, divided by the slots. That is at most the time in which any slot was busy, so the
+ratio shown is never too kind. Embedding baselines are left out, and so is loading the model: a tier's wall time is from
+its call to its result, BM25, scoring and bootstrap included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from milton_assets import reasoning, retrieval
+from milton_assets.vocabulary.chat import ChatModel, Message, Sampling
+from milton_assets.vocabulary.errors import ServerFailed
+from milton_assets.vocabulary.server import Served
+from milton_assets.vocabulary.tier import TierResult
+from resources.demo_models import SMOLLM2
+from resources.servers.client import OpenAIChatModel
+from resources.servers.llama_cpp import LlamaCppLauncher
+from resources.servers.repeatable import repeatable_options
+from resources.wheel_models import cache_folder, fetch
+
+MOST_WALL_PER_BUSY = 1.15
+BUSY_COUNTERS = ("llamacpp:prompt_seconds_total", "llamacpp:tokens_predicted_seconds_total")
+
+
+@dataclass(frozen=True)
+class Utilisation:
+    """One tier's run at one number of slots."""
+
+    tier: str
+    slots: int
+    calls: int
+    wall_s: float
+    busy_s: float
+
+    @property
+    def wall_per_busy(self) -> float:
+        """Wall time over the server's own busy time."""
+        return self.wall_s / self.busy_s if self.busy_s else float("inf")
+
+    def line(self) -> str:
+        """A row for people."""
+        verdict = "ok" if self.wall_per_busy <= MOST_WALL_PER_BUSY else f"more than {MOST_WALL_PER_BUSY}"
+        return (
+            f"{self.tier:<10} {self.slots:>5} {self.calls:>6} {self.wall_s:>8.1f} {self.busy_s:>8.1f} "
+            f"{self.wall_per_busy:>9.3f}  {verdict}"
+        )
+
+
+def busy_seconds(base_url: str) -> float:
+    """What the server reports as spent on prompts and on tokens, over all slots. Raises `ServerFailed`."""
+    page = httpx.get(f"{base_url}/metrics", timeout=30, trust_env=False)
+    found = dict(line.rsplit(" ", 1) for line in page.text.splitlines() if line.startswith(BUSY_COUNTERS))
+    if page.status_code != httpx.codes.OK or set(found) != set(BUSY_COUNTERS):
+        raise ServerFailed(f"{base_url}/metrics answered {page.status_code} without {BUSY_COUNTERS}")
+    return sum(map(float, found.values()))
+
+
+def utilisation(served: Served, tier: str, measure: Callable[[ChatModel], TierResult]) -> Utilisation:
+    """Run one tier and compare the clock with the server's own account."""
+    slots = served.endpoint.slots
+    with OpenAIChatModel(served.endpoint, extra=repeatable_options(served.fingerprint)) as chat:
+        chat.complete([Message("user", "Hello")], Sampling(max_tokens=1))
+        counted = _Counted(chat)
+        before = busy_seconds(served.endpoint.base_url)
+        began = time.perf_counter()
+        measure(counted)
+        wall_s = time.perf_counter() - began
+        busy_s = busy_seconds(served.endpoint.base_url) - before
+    return Utilisation(tier, slots, counted.calls, wall_s, busy_s / slots)
+
+
+class _Counted:
+    """A model that counts its calls."""
+
+    def __init__(self, inner: ChatModel) -> None:
+        self.inner = inner
+        self.calls = 0
+
+    def complete(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+        self.calls += 1
+        return self.inner.complete(*args, **kwargs)
+
+
+def runs(gguf: Path, slots: int, queries: int, cases_per_kind: int) -> list[Utilisation]:
+    """Both tiers at one number of slots."""
+    retrieval_plan = retrieval.RetrievalPlan(max_queries=queries, pool_size=8, concurrency=slots)
+    reasoning_plan = reasoning.ReasoningPlan.smoke().model_copy(
+        update={"cases_per_kind": cases_per_kind, "concurrency": slots}
+    )
+    with LlamaCppLauncher(slots=slots).serve(gguf, "bench") as served:
+        return [
+            utilisation(
+                served,
+                "retrieval",
+                lambda chat: retrieval.measure_retrieval(chat, retrieval.load_goldens(), retrieval_plan),
+            ),
+            utilisation(
+                served,
+                "reasoning",
+                lambda chat: reasoning.measure_reasoning(chat, reasoning.load_goldens(), reasoning_plan),
+            ),
+        ]
+
+
+def main() -> int:
+    """Print a row a tier and number of slots; 1 when any is beyond the limit."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gguf", type=Path, help="default: the demo's SmolLM2-135M-Instruct, fetched once")
+    parser.add_argument("--slots", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--queries", type=int, default=12)
+    parser.add_argument("--cases-per-kind", type=int, default=2)
+    options = parser.parse_args()
+    gguf = options.gguf or fetch(SMOLLM2, cache_folder())
+    print("tier       slots  calls   wall s   busy s wall/busy")
+    worst = 0.0
+    for slots in options.slots:
+        for found in runs(gguf, slots, options.queries, options.cases_per_kind):
+            print(found.line(), flush=True)
+            worst = max(worst, found.wall_per_busy)
+    return 0 if worst <= MOST_WALL_PER_BUSY else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
