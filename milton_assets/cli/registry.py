@@ -16,7 +16,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from milton_assets.cli.common import JsonOption, answer, progress_on_stderr
-from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.gguf import read_header
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, Registry, RegistryEntry
@@ -40,20 +39,29 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="registry")
 
 
-def demo(as_json: JsonOption = False) -> None:
+def demo(
+    with_gemma: Annotated[
+        bool,
+        typer.Option("--with-gemma", help="Also Gemma 3 270M (238 MB; its terms: https://ai.google.dev/gemma/terms)."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Put real small models into an empty registry.
 
     Fetches SmolLM2-135M-Instruct (Apache-2.0, 93 MB) once, requantises it here, and registers three versions. A
-    registry that holds anything is left as it is.
+    registry that holds anything is left as it is. Gemma is a base model that a quality gate should reject.
 
     Example: milton demo && milton registry list
     """
-    from resources.demo_models import cache_folder, fill_empty_registry
+    from resources.demo_models import fill_empty_registry
+    from resources.wheel_models import cache_folder
 
     state = StateDir.from_environment()
     current = _read(state) if state.registry.exists() else None
     present = [] if current is None else [*current.entries, *(q.version for q in current.quarantined)]
-    added = () if present else fill_empty_registry(state, cache_folder(), on_progress=progress_on_stderr())
+    added: tuple[str, ...] = ()
+    if not present:
+        added = fill_empty_registry(state, cache_folder(), with_gemma=with_gemma, on_progress=progress_on_stderr())
 
     def text(console: Console) -> None:
         if added:
@@ -220,7 +228,7 @@ def _draw(console: Console, state: StateDir, registry: Registry) -> None:
 
 def _in_words(artefact: Artefact) -> str:
     label = artefact.quantization or artefact.kind.value
-    return f"{label} {artefact.size_bytes / 1e6:,.0f} MB sha256:{short(artefact.sha256)}"
+    return f"{label}, {artefact.size_bytes / 1e6:,.0f} MB"
 
 
 def _facts(entry: RegistryEntry, gguf: dict[str, Any] | None) -> list[tuple[str, str]]:

