@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from milton_assets.vocabulary.progress import OnProgress, Progress
 
@@ -39,6 +40,6 @@ def progress_on_stderr() -> OnProgress:
     console = Console(stderr=True, highlight=False)
 
     def show(step: Progress) -> None:
-        console.print(f"[dim]{step.stage}[/dim] {step.done}/{step.total} {step.note}")
+        console.print(f"[dim]{step.stage}[/dim] {step.done}/{step.total} {escape(step.note)}", soft_wrap=True)
 
     return show
