@@ -41,11 +41,6 @@ def listwise(question: str, passages: Sequence[str]) -> tuple[Message, ...]:
     return Message("system", LISTWISE_TASK), Message("user", asked)
 
 
-def wording() -> tuple[str, ...]:
-    """Everything above that reaches a model, for the code version."""
-    return (PROMPTS_VERSION, POINTWISE_TASK, POINTWISE_PAIR, LISTWISE_TASK, LISTWISE_PASSAGE, LISTWISE_WINDOW)
-
-
 def passage_of(text: str, max_words: int) -> str:
     """The first `max_words` words of `text`, one space apart."""
     return " ".join(text.split()[:max_words])

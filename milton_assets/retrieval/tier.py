@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from milton_assets.retrieval import listwise, pointwise
 from milton_assets.retrieval.baselines import Baselines, Embeds, baselines
@@ -15,25 +16,25 @@ from milton_assets.retrieval.figures import METRICS, Figures, NoBaselines
 from milton_assets.retrieval.goldens import Document, Query, RetrievalGoldens
 from milton_assets.retrieval.plan import Method, RetrievalPlan
 from milton_assets.retrieval.pool import Pool, pools, pools_digest, subset
-from milton_assets.retrieval.prompts import wording
+from milton_assets.retrieval.prompts import PROMPTS_VERSION
 from milton_assets.retrieval.reranked import Reranked
 from milton_assets.vocabulary.chat import ChatModel, ModelCallFailed
-from milton_assets.vocabulary.digest import sha256_json
+from milton_assets.vocabulary.digest import sha256_file, sha256_json
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.tier import Tier, TierResult
 
 __all__ = ["METRICS", "code_version", "measure_retrieval"]
 
-DEFINITIONS_VERSION = "1"
+_LIBRARIES = ("bm25s", "ir-measures", "pytrec-eval-terrier")
 
 _RERANK = {Method.POINTWISE: pointwise.rerank, Method.LISTWISE: listwise.rerank}
 
 
 def code_version() -> str:
-    """Digest of all that changes the figures but plan and goldens: definitions, prompts, BM25 and the measures."""
-    libraries = {name: version(name) for name in ("bm25s", "ir-measures", "pytrec-eval-terrier")}
-    return sha256_json({"definitions": DEFINITIONS_VERSION, "prompts": wording(), "libraries": libraries})
+    """Digest of all that changes the figures but plan and goldens: this package, BM25 and the measures."""
+    sources = {path.name: sha256_file(path) for path in Path(__file__).parent.glob("*.py")}
+    return sha256_json({"sources": sources, "libraries": {name: version(name) for name in _LIBRARIES}})
 
 
 def measure_retrieval(
@@ -80,7 +81,7 @@ def _watched(results: Iterable[Reranked], found: Sequence[Pool], on_progress: On
 def _provenance(goldens: RetrievalGoldens, figures: Figures) -> dict[str, object]:
     return {
         "code_version": code_version(),
-        "definitions_version": DEFINITIONS_VERSION,
+        "prompts_version": PROMPTS_VERSION,
         "dataset": goldens.name,
         "dataset_version": goldens.version,
         "goldens": dict(goldens.digests),
