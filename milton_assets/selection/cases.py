@@ -9,12 +9,15 @@ when the candidates were asked the same cases of the same goldens. Whatever hind
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
 
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.policy import MetricRef
@@ -83,39 +86,85 @@ def line_up(candidates: Sequence[Candidate], reference: MetricRef) -> Cases:
 
 
 class _Reader:
-    """Reads one column of many results. Remembers the case ids last seen, as they are nearly always the same."""
+    """Reads one column of many results. Remembers the rows last chosen, as they are nearly always the same."""
 
     def __init__(self, columns: _Columns, metric: str) -> None:
         self.columns = columns
         self.metric = metric
-        self.raw_ids: npt.NDArray[np.object_] = np.empty(0, dtype=object)
-        self.order: npt.NDArray[np.intp] = np.empty(0, dtype=np.intp)
+        self.raw: list[pa.Array | None] = []
+        self.rows: npt.NDArray[np.intp] = np.empty(0, dtype=np.intp)
+        self.ids: tuple[str, ...] = ()
         self.keys: dict[tuple[bytes, str], _Key] = {}
 
     def read(self, result: TierResult) -> tuple[_Key, Array] | str:
         """The cases' key and their values, ordered by case id; or why there are none."""
-        frame, column = result.samples, self.columns.value
-        missing = [name for name in (self.columns.case, column) if name not in frame.columns]
-        if missing or not len(frame):
-            return f"the {result.tier} samples hold no {' and no '.join(missing) or 'rows'}"
-        if self.columns.part is not None and "part" in frame.columns:
-            frame = frame[frame["part"].to_numpy(dtype=object) == self.columns.part]
-        ids = frame[self.columns.case].to_numpy(dtype=object)
-        if not np.array_equal(ids, self.raw_ids):
-            if len(set(ids)) != len(ids):
-                return f"the {result.tier} samples hold a {self.columns.case} twice"
-            self.raw_ids, self.order = ids, np.argsort(ids.astype(str), kind="stable")
-            self.keys.clear()
-        values = frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
-        values = np.where(np.isnan(values), self.columns.missing, values)[self.order]
-        counted = ~np.isnan(values)
+        frame = result.samples
+        try:
+            labels, figures = frame[self.columns.case], frame[self.columns.value]
+        except KeyError:
+            missing = [name for name in (self.columns.case, self.columns.value) if name not in frame.columns]
+            return f"the {result.tier} samples hold no {' and no '.join(missing)}"
+        if (problem := self._choose_rows(labels, self._parts(frame))) is not None:
+            return f"the {result.tier} samples hold {problem}"
+        values = _floats(figures)[self.rows]
+        absent = np.isnan(values)
+        if absent.any():
+            values[absent] = self.columns.missing
+            absent = np.isnan(values)
+        counted = values[~absent]
         stated = next((m.value for m in result.metrics if m.name == self.metric), None)
-        mean = float(values[counted].mean()) if counted.any() else np.nan
+        mean = float(counted.mean()) if counted.size else math.nan
         if stated is None or not abs(mean - stated) <= _MEAN_TOLERANCE:
             return f"{self.metric} is {stated}, but the mean over its {result.tier} samples is {mean:.6g}"
-        return self._key(counted, str(result.provenance.get("goldens", ""))), values[counted]
+        return self._key(absent, str(result.provenance.get("goldens", ""))), counted
 
-    def _key(self, counted: npt.NDArray[np.bool_], goldens: str) -> _Key:
-        return self.keys.setdefault(
-            (counted.tobytes(), goldens), (tuple(self.raw_ids[self.order][counted].astype(str)), goldens)
-        )
+    def _parts(self, frame: pd.DataFrame) -> pd.Series | None:
+        if self.columns.part is None:
+            return None
+        try:
+            return frame["part"]
+        except KeyError:
+            return None
+
+    def _choose_rows(self, labels: pd.Series, parts: pd.Series | None) -> str | None:
+        """Set `rows`, sorted by case id; or say what is wrong with the ids."""
+        raw = [_arrow(labels), None if parts is None else _arrow(parts)]
+        if len(self.raw) == len(raw) and all(_same(one, other) for one, other in zip(raw, self.raw, strict=True)):
+            return None
+        ids = labels.to_numpy(dtype=object).astype(str)
+        chosen = np.arange(len(ids))
+        if parts is not None:
+            chosen = np.flatnonzero(parts.to_numpy(dtype=object) == self.columns.part)
+        if not chosen.size:
+            return "no rows"
+        rows = chosen[np.argsort(ids[chosen], kind="stable")]
+        if len(np.unique(ids[rows])) != len(rows):
+            return f"a {self.columns.case} twice"
+        self.raw, self.rows, self.ids = raw, rows, tuple(ids[rows].tolist())
+        self.keys.clear()
+        return None
+
+    def _key(self, absent: npt.NDArray[np.bool_], goldens: str) -> _Key:
+        known = (absent.tobytes(), goldens)
+        if known not in self.keys:
+            self.keys[known] = (tuple(i for i, gone in zip(self.ids, absent, strict=True) if not gone), goldens)
+        return self.keys[known]
+
+
+def _arrow(series: pd.Series) -> pa.Array:
+    """The column for a fast comparison: strings are kept in Arrow already."""
+    array = pa.array(series.array)
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _same(one: pa.Array | None, other: pa.Array | None) -> bool:
+    return one is other if one is None or other is None else bool(one.equals(other))
+
+
+def _floats(series: pd.Series) -> Array:
+    """The column as floats, NaN where there is nothing. Columns that came through Parquet may hold objects."""
+    if isinstance(series.dtype, np.dtype) and series.dtype.kind in "bif":
+        plain: Array = series.to_numpy().astype(np.float64)
+        return plain
+    converted: Array = series.to_numpy(dtype=np.float64, na_value=np.nan)
+    return converted

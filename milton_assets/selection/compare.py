@@ -27,7 +27,7 @@ from milton_assets.selection.resample import Drawn, case_counts
 from milton_assets.selection.scoring import Array
 from milton_assets.vocabulary.metric import Interval
 
-_BOOTSTRAP_FLOATS = 1 << 22
+_BOOTSTRAP_FLOATS = 1 << 20
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from milton_assets.selection.scoring import Array, utilities, weighted_sum
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.tier import Tier
 
-_FLOATS_PER_CHUNK = 1 << 20
+_FLOATS_PER_CHUNK = 1 << 19
 _TIE_DECIMALS = 9
 """Products of matrices may differ in the last digits by where a column stands; equal candidates must still tie."""
 
@@ -47,15 +47,21 @@ class Drawn:
 
     def draw(self, rng: np.random.RandomState, count: int, counts: Array | None) -> Array:
         """`count` draws of the criterion, (count, candidates). `counts` (count, cases) are the shared cases drawn."""
-        noisy = ~self.cases.paired
-        drawn = np.empty((count, len(self.values)))
-        if counts is not None:
-            drawn[:, ~noisy] = counts @ self.cases.values[~noisy].T / self.cases.values.shape[1]
-        if noisy.any():
-            shift = rng.standard_normal((count, int(noisy.sum()))) * self.errors.standard_error[noisy]
-            values, log = self.values[noisy], self.errors.log[noisy]
-            drawn[:, noisy] = np.where(log, values * np.exp(np.where(log, shift, 0.0)), values + shift)
-        return drawn
+        paired = self.cases.paired
+        if counts is None:
+            return self._by_error(rng, count, ~paired)
+        means: Array = counts @ self.cases.values.T / self.cases.values.shape[1]
+        if not paired.all():
+            means[:, ~paired] = self._by_error(rng, count, ~paired)
+        return means
+
+    def _by_error(self, rng: np.random.RandomState, count: int, some: _Mask) -> Array:
+        values, log = self.values[some], self.errors.log[some]
+        shift = rng.standard_normal((count, len(values)))
+        shift *= self.errors.standard_error[some]
+        if log.all():
+            return np.multiply(values, np.exp(shift, out=shift), out=shift)
+        return np.where(log, values * np.exp(np.where(log, shift, 0.0)), values + shift)
 
 
 def prepare(candidates: Sequence[Candidate], metrics: Sequence[Sequence[Metric]], policy: Policy) -> tuple[Drawn, ...]:
@@ -88,7 +94,7 @@ def unknown(prepared: Sequence[Drawn], versions: Sequence[str]) -> str | None:
 def probability_best(prepared: Sequence[Drawn], policy: Policy, seed: int) -> Array:
     """The share of `policy.certainty.draws` resamplings in which each candidate scores highest; sums to 1.
 
-    Memory is bounded: the draws are made in chunks of about eight megabytes a table. `RandomState` is used because
+    Memory is bounded: the draws are made in chunks of about four megabytes a table. `RandomState` is used because
     its streams are frozen for ever (NumPy's NEP 19): a decision must be repeated by later releases too.
     """
     rng = np.random.RandomState(seed)
