@@ -22,8 +22,12 @@ from milton_assets.vocabulary.digest import Sha256, sha256_file
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import locked, write_atomic
 from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 
 SETTLE_S: Final = 2.0
+LOCK_TIMEOUT_S: Final = 5.0
+WORTH_TELLING_BYTES: Final = 500_000_000
+"""Of larger files it is said that they are being hashed: it takes half a second and more."""
 
 _log = logging.getLogger(__name__)
 
@@ -80,8 +84,11 @@ class FactsReader:
     The first file that is not remembered is always hashed, whatever the budget, so that repeated readings get on.
     """
 
-    def __init__(self, cache: Path | None = None, budget_s: float | None = None) -> None:
+    def __init__(
+        self, cache: Path | None = None, budget_s: float | None = None, on_progress: OnProgress = silent
+    ) -> None:
         self._cache = cache
+        self._on_progress = on_progress
         self._deadline = None if budget_s is None else time.monotonic() + budget_s
         self._hashed_any = False
         self._remembered = _load(cache)
@@ -96,13 +103,19 @@ class FactsReader:
         return self._facts(path, gguf=True)
 
     def save(self) -> None:
-        """Add what was hashed to the cache file, and drop what is no longer there."""
+        """Add what was hashed to the cache file, and drop what is no longer there.
+
+        A cache that cannot be written is reported in the log: it only costs hashing again.
+        """
         if not self._fresh or self._cache is None:
             return
-        with locked(self._cache.with_name(f".{self._cache.name}.lock")):
-            merged = {**_load(self._cache), **self._fresh}
-            kept = {path: facts for path, facts in merged.items() if Path(path).exists()}
-            write_atomic(self._cache, _Remembered(kept).model_dump_json(indent=1))
+        try:
+            with locked(self._cache.with_name(f".{self._cache.name}.lock"), timeout_s=LOCK_TIMEOUT_S):
+                merged = {**_load(self._cache), **self._fresh}
+                kept = {path: facts for path, facts in merged.items() if Path(path).exists()}
+                write_atomic(self._cache, _Remembered(kept).model_dump_json(indent=1))
+        except (OSError, BadInput) as error:
+            _log.warning("digests could not be remembered in %s (%s)", self._cache, error)
         self._fresh = {}
 
     def _facts(self, path: Path, *, gguf: bool) -> FileFacts:
@@ -115,6 +128,9 @@ class FactsReader:
         if self._hashed_any and self._deadline is not None and time.monotonic() > self._deadline:
             raise NotYet
         self._hashed_any = True
+        if identity.size_bytes >= WORTH_TELLING_BYTES:
+            megabytes = identity.size_bytes // 1_000_000
+            self._on_progress(Progress("hash", 0, megabytes, f"MB of {path}, once"))
         facts = FileFacts(identity=identity, sha256=sha256_file(path), quantization=quantization)
         if Identity.of(path) != identity:
             raise BadInput(f"{path} changed while it was read", remedy="wait until whoever writes it is done")

@@ -93,7 +93,9 @@ def register_model(
         for path in placed:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         raise
-    return read_entry(state.registry, state.root, version, extra_roots=roots, cache=state.digest_cache)
+    return read_entry(
+        state.registry, state.root, version, extra_roots=roots, cache=state.digest_cache, on_progress=on_progress
+    )
 
 
 def _bring(

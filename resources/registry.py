@@ -29,6 +29,7 @@ from milton_assets.vocabulary.digest import sha256_bytes, sha256_json, sha256_li
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import locked, write_atomic
 from milton_assets.vocabulary.keys import RunId, Slug, check_key
+from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import (
     Artefact,
     ArtefactKind,
@@ -78,6 +79,7 @@ def read_registry(
     extra_roots: Sequence[Path] = (),
     cache: Path | None = None,
     hash_budget_s: float | None = None,
+    on_progress: OnProgress = silent,
 ) -> Registry:
     """Read the registry at `path`, judging every entry alone.
 
@@ -92,7 +94,7 @@ def read_registry(
     """
     raw = _read_bytes(path)
     document = _parse(path, raw)
-    facts = FactsReader(cache, hash_budget_s)
+    facts = FactsReader(cache, hash_budget_s, on_progress)
     store = _ArtefactStore(artefact_root, tuple(extra_roots), facts)
     entries: dict[str, RegistryEntry] = {}
     quarantined: list[Quarantined] = []
@@ -115,7 +117,13 @@ def read_registry(
 
 
 def read_entry(
-    path: Path, artefact_root: Path, version: str, *, extra_roots: Sequence[Path] = (), cache: Path | None = None
+    path: Path,
+    artefact_root: Path,
+    version: str,
+    *,
+    extra_roots: Sequence[Path] = (),
+    cache: Path | None = None,
+    on_progress: OnProgress = silent,
 ) -> RegistryEntry:
     """Read and judge one entry; the files of the others are not looked at.
 
@@ -129,7 +137,7 @@ def read_entry(
             expected=f"one of {', '.join(map(_printable, models)) or 'none, the registry is empty'}",
             remedy="`milton registry list` shows what there is, `milton registry add` registers a model",
         )
-    facts = FactsReader(cache)
+    facts = FactsReader(cache, on_progress=on_progress)
     try:
         entry = _entry(version, models[version], _ArtefactStore(artefact_root, tuple(extra_roots), facts))
     except _NOT_HOLDING as error:

@@ -173,7 +173,13 @@ def retire(version: Version, as_json: JsonOption = False) -> None:
 def _read(state: StateDir) -> Registry:
     from resources.registry import artefact_roots, read_registry
 
-    return read_registry(state.registry, state.root, extra_roots=artefact_roots(), cache=state.digest_cache)
+    return read_registry(
+        state.registry,
+        state.root,
+        extra_roots=artefact_roots(),
+        cache=state.digest_cache,
+        on_progress=progress_on_stderr(),
+    )
 
 
 def _registry_payload(state: StateDir, registry: Registry) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_listing
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.registry import ArtefactKind, EntryStatus, Registry
 from milton_assets.vocabulary.state import StateDir
 from resources.registry import (
@@ -267,6 +268,17 @@ def test_a_link_out_of_a_directory_is_quarantined(state: StateDir, tmp_path: Pat
     assert "leads to" in reason(new_entry("m", hf="models/distilled/v1"))
 
 
+def test_a_directory_of_too_many_files_is_quarantined(
+    state: StateDir, reason: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resources.registry.MAX_DIRECTORY_FILES", 2)
+    folder = state.root / "models/distilled/v1"
+    folder.mkdir(parents=True)
+    for name in ("config.json", "a", "b"):
+        (folder / name).write_text("{}")
+    assert "more than 2 files" in reason(new_entry("m", hf="models/distilled/v1"))
+
+
 def test_a_deeply_nested_entry_hurts_only_itself(state: StateDir) -> None:
     tiny_gguf(state.root / GGUF)
     deep = "[" * 600 + "]" * 600
@@ -437,6 +449,33 @@ def test_a_broken_cache_only_costs_time(state: StateDir, content: str, caplog: p
     state.digest_cache.write_text(content)
     assert read(state, cache=state.digest_cache).entries["v1"].artefacts[0].sha256 == sha256_file(gguf)
     assert "hashed again" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_cache_that_cannot_be_written_only_costs_time(
+    state: StateDir, settled: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wait_until_settled(settled)
+    state.cache.touch()  # a file in the folder's place
+    assert read(state, cache=state.digest_cache).entries["v1"].artefacts[0].sha256 == sha256_file(settled)
+    assert "could not be remembered" in caplog.text
+
+
+def test_of_a_large_file_it_is_said_that_it_is_hashed(state: StateDir) -> None:
+    gguf = tiny_gguf(state.root / GGUF)
+    os.truncate(gguf, 600_000_000)  # sparse: no space, and half a second of hashing
+    write(state, {"models": {"v1": entry()}})
+    steps: list[Progress] = []
+    read(state, on_progress=steps.append)
+    assert steps == [Progress("hash", 0, 600, f"MB of {gguf}, once")]
+
+
+def test_a_file_that_changes_while_it_is_read_is_quarantined(state: StateDir) -> None:
+    gguf = tiny_gguf(state.root / GGUF)
+    os.truncate(gguf, 600_000_000)
+    write(state, {"models": {"v1": entry()}})
+    registry = read(state, on_progress=lambda _: os.truncate(gguf, 600_000_001))
+    assert "changed while it was read" in registry.quarantined[0].reason
 
 
 def test_out_of_time_the_rest_is_pending_and_the_first_still_gets_on(state: StateDir) -> None:

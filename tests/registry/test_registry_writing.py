@@ -13,7 +13,15 @@ import pytest
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import locked
 from milton_assets.vocabulary.state import StateDir
-from resources.registry import RegistryMissing, RegistryUnreadable, add_entries, new_entry, read_registry, retire
+from resources.registry import (
+    RegistryMissing,
+    RegistryUnreadable,
+    _editing,
+    add_entries,
+    new_entry,
+    read_registry,
+    retire,
+)
 
 FOREIGN = (
     '{"schema": 7, "models": {"z": {"status": "candidate", "b": 1, "a": [1.5, null, "é"], "run": NaN},\n'
@@ -164,6 +172,15 @@ def test_a_writer_waits_for_the_other_and_says_so_when_it_takes_too_long(
         pytest.raises(BadInput, match="locked by another process"),
     ):
         add_entries(state.registry, {"v": new_entry("m", gguf="x.gguf")})
+
+
+def test_what_another_program_wrote_meanwhile_is_not_overwritten(state: StateDir) -> None:
+    write(state, '{"models": {}}')
+    theirs = '{"models": {"theirs": {}}}'
+    with pytest.raises(BadInput, match="another program changed"), _editing(state.registry) as document:
+        document["models"]["ours"] = {}
+        write(state, theirs)
+    assert state.registry.read_text() == theirs
 
 
 @pytest.mark.slow
