@@ -27,6 +27,9 @@ from milton_assets.reasoning import prompts
 from milton_assets.reasoning.text import occurrences, phrase, words
 from milton_assets.vocabulary.chat import ChatModel, Completion, Message, ModelCallFailed, Sampling
 
+MOST_CHARACTERS = 20_000
+"""More than any step's token limit can mean."""
+
 _BULLET = re.compile(r"^\s*(?:[-*•]|\(?\d{1,2}[.):]|Q\d*[.:]|Question\s*\d*:)\s*", re.IGNORECASE)
 _QUESTION = re.compile(r"[^?\n]{3,}\?")
 _CLOSED_OPENING = re.compile(
@@ -233,10 +236,10 @@ class Cove:
             trace.failure = Failure(step, error.kind.value, error.problem)
             raise _CallStopped from error
         elapsed_s = time.perf_counter() - started if completion.elapsed_s is None else completion.elapsed_s
-        text = _storable(completion.text).strip()
+        text, label = read_completion(completion)
         characters = sum(len(message.content) for message in messages) + len(text)
         tokens = completion.prompt_tokens, completion.completion_tokens
-        call = Call(step, text, _label(completion, text), elapsed_s, characters, *tokens)
+        call = Call(step, text, label, elapsed_s, characters, *tokens)
         trace.calls.append(call)
         return call
 
@@ -282,12 +285,15 @@ def _verdict_named(written: str) -> Verdict:
     return Verdict.CONSISTENT if name == "consistent" else Verdict.INCONSISTENT
 
 
-def _storable(text: str) -> str:
-    """`text` without lone surrogates: they are no characters, and neither a prompt nor a table can hold them."""
-    return text.encode("utf-8", "replace").decode()
+def read_completion(completion: Completion) -> tuple[str, Label]:
+    """The text that is kept, and how it can be read.
 
-
-def _label(completion: Completion, text: str) -> Label:
+    Lone surrogates are replaced: they are no characters, and neither a prompt nor a table can hold them. What goes on
+    beyond `MOST_CHARACTERS` was not asked for, whatever the server says of it, and is cut off.
+    """
+    text = completion.text[: MOST_CHARACTERS + 1].encode("utf-8", "replace").decode().strip()
     if not text:
-        return Label.EMPTY
-    return Label.TRUNCATED if completion.finish_reason == "length" else Label.OK
+        return "", Label.EMPTY
+    if len(text) > MOST_CHARACTERS or completion.finish_reason == "length":
+        return text[:MOST_CHARACTERS], Label.TRUNCATED
+    return text, Label.OK

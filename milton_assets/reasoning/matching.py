@@ -22,6 +22,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,6 +31,9 @@ from milton_assets.reasoning.answers import DateAnswer, Gold, ListAnswer, Number
 from milton_assets.reasoning.dates import WrittenDate, dates
 from milton_assets.reasoning.quantities import UNITS, Quantity, convert, quantities
 from milton_assets.reasoning.text import Word, canonical, occurrences, phrase, words
+
+MOST_CHARACTERS = 8000
+"""An answer longer than this answers no question that was put here; it also bounds what matching costs."""
 
 _NEGATORS = frozenset({"not", "never", "no", "neither", "nor", "unlike", "except", "without"})
 _TURNS = frozenset({"but", "however", "instead", "rather", "although", "though", "because"})
@@ -64,6 +68,7 @@ class Reason(StrEnum):
     OTHER_UNIT = "other_unit"
     INCOMPLETE = "incomplete"
     EMPTY = "empty"
+    TOO_LONG = "too_long"
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ class Match:
 
 def match(answer: str, gold: Gold, *, question: str, rivals: Sequence[str] = ()) -> Match:
     """Compare `answer` with `gold`. `rivals` are known wrong answers; those the question names do not compete."""
+    if len(answer) > MOST_CHARACTERS:
+        return Match(Reason.TOO_LONG)
     if not words(answer):
         return Match(Reason.EMPTY)
     if isinstance(gold, NumberAnswer):
@@ -158,18 +165,14 @@ def _offers_alternatives(
 
 
 def _beside_or(said: Sequence[Word], start: int, end: int, aliases: Sequence[tuple[str, ...]]) -> bool:
-    before = said[start - 1].text if start else ""
-    after = said[end].text if end < len(said) else ""
-    if before == "or" and start >= 2:
-        return not _alias_at_edge(said[: start - 1], aliases, at_end=True)
-    if after == "or" and end + 1 < len(said):
-        return not _alias_at_edge(said[end + 1 :], aliases, at_end=False)
+    longest = max(map(len, aliases))
+    if start >= 2 and said[start - 1].text == "or":
+        before = tuple(word.text for word in said[max(0, start - 1 - longest) : start - 1])
+        return not any(before[-len(alias) :] == alias for alias in aliases)
+    if end + 1 < len(said) and said[end].text == "or":
+        after = tuple(word.text for word in said[end + 1 : end + 1 + longest])
+        return not any(after[: len(alias)] == alias for alias in aliases)
     return False
-
-
-def _alias_at_edge(part: Sequence[Word], aliases: Sequence[tuple[str, ...]], *, at_end: bool) -> bool:
-    texts = tuple(word.text for word in part)
-    return any((texts[-len(a) :] if at_end else texts[: len(a)]) == a for a in aliases)
 
 
 def _competing_pieces(answer: str, golds: Sequence[tuple[str, ...]], question: str) -> list[str]:
@@ -227,8 +230,8 @@ def _number(answer: str, gold: NumberAnswer, question: str) -> Reason:
 
 
 def _denied_at(said: Sequence[Word], offset: int) -> bool:
-    position = next((n for n, word in enumerate(said) if word.end > offset), None)
-    return position is not None and _denied_before(said, position)
+    position = bisect_right(said, offset, key=lambda word: word.end)
+    return position < len(said) and _denied_before(said, position)
 
 
 def _after_mark(text: str, found: Sequence[Quantity]) -> Quantity | None:

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 _LETTERS_WITHOUT_DECOMPOSITION = str.maketrans(
     {"ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ð": "d", "þ": "th", "æ": "ae", "Æ": "Ae", "œ": "oe"}
@@ -73,6 +74,7 @@ def digits_as_number(digits: str) -> float:
     return float(plain.replace(",", ""))
 
 
+@lru_cache(maxsize=2048)
 def words(text: str) -> tuple[Word, ...]:
     """The words of `text` in order, case-folded, without articles; offsets refer to `canonical(text)`."""
     return tuple(_words(canonical(text)))
@@ -102,6 +104,7 @@ def _comparable(raw: str) -> str:
     return f"{digits_as_number(raw):.15g}" if raw[0].isdigit() else raw.casefold()
 
 
+@lru_cache(maxsize=16384)
 def phrase(text: str) -> tuple[str, ...]:
     """The comparable words of a short text such as an alias."""
     return tuple(word.text for word in words(text))

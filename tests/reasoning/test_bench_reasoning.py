@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from milton_assets.cli import bench_reasoning
 from milton_assets.reasoning import METRICS, load_goldens
-from milton_assets.vocabulary.errors import BadInput
-from tests.support.reasoning_player import handler, honest
+from milton_assets.reasoning.judge import JudgeRefused
+from milton_assets.vocabulary.errors import BadInput, MiltonError
+from tests.support.reasoning_player import Player, a_judge, handler, honest
 from tests.support.scripted_server import scripted_server
 
 HONEST = handler(honest(load_goldens().cases))
@@ -36,7 +37,7 @@ def an_app() -> typer.Typer:
 
 def run(*arguments: str) -> tuple[int, str, str]:
     result = CliRunner().invoke(an_app(), ["reasoning", *arguments])
-    if isinstance(result.exception, BadInput):
+    if isinstance(result.exception, MiltonError):
         raise result.exception
     return result.exit_code, result.stdout, result.stderr
 
@@ -86,6 +87,37 @@ def test_a_server_that_is_not_there_scores_zero_with_errors() -> None:
     first = json.loads(out)["metrics"][0]
     assert code == 0
     assert (first["value"], first["errors"], first["n"]) == (0.0, 6, 6)
+
+
+def test_a_judge_has_to_prove_itself_first() -> None:
+    judge = Player(judge=lambda prompt: '{"verdict": "correct"}')
+    with scripted_server(HONEST) as server, scripted_server(handler(judge)) as second:
+        judged_by = ["--judge-base-url", second.base_url, "--judge-model", "judge"]
+        with pytest.raises(JudgeRefused, match="got a probe wrong"):
+            run("--base-url", server.base_url, "--model", "scripted", "--limit", "1", *judged_by)
+        assert not server.requests
+
+
+def test_a_qualified_judge_is_named_in_the_provenance() -> None:
+    with scripted_server(HONEST) as server, scripted_server(handler(a_judge())) as second:
+        judged_by = ["--judge-base-url", second.base_url, "--judge-model", "judge"]
+        code, out, _ = run("--base-url", server.base_url, "--model", "scripted", "--limit", "1", "--json", *judged_by)
+    assert code == 0
+    assert json.loads(out)["provenance"]["judge"]["kappa"] == 1.0
+
+
+def test_the_server_under_test_may_not_judge_itself() -> None:
+    with scripted_server(HONEST) as server, pytest.raises(JudgeRefused, match="is one of the candidates"):
+        run(
+            *("--base-url", server.base_url, "--model", "scripted"),
+            *("--judge-base-url", server.base_url, "--judge-model", "another-name"),
+        )
+
+
+def test_half_a_judge_is_a_usage_error() -> None:
+    code, _, err = run("--base-url", "http://127.0.0.1:1", "--model", "m", "--judge-model", "j")
+    assert code == 2
+    assert "go together" in err
 
 
 @pytest.mark.slow

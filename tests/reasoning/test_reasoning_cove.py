@@ -7,6 +7,7 @@ import pytest
 from milton_assets.reasoning import prompts
 from milton_assets.reasoning.cove import (
     ALL_STEPS,
+    MOST_CHARACTERS,
     VERIFICATION_STEPS,
     Cove,
     Label,
@@ -168,6 +169,17 @@ def test_a_seeded_draft_goes_through_verification_only() -> None:
         Cove(player, LIMITS, Sampling()).run(trace, step)
     assert trace.flagged
     assert [prompt.step for prompt, _ in player.seen] == ["plan", "answer", "answer", "cross_check", "cross_check"]
+
+
+def test_a_server_that_ignores_the_limit_is_cut_off() -> None:
+    trace = run(a_player(draft="woof " * 100_000))
+    assert trace.draft_label is Label.TRUNCATED
+    assert len(trace.draft) == MOST_CHARACTERS
+
+
+def test_lone_surrogates_are_replaced_before_they_reach_a_prompt_or_a_table() -> None:
+    trace = run(a_player(draft="a \ud800 dog"))
+    assert trace.draft == "a ? dog"
 
 
 def test_the_time_of_a_call_is_the_models_own_when_it_gives_one() -> None:

@@ -25,7 +25,7 @@ from milton_assets.reasoning.judge import (
 from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed
 from milton_assets.vocabulary.server import Endpoint
 from resources.servers.client import OpenAIChatModel
-from tests.support.reasoning_player import Player, Prompt, handler, honest
+from tests.support.reasoning_player import Player, Prompt, a_judge, handler, honest
 from tests.support.scripted_server import answer, scripted_server
 
 GOLDENS = load_goldens()
@@ -33,20 +33,6 @@ PAIRS = GOLDENS.judge_pairs
 JUDGE = ModelPin(model="judge", base_url="http://127.0.0.1:2")
 CANDIDATE = ModelPin(model="candidate", base_url="http://127.0.0.1:1")
 CORRECT, INCORRECT = '{"verdict": "correct"}', '{"verdict": "incorrect"}'
-
-
-def a_judge(mistaken_every: int = 0) -> Player:
-    """A judge that knows the labels, and contradicts every n-th of them."""
-    right = {(pair.question, pair.answer): pair.right for pair in PAIRS}
-    wrong = {(pair.question, pair.answer) for pair in PAIRS[::mistaken_every]} if mistaken_every else set()
-
-    def judging(prompt: Prompt) -> str:
-        given = prompt.text.partition("<<<")[2].removesuffix(">>>")
-        key = (prompt.question, given)
-        correct = given == "It is blue." if key not in right else right[key] != (key in wrong)
-        return CORRECT if correct else INCORRECT
-
-    return Player(judge=judging)
 
 
 def test_the_labelled_pairs_that_ship_are_enough_and_of_both_labels() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from milton_assets.reasoning.answers import DateAnswer, Gold, ListAnswer, NumberAnswer, TextAnswer
-from milton_assets.reasoning.matching import Reason, match
+from milton_assets.reasoning.matching import MOST_CHARACTERS, Reason, match
 
 PARIS = TextAnswer(accept=("Paris",))
 CANBERRA = TextAnswer(accept=("Canberra",))
@@ -263,3 +265,22 @@ def test_no_text_breaks_the_matcher(text: str) -> None:
 def test_no_string_of_digits_breaks_the_matcher(text: str) -> None:
     assert match(text, NumberAnswer(value=3, unit="m"), question="").reason in Reason
     assert match(text, DateAnswer(year=1969, month=7, day=20), question="").reason in Reason
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *("a ", "1 ", "one hundred and ", "20 July 1969 ", "Paris or ", "1,234", "(", "3/4 ", "1/2/", "'s", "a."),
+        *("=1", "1^9", "red, green, X, ", "1", " ", "1.1.", "1\n", "\n", "answer is "),
+    ],
+)
+def test_the_longest_answer_of_anything_is_matched_in_moments(unit: str) -> None:
+    longest = (unit * MOST_CHARACTERS)[:MOST_CHARACTERS]
+    began = time.perf_counter()
+    for gold in (PARIS, COLOURS, NumberAnswer(value=3, unit="m"), DateAnswer(year=1969, month=7, day=20)):
+        match(longest, gold, question=CAPITAL, rivals=("Lyon",))
+    assert time.perf_counter() - began < 10
+
+
+def test_an_answer_beyond_the_longest_is_wrong_unread() -> None:
+    assert reason("Paris " * MOST_CHARACTERS, PARIS) is Reason.TOO_LONG

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from milton_assets.reasoning.goldens import GoldenCase
+from milton_assets.reasoning.goldens import GoldenCase, load_goldens
 from milton_assets.reasoning.matching import match
 from milton_assets.vocabulary.chat import Completion, Message, ModelCallFailed, Sampling
 from tests.support.scripted_server import Answer, answer
@@ -135,3 +135,18 @@ def honest(cases: Sequence[GoldenCase], *, wrong_every: int = 3) -> Player:
         cross_check=checking,
         revise=lambda prompt: by_question[prompt.question].answer.shown(),
     )
+
+
+def a_judge(mistaken_every: int = 0) -> Player:
+    """A judge that knows the labels, and contradicts every n-th of them."""
+    pairs = load_goldens().judge_pairs
+    right = {(pair.question, pair.answer): pair.right for pair in pairs}
+    wrong = {(pair.question, pair.answer) for pair in pairs[::mistaken_every]} if mistaken_every else set()
+
+    def judging(prompt: Prompt) -> str:
+        given = prompt.text.partition("<<<")[2].removesuffix(">>>")
+        key = (prompt.question, given)
+        correct = given == "It is blue." if key not in right else right[key] != (key in wrong)
+        return '{"verdict": "correct"}' if correct else '{"verdict": "incorrect"}'
+
+    return Player(judge=judging)
