@@ -37,7 +37,7 @@ TrustOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Add `bundle` and its verbs to the command line."""
     verbs = typer.Typer(help="Make, check and read bundles.", no_args_is_help=True)
-    for verb in (create, verify, inspect, pack, unpack, scrub, repair):
+    for verb in (create, verify, inspect, pack, unpack, scrub, repair, delta, apply):
         verbs.command()(verb)
     app.add_typer(verbs, name="bundle")
     keys = typer.Typer(help="The key that bundles are signed with.", no_args_is_help=True)
@@ -223,6 +223,65 @@ def repair(
         console.print(f"mended with {report.fetched_bytes / 1e6:.3f} MB from the other bundle")
 
     answer(told, as_json=as_json, text=show)
+
+
+def delta(
+    old: Annotated[str, typer.Option("--from", metavar="OLD", help="The bundle that the other side has.")],
+    new: Annotated[str, typer.Option("--to", metavar="NEW", help="The bundle that it shall have.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="By default the new bundle's name and .delta, here.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what a new bundle has over an old one, tensor by tensor; the whole bundle where that would not pay.
+
+    Example: milton bundle delta --from milton_edge_bundle_v1_20260111_150000 --to milton_edge_bundle_v2_20260118_150000
+    """
+    from milton_assets.edge.bundle import create_delta
+
+    before, after = find_bundle(old), find_bundle(new)
+    report = create_delta(before, after, output or Path(f"{after.name}.delta"), on_progress=progress_on_stderr())
+
+    def show(console: Console) -> None:
+        share = report.size_bytes / report.full_bytes
+        console.print(f"made {report.path}", markup=False, soft_wrap=True)
+        console.print(
+            f"{report.size_bytes / 1e6:.1f} MB, {share:.1%} of the new bundle's {report.full_bytes / 1e6:.1f}"
+        )
+        console.print(
+            f"tensors: {report.same} the same, {report.xor} as a difference, {report.raw} raw"
+            if report.pays
+            else "a difference would not pay: the file holds the whole bundle and needs no old one"
+        )
+
+    answer(report.to_json(), as_json=as_json, text=show)
+
+
+def apply(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A delta.")],
+    old: Annotated[
+        str | None, typer.Option("--from", metavar="OLD", help="The bundle it was made from, if it needs one.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="Where to; by default bundles/ in the state folder.")
+    ] = None,
+    trust: TrustOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the new bundle from a delta and the old one; every tensor and file is checked against the new manifest.
+
+    Example: milton bundle apply new.delta --from milton_edge_bundle_v1_20260111_150000 --trust signing_key.pub
+    """
+    from milton_assets.edge.bundle import apply_delta
+
+    into = (output or StateDir.from_environment().bundles).absolute()
+    before = None if old is None else find_bundle(old)
+    path = apply_delta(file, before, into, trusted=_fingerprints(trust), on_progress=progress_on_stderr())
+    answer(
+        {"path": str(path)},
+        as_json=as_json,
+        text=lambda console: console.print(f"made {path}", markup=False, soft_wrap=True),
+    )
 
 
 def _fingerprints(trust: list[Path] | None) -> set[str] | None:

@@ -213,3 +213,19 @@ def test_scrub_exits_one_and_repair_mends(app: typer.Typer, home: StateDir, tmp_
     assert mended.exit_code == 0, mended.output
     assert "mended with 0.000 MB" in mended.stdout
     assert CliRunner().invoke(app, ["bundle", "scrub"]).exit_code == 0
+
+
+def test_a_delta_makes_the_new_bundle_from_the_old_one(app: typer.Typer, home: StateDir, tmp_path: Path) -> None:
+    old = ingredients(tmp_path, version="v1", gguf=tiny_gguf(tmp_path / "a.gguf", data_bytes=1 << 20))
+    new = ingredients(tmp_path, version="v2", gguf=tiny_gguf(tmp_path / "b.gguf", data_bytes=1 << 20, seed=1))
+    before, after = old.bundle(home.bundles).path.name, new.bundle(home.bundles).path.name
+    file = str(tmp_path / "d")
+    made = CliRunner().invoke(app, ["bundle", "delta", "--from", before, "--to", after, "--output", file])
+    assert made.exit_code == 0, made.output
+    assert "% of the new bundle's 1.1" in made.stdout
+    assert "tensors: 0 the same" in made.stdout
+    applied = CliRunner().invoke(
+        app, ["bundle", "apply", file, "--from", before, "--output", str(tmp_path / "in"), "--json"]
+    )
+    assert applied.exit_code == 0, applied.output
+    assert verify_bundle(Path(json.loads(applied.stdout)["path"])).ok

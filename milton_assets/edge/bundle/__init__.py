@@ -12,6 +12,7 @@ them into service (`edge.deployment`). Nothing here imports Dagster.
 
 from milton_assets.edge.bundle.admission import DevicePolicy, NotAdmitted, admission, admit, load_device_policy
 from milton_assets.edge.bundle.create import Bundle, create_bundle
+from milton_assets.edge.bundle.delta import DeltaReport, apply_delta, create_delta
 from milton_assets.edge.bundle.folder import Folder
 from milton_assets.edge.bundle.placing import LinkMode
 from milton_assets.edge.bundle.read import read_manifest, read_sums
@@ -32,6 +33,7 @@ __all__ = [
     "Bundle",
     "BundleDamaged",
     "Damage",
+    "DeltaReport",
     "DevicePolicy",
     "Folder",
     "LinkMode",
@@ -45,7 +47,9 @@ __all__ = [
     "VerificationReport",
     "admission",
     "admit",
+    "apply_delta",
     "create_bundle",
+    "create_delta",
     "default_signer",
     "load_device_policy",
     "pack_bundle",
