@@ -170,7 +170,7 @@ def test_a_destination_without_a_directory_is_a_usage_error(checkout: Checkout) 
     assert (refused.returncode, refused.stderr) == (2, "install.sh: --destination needs a directory\n")
 
 
-@pytest.mark.parametrize("folder", ["relative/state", "/tmp/100%", "/tmp/a b", "/tmp/$HOME"])
+@pytest.mark.parametrize("folder", ["relative/state", "/srv/100%", "/srv/a b", "/srv/$HOME"])
 def test_a_path_that_a_unit_would_read_otherwise_is_refused(checkout: Checkout, folder: str) -> None:
     refused = checkout.install("--no-start", MILTON_STATE_DIR=folder)
     assert refused.returncode == 1
