@@ -24,6 +24,7 @@ from milton_assets.edge.manifest import DECISION_FILE, EVIDENCE_FILE, REGISTRY_E
 from milton_assets.vocabulary.digest import sha256_json
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.evidence import EvidenceManifest
+from milton_assets.vocabulary.registry import RegistryEntry
 
 CheckEvidence = Callable[[EvidenceManifest], None]
 """Compares a manifest with what is on disk and in the event log; raises `MiltonError` with every difference."""
@@ -109,7 +110,7 @@ def _grounds(
         yield Link("evidence", manifest.run_id, manifest.evidence_sha256, False, f"the manifest does not hold: {error}")
         return
     yield _evidence_link(deployment, manifest, evidence, check_evidence)
-    entry = sha256_json(documents[REGISTRY_ENTRY_FILE])
+    entry = RegistryEntry.model_validate(documents[REGISTRY_ENTRY_FILE]).entry_sha256
     yield Link(
         "registry entry",
         manifest.model_version,

@@ -1,4 +1,4 @@
-"""Checks on the tiers' tables: nothing skipped, nothing failed, nothing invalid goes unseen.
+"""Checks on the tiers' tables: nothing failed, skipped or invalid goes unseen.
 
 What belongs here: one check per tier for the UI. What does not: gates, which the policy holds; a failed check here
 warns, because a decision must still be able to name the metric that is missing.
@@ -23,16 +23,17 @@ def _complete(tier: Tier) -> AssetChecksDefinition:
         tier.asset_name,
         MODEL_VERSIONS,
         name=f"{tier}_is_complete",
-        description="Every metric has a value that may be relied on, and no attempt failed.",
+        description="Every metric that was tried has a value that may be relied on, and no attempt failed.",
     )
     def check(context: AssetCheckExecutionContext, table: EvidenceFile) -> AssetCheckResult:
         metrics = TierResult.from_table(table.read()).metrics
-        wanting = {m.name: m.why for m in metrics if m.status is not Status.OK or not m.valid}
+        wanting = {m.name: m.why for m in metrics if m.status is Status.ERROR or not m.valid}
+        skipped = {m.name: m.why for m in metrics if m.status is Status.SKIPPED}
         errors = max((m.errors for m in metrics), default=0)
         return AssetCheckResult(
             passed=not wanting and not errors,
             severity=AssetCheckSeverity.WARN,
-            metadata={"metrics_wanting": wanting, "failed_attempts": errors},
+            metadata={"metrics_wanting": wanting, "metrics_skipped": skipped, "failed_attempts": errors},
         )
 
     return check

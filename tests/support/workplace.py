@@ -162,9 +162,11 @@ def workplace(root: Path, *, policy: str = "smoke") -> Iterator[Workplace]:
     """An empty workplace below `root`, decided under `policy`."""
     behaviours: dict[str, Behaviour] = {}
     state = StateDir(root / "state")
+    home = root / "dagster"
+    home.mkdir()
     with (
         scripted_server(lambda body: behaviours[body["model"]](body), models=VERSIONS) as server,
-        DagsterInstance.ephemeral(tempdir=str(root)) as instance,
+        DagsterInstance.local_temp(str(home), {"telemetry": {"enabled": False}}) as instance,
     ):
         served = ScriptedModels(base_url=server.base_url)
         defs = build_defs(

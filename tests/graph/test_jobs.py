@@ -1,0 +1,152 @@
+"""The jobs one by one: what they store, what stands between them, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from dagster import AssetKey, AssetRecordsFilter
+
+from milton_assets.edge.bundle import verify_bundle
+from milton_assets.selection.summary import read_summary
+from milton_assets.vocabulary.tier import Tier, TierResult
+from resources.evidence_store import EvidenceStore
+from tests.support.gguf_file import tiny_gguf
+from tests.support.workplace import clueless, competent, failure_of
+
+RUN = "benchmark_20260101_000000"
+
+
+@pytest.fixture
+def measured(wp):
+    """One good model, measured."""
+    wp.register("good", competent())
+    result = wp.run("benchmark_model", "good")
+    assert result.success, failure_of(result)
+    return result
+
+
+def events_of(wp, asset, partition):
+    wanted = AssetRecordsFilter(asset_key=AssetKey(asset), asset_partitions=[partition])
+    return wp.instance.fetch_materializations(wanted, limit=10).records
+
+
+class TestBenchmarkModel:
+    @pytest.mark.slow
+    def test_each_tier_keeps_its_samples_metrics_and_environment(self, wp, measured):
+        store = EvidenceStore(wp.state.benchmarks)
+        for tier in Tier:
+            result = TierResult.from_table(store.latest(tier.asset_name, "good").read())
+            assert result.tier is tier
+            assert len(result.samples) > 0
+            assert result.provenance["fingerprint"]["server"]["name"] == "scripted"
+
+    @pytest.mark.slow
+    def test_the_data_version_is_the_digest_of_the_table(self, wp, measured):
+        for tier in Tier:
+            materialization = events_of(wp, tier.asset_name, "good")[0].asset_materialization
+            assert materialization.tags["dagster/data_version"] == materialization.metadata["sha256"].value
+
+    @pytest.mark.slow
+    def test_the_checks_between_the_stages_are_recorded(self, measured):
+        checks = {e.check_name: e.passed for e in measured.get_asset_check_evaluations()}
+        assert checks == {
+            "artefacts_can_be_loaded": True,
+            "inference_is_complete": True,
+            "reasoning_is_complete": True,
+            "retrieval_is_complete": True,
+        }
+
+    def test_a_run_without_a_partition_is_refused(self, wp):
+        wp.register("good", competent())
+        result = wp.run("benchmark_model")
+        assert not result.success
+        assert "artition" in failure_of(result)
+
+    def test_a_version_that_is_not_registered_is_refused(self, wp):
+        wp.write_registry({})
+        result = wp.run("benchmark_model", "v1")
+        assert "not in the registry" in failure_of(result)
+
+    def test_a_quarantined_entry_is_refused_with_its_reason(self, wp):
+        wp.register("v1", competent()).write_bytes(b"GGUF")
+        assert "quarantined" in failure_of(wp.run("benchmark_model", "v1"))
+
+
+class TestPromote:
+    @pytest.mark.slow
+    def test_the_decision_pins_every_file_it_rests_on(self, wp, measured):
+        assert wp.run("promote", RUN).success
+        manifest = read_summary(wp.state.runs, RUN).manifest
+        store = EvidenceStore(wp.state.benchmarks)
+        assert {(pin.model_version, pin.tier) for pin in manifest.pins()} == {("good", tier) for tier in Tier}
+        assert all(store.digest(pin.uri) == pin.sha256 for pin in manifest.pins())
+        assert {pin.dagster_run_id for pin in manifest.pins()} == {measured.run_id}
+
+    @pytest.mark.slow
+    def test_the_bundle_holds_decision_and_evidence(self, wp, measured):
+        assert wp.run("promote", RUN).success
+        summary = read_summary(wp.state.runs, RUN)
+        bundle = wp.state.bundles / summary.bundle["name"]
+        assert verify_bundle(bundle).ok
+        assert json.loads((bundle / "decision.json").read_text())["winner"] == "good"
+
+    @pytest.mark.slow
+    def test_changed_evidence_stops_the_decision(self, wp, measured):
+        file = EvidenceStore(wp.state.benchmarks).latest("reasoning_metrics", "good")
+        path = wp.state.benchmarks / file.uri
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+        result = wp.run("promote", RUN)
+        assert not result.success
+        assert "was changed" in failure_of(result)
+        assert not wp.state.bundles.exists()
+
+    @pytest.mark.slow
+    def test_a_model_whose_file_changed_since_is_not_judged(self, wp, measured):
+        tiny_gguf(wp.state.root / "models" / "quantized" / "good" / "model-f32.gguf", seed=77)
+        assert wp.run("promote", RUN).success
+        report = read_summary(wp.state.runs, RUN).decision.candidate("good")
+        assert "changed after it was benchmarked" in report.excluded
+
+    @pytest.mark.slow
+    def test_a_model_that_was_never_measured_is_not_judged(self, wp, measured):
+        wp.register("v1", competent(), seed=5)
+        assert wp.run("promote", RUN).success
+        decision = read_summary(wp.state.runs, RUN).decision
+        assert decision.candidate("v1").excluded == "it was never benchmarked"
+        assert decision.winner == "good"
+
+    @pytest.mark.slow
+    def test_a_rejection_makes_no_bundle_and_no_failure(self, wp):
+        wp.register("poor", clueless())
+        wp.run("benchmark_model", "poor")
+        result = wp.run("promote", RUN)
+        assert result.success, failure_of(result)
+        assert read_summary(wp.state.runs, RUN).bundle is None
+        assert events_of(wp, "edge_bundle", RUN) == []
+
+    def test_a_partition_that_is_no_run_id_is_refused(self, wp):
+        wp.write_registry({})
+        assert "benchmark_YYYYMMDD_HHMMSS" in failure_of(wp.run("promote", "tuesday"))
+
+
+class TestDeploy:
+    @pytest.mark.slow
+    def test_without_a_run_named_the_newest_bundle_is_deployed(self, wp, measured):
+        wp.run("promote", RUN)
+        result = wp.run("deploy", "local")
+        assert result.success, failure_of(result)
+        summary = read_summary(wp.state.runs, RUN)
+        assert [d["target"] for d in summary.deployments] == ["local"]
+
+    def test_without_any_bundle_it_says_so(self, wp):
+        assert "no benchmark run has made a bundle" in failure_of(wp.run("deploy", "local"))
+
+    @pytest.mark.slow
+    def test_evidence_that_no_longer_holds_stops_the_deployment(self, wp, measured):
+        wp.run("promote", RUN)
+        pin = read_summary(wp.state.runs, RUN).manifest.pins()[0]
+        (wp.state.benchmarks / pin.uri).unlink()
+        result = wp.run("deploy", "local")
+        assert "the file is missing" in failure_of(result)
+        assert not (wp.state.deployments / "local" / "current").exists()

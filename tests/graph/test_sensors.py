@@ -1,0 +1,183 @@
+"""The daemon's way: each entry is benchmarked once, a campaign is decided once, a bundle is deployed once."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from dagster import (
+    DagsterRunStatus,
+    RunRequest,
+    SkipReason,
+    build_run_status_sensor_context,
+    build_schedule_context,
+    build_sensor_context,
+)
+
+from milton_assets.assets.evidence import CAMPAIGN_TAG
+from milton_assets.conductor import CONDUCTED_TAG
+from milton_assets.vocabulary.keys import check_run_id
+from tests.support.gguf_file import tiny_gguf
+from tests.support.workplace import broken, clueless, competent
+
+
+def tick(wp, cursor=None):
+    sensor = wp.defs.resolve_sensor_def("registry_sensor")
+    context = build_sensor_context(
+        instance_ref=wp.instance.get_ref(),
+        cursor=cursor,
+        repository_def=wp.defs.get_repository_def(),
+        resources={"registry": wp.defs.resources["registry"]},
+    )
+    return sensor.evaluate_tick(context)
+
+
+def react(wp, sensor_name, result, status):
+    """What a run-status sensor makes of a finished run."""
+    sensor = wp.defs.resolve_sensor_def(sensor_name)
+    run = wp.instance.get_run_by_id(result.run_id)
+    event = next(e for e in reversed(list(result.all_events)) if e.event_type_value == f"PIPELINE_{status}")
+    context = build_run_status_sensor_context(
+        sensor_name=sensor_name,
+        dagster_event=event,
+        dagster_instance=wp.instance,
+        dagster_run=run,
+        repository_def=wp.defs.get_repository_def(),
+        resources={"campaign": wp.defs.resources["campaign"]},
+    )
+    return sensor(context)
+
+
+class TestRegistry:
+    def test_a_new_entry_becomes_a_partition_and_a_run(self, wp):
+        wp.register("v1", competent())
+        data = tick(wp)
+        assert [r.partition_key for r in data.run_requests] == ["v1"]
+        assert [r.partition_keys for r in data.dynamic_partitions_requests] == [["v1"]]
+
+    def test_the_second_tick_asks_for_nothing(self, wp):
+        wp.register("v1", competent())
+        first = tick(wp)
+        second = tick(wp, first.cursor)
+        assert not second.run_requests
+        assert "no new or changed entry" in second.skip_message
+
+    def test_an_entry_whose_file_changed_runs_again_under_another_run_key(self, wp):
+        path = wp.register("v1", competent())
+        first = tick(wp)
+        tiny_gguf(path, seed=9)
+        second = tick(wp, first.cursor)
+        assert [r.partition_key for r in second.run_requests] == ["v1"]
+        assert first.run_requests[0].run_key != second.run_requests[0].run_key
+
+    def test_a_bad_entry_blocks_no_other(self, wp):
+        wp.register("v1", competent())
+        document = json.loads(wp.state.registry.read_text())
+        document["models"] = {"broken": {"status": 3}, "../up": {}, **document["models"]}
+        wp.state.registry.write_text(json.dumps(document))
+        assert [r.partition_key for r in tick(wp).run_requests] == ["v1"]
+
+    def test_entries_of_one_tick_share_a_campaign(self, wp):
+        for seed, version in enumerate(("v1", "v2")):
+            wp.register(version, competent(), seed=seed)
+        campaigns = {r.tags[CAMPAIGN_TAG] for r in tick(wp).run_requests}
+        assert len(campaigns) == 1
+        check_run_id(campaigns.pop())
+
+    def test_a_retired_entry_is_left_alone(self, wp):
+        wp.register("v1", competent())
+        document = json.loads(wp.state.registry.read_text())
+        document["models"]["v1"]["status"] = "retired"
+        wp.state.registry.write_text(json.dumps(document))
+        assert not tick(wp).run_requests
+
+    def test_without_a_registry_there_is_nothing_to_do(self, wp):
+        assert "registry" in tick(wp).skip_message
+
+
+class TestPromote:
+    def measured(self, wp, version, campaign="benchmark_20260101_000000", **more):
+        return wp.run("benchmark_model", version, tags={CAMPAIGN_TAG: campaign, **more})
+
+    @pytest.mark.slow
+    def test_the_last_tier_of_a_campaign_requests_its_decision(self, wp):
+        wp.register("v1", competent())
+        asked = react(wp, "promote_after_success", self.measured(wp, "v1"), "SUCCESS")
+        assert [(r.partition_key, r.run_key) for r in asked.run_requests] == [("benchmark_20260101_000000",) * 2]
+
+    @pytest.mark.slow
+    def test_a_failed_model_lets_the_campaign_be_decided_too(self, wp):
+        wp.register("v1", broken).unlink()
+        asked = react(wp, "promote_after_failure", self.measured(wp, "v1"), "FAILURE")
+        assert [r.partition_key for r in asked.run_requests] == ["benchmark_20260101_000000"]
+
+    @pytest.mark.slow
+    def test_a_campaign_waits_for_its_other_models(self, wp):
+        wp.register("v1", competent())
+        result = self.measured(wp, "v1")
+        wp.instance.create_run_for_job(
+            wp.defs.resolve_job_def("benchmark_model"),
+            status=DagsterRunStatus.STARTED,
+            tags={CAMPAIGN_TAG: "benchmark_20260101_000000", "dagster/partition": "v2"},
+        )
+        asked = react(wp, "promote_after_success", result, "SUCCESS")
+        assert isinstance(asked, SkipReason)
+        assert "still has 1 models" in asked.skip_message
+
+    @pytest.mark.slow
+    def test_a_decided_campaign_is_not_decided_again(self, wp):
+        wp.register("v1", competent())
+        result = self.measured(wp, "v1")
+        wp.run("promote", "benchmark_20260101_000000")
+        asked = react(wp, "promote_after_success", result, "SUCCESS")
+        assert "decided already" in asked.skip_message
+
+    @pytest.mark.slow
+    def test_the_conductors_children_are_left_to_the_conductor(self, wp):
+        wp.register("v1", competent())
+        asked = react(wp, "promote_after_success", self.measured(wp, "v1", **{CONDUCTED_TAG: "x"}), "SUCCESS")
+        assert isinstance(asked, SkipReason)
+
+
+class TestDeploy:
+    @pytest.mark.slow
+    def test_a_bundle_goes_to_every_target_once(self, wp):
+        wp.register("v1", competent())
+        wp.run("benchmark_model", "v1")
+        result = wp.run("promote", "benchmark_20260101_000000")
+        asked = react(wp, "deploy_when_bundled", result, "SUCCESS")
+        request = asked.run_requests[0]
+        assert isinstance(request, RunRequest)
+        assert (request.partition_key, request.run_key) == ("local", "benchmark_20260101_000000:local")
+        assert wp.run("deploy", "local", config=request.run_config).success
+
+    @pytest.mark.slow
+    def test_a_rejection_deploys_nothing(self, wp):
+        wp.register("v1", clueless())
+        wp.run("benchmark_model", "v1")
+        result = wp.run("promote", "benchmark_20260101_000000")
+        asked = react(wp, "deploy_when_bundled", result, "SUCCESS")
+        assert "promoted nothing" in asked.skip_message
+
+
+class TestSchedule:
+    def tick(self, wp):
+        schedule = wp.defs.resolve_schedule_def("every_six_hours")
+        assert schedule.cron_schedule == "0 */6 * * *"
+        context = build_schedule_context(
+            instance=wp.instance,
+            repository_def=wp.defs.get_repository_def(),
+            resources={"registry": wp.defs.resources["registry"]},
+        )
+        return schedule.evaluate_tick(context)
+
+    def test_every_six_hours_every_candidate_is_measured_again(self, wp):
+        for seed, version in enumerate(("v1", "v2")):
+            wp.register(version, competent(), seed=seed)
+        data = self.tick(wp)
+        assert [r.partition_key for r in data.run_requests] == ["v1", "v2"]
+        assert len({r.tags[CAMPAIGN_TAG] for r in data.run_requests}) == 1
+
+    def test_without_candidates_it_skips(self, wp):
+        wp.write_registry({})
+        assert "no candidates" in self.tick(wp).skip_message
