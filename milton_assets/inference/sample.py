@@ -32,6 +32,7 @@ class Sample:
     """One request that was made. Milliseconds; None where it is unknown or undefined.
 
     Offsets count from the start of the measurement. Latencies start at `sent`, under an open load at `scheduled`.
+    `joined_events` came in one read with the token event before them, so that only the last one's arrival is known.
     `ok` rows have no `error_kind`; latencies that a failed request still showed are kept, but enter no figure.
     """
 
@@ -61,6 +62,7 @@ class Sample:
     cached_tokens: int | None
     token_events: int
     reasoning_events: int
+    joined_events: int
     finish_reason: str | None
     truncated: bool
     output_head: str
@@ -118,6 +120,7 @@ def to_sample(ask: Ask, plan: InferencePlan, timing: Timing, stream: ChatStream,
         cached_tokens=usage.cached_tokens if usage else None,
         token_events=stream.token_events,
         reasoning_events=stream.reasoning_events,
+        joined_events=stream.joined_events,
         finish_reason=stream.finish_reason,
         truncated=stream.finish_reason == "length",
         output_head=stream.head,

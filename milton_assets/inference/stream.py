@@ -59,6 +59,7 @@ class ChatStream:
         self.last_event_ns: int | None = None
         self.token_events = 0
         self.reasoning_events = 0
+        self.joined_events = 0
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.done = False
@@ -159,6 +160,7 @@ class ChatStream:
             self.first_token_ns = stamp_ns
         else:
             self._on_gap(stamp_ns - self.last_token_ns)
+            self.joined_events += stamp_ns == self.last_token_ns
         self.last_token_ns = stamp_ns
         if not visible:
             self.reasoning_events += 1

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from milton_assets.inference.calibrate import TOKENS, Calibration, calibrate
-from milton_assets.inference.clock import measuring_loop, now_ns, quiet_interpreter
+from milton_assets.inference.clock import go_first, measuring_loop, now_ns, quiet_interpreter
 from milton_assets.inference.definitions import DEFINITIONS_VERSION, HEADLINES, code_version
 from milton_assets.inference.histogram import Collector, GroupedHistogram
 from milton_assets.inference.load import SendOne, run_round
@@ -90,6 +90,7 @@ def _in_own_loop(main: Callable[[OnProgress], Coroutine[Any, Any, _Result]], on_
     async def measured() -> _Result:
         running.append((asyncio.get_running_loop(), asyncio.current_task()))  # type: ignore[arg-type]
         started.set()
+        go_first()
         with quiet_interpreter():
             return await main(steps.put)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import resource
+import threading
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -24,7 +26,8 @@ class ClientLoad:
     """What the client did while it measured.
 
     `loop_lag_ms_*`: how late a timer of every 5 ms fired, which is how late a chunk's stamp may be. `cpu_share`: of
-    one core, of the measuring thread. `preemptions_per_s`: how often the kernel took the core away from it.
+    one core, of the measuring thread. `preemptions_per_s`: how often the kernel took the core away from it. `nice`: its
+    priority, lower goes first.
     """
 
     loop_lag_ms_median: float
@@ -33,6 +36,7 @@ class ClientLoad:
     cpu_share: float
     preemptions_per_s: float
     measured_s: float
+    nice: int = 0
 
 
 class Watch:
@@ -44,10 +48,12 @@ class Watch:
         self._wall_ns = 0
         self._cpu_s = 0.0
         self._preemptions = 0
+        self._nice = 0
 
     async def __aenter__(self) -> Self:
         self._begun_ns = now_ns()
         self._begun = _thread_usage()
+        self._nice = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
         self._ticker = asyncio.create_task(self._tick())
         return self
 
@@ -80,6 +86,7 @@ class Watch:
             cpu_share=self._cpu_s / seconds if seconds else 0.0,
             preemptions_per_s=self._preemptions / seconds if seconds else 0.0,
             measured_s=seconds,
+            nice=self._nice,
         )
 
 
