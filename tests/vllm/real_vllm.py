@@ -149,3 +149,11 @@ def test_a_model_it_cannot_load_fails_with_its_own_words(resource: VLLMResource,
     ):
         pytest.fail("it must not begin")
     assert set(psutil.Process().children(recursive=True)) <= before
+
+
+def test_a_start_that_takes_too_long_is_given_up_and_leaves_nothing(resource: VLLMResource, artefact: Artefact) -> None:
+    before = set(psutil.Process().children(recursive=True))
+    hasty = resource.model_copy(update={"start_deadline_s": 12.0})
+    with pytest.raises(ServerFailed, match="not ready after 12 s"), hasty.serve(artefact, "v1"):
+        pytest.fail("it must not begin")
+    assert set(psutil.Process().children(recursive=True)) <= before
