@@ -171,7 +171,7 @@ def test_a_release_that_sickens_in_its_health_window_is_rolled_back(a: Path, b: 
     put(a, target)
     probe = Sickening(content=1)
     with pytest.raises(DeploymentFailed, match="was rolled back: health check 2 of 3 failed") as raised:
-        put(b, target, health=HealthWindow(probe, rounds=3, interval_s=0))
+        put(b, target, health=HealthWindow(probe, rounds=3, interval_s=0, detached=False))
     assert probe.shown[0] == (target.path / "releases" / digest(b) / "model" / "weights.bin").resolve()
     entry = raised.value.deployment
     assert (entry.outcome, entry.now_serving, len(entry.health)) == (Outcome.ROLLED_BACK, digest(a), 1)
@@ -186,13 +186,13 @@ def test_a_sick_release_goes_back_to_the_last_known_good_not_to_an_unproved_one(
     put(b, target, load_test=None)
     c = make_bundle(tmp_path / "bundles", "v3", counter=3)
     with pytest.raises(DeploymentFailed):
-        put(c, target, load_test=None, health=HealthWindow(ailing, rounds=1))
+        put(c, target, load_test=None, health=HealthWindow(ailing, rounds=1, detached=False))
     assert serving(target) == digest(a)
 
 
 def test_the_first_release_when_sick_leaves_nothing_in_service(a: Path, target: EdgeTarget) -> None:
     with pytest.raises(DeploymentFailed, match="rolled back"):
-        put(a, target, health=HealthWindow(ailing, rounds=1))
+        put(a, target, health=HealthWindow(ailing, rounds=1, detached=False))
     assert serving(target) is None
     assert status(target).active is None
 
@@ -204,7 +204,7 @@ def test_a_crash_goes_back_to_what_was_in_service_even_if_unproved(a: Path, b: P
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        put(b, target, load_test=None, health=HealthWindow(interrupted))
+        put(b, target, load_test=None, health=HealthWindow(interrupted, detached=False))
     assert serving(target) == digest(a)
     assert history(target)[-1].outcome is Outcome.INTERRUPTED
 

@@ -122,7 +122,7 @@ def clock() -> datetime:
 
 def do_deploy(bundle: Path, target: EdgeTarget, ops: FileOps) -> None:
     """Deploy with a load test and a health window."""
-    window = HealthWindow(healthy, rounds=2, interval_s=0)
+    window = HealthWindow(healthy, rounds=2, interval_s=0, detached=False)
     deploy(bundle, target, load_test=healthy, health=window, actor="crash test", now=clock, ops=ops)
 
 

@@ -11,7 +11,7 @@ What belongs here: taking bundles into service on a target, and going back. What
 Read `states` first: it is the whole argument. `attempt` is the order of steps, `recovery` what happens after a crash.
 """
 
-from milton_assets.edge.deployment.attempt import DeploymentFailed, NothingBefore, ProbeFailed
+from milton_assets.edge.deployment.attempt import NothingBefore
 from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory, NotEnoughRoom
 from milton_assets.edge.deployment.collection import Collection
 from milton_assets.edge.deployment.deployer import collect_garbage, deploy, recover_target, rollback
@@ -26,6 +26,7 @@ from milton_assets.edge.deployment.report import TargetStatus, find, history, st
 from milton_assets.edge.deployment.safeguards import Admission, HealthWindow
 from milton_assets.edge.deployment.sealed import ReleaseDamaged
 from milton_assets.edge.deployment.session import ClockSetBack
+from milton_assets.edge.deployment.settling import DeploymentFailed, ProbeFailed
 from milton_assets.edge.deployment.states import Operation, ProbeReport, Release
 from milton_assets.vocabulary.edge_target import EdgeTarget
 

@@ -1,7 +1,8 @@
 """One attempt to change what a target serves: the order of steps that a crash at any of them survives.
 
-What belongs here: that order. What does not: which record may follow which (`states`), what is done after a crash
-(`recovery`), and the single steps (`staging`, `sealed`, `layout`, `loadtest`).
+What belongs here: that order, up to the installed release. What does not: which record may follow which (`states`),
+what is done after a crash (`recovery`), the single steps (`staging`, `sealed`, `layout`, `loadtest`), and the order
+from there on (`activation`).
 
 The order: copy into `staging/` on the same file system, fsync, read every byte back from the disk; admit and load test
 what was *written*; rename into `releases/`, fsync; say `activating`; swap the link, fsync; watch its health; say
@@ -10,40 +11,28 @@ what was *written*; rename into `releases/`, fsync; say `activating`; swap the l
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 
+from milton_assets.edge.deployment.activation import Ready
 from milton_assets.edge.deployment.capacity import check_memory, check_room
-from milton_assets.edge.deployment.disk import explained
 from milton_assets.edge.deployment.fileops import Fd, exists, folder_beneath, opened
+from milton_assets.edge.deployment.guard import activate
 from milton_assets.edge.deployment.headers import check_headers
-from milton_assets.edge.deployment.history import Deployment, Outcome
+from milton_assets.edge.deployment.history import Deployment
 from milton_assets.edge.deployment.ids import mint
-from milton_assets.edge.deployment.layout import RELEASES, STAGING, Link, point
-from milton_assets.edge.deployment.recovery import clear_staging, settle_links
+from milton_assets.edge.deployment.layout import RELEASES, STAGING
 from milton_assets.edge.deployment.safeguards import Safeguards, guarded
 from milton_assets.edge.deployment.sealed import ReleaseDamaged, Sealed, check_folder, open_bundle, read_sealed
 from milton_assets.edge.deployment.session import Session
+from milton_assets.edge.deployment.settling import Settling, require_healthy
 from milton_assets.edge.deployment.staging import stage
 from milton_assets.edge.deployment.states import (
     Accepted,
-    Activated,
-    Activating,
-    Committed,
-    Failed,
-    HealthChecked,
-    IllegalTransition,
-    InFlight,
     Installed,
     LoadTested,
     Operation,
-    ProbeReport,
     Release,
-    RolledBack,
     Started,
     Verified,
 )
@@ -52,28 +41,8 @@ from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 
 
-class DeploymentFailed(MiltonError):
-    """An attempt that did not stand. `deployment` is its history entry, `__cause__` what went wrong."""
-
-    deployment: Deployment
-
-
-class ProbeFailed(MiltonError):
-    """A served release broke its health contract."""
-
-
 class NothingBefore(MiltonError):
     """There is no release to roll back to."""
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """A release whose bytes were read back from the target: where they lie, and whether they still have to move."""
-
-    release: Release
-    sealed: Sealed
-    folder: Path
-    staged: bool
 
 
 def release_of(sealed: Sealed) -> Release:
@@ -92,17 +61,6 @@ def release_of(sealed: Sealed) -> Release:
     )
 
 
-def require_healthy(report: ProbeReport, what: str) -> ProbeReport:
-    """Return the report when it names no problem; raise `ProbeFailed` with its problems otherwise."""
-    if report.problems:
-        raise ProbeFailed(
-            f"{what} failed: {'; '.join(report.problems)}",
-            expected="the health contract in the release's manifest",
-            remedy="see why the model does not serve here, then deploy a release that does",
-        )
-    return report
-
-
 def nothing_before(target: EdgeTarget) -> NothingBefore:
     """The error for a rollback that has nowhere to go."""
     return NothingBefore(
@@ -112,16 +70,13 @@ def nothing_before(target: EdgeTarget) -> NothingBefore:
     )
 
 
-class Attempt:
+class Attempt(Settling):
     """One attempt on a target in hand. Use `deploy` or `roll_back`, once."""
 
     def __init__(self, session: Session, safeguards: Safeguards, actor: str) -> None:
-        self._session = session
-        self._ops = session.ops
-        self._journal = session.journal
+        super().__init__(session, mint(session.now(), session.state.deployments))
         self._safeguards = replace(safeguards, on_progress=guarded(safeguards.on_progress, session.note))
         self._actor = actor
-        self._id = mint(session.now(), session.state.deployments)
 
     def deploy(self, bundle: Path) -> Deployment:
         """Take the bundle into service. Raises `DeploymentFailed`, or what interrupted it."""
@@ -129,7 +84,7 @@ class Attempt:
         with self._or_else(self._fail):
             ready = self._from_bundle(bundle)
             self._prepare(ready)
-        return self._activate(ready)
+        return activate(self._session, self._safeguards, self._id, ready)
 
     def roll_back(self) -> Deployment:
         """Go back to the release before. Raises `DeploymentFailed`, or what interrupted it."""
@@ -137,51 +92,24 @@ class Attempt:
         with self._or_else(self._fail):
             ready = self._from_target()
             self._prepare(ready)
-        return self._activate(ready)
-
-    @contextmanager
-    def _or_else(self, settle: Callable[[BaseException], None]) -> Iterator[None]:
-        """Whatever happens in the `with` block, a Ctrl-C too, is settled before anyone hears of it."""
-        try:
-            yield
-        except BaseException as error:
-            settle(error)
-            if isinstance(error, MiltonError | OSError):
-                raise self._failed(error) from error
-            raise
-
-    def _failed(self, error: MiltonError | OSError) -> DeploymentFailed:
-        told = explained(error) if isinstance(error, OSError) else error
-        deployment = self._entry()
-        verb = "was rolled back" if deployment.outcome is Outcome.ROLLED_BACK else "failed"
-        failed = DeploymentFailed(f"{self._id} {verb}: {told.problem}", expected=told.expected, remedy=told.remedy)
-        failed.deployment = deployment
-        return failed
-
-    def _entry(self) -> Deployment:
-        return self._session.deployment(self._id).model_copy(update={"notes": tuple(self._session.notes)})
-
-    def _now(self) -> datetime:
-        return self._session.now()
-
-    # -- before anything in service changes ------------------------------------------------------------------------
+        return activate(self._session, self._safeguards, self._id, ready)
 
     def _start(self, operation: Operation, bundle: str | None) -> None:
         self._journal.append(
             Started(at=self._now(), deployment=self._id, operation=operation, actor=self._actor, bundle=bundle)
         )
 
-    def _from_bundle(self, bundle: Path) -> _Ready:
+    def _from_bundle(self, bundle: Path) -> Ready:
         with opened(self._ops, open_bundle(self._ops, bundle)) as source:
             sealed = read_sealed(self._ops, source, str(bundle))
             release = self._accept(release_of(sealed))
             self._admit(bundle)
             self._check_memory(sealed)
             if self._is_installed(sealed):
-                return _Ready(release, sealed, self._installed_path(release), staged=False)
-            return _Ready(release, sealed, self._stage(source, sealed, bundle), staged=True)
+                return Ready(release, sealed, self._installed_path(release), staged=False)
+            return Ready(release, sealed, self._stage(source, sealed, bundle), staged=True)
 
-    def _from_target(self) -> _Ready:
+    def _from_target(self) -> Ready:
         previous = self._session.state.previous
         if previous is None:
             raise nothing_before(self._session.target)
@@ -197,7 +125,7 @@ class Attempt:
                 )
             self._check_memory(sealed)
             self._read_back(folder, sealed, path)
-        return _Ready(release, sealed, path, staged=False)
+        return Ready(release, sealed, path, staged=False)
 
     def _accept(self, release: Release) -> Release:
         self._safeguards.at("accept", f"{release.bundle}, release {short(release.digest)}")
@@ -247,7 +175,7 @@ class Attempt:
         self._safeguards.at("verify", "from the target's disk")
         check_folder(self._ops, folder, sealed, str(path), from_disk=True, on_progress=self._safeguards.on_progress)
 
-    def _prepare(self, ready: _Ready) -> None:
+    def _prepare(self, ready: Ready) -> None:
         check_headers(ready.folder, ready.sealed.manifest)
         self._admit(ready.folder)
         self._journal.append(
@@ -262,7 +190,7 @@ class Attempt:
         self._load_test(ready)
         self._install(ready)
 
-    def _load_test(self, ready: _Ready) -> None:
+    def _load_test(self, ready: Ready) -> None:
         test = self._safeguards.load_test
         if test is None:
             return
@@ -271,7 +199,7 @@ class Attempt:
         require_healthy(report, "the load test")
         self._journal.append(LoadTested(at=self._now(), deployment=self._id, report=report))
 
-    def _install(self, ready: _Ready) -> None:
+    def _install(self, ready: Ready) -> None:
         self._safeguards.at("install", short(ready.release.digest))
         if ready.staged:
             digest = ready.release.digest
@@ -289,95 +217,3 @@ class Attempt:
 
     def _installed_path(self, release: Release) -> Path:
         return self._session.target.path / RELEASES / release.digest
-
-    def _fail(self, error: BaseException) -> None:
-        reason, interrupted = _reason(error)
-        with self._even_if_the_disk_fails("the failure could not be recorded, the next run will"):
-            clear_staging(self._session)
-            self._journal.append(Failed(at=self._now(), deployment=self._id, reason=reason, interrupted=interrupted))
-        self._session.mirror()
-
-    # -- from here on the target may serve the new release ---------------------------------------------------------
-
-    def _activate(self, ready: _Ready) -> Deployment:
-        with self._or_else(self._settle):
-            self._swap(ready.release)
-            self._watch(ready)
-            self._safeguards.at("commit")
-            self._journal.append(Committed(at=self._now(), deployment=self._id, proved=self._flight().proved))
-        self._finish()
-        return self._entry()
-
-    def _flight(self) -> InFlight:
-        flight = self._session.state.in_flight
-        if flight is None:
-            raise IllegalTransition(f"{self._id} is not in flight")
-        return flight
-
-    def _swap(self, release: Release) -> None:
-        self._safeguards.at("activate", short(release.digest))
-        state = self._session.state
-        fallback = state.known_good or state.active
-        self._journal.append(
-            Activating(at=self._now(), deployment=self._id, from_release=state.active, fallback=fallback)
-        )
-        point(self._ops, self._session.folder, Link.CURRENT, release.digest)
-        self._journal.append(Activated(at=self._now(), deployment=self._id))
-
-    def _watch(self, ready: _Ready) -> None:
-        window = self._safeguards.health
-        if window is None:
-            return
-        serving = self._session.target.path / Link.CURRENT / ready.release.primary
-        for number in range(1, window.rounds + 1):
-            if number > 1:
-                time.sleep(window.interval_s)
-            self._safeguards.at("health", f"round {number} of {window.rounds}")
-            report = window.probe(serving, ready.release.model_version, ready.sealed.manifest.health)
-            require_healthy(report, f"health check {number} of {window.rounds}")
-            self._journal.append(
-                HealthChecked(at=self._now(), deployment=self._id, round=number, rounds=window.rounds, report=report)
-            )
-
-    def _settle(self, error: BaseException) -> None:
-        flight = self._flight()
-        if flight.may_have_swapped:
-            self._undo(flight, error)
-        else:
-            self._fail(error)
-
-    def _undo(self, flight: InFlight, error: BaseException) -> None:
-        """Back to the last known good release when the new one broke its contract, else to the one before."""
-        reason, interrupted = _reason(error)
-        to = flight.fallback if isinstance(error, ProbeFailed) else flight.from_release
-        with self._even_if_the_disk_fails("the rollback is not complete, the next run will complete it"):
-            point(self._ops, self._session.folder, Link.CURRENT, to)
-            self._journal.append(
-                RolledBack(at=self._now(), deployment=self._id, to=to, reason=reason, interrupted=interrupted)
-            )
-        self._session.mirror()
-
-    def _finish(self) -> None:
-        """What is left after the commit. It is repeated by every later run, so a failure here is only noted."""
-        with self._even_if_the_disk_fails("the deployment stands; the next run will tidy up"):
-            settle_links(self._session)
-            clear_staging(self._session)
-        self._session.mirror()
-
-    @contextmanager
-    def _even_if_the_disk_fails(self, note: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self._session.note(f"{note}: {explained(error).problem}")
-
-
-def _reason(error: BaseException) -> tuple[str, bool]:
-    """Why an attempt ended, for the journal, and whether someone interrupted it."""
-    if isinstance(error, OSError):
-        return explained(error).problem, False
-    if isinstance(error, MiltonError):
-        return str(error), False
-    if isinstance(error, Exception):
-        return f"{type(error).__name__}: {error}", False
-    return f"interrupted ({type(error).__name__})", True

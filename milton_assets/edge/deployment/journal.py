@@ -147,7 +147,11 @@ class Journal:
     def __init__(self, ops: FileOps, folder: Fd) -> None:
         self._ops = ops
         self._folder = folder
-        reading = read_journal(ops, folder)
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the journal again, after another process that has the lock from us wrote to it."""
+        reading = read_journal(self._ops, self._folder)
         self._lines = list(reading.lines)
         self._state = reading.state
         self._whole_bytes = reading.whole_bytes

@@ -9,6 +9,7 @@ What belongs here: the names, recognising and creating a target, and its two lin
     journal.jsonl                the truth about all of it
     journal.reserve              room that the journal gets when the disk is full
     lock                         held while someone works on the target
+    guard.log                    what the process that last watched a release had to say
     device-policy.yaml           which bundles the device admits; written by its owner, never by a deployment
 """
 
@@ -27,6 +28,7 @@ from milton_assets.vocabulary.errors import BadInput
 RELEASES = "releases"
 STAGING = "staging"
 POLICY_FILE = "device-policy.yaml"
+GUARD_LOG = "guard.log"
 _LINK_SUFFIX = ".next"
 _LINK = re.compile(RELEASES + r"/([0-9a-f]{64})")
 

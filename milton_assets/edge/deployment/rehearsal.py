@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from milton_assets.edge.deployment.attempt import nothing_before, release_of, require_healthy
+from milton_assets.edge.deployment.attempt import nothing_before, release_of
 from milton_assets.edge.deployment.capacity import check_memory, check_room
 from milton_assets.edge.deployment.fileops import FileOps, exists, folder_beneath, opened
 from milton_assets.edge.deployment.headers import check_headers
@@ -19,6 +19,7 @@ from milton_assets.edge.deployment.lock import is_locked
 from milton_assets.edge.deployment.safeguards import Safeguards, guarded
 from milton_assets.edge.deployment.sealed import Sealed, check_folder, open_bundle, read_sealed
 from milton_assets.edge.deployment.session import Clock, check_clock, no_such_target, read_target
+from milton_assets.edge.deployment.settling import require_healthy
 from milton_assets.edge.deployment.states import Operation, TargetState
 from milton_assets.vocabulary.edge_target import EdgeTarget
 

@@ -32,11 +32,15 @@ class Admission(Protocol):
 
 @dataclass(frozen=True)
 class HealthWindow:
-    """How long a release is watched once it is current: `rounds` probes, `interval_s` seconds apart."""
+    """How long a release is watched once it is current: `rounds` probes, `interval_s` seconds apart.
+
+    `detached` watches from a process of the target's own, which outlives the deployer; the probe must be picklable.
+    """
 
     probe: LoadTest
     rounds: int = 3
     interval_s: float = 5.0
+    detached: bool = True
 
     def __post_init__(self) -> None:
         if self.rounds < 1 or not 0 <= self.interval_s < float("inf"):

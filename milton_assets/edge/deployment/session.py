@@ -31,13 +31,14 @@ class ClockSetBack(MiltonError):
 
 @dataclass(frozen=True)
 class Session:
-    """A target under its lock. `folder` is open for as long as the session lasts."""
+    """A target under its lock. `folder` and `lock` are descriptors, open for as long as the session lasts."""
 
     target: EdgeTarget
     ops: FileOps
     folder: Fd
     journal: Journal
     now: Clock
+    lock: Fd
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -82,7 +83,7 @@ def in_hand(
         raise no_such_target(target)
     is_target(ops, target.path)
     with (
-        locked(target.path, Holder.me(actor, now()), wait_s=wait_s),
+        locked(target.path, Holder.me(actor, now()), wait_s=wait_s) as lock,
         opened(ops, ops.open_folder(target.path)) as folder,
     ):
         journal = Journal(ops, folder)
@@ -91,7 +92,7 @@ def in_hand(
         keep_reserve(ops, folder)
         if create and journal.state.name is None:
             journal.append(TargetCreated(at=now(), name=target.name))
-        session = Session(target, ops, folder, journal, now)
+        session = Session(target, ops, folder, journal, now, lock)
         try:
             _check_mirror(target, journal.lines)
         except (OSError, BadInput) as error:
