@@ -1,0 +1,164 @@
+"""How much load a server bears, and the pictures of it."""
+
+from __future__ import annotations
+
+import threading
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import pytest
+
+from milton_assets.inference import SLO, ClosedLoad, InferencePlan, OpenLoad, Prompt, measure_inference
+from milton_assets.inference.plots import latency_distribution, throughput_against_latency
+from milton_assets.inference.stats import share as share_of
+from milton_assets.inference.sweep import LoadPoint, find_capacity, point_of, search, sweep
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.metric import Metric
+from milton_assets.vocabulary.server import Endpoint
+from tests.support.scripted_server import Status, answer, scripted_server
+
+PROMPTS = (Prompt(id="p", kind="code", text="Question?"),)
+
+
+def plan(**changes: Any) -> InferencePlan:
+    settings: dict[str, Any] = {
+        "prompts": PROMPTS,
+        "warm_up_requests": 0,
+        "min_rounds": 1,
+        "max_rounds": 1,
+        "max_tokens": 8,
+        "calibrate": False,
+    }
+    return InferencePlan(**(settings | changes))
+
+
+def one_at_a_time() -> Any:
+    """A server that works on one request at a time, 30 ms each."""
+    desk = threading.Lock()
+
+    def reply(_: dict[str, Any]) -> Any:
+        with desk:
+            threading.Event().wait(0.03)
+        return answer("a", "b")
+
+    return reply
+
+
+def test_a_sweep_stops_once_more_requests_bring_no_more_throughput() -> None:
+    with scripted_server(one_at_a_time()) as server:
+        result = sweep(Endpoint(server.base_url, "m"), plan(requests_per_round=16), levels=(1, 2, 4, 8, 16, 32))
+    assert len(result.points) < 6
+    assert result.stop_reason.startswith("saturated")
+    assert [point.label for point in result.points] == ["1", "2", "4", "8", "16", "32"][: len(result.points)]
+
+
+def test_a_sweep_stops_when_requests_fail() -> None:
+    with scripted_server(Status(429)) as server:
+        result = sweep(Endpoint(server.base_url, "m"), plan())
+    assert len(result.points) == 1
+    assert "failed" in result.stop_reason
+
+
+def test_a_sweep_of_a_server_that_never_saturates_ends_with_the_levels() -> None:
+    with scripted_server(answer("a", "b", first_delay_s=0.05)) as server:
+        result = sweep(Endpoint(server.base_url, "m"), plan(requests_per_round=8), levels=(1, 4))
+    assert len(result.points) == 2
+    assert "every level" in result.stop_reason
+    assert (result.points[1].throughput.value or 0) > 2 * (result.points[0].throughput.value or 1)
+
+
+@pytest.mark.parametrize("levels", [(), (2, 1), (1, 1)])
+def test_levels_must_ascend(levels: tuple[int, ...]) -> None:
+    with pytest.raises(BadInput, match="levels"):
+        sweep(Endpoint("http://127.0.0.1:9", "m"), plan(), levels=levels)
+
+
+def probe_with_capacity(capacity_per_s: float, n: int = 200, *, valid: bool = True) -> Any:
+    """A server that keeps every promise up to its capacity and none beyond."""
+
+    def probe(rate_per_s: float) -> LoadPoint:
+        value, interval = share_of(n if rate_per_s <= capacity_per_s else 0, n)
+        good = Metric.measured("slo_share", "share", value, n=n, interval=interval)
+        other = Metric.measured("x", "ms", 1.0, n=n)
+        if not valid:
+            good = good.invalidated("the client was the bottleneck")
+        return LoadPoint(OpenLoad(rate_per_s=rate_per_s), other, other, other, other, good, other)
+
+    return probe
+
+
+@pytest.mark.parametrize("capacity", [0.3, 1.0, 7.3, 100.0])
+def test_the_capacity_lies_in_the_interval_that_is_found(capacity: float) -> None:
+    found = search(probe_with_capacity(capacity), start_per_s=1.0, share=0.95, precision=0.1)
+    assert found.high is not None
+    assert found.low <= capacity < found.high
+    assert found.high - found.low <= 0.11 * capacity
+    assert found.stop_reason.startswith("precise")
+    assert not found.undecided
+
+
+def test_a_share_whose_interval_holds_the_limit_is_undecided_and_counts_as_not_kept() -> None:
+    found = search(probe_with_capacity(4.0, n=10), start_per_s=1.0, share=0.95, precision=0.1)
+    assert found.low == 0.0
+    assert found.undecided
+
+
+def test_a_search_ends_when_the_client_cannot_say() -> None:
+    found = search(probe_with_capacity(4.0, valid=False), start_per_s=1.0, share=0.95, precision=0.1)
+    assert len(found.points) == 1
+    assert "bottleneck" in found.stop_reason
+
+
+def test_a_capacity_needs_an_objective() -> None:
+    with pytest.raises(BadInput, match="objective"):
+        find_capacity(Endpoint("http://127.0.0.1:9", "m"), plan())
+
+
+def test_the_capacity_of_a_real_server_is_found_by_its_answers() -> None:
+    objective = plan(slo=SLO(ttft_ms=250), requests_per_round=80, load=OpenLoad(rate_per_s=1, arrivals="constant"))
+    with scripted_server(one_at_a_time()) as server:
+        found = find_capacity(Endpoint(server.base_url, "m"), objective, start_per_s=20, precision=0.8)
+    assert found.high is not None
+    assert found.low <= 34
+
+
+# ------------------------------------------------------------------------------------------------------------ pictures
+
+
+def measured() -> Any:
+    with scripted_server(answer("a", "b", "c", delay_s=0.002)) as server:
+        return measure_inference(Endpoint(server.base_url, "m"), plan(requests_per_round=12))
+
+
+def test_the_latency_distribution_is_a_png_or_an_svg() -> None:
+    samples = measured().samples
+    assert latency_distribution({"v1": samples}).startswith(b"\x89PNG")
+    picture = latency_distribution({"v1": samples, "v2": samples}, picture="svg")
+    assert ET.fromstring(picture).tag.endswith("svg")
+    assert b"v2 (n=12)" in picture
+
+
+def test_the_same_figures_make_the_same_picture() -> None:
+    samples = measured().samples
+    assert latency_distribution({"v1": samples}) == latency_distribution({"v1": samples})
+
+
+def test_failures_alone_make_no_picture() -> None:
+    with scripted_server(Status(500)) as server:
+        result = measure_inference(Endpoint(server.base_url, "m"), plan())
+    with pytest.raises(BadInput, match="no successful request"):
+        latency_distribution({"v1": result.samples, "v2": result.samples.iloc[:0]})
+    with pytest.raises(BadInput, match="no load"):
+        throughput_against_latency({"v1": [point_of(ClosedLoad(), result)]})
+
+
+def test_throughput_is_drawn_against_latency_and_invalid_points_are_hollow() -> None:
+    point = point_of(ClosedLoad(concurrency=3), measured())
+    doubtful = LoadPoint(
+        ClosedLoad(concurrency=9),
+        point.throughput.invalidated("busy"),
+        *(point.ttft, point.e2e, point.success_rate, point.slo_share, point.goodput),
+    )
+    picture = throughput_against_latency({"v1": [point, doubtful]}, picture="svg")
+    assert ET.fromstring(picture).tag.endswith("svg")
+    assert throughput_against_latency({"v1": [point]}, picture="svg") != picture
