@@ -31,7 +31,8 @@ install: $(VENV)/.installed ## Make .venv and install the package.
 autobench: $(VENV)/.installed ## Measure every registered model, decide, bundle and deploy the winner.
 	@$(BIN)/milton demo
 	@set -e; environment="$$($(BIN)/milton env)"; eval "$$environment"; \
-	  PATH="$(abspath $(BIN)):$$PATH" exec dagster job execute -j autobench
+	  PATH="$(abspath $(BIN)):$$PATH" PYTHONWARNINGS='ignore:Function `job_execute_command`' \
+	  exec dagster job execute -j autobench
 
 ui: $(VENV)/.installed ## Start the web UI and the daemon.
 	@set -e; environment="$$($(BIN)/milton env)"; eval "$$environment"; \
@@ -40,7 +41,7 @@ ui: $(VENV)/.installed ## Start the web UI and the daemon.
 
 test: $(VENV)/.installed-dev ## Run the whole suite, with coverage.
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, format and type check.
 	$(BIN)/ruff check .

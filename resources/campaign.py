@@ -51,6 +51,10 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     profile: Profile = Field(default=Profile.FULL, description="full or smoke.")
     policy: str = Field(default="seed", description="A shipped policy's name, or the path of a YAML file.")
     artifact: ArtefactKind = Field(default=ArtefactKind.GGUF, description="What is bundled: gguf or hf-distilled.")
+    reuse_answers: bool = Field(
+        default=True,
+        description="Answer from the cache what the same weights were asked before; never for timing.",
+    )
     target_paths: dict[str, str] = Field(
         default_factory=dict, description="Edge targets outside the state folder: name to directory, absolute."
     )

@@ -11,16 +11,21 @@ import pyarrow as pa
 from dagster import AssetExecutionContext, MetadataValue, Output
 
 from milton_assets.assets.young_features import versioned_output
+from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.progress import OnProgress
+from milton_assets.vocabulary.registry import Artefact
 from milton_assets.vocabulary.server import Served
 from milton_assets.vocabulary.tier import Tier, TierResult
+from resources.answer_cache import CachedChatModel, CacheKey
+from resources.campaign import Campaign
 from resources.evidence_store import EvidenceFile, to_parquet_bytes
 from resources.hardware import fingerprint
 from resources.model_server import ModelServerResource
 from resources.progress import meter
+from resources.servers.client import OpenAIChatModel
 
 CAMPAIGN_TAG = "milton/campaign"
 CANDIDATE_TAG = "milton/candidate"
@@ -36,13 +41,13 @@ def measure_tier(
     tier: Tier,
     registry_entry: EvidenceFile,
     model_server: ModelServerResource,
-    measure: Callable[[Served, OnProgress], TierResult],
+    measure: Callable[[Served, Artefact, OnProgress], TierResult],
 ) -> Output[pa.Table]:
     """Serve the partition's model, let `measure` ask it, and keep the answer with the environment it was given in."""
     entry = entry_from_table(registry_entry.read())
     artefact = entry.artefact(model_server.artefact_kind)
     with model_server.serve(artefact, entry.version) as served:
-        result = measure(served, progress_of(context, tier))
+        result = measure(served, artefact, progress_of(context, tier))
         environment = fingerprint(served.fingerprint)
     result = replace(result, provenance={**result.provenance, "fingerprint": environment.model_dump(mode="json")})
     return evidence_output(
@@ -51,6 +56,31 @@ def measure_tier(
         server=environment.server.name if environment.server else "unknown",
         **{m.name: MetadataValue.float(m.value) for m in result.metrics if m.value is not None},
     )
+
+
+def ask_tier(
+    context: AssetExecutionContext,
+    tier: Tier,
+    registry_entry: EvidenceFile,
+    model_server: ModelServerResource,
+    campaign: Campaign,
+    ask: Callable[[ChatModel, int, OnProgress], TierResult],
+) -> Output[pa.Table]:
+    """`measure_tier` for a tier that only asks: `ask` gets a chat model and how many questions it takes at once.
+
+    What the same weights on the same server were asked before is answered from the cache, and the table says so.
+    """
+
+    def measure(served: Served, artefact: Artefact, on_progress: OnProgress) -> TierResult:
+        with OpenAIChatModel(served.endpoint) as model:
+            key = CacheKey.of(artefact.sha256, served.fingerprint) if campaign.reuse_answers else None
+            if key is None:
+                return ask(model, served.endpoint.slots, on_progress)
+            cached = CachedChatModel(model, campaign.state.cache / "answers", key)
+            result = ask(cached, served.endpoint.slots, on_progress)
+        return replace(result, provenance={**result.provenance, "answer_cache": cached.provenance()})
+
+    return measure_tier(context, tier, registry_entry, model_server, measure)
 
 
 def progress_of(context: AssetExecutionContext, tier: Tier) -> OnProgress:

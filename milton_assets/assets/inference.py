@@ -38,5 +38,5 @@ def inference_metrics(
         Tier.INFERENCE,
         registry_entry,
         model_server,
-        lambda served, on_progress: measure_inference(served.endpoint, plan, on_progress=on_progress),
+        lambda served, _, on_progress: measure_inference(served.endpoint, plan, on_progress=on_progress),
     )

@@ -7,16 +7,15 @@ import pyarrow as pa
 from dagster import AssetExecutionContext, Output, asset
 
 from milton_assets import reasoning
-from milton_assets.assets.evidence import measure_tier
+from milton_assets.assets.evidence import ask_tier
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.reasoning import ReasoningPlan, load_goldens, measure_reasoning
+from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.progress import OnProgress
-from milton_assets.vocabulary.server import Served
 from milton_assets.vocabulary.tier import Tier, TierResult
 from resources.campaign import Campaign, Profile
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
-from resources.servers.client import OpenAIChatModel
 
 
 @asset(
@@ -37,8 +36,8 @@ def reasoning_metrics(
     """How often the model ends with the right answer after verifying its own draft."""
     plan = ReasoningPlan.smoke() if campaign.profile is Profile.SMOKE else ReasoningPlan()
 
-    def measure(served: Served, on_progress: OnProgress) -> TierResult:
-        with OpenAIChatModel(served.endpoint) as model:
-            return measure_reasoning(model, load_goldens(), plan, on_progress=on_progress)
+    def ask(model: ChatModel, slots: int, on_progress: OnProgress) -> TierResult:
+        at_once = plan.model_copy(update={"concurrency": slots})
+        return measure_reasoning(model, load_goldens(), at_once, on_progress=on_progress)
 
-    return measure_tier(context, Tier.REASONING, registry_entry, model_server, measure)
+    return ask_tier(context, Tier.REASONING, registry_entry, model_server, campaign, ask)

@@ -7,17 +7,15 @@ import pyarrow as pa
 from dagster import AssetExecutionContext, Output, asset
 
 from milton_assets import retrieval
-from milton_assets.assets.evidence import measure_tier
+from milton_assets.assets.evidence import ask_tier
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.retrieval import RetrievalPlan, load_goldens, measure_retrieval
+from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.progress import OnProgress
-from milton_assets.vocabulary.server import Served
 from milton_assets.vocabulary.tier import Tier, TierResult
 from resources.campaign import Campaign, Profile
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
-from resources.servers.client import OpenAIChatModel
-from resources.servers.repeatable import repeatable_options
 
 
 @asset(
@@ -38,9 +36,8 @@ def retrieval_metrics(
     """How well the model reranks a fixed BM25 pool, beside BM25 alone and the pool's ceiling."""
     plan = RetrievalPlan.smoke() if campaign.profile is Profile.SMOKE else RetrievalPlan()
 
-    def measure(served: Served, on_progress: OnProgress) -> TierResult:
-        at_once = plan.model_copy(update={"concurrency": served.endpoint.slots})
-        with OpenAIChatModel(served.endpoint, extra=repeatable_options(served.fingerprint)) as model:
-            return measure_retrieval(model, load_goldens(), at_once, on_progress=on_progress)
+    def ask(model: ChatModel, slots: int, on_progress: OnProgress) -> TierResult:
+        at_once = plan.model_copy(update={"concurrency": slots})
+        return measure_retrieval(model, load_goldens(), at_once, on_progress=on_progress)
 
-    return measure_tier(context, Tier.RETRIEVAL, registry_entry, model_server, measure)
+    return ask_tier(context, Tier.RETRIEVAL, registry_entry, model_server, campaign, ask)

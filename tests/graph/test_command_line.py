@@ -1,0 +1,153 @@
+"""The commands as a user types them, on real weights served by a real llama.cpp: README's block, dg, milton.
+
+One campaign over one real model is run once for all tests here; each then asks a question of what it left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from milton_assets.vocabulary.state import StateDir
+from resources.evidence_store import EvidenceStore
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+VERSION = "v1.20260111.1425"
+pytestmark = [pytest.mark.slow, pytest.mark.real_model, pytest.mark.timeout(1500), pytest.mark.xdist_group("campaign")]
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A shell whose state folder is its own."""
+
+    state: StateDir
+
+    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "HOME": str(self.state.root.parent),
+            "MILTON_STATE_DIR": str(self.state.root),
+            "MILTON_PROFILE": "smoke",
+            "MILTON_POLICY": "smoke",
+        }
+        environment |= {k: v for k, v in os.environ.items() if k.startswith("COV")}
+        command = ["bash", "-euo", "pipefail", "-c", script]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def readme_block(holding: str) -> str:
+    """The shell block of the README that holds this line."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return next(block for block in blocks if holding in block)
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory, requantised_gguf) -> Iterator[tuple[Shell, subprocess.CompletedProcess[str]]]:
+    """A state folder in which the README's three lines have measured, decided on and deployed one real model."""
+    shell = Shell(StateDir(tmp_path_factory.mktemp("campaign") / "state"))
+    added = shell.run(
+        f"milton registry add --version {VERSION} --gguf {requantised_gguf('Q4_0')} --base-model SmolLM2-135M-Instruct"
+    )
+    assert added.returncode == 0, added.stderr
+    block = readme_block("dagster job execute -j autobench").replace("source .venv/bin/activate\n", "")
+    yield shell, shell.run(block)
+
+
+def test_the_readmes_three_lines_end_with_a_deployed_model(campaign):
+    shell, done = campaign
+    assert done.returncode == 0, done.stderr
+    assert f"PROMOTE {VERSION}" in done.stdout
+    assert (shell.state.deployments / "local" / "current" / "model").is_dir()
+
+
+def test_progress_names_model_tier_and_how_long_to_go(campaign):
+    _, done = campaign
+    for tier in ("inference", "reasoning", "retrieval"):
+        assert re.search(rf"model 1/1 {VERSION} {tier} \d+/\d+ .*about \d+:\d\d left", done.stderr)
+
+
+def test_the_card_ends_with_commands_that_work(campaign):
+    shell, done = campaign
+    command = re.search(r"milton trace deploy_\S+", done.stdout)
+    assert command
+    traced = shell.run(command.group())
+    assert traced.returncode == 0, traced.stdout + traced.stderr
+    assert [line.split()[1] for line in traced.stdout.splitlines() if line.startswith("✓")] == [
+        "deployment",
+        "bundle",
+        "decision",
+        "evidence",
+        "registry",
+        "weights",
+    ]
+
+
+def test_the_figures_come_from_the_registered_weights(campaign):
+    shell, _ = campaign
+    file = EvidenceStore(shell.state.benchmarks).latest("inference_metrics", VERSION)
+    server = json.loads(file.read().schema.metadata[b"milton"])["provenance"]["fingerprint"]["server"]
+    assert server["name"] == "llama.cpp"
+    assert server["model_path"].endswith("model-q4_0.gguf")
+    assert server["quantization"] == "Q4_0"
+
+
+def test_plain_sha256sum_accepts_the_bundle(campaign):
+    shell, _ = campaign
+    bundle = next(shell.state.bundles.glob("milton_edge_bundle_*"))
+    assert shell.run(f"cd {bundle} && sha256sum -c --quiet SHA256SUMS").returncode == 0
+
+
+def test_results_show_the_same_decision(campaign):
+    shell, _ = campaign
+    shown = shell.run("milton results --json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["decision"]["winner"] == VERSION
+
+
+def test_status_and_history_agree_on_what_runs_where(campaign):
+    shell, _ = campaign
+    status = json.loads(shell.run("milton status --json").stdout)
+    assert VERSION in json.dumps(status)
+    assert "committed" in shell.run("milton history").stdout
+
+
+def test_no_server_is_left_behind(campaign):
+    shell, _ = campaign
+    left = [p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if str(shell.state.root) in str(p.info)]
+    assert left == []
+
+
+def test_dg_launches_one_model_and_the_answers_come_from_the_cache(campaign):
+    shell, _ = campaign
+    done = shell.run(f'eval "$(milton env)"; dg launch --job benchmark_model --partition {VERSION}')
+    assert done.returncode == 0, done.stdout + done.stderr
+    file = EvidenceStore(shell.state.benchmarks).latest("reasoning_metrics", VERSION)
+    cache = json.loads(file.read().schema.metadata[b"milton"])["provenance"]["answer_cache"]
+    assert cache["misses"] == 0
+    assert cache["hits"] > 0
+
+
+def test_dagster_validates_the_definitions(campaign):
+    shell, _ = campaign
+    done = shell.run('eval "$(milton env)"; dagster definitions validate')
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_dry_run_measures_nothing(campaign):
+    shell, _ = campaign
+    before = sorted(shell.state.benchmarks.rglob("*"))
+    config = '{"ops": {"conduct": {"config": {"dry_run": true}}}}'
+    done = shell.run(f"eval \"$(milton env)\"; dagster job execute -j autobench --config-json '{config}'")
+    assert done.returncode == 0, done.stderr
+    assert "skipped (dry run)" in done.stdout
+    assert sorted(shell.state.benchmarks.rglob("*")) == before
