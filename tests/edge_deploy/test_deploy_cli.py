@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.vocabulary.state import StateDir
 from tests.support.edge_bundles import make_bundle, read_manifest
 
@@ -119,6 +121,26 @@ def test_a_status_that_contradicts_the_journal_exits_1_and_recover_settles_it(st
     assert "nothing was left to settle" in milton("recover").stdout
 
 
+def test_gc_says_what_it_would_free_and_then_frees_it(state: StateDir, bundle: Path) -> None:
+    for number in (1, 2):
+        told("deploy", "--bundle", make_bundle(state.bundles, f"v{number}", counter=number), *UNPROBED)
+    digest = read_manifest(bundle).release_digest
+    assert f"would free release {digest[:12]}" in milton("gc", "--dry-run").stdout
+    freed = told("gc")
+    assert freed["freed"] == [digest]
+    assert freed["kept"] == [told("status")[0]["active"]["digest"]]
+    assert "freed 0.0 MB on local" in milton("gc").stdout
+
+
+def test_a_device_policy_can_be_given(state: StateDir, bundle: Path, tmp_path: Path) -> None:
+    keys = init_keys(tmp_path / "keys")
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(yaml.safe_dump({"trusted_keys": [keys.public.read_text().strip()]}))
+    done = milton("deploy", "--device-policy", policy, *UNPROBED)
+    assert done.returncode == 1
+    assert "bears no signature" in done.stderr
+
+
 def test_nothing_deployed_is_an_answer_not_an_error(state: StateDir) -> None:
     assert told("history") == []
     assert told("status") == []
@@ -145,6 +167,6 @@ def test_a_target_name_that_is_no_slug_is_refused(state: StateDir, bundle: Path)
     assert "is not a slug" in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["deploy", "rollback", "history", "status", "recover"])
+@pytest.mark.parametrize("verb", ["deploy", "rollback", "history", "status", "recover", "gc"])
 def test_every_verb_shows_an_example(verb: str) -> None:
     assert f"Example: milton {verb}" in " ".join(milton(verb, "--help").stdout.split())

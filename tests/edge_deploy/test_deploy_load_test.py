@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from milton_assets.edge.deployment import HealthWindow, ServedLoadTest
+from milton_assets.edge.deployment import HealthWindow, ProbeFailed, ServedLoadTest, measure_contract
 from milton_assets.edge.deployment.loadtest import Answer, judge
 from milton_assets.edge.deployment.states import ProbeReport
 from milton_assets.edge.manifest import HealthContract, Probe
@@ -101,6 +101,34 @@ def test_a_model_slower_than_promised_is_a_problem(tokens: int | None, verdict: 
 def test_a_model_that_loads_slower_than_promised_is_a_problem() -> None:
     report = judge(contract(None, max_load_seconds=2.0), 2.5, [Answer(completion(4), took_s=1.0)])
     assert report.problems == ("it took 2.5 s to load, at most 2.0 s is allowed",)
+
+
+def test_a_measured_contract_promises_the_answers_and_a_share_of_the_speed() -> None:
+    serves = ServedLoadTest(Scripted([answer("Paris"), answer("12")]), OpenAIChatModel)
+    questions = (Probe(prompt="capital?"), Probe(prompt="7+5?"))
+    measured = measure_contract(serves, Path("/model"), "v1", questions=questions, least_speed=0.25)
+    assert [probe.answer_sha256 for probe in measured.probes] == [sha("Paris"), sha("12")]
+    assert measured.min_output_tokens_per_s is not None
+    again = ServedLoadTest(Scripted([answer("Paris"), answer("13")]), OpenAIChatModel)
+    (problem,) = again(Path("/model"), "v1", measured.model_copy(update={"min_output_tokens_per_s": None})).problems
+    assert problem.startswith("probe 2 was answered '13'")
+
+
+def test_answers_need_not_be_promised_for_devices_of_another_kind() -> None:
+    serves = ServedLoadTest(Scripted(answer("Paris")), OpenAIChatModel)
+    measured = measure_contract(serves, Path("/model"), "v1", same_answers=False)
+    assert {probe.answer_sha256 for probe in measured.probes} == {None}
+
+
+def test_a_model_that_does_not_answer_gets_no_contract() -> None:
+    with pytest.raises(ProbeFailed, match="measuring the health contract failed"):
+        measure_contract(ServedLoadTest(Broken(), OpenAIChatModel), Path("/model"), "v1")
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
+def test_a_share_of_the_speed_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(BadInput, match="least speed"):
+        measure_contract(ServedLoadTest(Broken(), OpenAIChatModel), Path("/model"), "v1", least_speed=share)
 
 
 @pytest.mark.parametrize(("rounds", "interval_s"), [(0, 1.0), (1, -1.0), (1, float("inf")), (1, float("nan"))])

@@ -14,6 +14,7 @@ Read `states` first: it is the whole argument. `attempt` is the order of steps, 
 from milton_assets.edge.deployment.attempt import NothingBefore
 from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory, NotEnoughRoom
 from milton_assets.edge.deployment.collection import Collection
+from milton_assets.edge.deployment.contract import measure_contract
 from milton_assets.edge.deployment.deployer import collect_garbage, deploy, recover_target, rollback
 from milton_assets.edge.deployment.disk import DiskFailed
 from milton_assets.edge.deployment.fileops import FileOps
@@ -60,6 +61,7 @@ __all__ = [
     "deploy",
     "find",
     "history",
+    "measure_contract",
     "recover_target",
     "rollback",
     "status",
