@@ -6,19 +6,20 @@ case (`cove`), what is right (`matching`), figures (`scoring`).
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from milton_assets.reasoning import prompts
-from milton_assets.reasoning.cove import ALL_STEPS, VERIFICATION_STEPS, Check, Cove, Step, StepLimits, Trace
+from milton_assets.reasoning.cove import ALL_STEPS, VERIFICATION_STEPS, Check, Cove, StepLimits, Trace
 from milton_assets.reasoning.goldens import GoldenCase, ReasoningGoldens, Split
 from milton_assets.reasoning.judge import QualifiedJudge
 from milton_assets.reasoning.scoring import ScoredCase, SeededDraft, metrics, score_trace
@@ -98,11 +99,8 @@ def measure_reasoning(
     seeds = _seeds(goldens, plan)
     traces = [Trace(case.question) for case in chosen]
     seeded = [Trace.seeded(case.question, draft) for case, draft, _ in seeds]
-    stages = [(step, traces) for step in ALL_STEPS] + [(step, seeded) for step in VERIFICATION_STEPS]
-    _take_all(Cove(model, plan.limits(), plan.sampling()), stages, plan.concurrency, on_progress)
-    second_opinion = judge.is_right if judge else None
-    pairs = list(zip(chosen, traces, strict=True))
-    cases = _in_parallel(lambda pair: score_trace(*pair, second_opinion), pairs, plan.concurrency)
+    _take_all(Cove(model, plan.limits(), plan.sampling()), traces, seeded, plan.concurrency, on_progress)
+    cases = _score_all(chosen, traces, judge, plan.concurrency)
     drafts = [SeededDraft(*seed, trace) for seed, trace in zip(seeds, seeded, strict=True)]
     skipped = "the plan asks for no seeded faults" if not plan.seeded_per_kind else "no chosen case has a wrong answer"
     return TierResult(
@@ -125,48 +123,46 @@ def _seeds(goldens: ReasoningGoldens, plan: ReasoningPlan) -> list[tuple[GoldenC
 
 
 def _take_all(
-    cove: Cove, stages: Sequence[tuple[Step, Sequence[Trace]]], concurrency: int, on_progress: OnProgress
+    cove: Cove, cases: Sequence[Trace], seeded: Sequence[Trace], concurrency: int, on_progress: OnProgress
 ) -> None:
-    """Take every trace through each stage before the next begins."""
-    total = sum(len(traces) for _, traces in stages)
-    on_progress(Progress(STAGE, 0, total, "starting"))
-    before = 0
-    for step, traces in stages:
+    """Take every trace through its steps, `concurrency` calls under way at once; the first error stops the rest.
 
-        def report(done: int, before: int = before, step: Step = step) -> None:
-            on_progress(Progress(STAGE, before + done, total, step.value.replace("_", " ")))
-
-        _in_parallel(partial(_take, cove, step), traces, concurrency, report)
-        before += len(traces)
-
-
-def _take(cove: Cove, step: Step, trace: Trace) -> None:
-    cove.run(trace, step)
-
-
-Item = TypeVar("Item")
-Done = TypeVar("Done")
-
-
-def _in_parallel(
-    work: Callable[[Item], Done],
-    items: Sequence[Item],
-    concurrency: int,
-    on_done: Callable[[int], None] = lambda _: None,
-) -> list[Done]:
-    """`work` on every item, `concurrency` at once, results in the items' order; the first error stops the rest."""
-    if not items:
-        return []
-    pool = ThreadPoolExecutor(max_workers=min(concurrency, len(items)), thread_name_prefix=STAGE)
+    What is ready at the earliest step goes first: nearly all traces are then at one step, whose prompts begin alike,
+    and no slot waits for the last trace of a step as it would at a barrier.
+    """
+    ready = [(0, number) for number in range(len(cases))]
+    ready += [(ALL_STEPS.index(VERIFICATION_STEPS[0]), len(cases) + number) for number in range(len(seeded))]
+    traces = [*cases, *seeded]
+    last = [len(ALL_STEPS)] * len(cases) + [ALL_STEPS.index(VERIFICATION_STEPS[-1]) + 1] * len(seeded)
+    total = len(ALL_STEPS) * len(cases) + len(VERIFICATION_STEPS) * len(seeded)
+    done = 0
+    on_progress(Progress(STAGE, done, total, "starting"))
+    pool = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix=STAGE)
+    under_way: dict[Future[None], tuple[int, int]] = {}
     try:
-        futures: list[Future[Done]] = [pool.submit(work, item) for item in items]
-        for done, future in enumerate(as_completed(futures), start=1):
-            future.result()
-            on_done(done)
-        return [future.result() for future in futures]
+        while ready or under_way:
+            while ready and len(under_way) < concurrency:
+                step, number = heapq.heappop(ready)
+                under_way[pool.submit(cove.run, traces[number], ALL_STEPS[step])] = (step, number)
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                step, number = under_way.pop(future)
+                future.result()
+                done += 1
+                on_progress(Progress(STAGE, done, total, ALL_STEPS[step].value.replace("_", " ")))
+                if step + 1 < last[number]:
+                    heapq.heappush(ready, (step + 1, number))
     finally:
         # On an error or Ctrl-C nothing new is sent; calls under way end with their own time limit.
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _score_all(
+    cases: Sequence[GoldenCase], traces: Sequence[Trace], judge: QualifiedJudge | None, concurrency: int
+) -> list[ScoredCase]:
+    if judge is None:
+        return [score_trace(case, trace) for case, trace in zip(cases, traces, strict=True)]
+    with ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="judge") as pool:
+        return list(pool.map(partial(score_trace, second_opinion=judge.is_right), cases, traces))
 
 
 def _case_row(scored: ScoredCase) -> dict[str, Any]:

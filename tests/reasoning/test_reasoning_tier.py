@@ -188,6 +188,33 @@ def test_cases_are_worked_on_at_the_plans_concurrency_and_give_the_same_result()
     assert value(together, "cove_pass_rate") == value(alone, "cove_pass_rate")
 
 
+def test_the_earliest_step_goes_first_so_that_prompts_with_one_beginning_follow_each_other() -> None:
+    player = honest(CHOSEN)
+    measure_reasoning(player, GOLDENS, PLAN.model_copy(update={"seeded_per_kind": 0}))
+    steps = [prompt.step for prompt, _ in player.seen]
+    assert [step for step, _ in itertools.groupby(steps)] == ["answer", "plan", "answer", "cross_check", "revise"]
+
+
+def test_no_slot_waits_for_the_last_case_of_a_step() -> None:
+    """One case's baseline hangs until another case's plan has been asked for."""
+    planned = threading.Event()
+    player = honest(CHOSEN)
+    honestly, planning = player.answer, player.plan
+
+    def hang_first(prompt: Prompt) -> str:
+        if prompt.question == CHOSEN[0].question:
+            assert planned.wait(20)
+        return honestly(prompt)
+
+    def plan(prompt: Prompt) -> str:
+        planned.set()
+        return planning(prompt)
+
+    player.answer, player.plan = hang_first, plan
+    result = measure_reasoning(player, GOLDENS, PLAN.model_copy(update={"concurrency": 2}))
+    assert value(result, "cove_pass_rate") == 1.0
+
+
 def test_an_error_of_ours_stops_the_run_and_is_raised() -> None:
     calls: list[str] = []
 
