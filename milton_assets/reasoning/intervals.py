@@ -6,8 +6,7 @@ What belongs here: Wilson, Agresti-Min and the interval of Cohen's kappa. What d
 from __future__ import annotations
 
 import math
-
-from scipy.stats import norm
+from statistics import NormalDist
 
 from milton_assets.vocabulary.metric import Interval
 
@@ -15,7 +14,7 @@ LEVEL = 0.95
 
 
 def _z(level: float) -> float:
-    return float(norm.ppf(0.5 + level / 2))
+    return NormalDist().inv_cdf(0.5 + level / 2)
 
 
 def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
