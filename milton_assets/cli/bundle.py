@@ -62,6 +62,10 @@ def create(
             help="Link the weights, don't copy them: instant, but editing the source in place damages the bundle.",
         ),
     ] = False,
+    sync: Annotated[
+        bool,
+        typer.Option("--sync/--no-sync", help="Wait until the disk has everything, so that a power cut harms nothing."),
+    ] = True,
     sign: Annotated[
         bool, typer.Option("--sign/--no-sign", help="Sign it with the key of `milton keys init`, if there is one.")
     ] = True,
@@ -99,6 +103,7 @@ def create(
         expires_at=None if expires_in_days is None else now + timedelta(days=expires_in_days),
         sign=signer,
         link=LinkMode.HARD if hard_link else LinkMode.AUTO,
+        durable=sync,
         on_progress=progress_on_stderr(),
         on_warning=lambda warning: typer.echo(f"warning: {warning}", err=True),
     )

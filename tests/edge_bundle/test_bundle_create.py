@@ -416,6 +416,12 @@ def test_a_hard_link_across_file_systems_is_refused_with_the_remedy(model: Ingre
         elsewhere.rmdir()
 
 
+def test_not_waiting_for_the_disk_makes_the_same_bundle(model: Ingredients, into: Path, tmp_path: Path) -> None:
+    quick, durable = model.bundle(into, durable=False), model.bundle(tmp_path / "other")
+    assert quick.manifest == durable.manifest
+    assert verify_bundle(quick.path).ok
+
+
 def test_copying_can_be_asked_for(model: Ingredients, into: Path) -> None:
     bundle = model.bundle(into, link=LinkMode.COPY)
     assert verify_bundle(bundle.path).ok

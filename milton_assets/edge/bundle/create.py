@@ -80,6 +80,7 @@ def create_bundle(
     expires_at: datetime | None = None,
     previous_release: str | None = None,
     link: LinkMode = LinkMode.AUTO,
+    durable: bool = True,
     sign: Sign | None = None,
     on_progress: OnProgress = silent,
     on_warning: OnWarning | None = None,
@@ -89,7 +90,7 @@ def create_bundle(
     `decision` is the decision's JSON (`selection.Decision`), which must promote `entry` on this `evidence`; `summary`
     the run's. `figures` are the metrics that a device's policy may ask for, by name; None takes those that the decision
     rests on. `now` is aware. Warnings go to `on_warning` before the weights are read, and into the result. `link` says
-    whether bytes may be shared with the source.
+    whether bytes may be shared with the source, `durable` whether to wait until the disk has everything.
 
     Raises `BadInput` when the artefact is missing, of the wrong kind, not a usable GGUF, or does not fit on the disk;
     `EvidenceMismatch` when entry, evidence, decision and the bytes on disk do not belong together.
@@ -117,7 +118,7 @@ def create_bundle(
         for warning in warnings:
             (on_warning or _unheard)(warning)
         with staging_folder(into) as staged:
-            weights = _place_weights(source, staged, link, on_progress)
+            weights = _place_weights(source, staged, link, durable, on_progress)
             _check_digest(entry, artefact, source, weights)
             files = [*weights.entries(), *_write(staged, documents(order, weights))]
             with naming_lock(into):
@@ -127,7 +128,7 @@ def create_bundle(
                 _write(staged, {SUMS_FILE: render_sums({file.path: file.sha256 for file in listed})})
                 if sign is not None:
                     sign(staged)
-                publish(staged, into / name)
+                publish(staged, into / name, durable=durable)
     except OSError as error:
         raise _explained(error, into) from error
     return Bundle(into / manifest.name, manifest, warnings)
@@ -152,7 +153,7 @@ def _warnings(entry: RegistryEntry, artefact: Artefact, evidence: EvidenceManife
     return tuple(warnings)
 
 
-def _place_weights(source: Source, staged: Path, link: LinkMode, on_progress: OnProgress) -> Weights:
+def _place_weights(source: Source, staged: Path, link: LinkMode, durable: bool, on_progress: OnProgress) -> Weights:
     progress = ByteProgress("bundle", source.size_bytes, on_progress)
     placed: dict[str, Placed] = {}
     layouts: dict[str, tuple[TensorPlace, ...]] = {}
@@ -163,6 +164,7 @@ def _place_weights(source: Source, staged: Path, link: LinkMode, on_progress: On
             file.source,
             target,
             link=link,
+            durable=durable,
             regions=None if layout is None else regions(layout),
             on_bytes=progress.of(file.path),
         )

@@ -108,7 +108,7 @@ class Folder:
             if size > limit:
                 raise BadInput(f"{path} has {size} bytes", expected=f"at most {limit}")
             with os.fdopen(os.dup(handle), "rb") as stream:
-                return stream.read(limit)
+                return stream.read(size)
 
     @contextmanager
     def _opened(self, path: str, flags: int) -> Iterator[int]:

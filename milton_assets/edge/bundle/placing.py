@@ -57,11 +57,12 @@ def place(
     *,
     link: LinkMode = LinkMode.AUTO,
     regions: Sequence[Region] | None = None,
+    durable: bool = True,
     on_bytes: OnBytes = ignore_bytes,
 ) -> Placed:
     """Put `source` at `target`, which must not exist, and digest what was put there; its folders are made.
 
-    Without `regions` no BLAKE3 is taken. Raises `BadInput` when `source` is no regular file, changes meanwhile, or
+    `durable` has the disk begin early, for an fsync that the caller will do. Without `regions` no BLAKE3 is taken. Raises `BadInput` when `source` is no regular file, changes meanwhile, or
     does not fit.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +77,7 @@ def place(
             cloned = link is LinkMode.AUTO and _clone(read, write)
             if not cloned:
                 _require_room(target.parent, before.st_size)
-                placed = _pass(read, regions, on_bytes, how="copy", writer=_Writer(write))
+                placed = _pass(read, regions, on_bytes, how="copy", writer=_Writer(write, durable=durable))
         finally:
             os.close(write)
         if cloned:
@@ -126,10 +127,11 @@ def _require_room(folder: Path, size_bytes: int) -> None:
 
 
 class _Writer:
-    """A sink that writes all it is given, and starts the disk early so that the last fsync has little left to do."""
+    """A sink that writes all it is given; if `durable`, it starts the disk early, so that fsync has little to wait for."""
 
-    def __init__(self, handle: int) -> None:
+    def __init__(self, handle: int, *, durable: bool) -> None:
         self._handle = handle
+        self._durable = durable
         self._written = 0
         self._flushed = 0
 
@@ -138,7 +140,7 @@ class _Writer:
             count = os.write(self._handle, view)
             view = view[count:]
             self._written += count
-        if self._written - self._flushed >= _WRITEBACK_BYTES:
+        if self._durable and self._written - self._flushed >= _WRITEBACK_BYTES:
             # Linux answers DONTNEED on dirty pages by starting their write-back; they stay cached.
             os.posix_fadvise(self._handle, self._flushed, self._written - self._flushed, os.POSIX_FADV_DONTNEED)
             self._flushed = self._written

@@ -47,14 +47,16 @@ def naming_lock(into: Path) -> Iterator[None]:
         yield
 
 
-def publish(staged: Path, final: Path) -> None:
-    """Make every file and folder of `staged` durable, then rename it to `final`, which must not exist."""
-    for folder, _, names in os.walk(staged, topdown=False):
-        for name in names:
-            _fsync_file(Path(folder) / name)
-        fsync_dir(Path(folder))
+def publish(staged: Path, final: Path, *, durable: bool = True) -> None:
+    """Rename `staged` to `final`, which must not exist; before that make every file and folder of it durable."""
+    if durable:
+        for folder, _, names in os.walk(staged, topdown=False):
+            for name in names:
+                _fsync_file(Path(folder) / name)
+            fsync_dir(Path(folder))
     staged.rename(final)
-    fsync_dir(final.parent)
+    if durable:
+        fsync_dir(final.parent)
 
 
 def _fsync_file(path: Path) -> None:

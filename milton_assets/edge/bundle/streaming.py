@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from blake3 import blake3
 
 CHUNK_BYTES = 1 << 20
-CHUNKS_IN_FLIGHT = 16
+CHUNKS_IN_FLIGHT = 8
 
 Sink = Callable[[memoryview], object]
 OnBytes = Callable[[int], None]
@@ -36,18 +36,17 @@ def pump(
     """Read `source` to its end, handing every chunk in order to each sink; return the number of bytes.
 
     Sinks in `here` run in the calling thread, those in `apart` in a thread each, at the same time. `on_bytes` is told
-    the bytes done so far. Memory stays at `CHUNKS_IN_FLIGHT` MiB. The first error of any sink is raised again here.
+    the bytes done so far. Memory stays at `CHUNKS_IN_FLIGHT` MiB, and at one without threads. The first error of any
+    sink is raised again here.
     """
-    free: SimpleQueue[_Chunk] = SimpleQueue()
-    for _ in range(CHUNKS_IN_FLIGHT):
-        free.put(_Chunk(bytearray(CHUNK_BYTES), free))
-    workers = [_Worker(sink) for sink in apart]
+    buffers = _Buffers(CHUNKS_IN_FLIGHT if apart else 1)
+    workers = [_Worker(sink, buffers) for sink in apart]
     for worker in workers:
         worker.start()
     done = 0
     try:
         while True:
-            chunk = free.get()
+            chunk = buffers.take()
             count = os.readv(source, [chunk.buffer])
             if not count or any(worker.error for worker in workers):
                 break
@@ -56,7 +55,7 @@ def pump(
                 worker.queue.put(chunk)
             for sink in here:
                 sink(view)
-            chunk.release()
+            buffers.give_back(chunk)
             done += count
             on_bytes(done)
     finally:
@@ -71,12 +70,11 @@ def pump(
 
 
 class _Chunk:
-    """A buffer that goes back to the free ones when its last user has released it."""
+    """A buffer and how many still use it."""
 
-    def __init__(self, buffer: bytearray, free: SimpleQueue[_Chunk]) -> None:
-        self.buffer = buffer
-        self.view = memoryview(buffer)
-        self._free = free
+    def __init__(self) -> None:
+        self.buffer = bytearray(CHUNK_BYTES)
+        self.view = memoryview(self.buffer)
         self._users = 0
         self._lock = threading.Lock()
 
@@ -85,22 +83,40 @@ class _Chunk:
         self.view = memoryview(self.buffer)[:count]
         return self.view
 
-    def release(self) -> None:
+    def let_go(self) -> bool:
+        """Whether that was the last user."""
         with self._lock:
             self._users -= 1
-            last = self._users == 0
-        if last:
-            self._free.put(self)
+            return self._users == 0
+
+
+class _Buffers:
+    """At most `most` chunks, made as they are needed; whoever wants one more waits."""
+
+    def __init__(self, most: int) -> None:
+        self._left_to_make = most
+        self._free: SimpleQueue[_Chunk] = SimpleQueue()
+
+    def take(self) -> _Chunk:
+        if self._left_to_make and self._free.empty():
+            self._left_to_make -= 1
+            return _Chunk()
+        return self._free.get()
+
+    def give_back(self, chunk: _Chunk) -> None:
+        if chunk.let_go():
+            self._free.put(chunk)
 
 
 class _Worker(threading.Thread):
     """Feeds one sink. After an error it goes on taking chunks, so that nobody waits for it for ever."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, buffers: _Buffers) -> None:
         super().__init__(daemon=True)
         self.queue: SimpleQueue[_Chunk | None] = SimpleQueue()
         self.error: BaseException | None = None
         self._sink = sink
+        self._buffers = buffers
 
     def run(self) -> None:
         while (chunk := self.queue.get()) is not None:
@@ -109,7 +125,7 @@ class _Worker(threading.Thread):
                     self._sink(chunk.view)
                 except BaseException as error:  # noqa: BLE001 - handed to the thread that called `pump`
                     self.error = error
-            chunk.release()
+            self._buffers.give_back(chunk)
 
 
 @dataclass(frozen=True)

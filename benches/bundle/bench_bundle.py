@@ -1,0 +1,231 @@
+"""How fast bundles are made, checked and deployed, beside one pass of SHA-256 and other ways.
+
+    python -m benches.bundle.bench_bundle [--gigabytes 4] [--repeats 3] [--out report.md] [--work DIR]
+
+What belongs here: times and peak memory on one large file. What does not: deltas (`bench_delta`).
+
+The file is a GGUF of random half-precision tensors, made once and read once, so that every way finds it in the page
+cache. Each way runs in a process of its own, whose peak memory is the kernel's figure; the time is that of the work
+without interpreter start. All ways are run in turn, `--repeats` times; a ratio is that of a run to the hashlib pass
+next before it, and the median over the repeats is reported. What is called durable has been fsynced before its time
+ends; on a disk slower than SHA-256 that is the disk's time, and `cp, then sync` says what it is.
+
+A target that is missed makes the run exit 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benches.bundle.ingredients import arguments
+from milton_assets.edge.bundle import LinkMode, create_bundle, pack_bundle, verify_bundle
+from milton_assets.vocabulary.digest import sha256_file
+
+TENSOR_BYTES = 32 << 20
+MAX_PEAK_MB = 200
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of doing something: its name, what it is held to (times the hashlib pass), and whether it is ours."""
+
+    name: str
+    target: float | None = None
+    ours: bool = True
+
+
+WAYS = {
+    "hash": Way("one hashlib SHA-256 pass", ours=False),
+    "create-hard": Way("bundle create --hard-link (as a reflink costs), durable", 1.3),
+    "create-quick": Way("bundle create --no-sync (copy)", 1.3),
+    "create": Way("bundle create (copy), durable"),
+    "verify": Way("bundle verify", 1.1),
+    "pack": Way("bundle pack (tar, checked, durable)"),
+    "deploy": Way("deploy with read-back, no load test", 2.5),
+    "cp": Way("cp", ours=False),
+    "cp-sync": Way("cp, then sync", ours=False),
+    "model-signing": Way("model_signing sign + verify", ours=False),
+    "tar-gz": Way("tar.gz + sha256sum", ours=False),
+}
+
+
+def write_model(path: Path, size_bytes: int) -> None:
+    """A GGUF of that size, about, whose tensors are random bytes."""
+    count = max(1, size_bytes // TENSOR_BYTES)
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    head = b"GGUF" + struct.pack("<IQQ", 3, count, 1)
+    head += text("general.architecture") + struct.pack("<I", 8) + text("llama")
+    for number in range(count):
+        head += text(f"blk.{number}.weight") + struct.pack("<IQIQ", 1, TENSOR_BYTES // 2, 1, number * TENSOR_BYTES)
+    with path.open("wb") as stream:
+        stream.write(head + bytes(-len(head) % 32))
+        for _ in range(count):
+            stream.write(os.urandom(TENSOR_BYTES))
+
+
+def run_way(way: str, work: Path, sha256: str) -> Callable[[], object]:
+    """What is timed. The preparation, which is not, is done before this returns."""
+    model, out = work / "model.gguf", work / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    if way == "hash":
+        return lambda: sha256_file(model)
+    if way.startswith("create"):
+        link = LinkMode.HARD if way == "create-hard" else LinkMode.COPY
+        order = arguments(model, sha256=sha256)
+        return lambda: create_bundle(**order, into=out, link=link, durable=way != "create-quick")
+    if way in {"cp", "cp-sync"}:
+        then = " && sync -f out/copy" if way == "cp-sync" else ""
+        return lambda: subprocess.run(
+            ["sh", "-c", f"cp --reflink=never model.gguf out/copy{then}"], cwd=work, check=True
+        )
+    if way == "tar-gz":
+        return lambda: subprocess.run(
+            ["sh", "-c", "tar -czf out/model.tar.gz model.gguf && sha256sum out/model.tar.gz > out/sum"],
+            cwd=work,
+            check=True,
+        )
+    bundle = next(iter((work / "bundles").iterdir()))
+    if way == "verify":
+        return lambda: verify_bundle(bundle).require()
+    if way == "pack":
+        return lambda: pack_bundle(bundle, out / "b.tar")
+    if way == "model-signing":
+        return _model_signing(bundle, out)
+    return _deployment(bundle, out)
+
+
+def _model_signing(bundle: Path, out: Path) -> Callable[[], object]:
+    from cryptography.hazmat.primitives import serialization
+    from model_signing import signing, verifying
+
+    from milton_assets.edge.bundle.keys import init_keys, load_private_key
+
+    keys = init_keys(out / "keys")
+    private = out / "private.pem"
+    private.write_bytes(
+        load_private_key(keys.private).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+
+    def sign_and_verify() -> None:
+        signing.Config().use_elliptic_key_signer(private_key=private).sign(bundle, out / "model.sig")
+        verifying.Config().use_elliptic_key_verifier(public_key=keys.public_pem).verify(bundle, out / "model.sig")
+
+    return sign_and_verify
+
+
+def _deployment(bundle: Path, out: Path) -> Callable[[], object]:
+    from milton_assets.edge.deployment import deploy
+    from milton_assets.vocabulary.edge_target import EdgeTarget
+
+    target = EdgeTarget(name="bench", path=out / "target")
+    return lambda: deploy(bundle, target, load_test=None, actor="bench", now=lambda: datetime.now(UTC))
+
+
+def child(way: str, work: Path, sha256: str) -> tuple[float, float]:
+    """(seconds, peak MB of the process and what it started) of that way, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benches.bundle.bench_bundle", "--way", way, "--work", work, "--sha256", sha256],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{way} failed:\n{done.stderr}")
+    told = json.loads(done.stdout.splitlines()[-1])
+    return told["seconds"], told["peak_mb"]
+
+
+def be_child(way: str, work: Path, sha256: str) -> None:
+    """Do it, and print what it took."""
+    task = run_way(way, work, sha256)
+    os.sync()
+    began = time.perf_counter()
+    task()
+    seconds = time.perf_counter() - began
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(json.dumps({"seconds": seconds, "peak_mb": peak / 1024}))
+
+
+def measure(work: Path, gigabytes: float, repeats: int, ways: list[str]) -> tuple[str, bool]:
+    """The report, and whether every target was reached."""
+    model = work / "model.gguf"
+    write_model(model, int(gigabytes * 1e9))
+    sha256 = sha256_file(model)
+    create_bundle(**arguments(model, sha256=sha256), into=work / "bundles", link=LinkMode.HARD)
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    ratios: dict[str, list[float]] = {way: [] for way in ways}
+    peaks: dict[str, float] = dict.fromkeys(ways, 0.0)
+    for _ in range(repeats):
+        for way in ways:
+            base, _ = child("hash", work, sha256)
+            seconds, peak = (base, 0.0) if way == "hash" else child(way, work, sha256)
+            times[way].append(seconds)
+            ratios[way].append(seconds / base)
+            peaks[way] = max(peaks[way], peak)
+            print(f"{way}: {seconds:.2f} s, {seconds / base:.2f} x", file=sys.stderr, flush=True)
+    size = model.stat().st_size
+    lines = [
+        f"{size / 1e9:.2f} GB, {os.cpu_count()} cores, median of {repeats} (lowest, highest).",
+        "",
+        "| way | seconds | GB/s | x hashlib pass | held to | peak MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    good = True
+    for way in ways:
+        what, middle = WAYS[way], statistics.median(times[way])
+        ratio = statistics.median(ratios[way])
+        reached = what.target is None or ratio <= what.target
+        reached = reached and (not what.ours or peaks[way] <= MAX_PEAK_MB)
+        good = good and reached
+        lines.append(
+            f"| {what.name} | {middle:.2f} ({min(times[way]):.2f}, {max(times[way]):.2f}) | {size / 1e9 / middle:.2f} "
+            f"| {ratio:.2f} ({min(ratios[way]):.2f}, {max(ratios[way]):.2f}) "
+            f"| {what.target or ''}{'' if reached else ' **MISSED**'} | {peaks[way]:.0f} |"
+        )
+    return "\n".join(lines) + "\n", good
+
+
+def main() -> int:
+    """Measure, print, and say by the exit code whether the targets were reached."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gigabytes", type=float, default=4.0)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), metavar="WAY")
+    parser.add_argument("--out", type=Path, help="also write the report here")
+    parser.add_argument("--work", type=Path, help="where to make the files; by default a temporary folder")
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    parser.add_argument("--sha256", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.way:
+        be_child(given.way, given.work, given.sha256)
+        return 0
+    with tempfile.TemporaryDirectory(dir=given.work) as folder:
+        text, good = measure(Path(folder), given.gigabytes, given.repeats, given.ways)
+    print(text)
+    if given.out:
+        given.out.write_text(text)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
