@@ -43,6 +43,23 @@ test: $(VENV)/.installed-dev ## Run the whole suite, with coverage.
 	@rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term $(PYTEST_ARGS)
 
+test-vllm: $(VENV)/.installed-dev ## Run the inference tier against real vLLM, in an environment of its own.
+	$(BIN)/python tests/vllm/vllm_env.py
+	$(BIN)/python -m pytest tests/vllm/real_vllm.py -s -p no:randomly
+
+bench-timing: $(VENV)/.installed-dev ## How far from the truth: this tier, vllm bench serve and GuideLLM.
+	$(BIN)/python benches/timing/bench_timing.py
+
+bench-quality: $(VENV)/.installed-dev ## How busy the quality tiers keep a server.
+	$(BIN)/python benches/quality/bench_quality.py
+
+bench-selection: $(VENV)/.installed-dev ## Deciding among ten thousand candidates; false promotions in A/A trials.
+	$(BIN)/python benches/selection/bench_selection.py
+	$(BIN)/python benches/selection/aa_trials.py
+
+bench-bundle: $(VENV)/.installed-dev ## Bundles of 4 GB beside tar, model-signing and cp; deltas beside zstd.
+	$(BIN)/python benches/bundle/bench_bundle.py
+
 check: $(VENV)/.installed-dev ## Lint, format and type check.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -25,7 +25,8 @@ from milton_assets.jobs import benchmark_model, deploy, promote
 from milton_assets.schedules import SCHEDULES
 from milton_assets.sensors import SENSORS
 from milton_assets.vocabulary.errors import BadInput
-from resources.campaign import Campaign
+from milton_assets.vocabulary.registry import ArtefactKind
+from resources.campaign import Campaign, one_of
 from resources.model_server import LlamaCppResource, ModelServerResource, VLLMResource
 from resources.parquet_io import EvidenceStoreResource, ParquetIOManager
 from resources.registry_resource import RegistryResource
@@ -74,16 +75,22 @@ def build_defs(
 def model_server_from(environment: Mapping[str, str]) -> ModelServerResource:
     """The server under test: llama.cpp launched here (default), vLLM launched here, or any server by URL.
 
-    MILTON_SERVER is `llama.cpp`, `vllm`, or an address such as `http://gpu-box:8000` to attach to.
+    MILTON_SERVER is `llama.cpp`, `vllm`, or an address such as `http://gpu-box:8000` to attach to. For vLLM,
+    MILTON_VLLM_PYTHON names an interpreter that has it; for an address, MILTON_SERVER_KEY_ENV names the variable that
+    holds its API key, and MILTON_ARTIFACT says which kind of artefact it has loaded.
     """
     chosen = environment.get("MILTON_SERVER", "llama.cpp")
     if chosen == "llama.cpp":
         return LlamaCppResource()
     if chosen == "vllm":
-        return VLLMResource()
+        return VLLMResource(interpreter=environment.get("MILTON_VLLM_PYTHON") or None)
     if not chosen.startswith(("http://", "https://")):
-        raise BadInput(f"MILTON_SERVER is {chosen!r}", expected="llama.cpp, vllm, or an address such as http://host:8000")
-    return VLLMResource(base_url=chosen)
+        raise BadInput(
+            f"MILTON_SERVER is {chosen!r}", expected="llama.cpp, vllm, or an address such as http://host:8000"
+        )
+    kind = one_of(ArtefactKind, environment.get("MILTON_ARTIFACT", "gguf"), "MILTON_ARTIFACT")
+    key_env = environment.get("MILTON_SERVER_KEY_ENV") or None
+    return VLLMResource(base_url=chosen, attached_kind=kind.value, api_key_env=key_env)
 
 
 defs = build_defs()

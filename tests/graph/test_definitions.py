@@ -97,6 +97,13 @@ def test_an_address_is_attached_to():
     assert server.base_url == "http://gpu-box:8000"
 
 
+def test_an_attached_server_has_loaded_what_is_to_be_bundled():
+    address = {"MILTON_SERVER": "http://gpu-box:8000"}
+    assert model_server_from(address).artefact_kind is ArtefactKind.GGUF
+    full = model_server_from({**address, "MILTON_ARTIFACT": "hf-distilled", "MILTON_SERVER_KEY_ENV": "KEY"})
+    assert (full.artefact_kind, full.api_key_env) == (ArtefactKind.HF_DISTILLED, "KEY")
+
+
 def test_what_is_no_server_is_refused():
     with pytest.raises(BadInput, match="MILTON_SERVER"):
         model_server_from({"MILTON_SERVER": "ollama"})
