@@ -4,7 +4,7 @@ What belongs here: `GoldenCase`, `ReasoningGoldens`, validation, digests and cho
 not: other people's formats (`datasets`), comparing (`matching`).
 
 A set is a folder holding `cases.jsonl` (a case a line), `judge_pairs.jsonl` (labelled pairs that a judge is
-qualified on) and `VERSION`. Both JSON Lines files are digested, and the digests go into every result.
+qualified on) and `dataset.json` (its name, version and licence). The digests of all three go into every result.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from milton_assets.vocabulary.keys import Slug
 SHIPPED = Path(__file__).resolve().parents[2] / "goldens" / "reasoning"
 CASES_FILE = "cases.jsonl"
 PAIRS_FILE = "judge_pairs.jsonl"
-VERSION_FILE = "VERSION"
+ABOUT_FILE = "dataset.json"
 MAX_LINE_CHARACTERS = 20_000
 MAX_CASES = 100_000
 
@@ -92,6 +92,14 @@ class LabelledPair(BaseModel):
     right: bool
 
 
+class _About(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Slug
+    version: str = Field(min_length=1, max_length=80)
+    licence: str = Field(min_length=1)
+
+
 @dataclass(frozen=True)
 class ReasoningGoldens:
     """A validated set. `digests` maps each file's name to its SHA-256; ids are unique."""
@@ -138,10 +146,16 @@ def load_goldens(path: Path | None = None) -> ReasoningGoldens:
         digests[PAIRS_FILE] = sha256_bytes(raw_pairs)
         pairs = parse_lines(raw_pairs, LabelledPair, folder / PAIRS_FILE)
         _check_unique((pair.id for pair in pairs), "pair id")
-    version = read_bytes(folder / VERSION_FILE).decode("utf-8", "replace").strip()
-    if not version:
-        raise BadInput(f"{folder / VERSION_FILE} is empty", expected="the set's version, e.g. 1.0.0")
-    return ReasoningGoldens(cases, version, digests, pairs)
+    raw_about = read_bytes(folder / ABOUT_FILE)
+    digests[ABOUT_FILE] = sha256_bytes(raw_about)
+    try:
+        about = _About.model_validate_json(raw_about)
+    except ValidationError as error:
+        raise BadInput(
+            f"{folder / ABOUT_FILE}: {error.errors()[0]['msg']}",
+            expected="a JSON object with name, version and licence",
+        ) from error
+    return ReasoningGoldens(cases, about.version, digests, pairs)
 
 
 def read_bytes(path: Path) -> bytes:

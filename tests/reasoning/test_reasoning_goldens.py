@@ -53,8 +53,9 @@ def test_the_smoke_sample_has_30_cases_5_of_each_kind() -> None:
     assert Counter(case.kind for case in chosen) == dict.fromkeys(LABELLED_KINDS, 5)
 
 
-def test_the_digest_is_the_files() -> None:
-    assert GOLDENS.digests["cases.jsonl"] == sha256_file(SHIPPED / "cases.jsonl")
+def test_the_digests_are_the_files() -> None:
+    names = {"cases.jsonl", "judge_pairs.jsonl", "dataset.json"}
+    assert GOLDENS.digests == {name: sha256_file(SHIPPED / name) for name in names}
 
 
 def test_the_version_is_given() -> None:
@@ -190,9 +191,12 @@ def a_case(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def a_set(folder: Path, *lines: str, version: str = "1.0.0") -> Path:
+ABOUT = '{"name": "mine", "version": "1.0.0", "licence": "CC0-1.0"}'
+
+
+def a_set(folder: Path, *lines: str, about: str = ABOUT) -> Path:
     (folder / "cases.jsonl").write_text("\n".join(lines))
-    (folder / "VERSION").write_text(version)
+    (folder / "dataset.json").write_text(about)
     return folder
 
 
@@ -254,5 +258,11 @@ def test_a_missing_file_and_an_empty_set_are_clear_errors(tmp_path: Path) -> Non
         load_goldens(tmp_path)
     with pytest.raises(BadInput, match="holds no case"):
         load_goldens(a_set(tmp_path, ""))
-    with pytest.raises(BadInput, match="VERSION is empty"):
-        load_goldens(a_set(tmp_path, json.dumps(a_case()), version=" "))
+
+
+@pytest.mark.parametrize(
+    "about", ["", "{", "[]", '{"name": "mine"}', ABOUT.replace("1.0.0", ""), ABOUT.replace("mine", "/")]
+)
+def test_a_set_that_does_not_say_what_it_is_is_refused(tmp_path: Path, about: str) -> None:
+    with pytest.raises(BadInput, match=r"dataset\.json"):
+        load_goldens(a_set(tmp_path, json.dumps(a_case()), about=about))
