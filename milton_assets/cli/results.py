@@ -6,6 +6,7 @@ What belongs here: the two verbs' arguments and what they print. What does not: 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 def results(
     run: Annotated[
         str | None, typer.Argument(metavar="[RUN]", help="The run, benchmark_YYYYMMDD_HHMMSS; by default the latest.")
+    ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", file_okay=False, help="Also write intervals.png and pareto.png of the run into DIR."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -40,6 +47,8 @@ def results(
         as_json=as_json,
         text=lambda console: print_outcome(summary, runs, console),
     )
+    if pictures is not None:
+        _write_pictures(summary.decision, pictures)
     if summary.decision.verdict is not Verdict.PROMOTE:
         raise say_no(f"{summary.run_id}: nothing was promoted ({summary.decision.verdict})")
 
@@ -104,6 +113,16 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command()(results)
     app.command()(decide)
+
+
+def _write_pictures(decision: Decision, folder: Path) -> None:
+    from milton_assets.selection import plots
+    from milton_assets.vocabulary.files import write_atomic
+
+    for name, draw in (("intervals", plots.intervals), ("pareto", plots.pareto)):
+        path = folder / f"{name}.png"
+        write_atomic(path, draw(decision))
+        typer.echo(f"wrote {path}", err=True)
 
 
 def _outcome(decision: Decision) -> str:

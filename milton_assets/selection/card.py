@@ -261,7 +261,7 @@ def _difference(difference: Difference) -> tuple[str, ...]:
     percent = difference.kind is MarginKind.RELATIVE
 
     def signed(value: float) -> str:
-        return f"{value:+.1%}" if percent else f"{value:+.3f}"
+        return f"{value + 0.0:+.1%}" if percent else f"{value + 0.0:+.3f}"
 
     figure = "unknown"
     if difference.difference is not None:

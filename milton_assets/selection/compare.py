@@ -186,7 +186,7 @@ def _by_errors(
     bounds = (gain, gain - half, gain + half)
     if margin.kind is MarginKind.RELATIVE:
         bounds = (np.expm1(bounds[0]), np.expm1(bounds[1]), np.expm1(bounds[2]))
-    difference, low, high = (np.round(bound, 12) for bound in bounds)
+    difference, low, high = (np.round(bound, 9) + 0.0 for bound in bounds)
     n = np.zeros(len(challengers))
     return Compared(
         _named("beyond noise", n),
@@ -206,13 +206,13 @@ def _difference(margin: Margin, compared: Compared, place: int, p_holm: float, a
         return Difference(
             tier=margin.tier,
             metric=margin.metric,
-            test=str(compared.test[place]),
+            test="none",
             kind=margin.kind,
             margin=margin.margin,
             n=0,
             non_inferior=False,
             superior=False,
-            why="cannot be compared: a figure has neither an interval nor cases shared with the incumbent",
+            why="cannot be compared: no interval and no shared cases",
         )
     non_inferior = low >= -margin.margin
     superior = difference > 0 and p_holm < alpha

@@ -64,6 +64,14 @@ def test_a_run_that_promoted_nothing_exits_one_and_still_shows_its_card(app: typ
     assert "nothing was promoted (reject)" in shown.stderr
 
 
+def test_pictures_are_written_where_asked(app: typer.Typer, state: StateDir, tmp_path: Path) -> None:
+    write(state, candidate("a"))
+    shown = CliRunner().invoke(app, ["results", "--pictures", str(tmp_path / "pictures"), "--json"])
+    assert shown.exit_code == 0
+    assert sorted(p.name for p in (tmp_path / "pictures").iterdir()) == ["intervals.png", "pareto.png"]
+    assert json.loads(shown.stdout)["run_id"] == RUN_ID
+
+
 def test_without_any_run_the_error_says_what_to_do(app: typer.Typer, state: StateDir) -> None:
     shown = CliRunner().invoke(app, ["results"])
     assert isinstance(shown.exception, BadInput)

@@ -123,3 +123,51 @@ def test_equal_figures_read_as_such() -> None:
 )
 def test_figures_have_as_many_digits_as_people_read(value: float, text: str) -> None:
     assert card.number(value) == text
+
+
+def test_the_card_shows_the_comparison_with_the_incumbent_and_what_would_change_the_outcome() -> None:
+    def paired(version: str, latency: float, right: int, ndcg: float) -> Candidate:
+        return candidate(
+            version,
+            (latency, latency * 0.98, latency * 1.02),
+            (50.0, 49.0, 51.0),
+            (right / 100, right / 100 - 0.03, min(right / 100 + 0.03, 1.0)),
+            ndcg,
+            passed=[True] * right + [False] * (100 - right),
+            ndcg_by_query=[ndcg] * 10,
+        )
+
+    pool = (paired("old", 100, 91, 0.6), paired("new", 60, 99, 0.6), paired("slow", 300, 92, 0.6))
+    policy = load_policy("anchored")
+    decision = decide(run_id=RUN_ID, candidates=pool, policy=policy, manifest=manifest(pool, policy), incumbent="old")
+    text, page = drawn(decision), card.to_markdown(decision)
+    for shown in (text, page):
+        assert "Against old, which serves today" in shown
+        assert "8 : 0" in shown
+        assert "+66.7%" in shown
+        assert "new: yes, it is better on" in shown
+        assert "slow: no, it is not shown to be within the margin on ttft_ms.median" in " ".join(shown.split())
+    assert "new is at least as good as every other on all criteria" in text
+    assert "no weight, halved or raised by half, changes who leads" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_comparison_that_cannot_be_made_says_so() -> None:
+    pool = (candidate("old", (100.0, 98.0, 102.0)), candidate("new", (100.0, 98.0, 102.0)))
+    policy = load_policy("anchored")
+    decision = decide(run_id=RUN_ID, candidates=pool, policy=policy, manifest=manifest(pool, policy), incumbent="old")
+    assert "unknown" in drawn(decision)
+    assert "no interval and" in drawn(decision)
+    assert "not shown to be within the margin on output_tokens_per_s" in " ".join(drawn(decision).split())
+
+
+def test_weights_and_candidates_that_would_change_the_leader_are_listed() -> None:
+    pool = (
+        candidate("A", 2.1, 59, 0.98, 0.58),
+        candidate("B", 2.6, 38, 0.98, 0.57),
+        candidate("C", 1.4, 68, 0.97, 0.57),
+        candidate("D", 3.3, 12, 0.92, 0.53),
+    )
+    text = drawn(decided(*pool))
+    assert "without D, A would lead" in text
+    assert "with the weight of ttft_ms.median halved, A would lead" in text

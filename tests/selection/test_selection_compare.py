@@ -164,6 +164,7 @@ def test_a_speed_without_an_interval_cannot_be_compared() -> None:
     assert not result.replaces
     assert "cannot be compared" in result.differences[0].why
     assert result.differences[0].p_value is None
+    assert result.differences[0].test == "none"
 
 
 def test_quality_without_shared_cases_is_compared_by_its_intervals() -> None:

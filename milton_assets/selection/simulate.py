@@ -1,0 +1,201 @@
+"""Simulated campaigns: evidence about models whose truth is known, to try decisions on.
+
+What belongs here: drawing one campaign's evidence from the truth, and counting what a policy makes of many. What does
+not: real evidence, and which trials are run (`benches/selection`).
+
+The truth of one campaign: some cases are hard for the model and answered right by luck, the others always, and the
+mean over cases is the model's pass rate; a query's nDCG@10 is the query's level plus the model's; speeds carry one
+log-normal factor per campaign and candidate (the noise between campaigns) and one per request or round. Two models in
+a campaign share cases and queries, as two real ones do. A model that is registered twice is simulated as answering
+anew each time, which is harder to get right than greedy decoding that repeats itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri, stdtrit
+
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.policy import Policy
+from milton_assets.selection.scoring import Array
+from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
+from milton_assets.vocabulary.metric import Interval, Metric
+from milton_assets.vocabulary.tier import Tier, TierResult
+
+RUN_ID = "benchmark_20260111_142500"
+INCUMBENT, CHALLENGER = "incumbent", "challenger"
+
+
+@dataclass(frozen=True)
+class TrueModel:
+    """What a model really is."""
+
+    ttft_ms: float = 100.0
+    output_tokens_per_s: float = 80.0
+    pass_rate: float = 0.95
+    ndcg: float = 0.62
+
+    def better(self, metric: str, by: float) -> TrueModel:
+        """The same model, better on one metric: by that share for speeds, by that much for quality."""
+        changed = {
+            "ttft_ms.median": {"ttft_ms": self.ttft_ms / (1 + by)},
+            "output_tokens_per_s": {"output_tokens_per_s": self.output_tokens_per_s * (1 + by)},
+            "cove_pass_rate": {"pass_rate": self.pass_rate + by},
+            "nDCG@10": {"ndcg": self.ndcg + by},
+        }[metric]
+        return replace(self, **changed)
+
+
+@dataclass(frozen=True)
+class Design:
+    """How large a campaign is, and how noisy. `between` is the relative noise of speeds between campaigns."""
+
+    cases: int = 150
+    queries: int = 60
+    requests: int = 40
+    rounds: int = 5
+    between: float = 0.03
+    within_requests: float = 0.15
+    within_rounds: float = 0.02
+    case_spread: float = 4.0
+    query_spread: float = 0.25
+    answer_noise: float = 0.08
+
+
+def campaign(rng: np.random.Generator, models: Sequence[tuple[str, TrueModel]], design: Design) -> list[Candidate]:
+    """One campaign over `models` (version, truth): what the tiers would have measured."""
+    case_luck = rng.random(design.cases)
+    levels = rng.normal(0, design.query_spread, design.queries)
+    return [_candidate(rng, version, truth, design, case_luck, levels) for version, truth in models]
+
+
+def promotions(
+    policy: Policy,
+    incumbent: TrueModel,
+    challenger: TrueModel,
+    *,
+    campaigns: int,
+    seed: int,
+    design: Design | None = None,
+) -> int:
+    """In how many of the campaigns the policy promotes the challenger over the incumbent."""
+    rng = np.random.default_rng(seed)
+    promoted = 0
+    for number in range(campaigns):
+        stood = campaign(rng, [(INCUMBENT, incumbent), (CHALLENGER, challenger)], design or Design())
+        decision = decide(
+            run_id=RUN_ID,
+            candidates=stood,
+            policy=policy,
+            manifest=pinned(stood, policy, nonce=f"{seed}/{number}"),
+            incumbent=INCUMBENT,
+        )
+        promoted += decision.winner == CHALLENGER
+    return promoted
+
+
+def pinned(candidates: Sequence[Candidate], policy: Policy, nonce: str = "") -> EvidenceManifest:
+    """A manifest that pins every tier of every candidate; `nonce` makes its digest, hence the resampling, another."""
+    digest = sha256_bytes(nonce.encode())
+    return EvidenceManifest(
+        run_id=RUN_ID,
+        created_at=datetime(2026, 1, 11, 14, 25, tzinfo=UTC),
+        policy_name=policy.name,
+        policy_sha256=policy.sha256,
+        registry_sha256=digest,
+        goldens={},
+        fingerprints={},
+        candidates=tuple(
+            CandidateEvidence(
+                model_version=one.version,
+                entry_sha256=digest,
+                artefact_sha256=digest,
+                artefact_size_bytes=one.artefact_size_bytes,
+                fingerprint_sha256=None,
+                pins=tuple(_pin(one.version, tier, digest) for tier in one.tiers),
+            )
+            for one in candidates
+        ),
+    )
+
+
+def _pin(version: str, tier: Tier, digest: str) -> EvidencePin:
+    return EvidencePin(
+        model_version=version,
+        tier=tier,
+        dagster_run_id="simulated",
+        storage_id=1,
+        data_version="1",
+        uri=f"{tier}/{version}.parquet",
+        sha256=digest,
+    )
+
+
+def _candidate(
+    rng: np.random.Generator, version: str, truth: TrueModel, design: Design, case_luck: Array, levels: Array
+) -> Candidate:
+    passed = rng.random(design.cases) < _case_rates(case_luck, truth.pass_rate, design.case_spread)
+    ndcg = np.clip(truth.ndcg + levels + rng.normal(0, design.answer_noise, design.queries), 0, 1)
+    ids = [f"case-{i:03}" for i in range(design.cases)]
+    queries = [f"query-{i:03}" for i in range(design.queries)]
+    tiers = (
+        TierResult(Tier.INFERENCE, _speeds(rng, truth, design)),
+        TierResult(
+            Tier.REASONING,
+            (_share("cove_pass_rate", int(passed.sum()), design.cases),),
+            pd.DataFrame({"part": "cove", "case_id": ids, "final_right": passed}),
+        ),
+        TierResult(Tier.RETRIEVAL, (_mean("nDCG@10", ndcg),), pd.DataFrame({"query_id": queries, "nDCG@10": ndcg})),
+    )
+    return Candidate(version, {result.tier: result for result in tiers}, 100_000_000)
+
+
+def _case_rates(luck: Array, mean: float, spread: float) -> Array:
+    """Each case's own rate: 1 for sure cases, 1 / `spread` for hard ones, so many that the mean is as given.
+
+    A better model has fewer hard cases, and they are among those of a lesser one.
+    """
+    hard = (1 - mean) / (1 - 1 / spread)
+    return np.where(luck < hard, 1 / spread, 1.0)
+
+
+def _speeds(rng: np.random.Generator, truth: TrueModel, design: Design) -> tuple[Metric, Metric]:
+    luck = np.exp(rng.normal(0, design.between, 2))
+    requests = truth.ttft_ms * luck[0] * np.exp(rng.normal(0, design.within_requests, design.requests))
+    rounds = truth.output_tokens_per_s * luck[1] * np.exp(rng.normal(0, design.within_rounds, design.rounds))
+    median = float(np.median(requests))
+    # The median's standard error under a normal law is sqrt(pi / 2) of the mean's.
+    half = float(ndtri(0.975)) * math.sqrt(math.pi / 2) * float(requests.std(ddof=1)) / math.sqrt(len(requests))
+    return figure("ttft_ms.median", "ms", median, half, len(requests)), _mean(
+        "output_tokens_per_s", rounds, unit="tokens/s"
+    )
+
+
+def _mean(name: str, values: Array, unit: str = "fraction") -> Metric:
+    quantile = float(stdtrit(len(values) - 1, 0.975))
+    half = quantile * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return figure(name, unit, float(values.mean()), half, len(values))
+
+
+def _share(name: str, successes: int, n: int) -> Metric:
+    """A share with its Wilson interval."""
+    z = float(ndtri(0.975))
+    p, scale = successes / n, 1 + z * z / n
+    centre = (p + z * z / (2 * n)) / scale
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / scale
+    interval = Interval(low=max(centre - half, 0), high=min(centre + half, 1), method="wilson")
+    return Metric.measured(name, "fraction", p, n=n, interval=interval)
+
+
+def figure(name: str, unit: str, value: float, half: float, n: int = 100) -> Metric:
+    """A measured figure with a symmetric interval, cut at 0."""
+    interval = Interval(low=max(value - half, 0.0), high=value + half, method="student_t")
+    return Metric.measured(name, unit, value, n=n, interval=interval)
