@@ -19,7 +19,9 @@ from blake3 import blake3
 
 from milton_assets.edge.bundle import LinkMode, create_bundle, read_manifest, verify_bundle
 from milton_assets.edge.bundle.composing import winner_figures
+from milton_assets.edge.bundle.placing import place
 from milton_assets.edge.manifest import RESERVED_FILES
+from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
@@ -377,6 +379,13 @@ def clones(folder: Path) -> bool:
             assert error.errno in {errno.EOPNOTSUPP, errno.EINVAL, errno.EXDEV, errno.ENOTTY}
             return False
     return True
+
+
+def test_bytes_are_cloned_where_the_file_system_can_and_else_copied(tmp_path: Path) -> None:
+    source = tiny_gguf(tmp_path / "m.gguf", data_bytes=1 << 20)
+    placed = place(source, tmp_path / "placed")
+    assert placed.how == ("clone" if clones(tmp_path) else "copy")
+    assert placed.sha256 == sha256_file(source) == sha256_file(tmp_path / "placed")
 
 
 def test_an_edit_of_the_source_in_place_does_not_reach_a_bundle(model: Ingredients, into: Path) -> None:

@@ -62,8 +62,8 @@ def place(
 ) -> Placed:
     """Put `source` at `target`, which must not exist, and digest what was put there; its folders are made.
 
-    `durable` has the disk begin early, for an fsync that the caller will do. Without `regions` no BLAKE3 is taken. Raises `BadInput` when `source` is no regular file, changes meanwhile, or
-    does not fit.
+    `durable` has the disk begin early, for an fsync that the caller will do. Without `regions` no BLAKE3 is taken.
+    Raises `BadInput` when `source` is no regular file, changes meanwhile, or does not fit.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if link is LinkMode.HARD:
@@ -127,7 +127,7 @@ def _require_room(folder: Path, size_bytes: int) -> None:
 
 
 class _Writer:
-    """A sink that writes all it is given; if `durable`, it starts the disk early, so that fsync has little to wait for."""
+    """A sink that writes all it is given; if `durable`, it starts the disk early, to leave fsync little to do."""
 
     def __init__(self, handle: int, *, durable: bool) -> None:
         self._handle = handle
