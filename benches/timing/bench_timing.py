@@ -146,14 +146,9 @@ def _missed(cells: Sequence[Cell], limits: Mapping[str, Any]) -> list[str]:
 
 
 def _ahead(peer: Cell, ours: Cell) -> list[str]:
-    found = []
-    for what in ("ttft_ms", "tpot_percent", "e2e_ms"):
-        theirs, mine = getattr(peer, what), getattr(ours, what)
-        if abs(theirs.median) < abs(mine.median):
-            found.append(f"{what} median")
-        if theirs.p99 < mine.p99:
-            found.append(f"{what} p99")
-    return found
+    theirs, mine = peer.ttft_ms, ours.ttft_ms
+    pairs = {"median": (abs(theirs.median), abs(mine.median)), "p99": (theirs.p99, mine.p99)}
+    return [f"TTFT {what}" for what, (their_bias, our_bias) in pairs.items() if their_bias < our_bias]
 
 
 def _print(cells: Sequence[Cell], limits: Mapping[str, Any], missed: Sequence[str]) -> None:

@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
@@ -20,6 +19,7 @@ import psutil
 from milton_assets.inference import ClosedLoad, InferencePlan, Prompt, measure_inference
 from milton_assets.inference.calibrate import truth_server
 from milton_assets.inference.validity import MAX_CPU_SHARE
+from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.server import Endpoint
 
 STREAMS, INTER_TOKEN_MS, TOKENS = 64, 5.0, 400
@@ -109,28 +109,34 @@ def _plan(**changes: Any) -> InferencePlan:
 def _run_client(what: str, base_url: str, requests: int) -> dict[str, Any]:
     load = ClosedLoad(concurrency=requests if what == "throughput" else 1)
     plan = _plan(load=load, requests_per_round=requests, warm_up_requests=1)
-    process, sizes, stop = psutil.Process(), [], threading.Event()
+    process, warm, sizes, stop = psutil.Process(), threading.Event(), [], threading.Event()
 
     def watch() -> None:
-        while not stop.wait(0.1):
-            sizes.append((time.monotonic(), process.memory_info().rss))
+        warm.wait()
+        while not stop.wait(0.05):
+            sizes.append(process.memory_info().rss)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    result = measure_inference(Endpoint(base_url, "flood"), plan)
-    stop.set()
+
+    def listen(step: Progress) -> None:
+        warm.set()
+        if step.done == requests + 1:
+            stop.set()
+
+    # The warm-up request is as long as the others: what it filled stays, what grows after it would grow for ever. The
+    # summing up at the end, whose size depends on no count of chunks, is left out.
+    result = measure_inference(Endpoint(base_url, "flood"), plan, on_progress=listen)
     watcher.join()
     measured = result.samples[result.samples.phase == "measured"]
     if not measured.ok.all():
         raise SystemExit(f"requests failed: {result.provenance['errors']}")
     client = result.provenance["client"]
-    # The first part of the run fills pools and caches; what grows after it would grow for ever.
-    later = [size for _, size in sizes[len(sizes) // 5 :]]
     return {
         "chunks": int(measured.token_events.sum()),
         "seconds": client["measured_s"],
         "cpu_share": client["cpu_share"],
-        "growth_bytes": max(later) - later[0] if later else 0,
+        "growth_bytes": max(sizes) - sizes[0],
     }
 
 

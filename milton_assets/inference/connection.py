@@ -277,17 +277,18 @@ class _PlainLink:
 
     def _readable(self) -> None:
         try:
-            arrival = stamps.receive(self._socket)
+            arrivals = stamps.receive(self._socket)
         except BlockingIOError:
             self._ask_when_it_left()  # the kernel wakes us for a departure's stamp too
             return
         except OSError:
             self._lose()
             return
-        if arrival.data:
-            self._connection.arrived(arrival)
-        else:
-            self._lose()
+        for arrival in arrivals:
+            if arrival.data:
+                self._connection.arrived(arrival)
+            else:
+                self._lose()
 
     def _lose(self) -> None:
         self.close()

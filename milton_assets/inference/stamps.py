@@ -11,6 +11,7 @@ that is milliseconds late. The kernel stamps a segment when it comes in, and whe
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import time
@@ -24,7 +25,8 @@ _TIMESPEC = struct.Struct("@ll")
 _EXTENDED_ERROR = struct.Struct("@IBBBBII")
 _ERROR_MESSAGES = {(socket.IPPROTO_IP, 11), (socket.IPPROTO_IPV6, 25)}
 _ORIGIN_TIMESTAMPING = 4
-_MAX_PIECE_BYTES = 1 << 16
+_BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n")
+_MAX_PIECE_BYTES = 1 << 13
 _MAX_CONTROL_BYTES = 512
 _CLOCKS_APART_NS = 20_000
 _TRIES = 4
@@ -51,9 +53,21 @@ def enable(connection: socket.socket) -> bool:
     return True
 
 
-def receive(connection: socket.socket) -> Arrival:
-    """What has come in. Several segments read at once bear the last one's stamp. Raises `OSError` as `recvmsg`."""
-    data, control, _, _ = connection.recvmsg(_MAX_PIECE_BYTES, _MAX_CONTROL_BYTES)
+def receive(connection: socket.socket) -> list[Arrival]:
+    """What has come in, cut after every blank line; at least one. Raises `OSError` as `recvmsg`.
+
+    Segments that are read at once bear the last one's stamp. A late reader would give that stamp to all the events that
+    came in meanwhile, so what lies there is looked at first, and then read event by event, each with its own stamp.
+    """
+    waiting = connection.recv(_MAX_PIECE_BYTES, socket.MSG_PEEK)
+    cuts = [match.end() for match in _BLANK_LINE.finditer(waiting)]
+    if not cuts or cuts[-1] < len(waiting):
+        cuts.append(len(waiting))
+    return [_take(connection, end - begin) for begin, end in zip([0, *cuts], cuts, strict=False)]
+
+
+def _take(connection: socket.socket, size: int) -> Arrival:
+    data, control, _, _ = connection.recvmsg(max(size, 1), _MAX_CONTROL_BYTES)
     stamp = _software_stamp(control)
     if stamp is None:
         return Arrival(now_ns(), data, by_kernel=False)

@@ -116,17 +116,19 @@ class TruthServer:
 
     def _read(self, client: Client) -> None:
         try:
-            arrival = stamps.receive(client.socket)
+            arrivals = stamps.receive(client.socket)
         except BlockingIOError:
             stamps.departure(client.socket, 0)  # a stamp that came late woke us, and would go on doing so
             return
         except OSError:
             self._drop(client)
             return
+        arrival = arrivals[-1]
         if not arrival.data:
             self._drop(client)
             return
-        client.received += arrival.data
+        for part in arrivals:
+            client.received += part.data
         head, found, rest = client.received.partition(b"\r\n\r\n")
         if not found or len(rest) < _content_length(head):
             return

@@ -55,11 +55,15 @@ def test_latencies_are_what_the_server_did() -> None:
     with scripted_server(GOOD) as server:
         result = measure_inference(Endpoint(server.base_url, "m"), plan())
         truths = [exchange for exchange in server.exchanges if exchange.method == "POST"][1:]
-    for sample, true in zip(measured(result).itertuples(), truths, strict=True):
-        first, last = true.written_at_ns[1], true.written_at_ns[3]
-        assert sample.ttft_ms == pytest.approx((first - true.read_at_ns) / 1e6, abs=8)
-        assert sample.tpot_ms == pytest.approx((last - first) / 2e6, abs=4)
-        assert sample.ttfb_ms <= sample.ttft_ms <= sample.ttfv_ms <= sample.e2e_ms
+    rows = measured(result)
+    true_ttft_ms = [(true.written_at_ns[1] - true.read_at_ns) / 1e6 for true in truths]
+    true_tpot_ms = [(true.written_at_ns[3] - true.written_at_ns[1]) / 2e6 for true in truths]
+    # The server is a thread of this process, and its stamps suffer from that: single requests may differ by much.
+    assert (rows.ttft_ms - true_ttft_ms).abs().median() < 5
+    assert (rows.tpot_ms - true_tpot_ms).abs().median() < 3
+    assert (rows.ttfb_ms <= rows.ttft_ms).all()
+    assert (rows.ttft_ms <= rows.ttfv_ms).all()
+    assert (rows.ttfv_ms <= rows.e2e_ms).all()
 
 
 def test_the_request_streams_greedily_with_usage_and_the_plans_sampling() -> None:
