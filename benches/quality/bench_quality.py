@@ -1,6 +1,7 @@
 """How much of the quality tiers' wall time the server is busy: the client should never be what it waits for.
 
-    python benches/quality/bench_quality.py [--gguf FILE] [--slots 1 2] [--queries 12] [--cases-per-kind 2]
+    python benches/quality/bench_quality.py [--gguf FILE] [--slots 1 2] [--tiers retrieval reasoning]
+        [--queries 12] [--cases-per-kind 2]
 
 Serves a model with llama.cpp at each number of slots, runs the retrieval and the reasoning tier at as many calls as
 there are slots, and compares the wall time with the time that the server itself reports it was busy. Fails when wall
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from resources.servers.repeatable import repeatable_options
 from resources.wheel_models import cache_folder, fetch
 
 MOST_WALL_PER_BUSY = 1.15
+TIERS = ("retrieval", "reasoning")
 BUSY_COUNTERS = ("llamacpp:prompt_seconds_total", "llamacpp:tokens_predicted_seconds_total")
 
 
@@ -97,25 +99,19 @@ class _Counted:
         return self.inner.complete(*args, **kwargs)
 
 
-def runs(gguf: Path, slots: int, queries: int, cases_per_kind: int) -> list[Utilisation]:
-    """Both tiers at one number of slots."""
+def runs(gguf: Path, slots: int, tiers: Sequence[str], queries: int, cases_per_kind: int) -> Iterator[Utilisation]:
+    """The tiers at one number of slots."""
     retrieval_plan = retrieval.RetrievalPlan(max_queries=queries, pool_size=8, concurrency=slots)
     reasoning_plan = reasoning.ReasoningPlan.smoke().model_copy(
         update={"cases_per_kind": cases_per_kind, "concurrency": slots}
     )
+    measures: dict[str, Callable[[ChatModel], TierResult]] = {
+        "retrieval": lambda chat: retrieval.measure_retrieval(chat, retrieval.load_goldens(), retrieval_plan),
+        "reasoning": lambda chat: reasoning.measure_reasoning(chat, reasoning.load_goldens(), reasoning_plan),
+    }
     with LlamaCppLauncher(slots=slots).serve(gguf, "bench") as served:
-        return [
-            utilisation(
-                served,
-                "retrieval",
-                lambda chat: retrieval.measure_retrieval(chat, retrieval.load_goldens(), retrieval_plan),
-            ),
-            utilisation(
-                served,
-                "reasoning",
-                lambda chat: reasoning.measure_reasoning(chat, reasoning.load_goldens(), reasoning_plan),
-            ),
-        ]
+        for tier in tiers:
+            yield utilisation(served, tier, measures[tier])
 
 
 def main() -> int:
@@ -123,6 +119,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gguf", type=Path, help="default: the demo's SmolLM2-135M-Instruct, fetched once")
     parser.add_argument("--slots", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--tiers", nargs="+", default=TIERS, choices=TIERS)
     parser.add_argument("--queries", type=int, default=12)
     parser.add_argument("--cases-per-kind", type=int, default=2)
     options = parser.parse_args()
@@ -130,7 +127,7 @@ def main() -> int:
     print("tier       slots  calls   wall s   busy s wall/busy")
     worst = 0.0
     for slots in options.slots:
-        for found in runs(gguf, slots, options.queries, options.cases_per_kind):
+        for found in runs(gguf, slots, options.tiers, options.queries, options.cases_per_kind):
             print(found.line(), flush=True)
             worst = max(worst, found.wall_per_busy)
     return 0 if worst <= MOST_WALL_PER_BUSY else 1
