@@ -26,6 +26,7 @@ from resources.hardware import fingerprint
 from resources.model_server import ModelServerResource
 from resources.progress import meter
 from resources.servers.client import OpenAIChatModel
+from resources.servers.repeatable import repeatable_options
 
 CAMPAIGN_TAG = "milton/campaign"
 CANDIDATE_TAG = "milton/candidate"
@@ -72,7 +73,8 @@ def ask_tier(
     """
 
     def measure(served: Served, artefact: Artefact, on_progress: OnProgress) -> TierResult:
-        with OpenAIChatModel(served.endpoint) as model:
+        # What is cached by content may depend on nothing else.
+        with OpenAIChatModel(served.endpoint, extra=repeatable_options(served.fingerprint)) as model:
             key = CacheKey.of(artefact.sha256, served.fingerprint) if campaign.reuse_answers else None
             if key is None:
                 return ask(model, served.endpoint.slots, on_progress)
