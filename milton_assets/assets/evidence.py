@@ -3,6 +3,7 @@
 What belongs here: making that `Output`, and running one tier against the served model. What does not: measuring.
 """
 
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -43,6 +44,7 @@ def measure_tier(
     registry_entry: EvidenceFile,
     model_server: ModelServerResource,
     measure: Callable[[Served, Artefact, OnProgress], TierResult],
+    draw: Callable[[TierResult], dict[str, bytes]] | None = None,
 ) -> Output[pa.Table]:
     """Serve the partition's model, let `measure` ask it, and keep the answer with the environment it was given in."""
     entry = entry_from_table(registry_entry.read())
@@ -55,6 +57,7 @@ def measure_tier(
         result.to_table(entry.version, artefact.sha256),
         metrics=MetadataValue.md(metrics_markdown(result.metrics)),
         server=environment.server.name if environment.server else "unknown",
+        **pictures(draw(result) if draw else {}),
         **{m.name: MetadataValue.float(m.value) for m in result.metrics if m.value is not None},
     )
 
@@ -83,6 +86,14 @@ def ask_tier(
         return replace(result, provenance={**result.provenance, "answer_cache": cached.provenance()})
 
     return measure_tier(context, tier, registry_entry, model_server, measure)
+
+
+def pictures(drawn: dict[str, bytes]) -> dict[str, MetadataValue]:
+    """PNGs by name, as Markdown that the UI shows in place."""
+    return {
+        name: MetadataValue.md(f"![{name}](data:image/png;base64,{b64encode(png).decode()})")
+        for name, png in drawn.items()
+    }
 
 
 def progress_of(context: AssetExecutionContext, tier: Tier) -> OnProgress:

@@ -9,8 +9,9 @@ from dagster import AssetExecutionContext, Output, asset
 from milton_assets import inference
 from milton_assets.assets.evidence import measure_tier
 from milton_assets.inference import InferencePlan, measure_inference
+from milton_assets.inference.plots import latency_distribution
 from milton_assets.partitions import MODEL_VERSIONS
-from milton_assets.vocabulary.tier import Tier
+from milton_assets.vocabulary.tier import Tier, TierResult
 from resources.campaign import Campaign, Profile
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
@@ -39,4 +40,10 @@ def inference_metrics(
         registry_entry,
         model_server,
         lambda served, _, on_progress: measure_inference(served.endpoint, plan, on_progress=on_progress),
+        draw=lambda result: _latency(context.partition_key, result),
     )
+
+
+def _latency(version: str, result: TierResult) -> dict[str, bytes]:
+    answered = result.metric("success_rate").value
+    return {"latency": latency_distribution({version: result.samples})} if answered else {}

@@ -18,11 +18,11 @@ from dagster import (
     asset,
 )
 
-from milton_assets.assets.evidence import evidence_output
+from milton_assets.assets.evidence import evidence_output, pictures
 from milton_assets.assets.goldens import golden_digests
 from milton_assets.assets.young_features import partition_check
 from milton_assets.partitions import BENCHMARK_RUNS
-from milton_assets.selection import Candidate, card, decide, load_policy
+from milton_assets.selection import Candidate, card, decide, load_policy, plots
 from milton_assets.selection.incumbent import incumbent_of
 from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
@@ -104,6 +104,7 @@ def selection_decision(
         winner=decision.winner or "none",
         reasons=list(decision.reasons),
         decision_card=MetadataValue.md(card.to_markdown(decision)),
+        **pictures({"intervals": plots.intervals(decision), "pareto_front": plots.pareto(decision)}),
         decision_uri=decision_uri,
         evidence_manifest_sha256=gathered.manifest.digest(),
         policy=f"{policy.name} {policy.sha256}",
