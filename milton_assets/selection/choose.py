@@ -14,8 +14,10 @@ import numpy as np
 from milton_assets.selection.decision import Challenge, Confidence, SecondOpinion, Verdict
 from milton_assets.selection.explain import some
 from milton_assets.selection.policy import Policy, WhenUnclear
-from milton_assets.selection.ranking import Pool, Ranking, by_tie_breaks, rank
+from milton_assets.selection.ranking import Pool, Ranking, rank
+from milton_assets.selection.resample import Drawn
 from milton_assets.selection.scoring import Array
+from milton_assets.selection.tie_breaks import prefer
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def confidence(
 def choose(
     pool: Pool,
     ranking: Ranking,
+    prepared: Sequence[Drawn],
     policy: Policy,
     sure: Confidence,
     challenges: Mapping[str, Challenge],
@@ -72,7 +75,7 @@ def choose(
             None,
             (f"no clear winner among {some(sure.contenders)}, and the policy then promotes nothing",),
         )
-    chosen, words = _first(pool, policy, sure, admissible, head, unclear=unclear)
+    chosen, words = _first(pool, prepared, policy, sure, admissible, unclear=unclear)
     reasons = [words] if words else []
     if incumbent is not None and chosen == incumbent:
         return Choice(Verdict.REJECT, None, (_stays(pool, challenges, incumbent, head), *reasons))
@@ -83,24 +86,29 @@ def choose(
 
 
 def _first(
-    pool: Pool, policy: Policy, sure: Confidence, admissible: Sequence[int], head: str, *, unclear: bool
+    pool: Pool, prepared: Sequence[Drawn], policy: Policy, sure: Confidence, admissible: Sequence[int], *, unclear: bool
 ) -> tuple[int, str | None]:
     contenders = [i for i in admissible if pool.versions[i] in sure.contenders]
     if unclear and contenders:
-        chosen = by_tie_breaks(pool, policy, contenders)
+        chosen = prefer(prepared, policy, contenders)
         return chosen, (
             f"no clear winner among {some(sure.contenders)}: the policy's tie-breaks prefer {pool.versions[chosen]}"
         )
     chosen = admissible[0]
-    if not sure.clear and pool.versions[chosen] == head:
-        return chosen, f"no clear winner: {head} leads, but not surely, and the policy lets the score decide"
-    return chosen, None
+    if sure.clear or unclear:
+        return chosen, None
+    return (
+        chosen,
+        f"no clear winner: {pool.versions[chosen]} leads, but not surely, and the policy lets the score decide",
+    )
 
 
 def _stays(pool: Pool, challenges: Mapping[str, Challenge], incumbent: int, head: str) -> str:
     serving = pool.versions[incumbent]
     if head == serving:
         return f"{serving}, which serves today, stays: it leads the ranking"
+    if challenges[head].replaces:
+        return f"{serving}, which serves today, stays: {head} leads the ranking and might replace it, but not clearly"
     return f"{serving}, which serves today, stays: {head} leads the ranking, but {challenges[head].why}"
 
 

@@ -210,7 +210,9 @@ def _choice(
             draws=contest.policy.certainty.draws,
             seed=contest.seed,
         )
-    choice = choose(contest.pool, contest.ranking, contest.policy, contest.confidence, challenges, serving)
+    choice = choose(
+        contest.pool, contest.ranking, contest.prepared, contest.policy, contest.confidence, challenges, serving
+    )
     return choice, challenges
 
 

@@ -52,13 +52,6 @@ def rank(
     return Ranking(parts, scores, np.lexsort((*_tie_keys(pool, policy), -scores)))
 
 
-def by_tie_breaks(pool: Pool, policy: Policy, indices: Sequence[int]) -> int:
-    """The candidate among `indices` that the tie-breaks prefer, scores left aside."""
-    order = np.lexsort(_tie_keys(pool, policy))
-    chosen = set(indices)
-    return next(int(index) for index in order if int(index) in chosen)
-
-
 def _tie_keys(pool: Pool, policy: Policy) -> tuple[Array, ...]:
     """Sort keys for `np.lexsort`, the least important first; the pool's own order, by version, comes before all."""
     rows = {criterion.key: i for i, criterion in enumerate(policy.criteria)}

@@ -77,14 +77,24 @@ def test_a_large_lead_is_clear_and_promoted() -> None:
 
 
 def test_a_lead_within_noise_is_no_clear_winner_and_the_tie_break_decides() -> None:
-    # "b" leads by a hair in throughput, "a" has the lower latency, which is what breaks ties.
-    decision = decided(model("a", 100, 50), model("b", 100.5, 50.6))
+    # A quarter more throughput is worth a hair more than a fifth less latency; latency is what breaks ties.
+    decision = decided(model("a", 80, 50), model("b", 100, 62.6))
     assert leader(decision) == "b"
     assert decision.confidence is not None
     assert not decision.confidence.clear
     assert decision.winner == "a"
     assert any("no clear winner among" in reason and "tie-breaks prefer a" in reason for reason in decision.reasons)
     assert "ahead of a" in decision.candidate("b").why
+
+
+def test_a_tie_break_within_noise_asks_the_next_one_and_at_last_the_ranking() -> None:
+    # Latencies within noise of each other: throughput decides, though "a" is a little faster to answer.
+    assert decided(model("a", 99, 50), model("b", 100, 60, correct=92), policy="anchored").winner == "b"
+    # Both within noise: whoever stands higher in the ranking.
+    both = decided(model("a", 100, 50), model("b", 100.5, 50.6))
+    assert both.confidence is not None
+    assert not both.confidence.clear
+    assert both.winner == leader(both) == "b"
 
 
 def test_under_seed_the_score_decides_even_when_it_is_not_clear() -> None:

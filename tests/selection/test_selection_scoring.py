@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from milton_assets.selection import load_policy
 from milton_assets.selection.policy import Anchors, Criterion, Direction, Normalisation, Scale
-from milton_assets.selection.ranking import Pool, by_tie_breaks, pareto_front, rank
+from milton_assets.selection.ranking import Pool, pareto_front, rank
 from milton_assets.selection.scoring import anchored, beyond_anchors, minmax_pool, utilities
 
 FIGURES = st.floats(0.001, 1000, allow_nan=False)
@@ -81,11 +81,6 @@ def test_equal_scores_are_ordered_by_latency_then_throughput_then_version() -> N
     assert rank(level, policy).order.tolist() == [1, 0]
     equal = pool(b=(10, 50, 0.95, 0.6), a=(10, 50, 0.95, 0.6))
     assert rank(equal, policy).order.tolist() == [0, 1]
-
-
-def test_tie_breaks_alone_choose_among_the_named() -> None:
-    some = pool(a=(10, 50, 0.9, 0.6), b=(5, 50, 0.9, 0.6), c=(7, 50, 0.9, 0.6))
-    assert by_tie_breaks(some, load_policy("seed"), [0, 2]) == 2
 
 
 def test_the_pareto_front_holds_whom_nobody_dominates() -> None:
