@@ -1,8 +1,9 @@
 """How fast bundles are made, checked and deployed, beside one pass of SHA-256 and other ways.
 
-    python -m benches.bundle.bench_bundle [--gigabytes 4] [--repeats 3] [--out report.md] [--work DIR]
+    python benches/bundle/bench_bundle.py [--gigabytes 4] [--repeats 3] [--no-delta] [--out report.md] [--work DIR]
 
-What belongs here: times and peak memory on one large file. What does not: deltas (`bench_delta`).
+What belongs here: times and peak memory on one large file. What does not: deltas, whose report follows
+(`bench_delta`).
 
 The file is a GGUF of random half-precision tensors, made once and read once, so that every way finds it in the page
 cache. Each way runs in a process of its own, whose peak memory is the kernel's figure; the time is that of the work
@@ -31,6 +32,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benches.bundle import bench_delta
 from benches.bundle.ingredients import arguments
 from milton_assets.edge.bundle import LinkMode, create_bundle, pack_bundle, verify_bundle
 from milton_assets.vocabulary.digest import sha256_file
@@ -144,7 +148,7 @@ def _deployment(bundle: Path, out: Path) -> Callable[[], object]:
 def child(way: str, work: Path, sha256: str) -> tuple[float, float]:
     """(seconds, peak MB of the process and what it started) of that way, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "benches.bundle.bench_bundle", "--way", way, "--work", work, "--sha256", sha256],
+        [sys.executable, __file__, "--way", way, "--work", work, "--sha256", sha256],
         capture_output=True,
         text=True,
         check=False,
@@ -213,6 +217,7 @@ def main() -> int:
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), metavar="WAY")
     parser.add_argument("--out", type=Path, help="also write the report here")
     parser.add_argument("--work", type=Path, help="where to make the files; by default a temporary folder")
+    parser.add_argument("--no-delta", action="store_true", help="leave out the deltas")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--sha256", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -221,6 +226,10 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(dir=given.work) as folder:
         text, good = measure(Path(folder), given.gigabytes, given.repeats, given.ways)
+        if not given.no_delta:
+            rows = bench_delta.measure_all(Path(folder))
+            text += "\n" + bench_delta.report(rows)
+            good = good and all(row.good for row in rows)
     print(text)
     if given.out:
         given.out.write_text(text)

@@ -1,6 +1,6 @@
 """Deltas between variants of a real small model, beside zstd and zstd --patch-from.
 
-    python -m benches.bundle.bench_delta [--out report.md] [--work DIR]
+    python benches/bundle/bench_delta.py [--out report.md] [--work DIR]
 
 What belongs here: sizes and times of `milton bundle delta` and `apply`, on fine-tuned, partly replaced and requantised
 variants of SmolLM2-135M-Instruct. What does not: the speed of bundles (`bench_bundle`).
@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benches.bundle.ingredients import bundled
 from benches.bundle.variants import fine_tuned, partly_replaced
@@ -121,6 +123,15 @@ def measure(name: str, old: Path, new: Path, work: Path) -> Row:
     return row
 
 
+def measure_all(work: Path) -> list[Row]:
+    """Every pair, measured in turn."""
+    rows = []
+    for name, old, new in pairs(work):
+        rows.append(measure(name, old, new, work))
+        print(f"{name}: {rows[-1].delta_bytes / rows[-1].new_bytes:.1%}", file=sys.stderr, flush=True)
+    return rows
+
+
 def report(rows: list[Row]) -> str:
     """The table, in Markdown."""
     lines = [
@@ -143,10 +154,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="where to make the files; by default a temporary folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
-        rows = []
-        for name, old, new in pairs(Path(folder)):
-            rows.append(measure(name, old, new, Path(folder)))
-            print(f"{name}: {rows[-1].delta_bytes / rows[-1].new_bytes:.1%}", file=sys.stderr, flush=True)
+        rows = measure_all(Path(folder))
     text = report(rows)
     print(text)
     if arguments.out:
