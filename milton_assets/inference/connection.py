@@ -311,14 +311,10 @@ class _TLSLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 (tells the type checker what asyncio promises)
         self._transport = transport
-        transport.set_write_buffer_limits(high=0)
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
         self._connection.arrived(stamps.Arrival(now_ns(), data, by_kernel=False))
-
-    def resume_writing(self) -> None:
-        self._connection.departed(now_ns())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection.lost(now_ns())

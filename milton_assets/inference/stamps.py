@@ -56,22 +56,27 @@ def enable(connection: socket.socket) -> bool:
 def receive(connection: socket.socket) -> list[Arrival]:
     """What has come in, cut after every blank line; at least one. Raises `OSError` as `recvmsg`.
 
-    Segments that are read at once bear the last one's stamp. A late reader would give that stamp to all the events that
-    came in meanwhile, so what lies there is looked at first, and then read event by event, each with its own stamp.
+    Segments that are read at once bear the last one's stamp. A late reader would give that stamp to all the events
+    that came in meanwhile, so what lies there is looked at first, and then read event by event. What the kernel has
+    merged in its queue by then still shares the last one's stamp.
     """
     waiting = connection.recv(_MAX_PIECE_BYTES, socket.MSG_PEEK)
     cuts = [match.end() for match in _BLANK_LINE.finditer(waiting)]
     if not cuts or cuts[-1] < len(waiting):
         cuts.append(len(waiting))
-    return [_take(connection, end - begin) for begin, end in zip([0, *cuts], cuts, strict=False)]
+    pieces = [_take(connection, end - begin) for begin, end in zip([0, *cuts], cuts, strict=False)]
+    now, wall = _both_clocks()
+    return [
+        Arrival(now, data, by_kernel=False)
+        if stamp is None
+        else Arrival(_back(now, wall - stamp), data, by_kernel=True)
+        for data, stamp in pieces
+    ]
 
 
-def _take(connection: socket.socket, size: int) -> Arrival:
+def _take(connection: socket.socket, size: int) -> tuple[bytes, int | None]:
     data, control, _, _ = connection.recvmsg(max(size, 1), _MAX_CONTROL_BYTES)
-    stamp = _software_stamp(control)
-    if stamp is None:
-        return Arrival(now_ns(), data, by_kernel=False)
-    return Arrival(on_clock(stamp), data, by_kernel=True)
+    return data, _software_stamp(control)
 
 
 def departure(connection: socket.socket, last_byte: int) -> int | None:
@@ -93,12 +98,20 @@ def on_clock(wall_ns: int) -> int:
     The two are read together just now, so that steps of the wall clock before it do no harm; an age that makes no
     sense, as after a step in between, counts as none.
     """
+    now, wall = _both_clocks()
+    return _back(now, wall - wall_ns)
+
+
+def _both_clocks() -> tuple[int, int]:
     for _ in range(_TRIES):
         before, wall, after = now_ns(), time.time_ns(), now_ns()
         if after - before < _CLOCKS_APART_NS:
             break
-    age_ns = wall - wall_ns
-    return before - age_ns if 0 <= age_ns < _PLAUSIBLE_AGE_NS else before
+    return before, wall
+
+
+def _back(now: int, age_ns: int) -> int:
+    return now - age_ns if 0 <= age_ns < _PLAUSIBLE_AGE_NS else now
 
 
 def _software_stamp(control: Control) -> int | None:
