@@ -114,6 +114,8 @@ def test_two_in_one_second_have_different_names_and_rising_counters(model: Ingre
     assert second.path.name == f"{first.path.name}-2"
     assert third.path.name == f"{first.path.name}-3"
     assert first.manifest.counter < second.manifest.counter < third.manifest.counter
+    assert first.manifest.previous_release is None
+    assert third.manifest.previous_release == second.manifest.release_digest
     assert all(verify_bundle(bundle.path).ok for bundle in (first, second, third))
 
 

@@ -57,7 +57,6 @@ class Order:
     health: HealthContract
     licence: str | None
     expires_at: datetime | None
-    previous_release: str | None
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,13 @@ def documents(order: Order, weights: Weights) -> dict[str, bytes]:
 
 
 def compose_manifest(
-    order: Order, weights: Weights, files: Sequence[FileEntry], *, name: str, counter: int
+    order: Order,
+    weights: Weights,
+    files: Sequence[FileEntry],
+    *,
+    name: str,
+    counter: int,
+    previous_release: str | None,
 ) -> BundleManifest:
     """The manifest of a bundle that holds `files`."""
     return BundleManifest(
@@ -188,7 +193,7 @@ def compose_manifest(
         expires_at=order.expires_at,
         counter=counter,
         release_digest=release_digest(files),
-        previous_release=order.previous_release,
+        previous_release=previous_release,
         artefact_kind=order.artefact.kind,
         artefact_sha256=order.artefact.sha256,
         primary=weights.primary,

@@ -26,7 +26,6 @@ from milton_assets.edge.bundle.composing import (
     documents,
     winner_figures,
 )
-from milton_assets.edge.bundle.folder import Folder
 from milton_assets.edge.bundle.placing import LinkMode, Placed, place
 from milton_assets.edge.bundle.progress import ByteProgress
 from milton_assets.edge.bundle.read import read_manifest
@@ -91,6 +90,7 @@ def create_bundle(
     the run's. `figures` are the metrics that a device's policy may ask for, by name; None takes those that the decision
     rests on. `now` is aware. Warnings go to `on_warning` before the weights are read, and into the result. `link` says
     whether bytes may be shared with the source, `durable` whether to wait until the disk has everything.
+    `previous_release` is by default that of the bundle made before in the same folder.
 
     Raises `BadInput` when the artefact is missing, of the wrong kind, not a usable GGUF, or does not fit on the disk;
     `EvidenceMismatch` when entry, evidence, decision and the bytes on disk do not belong together.
@@ -110,7 +110,6 @@ def create_bundle(
         health=health,
         licence=licence,
         expires_at=expires_at,
-        previous_release=previous_release,
     )
     try:
         source = find_source(artefact)
@@ -122,8 +121,15 @@ def create_bundle(
             _check_digest(entry, artefact, source, weights)
             files = [*weights.entries(), *_write(staged, documents(order, weights))]
             with naming_lock(into):
-                name, counter = _free_name(into, entry.version, now), _next_counter(into, now)
-                manifest = compose_manifest(order, weights, files, name=name, counter=counter)
+                name, before = _free_name(into, entry.version, now), _newest(into)
+                manifest = compose_manifest(
+                    order,
+                    weights,
+                    files,
+                    name=name,
+                    counter=_next_counter(before, now),
+                    previous_release=previous_release or (before.release_digest if before else None),
+                )
                 listed = [*files, *_write(staged, {MANIFEST_FILE: manifest.to_json()})]
                 _write(staged, {SUMS_FILE: render_sums({file.path: file.sha256 for file in listed})})
                 if sign is not None:
@@ -212,20 +218,20 @@ def _free_name(into: Path, version: str, now: datetime) -> str:
     return name
 
 
-def _next_counter(into: Path, now: datetime) -> int:
-    """The second of `now`, or one above the highest counter in the folder: grows even if the clock was set back."""
-    return max([int(now.timestamp()), *(1 + counter for counter in _counters(into))])
+def _next_counter(before: BundleManifest | None, now: datetime) -> int:
+    """The second of `now`, or one above the counter of the bundle before: grows even if the clock was set back."""
+    return max(int(now.timestamp()), before.counter + 1 if before else 1)
 
 
-def _counters(into: Path) -> list[int]:
-    counters = []
+def _newest(into: Path) -> BundleManifest | None:
+    """The manifest with the highest counter in the folder."""
+    manifests = []
     for path in into.glob(f"{BUNDLE_PREFIX}*"):
         try:
-            with Folder(path) as folder:
-                counters.append(read_manifest(folder).counter)
+            manifests.append(read_manifest(path))
         except (BadInput, FileNotFoundError):
             continue  # not a readable bundle, so it has no counter to stay above
-    return counters
+    return max(manifests, key=lambda manifest: manifest.counter, default=None)
 
 
 def _explained(error: OSError, into: Path) -> BadInput:
