@@ -108,10 +108,10 @@ def test_a_disk_that_fails_at_any_step_leaves_a_whole_release(
 class UnreadableOps(FileOps):
     """A disk that cannot read back what was written to it."""
 
-    def read(self, handle: Fd, size: int) -> bytes:
+    def read_into(self, handle: Fd, buffer: memoryview) -> int:
         if "/staging/" in str(Path(f"/proc/self/fd/{handle}").readlink()):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return super().read(handle, size)
+        return super().read_into(handle, buffer)
 
 
 def test_a_release_that_cannot_be_read_back_is_refused(tmp_path: Path) -> None:

@@ -49,6 +49,10 @@ class FileOps:
         """Up to `size` bytes; empty at the end of the file."""
         return os.read(handle, size)
 
+    def read_into(self, handle: Fd, buffer: memoryview) -> int:
+        """Fill some of `buffer`; how many bytes, 0 at the end of the file."""
+        return os.readv(handle, [buffer])
+
     def write(self, handle: Fd, data: bytes) -> int:
         """Write some of `data`; how many bytes."""
         return os.write(handle, data)
@@ -74,9 +78,19 @@ class FileOps:
         """Make a file's bytes, or a folder's entries, durable."""
         os.fsync(handle)
 
-    def forget_cache(self, handle: Fd) -> None:
-        """Ask the kernel to drop the file's clean pages, so that the next read comes from the disk."""
+    def open_uncached(self, name: str, parent: Fd) -> Fd:
+        """Open a file so that it is read from the disk and not from memory, as far as its file system allows.
+
+        Reads must fill buffers that are aligned to a page (an `mmap` is).
+        """
+        try:
+            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_DIRECT, dir_fd=parent)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        handle = self.open_read(name, parent)
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        return handle
 
     def mkdir(self, name: str, parent: Fd) -> None:
         """Create a folder that must not be there yet."""
