@@ -8,7 +8,9 @@ What belongs here: the tests and their correction. What does not: what follows f
 - Otherwise (latency, throughput): the difference against the standard errors of both figures, the noise between
   campaigns included; on a log scale where the margin is relative.
 
-P-values are two-sided. Holm (1979) corrects them over every challenger and metric of the decision.
+Intervals leave `alpha` outside on each side (90 % intervals for an alpha of 5 %), so that a lower end above the margin
+is a one-sided test of non-inferiority at `alpha`. P-values are two-sided. Holm (1979) corrects them over every
+challenger and metric of the decision.
 """
 
 from __future__ import annotations
@@ -56,8 +58,9 @@ def challenge(
         return {}
     by_metric = {drawn.criterion.key: drawn for drawn in prepared}
     rng = np.random.RandomState(seed)
+    outside = 2 * rule.alpha
     compared = [
-        _compare(by_metric[margin.key], margin, incumbent, challengers, alpha=rule.alpha, draws=draws, rng=rng)
+        _compare(by_metric[margin.key], margin, incumbent, challengers, outside=outside, draws=draws, rng=rng)
         for margin in rule.margins
     ]
     corrected = holm(np.stack([one.p_value for one in compared]))
@@ -87,11 +90,11 @@ def mcnemar_exact(wins: Array, losses: Array) -> Array:
     return np.asarray(np.minimum(1.0, 2 * bdtr(np.minimum(wins, losses), discordant, 0.5)), dtype=np.float64)
 
 
-def paired_proportions(wins: Array, losses: Array, cases: int, alpha: float) -> tuple[Array, Array]:
+def paired_proportions(wins: Array, losses: Array, cases: int, outside: float) -> tuple[Array, Array]:
     """Agresti and Min's interval for the difference of paired shares: Wald after adding 1/2 to each cell."""
     more, less, total = wins + 0.5, losses + 0.5, cases + 2
     centre = (more - less) / total
-    half = _z(alpha) * np.sqrt(more + less - (more - less) ** 2 / total) / total
+    half = _z(outside) * np.sqrt(more + less - (more - less) ** 2 / total) / total
     return centre - half, centre + half
 
 
@@ -101,20 +104,20 @@ def _compare(
     incumbent: int,
     challengers: npt.NDArray[np.intp],
     *,
-    alpha: float,
+    outside: float,
     draws: int,
     rng: np.random.RandomState,
 ) -> Compared:
     sign = 1.0 if drawn.criterion.direction is Direction.HIGHER else -1.0
-    by_errors = _by_errors(drawn, margin, incumbent, challengers, sign, alpha)
+    by_errors = _by_errors(drawn, margin, incumbent, challengers, sign, outside)
     cases = drawn.cases
     pairs = cases.paired[challengers] & cases.paired[incumbent]
     if margin.kind is MarginKind.RELATIVE or not pairs.any():
         return by_errors
     gains = sign * (cases.values[challengers[pairs]] - cases.values[incumbent])
     if np.isin(cases.values, (0.0, 1.0)).all():
-        return _merged(by_errors, _by_discordance(gains, alpha), pairs)
-    return _merged(by_errors, _by_bootstrap(gains, alpha, draws, rng), pairs)
+        return _merged(by_errors, _by_discordance(gains, outside), pairs)
+    return _merged(by_errors, _by_bootstrap(gains, outside, draws, rng), pairs)
 
 
 def _merged(whole: Compared, part: Compared, where: npt.NDArray[np.bool_]) -> Compared:
@@ -124,10 +127,10 @@ def _merged(whole: Compared, part: Compared, where: npt.NDArray[np.bool_]) -> Co
     return whole
 
 
-def _by_discordance(gains: Array, alpha: float) -> Compared:
+def _by_discordance(gains: Array, outside: float) -> Compared:
     cases = gains.shape[1]
     wins, losses = _won_and_lost(gains)
-    low, high = paired_proportions(wins, losses, cases, alpha)
+    low, high = paired_proportions(wins, losses, cases, outside)
     difference = (wins - losses) / cases
     # The interval is centred a little nearer to 0 than the difference; it must not exclude its own estimate.
     low, high = np.minimum(low, difference), np.maximum(high, difference)
@@ -135,7 +138,7 @@ def _by_discordance(gains: Array, alpha: float) -> Compared:
     return Compared(_named("McNemar, exact", n), n, difference, low, high, mcnemar_exact(wins, losses), wins, losses)
 
 
-def _by_bootstrap(gains: Array, alpha: float, draws: int, rng: np.random.RandomState) -> Compared:
+def _by_bootstrap(gains: Array, outside: float, draws: int, rng: np.random.RandomState) -> Compared:
     challengers, cases = gains.shape
     counts = case_counts(rng, cases, draws)
     centre = gains.mean(axis=1)
@@ -145,7 +148,7 @@ def _by_bootstrap(gains: Array, alpha: float, draws: int, rng: np.random.RandomS
     for start in range(0, challengers, step):
         some = slice(start, start + step)
         drawn = np.round(centre[some] + widen * (counts @ gains[some].T / cases - centre[some]), 12)
-        low[some], high[some] = np.quantile(drawn, [alpha / 2, 1 - alpha / 2], axis=0)
+        low[some], high[some] = np.quantile(drawn, [outside / 2, 1 - outside / 2], axis=0)
         below, above = (drawn <= 0).sum(axis=0), (drawn >= 0).sum(axis=0)
         p_value[some] = np.minimum(1.0, 2 * (1 + np.minimum(below, above)) / (draws + 1))
     wins, losses = _won_and_lost(gains)
@@ -167,7 +170,7 @@ def _won_and_lost(gains: Array) -> tuple[Array, Array]:
 
 
 def _by_errors(
-    drawn: Drawn, margin: Margin, incumbent: int, challengers: npt.NDArray[np.intp], sign: float, alpha: float
+    drawn: Drawn, margin: Margin, incumbent: int, challengers: npt.NDArray[np.intp], sign: float, outside: float
 ) -> Compared:
     mine, theirs = drawn.values[challengers], drawn.values[incumbent]
     errors, log = drawn.errors.standard_error, drawn.errors.log
@@ -179,7 +182,7 @@ def _by_errors(
         gain = sign * (mine - theirs)
         on_own_scale = np.where(log, errors * drawn.values, errors)
         spread = np.hypot(on_own_scale[challengers], on_own_scale[incumbent])
-    half = _z(alpha) * spread
+    half = _z(outside) * spread
     # With no spread at all, any difference is one beyond noise.
     score = np.divide(np.abs(gain), spread, out=np.where(gain == 0, 0.0, np.inf), where=spread > 0)
     p_value: Array = np.where(np.isnan(gain) | np.isnan(spread), np.nan, 2 * ndtr(-score))
@@ -231,7 +234,7 @@ def _difference(margin: Margin, compared: Compared, place: int, p_holm: float, a
         wins=wins if wins >= 0 else None,
         losses=int(compared.losses[place]) if wins >= 0 else None,
         difference=difference,
-        interval=Interval(low=low, high=high, level=1 - alpha, method=str(compared.test[place])),
+        interval=Interval(low=low, high=high, level=1 - 2 * alpha, method=str(compared.test[place])),
         p_value=float(compared.p_value[place]),
         p_holm=p_holm,
         non_inferior=non_inferior,
@@ -256,5 +259,5 @@ def _named(test: str, like: Array) -> npt.NDArray[np.object_]:
     return np.full(like.shape, test, dtype=object)
 
 
-def _z(alpha: float) -> float:
-    return float(ndtri(1 - alpha / 2))
+def _z(outside: float) -> float:
+    return float(ndtri(1 - outside / 2))

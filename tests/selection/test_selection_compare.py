@@ -139,7 +139,7 @@ def test_the_bootstrap_interval_agrees_with_students_on_ordinary_differences() -
         for name, v in (("old", old), ("new", old + gain))
     ]
     found = difference(challenged(*candidates), "new", "nDCG@10")
-    low, high = stats.t.interval(0.95, 79, gain.mean(), gain.std(ddof=1) / math.sqrt(80))
+    low, high = stats.t.interval(0.90, 79, gain.mean(), gain.std(ddof=1) / math.sqrt(80))
     assert found.interval is not None
     assert (found.interval.low, found.interval.high) == pytest.approx((low, high), abs=0.004)
     assert found.p_value == pytest.approx(stats.ttest_1samp(gain, 0).pvalue, abs=0.01)
