@@ -6,19 +6,24 @@ and attaching (`resources.servers`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from milton_assets.cli.common import EXIT_NO, JsonOption, answer, progress_on_stderr
+from milton_assets.vocabulary.files import write_atomic
 
 if TYPE_CHECKING:
     from milton_assets.inference import InferencePlan
+    from milton_assets.inference.sweep import LoadPoint
     from milton_assets.vocabulary.fingerprint import Fingerprint
     from milton_assets.vocabulary.metric import Metric
+    from milton_assets.vocabulary.server import Endpoint
     from milton_assets.vocabulary.tier import TierResult
 
 DISTRIBUTIONS = ("ttfb_ms", "ttft_ms", "ttfv_ms", "tpot_ms", "itl_ms", "e2e_ms", "request_output_tokens_per_s")
@@ -58,6 +63,15 @@ def bench_inference(
     api_key: Annotated[
         str | None, typer.Option(envvar="MILTON_API_KEY", help="Sent as a bearer token.", show_envvar=True)
     ] = None,
+    sweep_load: Annotated[
+        bool, typer.Option("--sweep", help="Double the concurrency until throughput grows no more; one figure a load.")
+    ] = False,
+    capacity: Annotated[
+        bool, typer.Option("--capacity", help="Search the highest rate that keeps --slo, starting at --rate.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the latencies (or the sweep) into this .png or .svg file.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without a byte before a request is lost.")] = 60.0,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,10 +81,15 @@ def bench_inference(
 
     Example: milton bench inference --base-url http://127.0.0.1:8000 --model my-model --concurrency 4
     """
-    from milton_assets.inference import measure_inference
     from resources.hardware import fingerprint
     from resources.servers.attached import AttachedServer
 
+    if picture is not None and picture.suffix not in {".png", ".svg"}:
+        raise typer.BadParameter(f"{picture} ends in neither .png nor .svg", param_hint="--picture")
+    if capacity and not slo:
+        raise typer.BadParameter("--capacity needs an --slo to keep", param_hint="--capacity")
+    if capacity and sweep_load:
+        raise typer.BadParameter("ask for --sweep or --capacity, not both", param_hint="--capacity")
     plan = _plan(
         {
             "load": {"kind": "open", "rate_per_s": rate, "arrivals": arrivals}
@@ -85,12 +104,92 @@ def bench_inference(
         }
     )
     with AttachedServer(base_url, api_key).attach(model) as served:
-        result = measure_inference(served.endpoint, plan, on_progress=progress_on_stderr())
         environment = fingerprint(served.fingerprint)
-    payload = to_json(result, environment)
-    answer(payload, as_json=as_json, text=lambda console: _draw(console, result, payload))
-    if not result.metric("success_rate").value:
+        measure = _sweep if sweep_load else _capacity if capacity else _one
+        outcome = measure(served.endpoint, plan, environment)
+    if picture is not None:
+        write_atomic(picture, outcome.draw("svg" if picture.suffix == ".svg" else "png"))
+    answer(outcome.payload, as_json=as_json, text=outcome.show)
+    if not outcome.yes:
         raise typer.Exit(EXIT_NO)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What was measured: for machines, for people, as a picture, and whether the answer is yes."""
+
+    payload: dict[str, Any]
+    show: Callable[[Console], None]
+    draw: Callable[[Literal["png", "svg"]], bytes]
+    yes: bool
+
+
+def _one(endpoint: Endpoint, plan: InferencePlan, environment: Fingerprint) -> _Outcome:
+    from milton_assets.inference import measure_inference
+    from milton_assets.inference.plots import latency_distribution
+
+    result = measure_inference(endpoint, plan, on_progress=progress_on_stderr())
+    payload = to_json(result, environment)
+    return _Outcome(
+        payload,
+        show=lambda console: _draw(console, result, payload),
+        draw=lambda picture: latency_distribution({endpoint.model: result.samples}, picture=picture),
+        yes=bool(result.metric("success_rate").value),
+    )
+
+
+def _sweep(endpoint: Endpoint, plan: InferencePlan, environment: Fingerprint) -> _Outcome:
+    from milton_assets.inference.sweep import sweep
+
+    swept = sweep(endpoint, plan, on_progress=progress_on_stderr())
+    return _loads(endpoint, swept.points, {"stop_reason": swept.stop_reason}, environment)
+
+
+def _capacity(endpoint: Endpoint, plan: InferencePlan, environment: Fingerprint) -> _Outcome:
+    from milton_assets.inference import OpenLoad
+    from milton_assets.inference.sweep import find_capacity
+
+    start_per_s = plan.load.rate_per_s if isinstance(plan.load, OpenLoad) else 1.0
+    found = find_capacity(endpoint, plan, start_per_s=start_per_s, on_progress=progress_on_stderr())
+    told = {
+        "capacity_per_s": {"low": found.low, "high": found.high},
+        "share": found.share,
+        "undecided_per_s": list(found.undecided),
+        "stop_reason": found.stop_reason,
+    }
+    return _loads(endpoint, found.points, told, environment)
+
+
+def _loads(endpoint: Endpoint, points: Sequence[LoadPoint], told: dict[str, Any], environment: Fingerprint) -> _Outcome:
+    from milton_assets.inference import DEFINITIONS_VERSION
+    from milton_assets.inference.plots import throughput_against_latency
+
+    columns = ("throughput", "ttft", "e2e", "success_rate", "slo_share", "goodput")
+
+    def show(console: Console) -> None:
+        table = Table("load", "output tokens/s", "ttft median, ms", "e2e median, ms", "success", "within SLO")
+        for point in points:
+            table.add_row(point.label, *(_cell(getattr(point, name)) for name in columns[:5]))
+        console.print(table)
+        for name, value in told.items():
+            console.print(f"{name}: {value}")
+
+    payload = {
+        "definitions_version": DEFINITIONS_VERSION,
+        **told,
+        "loads": [
+            {"load": point.load.model_dump()}
+            | {getattr(point, name).name: getattr(point, name).model_dump(mode="json") for name in columns}
+            for point in points
+        ],
+        "fingerprint": environment.model_dump(mode="json"),
+    }
+    return _Outcome(
+        payload,
+        show,
+        draw=lambda picture: throughput_against_latency({endpoint.model: points}, picture=picture),
+        yes=any(point.success_rate.value for point in points),
+    )
 
 
 def _limit(text: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,6 +88,9 @@ def test_people_get_a_table_and_progress_on_standard_error() -> None:
         ["--rate", "-1"],
         ["--concurrency", "0"],
         ["--arrivals", "x", "--rate", "1"],
+        ["--picture", "latency.gif"],
+        ["--capacity"],
+        ["--capacity", "--sweep", "--slo", "ttft_ms=1"],
     ],
 )
 def test_arguments_that_make_no_sense_exit_2(arguments: list[str]) -> None:
@@ -100,3 +104,27 @@ def test_a_server_that_serves_another_model_is_refused() -> None:
     assert run.returncode == 1
     assert "other" in run.stderr
     assert not server.requests
+
+
+def test_a_sweep_reports_every_load_and_draws_it(tmp_path: Path) -> None:
+    picture = tmp_path / "sweep.svg"
+    with scripted_server(GOOD) as server:
+        run = bench(server.base_url, "--requests", "4", "--sweep", "--json", "--picture", str(picture))
+    assert run.returncode == 0, run.stderr
+    told = json.loads(run.stdout)
+    assert told["loads"][0]["load"] == {"kind": "closed", "concurrency": 1}
+    assert told["loads"][0]["output_tokens_per_s"]["value"] > 0
+    assert told["stop_reason"]
+    assert picture.read_bytes().startswith(b"<?xml")
+
+
+def test_the_capacity_under_an_objective_is_an_interval(tmp_path: Path) -> None:
+    picture = tmp_path / "latency.png"
+    arguments = ("--requests", "80", "--capacity", "--slo", "e2e_ms=0.001", "--rate", "400", "--picture", str(picture))
+    with scripted_server(GOOD) as server:
+        run = bench(server.base_url, *arguments, "--json")
+    assert run.returncode == 0, run.stderr
+    told = json.loads(run.stdout)
+    assert told["capacity_per_s"]["low"] == 0
+    assert told["capacity_per_s"]["high"] <= 400
+    assert picture.read_bytes().startswith(b"\x89PNG")
