@@ -126,23 +126,31 @@ def _draw(result: TierResult, goldens: ReasoningGoldens, console: Console) -> No
     table.add_column("metric", no_wrap=True)
     for heading in ("value", "95 % interval", "n", "errors"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("note")
     for metric in result.metrics:
         table.add_row(*_cells(metric))
     console.print(table)
+    for why, names in _notes(result).items():
+        console.print(f"{', '.join(names)}: {why}", style="dim", markup=False)
 
 
 def _cells(metric: Metric) -> tuple[str, ...]:
-    unit = "" if metric.unit == "fraction" else f" {metric.unit}"
-    value = metric.status.value if metric.value is None else f"{metric.value:.4g}{unit}"
     # A square bracket opens a tag for rich; this one opens an interval.
     interval = rf"\[{metric.interval.low:.2f}, {metric.interval.high:.2f}]" if metric.interval else ""
-    note = metric.why or ""
-    return (
-        metric.name,
-        value,
-        interval,
-        str(metric.n),
-        str(metric.errors),
-        note if metric.valid else f"invalid: {note}",
-    )
+    return (metric.name, _value(metric), interval, str(metric.n), str(metric.errors))
+
+
+def _value(metric: Metric) -> str:
+    if metric.value is None:
+        return metric.status.value
+    number = f"{metric.value:,.0f}" if abs(metric.value) >= 1000 else f"{metric.value:.3g}"
+    unit = "" if metric.unit == "fraction" else f" {metric.unit}"
+    return number + unit + ("" if metric.valid else " (invalid)")
+
+
+def _notes(result: TierResult) -> dict[str, list[str]]:
+    """The metrics that carry a reason, by that reason."""
+    notes: dict[str, list[str]] = {}
+    for metric in result.metrics:
+        if metric.why:
+            notes.setdefault(metric.why, []).append(metric.name)
+    return notes

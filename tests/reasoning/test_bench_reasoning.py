@@ -58,6 +58,7 @@ def test_the_table_shows_values_intervals_and_statuses() -> None:
     assert code == 0
     assert re.search(r"cove_pass_rate.*\b1\b.*\[0\.\d\d, 1\.00\].*\b6\b", out)
     assert re.search(r"accuracy.other.*skipped", out)
+    assert "accuracy.other: the set has no case of this kind" in out
 
 
 def test_a_dataset_of_ones_own_is_asked_instead(tmp_path: Path) -> None:
