@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -145,8 +145,17 @@ def _deployment(bundle: Path, out: Path) -> Callable[[], object]:
     return lambda: deploy(bundle, target, load_test=None, actor="bench", now=lambda: datetime.now(UTC))
 
 
-def child(way: str, work: Path, sha256: str) -> tuple[float, float]:
-    """(seconds, peak MB of the process and what it started) of that way, in a process of its own."""
+@dataclass(frozen=True)
+class Cost:
+    """What one run of a way took: seconds, CPU seconds of all its threads and programs, and the highest peak, in MB."""
+
+    seconds: float
+    cpu_s: float
+    peak_mb: float
+
+
+def child(way: str, work: Path, sha256: str) -> Cost:
+    """What that way costs in a process of its own."""
     done = subprocess.run(
         [sys.executable, __file__, "--way", way, "--work", work, "--sha256", sha256],
         capture_output=True,
@@ -155,19 +164,26 @@ def child(way: str, work: Path, sha256: str) -> tuple[float, float]:
     )
     if done.returncode:
         raise SystemExit(f"{way} failed:\n{done.stderr}")
-    told = json.loads(done.stdout.splitlines()[-1])
-    return told["seconds"], told["peak_mb"]
+    return Cost(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def be_child(way: str, work: Path, sha256: str) -> None:
     """Do it, and print what it took."""
     task = run_way(way, work, sha256)
     os.sync()
-    began = time.perf_counter()
+    began, before = time.perf_counter(), _cpu_seconds()
     task()
-    seconds = time.perf_counter() - began
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(json.dumps({"seconds": seconds, "peak_mb": peak / 1024}))
+    cost = Cost(time.perf_counter() - began, _cpu_seconds() - before, _peak_mb())
+    print(json.dumps(asdict(cost)))
+
+
+def _cpu_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _peak_mb() -> float:
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
 
 
 def measure(work: Path, gigabytes: float, repeats: int, ways: list[str]) -> tuple[str, bool]:
@@ -176,37 +192,40 @@ def measure(work: Path, gigabytes: float, repeats: int, ways: list[str]) -> tupl
     write_model(model, int(gigabytes * 1e9))
     sha256 = sha256_file(model)
     create_bundle(**arguments(model, sha256=sha256), into=work / "bundles", link=LinkMode.HARD)
-    times: dict[str, list[float]] = {way: [] for way in ways}
+    costs: dict[str, list[Cost]] = {way: [] for way in ways}
     ratios: dict[str, list[float]] = {way: [] for way in ways}
-    peaks: dict[str, float] = dict.fromkeys(ways, 0.0)
     for _ in range(repeats):
         for way in ways:
-            base, _ = child("hash", work, sha256)
-            seconds, peak = (base, 0.0) if way == "hash" else child(way, work, sha256)
-            times[way].append(seconds)
-            ratios[way].append(seconds / base)
-            peaks[way] = max(peaks[way], peak)
-            print(f"{way}: {seconds:.2f} s, {seconds / base:.2f} x", file=sys.stderr, flush=True)
+            base = child("hash", work, sha256)
+            cost = base if way == "hash" else child(way, work, sha256)
+            costs[way].append(cost)
+            ratios[way].append(cost.seconds / base.seconds)
+            print(f"{way}: {cost.seconds:.2f} s, {ratios[way][-1]:.2f} x", file=sys.stderr, flush=True)
     size = model.stat().st_size
+    load = os.getloadavg()[2] / (os.cpu_count() or 1)
     lines = [
-        f"{size / 1e9:.2f} GB, {os.cpu_count()} cores, median of {repeats} (lowest, highest).",
+        f"{size / 1e9:.2f} GB, {os.cpu_count()} cores, median of {repeats} (lowest, highest); "
+        f"{load:.1f} processes a core wanted to run, this one among them.",
         "",
-        "| way | seconds | GB/s | x hashlib pass | held to | peak MB |",
+        "| way | seconds | x hashlib pass | held to | CPU s/GB | peak MB |",
         "|---|---|---|---|---|---|",
     ]
     good = True
     for way in ways:
-        what, middle = WAYS[way], statistics.median(times[way])
-        ratio = statistics.median(ratios[way])
-        reached = what.target is None or ratio <= what.target
-        reached = reached and (not what.ours or peaks[way] <= MAX_PEAK_MB)
+        what, seconds = WAYS[way], [cost.seconds for cost in costs[way]]
+        cpu = statistics.median(cost.cpu_s for cost in costs[way]) / (size / 1e9)
+        peak, ratio = max(cost.peak_mb for cost in costs[way]), statistics.median(ratios[way])
+        reached = (what.target is None or ratio <= what.target) and (not what.ours or peak <= MAX_PEAK_MB)
         good = good and reached
         lines.append(
-            f"| {what.name} | {middle:.2f} ({min(times[way]):.2f}, {max(times[way]):.2f}) | {size / 1e9 / middle:.2f} "
-            f"| {ratio:.2f} ({min(ratios[way]):.2f}, {max(ratios[way]):.2f}) "
-            f"| {what.target or ''}{'' if reached else ' **MISSED**'} | {peaks[way]:.0f} |"
+            f"| {what.name} | {_spread(seconds)} | {_spread(ratios[way])} "
+            f"| {what.target or ''}{'' if reached else ' **MISSED**'} | {cpu:.2f} | {peak:.0f} |"
         )
     return "\n".join(lines) + "\n", good
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f}, {max(values):.2f})"
 
 
 def main() -> int:
