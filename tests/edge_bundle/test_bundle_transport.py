@@ -150,7 +150,7 @@ def set_content(index: int, raw: bytes) -> Callable[[Members], None]:
 TOP = "milton_edge_bundle_v1.20260111.1425_20260111_142500"
 HOSTILE: list[tuple[str, Callable[[Members], None], str]] = [
     ("a path that climbs out", lambda m: m.insert(4, member(f"{TOP}/../../evil", b"x")), "where its manifest has"),
-    ("an absolute path", lambda m: m.insert(4, member("/tmp/evil", b"x")), "where its manifest has"),
+    ("an absolute path", lambda m: m.insert(4, member("/milton-evil", b"x")), "where its manifest has"),
     ("an extra file at the end", lambda m: m.append(member(f"{TOP}/zzz", b"x")), "does not list"),
     (
         "a link for a file",
@@ -197,7 +197,7 @@ def test_a_hostile_archive_is_refused_with_its_own_message_and_leaves_nothing(
         unpack_bundle(archive, tmp_path / "in")
     assert names_in(tmp_path / "in") == []
     assert set(tmp_path.rglob("*")) - before <= {tmp_path / "in"}
-    assert not Path("/tmp/evil").exists()
+    assert not Path("/milton-evil").exists()
 
 
 def checksummed(block: bytes) -> bytes:
