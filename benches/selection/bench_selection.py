@@ -58,6 +58,7 @@ def main() -> int:
         evidence = pinned(stood, policy)
         seconds = math.inf
         for _ in range(arguments.repeat):
+            decision = None  # so that two decisions are never held at once
             wall, cpu = time.perf_counter(), time.process_time()
             decision = decide(
                 run_id=RUN_ID, candidates=stood, policy=policy, manifest=evidence, incumbent=stood[0].version
