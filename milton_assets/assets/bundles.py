@@ -5,19 +5,27 @@ What belongs here: wiring. What does not: what a bundle is (`milton_assets.edge.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 from dagster import AssetExecutionContext, Output, asset
 
+from milton_assets.assets.edge_probe import edge_probe
 from milton_assets.assets.selection import selection_decision
 from milton_assets.assets.young_features import versioned_output
 from milton_assets.edge.bundle import create_bundle, default_signer
+from milton_assets.edge.deployment.contract import measure_contract
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict
 from milton_assets.selection.summary import read_summary, write_summary
-from resources.campaign import Campaign
+from resources.campaign import Campaign, Profile
 from resources.evidence_log import check_manifest
+from resources.model_server import LlamaCppResource
 from resources.parquet_io import EvidenceStoreResource
+from resources.progress import on_terminal
 from resources.registry_resource import RegistryResource
+
+LEAST_SPEED = {Profile.FULL: 0.5, Profile.SMOKE: 0.1}
+"""The share of the speed measured here that a device must reach; a first look may share its machine with anything."""
 
 
 @asset(
@@ -33,6 +41,7 @@ def edge_bundle(
     registry: RegistryResource,
     campaign: Campaign,
     evidence_store: EvidenceStoreResource,
+    edge_runtime: LlamaCppResource,
 ) -> Iterator[Output[dict[str, str]]]:
     """The winner's model with everything that explains why it was chosen. Nothing when the verdict is not promote."""
     summary = read_summary(campaign.state.runs, context.partition_key)
@@ -42,6 +51,10 @@ def edge_bundle(
         return
     check_manifest(context.instance, evidence_store.store, summary.manifest)
     entry = registry.entry(decision.winner)
+    weights = Path(entry.artefact(campaign.artifact).path)
+    health = measure_contract(
+        edge_probe(edge_runtime), weights, entry.version, least_speed=LEAST_SPEED[campaign.profile]
+    )
     bundle = create_bundle(
         entry=entry,
         kind=campaign.artifact,
@@ -50,10 +63,11 @@ def edge_bundle(
         evidence=summary.manifest,
         into=campaign.state.bundles,
         now=datetime.now(UTC),
+        health=health,
         sign=default_signer(campaign.state.keys),
+        on_progress=on_terminal,
+        on_warning=context.log.warning,
     )
-    for warning in bundle.warnings:
-        context.log.warning(warning)
     manifest = bundle.manifest
     told = {"path": str(bundle.path), "name": manifest.name, "release_digest": manifest.release_digest}
     write_summary(campaign.state.runs, summary.model_copy(update={"bundle": told}))

@@ -11,19 +11,17 @@ from dagster import AssetDep, AssetExecutionContext, Config, LastPartitionMappin
 from pydantic import Field
 
 from milton_assets.assets.bundles import edge_bundle
+from milton_assets.assets.edge_probe import edge_probe
 from milton_assets.assets.young_features import versioned_output
-from milton_assets.edge.bundle import read_manifest
-from milton_assets.edge.deployment import ServedLoadTest, deploy
+from milton_assets.edge.deployment import HealthWindow, deploy
 from milton_assets.partitions import EDGE_TARGETS
 from milton_assets.selection.summary import newest_with_bundle, read_summary, write_summary
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.registry import ArtefactKind
 from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
 from resources.model_server import LlamaCppResource
 from resources.parquet_io import EvidenceStoreResource
 from resources.progress import on_terminal
-from resources.servers.client import OpenAIChatModel
 
 
 class DeploymentConfig(Config):
@@ -52,12 +50,12 @@ def deployment(
     if not summary.bundle:
         raise BadInput(f"{summary.run_id} promoted nothing", expected="a run that made a bundle")
     check_manifest(context.instance, evidence_store.store, summary.manifest)
-    bundle = Path(summary.bundle["path"])
-    gguf = read_manifest(bundle).artefact_kind is ArtefactKind.GGUF
+    probe = edge_probe(edge_runtime)
     done = deploy(
-        bundle,
+        Path(summary.bundle["path"]),
         campaign.targets.named(context.partition_key),
-        load_test=ServedLoadTest(edge_runtime.server(), OpenAIChatModel) if gguf else None,
+        load_test=probe,
+        health=HealthWindow(probe, rounds=1, interval_s=1.0),
         actor=getpass.getuser(),
         now=lambda: datetime.now(UTC),
         on_progress=on_terminal,

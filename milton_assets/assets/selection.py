@@ -21,9 +21,9 @@ from dagster import (
 from milton_assets.assets.evidence import evidence_output, pictures
 from milton_assets.assets.goldens import golden_digests
 from milton_assets.assets.young_features import partition_check
+from milton_assets.incumbent import incumbent_of
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Candidate, card, decide, load_policy, plots
-from milton_assets.selection.incumbent import incumbent_of
 from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
 from milton_assets.vocabulary.keys import check_run_id
@@ -92,7 +92,7 @@ def selection_decision(
         ],
         policy=policy,
         manifest=gathered.manifest,
-        incumbent=incumbent_of(campaign.state.runs),
+        incumbent=incumbent_of(campaign.targets.named(name) for name in campaign.target_names()),
     )
     summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest)
     store = evidence_store.store

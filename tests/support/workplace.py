@@ -20,7 +20,7 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 
 from milton_assets import reasoning, retrieval
 from milton_assets.definitions import build_defs
-from milton_assets.edge.manifest import DEFAULT_HEALTH
+from milton_assets.edge.deployment.contract import QUESTIONS
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.server import Endpoint, Served
 from milton_assets.vocabulary.state import StateDir
@@ -34,7 +34,7 @@ from tests.support.scripted_server import Answer, Reply, ScriptedServer, Status,
 VERSIONS = ("good", "better", "poor", "bad", "v1", "v2", "v3")
 """The versions that the scripted server lists, and so the ones a test may register."""
 
-PROBE = DEFAULT_HEALTH.probes[0].prompt
+PROBES = {probe.prompt for probe in QUESTIONS}
 
 Behaviour = Callable[[dict[str, Any]], Reply | str]
 
@@ -51,7 +51,7 @@ def competent() -> Behaviour:
             return answer("a ", "b ", "c ", "d", first_delay_s=0.001, delay_s=0.001)
         if body.get("top_logprobs"):
             return _yes_or_no(judge(text))
-        return "Paris." if text == PROBE else think(body)
+        return "Paris." if text in PROBES else think(body)
 
     return reply
 
