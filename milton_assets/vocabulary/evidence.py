@@ -95,9 +95,7 @@ class EvidenceManifest(BaseModel):
             elif seen.file_sha256 != pin.sha256:
                 problems.append(f"{where}: the file is {seen.file_sha256}, pinned was {pin.sha256}")
             if seen is None or seen.logged_sha256 is None:
-                problems.append(
-                    f"{where}: event {pin.storage_id} of run {pin.dagster_run_id} is not in the log"
-                )
+                problems.append(f"{where}: event {pin.storage_id} of run {pin.dagster_run_id} is not in the log")
             elif seen.logged_sha256 != pin.sha256:
                 problems.append(f"{where}: the event log says {seen.logged_sha256}, pinned was {pin.sha256}")
         if problems:
