@@ -9,11 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from milton_assets.vocabulary.state import StateDir
 from resources.demo_models import SMOLLM2
 from resources.requantise import requantise
 from resources.wheel_models import cache_folder, fetch
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("milton", deadline=None)
+settings.load_profile("milton")
 
 
 @pytest.fixture(scope="session")
