@@ -30,11 +30,12 @@ from milton_assets.console import quiet
 from milton_assets.dry_run import print_dry_run
 from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, PROMOTE
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
-from milton_assets.selection.outcome import outcome_console, print_outcome
+from milton_assets.selection.outcome import print_outcome
 from milton_assets.selection.summary import read_summary
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.keys import mint_run_id
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
+from milton_assets.vocabulary.terminal import console
 from milton_assets.vocabulary.tier import Tier
 from resources.campaign import Campaign
 from resources.model_server import ModelServerResource
@@ -67,7 +68,7 @@ def conduct(
         versions = [entry.version for entry in candidates_of(current, campaign)]
         run_id = mint_run_id(datetime.now(UTC), set(context.instance.get_dynamic_partitions(_name(BENCHMARK_RUNS))))
         if config.dry_run:
-            print_dry_run(run_id, current, campaign, outcome_console())
+            print_dry_run(run_id, current, campaign, console())
             return
         observe_goldens(context.instance)
         _add(context, MODEL_VERSIONS, versions)
@@ -147,7 +148,7 @@ def _decide_and_deploy(context: OpExecutionContext, shown: Meter, run_id: str, c
             config = {"ops": {"deployment": {"config": {"run_id": run_id}}}}
             if not _child(context, DEPLOY, target, {CAMPAIGN_TAG: run_id}, config):
                 failed.append(target)
-    print_outcome(read_summary(campaign.state.runs, run_id), campaign.state.runs, outcome_console())
+    print_outcome(read_summary(campaign.state.runs, run_id), campaign.state.runs, console())
     if failed:
         raise Failure(f"deployment failed on {', '.join(failed)}; nothing there was changed, see the errors above")
 

@@ -93,11 +93,24 @@ def _duration(seconds: float) -> str:
     return f"{whole // 60}:{whole % 60:02d}"
 
 
-def on_terminal(step: Progress) -> None:
-    """A listener for work outside a campaign's tiers: a line a step on standard error."""
-    sys.stderr.write(f"{step.stage} {step.done}/{step.total} {step.note}\n")
-    sys.stderr.flush()
+def terminal_listener(every_s: float = 2.0) -> OnProgress:
+    """A listener for work outside the tiers: every step of a deployment, and bytes copied or read now and then."""
+    shown = float("-inf")
 
+    def listen(step: Progress) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if step.stage != DEPLOY_STAGE and now - shown < every_s:
+            return
+        shown = now
+        sys.stderr.write(f"{step.stage} {step.done}/{step.total} {step.note}\n")
+        sys.stderr.flush()
+
+    return listen
+
+
+DEPLOY_STAGE = "deploy"
+"""The stage whose few steps are all shown; see `milton_assets.edge.deployment.safeguards`."""
 
 _METERS: dict[str, Meter] = {}
 

@@ -21,7 +21,7 @@ from resources.campaign import Campaign, Profile
 from resources.evidence_log import check_manifest
 from resources.model_server import LlamaCppResource
 from resources.parquet_io import EvidenceStoreResource
-from resources.progress import on_terminal
+from resources.progress import terminal_listener
 from resources.registry_resource import RegistryResource
 
 LEAST_SPEED = {Profile.FULL: 0.5, Profile.SMOKE: 0.1}
@@ -65,7 +65,7 @@ def edge_bundle(
         now=datetime.now(UTC),
         health=health,
         sign=default_signer(campaign.state.keys),
-        on_progress=on_terminal,
+        on_progress=terminal_listener(),
         on_warning=context.log.warning,
     )
     manifest = bundle.manifest

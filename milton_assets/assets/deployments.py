@@ -21,7 +21,7 @@ from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
 from resources.model_server import LlamaCppResource
 from resources.parquet_io import EvidenceStoreResource
-from resources.progress import on_terminal
+from resources.progress import terminal_listener
 
 
 class DeploymentConfig(Config):
@@ -58,7 +58,7 @@ def deployment(
         health=HealthWindow(probe, rounds=1, interval_s=1.0),
         actor=getpass.getuser(),
         now=lambda: datetime.now(UTC),
-        on_progress=on_terminal,
+        on_progress=terminal_listener(),
     )
     told = {"id": done.id, "target": done.target, "path": done.target_path, "release": str(done.release)}
     write_summary(runs, summary.model_copy(update={"deployments": (*summary.deployments, told)}))

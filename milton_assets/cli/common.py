@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from milton_assets.vocabulary.progress import OnProgress, Progress
+from milton_assets.vocabulary.terminal import console
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
 
@@ -26,7 +27,7 @@ def answer(payload: Any, *, as_json: bool, text: Callable[[Console], None]) -> N
     if as_json:
         typer.echo(json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        text(Console(highlight=False))
+        text(console())
 
 
 def say_no(message: str) -> typer.Exit:
@@ -37,9 +38,9 @@ def say_no(message: str) -> typer.Exit:
 
 def progress_on_stderr() -> OnProgress:
     """A listener that prints a line a step on standard error, so that standard output stays clean for `--json`."""
-    console = Console(stderr=True, highlight=False)
+    errors = Console(stderr=True, highlight=False)
 
     def show(step: Progress) -> None:
-        console.print(f"[dim]{step.stage}[/dim] {step.done}/{step.total} {escape(step.note)}", soft_wrap=True)
+        errors.print(f"[dim]{step.stage}[/dim] {step.done}/{step.total} {escape(step.note)}", soft_wrap=True)
 
     return show

@@ -73,8 +73,6 @@ def decide(
 
     Example: milton decide --run benchmark_20260111_142500 --policy anchored
     """
-    from rich.console import Console
-
     from milton_assets.selection import card
     from milton_assets.selection.decision import Verdict
     from milton_assets.selection.policy_file import load_policy
@@ -82,6 +80,7 @@ def decide(
     from milton_assets.selection.summary import read_summary
     from milton_assets.vocabulary.errors import EvidenceMismatch
     from milton_assets.vocabulary.state import StateDir
+    from milton_assets.vocabulary.terminal import console
 
     state = StateDir.from_environment()
     summary = read_summary(state.runs, run)
@@ -91,7 +90,7 @@ def decide(
     if as_json:
         typer.echo(again.to_json())
     else:
-        card.render(again, Console(highlight=False))
+        card.render(again, console())
     if chosen.sha256 != recorded.policy_sha256:
         typer.echo(
             f"a what-if under {chosen.name}; recorded is {_outcome(recorded)}, this is {_outcome(again)}", err=True

@@ -6,21 +6,12 @@ not: the card itself (`card`).
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from rich.console import Console
 
 from milton_assets.selection import card
 from milton_assets.selection.summary import RunSummary
-
-PLAIN_WIDTH = 100
-"""Columns where there is no terminal to ask: the card is drawn to fit them."""
-
-
-def outcome_console() -> Console:
-    """A console as wide as the terminal, or `PLAIN_WIDTH` where the output goes to a file or a pipe."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 
 
 def print_outcome(summary: RunSummary, runs: Path, console: Console) -> None:

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from milton_assets.vocabulary.progress import Progress
-from resources.progress import Meter
+from resources.progress import Meter, terminal_listener
 
 
 class Clock:
@@ -69,3 +69,13 @@ def test_nothing_is_promised_before_the_first_step(shown, clock, out):
     clock.now = 3
     listen(Progress("inference", 0, 8, "warming up"))
     assert "left" not in out.getvalue()
+
+
+def test_outside_the_tiers_every_deployment_step_is_shown_and_bytes_now_and_then(capsys):
+    listen = terminal_listener(every_s=60.0)
+    for done in range(3):
+        listen(Progress("deploy", done, 8, f"step {done}"))
+        for megabyte in range(5):
+            listen(Progress("copy", megabyte, 5))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["deploy 0/8 step 0", "deploy 1/8 step 1", "deploy 2/8 step 2"]
