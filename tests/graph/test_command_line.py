@@ -23,7 +23,7 @@ from resources.evidence_store import EvidenceStore
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 VERSION = "v1.20260111.1425"
-pytestmark = [pytest.mark.slow, pytest.mark.real_model, pytest.mark.timeout(1500), pytest.mark.xdist_group("campaign")]
+pytestmark = [pytest.mark.slow, pytest.mark.real_model, pytest.mark.timeout(1500)]
 
 
 @dataclass(frozen=True)
