@@ -32,12 +32,13 @@ autobench: $(VENV)/.installed ## Measure every registered model, decide, bundle 
 	@$(BIN)/milton demo
 	@set -e; environment="$$($(BIN)/milton env)"; eval "$$environment"; \
 	  PATH="$(abspath $(BIN)):$$PATH" PYTHONWARNINGS='ignore:Function `job_execute_command`' \
-	  exec dagster job execute -j autobench
+	  dagster job execute -j autobench; \
+	  echo "            milton is in $(BIN): source $(BIN)/activate"
 
 ui: $(VENV)/.installed ## Start the web UI and the daemon.
 	@set -e; environment="$$($(BIN)/milton env)"; eval "$$environment"; \
 	  echo "The UI is at http://127.0.0.1:$(PORT) once it says so below; Ctrl-C stops it."; \
-	  PATH="$(abspath $(BIN)):$$PATH" exec dagster dev -h 127.0.0.1 -p $(PORT)
+	  PATH="$(abspath $(BIN)):$$PATH" PYTHONWARNINGS='ignore:Function `dev_command`' exec dagster dev -h 127.0.0.1 -p $(PORT)
 
 # Tests that serve real weights come after the others and one at a time: a model server slows down twentyfold when
 # something else wants its cores.

@@ -7,6 +7,7 @@ What belongs here: pictures for the documentation. What does not: those of the p
 
 from __future__ import annotations
 
+import re
 import sys
 from io import StringIO
 from pathlib import Path
@@ -16,6 +17,9 @@ from rich.console import Console
 from milton_assets.selection import card
 from milton_assets.selection.summary import read_summary
 
+FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+"""The picture is drawn with the reader's own monospace font, and fetches none."""
+
 
 def main(summary: Path) -> None:
     """Write `docs/images/decision.svg`."""
@@ -23,7 +27,8 @@ def main(summary: Path) -> None:
     card.render(read_summary(summary.parent, summary.stem).decision, console)
     out = Path(__file__).parent / "images" / "decision.svg"
     out.parent.mkdir(exist_ok=True)
-    out.write_text(console.export_svg(title="milton results"))
+    svg = console.export_svg(title="milton results")
+    out.write_text(FONT_FACE.sub("", svg))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from dagster import DagsterRunStatus, RunsFilter
@@ -128,3 +129,35 @@ def test_a_campaign_that_was_killed_holds_no_lock(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=False)
     with only_campaign(lock):
         assert lock.read_text()
+
+
+INTERRUPTED = """
+import os, signal, sys
+from pathlib import Path
+from tests.support.workplace import competent, workplace
+
+def interrupting(body):
+    os.kill(os.getpid(), signal.SIGINT)
+    return competent()(body)
+
+with workplace(Path(sys.argv[1])) as wp:
+    wp.register("v1", interrupting)
+    wp.register("v2", competent(), seed=1)
+    try:
+        print("success", wp.conduct().success)
+    except BaseException as error:
+        print("raised", type(error).__name__)
+    print("children", [run.tags["dagster/partition"] for run in wp.instance.get_runs() if run.job_name != "autobench"])
+    print("summaries", list(wp.state.runs.glob("*")))
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_campaign_and_not_only_its_model(tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path)], capture_output=True, text=True, cwd=root, check=False
+    )
+    assert "children ['v1']" in done.stdout, done.stderr
+    assert "summaries []" in done.stdout
+    assert "success True" not in done.stdout

@@ -1,0 +1,69 @@
+"""The documentation: its commands exist with their options, its make targets too, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from milton_assets.cli.app import build_app
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "goldens").rglob("*.md")),
+]
+COMMANDS = typer.main.get_command(build_app())
+
+
+def shell_lines(page: Path) -> list[str]:
+    """The commands in the page's shell blocks, continued lines joined."""
+    blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", page.read_text(), re.DOTALL)
+    joined = "\n".join(blocks).replace("\\\n", " ")
+    return [line.strip().removeprefix("$ ") for line in joined.splitlines() if line.strip()]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def check_milton(words: list[str]) -> None:
+    """Follow the words through the command tree; every option must be one of the command's."""
+    command = COMMANDS
+    while words and hasattr(command, "commands") and words[0] in command.commands:
+        command = command.commands[words.pop(0)]
+    assert not hasattr(command, "commands"), f"milton {words} is no verb"
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    assert {word.split("=")[0] for word in words if word.startswith("--")} <= known | {"--help"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_milton_command_exists_with_its_options(page):
+    for line in shell_lines(page):
+        for part in re.split(r"&&|\||;", line):
+            words = [w for w in shlex.split(part, comments=True) if "=" not in w or w.startswith("-")]
+            if words and words[0] == "milton":
+                check_milton(words[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_make_target_exists(page):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)", page.read_text()))
+    named |= {line.split()[1] for line in shell_lines(page) if re.match(r"make [a-z]", line)}
+    assert named <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_within_the_project_leads_somewhere(page):
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_pages_show_commands_at_all():
+    assert sum(line.startswith("milton ") for page in PAGES for line in shell_lines(page)) > 20
