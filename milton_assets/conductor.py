@@ -78,7 +78,7 @@ def conduct(
             f"{run_id}: {len(versions)} candidates × {len(Tier)} tiers, profile {campaign.profile}, "
             f"policy {campaign.policy}, served by {model_server.describe()}"
         )
-        if campaign.reuse_answers and (campaign.state.cache / "answers").is_dir():
+        if campaign.reuse_answers and campaign.state.answers.is_dir():
             shown.say(f"{run_id}: what unchanged models answered before is reused; timing is always measured anew")
         try:
             _benchmark(context, shown, run_id, versions)

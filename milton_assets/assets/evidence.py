@@ -81,7 +81,7 @@ def ask_tier(
             key = CacheKey.of(artefact.sha256, served.fingerprint) if campaign.reuse_answers else None
             if key is None:
                 return ask(model, served.endpoint.slots, on_progress)
-            cached = CachedChatModel(model, campaign.state.cache / "answers", key)
+            cached = CachedChatModel(model, campaign.state.answers, key)
             result = ask(cached, served.endpoint.slots, on_progress)
         return replace(result, provenance={**result.provenance, "answer_cache": cached.provenance()})
 

@@ -88,6 +88,11 @@ class StateDir:
         return self.cache / "digests.json"
 
     @property
+    def answers(self) -> Path:
+        """What models answered, by content, so that they need not be asked again."""
+        return self.cache / "answers"
+
+    @property
     def keys(self) -> Path:
         """Signing keys."""
         return self.root / "keys"
