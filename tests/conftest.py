@@ -5,6 +5,7 @@ What belongs here: what more than one part needs. What does not: helpers of one 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from milton_assets.vocabulary.state import StateDir
 from resources.demo_models import SMOLLM2
 from resources.requantise import requantise
 from resources.wheel_models import cache_folder, fetch
+
+# A shell that starts the tests in the background has SIGINT ignored, and every process they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("milton", deadline=None)
