@@ -67,7 +67,7 @@ def conduct(
         current = registry.read()
         versions = [entry.version for entry in candidates_of(current, campaign)]
         run_id = mint_run_id(datetime.now(UTC), set(context.instance.get_dynamic_partitions(_name(BENCHMARK_RUNS))))
-        if config.dry_run:
+        if config.dry_run or campaign.dry_run:
             print_dry_run(run_id, current, campaign, console())
             return
         observe_goldens(context.instance)

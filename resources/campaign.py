@@ -55,6 +55,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         default=True,
         description="Answer from the cache what the same weights were asked before; never for timing.",
     )
+    dry_run: bool = Field(default=False, description="Say what would be measured, and measure nothing.")
     target_paths: dict[str, str] = Field(
         default_factory=dict, description="Edge targets outside the state folder: name to directory, absolute."
     )
@@ -82,10 +83,10 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """Read MILTON_STATE_DIR, MILTON_PROFILE, MILTON_POLICY, MILTON_ARTIFACT and MILTON_TARGETS.
+        """Read MILTON_STATE_DIR, _PROFILE, _POLICY, _ARTIFACT, _TARGETS and _DRY_RUN.
 
-        MILTON_TARGETS is `NAME=DIR,NAME=DIR`; without it, campaigns deploy to one target in the state folder. Raises
-        `BadInput`.
+        MILTON_TARGETS is `NAME=DIR,NAME=DIR`; without it, campaigns deploy to one target in the state folder.
+        MILTON_DRY_RUN is 1 or 0. Raises `BadInput`.
         """
         env = os.environ if environment is None else environment
         return cls(
@@ -93,8 +94,15 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             profile=one_of(Profile, env.get("MILTON_PROFILE", "full"), "MILTON_PROFILE"),
             policy=env.get("MILTON_POLICY", "seed"),
             artifact=one_of(ArtefactKind, env.get("MILTON_ARTIFACT", "gguf"), "MILTON_ARTIFACT"),
+            dry_run=_switch(env.get("MILTON_DRY_RUN", "0"), "MILTON_DRY_RUN"),
             target_paths=_targets(env.get("MILTON_TARGETS", "")),
         )
+
+
+def _switch(text: str, variable: str) -> bool:
+    if text not in {"", "0", "1"}:
+        raise BadInput(f"{variable} is {text!r}", expected="1 or 0")
+    return text == "1"
 
 
 def _targets(text: str) -> dict[str, str]:

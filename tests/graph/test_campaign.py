@@ -17,7 +17,13 @@ def test_real_use_measures_fully_under_the_seed_policy(tmp_path):
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("MILTON_PROFILE", "quick"), ("MILTON_ARTIFACT", "onnx"), ("MILTON_STATE_DIR", "relative/path")],
+    [
+        ("MILTON_PROFILE", "quick"),
+        ("MILTON_ARTIFACT", "onnx"),
+        ("MILTON_STATE_DIR", "relative/path"),
+        ("MILTON_DRY_RUN", "perhaps"),
+        ("MILTON_TARGETS", "pi=relative"),
+    ],
 )
 def test_a_value_that_does_not_hold_names_its_variable(tmp_path, variable, value):
     with pytest.raises(BadInput, match=variable):
@@ -27,3 +33,11 @@ def test_a_value_that_does_not_hold_names_its_variable(tmp_path, variable, value
 def test_without_a_state_folder_of_its_own_it_is_the_users(tmp_path):
     campaign = Campaign.from_environment({"HOME": str(tmp_path)})
     assert campaign.state.root == tmp_path / ".local" / "state" / "milton"
+
+
+def test_targets_elsewhere_are_deployed_to_instead_of_the_default_one(tmp_path):
+    campaign = Campaign.from_environment(
+        {"MILTON_STATE_DIR": str(tmp_path), "MILTON_TARGETS": "pi=/mnt/pi,box=/mnt/box"}
+    )
+    assert campaign.target_names() == ["box", "pi"]
+    assert str(campaign.targets.named("pi").path) == "/mnt/pi"

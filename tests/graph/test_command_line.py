@@ -96,7 +96,7 @@ def test_the_figures_come_from_the_registered_weights(campaign):
     shell, _ = campaign
     file = EvidenceStore(shell.state.benchmarks).latest("inference_metrics", VERSION)
     server = json.loads(file.read().schema.metadata[b"milton"])["provenance"]["fingerprint"]["server"]
-    assert server["name"] == "llama.cpp"
+    assert server["name"].startswith("llama.cpp")
     assert server["model_path"].endswith("model-q4_0.gguf")
     assert server["quantization"] == "Q4_0"
 
@@ -146,8 +146,7 @@ def test_dagster_validates_the_definitions(campaign):
 def test_a_dry_run_measures_nothing(campaign):
     shell, _ = campaign
     before = sorted(shell.state.benchmarks.rglob("*"))
-    config = '{"ops": {"conduct": {"config": {"dry_run": true}}}}'
-    done = shell.run(f"eval \"$(milton env)\"; dagster job execute -j autobench --config-json '{config}'")
+    done = shell.run('eval "$(milton env)"; MILTON_DRY_RUN=1 dagster job execute -j autobench')
     assert done.returncode == 0, done.stderr
     assert "skipped (dry run)" in done.stdout
     assert sorted(shell.state.benchmarks.rglob("*")) == before
