@@ -35,8 +35,10 @@ autobench: $(VENV)/.installed ## Measure every registered model, decide, bundle 
 	  dagster job execute -j autobench; \
 	  echo "            milton is in $(BIN): source $(BIN)/activate"
 
+# `dagster dev` hands its own workspace to the servers it starts, which refuse it beside DAGSTER_MODULE_NAME.
 ui: $(VENV)/.installed ## Start the web UI and the daemon.
 	@set -e; environment="$$($(BIN)/milton env)"; eval "$$environment"; \
+	  unset DAGSTER_MODULE_NAME; \
 	  echo "The UI is at http://127.0.0.1:$(PORT) once it says so below; Ctrl-C stops it."; \
 	  PATH="$(abspath $(BIN)):$$PATH" PYTHONWARNINGS='ignore:Function `dev_command`' exec dagster dev -h 127.0.0.1 -p $(PORT)
 

@@ -1,0 +1,72 @@
+"""`make ui`: the web UI and the daemon come up, show the graph, and leave nothing behind on Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from milton_assets.vocabulary.state import StateDir
+from resources.servers.process import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_S = 150.0
+QUERY = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
+  jobs { name } sensors { name sensorState { status } } schedules { name } } } } }"""
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+def ui(state: StateDir, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The UI's address and the process of `make ui`."""
+    assert shutil.which("make"), "the suite needs make"
+    port = free_port()
+    log = (tmp_path / "ui.log").open("wb")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MILTON_STATE_DIR": str(state.root)}
+    command = ["make", "-o", f"{sys.prefix}/.installed", f"VENV={sys.prefix}", f"PORT={port}", "ui"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        log.close()
+
+
+def graph_of(address: str) -> dict:
+    """What the UI knows of the graph, as soon as it answers."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        try:
+            answer = httpx.post(f"{address}/graphql", json={"query": QUERY}, timeout=30).json()
+        except httpx.TransportError:
+            time.sleep(1)
+            continue
+        if nodes := answer["data"]["repositoriesOrError"]["nodes"]:
+            return nodes[0]
+        time.sleep(1)
+    pytest.fail(f"{address} did not answer within {DEADLINE_S} s")
+
+
+def test_the_ui_shows_the_graph_and_ctrl_c_ends_it(ui, state):
+    address, process = ui
+    graph = graph_of(address)
+    assert {"autobench", "benchmark_model", "promote", "deploy"} <= {job["name"] for job in graph["jobs"]}
+    running = {s["name"] for s in graph["sensors"] if s["sensorState"]["status"] == "RUNNING"}
+    assert {"registry_sensor", "promote_after_success", "deploy_when_bundled"} <= running
+    assert [schedule["name"] for schedule in graph["schedules"]] == ["every_six_hours"]
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(60)
+    time.sleep(1)
+    left = [p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if str(state.root) in str(p.info["cmdline"])]
+    assert left == []
