@@ -29,9 +29,13 @@ from milton_assets.conductor import CONDUCTED_TAG
 from milton_assets.jobs import PROMOTE, benchmark_model, deploy, promote
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.summary import read_summary
+from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.keys import mint_run_id
 from milton_assets.vocabulary.registry import RegistryEntry
 from resources.campaign import Campaign
+from resources.evidence_log import REGISTRY_ENTRY_ASSET
+from resources.evidence_store import EvidenceStore
+from resources.parquet_io import EvidenceStoreResource
 from resources.registry import RegistryMissing
 from resources.registry_resource import RegistryResource
 
@@ -46,8 +50,13 @@ UNFINISHED = [
 
 
 @sensor(job=benchmark_model, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
-def registry_sensor(context: SensorEvaluationContext, registry: RegistryResource) -> SensorResult | SkipReason:
-    """Benchmark every new or changed candidate, once; say which entries are quarantined and why."""
+def registry_sensor(
+    context: SensorEvaluationContext, registry: RegistryResource, evidence_store: EvidenceStoreResource
+) -> SensorResult | SkipReason:
+    """Benchmark every new or changed candidate, once; say which entries are quarantined and why.
+
+    What the conductor or a person benchmarked already, as it is registered now, is not new.
+    """
     try:
         current = registry.read(hash_budget_s=HASH_BUDGET_S)
     except RegistryMissing as missing:
@@ -55,7 +64,11 @@ def registry_sensor(context: SensorEvaluationContext, registry: RegistryResource
     for quarantined in current.quarantined:
         context.log.warning(f"quarantined {quarantined.version}: {quarantined.reason}")
     known = set((context.cursor or "").split())
-    fresh = [entry for entry in current.candidates() if _identity(entry) not in known]
+    fresh = [
+        entry
+        for entry in current.candidates()
+        if _identity(entry) not in known and not _was_benchmarked(evidence_store.store, entry)
+    ]
     if not fresh:
         return SkipReason(f"no new or changed entry among {len(current.entries)}")
     campaign = new_campaign(context.instance)
@@ -76,6 +89,11 @@ def new_campaign(instance: DagsterInstance) -> str:
     taken = set(instance.get_dynamic_partitions(str(BENCHMARK_RUNS.name)))
     taken |= {run.tags.get(CAMPAIGN_TAG, "") for run in instance.get_runs(RunsFilter(statuses=UNFINISHED))}
     return mint_run_id(datetime.now(UTC), taken)
+
+
+def _was_benchmarked(store: EvidenceStore, entry: RegistryEntry) -> bool:
+    recorded = store.latest(REGISTRY_ENTRY_ASSET, entry.version)
+    return recorded is not None and entry_from_table(recorded.read()).content_sha256 == entry.content_sha256
 
 
 def _identity(entry: RegistryEntry) -> str:

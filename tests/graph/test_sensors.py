@@ -27,7 +27,7 @@ def tick(wp, cursor=None):
         instance_ref=wp.instance.get_ref(),
         cursor=cursor,
         repository_def=wp.defs.get_repository_def(),
-        resources={"registry": wp.defs.resources["registry"]},
+        resources={key: wp.defs.resources[key] for key in ("registry", "evidence_store")},
     )
     return sensor.evaluate_tick(context)
 
@@ -90,6 +90,14 @@ class TestRegistry:
         document["models"]["v1"]["status"] = "retired"
         wp.state.registry.write_text(json.dumps(document))
         assert not tick(wp).run_requests
+
+    @pytest.mark.slow
+    def test_what_was_benchmarked_by_hand_is_not_new(self, wp):
+        path = wp.register("v1", competent())
+        assert wp.run("benchmark_model", "v1").success
+        assert not tick(wp).run_requests
+        tiny_gguf(path, seed=9)
+        assert [r.partition_key for r in tick(wp).run_requests] == ["v1"]
 
     def test_without_a_registry_there_is_nothing_to_do(self, wp):
         assert "registry" in tick(wp).skip_message
