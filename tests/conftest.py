@@ -6,6 +6,7 @@ What belongs here: what more than one part needs. What does not: helpers of one 
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("milton", deadline=None)
 settings.load_profile("milton")
+
+
+@pytest.fixture(autouse=True)
+def no_dagster_instance_of_another_test() -> None:
+    """Dagster remembers the storage of the instance entered last in a context variable, by a weak reference.
+
+    A test that ends by an interrupt may leave it behind, and the next one would resolve a dead instance.
+    """
+    if "dagster" in sys.modules:
+        from dagster._core.storage.defs_state.base import _current_storage
+
+        _current_storage.set(None)
 
 
 @pytest.fixture(scope="session")
