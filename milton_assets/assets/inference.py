@@ -8,10 +8,11 @@ from dagster import AssetExecutionContext, Output, asset
 
 from milton_assets import inference
 from milton_assets.assets.evidence import measure_tier
-from milton_assets.inference import InferencePlan, measure_inference
-from milton_assets.inference.plots import latency_distribution
+from milton_assets.inference import InferencePlan
+from milton_assets.inference.load_curve import levels_up_to, measure_with_sweep
+from milton_assets.inference.plots import pictures_of
 from milton_assets.partitions import MODEL_VERSIONS
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import Tier
 from resources.campaign import Campaign, Profile
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
@@ -32,18 +33,15 @@ def inference_metrics(
     model_server: ModelServerResource,
     campaign: Campaign,
 ) -> Output[pa.Table]:
-    """How fast the model answers: TTFT, time per output token, end-to-end latency, output tokens/s."""
+    """How fast the model answers: TTFT, time per output token, end-to-end latency, output tokens/s; and under load."""
     plan = InferencePlan.smoke() if campaign.profile is Profile.SMOKE else InferencePlan()
     return measure_tier(
         context,
         Tier.INFERENCE,
         registry_entry,
         model_server,
-        lambda served, _, on_progress: measure_inference(served.endpoint, plan, on_progress=on_progress),
-        draw=lambda result: _latency(context.partition_key, result),
+        lambda served, _, on_progress: measure_with_sweep(
+            served.endpoint, plan, levels=levels_up_to(served.endpoint.slots), on_progress=on_progress
+        ),
+        draw=lambda result: pictures_of({context.partition_key: result}),
     )
-
-
-def _latency(version: str, result: TierResult) -> dict[str, bytes]:
-    answered = result.metric("success_rate").value
-    return {"latency": latency_distribution({version: result.samples})} if answered else {}

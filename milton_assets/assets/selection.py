@@ -22,14 +22,15 @@ from milton_assets.assets.evidence import evidence_output, pictures
 from milton_assets.assets.goldens import golden_digests
 from milton_assets.assets.young_features import partition_check
 from milton_assets.incumbent import incumbent_of
+from milton_assets.inference.plots import pictures_of
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Candidate, card, decide, load_policy, plots
 from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
 from milton_assets.vocabulary.keys import check_run_id
-from milton_assets.vocabulary.tier import Tier
+from milton_assets.vocabulary.tier import Tier, TierResult
 from resources.campaign import Campaign
-from resources.evidence_log import check_manifest, gather
+from resources.evidence_log import Gathered, check_manifest, gather
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
 from resources.parquet_io import EvidenceStoreResource
@@ -105,11 +106,16 @@ def selection_decision(
         reasons=list(decision.reasons),
         decision_card=MetadataValue.md(card.to_markdown(decision)),
         **pictures({"intervals": plots.intervals(decision), "pareto_front": plots.pareto(decision)}),
+        **pictures(pictures_of(_measured(gathered))),
         decision_uri=decision_uri,
         evidence_manifest_sha256=gathered.manifest.digest(),
         policy=f"{policy.name} {policy.sha256}",
         quarantined={q.version: q.reason for q in current.quarantined},
     )
+
+
+def _measured(gathered: Gathered) -> dict[str, TierResult]:
+    return {c.entry.version: c.tiers[Tier.INFERENCE] for c in gathered.candidates if Tier.INFERENCE in c.tiers}
 
 
 @partition_check(selection_decision, BENCHMARK_RUNS, blocking=True)

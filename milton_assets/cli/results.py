@@ -15,6 +15,7 @@ from milton_assets.cli.common import JsonOption, answer, say_no
 
 if TYPE_CHECKING:
     from milton_assets.selection.decision import Decision
+    from milton_assets.selection.summary import RunSummary
 
 
 def results(
@@ -24,7 +25,9 @@ def results(
     pictures: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", file_okay=False, help="Also write intervals.png and pareto.png of the run into DIR."
+            metavar="DIR",
+            file_okay=False,
+            help="Also draw the run into DIR: intervals, Pareto front, latencies, throughput against latency (PNG).",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -40,15 +43,15 @@ def results(
     from milton_assets.selection.summary import read_summary
     from milton_assets.vocabulary.state import StateDir
 
-    runs = StateDir.from_environment().runs
-    summary = read_summary(runs, run)
+    state = StateDir.from_environment()
+    summary = read_summary(state.runs, run)
     answer(
         summary.model_dump(mode="json"),
         as_json=as_json,
-        text=lambda console: print_outcome(summary, runs, console),
+        text=lambda console: print_outcome(summary, state.runs, console),
     )
     if pictures is not None:
-        _write_pictures(summary.decision, pictures)
+        _write_pictures(summary, state.benchmarks, pictures)
     if summary.decision.verdict is not Verdict.PROMOTE:
         raise say_no(f"{summary.run_id}: nothing was promoted ({summary.decision.verdict})")
 
@@ -114,13 +117,19 @@ def register(app: typer.Typer) -> None:
     app.command()(decide)
 
 
-def _write_pictures(decision: Decision, folder: Path) -> None:
+def _write_pictures(summary: RunSummary, evidence_root: Path, folder: Path) -> None:
+    from milton_assets.inference.plots import pictures_of
     from milton_assets.selection import plots
+    from milton_assets.selection.replay import read_pinned
     from milton_assets.vocabulary.files import write_atomic
+    from milton_assets.vocabulary.tier import Tier
 
-    for name, draw in (("intervals", plots.intervals), ("pareto", plots.pareto)):
+    tiers = read_pinned(evidence_root, summary.manifest)
+    measured = {version: found[Tier.INFERENCE] for version, found in tiers.items() if Tier.INFERENCE in found}
+    drawn = {"intervals": plots.intervals(summary.decision), "pareto": plots.pareto(summary.decision)}
+    for name, png in (drawn | pictures_of(measured)).items():
         path = folder / f"{name}.png"
-        write_atomic(path, draw(decision))
+        write_atomic(path, png)
         typer.echo(f"wrote {path}", err=True)
 
 

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from milton_assets.inference.load_curve import sweep_of
 from milton_assets.inference.sweep import LoadPoint
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.tier import TierResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +25,21 @@ if TYPE_CHECKING:
 
 Format = Literal["png", "svg"]
 LATENCIES = {"ttft_ms": "time to first token, ms", "tpot_ms": "time per output token, ms", "e2e_ms": "end to end, ms"}
+
+
+def pictures_of(results: Mapping[str, TierResult]) -> dict[str, bytes]:
+    """What there is to draw of results of the inference tier by name, as PNG: `latency` and `throughput_latency`.
+
+    A picture for which no result has a figure is left out.
+    """
+    answered = {name: result for name, result in results.items() if len(_successful(result.samples))}
+    curves = {name: curve.points for name, result in answered.items() if (curve := sweep_of(result))}
+    drawn = {}
+    if answered:
+        drawn["latency"] = latency_distribution({name: result.samples for name, result in answered.items()})
+    if curves:
+        drawn["throughput_latency"] = throughput_against_latency(curves)
+    return drawn
 
 
 def latency_distribution(samples: Mapping[str, pd.DataFrame], *, picture: Format = "png") -> bytes:

@@ -114,6 +114,18 @@ def test_results_show_the_same_decision(campaign):
     assert json.loads(shown.stdout)["decision"]["winner"] == VERSION
 
 
+def test_results_draw_latencies_and_throughput_from_the_pinned_evidence(campaign, tmp_path):
+    shell, _ = campaign
+    drawn = shell.run(f"milton results --pictures {tmp_path}")
+    assert drawn.returncode == 0, drawn.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "intervals.png",
+        "latency.png",
+        "pareto.png",
+        "throughput_latency.png",
+    ]
+
+
 def test_status_and_history_agree_on_what_runs_where(campaign):
     shell, _ = campaign
     status = json.loads(shell.run("milton status --json").stdout)

@@ -48,6 +48,12 @@ class TestBenchmarkModel:
             assert materialization.tags["dagster/data_version"] == materialization.metadata["sha256"].value
 
     @pytest.mark.slow
+    def test_latencies_and_throughput_under_load_are_pictures_in_the_ui(self, wp, measured):
+        metadata = events_of(wp, "inference_metrics", "good")[0].asset_materialization.metadata
+        for name in ("latency", "throughput_latency"):
+            assert metadata[name].value.startswith(f"![{name}](data:image/png;base64,")
+
+    @pytest.mark.slow
     def test_the_checks_between_the_stages_are_recorded(self, measured):
         checks = {e.check_name: e.passed for e in measured.get_asset_check_evaluations()}
         assert checks == {
@@ -82,6 +88,13 @@ class TestPromote:
         assert {(pin.model_version, pin.tier) for pin in manifest.pins()} == {("good", tier) for tier in Tier}
         assert all(store.digest(pin.uri) == pin.sha256 for pin in manifest.pins())
         assert {pin.dagster_run_id for pin in manifest.pins()} == {measured.run_id}
+
+    @pytest.mark.slow
+    def test_the_decision_shows_its_pictures_in_the_ui(self, wp, measured):
+        assert wp.run("promote", RUN).success
+        metadata = events_of(wp, "selection_decision", RUN)[0].asset_materialization.metadata
+        for name in ("intervals", "pareto_front", "latency", "throughput_latency"):
+            assert metadata[name].value.startswith(f"![{name}](data:image/png;base64,")
 
     @pytest.mark.slow
     def test_the_bundle_holds_decision_and_evidence(self, wp, measured):
