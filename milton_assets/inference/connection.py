@@ -128,6 +128,7 @@ class Exchange:
         self.sent_ns: int | None = None
         self.first_byte_ns: int | None = None
         self.last_byte_ns: int | None = None
+        self.lost_ns: int | None = None
         self.failure: Failure | None = None
 
     def parse(self, stamp_ns: int, piece: bytes) -> None:
@@ -178,9 +179,10 @@ class Link(Protocol):
 
 
 class Connection:
-    """An HTTP/1.1 connection. `closed` once either side closed it."""
+    """An HTTP/1.1 connection. `closed` once either side closed it; `connect_ns` is how long it took to be made."""
 
     link: Link
+    connect_ns = 0
 
     def __init__(self, pump: Pump, count: StampCount) -> None:
         self._pump = pump
@@ -232,6 +234,7 @@ class Connection:
         """The link tells that the connection is gone."""
         self.closed = True
         if self._exchange is not None:
+            self._exchange.lost_ns = stamp_ns
             self._pump.put(self._exchange.parse, stamp_ns, b"")
 
 
@@ -340,11 +343,13 @@ def _write_ended(begun_ns: int, stamp_ns: int, size: int) -> int:
 async def connect(host: str, port: int, tls: ssl.SSLContext | None, pump: Pump, count: StampCount) -> Connection:
     """A new connection. Raises `OSError` when no address of `host` takes it."""
     loop = asyncio.get_running_loop()
+    begun_ns = now_ns()
     connection = Connection(pump, count)
     if tls is not None:
         _, connection.link = await loop.create_connection(lambda: _TLSLink(connection), host, port, ssl=tls)
     else:
         connection.link = _PlainLink(await _connected(host, port), connection)
+    connection.connect_ns = now_ns() - begun_ns
     return connection
 
 

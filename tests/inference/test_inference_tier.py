@@ -11,6 +11,7 @@ import pytest
 
 from milton_assets.inference import (
     METRICS,
+    SLO,
     ClosedLoad,
     InferencePlan,
     OpenLoad,
@@ -99,10 +100,15 @@ def test_a_warm_cache_gets_every_prompt_as_it_is_before_the_measurement() -> Non
 @pytest.mark.parametrize(
     ("cache", "cached", "complaint"), [("cold", 6, "was to be cold"), ("warm", 0, "was to be warm")]
 )
-def test_a_cache_that_is_not_as_it_was_to_be_makes_latencies_invalid(cache: str, cached: int, complaint: str) -> None:
+def test_a_cache_that_is_not_as_it_was_to_be_makes_what_it_moves_invalid(
+    cache: str, cached: int, complaint: str
+) -> None:
     with scripted_server(answer("a", "b", cached_tokens=cached, prompt_tokens=7)) as server:
-        result = measure_inference(Endpoint(server.base_url, "m"), plan(cache=cache))
-    for name in ("ttft_ms.median", "e2e_ms.mean"):
+        result = measure_inference(Endpoint(server.base_url, "m"), plan(cache=cache, slo=SLO(ttft_ms=10_000)))
+    for name in (
+        *("ttft_ms.median", "e2e_ms.mean", "request_output_tokens_per_s.median", "output_tokens_per_s"),
+        *("requests_per_s", "slo_share", "goodput_per_s"),
+    ):
         metric = result.metric(name)
         assert not metric.valid
         assert complaint in (metric.why or "")
@@ -212,6 +218,50 @@ def test_a_round_that_outlasts_the_budget_is_cut_and_says_so() -> None:
     assert "were not made" in result.provenance["stop_reason"]
     assert 1 < result.provenance["requests"] < 6
     assert result.provenance["requests"] == len(measured(result))
+
+
+def test_without_a_budget_every_request_that_was_asked_for_is_made() -> None:
+    with scripted_server(answer("a", "b", first_delay_s=0.02)) as server:
+        result = measure_inference(
+            Endpoint(server.base_url, "m"), plan(budget_s=None, requests_per_round=20, min_rounds=1, max_rounds=1)
+        )
+    assert result.provenance["requests"] == 20
+    assert result.provenance["stop_reason"].startswith("max_rounds")
+
+
+def test_rounds_stop_once_the_share_within_the_slo_is_decided() -> None:
+    slow = answer("a", "b", first_delay_s=0.05)
+    with scripted_server(slow) as server:
+        result = measure_inference(
+            Endpoint(server.base_url, "m"),
+            plan(slo=SLO(ttft_ms=1), decide_share=0.9, requests_per_round=2, min_rounds=1, max_rounds=9),
+        )
+    assert result.provenance["stop_reason"].startswith("decided")
+    assert result.provenance["rounds"] < 9
+
+
+def test_an_open_load_is_calibrated_at_the_concurrency_that_the_warm_up_showed() -> None:
+    load = OpenLoad(rate_per_s=20, arrivals="constant")
+    with scripted_server(answer("a", "b", first_delay_s=0.2)) as server:
+        result = measure_inference(
+            Endpoint(server.base_url, "m"),
+            plan(load=load, requests_per_round=2, min_rounds=1, max_rounds=1, calibrate=True),
+        )
+    answer_s = result.samples.e2e_ms[0] / 1e3
+    assert result.provenance["calibration"]["concurrency"] == min(64, math.ceil(20 * answer_s)) >= 4
+
+
+def test_an_answer_that_showed_nothing_kept_no_limit_on_the_first_visible_token() -> None:
+    with scripted_server(answer(reasoning=("hm", "well"))) as server:
+        result = measure_inference(Endpoint(server.base_url, "m"), plan(slo=SLO(ttfv_ms=10_000)))
+    assert result.metric("success_rate").value == 1.0
+    assert result.metric("slo_share").value == 0.0
+
+
+def test_a_single_token_cannot_break_a_limit_on_the_time_between_tokens() -> None:
+    with scripted_server(answer("one")) as server:
+        result = measure_inference(Endpoint(server.base_url, "m"), plan(slo=SLO(tpot_ms=1)))
+    assert result.metric("slo_share").value == 1.0
 
 
 def test_progress_is_told_after_every_request_in_the_callers_thread() -> None:
