@@ -34,15 +34,15 @@ class SLO(BaseModel):
         return {name: limit for name, limit in self.model_dump().items() if limit is not None}
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `NAME=MILLISECONDS`, several with commas between them. Raises `BadInput`."""
+    def parse(cls, text: str, source: str) -> Self:
+        """Read `NAME=MILLISECONDS`, several with commas between them. Raises `BadInput`, which names the `source`."""
         limits = dict(part.strip().partition("=")[::2] for part in text.split(","))
         try:
             return cls.model_validate(limits)
         except ValidationError as error:
             problem = error.errors()[0]
             raise BadInput(
-                f"{text!r} is no service-level objective: {'.'.join(map(str, problem['loc']))}: {problem['msg']}",
-                expected=f"NAME=MILLISECONDS,… of {', '.join(cls.model_fields)}",
-                remedy="write it like ttft_ms=200,tpot_ms=50",
+                f"{source} is {text!r}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}",
+                expected=f"NAME=MILLISECONDS,NAME=MILLISECONDS of {', '.join(cls.model_fields)}",
+                remedy=f"write {source} like ttft_ms=200,tpot_ms=50",
             ) from error

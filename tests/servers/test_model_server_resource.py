@@ -81,6 +81,19 @@ def test_vllm_with_an_address_is_attached_to(monkeypatch: pytest.MonkeyPatch) ->
     assert VLLMResource(base_url="http://x", attached_kind="gguf").artefact_kind is ArtefactKind.GGUF
 
 
+def test_an_attached_server_may_see_the_artefact_under_another_path(gguf: Path) -> None:
+    listed = {"object": "list", "data": [{"id": "v1", "object": "model", "owned_by": "llamacpp"}]}
+    with scripted_server(pages={"/v1/models": listed, "/props": {"model_path": "/mnt/v1.gguf"}}) as server:
+        attached = VLLMResource(base_url=server.base_url, attached_kind="gguf", path_there="/mnt/v1.gguf")
+        with attached.serve(artefact_of(gguf), "v1") as served:
+            assert served.fingerprint.identity == "path"
+        with (
+            pytest.raises(ServerFailed, match=r"/mnt/v1\.gguf"),
+            VLLMResource(base_url=server.base_url, attached_kind="gguf").serve(artefact_of(gguf), "v1"),
+        ):
+            pytest.fail("it must not begin")
+
+
 def test_a_key_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GPU_BOX_KEY", raising=False)
     with pytest.raises(BadInput, match="GPU_BOX_KEY is empty"):
