@@ -7,7 +7,7 @@ not: whether the client could be trusted while they were taken (`validity`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +85,7 @@ def _system(rounds: Sequence[Round], samples: Sequence[Sample], slo: SLO | None)
     if slo is None:
         why = "no service-level objective was given"
         return [*metrics, *(Metric.skipped(name, units[name], why) for name in ("slo_share", "goodput_per_s"))]
-    met = [sum(meets(sample, slo) for sample in round_.samples) for round_ in rounds]
+    met = [sum(meets(sample, slo.limits()) for sample in round_.samples) for round_ in rounds]
     return [
         *metrics,
         _metric("slo_share", units["slo_share"], share(sum(met), len(samples)), samples),
@@ -93,15 +93,15 @@ def _system(rounds: Sequence[Round], samples: Sequence[Sample], slo: SLO | None)
     ]
 
 
-def meets(sample: Sample, slo: SLO) -> bool:
-    """Whether the request succeeded within every limit.
+def meets(sample: Sample, limits: Mapping[str, float]) -> bool:
+    """Whether the request succeeded within every limit, in milliseconds by column of the sample.
 
     A single token has no time per output token, and so keeps its limit; an answer without a visible token never
     showed one within any limit.
     """
     return sample.ok and all(
         name == "tpot_ms" if (latency_ms := getattr(sample, name)) is None else latency_ms <= limit_ms
-        for name, limit_ms in slo.limits().items()
+        for name, limit_ms in limits.items()
     )
 
 

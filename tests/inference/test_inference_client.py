@@ -108,6 +108,7 @@ def test_the_code_version_is_stable_and_names_the_definitions() -> None:
 # -------------------------------------------------------------------------------------------------- clock and arrivals
 
 
+@pytest.mark.alone
 def test_the_loop_wakes_within_a_fraction_of_a_millisecond() -> None:
     async def lateness() -> list[float]:
         late = []
@@ -158,6 +159,7 @@ def test_the_client_knows_its_own_bias(concurrency: int) -> None:
     assert abs(told["ttft_bias_ms"]["median"]) < 50
 
 
+@pytest.mark.alone
 def test_what_is_measured_of_a_truth_server_is_close_to_its_log() -> None:
     plan = InferencePlan(min_rounds=1, max_rounds=1, warm_up_requests=0, calibrate=False)
     with truth_server(first_token_ms=20, inter_token_ms=5, tokens=10) as server:
@@ -303,13 +305,19 @@ def test_a_few_joined_events_matter_to_tails_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ["slo_share", "goodput_per_s"])
-def test_what_the_client_adds_counts_against_the_limits_of_an_slo(name: str) -> None:
+def test_requests_that_the_client_may_have_put_beyond_a_limit_make_the_share_invalid(name: str) -> None:
     biased = Calibration(24, 1, Bias(3.0, 6.0), Bias(3.0, 6.0), Bias(0.0, 0.0))
-    assert "ttft_ms within 50 ms" in (verdict(name, 0.9, calibration=biased, slo=SLO(ttft_ms=50)).why or "")
-    assert verdict(name, 0.9, calibration=biased, slo=SLO(ttft_ms=500)).valid
-    lagging = [row(sent_lag_ms=10.0)]
-    assert "scheduled-to-sent lag" in (verdict(name, 0.9, samples=lagging, slo=SLO(e2e_ms=50)).why or "")
-    assert verdict(name, 0.9, samples=lagging, slo=SLO(e2e_ms=500)).valid
+    samples = [row(ttft_ms=latency_ms) for latency_ms in (20.0, 52.0, 46.0, 300.0)] * 100
+    near = {"calibration": biased, "samples": samples, "slo": SLO(ttft_ms=50)}
+    assert "50.0% of the requests are nearer to a limit" in (verdict(name, 0.5, **near).why or "")
+    assert verdict(name, 0.5, **(near | {"slo": SLO(ttft_ms=100)})).valid
+    assert verdict(name, 0.5, **(near | {"samples": samples[::4] * 3 + samples[:4]})).valid
+
+
+@pytest.mark.parametrize(("limit_ms", "valid"), [(195, False), (185, True), (205, True)])
+def test_a_requests_own_lag_counts_against_the_limit_it_broke(limit_ms: float, valid: bool) -> None:
+    late = [row(e2e_ms=200.0, sent_lag_ms=10.0)] * 100
+    assert verdict("slo_share", 0.0, samples=late, slo=SLO(e2e_ms=limit_ms)).valid is valid
 
 
 def test_a_figure_that_could_not_be_had_is_not_judged() -> None:

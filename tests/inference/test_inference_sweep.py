@@ -69,7 +69,7 @@ def test_a_request_that_fails_among_many_does_not_end_a_sweep_and_is_told() -> N
 
 
 def test_a_sweep_of_a_server_that_never_saturates_ends_with_the_levels() -> None:
-    with scripted_server(answer("a", "b", first_delay_s=0.05)) as server:
+    with scripted_server(answer("a", "b", first_delay_s=0.15)) as server:
         result = sweep(Endpoint(server.base_url, "m"), plan(requests_per_round=8), levels=(1, 4))
     assert len(result.points) == 2
     assert "every level" in result.stop_reason

@@ -22,6 +22,7 @@ from resources.servers.attached import AttachedServer
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.vllm import VLLMLauncher
 from tests.support import toy_server
+from tests.support.processes import gone
 from tests.support.scripted_server import scripted_server
 
 
@@ -200,8 +201,7 @@ def test_a_run_that_ends_in_whatever_way_leaves_no_server(how: str | signal.Sign
             run.send_signal(how)
         else:
             below = []
-        run.wait(30)
-        psutil.wait_procs(below, timeout=15)
-        assert not [process for process in below if process.is_running()]
+        run.wait(60)
+        assert all(gone(process.pid) for process in below)
         with pytest.raises(httpx.ConnectError):
             httpx.get(url)
