@@ -177,6 +177,10 @@ class Link(Protocol):
         """Close at once; may be called again."""
         ...
 
+    def hung_up(self) -> bool:
+        """Whether the peer has closed, or said what nobody asked for, though nobody may have noticed yet."""
+        ...
+
 
 class Connection:
     """An HTTP/1.1 connection. `closed` once either side closed it; `connect_ns` is how long it took to be made."""
@@ -197,6 +201,12 @@ class Connection:
         parts = (self._state.send(head), self._state.send(h11.Data(data=body)), self._state.send(h11.EndOfMessage()))
         self.link.write(b"".join(part for part in parts if part))
         return exchange
+
+    def usable(self) -> bool:
+        """Whether a request may be written, as far as this end can know at this instant."""
+        if not self.closed and self.link.hung_up():
+            self.close()
+        return not self.closed
 
     def finish(self) -> bool:
         """Let go of the exchange, and say whether another request may follow; if not, the connection is closed."""
@@ -293,6 +303,15 @@ class _PlainLink:
             else:
                 self._lose()
 
+    def hung_up(self) -> bool:
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
     def _lose(self) -> None:
         self.close()
         self._connection.lost(now_ns())
@@ -326,6 +345,9 @@ class _TLSLink(asyncio.Protocol):
         begun_ns = now_ns()
         self._transport.write(data)
         self._connection.departed(_write_ended(begun_ns, now_ns(), len(data)))
+
+    def hung_up(self) -> bool:
+        return self._transport.is_closing()
 
     def close(self) -> None:
         self._transport.abort()

@@ -114,6 +114,9 @@ class Transport:
             begun_ns = now_ns()
             if lost_ns is not None and timing.due_ns is not None:
                 timing.due_ns += begun_ns - lost_ns
+            if reused is not None and not reused.usable():
+                timing.reconnected, lost_ns = True, begun_ns
+                continue
             exchange = await self._exchange(connection, head, raw, sink)
             if reused is None or not _closed_unheard(reused, exchange, begun_ns):
                 break
@@ -125,7 +128,7 @@ class Transport:
     def _reusable(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if not connection.closed:
+            if connection.usable():
                 return connection
         return None
 

@@ -243,6 +243,23 @@ def test_words_that_nobody_asked_for_are_no_answer_to_the_next_request() -> None
     assert not answers[1][0].reconnected
 
 
+def test_a_closing_that_waited_unnoticed_is_seen_before_the_connection_is_used_again() -> None:
+    def talk(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(HEAD + BODY)
+
+    async def run(port: int) -> tuple[Timing, ChatStream]:
+        async with aclosing(Transport(Endpoint(f"http://127.0.0.1:{port}", "m"))) as transport:
+            await transport.post("/v1/chat/completions", {}, ChatStream)
+            time.sleep(0.5)  # the loop is held up while the server closes
+            return await transport.post("/v1/chat/completions", {}, ChatStream)
+
+    with raw_server(talk, connections=2) as port, asyncio.Runner(loop_factory=measuring_loop) as runner:
+        timing, stream = runner.run(run(port))
+    assert stream.verdict(8, timing.failure) is None
+    assert not timing.reconnected
+
+
 def test_an_informational_response_is_not_the_answer() -> None:
     def talk(connection: socket.socket) -> None:
         read_request(connection)
