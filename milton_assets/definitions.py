@@ -77,7 +77,8 @@ def model_server_from(environment: Mapping[str, str]) -> ModelServerResource:
 
     MILTON_SERVER is `llama.cpp`, `vllm`, or an address such as `http://gpu-box:8000` to attach to. For vLLM,
     MILTON_VLLM_PYTHON names an interpreter that has it; for an address, MILTON_SERVER_KEY_ENV names the variable that
-    holds its API key, and MILTON_ARTIFACT says which kind of artefact it has loaded.
+    holds its API key, MILTON_ARTIFACT says which kind of artefact it has loaded, and MILTON_SERVER_PATH the artefact's
+    path as that server sees it, where it is another.
     """
     chosen = environment.get("MILTON_SERVER", "llama.cpp")
     if chosen == "llama.cpp":
@@ -90,7 +91,8 @@ def model_server_from(environment: Mapping[str, str]) -> ModelServerResource:
         )
     kind = one_of(ArtefactKind, environment.get("MILTON_ARTIFACT", "gguf"), "MILTON_ARTIFACT")
     key_env = environment.get("MILTON_SERVER_KEY_ENV") or None
-    return VLLMResource(base_url=chosen, attached_kind=kind.value, api_key_env=key_env)
+    path_there = environment.get("MILTON_SERVER_PATH") or None
+    return VLLMResource(base_url=chosen, attached_kind=kind.value, api_key_env=key_env, path_there=path_there)
 
 
 defs = build_defs()

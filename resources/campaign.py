@@ -18,6 +18,7 @@ from pydantic import Field, field_validator
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.registry import ArtefactKind
+from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
 from resources.edge_targets import DEFAULT_TARGET, EdgeTargets
 
@@ -56,6 +57,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         description="Answer from the cache what the same weights were asked before; never for timing.",
     )
     dry_run: bool = Field(default=False, description="Say what would be measured, and measure nothing.")
+    slo_text: str = Field(default="", description="Limits that a request must keep, as in ttft_ms=200,tpot_ms=50.")
     target_paths: dict[str, str] = Field(
         default_factory=dict, description="Edge targets outside the state folder: name to directory, absolute."
     )
@@ -66,6 +68,18 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         if not Path(value).is_absolute():
             raise BadInput(f"the state folder {value!r} is relative", expected="an absolute path")
         return value
+
+    @field_validator("slo_text")
+    @classmethod
+    def _limits(cls, value: str) -> str:
+        if value:
+            SLO.parse(value, "MILTON_SLO")
+        return value
+
+    @property
+    def slo(self) -> SLO | None:
+        """The service-level objective that requests are measured by, if there is one."""
+        return SLO.parse(self.slo_text, "MILTON_SLO") if self.slo_text else None
 
     @property
     def state(self) -> StateDir:
@@ -83,7 +97,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """Read MILTON_STATE_DIR, _PROFILE, _POLICY, _ARTIFACT, _TARGETS and _DRY_RUN.
+        """Read MILTON_STATE_DIR, _PROFILE, _POLICY, _ARTIFACT, _TARGETS, _SLO and _DRY_RUN.
 
         MILTON_TARGETS is `NAME=DIR,NAME=DIR`; without it, campaigns deploy to one target in the state folder.
         MILTON_DRY_RUN is 1 or 0. Raises `BadInput`.
@@ -94,6 +108,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             profile=one_of(Profile, env.get("MILTON_PROFILE", "full"), "MILTON_PROFILE"),
             policy=env.get("MILTON_POLICY", "seed"),
             artifact=one_of(ArtefactKind, env.get("MILTON_ARTIFACT", "gguf"), "MILTON_ARTIFACT"),
+            slo_text=env.get("MILTON_SLO", ""),
             dry_run=_switch(env.get("MILTON_DRY_RUN", "0"), "MILTON_DRY_RUN"),
             target_paths=_targets(env.get("MILTON_TARGETS", "")),
         )

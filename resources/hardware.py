@@ -6,24 +6,52 @@ What belongs here: probing this machine. What does not: the fingerprint's fields
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import platform
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pynvml
 
-from milton_assets.vocabulary.fingerprint import Fingerprint, GpuFingerprint, HostFingerprint, ServerFingerprint
+from milton_assets.vocabulary.fingerprint import Fingerprint, GpuFingerprint, HostFingerprint
+from milton_assets.vocabulary.server import Served
 
 CPUINFO = Path("/proc/cpuinfo")
 _MODEL_KEYS = ("model name", "Model", "cpu model", "Processor")
 """x86, then what Arm boards and others write."""
 
 
-def fingerprint(server: ServerFingerprint | None = None) -> Fingerprint:
-    """This machine's fingerprint, with the server's when there is one. What cannot be read is None, never guessed."""
+def fingerprint(served: Served | None = None) -> Fingerprint:
+    """This machine's fingerprint, or that of a server and the machine it runs on.
+
+    What cannot be read is None, never guessed: of a server elsewhere, the machine is unknown.
+    """
+    if served is not None and not is_here(served.endpoint.base_url):
+        elsewhere = f"the server runs on {urlsplit(served.endpoint.base_url).netloc}, which is not this machine"
+        return Fingerprint(
+            host=None, host_absent_because=elsewhere, gpus_absent_because=elsewhere, server=served.fingerprint
+        )
     gpus, absent_because = gpu_fingerprints()
-    return Fingerprint(host=host_fingerprint(), gpus=gpus, gpus_absent_because=absent_because, server=server)
+    return Fingerprint(
+        host=host_fingerprint(),
+        gpus=gpus,
+        gpus_absent_because=absent_because,
+        server=served.fingerprint if served else None,
+    )
+
+
+def is_here(base_url: str) -> bool:
+    """Whether the address is one of this machine's. A tunnel that ends here looks like a server that runs here."""
+    try:
+        found = socket.getaddrinfo(urlsplit(base_url).hostname, None)
+    except (OSError, UnicodeError):
+        return False
+    told = {ipaddress.ip_address(str(address[0]).partition("%")[0]) for *_, address in found}
+    ours = {address.address.partition("%")[0] for card in psutil.net_if_addrs().values() for address in card}
+    return any(address.is_loopback or str(address) in ours for address in told)
 
 
 def host_fingerprint() -> HostFingerprint:

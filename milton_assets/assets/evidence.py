@@ -51,7 +51,7 @@ def measure_tier(
     artefact = entry.artefact(model_server.artefact_kind)
     with model_server.serve(artefact, entry.version) as served:
         result = measure(served, artefact, progress_of(context, tier))
-        environment = fingerprint(served.fingerprint)
+        environment = fingerprint(served)
     result = replace(result, provenance={**result.provenance, "fingerprint": environment.model_dump(mode="json")})
     return evidence_output(
         result.to_table(entry.version, artefact.sha256),

@@ -7,6 +7,7 @@ and attaching (`resources.servers`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from milton_assets.vocabulary.fingerprint import Fingerprint
     from milton_assets.vocabulary.metric import Metric
     from milton_assets.vocabulary.server import Endpoint
+    from milton_assets.vocabulary.slo import SLO
     from milton_assets.vocabulary.tier import TierResult
 
 DISTRIBUTIONS = ("ttfb_ms", "ttft_ms", "ttfv_ms", "tpot_ms", "itl_ms", "e2e_ms", "request_output_tokens_per_s")
@@ -44,7 +46,11 @@ def bench_inference(
     ] = 1,
     requests: Annotated[
         int | None,
-        typer.Option(min=1, help="Make exactly this many requests. Default: rounds until the figures are precise."),
+        typer.Option(
+            min=1,
+            help="Make exactly this many requests (--sweep: at each load; --capacity: at least as many at each rate). "
+            "Default: rounds until the figures are precise.",
+        ),
     ] = None,
     rate: Annotated[
         float | None,
@@ -55,10 +61,22 @@ def bench_inference(
     warm_cache: Annotated[
         bool, typer.Option("--warm-cache", help="Repeat prompts, so that the server's prefix cache serves them.")
     ] = False,
-    budget: Annotated[float, typer.Option(min=0.1, help="Seconds of measuring at most, without --requests.")] = 300.0,
+    budget: Annotated[
+        float,
+        typer.Option(
+            min=0.1, help="Seconds of measuring at most (with --sweep or --capacity: a load), without --requests."
+        ),
+    ] = 300.0,
     slo: Annotated[
         list[str] | None,
-        typer.Option(help="A limit a request must keep, e.g. ttft_ms=200 or tpot_ms=50. May be repeated."),
+        typer.Option(help="Limits a request must keep, e.g. ttft_ms=200,tpot_ms=50. May be repeated."),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[MODEL=]URL",
+            help="Another running server to compare with, a round of each in turn. May be repeated.",
+        ),
     ] = None,
     api_key: Annotated[
         str | None, typer.Option(envvar="MILTON_API_KEY", help="Sent as a bearer token.", show_envvar=True)
@@ -77,7 +95,8 @@ def bench_inference(
 ) -> None:
     """Measure time to first token, time per output token and throughput over the streaming API.
 
-    Exits 1 when no request succeeded.
+    With --against, several servers are measured at the same time, so that whatever drifts hits all alike, and their
+    figures are set side by side. Exits 1 when no request to one of the servers succeeded.
 
     Example: milton bench inference --base-url http://127.0.0.1:8000 --model my-model --concurrency 4
     """
@@ -90,6 +109,9 @@ def bench_inference(
         raise typer.BadParameter("--capacity needs an --slo to keep", param_hint="--capacity")
     if capacity and sweep_load:
         raise typer.BadParameter("ask for --sweep or --capacity, not both", param_hint="--capacity")
+    if against and (capacity or sweep_load):
+        raise typer.BadParameter("--against compares servers under one load", param_hint="--against")
+    exactly = {"min_rounds": 1, "max_rounds": 1, "budget_s": None} if requests and not capacity else {}
     plan = _plan(
         {
             "load": {"kind": "open", "rate_per_s": rate, "arrivals": arrivals}
@@ -99,14 +121,20 @@ def bench_inference(
             "cache": "warm" if warm_cache else "cold",
             "stall_timeout_s": timeout,
             "budget_s": budget,
-            "slo": dict(_limit(text) for text in slo) if slo else None,
-            **({"requests_per_round": requests, "min_rounds": 1, "max_rounds": 1} if requests else {}),
+            "slo": _objective(slo) if slo else None,
+            "requests_per_round": requests,
+            **exactly,
         }
     )
-    with AttachedServer(base_url, api_key).attach(model) as served:
-        environment = fingerprint(served.fingerprint)
-        measure = _sweep if sweep_load else _capacity if capacity else _one
-        outcome = measure(served.endpoint, plan, environment)
+    with ExitStack() as stack:
+        places = [(model, base_url), *(_place(text, model) for text in against or ())]
+        attached = [stack.enter_context(AttachedServer(url, api_key).attach(name)) for name, url in places]
+        servers = [(served.endpoint, fingerprint(served)) for served in attached]
+        if len(servers) > 1:
+            outcome = _several(servers, plan)
+        else:
+            measure = _sweep if sweep_load else _capacity if capacity else _one
+            outcome = measure(servers[0][0], plan, servers[0][1])
     if picture is not None:
         write_atomic(picture, outcome.draw("svg" if picture.suffix == ".svg" else "png"))
     answer(outcome.payload, as_json=as_json, text=outcome.show)
@@ -192,11 +220,42 @@ def _loads(endpoint: Endpoint, points: Sequence[LoadPoint], told: dict[str, Any]
     )
 
 
-def _limit(text: str) -> tuple[str, str]:
-    name, found, limit = text.partition("=")
-    if not found:
-        raise typer.BadParameter(f"{text!r} is not NAME=MILLISECONDS", param_hint="--slo")
-    return name, limit
+def _several(servers: Sequence[tuple[Endpoint, Fingerprint]], plan: InferencePlan) -> _Outcome:
+    from milton_assets.inference import measure_interleaved
+    from milton_assets.inference.plots import latency_distribution
+
+    endpoints = [endpoint for endpoint, _ in servers]
+    names = [f"{endpoint.model} at {endpoint.base_url}" for endpoint in endpoints]
+    if len(set(names)) < len(names):
+        raise typer.BadParameter("a server is named twice", param_hint="--against")
+    measured = measure_interleaved(endpoints, plan, on_progress=progress_on_stderr())
+    results = dict(zip(names, measured, strict=True))
+    payloads = {
+        name: to_json(result, environment)
+        for (name, result), (_, environment) in zip(results.items(), servers, strict=True)
+    }
+    return _Outcome(
+        {"servers": payloads},
+        show=lambda console: _draw_side_by_side(console, results, payloads),
+        draw=lambda picture: latency_distribution({n: r.samples for n, r in results.items()}, picture=picture),
+        yes=all(result.metric("success_rate").value for result in measured),
+    )
+
+
+def _objective(limits: Sequence[str]) -> SLO:
+    from milton_assets.vocabulary.errors import BadInput
+    from milton_assets.vocabulary.slo import SLO
+
+    try:
+        return SLO.parse(",".join(limits), "--slo")
+    except BadInput as error:
+        raise typer.BadParameter(str(error), param_hint="--slo") from error
+
+
+def _place(text: str, model: str) -> tuple[str, str]:
+    """The model and the address of `[MODEL=]URL`. A model's name may hold anything but the start of an address."""
+    name, found, rest = text.rpartition("=http")
+    return (name, f"http{rest}") if found else (model, text)
 
 
 def _plan(settings: Mapping[str, Any]) -> InferencePlan:
@@ -261,6 +320,38 @@ def _draw(console: Console, result: TierResult, payload: Mapping[str, Any]) -> N
     console.print(f"{payload['rounds']} round(s), stopped: {payload['stop_reason']}")
     for reason in payload["invalid_because"]:
         console.print(f"[yellow]invalid[/yellow] {reason}")
+
+
+def _draw_side_by_side(
+    console: Console, results: Mapping[str, TierResult], payloads: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Each headline figure of every server, and what the others' is as a multiple of the first one's."""
+    numbers = {name: str(number) for number, name in enumerate(results, start=1)}
+    table = Table("", *numbers.values(), *(f"{number} / 1" for number in list(numbers.values())[1:]))
+    for figure in (*(f"{name}.median" for name in DISTRIBUTIONS), *SYSTEM):
+        metrics = [result.metric(figure) for result in results.values()]
+        if any(metric.value is not None for metric in metrics):
+            shown = (f"{_cell(metric)}\n{_span(metric)}".rstrip() for metric in metrics)
+            table.add_row(figure, *shown, *(_ratio(metric, metrics[0]) for metric in metrics[1:]))
+    for name, number in numbers.items():
+        console.print(f"{number}: {name}", markup=False, soft_wrap=True)
+    console.print(table)
+    console.print("apart: the 95 % intervals do not overlap; together: they do")
+    for name, payload in payloads.items():
+        errors = ", ".join(f"{count} {kind}" for kind, count in payload["errors"].items()) or "none"
+        console.print(f"{numbers[name]}: {payload['requests']} requests, errors: {errors}", markup=False)
+        for reason in payload["invalid_because"]:
+            console.print(f"[yellow]invalid[/yellow] {numbers[name]}: {reason}")
+
+
+def _ratio(metric: Metric, first: Metric) -> str:
+    if metric.value is None or not first.value:
+        return ""
+    ratio = f"{metric.value / first.value:.3f}"
+    if metric.interval is None or first.interval is None:
+        return ratio
+    overlap = metric.interval.low <= first.interval.high and first.interval.low <= metric.interval.high
+    return f"{ratio}\n{'together' if overlap else 'apart'}"
 
 
 def _cell(metric: Metric) -> str:

@@ -7,9 +7,10 @@ What belongs here: the tier's public names. What does not: their making; read `p
 """
 
 from milton_assets.inference.definitions import DEFINITIONS_VERSION, HEADLINES, METRICS, code_version
-from milton_assets.inference.plan import SLO, ClosedLoad, InferencePlan, OpenLoad
+from milton_assets.inference.plan import ClosedLoad, InferencePlan, OpenLoad
 from milton_assets.inference.prompts import InferenceGoldens, Prompt, load_goldens
 from milton_assets.inference.tier import measure_inference, measure_interleaved
+from milton_assets.vocabulary.slo import SLO
 
 __all__ = [
     "DEFINITIONS_VERSION",

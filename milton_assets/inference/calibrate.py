@@ -21,6 +21,8 @@ from milton_assets.vocabulary.errors import MiltonError, ServerFailed
 
 _PROGRAM = Path(__file__).with_name("truth_server.py")
 FIRST_TOKEN_MS, INTER_TOKEN_MS, TOKENS = 8.0, 2.0, 6
+SPAN_MS = INTER_TOKEN_MS * (TOKENS - 1)
+"""From first to last token of a calibration request."""
 _MIN_REQUESTS = 24
 
 
@@ -109,7 +111,7 @@ class Bias:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The client's bias at the concurrency it is about to measure with; TPOT's in per cent."""
+    """The client's bias at the concurrency it is about to measure with; TPOT's in per cent, over `SPAN_MS`."""
 
     requests: int
     concurrency: int
@@ -137,12 +139,26 @@ async def calibrate(concurrency: int, measure: Callable[[str, int, int], Awaitab
 
 
 def compare(samples: Sequence[Sample], truths: dict[int, Truth], concurrency: int) -> Calibration:
-    """Match each sample with its truth by the number in its text, and sum the differences up."""
-    pairs = [(sample, truths[int(sample.output_head.split()[0])]) for sample in samples]
+    """Match each sample with its truth by the number in its text, and sum the differences up.
+
+    Raises `CalibrationFailed` for a sample that the truth server's log does not know.
+    """
+    pairs = [(sample, _truth_of(sample, truths)) for sample in samples]
     return Calibration(
         requests=len(pairs),
         concurrency=concurrency,
         ttft_bias_ms=Bias.of([(s.ttft_ms or 0.0) - t.ttft_ms for s, t in pairs]),
         e2e_bias_ms=Bias.of([(s.e2e_ms or 0.0) - t.e2e_ms for s, t in pairs]),
         tpot_bias_percent=Bias.of([((s.tpot_ms or 0.0) / t.tpot_ms(s.output_tokens or 2) - 1) * 100 for s, t in pairs]),
+    )
+
+
+def _truth_of(sample: Sample, truths: dict[int, Truth]) -> Truth:
+    number = sample.output_head.partition(" ")[0]
+    if number.isdigit() and int(number) in truths:
+        return truths[int(number)]
+    raise CalibrationFailed(
+        f"the calibration server's log has no whole answer {number!r}",
+        expected=f"one of the {len(truths)} that it logged",
+        remedy="measure again; if it stays so, look for what else answers on the loopback interface",
     )

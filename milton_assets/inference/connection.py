@@ -128,6 +128,7 @@ class Exchange:
         self.sent_ns: int | None = None
         self.first_byte_ns: int | None = None
         self.last_byte_ns: int | None = None
+        self.lost_ns: int | None = None
         self.failure: Failure | None = None
 
     def parse(self, stamp_ns: int, piece: bytes) -> None:
@@ -176,11 +177,16 @@ class Link(Protocol):
         """Close at once; may be called again."""
         ...
 
+    def hung_up(self) -> bool:
+        """Whether the peer has closed, or said what nobody asked for, though nobody may have noticed yet."""
+        ...
+
 
 class Connection:
-    """An HTTP/1.1 connection. `closed` once either side closed it."""
+    """An HTTP/1.1 connection. `closed` once either side closed it; `connect_ns` is how long it took to be made."""
 
     link: Link
+    connect_ns = 0
 
     def __init__(self, pump: Pump, count: StampCount) -> None:
         self._pump = pump
@@ -195,6 +201,12 @@ class Connection:
         parts = (self._state.send(head), self._state.send(h11.Data(data=body)), self._state.send(h11.EndOfMessage()))
         self.link.write(b"".join(part for part in parts if part))
         return exchange
+
+    def usable(self) -> bool:
+        """Whether a request may be written, as far as this end can know at this instant."""
+        if not self.closed and self.link.hung_up():
+            self.close()
+        return not self.closed
 
     def finish(self) -> bool:
         """Let go of the exchange, and say whether another request may follow; if not, the connection is closed."""
@@ -232,6 +244,7 @@ class Connection:
         """The link tells that the connection is gone."""
         self.closed = True
         if self._exchange is not None:
+            self._exchange.lost_ns = stamp_ns
             self._pump.put(self._exchange.parse, stamp_ns, b"")
 
 
@@ -290,6 +303,15 @@ class _PlainLink:
             else:
                 self._lose()
 
+    def hung_up(self) -> bool:
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
     def _lose(self) -> None:
         self.close()
         self._connection.lost(now_ns())
@@ -324,6 +346,9 @@ class _TLSLink(asyncio.Protocol):
         self._transport.write(data)
         self._connection.departed(_write_ended(begun_ns, now_ns(), len(data)))
 
+    def hung_up(self) -> bool:
+        return self._transport.is_closing()
+
     def close(self) -> None:
         self._transport.abort()
 
@@ -340,11 +365,13 @@ def _write_ended(begun_ns: int, stamp_ns: int, size: int) -> int:
 async def connect(host: str, port: int, tls: ssl.SSLContext | None, pump: Pump, count: StampCount) -> Connection:
     """A new connection. Raises `OSError` when no address of `host` takes it."""
     loop = asyncio.get_running_loop()
+    begun_ns = now_ns()
     connection = Connection(pump, count)
     if tls is not None:
         _, connection.link = await loop.create_connection(lambda: _TLSLink(connection), host, port, ssl=tls)
     else:
         connection.link = _PlainLink(await _connected(host, port), connection)
+    connection.connect_ns = now_ns() - begun_ns
     return connection
 
 

@@ -1,7 +1,7 @@
 """What is asked of a server, how often and under which load.
 
-What belongs here: the plan, its load shapes, the service-level objective, and the smoke preset. What does not: the
-prompts' text (`goldens/inference`), and doing any of it.
+What belongs here: the plan, its load shapes, and the smoke preset. What does not: the prompts' text
+(`goldens/inference`), the service-level objective (`milton_assets.vocabulary.slo`), and doing any of it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from milton_assets.inference.prompts import Prompt, load_goldens
 from milton_assets.vocabulary.digest import sha256_json
+from milton_assets.vocabulary.slo import SLO
 
 
 class ClosedLoad(BaseModel):
@@ -38,34 +39,15 @@ class OpenLoad(BaseModel):
 Load = Annotated[ClosedLoad | OpenLoad, Field(discriminator="kind")]
 
 
-class SLO(BaseModel):
-    """A service-level objective: a request is good when it succeeded within every limit given, in milliseconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    ttft_ms: float | None = Field(default=None, gt=0)
-    ttfv_ms: float | None = Field(default=None, gt=0)
-    tpot_ms: float | None = Field(default=None, gt=0)
-    e2e_ms: float | None = Field(default=None, gt=0)
-
-    @model_validator(mode="after")
-    def _limits_something(self) -> Self:
-        if not self.limits():
-            raise ValueError("an SLO needs at least one of ttft_ms, ttfv_ms, tpot_ms, e2e_ms")
-        return self
-
-    def limits(self) -> dict[str, float]:
-        """The limits that were given, by column of the samples."""
-        return {name: limit for name, limit in self.model_dump().items() if limit is not None}
-
-
 class InferencePlan(BaseModel):
     """One measurement of one server.
 
     A round asks `requests_per_round` prompts (every prompt once, unless said otherwise). Rounds are repeated, at
     least `min_rounds`, until the 95 % intervals of the headline figures (`ttft_ms.median`, `output_tokens_per_s`)
-    are within ± `target_relative_half_width` of their values, or `max_rounds` were run, or the next round would
-    not fit in `budget_s` seconds. A round that outlasts the budget is cut: what is in flight ends, nothing is begun.
+    are within ± `target_relative_half_width` of their values (or, with `decide_share`, until the interval of
+    `slo_share` lies on one side of it), or `max_rounds` were run, or the next round would not fit in `budget_s`
+    seconds (None: as long as it takes). A round that outlasts the budget is cut: what is in flight ends, nothing is
+    begun.
 
     `cache` cold puts a number that was never sent before at the start of every prompt; warm sends the prompts as
     they are, once each before the measurement. `extra_body` is merged into every request, for what one server
@@ -81,7 +63,7 @@ class InferencePlan(BaseModel):
     requests_per_round: int | None = Field(default=None, ge=1)
     min_rounds: int = Field(default=3, ge=1)
     max_rounds: int = Field(default=20, ge=1)
-    budget_s: float = Field(default=300.0, gt=0, allow_inf_nan=False)
+    budget_s: float | None = Field(default=300.0, gt=0, allow_inf_nan=False)
     target_relative_half_width: float = Field(default=0.05, gt=0, lt=1)
     max_tokens: int = Field(default=128, ge=1)
     temperature: float = Field(default=0.0, ge=0)
@@ -89,6 +71,7 @@ class InferencePlan(BaseModel):
     seed: int = Field(default=0, ge=0)
     extra_body: dict[str, Any] = Field(default_factory=dict)
     slo: SLO | None = None
+    decide_share: float | None = Field(default=None, gt=0, lt=1)
     calibrate: bool = True
     connect_timeout_s: float = Field(default=10.0, gt=0)
     stall_timeout_s: float = Field(default=60.0, gt=0)
@@ -98,6 +81,8 @@ class InferencePlan(BaseModel):
     def _coherent(self) -> Self:
         if self.max_rounds < self.min_rounds:
             raise ValueError(f"max_rounds {self.max_rounds} is below min_rounds {self.min_rounds}")
+        if self.decide_share is not None and self.slo is None:
+            raise ValueError("decide_share needs an slo to decide on")
         owned = {"model", "messages", "stream", "stream_options", "max_tokens"} & set(self.extra_body)
         if owned:
             raise ValueError(f"extra_body must not set {sorted(owned)}: the plan does")

@@ -95,6 +95,12 @@ def share(successes: int, n: int) -> Figure:
     return p, Interval(low=low, high=high, level=LEVEL, method="wilson")
 
 
+def least_n(wanted: float) -> int:
+    """How many attempts it takes at least for the low end of `share`'s interval to reach `wanted` (below 1)."""
+    z = float(special.ndtri(0.5 + LEVEL / 2))
+    return math.ceil(z * z * wanted / (1 - wanted))
+
+
 def rate(amounts: Sequence[float] | Floats, seconds: Sequence[float] | Floats) -> Figure:
     """Σ amounts / Σ seconds over units of observation (rounds, slices of time), by the ratio estimator.
 

@@ -8,10 +8,12 @@ What belongs here: choosing the next load and when to stop. What does not: measu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from milton_assets.inference.plan import ClosedLoad, InferencePlan, OpenLoad
+from milton_assets.inference.stats import least_n
 from milton_assets.inference.tier import measure_inference
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Metric
@@ -20,7 +22,9 @@ from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.tier import TierResult
 
 SATURATED_GAIN = 1.05
+MAX_FAILED_SHARE = 0.05
 DEFAULT_SHARE = 0.95
+PROBE_S = 5.0
 _MAX_PROBES = 16
 
 
@@ -82,8 +86,9 @@ def sweep(
 ) -> Sweep:
     """Measure ascending concurrencies until the server is saturated.
 
-    Saturated is a server whose throughput has not grown by 5 % twice in a row; the sweep also ends when requests fail,
-    or the client becomes the bottleneck. `plan.load` is replaced, everything else holds at every level.
+    Saturated is a server whose throughput has not grown by 5 % twice in a row; the sweep also ends when more than 5 %
+    of a level's requests failed, or the client becomes the bottleneck. Fewer failures are told in `stop_reason`.
+    `plan.load` is replaced, everything else holds at every level.
     """
     if list(levels) != sorted(set(levels)) or not levels:
         raise BadInput(f"the levels are {list(levels)}", expected="ascending concurrencies")
@@ -95,17 +100,27 @@ def sweep(
         point = point_of(load, result)
         points.append(point)
         if trouble := _trouble(point):
-            return Sweep(tuple(points), f"at {level}: {trouble}")
+            return _swept(points, f"at {level}: {trouble}")
         reached = point.throughput.value or 0.0
         flat = flat + 1 if reached < best * SATURATED_GAIN else 0
         best = max(best, reached)
         if flat == 2:
-            return Sweep(tuple(points), f"saturated: {best:.1f} tokens/s, and twice no 5 % more up to {level}")
-    return Sweep(tuple(points), f"every level up to {levels[-1]} was measured")
+            return _swept(points, f"saturated: {best:.1f} tokens/s, and twice no 5 % more up to {level}")
+    return _swept(points, f"every level up to {levels[-1]} was measured")
+
+
+def _swept(points: Sequence[LoadPoint], stop_reason: str) -> Sweep:
+    """The sweep, saying where requests failed that did not end it."""
+    failed = [
+        f"{point.success_rate.errors} of {point.success_rate.n} requests failed at {point.label}"
+        for point in points
+        if point.success_rate.errors and not _trouble(point)
+    ]
+    return Sweep(tuple(points), "; ".join([stop_reason, *failed]))
 
 
 def _trouble(point: LoadPoint) -> str | None:
-    if (point.success_rate.value or 0.0) < 1.0:
+    if point.success_rate.errors > MAX_FAILED_SHARE * point.success_rate.n:
         return f"{point.success_rate.errors} of {point.success_rate.n} requests failed"
     if not point.throughput.valid:
         return point.throughput.why
@@ -119,11 +134,15 @@ def find_capacity(
     start_per_s: float = 1.0,
     share: float = DEFAULT_SHARE,
     precision: float = 0.1,
+    probe_s: float = PROBE_S,
     on_progress: OnProgress = silent,
 ) -> Capacity:
     """The highest open load (arrivals as in `plan.load`, else Poisson) that keeps `plan.slo`, by doubling and halving.
 
-    Ends when the interval is narrower than `precision` of its low end. Raises `BadInput` without an SLO.
+    At each rate, requests arrive for `probe_s` seconds at least, so that a queue can build, and so many (73 for 95 %)
+    that the interval can reach `share`; rounds of them are repeated until the interval lies on one side of it, or
+    the plan's `max_rounds` or budget is spent. Ends when the interval of the capacity is narrower than `precision` of
+    its low end. Raises `BadInput` without an SLO.
     """
     if plan.slo is None:
         raise BadInput("there is no objective to keep", expected="a plan with an slo")
@@ -131,9 +150,9 @@ def find_capacity(
 
     def probe(rate_per_s: float) -> LoadPoint:
         load = OpenLoad(rate_per_s=rate_per_s, arrivals=arrivals)
-        return point_of(
-            load, measure_inference(endpoint, plan.model_copy(update={"load": load}), on_progress=on_progress)
-        )
+        requests = max(plan.requests_per_round or 1, least_n(share), math.ceil(rate_per_s * probe_s))
+        here = {"load": load, "requests_per_round": requests, "min_rounds": 1, "decide_share": share}
+        return point_of(load, measure_inference(endpoint, plan.model_copy(update=here), on_progress=on_progress))
 
     return search(probe, start_per_s=start_per_s, share=share, precision=precision)
 
@@ -147,8 +166,8 @@ def search(probe: Callable[[float], LoadPoint], *, start_per_s: float, share: fl
     while len(points) < _MAX_PROBES:
         point = probe(rate)
         points.append(point)
-        if not point.slo_share.valid or not point.ttft.valid:
-            stop_reason = f"at {rate:g}/s: {point.slo_share.why or point.ttft.why}"
+        if not point.slo_share.valid:
+            stop_reason = f"at {rate:g}/s: {point.slo_share.why}"
             break
         interval = point.slo_share.interval
         kept = interval is not None and interval.low >= share

@@ -2,7 +2,7 @@
 
     result = measure_inference(endpoint, InferencePlan.smoke())
 
-What belongs here: the order of things: calibrate, warm up, rounds until it is precise or the budget is spent, figures,
+What belongs here: the order of things: warm up, calibrate, rounds until it is precise or the budget is spent, figures,
 validity. What does not: any of those steps themselves.
 """
 
@@ -13,6 +13,7 @@ import math
 import queue
 import random
 import secrets
+import statistics
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -40,7 +41,7 @@ from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.tier import Tier, TierResult
 
 _Result = TypeVar("_Result")
-_CALIBRATION_REQUEST_S = 0.02
+_MOST_CALIBRATED = 64
 _CHAT_PATH = "/v1/chat/completions"
 
 
@@ -60,11 +61,14 @@ def measure_interleaved(
     """Measure several servers that run at the same time, a round of each in turn, so that drift hits all alike."""
 
     async def measure(report: OnProgress) -> list[TierResult]:
-        calibration = await _calibrate(plan) if plan.calibrate else None
-        subjects = [_Subject(endpoint, plan, calibration, report) for endpoint in endpoints]
+        subjects = [_Subject(endpoint, plan, report) for endpoint in endpoints]
         try:
             for subject in subjects:
                 await subject.warm_up()
+            if plan.calibrate:
+                calibration = await _calibrate(plan, max(subject.expected_concurrency() for subject in subjects))
+                for subject in subjects:
+                    subject.calibration = calibration
             while going := [subject for subject in subjects if subject.stop_reason is None]:
                 for subject in going:
                     await subject.round()
@@ -125,12 +129,9 @@ def _in_own_loop(main: Callable[[OnProgress], Coroutine[Any, Any, _Result]], on_
 class _Subject:
     """One server under measurement."""
 
-    def __init__(
-        self, endpoint: Endpoint, plan: InferencePlan, calibration: Calibration | None, report: OnProgress
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, plan: InferencePlan, report: OnProgress) -> None:
         self._endpoint = endpoint
         self._plan = plan
-        self._calibration = calibration
         self._report = report
         self._transport = Transport(
             endpoint, Timeouts(plan.connect_timeout_s, plan.stall_timeout_s, plan.request_timeout_s)
@@ -145,6 +146,7 @@ class _Subject:
         self._epoch_ns = now_ns()
         self._started_at = datetime.now(UTC)
         self._nonces: set[str] = set()
+        self.calibration: Calibration | None = None
         self.stop_reason: str | None = None
 
     async def warm_up(self) -> None:
@@ -153,6 +155,18 @@ class _Subject:
         if self._plan.cache == "warm":
             count = max(count, len(self._plan.prompts))
         self._warm_up = await self._ask("warm_up", 0, count, ClosedLoad())
+
+    def expected_concurrency(self) -> int:
+        """How many requests the client will have in flight.
+
+        Under an open load that is the rate times what an answer took in the warm-up (Little's law), as far as the
+        client is calibrated at all.
+        """
+        if isinstance(self._plan.load, ClosedLoad):
+            return self._plan.load.concurrency
+        latencies_ms = [sample.e2e_ms for sample in self._warm_up if sample.ok and sample.e2e_ms is not None]
+        answer_s = statistics.median(latencies_ms) / 1e3 if latencies_ms else 0.0
+        return min(_MOST_CALIBRATED, max(1, math.ceil(self._plan.load.rate_per_s * answer_s)))
 
     async def round(self) -> None:
         """One round under the plan's load, and whether it was the last."""
@@ -176,7 +190,13 @@ class _Subject:
         """When no request may be begun any more. Only what is measured counts against the budget."""
         if phase != "measured":
             return math.inf
-        return now_ns() + (self._plan.budget_s - sum(round_.seconds for round_ in self._rounds)) * 1e9
+        return now_ns() + self._left_s() * 1e9
+
+    def _left_s(self) -> float:
+        """What is left of the budget, in seconds."""
+        if self._plan.budget_s is None:
+            return math.inf
+        return self._plan.budget_s - sum(round_.seconds for round_ in self._rounds)
 
     def _offset_ms(self, instant_ns: int) -> float:
         return (instant_ns - self._epoch_ns) / 1e6
@@ -189,7 +209,9 @@ class _Subject:
         """Everything that was measured, judged."""
         measured = [sample for round_ in self._rounds for sample in round_.samples]
         stamps = self._transport.stamps.summary()
-        evidence = ClientEvidence(measured, self._watch.load(), stamps, self._calibration, self._plan.cache)
+        evidence = ClientEvidence(
+            measured, self._watch.load(), stamps, self.calibration, self._plan.cache, self._plan.slo
+        )
         metrics = judged(self._metrics(), evidence)
         samples = pd.DataFrame([asdict(sample) for sample in (*self._warm_up, *measured)])
         return TierResult(Tier.INFERENCE, metrics, samples, self._provenance(evidence))
@@ -220,7 +242,7 @@ class _Subject:
             "warm_up_errors": errors_by_kind(self._warm_up),
             "client": asdict(evidence.load),
             "stamps": asdict(evidence.stamps),
-            "calibration": asdict(self._calibration) if self._calibration else None,
+            "calibration": asdict(self.calibration) if self.calibration else None,
         }
 
     def _why_stop(self) -> str | None:
@@ -231,13 +253,23 @@ class _Subject:
         longest_s = max(round_.seconds for round_ in rounds)
         if self._cut:
             return f"budget: {spent_s:.1f} s are spent, and {self._cut} requests of the last round were not made"
-        if len(rounds) >= plan.min_rounds and self._precise():
-            return f"precise: the headline intervals are within ±{plan.target_relative_half_width:.0%}"
+        if len(rounds) >= plan.min_rounds and (reached := self._enough()):
+            return reached
         if len(rounds) >= plan.max_rounds:
             return f"max_rounds: {plan.max_rounds} rounds were run"
-        if spent_s + longest_s > plan.budget_s:
+        if longest_s > self._left_s():
             return f"budget: {spent_s:.1f} of {plan.budget_s:g} s are spent, and a round takes {longest_s:.1f} s"
         return None
+
+    def _enough(self) -> str | None:
+        plan = self._plan
+        if plan.decide_share is None:
+            precise = f"precise: the headline intervals are within ±{plan.target_relative_half_width:.0%}"
+            return precise if self._precise() else None
+        interval = next(metric.interval for metric in self._metrics() if metric.name == "slo_share")
+        if interval is None or interval.low < plan.decide_share <= interval.high:
+            return None
+        return f"decided: the interval of slo_share, {interval.low:.3f} to {interval.high:.3f}, lies on one side"
 
     def _precise(self) -> bool:
         headlines = [metric for metric in self._metrics() if metric.name in HEADLINES]
@@ -296,10 +328,8 @@ class _Subject:
         plan = self._plan
         if self._rounds:
             longest_s = max(round_.seconds for round_ in self._rounds)
-            fitting = len(self._rounds) + int(
-                max(plan.budget_s - sum(round_.seconds for round_ in self._rounds), 0) / max(longest_s, 1e-9)
-            )
-            rounds = max(len(self._rounds), min(plan.max_rounds, fitting))
+            fitting = len(self._rounds) + max(self._left_s(), 0.0) / max(longest_s, 1e-9)
+            rounds = max(len(self._rounds), int(min(plan.max_rounds, fitting)))
         else:
             rounds = plan.min_rounds
         warm_up = len(self._warm_up) or plan.warm_up_requests
@@ -312,20 +342,14 @@ def _note(sample: Sample) -> str:
     return f"{sample.prompt_id}: first token after {sample.ttft_ms:.0f} ms, {sample.output_tokens} tokens"
 
 
-async def _calibrate(plan: InferencePlan) -> Calibration:
+async def _calibrate(plan: InferencePlan, concurrency: int) -> Calibration:
     async def measure(base_url: str, requests: int, concurrency: int) -> list[Sample]:
         load = ClosedLoad(concurrency=concurrency)
         here = plan.model_copy(update={"load": load, "max_tokens": TOKENS, "extra_body": {}})
-        subject = _Subject(Endpoint(base_url, "truth"), here, None, silent)
+        subject = _Subject(Endpoint(base_url, "truth"), here, silent)
         try:
             return await subject.ask_once(requests)
         finally:
             await subject.close()
 
-    return await calibrate(_calibration_concurrency(plan), measure)
-
-
-def _calibration_concurrency(plan: InferencePlan) -> int:
-    if isinstance(plan.load, OpenLoad):
-        return min(64, math.ceil(plan.load.rate_per_s * _CALIBRATION_REQUEST_S))
-    return plan.load.concurrency
+    return await calibrate(concurrency, measure)

@@ -7,7 +7,7 @@ What does not: what happens on a connection (`connection`), and figures.
         timing, stream = await transport.post("/v1/chat/completions", body, ChatStream)
 
 A kept-alive connection that the server closed in the meantime is replaced, and the start is stamped anew: that is
-neither an error nor latency. A fresh connection that closes without an answer is an error.
+neither an error nor latency. One that it closes when it had the request is an error, like a fresh one that it closes.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from milton_assets.vocabulary.chat import CallErrorKind
 from milton_assets.vocabulary.server import Endpoint
 
 AnySink = TypeVar("AnySink", bound=Sink)
+_CROSSING_NS = 100_000_000
 
 
 @dataclass(slots=True)
 class Timing:
     """The instants of one exchange (ns of `now_ns`), None where it never came that far, and what it died of.
 
-    `due_ns` is when it was scheduled to be sent; a reconnection moves it along with `sent_ns`.
+    `due_ns` is when it was scheduled to be sent, moved by the time that a reconnection took, if there was one.
     """
 
     due_ns: int | None = None
@@ -102,29 +103,32 @@ class Transport:
             method="POST", target=self._prefix + path, headers=[*self._headers, ("Content-Length", str(len(raw)))]
         )
         timing = Timing(due_ns=due_ns)
-        stale_ns: int | None = None
+        lost_ns: int | None = None
         while True:
             sink = make_sink()
-            reused = self._reusable() if stale_ns is None else None
+            reused = self._reusable() if lost_ns is None else None
             connection = reused or await self._connect(timing)
             if connection is None:
                 return timing, sink
             await sleep_until(due_ns or 0)
             begun_ns = now_ns()
+            if lost_ns is not None and timing.due_ns is not None:
+                timing.due_ns += begun_ns - lost_ns
+            if reused is not None and not reused.usable():
+                timing.reconnected, lost_ns = True, begun_ns
+                continue
             exchange = await self._exchange(connection, head, raw, sink)
-            if reused is None or exchange.first_byte_ns is not None or not connection.closed:
+            if reused is None or not _closed_unheard(reused, exchange, begun_ns):
                 break
-            timing.reconnected, stale_ns = True, begun_ns
+            timing.reconnected, lost_ns = True, exchange.lost_ns
         timing.sent_ns, timing.first_byte_ns = exchange.sent_ns, exchange.first_byte_ns
         timing.ended_ns, timing.failure = exchange.last_byte_ns, exchange.failure
-        if stale_ns is not None and timing.due_ns is not None:
-            timing.due_ns += begun_ns - stale_ns
         return timing, sink
 
     def _reusable(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if not connection.closed:
+            if connection.usable():
                 return connection
         return None
 
@@ -161,3 +165,14 @@ class Transport:
             elif connection.finish():
                 self._idle.append(connection)
         return exchange
+
+
+def _closed_unheard(connection: Connection, exchange: Exchange, begun_ns: int) -> bool:
+    """Whether the server closed the kept-alive connection while the request was on its way to it.
+
+    Its closing then shows within a round trip (making the connection took at least one) and what a crowded machine
+    needs to run the two ends. One that comes later, or after a byte, was made by a server that had the request.
+    """
+    if exchange.lost_ns is None or exchange.first_byte_ns is not None:
+        return False
+    return exchange.lost_ns - begun_ns <= connection.connect_ns + _CROSSING_NS

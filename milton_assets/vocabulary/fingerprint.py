@@ -1,9 +1,14 @@
 """The environment a figure was taken in. What is absent is said to be absent, never guessed.
 
-What belongs here: the fingerprint's fields, its digest, and naming how two differ. What does not: probing.
+What belongs here: the fingerprint's fields, its digest, and naming how two environments, and two askings, differ. What
+does not: probing.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,7 +16,7 @@ from milton_assets.vocabulary.digest import sha256_json
 
 
 class HostFingerprint(BaseModel):
-    """The machine the *server* runs on, as far as it is this one."""
+    """The machine the server runs on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,8 +38,27 @@ class GpuFingerprint(BaseModel):
     power_limit_w: float | None
 
 
+class IdentityProof(StrEnum):
+    """How it was shown that a server serves the registered artefact, the strongest first."""
+
+    LAUNCHED_FROM_DIGEST = "sha256_before_and_after"
+    """We started it from the file whose SHA-256 is the registered one, before and after."""
+    TOLD_DIGEST = "sha256_told"
+    """It tells the SHA-256 of what it loaded."""
+    PATH = "path"
+    """It tells the artefact's path."""
+    PATH_NAME = "path_name"
+    """It tells a relative path with the artefact's last part."""
+    NAME_ONLY = "name_only"
+    """It lists the model under its version's name, and tells no more."""
+
+
 class ServerFingerprint(BaseModel):
-    """The server that was measured. `launched_by_us` says whether its flags are known or merely not told."""
+    """The server that was measured.
+
+    `launched_by_us` says whether its flags are known or merely not told. `slots` is how many requests it works on at
+    once, None where it does not tell. `identity` is None when there was no artefact to compare it with.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,15 +70,21 @@ class ServerFingerprint(BaseModel):
     quantization: str | None = None
     chat_template_sha256: str | None = None
     context_tokens: int | None = None
-    slots: int = 1
+    slots: int | None = None
+    identity: IdentityProof | None = None
 
 
 class Fingerprint(BaseModel):
-    """Everything that must agree before two figures may be compared without saying so."""
+    """Everything that must agree before two figures may be compared without saying so.
+
+    `host` and `gpus` are the server's machine; they are unknown, and `host_absent_because` says so, when that is not
+    the machine which measures.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: HostFingerprint
+    host: HostFingerprint | None
+    host_absent_because: str | None = None
     gpus: tuple[GpuFingerprint, ...] = ()
     gpus_absent_because: str | None = None
     server: ServerFingerprint | None = None
@@ -66,12 +96,12 @@ class Fingerprint(BaseModel):
     def comparable_with(self, other: Fingerprint) -> list[str]:
         """How the environments differ, a sentence each; empty when figures may be compared.
 
-        What belongs to the model itself (its path, quantisation and chat template) is expected to differ
-        between candidates and is left out.
+        What belongs to the model itself (its path, quantisation and chat template, how it was identified) is expected
+        to differ between candidates and is left out.
         """
-        model_owned = {"model_path", "quantization", "chat_template_sha256"}
+        model_owned = {"model_path", "quantization", "chat_template_sha256", "identity"}
         differences = []
-        for part in ("host", "gpus", "server"):
+        for part in ("host", "host_absent_because", "gpus", "server"):
             mine, theirs = (side.model_dump(mode="json")[part] for side in (self, other))
             if isinstance(mine, dict) and isinstance(theirs, dict):
                 differences += [
@@ -82,3 +112,18 @@ class Fingerprint(BaseModel):
             elif mine != theirs:
                 differences.append(f"{part}: {mine!r} against {theirs!r}")
         return differences
+
+
+ASKED_ALIKE = ("definitions_version", "sampling", "extra_body", "cache", "load", "prompts_sha256")
+"""What a tier's provenance says of how a model was asked, where it does."""
+
+
+def asked_differently(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """How two provenances of one tier differ in what was asked and how, a sentence each; empty when figures may be
+    compared.
+    """
+    return [
+        f"{key}: {mine.get(key)!r} against {theirs.get(key)!r}"
+        for key in ASKED_ALIKE
+        if mine.get(key) != theirs.get(key)
+    ]

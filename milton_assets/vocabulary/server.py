@@ -44,10 +44,14 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Served:
-    """A server that answers, and what is known of it."""
+    """A server that answers, and what is known of it.
+
+    `artefact_there` is the artefact's path as the server sees it, where that is another than ours.
+    """
 
     endpoint: Endpoint
     fingerprint: ServerFingerprint
+    artefact_there: Path | None = None
 
 
 class Serves(Protocol):

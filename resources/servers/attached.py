@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from milton_assets.vocabulary.server import Endpoint, Served
 from resources.servers.dialect import DEFAULT_TIMEOUT_S
-from resources.servers.identity import check_path
+from resources.servers.identity import identify
 from resources.servers.probe import probe
 
 
@@ -20,9 +20,9 @@ from resources.servers.probe import probe
 class AttachedServer:
     """A server that somebody else runs. We never stop it.
 
-    `base_url` is its root, with or without `/v1`. `slots` is how many requests it works on at once, where it does not
-    tell (vLLM, Ollama, TensorRT-LLM). `path_there` is the artefact's path as the *server* sees it, when it is mounted
-    elsewhere there. `timeout_s` is how long each of its pages may take.
+    `base_url` is its root, with or without `/v1`. `slots` is how many requests it is asked at once, where it does not
+    tell how many it works on (vLLM, Ollama, TensorRT-LLM). `path_there` is the artefact's path as the *server* sees
+    it, when it is mounted elsewhere there. `timeout_s` is how long each of its pages may take.
     """
 
     base_url: str
@@ -38,13 +38,13 @@ class AttachedServer:
         Raises `ServerFailed` with what was found and expected when it lists no such model, or tells another path.
         """
         with self.attach(model) as served:
-            check_path(served.fingerprint, self.path_there or artefact)
-            yield served
+            identify(served.fingerprint, self.path_there or artefact)
+            yield replace(served, artefact_there=self.path_there)
 
     @contextmanager
     def attach(self, model: str) -> Iterator[Served]:
         """Attach to whatever is served under the name `model`, with no artefact to compare it with."""
         asked = Endpoint(self.base_url, model, api_key=self.api_key)
         found = probe(asked.base_url, model, self.api_key, self.timeout_s)
-        fingerprint = found.fingerprint(slots=self.slots)
-        yield Served(Endpoint(asked.base_url, found.model.id, fingerprint.slots, self.api_key), fingerprint)
+        slots = found.about.slots or self.slots or 1
+        yield Served(Endpoint(asked.base_url, found.model.id, slots, self.api_key), found.fingerprint())

@@ -8,16 +8,21 @@ What belongs here: comparing what was loaded with what was registered. What does
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from milton_assets.vocabulary.digest import sha256_file, sha256_listing
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
-from milton_assets.vocabulary.fingerprint import ServerFingerprint
+from milton_assets.vocabulary.fingerprint import IdentityProof, ServerFingerprint
 from milton_assets.vocabulary.server import Served, Serves
 
 Digest = Callable[[Path], str]
+_BLOB = re.compile(r"(?:^|[/\\@])sha256[-:]([0-9a-fA-F]{64})$")
+_RELATIVE = re.compile(r"^\.{1,2}[/\\]|\.gguf$", re.IGNORECASE)
+_PARTS = re.compile(r"[/\\]")
 
 
 def digest_of(artefact: Path) -> str:
@@ -34,19 +39,34 @@ def digest_of(artefact: Path) -> str:
     )
 
 
-def check_path(server: ServerFingerprint, artefact: Path) -> None:
-    """Raise `ServerFailed` when the server tells the absolute path it loaded, and it is another than `artefact`.
+def identify(server: ServerFingerprint, artefact: Path, sha256: str | None = None) -> IdentityProof:
+    """What the server tells of what it loaded, compared with `artefact`, its path there, and with its SHA-256.
 
-    A server that tells no path, or a name on a hub, is taken at its model's name.
+    A blob named by its digest (Ollama) is compared by that alone; an absolute path wholly; a relative one, or a name
+    that looks like a file's, by its last part. A server that tells none of these, or a name on a hub, is taken at its
+    model's name. Raises `ServerFailed` when it tells something else.
     """
-    if server.model_path is None or not Path(server.model_path).is_absolute():
-        return
-    if "\0" in server.model_path or Path(server.model_path).resolve() != artefact.resolve():
+    told = server.model_path
+    if told is None:
+        return IdentityProof.NAME_ONLY
+    if digest := _BLOB.search(told):
+        if sha256 is None:
+            return IdentityProof.NAME_ONLY
+        same, shown = digest[1].lower() == sha256, IdentityProof.TOLD_DIGEST
+    elif Path(told).is_absolute():
+        same, shown = "\0" not in told and Path(told).resolve() == artefact.resolve(), IdentityProof.PATH
+    elif _RELATIVE.search(told):
+        same, shown = _PARTS.split(told)[-1] == artefact.name, IdentityProof.PATH_NAME
+    else:
+        return IdentityProof.NAME_ONLY
+    if not same:
         raise ServerFailed(
-            f"the {server.name} server has loaded {server.model_path!r}",
-            expected=f"{artefact}, which is registered",
-            remedy="stop that server or start it with the registered file, then measure again",
+            f"the {server.name} server has loaded {told!r}",
+            expected=f"{artefact}, which is registered" + (f" with the SHA-256 {sha256}" if digest else ""),
+            remedy="stop that server or start it with the registered file, then measure again; "
+            "if it sees that file under another path, name the path (MILTON_SERVER_PATH)",
         )
+    return shown
 
 
 @contextmanager
@@ -60,14 +80,16 @@ def verified_serving(
 ) -> Iterator[Served]:
     """Serve `artefact` and show that it is the registered one.
 
-    Its SHA-256 is `expected_sha256` before the server starts and after it was used (not looked at when None), and the
-    path that the server says it loaded is `artefact`. Raises `ServerFailed` otherwise; an error of the block's own
-    passes as it is.
+    Its SHA-256 is `expected_sha256` before the server starts and after it was used (not looked at when None), and what
+    the server says it loaded is `artefact`. The fingerprint's `identity` says how that was shown. Raises `ServerFailed`
+    otherwise; an error of the block's own passes as it is.
     """
     _check_digest(artefact, expected_sha256, digest, "before it was served")
     with serves.serve(artefact, model) as served:
-        check_path(served.fingerprint, artefact)
-        yield served
+        shown = identify(served.fingerprint, served.artefact_there or artefact, expected_sha256)
+        if served.fingerprint.launched_by_us and expected_sha256 is not None:
+            shown = IdentityProof.LAUNCHED_FROM_DIGEST
+        yield replace(served, fingerprint=served.fingerprint.model_copy(update={"identity": shown}))
     _check_digest(artefact, expected_sha256, digest, "after it was served")
 
 

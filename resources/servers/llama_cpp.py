@@ -19,7 +19,7 @@ from pathlib import Path
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.server import Endpoint, Served
 from resources.hardware import usable_cores
-from resources.servers.identity import check_path
+from resources.servers.identity import identify
 from resources.servers.probe import probe
 from resources.servers.process import DEFAULT_GRACE_S, Command, listening, without_secrets
 
@@ -82,8 +82,8 @@ class LlamaCppLauncher:
                 # The wheel's build of llama.cpp calls itself b0-unknown: the wheel's version says which it is.
                 known = {"name": f"{fingerprint.name} (embedded)", "build": f"xllamacpp {version('xllamacpp')}"}
                 fingerprint = fingerprint.model_copy(update=known)
-            check_path(fingerprint, artefact)
-            yield Served(Endpoint(server.base_url, model, fingerprint.slots), fingerprint)
+            identify(fingerprint, artefact)
+            yield Served(Endpoint(server.base_url, model, self.slots), fingerprint)
 
     def _flags(self) -> tuple[str, ...]:
         threads = self.threads or usable_cores()

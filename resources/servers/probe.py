@@ -35,7 +35,7 @@ class Probed:
         name: str | None = None,
         slots: int | None = None,
     ) -> ServerFingerprint:
-        """The fingerprint; `slots` is used where the server does not tell its own."""
+        """The fingerprint; `slots` is what a launcher knows where the server does not tell."""
         template = self.about.chat_template
         return ServerFingerprint(
             name=name or self.server,
@@ -46,7 +46,7 @@ class Probed:
             quantization=self.about.quantization,
             chat_template_sha256=sha256_bytes(template.encode()) if template else None,
             context_tokens=self.about.context_tokens,
-            slots=self.about.slots or slots or 1,
+            slots=self.about.slots or slots,
         )
 
 

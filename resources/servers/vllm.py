@@ -17,7 +17,7 @@ from pathlib import Path
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.server import Endpoint, Served
 from resources.servers import hf_directory
-from resources.servers.identity import check_path
+from resources.servers.identity import identify
 from resources.servers.probe import probe
 from resources.servers.process import Command, listening, without_secrets
 
@@ -67,8 +67,8 @@ class VLLMLauncher:
                 "chat_template_sha256": hf_directory.chat_template_sha256(artefact),
             }
             fingerprint = fingerprint.model_copy(update=from_files)
-            check_path(fingerprint, artefact)
-            yield Served(Endpoint(server.base_url, model, fingerprint.slots), fingerprint)
+            identify(fingerprint, artefact)
+            yield Served(Endpoint(server.base_url, model, self.slots), fingerprint)
 
     def _program(self, artefact: Path) -> tuple[str, ...]:
         if self.interpreter is not None:

@@ -6,6 +6,7 @@ import pytest
 
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
+from milton_assets.vocabulary.slo import SLO
 from resources.campaign import Campaign, Profile
 
 
@@ -23,11 +24,20 @@ def test_real_use_measures_fully_under_the_seed_policy(tmp_path):
         ("MILTON_STATE_DIR", "relative/path"),
         ("MILTON_DRY_RUN", "perhaps"),
         ("MILTON_TARGETS", "pi=relative"),
+        ("MILTON_SLO", "taste_ms=3"),
+        ("MILTON_SLO", "ttft_ms"),
     ],
 )
 def test_a_value_that_does_not_hold_names_its_variable(tmp_path, variable, value):
     with pytest.raises(BadInput, match=variable):
         Campaign.from_environment({"MILTON_STATE_DIR": str(tmp_path), variable: value})
+
+
+def test_an_objective_is_measured_by_when_there_is_one(tmp_path):
+    environment = {"MILTON_STATE_DIR": str(tmp_path)}
+    assert Campaign.from_environment(environment).slo is None
+    campaign = Campaign.from_environment(environment | {"MILTON_SLO": "ttft_ms=200, tpot_ms=50"})
+    assert campaign.slo == SLO(ttft_ms=200, tpot_ms=50)
 
 
 def test_without_a_state_folder_of_its_own_it_is_the_users(tmp_path):

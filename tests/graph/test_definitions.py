@@ -100,6 +100,8 @@ def test_an_address_is_attached_to():
 def test_an_attached_server_has_loaded_what_is_to_be_bundled():
     address = {"MILTON_SERVER": "http://gpu-box:8000"}
     assert model_server_from(address).artefact_kind is ArtefactKind.GGUF
+    elsewhere = model_server_from({**address, "MILTON_SERVER_PATH": "/mnt/v1.gguf"})
+    assert elsewhere.path_there == "/mnt/v1.gguf"
     full = model_server_from({**address, "MILTON_ARTIFACT": "hf-distilled", "MILTON_SERVER_KEY_ENV": "KEY"})
     assert (full.artefact_kind, full.api_key_env) == (ArtefactKind.HF_DISTILLED, "KEY")
 

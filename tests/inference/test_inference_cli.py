@@ -70,6 +70,44 @@ def test_an_open_load_is_measured_from_the_scheduled_instant() -> None:
     assert json.loads(run.stdout)["load"] == {"kind": "open", "rate_per_s": 50.0, "arrivals": "constant"}
 
 
+def test_exactly_as_many_requests_are_made_as_were_asked_for_whatever_the_budget() -> None:
+    with scripted_server(answer("a", "b", first_delay_s=0.05)) as server:
+        run = bench(server.base_url, "--requests", "8", "--budget", "0.1", "--json")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["requests"] == 8
+
+
+def test_several_servers_are_measured_in_turn_and_each_has_its_usual_answer(answered: dict[str, Any]) -> None:
+    with scripted_server(GOOD, models=["m=1"]) as one, scripted_server(GOOD) as two:
+        first, second = f"scripted at {two.base_url}", f"m=1 at {one.base_url}"
+        run = bench(two.base_url, "--against", f"m=1={one.base_url}", "--requests", "4", "--json")
+    assert run.returncode == 0, run.stderr
+    told = json.loads(run.stdout)["servers"]
+    assert list(told) == [first, second]
+    for answer_of_one in told.values():
+        assert set(answer_of_one) == set(answered)
+        assert answer_of_one["requests"] == 4
+    assert len(one.requests) == len(two.requests) == 6
+    assert {body["model"] for body in one.requests} == {"m=1"}
+
+
+def test_several_servers_are_set_side_by_side_with_their_ratio() -> None:
+    slow = answer("one ", "two ", "three", first_delay_s=0.3, delay_s=0.002)
+    with scripted_server(GOOD) as one, scripted_server(slow) as two:
+        run = bench(one.base_url, "--against", two.base_url, "--requests", "8")
+    assert run.returncode == 0, run.stderr
+    assert "2 / 1" in run.stdout
+    assert f"2: scripted at {two.base_url}" in run.stdout
+    assert "apart" in run.stdout.partition("ttft_ms.median")[2].partition("ttfv_ms.median")[0]
+
+
+def test_one_of_several_servers_that_answers_nothing_is_a_no() -> None:
+    with scripted_server(GOOD) as one, scripted_server(HangUp()) as two:
+        run = bench(one.base_url, "--against", two.base_url, "--requests", "3", "--json")
+    assert run.returncode == 1
+    assert [told["success_rate"] for told in json.loads(run.stdout)["servers"].values()] == [1.0, 0.0]
+
+
 def test_people_get_a_table_and_progress_on_standard_error() -> None:
     with scripted_server(GOOD) as server:
         run = bench(server.base_url, "--requests", "4")
@@ -91,6 +129,7 @@ def test_people_get_a_table_and_progress_on_standard_error() -> None:
         ["--picture", "latency.gif"],
         ["--capacity"],
         ["--capacity", "--sweep", "--slo", "ttft_ms=1"],
+        ["--sweep", "--against", "http://127.0.0.1:9"],
     ],
 )
 def test_arguments_that_make_no_sense_exit_2(arguments: list[str]) -> None:
@@ -120,7 +159,7 @@ def test_a_sweep_reports_every_load_and_draws_it(tmp_path: Path) -> None:
 
 def test_the_capacity_under_an_objective_is_an_interval(tmp_path: Path) -> None:
     picture = tmp_path / "latency.png"
-    arguments = ("--requests", "80", "--capacity", "--slo", "e2e_ms=0.001", "--rate", "400", "--picture", str(picture))
+    arguments = ("--capacity", "--slo", "ttft_ms=9000,e2e_ms=0.001", "--rate", "400", "--picture", str(picture))
     with scripted_server(GOOD) as server:
         run = bench(server.base_url, *arguments, "--json")
     assert run.returncode == 0, run.stderr

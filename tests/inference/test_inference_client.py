@@ -108,6 +108,7 @@ def test_the_code_version_is_stable_and_names_the_definitions() -> None:
 # -------------------------------------------------------------------------------------------------- clock and arrivals
 
 
+@pytest.mark.alone
 def test_the_loop_wakes_within_a_fraction_of_a_millisecond() -> None:
     async def lateness() -> list[float]:
         late = []
@@ -158,6 +159,7 @@ def test_the_client_knows_its_own_bias(concurrency: int) -> None:
     assert abs(told["ttft_bias_ms"]["median"]) < 50
 
 
+@pytest.mark.alone
 def test_what_is_measured_of_a_truth_server_is_close_to_its_log() -> None:
     plan = InferencePlan(min_rounds=1, max_rounds=1, warm_up_requests=0, calibrate=False)
     with truth_server(first_token_ms=20, inter_token_ms=5, tokens=10) as server:
@@ -256,17 +258,66 @@ def test_calibration_bias_counts_for_latencies_from_the_start_alone() -> None:
     assert verdict("itl_ms.median", 20.0, calibration=biased).valid
 
 
+def row(**told: Any) -> Sample:
+    """A good answer of 32 tokens in 32 events."""
+    absent = dict.fromkeys(Sample.__dataclass_fields__)
+    good = {"ok": True, "output_tokens": 32, "token_events": 32, "joined_events": 0}
+    return Sample(**(absent | good | told))
+
+
 def test_time_per_output_token_shares_the_lag_among_its_tokens() -> None:
     lagging = ClientLoad(2.0, 2.0, 2.0, 0.05, 1.0, 10.0)
+    assert verdict("tpot_ms.median", 10.0, load=lagging, samples=[row(output_tokens=32)]).valid
+    assert not verdict("tpot_ms.median", 10.0, load=lagging, samples=[row(output_tokens=3)]).valid
 
-    def samples(tokens: int) -> list[Any]:
-        class Row:
-            ok, output_tokens, sent_lag_ms, cached_tokens, prompt_tokens = True, tokens, None, None, None
 
-        return [Row()]
+def test_calibration_bias_between_tokens_counts_by_the_span_it_was_seen_in() -> None:
+    biased = Calibration(24, 1, Bias(0.0, 0.0), Bias(0.0, 0.0), Bias(30.0, 90.0))  # 3 and 9 ms of 10
+    for name in ("tpot_ms.median", "itl_ms.median", "tpot_ms.p99"):
+        told = {"calibration": biased, "samples": [row(output_tokens=6)]}
+        assert "calibration bias" in (verdict(name, 5.0, **told).why or "")
+        assert verdict(name, 200.0, **told).valid
+    assert verdict("tpot_ms.median", 5.0, calibration=biased, samples=[row(output_tokens=128)]).valid
+    assert verdict("ttft_ms.median", 5.0, calibration=biased).valid
 
-    assert verdict("tpot_ms.median", 10.0, load=lagging, samples=samples(32)).valid
-    assert not verdict("tpot_ms.median", 10.0, load=lagging, samples=samples(3)).valid
+
+LATE = StampSummary(by_kernel=True, pieces=100, reading_delay_ms_median=4.0, reading_delay_ms_p99=40.0)
+
+
+@pytest.mark.parametrize("name", ["ttft_ms.median", "itl_ms.median", "tpot_ms.median"])
+def test_events_joined_by_a_client_that_reads_late_make_what_they_blur_invalid(name: str) -> None:
+    joined = [row(joined_events=8, output_tokens=4)]
+    assert "25% of the events joined" in (verdict(name, 20.0, stamps=LATE, samples=joined).why or "")
+    assert verdict(name, 20.0, stamps=LATE, samples=[row(output_tokens=4)]).valid
+    assert verdict("e2e_ms.median", 20.0, stamps=LATE, samples=joined).valid
+
+
+def test_events_that_a_server_sends_together_are_no_fault_of_a_client_that_reads_at_once() -> None:
+    prompt = StampSummary(by_kernel=True, pieces=100, reading_delay_ms_median=0.1, reading_delay_ms_p99=0.5)
+    for name in ("ttft_ms.median", "itl_ms.median", "itl_ms.p99", "tpot_ms.median"):
+        assert verdict(name, 20.0, stamps=prompt, samples=[row(joined_events=16)]).valid
+
+
+def test_a_few_joined_events_matter_to_tails_alone() -> None:
+    few = [row(joined_events=1)]
+    assert verdict("itl_ms.median", 20.0, stamps=LATE, samples=few).valid
+    assert not verdict("itl_ms.p99", 20.0, stamps=LATE, samples=few).valid
+
+
+@pytest.mark.parametrize("name", ["slo_share", "goodput_per_s"])
+def test_requests_that_the_client_may_have_put_beyond_a_limit_make_the_share_invalid(name: str) -> None:
+    biased = Calibration(24, 1, Bias(3.0, 6.0), Bias(3.0, 6.0), Bias(0.0, 0.0))
+    samples = [row(ttft_ms=latency_ms) for latency_ms in (20.0, 52.0, 46.0, 300.0)] * 100
+    near = {"calibration": biased, "samples": samples, "slo": SLO(ttft_ms=50)}
+    assert "50.0% of the requests are nearer to a limit" in (verdict(name, 0.5, **near).why or "")
+    assert verdict(name, 0.5, **(near | {"slo": SLO(ttft_ms=100)})).valid
+    assert verdict(name, 0.5, **(near | {"samples": samples[::4] * 3 + samples[:4]})).valid
+
+
+@pytest.mark.parametrize(("limit_ms", "valid"), [(195, False), (185, True), (205, True)])
+def test_a_requests_own_lag_counts_against_the_limit_it_broke(limit_ms: float, valid: bool) -> None:
+    late = [row(e2e_ms=200.0, sent_lag_ms=10.0)] * 100
+    assert verdict("slo_share", 0.0, samples=late, slo=SLO(e2e_ms=limit_ms)).valid is valid
 
 
 def test_a_figure_that_could_not_be_had_is_not_judged() -> None:

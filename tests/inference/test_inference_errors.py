@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from milton_assets.inference import SLO, ClosedLoad, InferencePlan, Prompt, measure_inference
+from milton_assets.inference import SLO, ClosedLoad, InferencePlan, OpenLoad, Prompt, measure_inference
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.tier import TierResult
@@ -43,7 +43,7 @@ def plan(**changes: Any) -> InferencePlan:
         "max_rounds": 1,
         "max_tokens": 8,
         "calibrate": False,
-        "stall_timeout_s": 0.3,
+        "stall_timeout_s": 5.0,
     }
     return InferencePlan(**(settings | changes))
 
@@ -77,8 +77,9 @@ def kinds(result: TierResult) -> list[str | None]:
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_a_failed_request_is_a_row_with_its_kind(reply: Any, kind: str) -> None:
+    stall_timeout_s = 0.3 if kind == "timeout" else 5.0
     with scripted_server(reply) as server:
-        result = measure_inference(Endpoint(server.base_url, "scripted"), plan())
+        result = measure_inference(Endpoint(server.base_url, "scripted"), plan(stall_timeout_s=stall_timeout_s))
     assert kinds(result) == [kind] * 4
     assert result.provenance["errors"] == {kind: 4}
     rate = result.metric("success_rate")
@@ -150,7 +151,8 @@ def test_a_connection_closed_between_requests_is_replaced_and_is_neither_error_n
     assert server.connections == 4
     assert len(server.requests) == 4
     true_ms = [(e.written_at_ns[1] - e.read_at_ns) / 1e6 for e in server.exchanges]
-    # Only the first of the four had a fresh connection to begin with; the server's own threads may be late at times.
+    # The delay that the server was told to make, once: what the closed connections took is not in it.
+    assert (result.samples.ttft_ms > 19).all()
     assert sorted((result.samples.ttft_ms - true_ms).abs())[1] < 15
 
 
@@ -158,6 +160,30 @@ def test_a_reused_connection_that_the_server_closes_unseen_says_that_it_was_repl
     with scripted_server(answer("a", "b"), keep_alive=KeepAlive.CLOSE_ON_NEXT_REQUEST) as server:
         result = measure_inference(Endpoint(server.base_url, "m"), plan())
     assert result.samples.reconnected.tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [(Silence(), "timeout"), (HangUp(delay_s=1), "cut_short"), (HangUp(reset=True, delay_s=1), "cut_short")],
+)
+def test_a_server_that_fails_with_a_request_in_hand_is_not_asked_again(reply: Any, kind: str) -> None:
+    with scripted_server([answer("a", "b"), reply, answer("a", "b")]) as server:
+        result = measure_inference(
+            Endpoint(server.base_url, "m"),
+            plan(requests_per_round=2, stall_timeout_s=2.0 if kind == "timeout" else 20.0),
+        )
+    assert kinds(result) == [None, kind]
+    assert result.samples.reconnected.tolist() == [False, False]
+    assert len(server.requests) == 2
+
+
+def test_an_open_load_forgives_no_more_than_the_time_that_reconnecting_took() -> None:
+    load = OpenLoad(rate_per_s=5, arrivals="constant")
+    with scripted_server([answer("a", "b"), HangUp(delay_s=0.02), answer("a", "b")]) as server:
+        rows = measure_inference(Endpoint(server.base_url, "m"), plan(load=load, requests_per_round=2)).samples
+    assert rows.ok.all()
+    assert rows.reconnected.tolist() == [False, True]
+    assert rows.ttft_ms[1] > 20
 
 
 def test_connections_are_kept_alive() -> None:
@@ -171,7 +197,7 @@ def test_a_done_that_is_followed_by_silence_ends_the_request_without_an_error() 
     with scripted_server(reply) as server:
         result = measure_inference(Endpoint(server.base_url, "m"), plan(stall_timeout_s=20))
     assert result.samples.ok.all()
-    assert (result.samples.e2e_ms < 200).all()
+    assert (result.samples.e2e_ms < 10_000).all()
 
 
 def test_a_round_in_which_everything_failed_is_the_last() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from milton_assets.inference import SLO, ClosedLoad, InferencePlan, OpenLoad, Prompt, measure_inference
 from milton_assets.inference.plots import latency_distribution, throughput_against_latency
+from milton_assets.inference.stats import least_n
 from milton_assets.inference.stats import share as share_of
 from milton_assets.inference.sweep import LoadPoint, find_capacity, point_of, search, sweep
 from milton_assets.vocabulary.errors import BadInput
@@ -59,8 +60,16 @@ def test_a_sweep_stops_when_requests_fail() -> None:
     assert "failed" in result.stop_reason
 
 
+def test_a_request_that_fails_among_many_does_not_end_a_sweep_and_is_told() -> None:
+    replies = iter([Status(500)])
+    with scripted_server(lambda _: next(replies, answer("a", "b", first_delay_s=0.05))) as server:
+        result = sweep(Endpoint(server.base_url, "m"), plan(requests_per_round=24), levels=(1, 4))
+    assert len(result.points) == 2
+    assert "1 of 24 requests failed at 1" in result.stop_reason
+
+
 def test_a_sweep_of_a_server_that_never_saturates_ends_with_the_levels() -> None:
-    with scripted_server(answer("a", "b", first_delay_s=0.05)) as server:
+    with scripted_server(answer("a", "b", first_delay_s=0.15)) as server:
         result = sweep(Endpoint(server.base_url, "m"), plan(requests_per_round=8), levels=(1, 4))
     assert len(result.points) == 2
     assert "every level" in result.stop_reason
@@ -114,12 +123,33 @@ def test_a_capacity_needs_an_objective() -> None:
         find_capacity(Endpoint("http://127.0.0.1:9", "m"), plan())
 
 
-def test_the_capacity_of_a_real_server_is_found_by_its_answers() -> None:
-    objective = plan(slo=SLO(ttft_ms=250), requests_per_round=80, load=OpenLoad(rate_per_s=1, arrivals="constant"))
+def test_it_takes_so_many_requests_to_show_a_share() -> None:
+    for wanted in (0.5, 0.9, 0.95, 0.99):
+        n = least_n(wanted)
+        assert share_of(n, n)[1].low >= wanted > share_of(n - 1, n - 1)[1].low  # type: ignore[union-attr]
+    assert least_n(0.95) == 73
+
+
+def test_the_capacity_of_a_real_server_lies_between_a_rate_it_kept_and_one_it_did_not() -> None:
+    objective = plan(slo=SLO(ttft_ms=2000), requests_per_round=2, load=OpenLoad(rate_per_s=1, arrivals="constant"))
     with scripted_server(one_at_a_time()) as server:
-        found = find_capacity(Endpoint(server.base_url, "m"), objective, start_per_s=20, precision=0.8)
+        found = find_capacity(
+            Endpoint(server.base_url, "m"), objective, start_per_s=5, share=0.6, precision=99, probe_s=1
+        )
     assert found.high is not None
-    assert found.low <= 34
+    assert 5 <= found.low < found.high
+    for point in found.points:
+        assert point.slo_share.n >= max(least_n(0.6), point.load.rate_per_s)
+
+
+def test_a_server_that_is_overloaded_from_the_start_is_bounded() -> None:
+    objective = plan(slo=SLO(ttft_ms=200))
+    with scripted_server(one_at_a_time()) as server:
+        found = find_capacity(
+            Endpoint(server.base_url, "m"), objective, start_per_s=100, share=0.8, precision=2, probe_s=1
+        )
+    assert found.high is not None
+    assert found.high <= 100
 
 
 # ------------------------------------------------------------------------------------------------------------ pictures

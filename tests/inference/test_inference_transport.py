@@ -57,10 +57,10 @@ def test_an_arrival_is_stamped_when_it_came_in_and_not_when_it_was_read() -> Non
         begun_ns = now_ns()
         other.sendall(b"data: x\n\n")
         ended_ns = now_ns()
-        time.sleep(0.1)
+        time.sleep(0.5)
         (arrival,) = receive_all(one)
     assert arrival.by_kernel
-    assert begun_ns - 1_000_000 <= arrival.stamp_ns <= ended_ns + 20_000_000
+    assert begun_ns - 1_000_000 <= arrival.stamp_ns <= ended_ns + 250_000_000
     assert arrival.data == b"data: x\n\n"
 
 
@@ -72,13 +72,13 @@ def test_events_that_waited_together_are_read_one_by_one() -> None:
         for number in range(4):
             other.sendall(b"data: %d\n\n" % number)
         ended_ns = now_ns()
-        time.sleep(0.05)
+        time.sleep(0.5)
         arrivals = receive_all(one)
     assert [arrival.data for arrival in arrivals] == [b"data: %d\n\n" % number for number in range(4)]
     seen = [arrival.stamp_ns for arrival in arrivals]
     assert seen == sorted(seen)
     assert begun_ns - 1_000_000 <= seen[0]
-    assert seen[-1] <= ended_ns + 20_000_000
+    assert seen[-1] <= ended_ns + 250_000_000
 
 
 def test_an_unfinished_event_is_read_as_far_as_it_came() -> None:
@@ -130,7 +130,8 @@ def test_a_closed_socket_cannot_be_stamped() -> None:
 
 @pytest.mark.parametrize("offset_s", [3600, -3600])
 def test_a_wall_clock_that_makes_no_sense_is_not_believed(offset_s: int) -> None:
-    assert abs(stamps.on_clock(time.time_ns() + offset_s * 1_000_000_000) - now_ns()) < 50_000_000
+    before_ns = now_ns()
+    assert before_ns <= stamps.on_clock(time.time_ns() + offset_s * 1_000_000_000) <= now_ns()
 
 
 def test_the_pump_parses_in_order_and_lets_the_loop_breathe() -> None:
@@ -237,9 +238,26 @@ def test_words_that_nobody_asked_for_are_no_answer_to_the_next_request() -> None
 
     talks += [first, second]
     with raw_server(lambda connection: talks.pop(0)(connection), connections=2) as port:
-        answers = post(f"http://127.0.0.1:{port}", times=2, pause_s=0.2)
+        answers = post(f"http://127.0.0.1:{port}", times=2, pause_s=1.0)
     assert [stream.verdict(8, timing.failure) for timing, stream in answers] == [None, None]
     assert not answers[1][0].reconnected
+
+
+def test_a_closing_that_waited_unnoticed_is_seen_before_the_connection_is_used_again() -> None:
+    def talk(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(HEAD + BODY)
+
+    async def run(port: int) -> tuple[Timing, ChatStream]:
+        async with aclosing(Transport(Endpoint(f"http://127.0.0.1:{port}", "m"))) as transport:
+            await transport.post("/v1/chat/completions", {}, ChatStream)
+            time.sleep(0.5)  # the loop is held up while the server closes
+            return await transport.post("/v1/chat/completions", {}, ChatStream)
+
+    with raw_server(talk, connections=2) as port, asyncio.Runner(loop_factory=measuring_loop) as runner:
+        timing, stream = runner.run(run(port))
+    assert stream.verdict(8, timing.failure) is None
+    assert not timing.reconnected
 
 
 def test_an_informational_response_is_not_the_answer() -> None:

@@ -18,6 +18,7 @@ from resources.servers import dialects
 from resources.servers.attached import AttachedServer
 from resources.servers.client import OpenAIChatModel
 from resources.servers.dialect import known_dialects
+from resources.servers.identity import verified_serving
 from tests.support.scripted_server import Body, ScriptedServer, Silence, Status, answer, scripted_server
 
 HERE = Path("/models/v1/model-q4_0.gguf")
@@ -107,7 +108,8 @@ def test_vllm_tells_its_version_and_the_root_it_loaded() -> None:
     with server_of(pages) as server, AttachedServer(server.base_url, slots=8).serve(Path("/models/hf"), "v1") as served:
         fingerprint = served.fingerprint
     assert (fingerprint.name, fingerprint.build, fingerprint.context_tokens) == ("vllm", "0.32.0", 2048)
-    assert (fingerprint.quantization, fingerprint.chat_template_sha256, fingerprint.slots) == (None, None, 8)
+    assert (fingerprint.quantization, fingerprint.chat_template_sha256, fingerprint.slots) == (None, None, None)
+    assert served.endpoint.slots == 8
 
 
 def test_vllm_with_another_root_is_refused() -> None:
@@ -158,6 +160,23 @@ def test_ollama_is_asked_by_its_own_api_and_counts_latest_as_no_tag() -> None:
     assert (fingerprint.name, fingerprint.build) == ("ollama", "0.40.12")
     assert (fingerprint.quantization, fingerprint.model_path) == ("Q4_0", str(HERE))
     assert fingerprint.context_tokens == 4096
+
+
+def test_ollama_names_the_weights_by_their_digest_which_must_be_the_registered_one(tmp_path: Path) -> None:
+    weights = tmp_path / "model.gguf"
+    weights.write_bytes(b"GGUF")
+    digest = sha256_bytes(b"GGUF")
+    show = OLLAMA_SHOW | {"modelfile": f"# Modelfile\nFROM /root/.ollama/models/blobs/sha256-{digest}\nTEMPLATE x"}
+    with server_of(OLLAMA_PAGES, {"/api/show": Body(show)}) as server:
+        attached = AttachedServer(server.base_url)
+        with verified_serving(attached, weights, "smollm2", digest) as served:
+            assert served.fingerprint.identity == "sha256_told"
+        weights.write_bytes(b"GGUF of another version")
+        with (
+            pytest.raises(ServerFailed, match="has loaded"),
+            verified_serving(attached, weights, "smollm2", sha256_bytes(weights.read_bytes())),
+        ):
+            pytest.fail("it must not begin")
 
 
 def test_ollama_that_has_not_loaded_the_model_tells_what_it_was_trained_for() -> None:
@@ -298,7 +317,7 @@ def test_values_of_the_wrong_type_are_absent() -> None:
     ):
         fingerprint = served.fingerprint
     assert (fingerprint.build, fingerprint.model_path, fingerprint.context_tokens) == (None, None, None)
-    assert fingerprint.slots == 1
+    assert (fingerprint.slots, served.endpoint.slots) == (None, 1)
 
 
 def test_a_page_that_never_comes_ends_the_probe() -> None:

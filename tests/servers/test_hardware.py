@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ import psutil
 import pytest
 
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
-from resources.hardware import cpu_model, cpu_quota, fingerprint, gpu_fingerprints, usable_cores
+from milton_assets.vocabulary.server import Endpoint, Served
+from resources.hardware import cpu_model, cpu_quota, fingerprint, gpu_fingerprints, is_here, usable_cores
 
 
 def test_this_machine_has_cores_memory_and_a_kernel() -> None:
@@ -32,8 +34,30 @@ def test_gpus_are_named_or_their_absence_is() -> None:
 
 def test_the_server_is_part_of_it() -> None:
     server = ServerFingerprint(name="toy")
-    assert fingerprint(server).server == server
+    assert fingerprint(Served(Endpoint("http://127.0.0.1:8000", "m"), server)).server == server
     assert fingerprint().server is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.9.9.9"])
+def test_a_server_on_this_machine_has_this_machine(host: str) -> None:
+    here = fingerprint(Served(Endpoint(f"http://{host}:8000", "m"), ServerFingerprint(name="toy")))
+    assert here.host == fingerprint().host
+    assert here.host_absent_because is None
+
+
+def test_every_address_of_this_machine_is_here() -> None:
+    cards = psutil.net_if_addrs().values()
+    for address in (a.address for card in cards for a in card if a.family is socket.AF_INET):
+        assert is_here(f"http://{address}:8000")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "no-such-host.invalid"])
+def test_of_a_server_elsewhere_the_machine_is_unknown_and_not_guessed(host: str) -> None:
+    elsewhere = fingerprint(Served(Endpoint(f"http://{host}:8000", "m"), ServerFingerprint(name="toy")))
+    assert (elsewhere.host, elsewhere.gpus) == (None, ())
+    assert elsewhere.host_absent_because == elsewhere.gpus_absent_because
+    assert f"{host}:8000" in (elsewhere.host_absent_because or "")
+    assert elsewhere.comparable_with(fingerprint())
 
 
 def test_two_probes_of_one_machine_agree() -> None:

@@ -22,12 +22,15 @@ class Recording:
     """A `Serves` that says it loaded `path`, and remembers whether it was started."""
 
     path: str | None = None
+    launched: bool = False
+    artefact_there: Path | None = None
     started: bool = False
 
     @contextmanager
     def serve(self, artefact: Path, model: str) -> Iterator[Served]:
         self.started = True
-        yield Served(Endpoint("http://127.0.0.1:1", model), ServerFingerprint(name="toy", model_path=self.path))
+        told = ServerFingerprint(name="toy", model_path=self.path, launched_by_us=self.launched)
+        yield Served(Endpoint("http://127.0.0.1:1", model), told, self.artefact_there)
 
 
 @pytest.fixture
@@ -79,6 +82,43 @@ def test_without_an_expected_digest_only_the_path_is_looked_at(weights: Path) ->
         verified_serving(Recording("/elsewhere"), weights, "v1", None),
     ):
         pytest.fail("it must not begin")
+
+
+def proof(server: Recording, weights: Path) -> str | None:
+    with verified_serving(server, weights, "v1", sha256_of(weights)) as served:
+        return served.fingerprint.identity
+
+
+def test_the_fingerprint_says_how_the_artefact_was_recognised(weights: Path) -> None:
+    blob = f"sha256-{sha256_of(weights)}"
+    assert proof(Recording(str(weights), launched=True), weights) == "sha256_before_and_after"
+    assert proof(Recording(f"/root/.ollama/models/blobs/{blob}"), weights) == "sha256_told"
+    assert proof(Recording(f"@sha256:{sha256_of(weights)}"), weights) == "sha256_told"
+    assert proof(Recording(str(weights)), weights) == "path"
+    assert proof(Recording("models/model.gguf"), weights) == "path_name"
+    assert proof(Recording("../elsewhere/model.gguf"), weights) == "path_name"
+    assert proof(Recording("my-org/my-model"), weights) == "name_only"
+    assert proof(Recording(), weights) == "name_only"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"/blobs/sha256-{'0' * 64}", f"@sha256:{'0' * 64}"),
+        *("models/other.gguf", "other.GGUF", "./model", r"..\other.gguf", "my-org/model-Q8_0.gguf"),
+    ],
+)
+def test_a_server_that_tells_of_something_else_is_refused(path: str, weights: Path) -> None:
+    with pytest.raises(ServerFailed, match="has loaded"):
+        proof(Recording(path), weights)
+
+
+def test_a_path_that_the_server_sees_elsewhere_is_compared_with_what_it_was_said_to_be(weights: Path) -> None:
+    there = Path("/mnt/models/v1.gguf")
+    assert proof(Recording(str(there), artefact_there=there), weights) == "path"
+    assert proof(Recording("models/v1.gguf", artefact_there=there), weights) == "path_name"
+    with pytest.raises(ServerFailed, match=r"has loaded.*/mnt/models/v1.gguf.*MILTON_SERVER_PATH"):
+        proof(Recording(str(weights), artefact_there=there), weights)
 
 
 def test_a_folders_digest_is_that_of_its_listing(tmp_path: Path) -> None:

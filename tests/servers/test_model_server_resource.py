@@ -22,6 +22,7 @@ from resources.servers.attached import AttachedServer
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.vllm import VLLMLauncher
 from tests.support import toy_server
+from tests.support.processes import gone
 from tests.support.scripted_server import scripted_server
 
 
@@ -79,6 +80,19 @@ def test_vllm_with_an_address_is_attached_to(monkeypatch: pytest.MonkeyPatch) ->
         "http://gpu-box:8000", api_key="sk-secret", slots=8, path_there=Path("/mnt/m")
     )
     assert VLLMResource(base_url="http://x", attached_kind="gguf").artefact_kind is ArtefactKind.GGUF
+
+
+def test_an_attached_server_may_see_the_artefact_under_another_path(gguf: Path) -> None:
+    listed = {"object": "list", "data": [{"id": "v1", "object": "model", "owned_by": "llamacpp"}]}
+    with scripted_server(pages={"/v1/models": listed, "/props": {"model_path": "/mnt/v1.gguf"}}) as server:
+        attached = VLLMResource(base_url=server.base_url, attached_kind="gguf", path_there="/mnt/v1.gguf")
+        with attached.serve(artefact_of(gguf), "v1") as served:
+            assert served.fingerprint.identity == "path"
+        with (
+            pytest.raises(ServerFailed, match=r"/mnt/v1\.gguf"),
+            VLLMResource(base_url=server.base_url, attached_kind="gguf").serve(artefact_of(gguf), "v1"),
+        ):
+            pytest.fail("it must not begin")
 
 
 def test_a_key_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,8 +201,7 @@ def test_a_run_that_ends_in_whatever_way_leaves_no_server(how: str | signal.Sign
             run.send_signal(how)
         else:
             below = []
-        run.wait(30)
-        psutil.wait_procs(below, timeout=15)
-        assert not [process for process in below if process.is_running()]
+        run.wait(60)
+        assert all(gone(process.pid) for process in below)
         with pytest.raises(httpx.ConnectError):
             httpx.get(url)

@@ -29,6 +29,7 @@ from resources.servers.process import (
     without_secrets,
 )
 from tests.support import toy_server
+from tests.support.processes import gone
 from tests.support.scripted_server import scripted_server
 
 
@@ -38,19 +39,6 @@ def toy(*arguments: str, env: dict[str, str] | None = None):
         return Command("toy", argv, env or {})
 
     return command
-
-
-def gone(pid: int, within_s: float = 30.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while True:
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.02)
 
 
 def port_is_free(port: int) -> bool:
@@ -112,11 +100,11 @@ def test_a_crash_before_readiness_shows_status_command_and_last_lines() -> None:
 def test_a_missed_deadline_says_what_was_seen_and_what_to_do() -> None:
     loading = Command("toy", ("/bin/sh", "-c", "echo loading for ever; exec sleep 60"), {})
     started = time.monotonic()
-    with pytest.raises(ServerFailed) as caught, listening(lambda _: loading, start_deadline_s=1):
+    with pytest.raises(ServerFailed) as caught, listening(lambda _: loading, start_deadline_s=4):
         pytest.fail("it must not begin")
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 50
     message = str(caught.value)
-    assert "not ready after 1 s (ConnectError at" in message
+    assert "not ready after 4 s (ConnectError at" in message
     assert "loading for ever" in message
     assert "start deadline" in message
 

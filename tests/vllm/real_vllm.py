@@ -106,7 +106,7 @@ def test_it_answers_and_gives_logprobs(served: Served) -> None:
 
 
 def test_its_fingerprint_names_build_directory_template_and_flags(served: Served, directory: Path) -> None:
-    found = fingerprint(served.fingerprint).server
+    found = fingerprint(served).server
     assert found is not None
     assert (found.name, found.launched_by_us) == ("vllm", True)
     assert found.build

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed, Sampling
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch, MiltonError, ServerFailed
-from milton_assets.vocabulary.fingerprint import Fingerprint, GpuFingerprint, HostFingerprint, ServerFingerprint
+from milton_assets.vocabulary.fingerprint import (
+    Fingerprint,
+    GpuFingerprint,
+    HostFingerprint,
+    ServerFingerprint,
+    asked_differently,
+)
 from milton_assets.vocabulary.progress import Progress, silent
 from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.state import StateDir
@@ -163,6 +169,22 @@ def test_a_server_against_none_is_a_difference() -> None:
     alone = fingerprint().model_copy(update={"server": None})
     assert len(fingerprint().comparable_with(alone)) == 1
     assert alone.comparable_with(alone) == []
+
+
+def test_machines_that_are_unknown_for_different_reasons_are_a_difference() -> None:
+    one, two = (
+        fingerprint().model_copy(update={"host": None, "gpus": (), "host_absent_because": f"it runs on {name}"})
+        for name in ("a", "b")
+    )
+    assert one.comparable_with(one) == []
+    assert [difference.split(":")[0] for difference in one.comparable_with(two)] == ["host_absent_because"]
+
+
+def test_what_was_asked_differently_is_named() -> None:
+    mine = {"sampling": {"temperature": 0.0}, "cache": "cold", "load": {"kind": "closed"}, "requests": 3}
+    assert asked_differently(mine, mine | {"requests": 5}) == []
+    theirs = mine | {"cache": "warm", "sampling": {"temperature": 0.7}}
+    assert [difference.split(":")[0] for difference in asked_differently(mine, theirs)] == ["sampling", "cache"]
 
 
 # Plain values
