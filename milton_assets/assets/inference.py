@@ -3,6 +3,8 @@
 What belongs here: wiring. What does not: streaming and statistics (`milton_assets.inference`).
 """
 
+from dataclasses import replace
+
 import pyarrow as pa
 from dagster import AssetExecutionContext, Output, asset
 
@@ -39,9 +41,13 @@ def inference_metrics(
         Tier.INFERENCE,
         registry_entry,
         model_server,
-        lambda served, _, on_progress: measure_inference(served.endpoint, plan, on_progress=on_progress),
+        lambda served, _, on_progress: _on_goldens(measure_inference(served.endpoint, plan, on_progress=on_progress)),
         draw=lambda result: _latency(context.partition_key, result),
     )
+
+
+def _on_goldens(result: TierResult) -> TierResult:
+    return replace(result, provenance={**result.provenance, "goldens": inference.load_goldens().digests})
 
 
 def _latency(version: str, result: TierResult) -> dict[str, bytes]:
