@@ -37,11 +37,11 @@ TYPICAL = (
 
 
 def test_the_card_tells_figures_intervals_gates_ranking_verdict_and_reasons() -> None:
-    text = drawn(decided(*TYPICAL, incumbent="v1.20260111.1425-q8_0"))
+    text = drawn(decided(*TYPICAL, incumbent="v2.20260111.1425-q4_0"))
     for expected in (
         "PROMOTE v1.20260111.1425",
         RUN_ID,
-        "policy seed v1",
+        "policy seed v2",
         "104.2",
         "101.0–109.9",
         "0.930–0.990",
