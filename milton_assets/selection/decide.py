@@ -21,15 +21,17 @@ from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.choose import Choice, choose, confidence
 from milton_assets.selection.compare import challenge
 from milton_assets.selection.decision import (
+    BASELINES,
     CandidateReport,
     Challenge,
     Contribution,
     Decision,
+    Reading,
     Standing,
     Verdict,
 )
-from milton_assets.selection.gates import Judgement, judge
-from milton_assets.selection.policy import Normalisation, Policy
+from milton_assets.selection.gates import Judgement, judge, unusable
+from milton_assets.selection.policy import MetricRef, Normalisation, Policy
 from milton_assets.selection.ranking import Pool, Ranking, pareto_front, rank
 from milton_assets.selection.resample import Drawn, prepare, probability_best, unknown
 from milton_assets.selection.scoring import Array, beyond_anchors
@@ -71,6 +73,7 @@ def decide(
         "policy": policy,
         "policy_sha256": policy.sha256,
         "manifest_sha256": manifest_sha256,
+        "beside": _beside(stood, references),
     }
     notes = _notes(policy, manifest, judgements, incumbent)
     unranked = tuple(_report(judgement) for judgement in judgements if not judgement.eligible)
@@ -311,6 +314,19 @@ def _notes(
         *_environments(manifest, {candidate.version for candidate in eligible}),
         *comparability.notes(eligible),
     )
+
+
+def _beside(candidates: Sequence[Candidate], references: Sequence[MetricRef]) -> tuple[Reading, ...]:
+    """The baselines of the policy's metrics, as the first candidate that has one states them."""
+    found = {}
+    for tier, name in (
+        (r.tier, f"{baseline}:{r.metric}") for r in references for baseline in BASELINES if r.tier is Tier.RETRIEVAL
+    ):
+        results = (candidate.tiers[tier] for candidate in candidates if tier in candidate.tiers)
+        metrics = (metric for result in results for metric in result.metrics if metric.name == name)
+        if metric := next((metric for metric in metrics if unusable(metric) is None), None):
+            found[name] = Reading(tier=tier, metric=metric)
+    return tuple(found.values())
 
 
 def _passed_over(judgements: Sequence[Judgement], eligible: Sequence[Candidate]) -> Iterable[str]:
