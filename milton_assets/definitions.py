@@ -27,6 +27,7 @@ from milton_assets.sensors import SENSORS
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
 from resources.campaign import Campaign, one_of
+from resources.evidence_store import evidence_root_from
 from resources.model_server import LlamaCppResource, ModelServerResource, VLLMResource
 from resources.parquet_io import EvidenceStoreResource, ParquetIOManager
 from resources.registry_resource import RegistryResource
@@ -53,7 +54,7 @@ def build_defs(
     """
     env = os.environ if environment is None else environment
     campaign = Campaign.from_environment(env)
-    evidence_root = env.get("MILTON_EVIDENCE_URL") or str(campaign.state.benchmarks)
+    evidence_root = evidence_root_from(env, campaign.state)
     resources: dict[str, object] = {
         "campaign": campaign,
         "registry": RegistryResource.from_environment(env),

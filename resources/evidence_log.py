@@ -74,15 +74,16 @@ def gather(
             candidates.append(GatheredCandidate(entry, 0, {}, f"it has no {measured_kind} artefact"))
             continue
         tiers, pins, excluded = _evidence_of(instance, entry, artefact, entry_files, tier_files)
-        prints = {fp.digest(): fp for result in tiers.values() if (fp := _fingerprint(result))}
-        fingerprints.update({digest: fp.model_dump(mode="json") for digest, fp in prints.items()})
+        prints = {tier: fingerprint for tier, result in tiers.items() if (fingerprint := _fingerprint(result))}
+        fingerprints.update({fp.digest(): fp.model_dump(mode="json") for fp in prints.values()})
+        timed_in = prints.get(Tier.INFERENCE)
         pinned.append(
             CandidateEvidence(
                 model_version=entry.version,
                 entry_sha256=entry.entry_sha256,
                 artefact_sha256=artefact.sha256,
                 artefact_size_bytes=artefact.size_bytes,
-                fingerprint_sha256=min(prints) if len(prints) == 1 else None,
+                fingerprint_sha256=timed_in.digest() if timed_in else None,
                 pins=tuple(pins),
             )
         )

@@ -3,6 +3,8 @@
 What belongs here: wiring. What does not: streaming and statistics (`milton_assets.inference`).
 """
 
+from dataclasses import replace
+
 import pyarrow as pa
 from dagster import AssetExecutionContext, Output, asset
 
@@ -12,7 +14,7 @@ from milton_assets.inference import InferencePlan
 from milton_assets.inference.load_curve import levels_up_to, measure_with_sweep
 from milton_assets.inference.plots import pictures_of
 from milton_assets.partitions import MODEL_VERSIONS
-from milton_assets.vocabulary.tier import Tier
+from milton_assets.vocabulary.tier import Tier, TierResult
 from resources.campaign import Campaign, Profile
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
@@ -34,14 +36,21 @@ def inference_metrics(
     campaign: Campaign,
 ) -> Output[pa.Table]:
     """How fast the model answers: TTFT, time per output token, end-to-end latency, output tokens/s; and under load."""
-    plan = InferencePlan.smoke() if campaign.profile is Profile.SMOKE else InferencePlan()
+    how = InferencePlan.smoke() if campaign.profile is Profile.SMOKE else InferencePlan()
+    plan = how.model_copy(update={"slo": campaign.slo})
     return measure_tier(
         context,
         Tier.INFERENCE,
         registry_entry,
         model_server,
-        lambda served, _, on_progress: measure_with_sweep(
-            served.endpoint, plan, levels=levels_up_to(served.endpoint.slots), on_progress=on_progress
+        lambda served, _, on_progress: _on_goldens(
+            measure_with_sweep(
+                served.endpoint, plan, levels=levels_up_to(served.endpoint.slots), on_progress=on_progress
+            )
         ),
         draw=lambda result: pictures_of({context.partition_key: result}),
     )
+
+
+def _on_goldens(result: TierResult) -> TierResult:
+    return replace(result, provenance={**result.provenance, "goldens": inference.load_goldens().digests})

@@ -18,6 +18,7 @@ from dagster import (
     asset,
 )
 
+from milton_assets import selection
 from milton_assets.assets.evidence import evidence_output, pictures
 from milton_assets.assets.goldens import golden_digests
 from milton_assets.assets.young_features import partition_check
@@ -45,7 +46,7 @@ from resources.registry_resource import RegistryResource
     },
     io_manager_key="evidence",
     group_name="promote",
-    code_version="1",
+    code_version=selection.code_version(),
     kinds={"parquet", "json"},
 )
 def selection_decision(

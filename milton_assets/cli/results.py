@@ -6,6 +6,7 @@ What belongs here: the two verbs' arguments and what they print. What does not: 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,12 +85,14 @@ def decide(
     from milton_assets.vocabulary.errors import EvidenceMismatch
     from milton_assets.vocabulary.state import StateDir
     from milton_assets.vocabulary.terminal import console
+    from resources.evidence_store import EvidenceStore, evidence_root_from
 
     state = StateDir.from_environment()
     summary = read_summary(state.runs, run)
     recorded = summary.decision
     chosen = recorded.policy if policy is None else load_policy(policy)
-    again = decide_again(state.benchmarks, summary, chosen)
+    store = EvidenceStore(evidence_root_from(os.environ, state))
+    again = decide_again(store.read_bytes, summary, chosen)
     if as_json:
         typer.echo(again.to_json())
     else:

@@ -67,11 +67,11 @@ def _evidence_check(state: StateDir) -> Callable[[EvidenceManifest], None]:
         from dagster import DagsterInstance
 
         from resources.evidence_log import check_manifest
-        from resources.evidence_store import EvidenceStore
+        from resources.evidence_store import EvidenceStore, evidence_root_from
 
         home = os.environ.get("DAGSTER_HOME") or str(state.dagster)
         with DagsterInstance.from_config(home) as instance:
-            check_manifest(instance, EvidenceStore(os.environ.get("MILTON_EVIDENCE_URL") or state.benchmarks), evidence)
+            check_manifest(instance, EvidenceStore(evidence_root_from(os.environ, state)), evidence)
 
     return check
 

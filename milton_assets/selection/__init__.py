@@ -13,5 +13,6 @@ from milton_assets.selection.decide import decide
 from milton_assets.selection.decision import Decision, Verdict
 from milton_assets.selection.policy import Policy
 from milton_assets.selection.policy_file import load_policy
+from milton_assets.selection.version import code_version
 
-__all__ = ["Candidate", "Decision", "Policy", "Verdict", "decide", "load_policy"]
+__all__ = ["Candidate", "Decision", "Policy", "Verdict", "code_version", "decide", "load_policy"]

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from milton_assets.selection.decision import (
+    BASELINES,
     CandidateReport,
     Challenge,
     Decision,
@@ -176,7 +177,14 @@ def _candidates(decision: Decision) -> Grid:
     title = "Candidates" + (f" (the first {len(rows)}; {more} more in the JSON)" if more else "")
     names = ", ".join(f"{c.label} is {c.metric}" for c in decision.policy.criteria if c.label != c.metric)
     caption = f"{names}. Below each figure its confidence interval. P(best): share of resamplings it leads."
+    if decision.beside:
+        caption += f" For comparison: {', '.join(_baseline(reading.metric) for reading in decision.beside)}."
     return Grid(title, tuple(header), tuple(rows), caption)
+
+
+def _baseline(metric: Metric) -> str:
+    kind, _, name = metric.name.partition(":")
+    return f"{name} of {BASELINES[kind]} " + " ".join(_figure(metric).split("\n"))
 
 
 def _status(decision: Decision, report: CandidateReport) -> str:

@@ -4,7 +4,8 @@ What belongs here: which column of a tier's samples a metric is the mean of, and
 not: tests and resampling.
 
 A metric can be paired when its tier keeps a row per case, when the metric is the mean of a column of those rows, and
-when the candidates were asked the same cases of the same goldens. Whatever hinders that is said, never passed over.
+when the candidates were asked the same cases in the same way (goldens, plan, prompts, code, pools). Whatever hinders
+that is said, never passed over.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ import pandas as pd
 import pyarrow as pa
 
 from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.comparability import Procedure, differences, procedure
 from milton_assets.selection.policy import MetricRef
 from milton_assets.selection.scoring import Array
 from milton_assets.vocabulary.tier import Tier, TierResult
 
 _MEAN_TOLERANCE = 1e-6
 
-_Key = tuple[tuple[str, ...], str]
+_Key = tuple[tuple[str, ...], int]
+"""The cases' ids, and the number of the procedure that asked them."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,15 @@ _REASONING_COLUMN = {"cove_pass_rate": "final_right", "baseline_pass_rate": "bas
 
 @dataclass(frozen=True)
 class Cases:
-    """`values` (candidates, cases); `paired` (candidates,) says whose row holds, `why` (candidates,) why not."""
+    """`values` (candidates, cases); `paired` (candidates,) says whose row holds, `why` (candidates,) why not.
+
+    `by_case` is whether the metric is a mean over cases at all.
+    """
 
     values: Array
     paired: npt.NDArray[np.bool_]
     why: tuple[str, ...]
+    by_case: bool = True
 
 
 def line_up(candidates: Sequence[Candidate], reference: MetricRef) -> Cases:
@@ -66,17 +73,21 @@ def line_up(candidates: Sequence[Candidate], reference: MetricRef) -> Cases:
     columns = _columns_of(reference)
     if columns is None:
         reason = f"{reference.metric} is no mean over cases"
-        return Cases(np.empty((len(candidates), 0)), np.zeros(len(candidates), dtype=bool), (reason,) * len(candidates))
+        nobody = np.zeros(len(candidates), dtype=bool)
+        return Cases(np.empty((len(candidates), 0)), nobody, (reason,) * len(candidates), by_case=False)
     reader = _Reader(columns, reference.metric)
     rows = [reader.read(candidate.tiers[reference.tier]) for candidate in candidates]
     keys = Counter(row[0] for row in rows if not isinstance(row, str))
-    chosen = keys.most_common(1)[0][0] if keys else ((), "")
+    chosen = keys.most_common(1)[0][0] if keys else ((), 0)
     values = np.zeros((len(rows), len(chosen[0])))
     paired = np.zeros(len(rows), dtype=bool)
     why = []
     for index, row in enumerate(rows):
         if isinstance(row, str):
             why.append(row)
+        elif row[0][1] != chosen[1]:
+            how = differences(reader.procedures[row[0][1]], reader.procedures[chosen[1]])
+            why.append(f"{reference.tier} was measured in another way than most candidates': {how}")
         elif row[0] != chosen:
             why.append(f"{reference.tier} was measured on other cases than most candidates'")
         else:
@@ -94,7 +105,8 @@ class _Reader:
         self.raw: list[pa.Array | None] = []
         self.rows: npt.NDArray[np.intp] = np.empty(0, dtype=np.intp)
         self.ids: tuple[str, ...] = ()
-        self.keys: dict[tuple[bytes, str], _Key] = {}
+        self.keys: dict[tuple[bytes, int], _Key] = {}
+        self.procedures: list[Procedure] = []
 
     def read(self, result: TierResult) -> tuple[_Key, Array] | str:
         """The cases' key and their values, ordered by case id; or why there are none."""
@@ -116,7 +128,7 @@ class _Reader:
         mean = float(counted.mean()) if counted.size else math.nan
         if stated is None or not abs(mean - stated) <= _MEAN_TOLERANCE:
             return f"{self.metric} is {stated}, but the mean over its {result.tier} samples is {mean:.6g}"
-        return self._key(absent, str(result.provenance.get("goldens", ""))), counted
+        return self._key(absent, self._number(procedure(result))), counted
 
     def _parts(self, frame: pd.DataFrame) -> pd.Series | None:
         if self.columns.part is None:
@@ -144,10 +156,15 @@ class _Reader:
         self.keys.clear()
         return None
 
-    def _key(self, absent: npt.NDArray[np.bool_], goldens: str) -> _Key:
-        known = (absent.tobytes(), goldens)
+    def _number(self, made: Procedure) -> int:
+        if made not in self.procedures:
+            self.procedures.append(made)
+        return self.procedures.index(made)
+
+    def _key(self, absent: npt.NDArray[np.bool_], made: int) -> _Key:
+        known = (absent.tobytes(), made)
         if known not in self.keys:
-            self.keys[known] = (tuple(i for i, gone in zip(self.ids, absent, strict=True) if not gone), goldens)
+            self.keys[known] = (tuple(i for i, gone in zip(self.ids, absent, strict=True) if not gone), made)
         return self.keys[known]
 
 

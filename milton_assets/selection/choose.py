@@ -63,7 +63,8 @@ def choose(
 
     Admissible is everybody, or, where the incumbent rule applies (`incumbent` is then its index), the incumbent and
     whoever may replace it. A clear head, or policy `score`: the best admissible. Otherwise the tie-breaks choose
-    among the admissible contenders, or nothing is promoted. An incumbent that is chosen stays, which promotes nothing.
+    among the admissible contenders, or among all who are admissible where no contender is; or nothing is promoted. An
+    incumbent that is chosen stays, which promotes nothing.
     """
     order = [int(index) for index in ranking.order]
     admissible = [i for i in order if incumbent is None or i == incumbent or challenges[pool.versions[i]].replaces]
@@ -75,7 +76,7 @@ def choose(
             None,
             (f"no clear winner among {some(sure.contenders)}, and the policy then promotes nothing",),
         )
-    chosen, words = _first(pool, prepared, policy, sure, admissible, unclear=unclear)
+    chosen, words = _first(pool, ranking, prepared, policy, sure, admissible, unclear=unclear)
     reasons = [words] if words else []
     if incumbent is not None and chosen == incumbent:
         return Choice(Verdict.REJECT, None, (_stays(pool, challenges, incumbent, head), *reasons))
@@ -86,21 +87,25 @@ def choose(
 
 
 def _first(
-    pool: Pool, prepared: Sequence[Drawn], policy: Policy, sure: Confidence, admissible: Sequence[int], *, unclear: bool
+    pool: Pool,
+    ranking: Ranking,
+    prepared: Sequence[Drawn],
+    policy: Policy,
+    sure: Confidence,
+    admissible: Sequence[int],
+    *,
+    unclear: bool,
 ) -> tuple[int, str | None]:
-    contenders = [i for i in admissible if pool.versions[i] in sure.contenders]
-    if unclear and contenders:
-        chosen = prefer(prepared, policy, contenders)
-        return chosen, (
-            f"no clear winner among {some(sure.contenders)}: the policy's tie-breaks prefer {pool.versions[chosen]}"
-        )
+    if unclear:
+        contenders = [i for i in admissible if pool.versions[i] in sure.contenders]
+        chosen = prefer(prepared, policy, contenders or admissible)
+        among = some(sure.contenders) + ("" if contenders else ", and none of them may replace the incumbent")
+        return chosen, f"no clear winner among {among}: the policy's tie-breaks prefer {pool.versions[chosen]}"
     chosen = admissible[0]
-    if sure.clear or unclear:
+    if sure.clear:
         return chosen, None
-    return (
-        chosen,
-        f"no clear winner: {pool.versions[chosen]} leads, but not surely, and the policy lets the score decide",
-    )
+    head = pool.versions[int(ranking.order[0])]
+    return chosen, f"no clear winner: {head} leads, but not surely, and the policy lets the score decide"
 
 
 def _stays(pool: Pool, challenges: Mapping[str, Challenge], incumbent: int, head: str) -> str:

@@ -36,7 +36,8 @@ _BOOTSTRAP_FLOATS = 1 << 20
 class Compared:
     """One metric, the challengers against the incumbent: arrays (challengers,), oriented so that above 0 is better.
 
-    NaN where nothing can be said. `wins` and `losses` count cases; -1 where there are none.
+    NaN where nothing can be said. `wins` and `losses` count cases; -1 where there are none. `hindered` is why cases
+    that there could be are not paired, or empty.
     """
 
     test: npt.NDArray[np.object_]
@@ -47,6 +48,7 @@ class Compared:
     p_value: Array
     wins: Array
     losses: Array
+    hindered: npt.NDArray[np.object_]
 
 
 def challenge(
@@ -112,7 +114,10 @@ def _compare(
     by_errors = _by_errors(drawn, margin, incumbent, challengers, sign, outside)
     cases = drawn.cases
     pairs = cases.paired[challengers] & cases.paired[incumbent]
-    if margin.kind is MarginKind.RELATIVE or not pairs.any():
+    if margin.kind is MarginKind.RELATIVE or not cases.by_case:
+        return by_errors
+    by_errors.hindered[:] = [cases.why[incumbent] or cases.why[index] for index in challengers]
+    if not pairs.any():
         return by_errors
     gains = sign * (cases.values[challengers[pairs]] - cases.values[incumbent])
     if np.isin(cases.values, (0.0, 1.0)).all():
@@ -135,7 +140,8 @@ def _by_discordance(gains: Array, outside: float) -> Compared:
     # The interval is centred a little nearer to 0 than the difference; it must not exclude its own estimate.
     low, high = np.minimum(low, difference), np.maximum(high, difference)
     n = np.full(len(gains), float(cases))
-    return Compared(_named("McNemar, exact", n), n, difference, low, high, mcnemar_exact(wins, losses), wins, losses)
+    p_value = mcnemar_exact(wins, losses)
+    return Compared(_named("McNemar, exact", n), n, difference, low, high, p_value, wins, losses, _named("", n))
 
 
 def _by_bootstrap(gains: Array, outside: float, draws: int, rng: np.random.RandomState) -> Compared:
@@ -162,6 +168,7 @@ def _by_bootstrap(gains: Array, outside: float, draws: int, rng: np.random.Rando
         p_value,
         wins,
         losses,
+        _named("", n),
     )
 
 
@@ -200,11 +207,13 @@ def _by_errors(
         np.round(p_value, 12),
         np.full_like(n, -1),
         np.full_like(n, -1),
+        _named("", n),
     )
 
 
 def _difference(margin: Margin, compared: Compared, place: int, p_holm: float, alpha: float) -> Difference:
     difference, low, high = (float(part[place]) for part in (compared.difference, compared.low, compared.high))
+    hindered = f"; not paired by case: {compared.hindered[place]}" if compared.hindered[place] else ""
     if np.isnan(low) or np.isnan(difference):
         return Difference(
             tier=margin.tier,
@@ -215,7 +224,7 @@ def _difference(margin: Margin, compared: Compared, place: int, p_holm: float, a
             n=0,
             non_inferior=False,
             superior=False,
-            why="cannot be compared: no interval and no shared cases",
+            why=f"cannot be compared: no interval and no shared cases{hindered}",
         )
     non_inferior = low >= -margin.margin
     superior = difference > 0 and p_holm < alpha
@@ -239,7 +248,7 @@ def _difference(margin: Margin, compared: Compared, place: int, p_holm: float, a
         p_holm=p_holm,
         non_inferior=non_inferior,
         superior=superior,
-        why=f"{words}; {relation} {limit} worse",
+        why=f"{words}; {relation} {limit} worse{hindered}",
     )
 
 

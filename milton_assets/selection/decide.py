@@ -10,26 +10,28 @@ not seed.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from milton_assets.selection import explain
+from milton_assets.selection import comparability, explain
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.choose import Choice, choose, confidence
 from milton_assets.selection.compare import challenge
 from milton_assets.selection.decision import (
+    BASELINES,
     CandidateReport,
     Challenge,
     Contribution,
     Decision,
+    Reading,
     Standing,
     Verdict,
 )
-from milton_assets.selection.gates import Judgement, judge
-from milton_assets.selection.policy import Normalisation, Policy
+from milton_assets.selection.gates import Judgement, judge, unusable
+from milton_assets.selection.policy import MetricRef, Normalisation, Policy
 from milton_assets.selection.ranking import Pool, Ranking, pareto_front, rank
 from milton_assets.selection.resample import Drawn, prepare, probability_best, unknown
 from milton_assets.selection.scoring import Array, beyond_anchors
@@ -38,6 +40,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.keys import check_key
+from milton_assets.vocabulary.tier import Tier
 
 _PROBABILITY_DECIMALS = 6
 
@@ -54,9 +57,11 @@ def decide(
 
     `candidates` may come in any order; `incumbent` is the version that serves today, or None. Equal arguments give
     an equal decision, byte for byte. Raises `BadInput` when the arguments contradict each other: a version that
-    stands twice, a manifest of another run, or a figure that the manifest does not pin.
+    stands twice, a manifest of another run, a figure that the manifest does not pin, or evidence in the manifest that
+    nobody stands for.
     """
-    stood = _checked(run_id, candidates, manifest, incumbent)
+    checked = _checked(run_id, candidates, manifest, incumbent)
+    stood = [comparability.on_pinned_goldens(candidate, manifest) for candidate in checked]
     references = policy.metrics()
     judgements = [judge(candidate, policy, references) for candidate in stood]
     eligible = [judgement for judgement in judgements if judgement.eligible]
@@ -68,6 +73,7 @@ def decide(
         "policy": policy,
         "policy_sha256": policy.sha256,
         "manifest_sha256": manifest_sha256,
+        "beside": _beside(stood, references),
     }
     notes = _notes(policy, manifest, judgements, incumbent)
     unranked = tuple(_report(judgement) for judgement in judgements if not judgement.eligible)
@@ -88,7 +94,7 @@ def decide(
         verdict=choice.verdict,
         winner=None if choice.winner is None else contest.pool.versions[choice.winner],
         reasons=(*contest.why_head(len(stood)), *choice.reasons),
-        notes=(*notes, *contest.saturated()),
+        notes=(*notes, *contest.unpaired(), *contest.saturated()),
         candidates=(*contest.reports(choice, challenges), *unranked),
         confidence=contest.confidence,
         sensitivity=sensitivity(contest.pool, contest.ranking, policy),
@@ -120,6 +126,18 @@ class _Contest:
     def index(self, version: str | None) -> int | None:
         """Where that version stands in the pool, if it is eligible."""
         return self.pool.versions.index(version) if version in self.pool.versions else None
+
+    def unpaired(self) -> tuple[str, ...]:
+        """Notes on candidates whose cases could not be lined up with the others'."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for drawn in self.prepared if len(self.pool.versions) > 1 else ():
+            for version, why in zip(self.pool.versions, drawn.cases.why, strict=True):
+                if drawn.cases.by_case and why:
+                    found.setdefault((drawn.criterion.metric, why), []).append(version)
+        return tuple(
+            f"{metric} of {explain.some(versions)} is not paired by case, its interval is used instead: {why}"
+            for (metric, why), versions in found.items()
+        )
 
     def saturated(self) -> tuple[str, ...]:
         """Notes on figures beyond their anchors, where being better no longer counts."""
@@ -235,6 +253,7 @@ def _checked(
     for one, next_one in itertools.pairwise(ordered):
         if one.version == next_one.version:
             raise BadInput(f"{one.version} stands twice in {run_id}", expected="each model version once")
+    _all_stand(ordered, manifest)
     pinned = {(pin.model_version, pin.tier) for pin in manifest.pins()}
     loose = [
         f"{candidate.version}/{tier}"
@@ -251,6 +270,29 @@ def _checked(
     return ordered
 
 
+def _all_stand(candidates: Sequence[Candidate], manifest: EvidenceManifest) -> None:
+    """Raise `BadInput` unless candidates and manifest name the same versions.
+
+    Only somebody without an artefact to measure has nothing that a manifest could pin; and whoever is excluded has no
+    complete evidence.
+    """
+    pinned = {evidence.model_version: evidence for evidence in manifest.candidates}
+    standing = {candidate.version for candidate in candidates}
+    problems = [f"{version} is pinned, but does not stand" for version in sorted(pinned.keys() - standing)]
+    for candidate in candidates:
+        evidence = pinned.get(candidate.version)
+        if evidence is None and (candidate.excluded is None or candidate.tiers):
+            problems.append(f"{candidate.version} stands, but is not pinned")
+        if evidence and candidate.excluded is not None and len(evidence.pins) == len(Tier):
+            problems.append(f"{candidate.version} is excluded ({candidate.excluded}), but all its evidence is pinned")
+    if problems:
+        raise BadInput(
+            f"{manifest.run_id} does not stand on its manifest: {'; '.join(problems[:20])}",
+            expected="the candidates whose evidence the manifest pins, no more and no fewer",
+            remedy="check who edited the run's summary, or benchmark and decide again",
+        )
+
+
 def _notes(
     policy: Policy, manifest: EvidenceManifest, judgements: Sequence[Judgement], incumbent: str | None
 ) -> tuple[str, ...]:
@@ -265,7 +307,37 @@ def _notes(
         notes.append(f"{incumbent}, which serves today, was no candidate of this run and is not compared")
     elif incumbent is not None and by_version[incumbent].standing is Standing.FAILED:
         notes.append(f"{incumbent}, which serves today, failed a gate; whoever is eligible may replace it")
-    return (*notes, *_environments(manifest, {v for v, j in by_version.items() if j.eligible}))
+    eligible = [judgement.candidate for judgement in judgements if judgement.eligible]
+    return (
+        *notes,
+        *_passed_over(judgements, eligible),
+        *_environments(manifest, {candidate.version for candidate in eligible}),
+        *comparability.notes(eligible),
+    )
+
+
+def _beside(candidates: Sequence[Candidate], references: Sequence[MetricRef]) -> tuple[Reading, ...]:
+    """The baselines of the policy's metrics, as the first candidate that has one states them."""
+    found = {}
+    for tier, name in (
+        (r.tier, f"{baseline}:{r.metric}") for r in references for baseline in BASELINES if r.tier is Tier.RETRIEVAL
+    ):
+        results = (candidate.tiers[tier] for candidate in candidates if tier in candidate.tiers)
+        metrics = (metric for result in results for metric in result.metrics if metric.name == name)
+        if metric := next((metric for metric in metrics if unusable(metric) is None), None):
+            found[name] = Reading(tier=tier, metric=metric)
+    return tuple(found.values())
+
+
+def _passed_over(judgements: Sequence[Judgement], eligible: Sequence[Candidate]) -> Iterable[str]:
+    """A note on whom nothing is known about: being best among the others is not being best."""
+    unjudged = [judgement for judgement in judgements if judgement.standing is Standing.NO_EVIDENCE]
+    if eligible and unjudged:
+        versions = explain.some([judgement.candidate.version for judgement in unjudged])
+        yield (
+            f"{versions} could not be judged and might have been better: "
+            "the ranking and its certainty are about the others"
+        )
 
 
 def _environments(manifest: EvidenceManifest, eligible: set[str]) -> tuple[str, ...]:

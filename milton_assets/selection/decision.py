@@ -21,6 +21,9 @@ from milton_assets.vocabulary.tier import Tier
 
 DECISION_VERSION = 1
 
+BASELINES = {"bm25": "BM25 alone", "oracle": "the best possible order of the same documents"}
+"""What a metric can be read against, by the prefix under which its tier states it (`bm25:nDCG@10`)."""
+
 
 class Verdict(StrEnum):
     """`promote` the winner; `reject`: nothing is promoted, and it is known why; `no_verdict`: it cannot be known."""
@@ -206,7 +209,8 @@ class Decision(_Noun):
 
     `decided_at` is the manifest's time: deciding has no clock of its own. `candidates` stand in the order of their
     rank, those without one after them by version. `reasons` explain the verdict, `notes` are what a careful reader
-    should also know.
+    should also know. `beside` are figures that are about no model, to read a model's against: what BM25 alone reaches,
+    and what the best possible order of the same documents would.
     """
 
     decision_version: int = DECISION_VERSION
@@ -221,6 +225,7 @@ class Decision(_Noun):
     policy_sha256: Sha256
     manifest_sha256: Sha256
     candidates: tuple[CandidateReport, ...]
+    beside: tuple[Reading, ...] = ()
     confidence: Confidence | None = None
     sensitivity: Sensitivity | None = None
 

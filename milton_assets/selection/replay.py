@@ -1,15 +1,15 @@
 """A past decision again, from its pinned evidence.
 
-    again = decide_again(state.benchmarks, read_summary(state.runs, run_id), policy)
+    again = decide_again(store.read_bytes, read_summary(state.runs, run_id), policy)
     again.to_json() == summary.decision.to_json()
 
-What belongs here: reading pinned tables against their digests, and deciding on them. What does not: where a decision
-is kept (`summary`).
+What belongs here: reading pinned tables, and deciding on them. What does not: where a decision is kept (`summary`), and
+where evidence lies.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,20 +19,22 @@ from milton_assets.selection.decide import decide
 from milton_assets.selection.decision import Decision
 from milton_assets.selection.policy import Policy
 from milton_assets.selection.summary import RunSummary
-from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import EvidenceMismatch
 from milton_assets.vocabulary.evidence import EvidenceManifest, EvidencePin
-from milton_assets.vocabulary.files import inside
 from milton_assets.vocabulary.tier import Tier, TierResult, table_metadata
 
+ReadPinned = Callable[[str, str], bytes]
+"""The bytes at a URI that have a SHA-256. Raises `EvidenceMismatch` when they are missing or others."""
 
-def decide_again(evidence_root: Path, summary: RunSummary, policy: Policy) -> Decision:
+
+def decide_again(read: ReadPinned, summary: RunSummary, policy: Policy) -> Decision:
     """Decide on the run's pinned evidence under `policy`, with the candidates and the incumbent of that day.
 
     Under the run's own policy the answer is the recorded decision, byte for byte; under another it is a what-if, and
-    says so. Raises `EvidenceMismatch`, naming every file that is missing or changed.
+    says so. Raises `EvidenceMismatch`, naming every file that is missing or changed, and `BadInput` when the summary's
+    candidates are not those whose evidence is pinned.
     """
-    tiers = read_pinned(evidence_root, summary.manifest)
+    tiers = read_pinned(read, summary.manifest)
     candidates = [
         Candidate(report.version, tiers.get(report.version, {}), report.artefact_size_bytes, report.excluded)
         for report in summary.decision.candidates
@@ -46,33 +48,27 @@ def decide_again(evidence_root: Path, summary: RunSummary, policy: Policy) -> De
     )
 
 
-def read_pinned(evidence_root: Path, manifest: EvidenceManifest) -> dict[str, dict[Tier, TierResult]]:
+def read_pinned(read: ReadPinned, manifest: EvidenceManifest) -> dict[str, dict[Tier, TierResult]]:
     """Every pinned table, by version and tier. Raises `EvidenceMismatch`, naming every file that does not hold."""
     tiers: dict[str, dict[Tier, TierResult]] = {}
     problems = []
     for pin in manifest.pins():
         try:
-            tiers.setdefault(pin.model_version, {})[pin.tier] = _read(evidence_root, pin)
+            tiers.setdefault(pin.model_version, {})[pin.tier] = _table(read, pin)
         except EvidenceMismatch as error:
             problems.append(error.problem)
     if problems:
         raise EvidenceMismatch(
             f"the evidence of {manifest.run_id} does not hold: {'; '.join(problems)}",
-            expected=f"every pinned file below {evidence_root} as it was when the decision was taken",
+            expected="every pinned file as it was when the decision was taken",
             remedy="restore the evidence store, or benchmark and decide again",
         )
     return tiers
 
 
-def _read(evidence_root: Path, pin: EvidencePin) -> TierResult:
-    try:
-        content = inside(evidence_root, pin.uri).read_bytes()
-    except OSError as error:
-        raise EvidenceMismatch(f"{pin.uri} cannot be read: {error.strerror}") from error
+def _table(read: ReadPinned, pin: EvidencePin) -> TierResult:
     # What is parsed is what was hashed: the file is read once.
-    if (found := sha256_bytes(content)) != pin.sha256:
-        raise EvidenceMismatch(f"{pin.uri} is {found}, pinned was {pin.sha256}")
-    table = pq.read_table(pa.BufferReader(content))
+    table = pq.read_table(pa.BufferReader(read(pin.uri, pin.sha256)))
     metadata = table_metadata(table)
     if (metadata["model_version"], metadata["tier"]) != (pin.model_version, pin.tier.value):
         raise EvidenceMismatch(

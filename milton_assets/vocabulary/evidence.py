@@ -34,7 +34,10 @@ class EvidencePin(BaseModel):
 
 
 class CandidateEvidence(BaseModel):
-    """Everything one candidate brought: its entry, the artefact that was measured, and a pin per tier."""
+    """Everything one candidate brought: its entry, the artefact that was measured, and a pin per tier.
+
+    `fingerprint_sha256` is the environment that its speeds were measured in; every table states its own.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -124,7 +124,21 @@ def test_evidence_that_was_touched_is_named(app: typer.Typer, state: StateDir) -
     (state.benchmarks / "inference" / "a.parquet").write_bytes(b"")
     shown = CliRunner().invoke(app, ["decide", "--run", RUN_ID])
     assert isinstance(shown.exception, EvidenceMismatch)
-    assert "inference/a.parquet is" in str(shown.exception)
+    assert "inference/a.parquet was changed: it is" in str(shown.exception)
+
+
+def test_deciding_again_reads_the_evidence_where_the_environment_says_it_lies(state: StateDir, tmp_path: Path) -> None:
+    summary = write(state, candidate("a"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for folder in ("inference", "reasoning", "retrieval"):
+        (state.benchmarks / folder).rename(elsewhere / folder)
+    command = [sys.executable, "-c", "from milton_assets.cli.app import main; main()", "decide", "--run", RUN_ID]
+    lost = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
+    assert (lost.returncode, "inference/a.parquet is missing" in lost.stderr) == (1, True)
+    env = {**os.environ, "MILTON_EVIDENCE_URL": elsewhere.as_uri()}
+    found = subprocess.run([*command, "--json"], capture_output=True, text=True, env=env, check=False)
+    assert (found.returncode, found.stdout) == (0, summary.decision.to_json() + "\n")
 
 
 def test_the_command_itself_repeats_a_decision_and_reports_errors_in_a_line(state: StateDir) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from milton_assets.selection import Candidate, Decision, card, decide, load_policy
 from milton_assets.vocabulary.metric import Metric
+from milton_assets.vocabulary.tier import Tier
 from tests.support.selection import RUN_ID, candidate, manifest
 
 
@@ -37,11 +39,11 @@ TYPICAL = (
 
 
 def test_the_card_tells_figures_intervals_gates_ranking_verdict_and_reasons() -> None:
-    text = drawn(decided(*TYPICAL, incumbent="v1.20260111.1425-q8_0"))
+    text = drawn(decided(*TYPICAL, incumbent="v2.20260111.1425-q4_0"))
     for expected in (
         "PROMOTE v1.20260111.1425",
         RUN_ID,
-        "policy seed v1",
+        "policy seed v2",
         "104.2",
         "101.0–109.9",
         "0.930–0.990",
@@ -105,6 +107,21 @@ def test_a_cell_never_breaks_its_row_in_markdown() -> None:
     rows = [line for line in card.to_markdown(decided(*TYPICAL)).splitlines() if line.startswith("|")]
     widths = {row.replace("\\|", "").count("|") for row in rows[: len(TYPICAL) + 2]}
     assert len(widths) == 1
+
+
+def test_the_card_shows_what_retrieval_is_to_be_read_against() -> None:
+    plain = candidate("a", ndcg=0.61)
+    result = plain.tiers[Tier.RETRIEVAL]
+    beside = (
+        Metric.measured("bm25:nDCG@10", "ratio", 0.412, n=60),
+        Metric.measured("oracle:nDCG@10", "ratio", 0.873, n=60),
+        Metric.measured("random:nDCG@10", "ratio", 0.2, n=60),
+    )
+    whole = replace(plain, tiers={**plain.tiers, Tier.RETRIEVAL: replace(result, metrics=(*result.metrics, *beside))})
+    for shown in (drawn(decided(whole)), card.to_markdown(decided(whole))):
+        said = " ".join(shown.split())
+        assert "nDCG@10 of BM25 alone 0.412, nDCG@10 of the best possible order of the same documents 0.873." in said
+    assert "For comparison" not in drawn(decided(plain))
 
 
 def test_a_long_list_is_cut_and_says_so() -> None:

@@ -174,6 +174,37 @@ def test_a_better_model_replaces_the_incumbent_and_the_reason_says_how() -> None
     assert decision.candidate("old").challenge is None
 
 
+@pytest.mark.parametrize("name", ["seed", "smoke"])
+def test_the_default_policies_do_not_replace_what_serves_by_chance(name: str) -> None:
+    pool = [model("old"), model("new", 98, 51)]
+    again = decided(*pool, policy=name, incumbent="old")
+    assert (leader(again), again.verdict, again.winner) == ("new", Verdict.REJECT, None)
+    assert again.reasons[-2].startswith("old, which serves today, stays: new leads the ranking, but it is within")
+    first = decided(*pool, policy=name)
+    assert (first.verdict, first.winner) == (Verdict.PROMOTE, "new")
+    assert [r.score for r in first.candidates] == [r.score for r in again.candidates]
+    assert decided(model("old"), model("new", 50, 100), policy=name, incumbent="old").winner == "new"
+
+
+def test_when_no_contender_may_replace_the_incumbent_it_is_said_and_the_tie_breaks_choose_among_the_rest() -> None:
+    # "x" and "y" lead side by side, but give up too much quality to replace "old"; "z" is faster than it and as good.
+    pool = [
+        model("old", 100, 50, correct=98),
+        model("x", 20, 250, correct=91),
+        model("y", 20.1, 249, correct=91),
+        model("z", 60, 80, correct=98),
+    ]
+    decision = decided(*pool, incumbent="old")
+    assert decision.confidence is not None
+    assert not decision.confidence.clear
+    assert set(decision.confidence.contenders) == {"x", "y"}
+    assert decision.winner == "z"
+    assert (
+        "no clear winner among x, y, and none of them may replace the incumbent: the policy's tie-breaks prefer z"
+        in decision.reasons
+    )
+
+
 def test_an_incumbent_that_leads_stays_and_nothing_is_promoted() -> None:
     decision = decided(model("old", 50, 100), model("new"), incumbent="old")
     assert decision.verdict is Verdict.REJECT
@@ -201,7 +232,8 @@ def test_an_incumbent_that_did_not_stand_holds_nobody_back() -> None:
 
 
 def test_a_policy_without_the_rule_promotes_past_the_incumbent() -> None:
-    decision = decided(model("old"), model("new", 98, 51), policy="seed", incumbent="old")
+    seed = load_policy("seed").model_copy(update={"incumbent": None})
+    decision = decided(model("old"), model("new", 98, 51), policy=seed, incumbent="old")
     assert decision.winner == "new"
     assert decision.candidate("new").challenge is None
 

@@ -247,8 +247,37 @@ def test_the_manifest_of_another_run_is_refused() -> None:
 
 
 def test_figures_that_the_manifest_does_not_pin_are_refused() -> None:
-    with pytest.raises(BadInput, match="B/inference"):
-        decide(run_id=RUN_ID, candidates=[A, B], policy=load_policy("seed"), manifest=manifest([A]), incumbent=None)
+    for pinned, says in (
+        (manifest([A, Candidate("B")]), "B/inference"),
+        (manifest([A]), "B stands, but is not pinned"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            decide(run_id=RUN_ID, candidates=[A, B], policy=load_policy("seed"), manifest=pinned, incumbent=None)
+
+
+def test_a_manifest_that_pins_somebody_who_does_not_stand_is_refused() -> None:
+    with pytest.raises(BadInput, match="B is pinned, but does not stand"):
+        decide(run_id=RUN_ID, candidates=[A], policy=load_policy("seed"), manifest=manifest([A, B]), incumbent=None)
+
+
+@pytest.mark.parametrize(("which", "name"), [("latency", "ttft_ms.median"), ("throughput", "output_tokens_per_s")])
+def test_an_invalid_speed_leaves_its_gate_inconclusive_and_others_are_decided_among(which: str, name: str) -> None:
+    seed = load_policy("seed")
+    gate = {"tier": "inference", "metric": name, "op": ">=", "threshold": 1.0}
+    policy = Policy.model_validate(seed.model_dump() | {"gates": [*seed.model_dump()["gates"], gate]})
+    metric = Metric.measured(name, "ms", 500.0, n=40).invalidated("the client was the bottleneck")
+    shaky = candidate("shaky", **{which: metric})
+    decision = decided(shaky, A, C, policy=policy)
+    report = decision.candidate("shaky")
+    assert (report.standing, report.gates[2].answer) == (Standing.NO_EVIDENCE, GateAnswer.INCONCLUSIVE)
+    assert "the client was the bottleneck" in report.gates[2].why
+    assert decision.winner == decided(A, C, policy=policy).winner
+    assert (
+        "shaky could not be judged and might have been better: the ranking and its certainty are about the others"
+        in decision.notes
+    )
+    nobody = decided(shaky, candidate("too", **{which: metric}), policy=policy)
+    assert nobody.verdict is Verdict.NO_VERDICT
 
 
 def test_another_policy_than_the_manifests_is_called_a_what_if() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,12 +16,13 @@ from milton_assets.selection.summary import RunSummary
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.tier import Tier
+from resources.evidence_store import EvidenceStore
 from tests.support.selection import RUN_ID, candidate, manifest, store
 
 POOL = (
     candidate("a", (100.0, 95.0, 106.0), passed=[True] * 19 + [False], ndcg_by_query=[0.5, 0.7]),
     candidate("b", (90.0, 85.0, 96.0), passed=[False] + [True] * 19, ndcg_by_query=[0.7, 0.5]),
-    candidate("c", excluded="its benchmark run failed"),
+    Candidate("c", excluded="its benchmark run failed"),
 )
 
 
@@ -33,12 +37,15 @@ def run(root: Path, policy: Policy, *candidates: Candidate, incumbent: str | Non
 def test_a_decision_is_repeated_byte_for_byte(tmp_path: Path, name: str) -> None:
     summary = run(tmp_path, load_policy(name), *POOL, incumbent="a")
     read_back = RunSummary.model_validate_json(summary.model_dump_json())
-    assert decide_again(tmp_path, read_back, read_back.decision.policy).to_json() == summary.decision.to_json()
+    assert (
+        decide_again(EvidenceStore(tmp_path).read_bytes, read_back, read_back.decision.policy).to_json()
+        == summary.decision.to_json()
+    )
 
 
 def test_another_policy_gives_a_what_if_on_the_same_evidence(tmp_path: Path) -> None:
     summary = run(tmp_path, load_policy("smoke"), candidate("a", cove=0.5))
-    again = decide_again(tmp_path, summary, load_policy("seed"))
+    again = decide_again(EvidenceStore(tmp_path).read_bytes, summary, load_policy("seed"))
     assert summary.decision.verdict is Verdict.PROMOTE
     assert again.verdict is Verdict.REJECT
     assert "what-if" in again.notes[0]
@@ -51,9 +58,9 @@ def test_every_file_that_was_touched_or_is_gone_is_named(tmp_path: Path) -> None
     touched.write_bytes(touched.read_bytes() + b" ")
     gone.unlink()
     with pytest.raises(EvidenceMismatch) as caught:
-        decide_again(tmp_path, summary, summary.decision.policy)
-    assert "reasoning/a.parquet is " in str(caught.value)
-    assert "retrieval/b.parquet cannot be read: No such file" in str(caught.value)
+        decide_again(EvidenceStore(tmp_path).read_bytes, summary, summary.decision.policy)
+    assert "reasoning/a.parquet was changed: it is " in str(caught.value)
+    assert "retrieval/b.parquet is missing" in str(caught.value)
 
 
 def test_a_table_of_another_model_under_the_pinned_name_is_refused(tmp_path: Path) -> None:
@@ -65,7 +72,7 @@ def test_a_table_of_another_model_under_the_pinned_name_is_refused(tmp_path: Pat
     decision = decide(run_id=RUN_ID, candidates=POOL, policy=load_policy("seed"), manifest=pinned, incumbent=None)
     summary = RunSummary(run_id=RUN_ID, decision=decision, manifest=pinned)
     with pytest.raises(EvidenceMismatch, match="holds inference of b, pinned as inference of a"):
-        decide_again(tmp_path, summary, decision.policy)
+        decide_again(EvidenceStore(tmp_path).read_bytes, summary, decision.policy)
 
 
 def test_a_pin_never_leads_out_of_the_evidence_store(tmp_path: Path) -> None:
@@ -76,8 +83,50 @@ def test_a_pin_never_leads_out_of_the_evidence_store(tmp_path: Path) -> None:
     bent = summary.model_copy(
         update={"manifest": summary.manifest.model_copy(update={"candidates": tuple(candidates)})}
     )
-    with pytest.raises(BadInput, match="leaves its folder"):
-        decide_again(tmp_path / "store", bent, summary.decision.policy)
+    with pytest.raises(BadInput, match="leaves the store"):
+        decide_again(EvidenceStore(tmp_path / "store").read_bytes, bent, summary.decision.policy)
+
+
+def rewritten(summary: RunSummary, change: Callable[[dict[str, Any]], None]) -> RunSummary:
+    """The summary after somebody edited its decision, as coherently as its JSON allows."""
+    content = json.loads(summary.model_dump_json())
+    change(content["decision"])
+    return RunSummary.model_validate(content)
+
+
+def test_a_summary_from_which_a_candidate_was_taken_out_is_refused(tmp_path: Path) -> None:
+    summary = run(tmp_path, load_policy("seed"), *POOL)
+
+    def forget(decision: dict[str, Any]) -> None:
+        gone = next(v for v in ("a", "b") if v != decision["winner"])
+        decision["candidates"] = [c for c in decision["candidates"] if c["version"] != gone]
+
+    bent = rewritten(summary, forget)
+    with pytest.raises(BadInput, match=r"[ab] is pinned, but does not stand"):
+        decide_again(EvidenceStore(tmp_path).read_bytes, bent, bent.decision.policy)
+
+
+def test_a_summary_that_excludes_somebody_whose_evidence_is_pinned_is_refused(tmp_path: Path) -> None:
+    summary = run(tmp_path, load_policy("seed"), *POOL)
+
+    def exclude(decision: dict[str, Any]) -> None:
+        loser = next(c for c in decision["candidates"] if c["version"] in "ab" and c["version"] != decision["winner"])
+        loser["excluded"] = "its benchmark run failed"
+
+    bent = rewritten(summary, exclude)
+    with pytest.raises(BadInput, match=r"is excluded \(its benchmark run failed\), but all its evidence is pinned"):
+        decide_again(EvidenceStore(tmp_path).read_bytes, bent, bent.decision.policy)
+
+
+def test_a_summary_into_which_a_candidate_was_written_is_refused(tmp_path: Path) -> None:
+    summary = run(tmp_path, load_policy("seed"), *POOL)
+
+    def add(decision: dict[str, Any]) -> None:
+        decision["candidates"].append({**decision["candidates"][0], "version": "z"})
+
+    bent = rewritten(summary, add)
+    with pytest.raises(BadInput, match="z stands, but is not pinned"):
+        decide_again(EvidenceStore(tmp_path).read_bytes, bent, bent.decision.policy)
 
 
 def test_the_evidence_is_plain_parquet(tmp_path: Path) -> None:

@@ -1,23 +1,22 @@
-"""A/A trials, a small seeded version of `benches/selection/aa_trials.py`, and deciding among many."""
+"""A/A trials, a small seeded version of `benches/selection/aa_trials.py`."""
 
 from __future__ import annotations
-
-import time
 
 import numpy as np
 import pytest
 
-from milton_assets.selection import decide, load_policy
-from milton_assets.selection.simulate import RUN_ID, Design, TrueModel, campaign, pinned, promotions
+from milton_assets.selection import load_policy
+from milton_assets.selection.policy_file import shipped_policies
+from milton_assets.selection.simulate import Design, TrueModel, campaign, promotions
 
 SAME = TrueModel(pass_rate=0.95)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["anchored", "anchored_strict", "seed_strict"])
+@pytest.mark.parametrize("name", shipped_policies())
 def test_a_model_is_rarely_promoted_over_itself(name: str) -> None:
-    # 120 campaigns at the 2.5 % that the two-sided level allows: 11 or more have a probability under 1 in 2,000.
-    assert promotions(load_policy(name), SAME, SAME, campaigns=120, seed=7) <= 10
+    # The campaigns are seeded, so this is a fixed answer: at most 5 %, of few enough campaigns for a test.
+    assert promotions(load_policy(name), SAME, SAME, campaigns=200, seed=7) <= 10
 
 
 @pytest.mark.slow
@@ -28,9 +27,9 @@ def test_a_truly_better_model_is_found() -> None:
 
 
 @pytest.mark.slow
-def test_the_seed_policy_has_no_incumbent_rule_and_tosses_a_coin() -> None:
-    promoted = promotions(load_policy("seed"), SAME, SAME, campaigns=60, seed=7)
-    assert 18 <= promoted <= 42
+def test_without_an_incumbent_rule_the_score_tosses_a_coin() -> None:
+    seed = load_policy("seed").model_copy(update={"incumbent": None})
+    assert 18 <= promotions(seed, SAME, SAME, campaigns=60, seed=7) <= 42
 
 
 @pytest.mark.parametrize("metric", ["ttft_ms.median", "output_tokens_per_s", "cove_pass_rate", "nDCG@10"])
@@ -45,13 +44,3 @@ def test_better_means_better_on_that_metric(metric: str) -> None:
     ]
     assert None not in figures
     assert (figures[1] < figures[0]) is (metric == "ttft_ms.median")
-
-
-@pytest.mark.slow
-def test_a_thousand_candidates_are_decided_in_seconds() -> None:
-    policy = load_policy("anchored")
-    stood = campaign(np.random.default_rng(1), [(f"v{i:04}", SAME) for i in range(1000)], Design())
-    start = time.process_time()
-    decision = decide(run_id=RUN_ID, candidates=stood, policy=policy, manifest=pinned(stood, policy), incumbent="v0000")
-    assert time.process_time() - start < 5
-    assert len(decision.candidates) == 1000

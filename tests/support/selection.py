@@ -110,7 +110,7 @@ def manifest(
     fingerprint_of: Mapping[str, str] | None = None,
     sha256_of: Mapping[tuple[str, Tier], str] | None = None,
 ) -> EvidenceManifest:
-    """A manifest that pins every tier of every candidate."""
+    """A manifest that pins every tier of every candidate that is not excluded."""
     chosen = policy or load_policy("seed")
     return EvidenceManifest(
         run_id=run_id,
@@ -127,7 +127,7 @@ def manifest(
                 artefact_sha256=sha256_bytes(b"weights of " + one.version.encode()),
                 artefact_size_bytes=one.artefact_size_bytes,
                 fingerprint_sha256=(fingerprint_of or {}).get(one.version),
-                pins=tuple(_pin(one.version, tier, sha256_of) for tier in one.tiers),
+                pins=() if one.excluded else tuple(_pin(one.version, tier, sha256_of) for tier in one.tiers),
             )
             for one in candidates
         ),

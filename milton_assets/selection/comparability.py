@@ -1,0 +1,160 @@
+"""Whether tables may be compared: on the goldens that the manifest pins, made the same way, in one environment.
+
+What belongs here: reading that from what the tables say of themselves, and the sentences about differences. What does
+not: lining up cases (`cases`) and what follows from a difference (`decide`).
+
+Figures on other goldens than the pinned ones answer another question: they are invalid. Tables that were made in
+another way (plan, prompts, code, pools, sampling, load, cache) are compared, but not case by case, and the decision
+says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.explain import some
+from milton_assets.vocabulary.digest import short
+from milton_assets.vocabulary.evidence import EvidenceManifest
+from milton_assets.vocabulary.fingerprint import Fingerprint
+from milton_assets.vocabulary.metric import Status
+from milton_assets.vocabulary.tier import Tier, TierResult
+
+GOLDENS: Mapping[str, tuple[Tier, str]] = {
+    "inference_prompts": (Tier.INFERENCE, "prompts.jsonl"),
+    "reasoning_cases": (Tier.REASONING, "cases.jsonl"),
+    "retrieval_corpus": (Tier.RETRIEVAL, "corpus.jsonl"),
+    "retrieval_queries": (Tier.RETRIEVAL, "queries.jsonl"),
+    "retrieval_qrels": (Tier.RETRIEVAL, "qrels/test.tsv"),
+}
+"""Under which tier and file name a table states what the manifest pins, by the golden's name in the manifest."""
+
+_SAYS_HOW = (
+    "goldens",
+    "plan",
+    "prompts_version",
+    "prompts_sha256",
+    "code_version",
+    "definitions_version",
+    "pools_sha256",
+    "judge",
+    "sampling",
+    "extra_body",
+    "load",
+    "cache",
+)
+_CHANGES_NO_FIGURE = {"concurrency"}
+"""Parts of a plan that follow the server's slots; the load of the inference tier is stated apart."""
+
+_SHOWN = 5
+
+Procedure = Mapping[str, Any]
+"""How a table was made, as far as figures depend on it: what was asked, how, and how it was scored."""
+
+
+def procedure(result: TierResult) -> Procedure:
+    """How `result` was made; what a table does not state is left out."""
+    stated = {name: result.provenance[name] for name in _SAYS_HOW if name in result.provenance}
+    if isinstance(plan := stated.get("plan"), Mapping):
+        stated["plan"] = {name: value for name, value in plan.items() if name not in _CHANGES_NO_FIGURE}
+    return stated
+
+
+def differences(one: Procedure, other: Procedure) -> str:
+    """How two procedures differ, `name: this against that`, the first few."""
+    mine, theirs = _flat(one), _flat(other)
+    found = [
+        f"{name}: {_plain(mine.get(name))} against {_plain(theirs.get(name))}"
+        for name in dict.fromkeys((*mine, *theirs))
+        if mine.get(name) != theirs.get(name)
+    ]
+    return "; ".join(found[:_SHOWN]) + (f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+
+
+def on_pinned_goldens(candidate: Candidate, manifest: EvidenceManifest) -> Candidate:
+    """The candidate, with the figures of every tier invalid that was measured on other goldens than are pinned."""
+    wrong: dict[Tier, list[str]] = {}
+    for name, pinned in manifest.goldens.items():
+        if name not in GOLDENS or (result := candidate.tiers.get(GOLDENS[name][0])) is None:
+            continue
+        tier, file = GOLDENS[name]
+        stated = (result.provenance.get("goldens") or {}).get(file)
+        if stated != pinned and any(metric.status is Status.OK for metric in result.metrics):
+            wrong.setdefault(tier, []).append(f"{file} was {_plain(stated)}, pinned is {_plain(pinned)}")
+    if not wrong:
+        return candidate
+    tiers = dict(candidate.tiers)
+    for tier, problems in wrong.items():
+        why = f"it was measured on other goldens: {'; '.join(problems)}; benchmark {candidate.version} again"
+        metrics = tuple(m.invalidated(why) if m.status is Status.OK else m for m in tiers[tier].metrics)
+        tiers[tier] = replace(tiers[tier], metrics=metrics)
+    return replace(candidate, tiers=tiers)
+
+
+def notes(candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """A sentence for each group of candidates, sorted by version, that was measured otherwise than the first."""
+    return (*(note for tier in Tier for note in _made_otherwise(tier, candidates)), *_mixed(candidates))
+
+
+def _made_otherwise(tier: Tier, candidates: Sequence[Candidate]) -> Iterable[str]:
+    groups: list[tuple[Procedure, list[str]]] = []
+    for candidate in candidates:
+        if (result := candidate.tiers.get(tier)) is None:
+            continue
+        made = procedure(result)
+        for known, versions in groups:
+            if known == made:
+                versions.append(candidate.version)
+                break
+        else:
+            groups.append((made, [candidate.version]))
+    for made, versions in groups[1:]:
+        usual, first = groups[0]
+        yield (
+            f"{tier} of {some(versions)} was measured in another way than of {first[0]}, so the figures may not be "
+            f"comparable: {differences(made, usual)}"
+        )
+
+
+def _mixed(candidates: Sequence[Candidate]) -> Iterable[str]:
+    """Sentences about candidates whose own tiers were measured in different environments."""
+    found: dict[str, list[str]] = {}
+    for candidate in candidates:
+        prints = {
+            tier: raw for tier, result in candidate.tiers.items() if (raw := result.provenance.get("fingerprint"))
+        }
+        for tier, raw in prints.items():
+            first = next(iter(prints))
+            if raw != prints[first] and (how := _environments_differ(raw, prints[first])):
+                words = f"{tier} was measured in another environment than {first}: {how}"
+                found.setdefault(words, []).append(candidate.version)
+    for words, versions in found.items():
+        yield f"of {some(versions)}, {words}"
+
+
+def _environments_differ(one: Any, other: Any) -> str:
+    try:
+        return "; ".join(Fingerprint.model_validate(one).comparable_with(Fingerprint.model_validate(other)))
+    except ValidationError:
+        return "one of them is not described in a known form"
+
+
+def _flat(made: Procedure) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in made.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "none stated"
+    text = str(value)
+    return short(text) if len(text) == 64 and " " not in text else text[:60]
