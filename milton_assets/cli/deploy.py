@@ -140,7 +140,7 @@ def rollback(
     from milton_assets.edge.deployment import HealthWindow
     from milton_assets.edge.deployment import rollback as go_back
 
-    _, place = _place(target, target_path)
+    place = place_of(target, target_path)
     probe = _probe()
     done = _told(
         lambda: go_back(
@@ -206,7 +206,7 @@ def recover(
     """
     from milton_assets.edge.deployment import recover_target
 
-    _, place = _place(target, target_path)
+    place = place_of(target, target_path)
     done = recover_target(place, actor=actor or _me(), now=_now, wait_s=wait)
     said = [*done] or ["nothing was left to settle"]
     answer(list(done), as_json=as_json, text=lambda console: console.print("\n".join(said), markup=False))
@@ -227,7 +227,7 @@ def gc(
     """
     from milton_assets.edge.deployment import collect_garbage
 
-    _, place = _place(target, target_path)
+    place = place_of(target, target_path)
     done = collect_garbage(place, actor=actor or _me(), now=_now, keep=keep, dry_run=dry_run, wait_s=wait)
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_collection(done, console))
 
@@ -239,6 +239,11 @@ def _place(name: str | None, path: Path | None) -> tuple[EdgeTargets, EdgeTarget
         raise typer.BadParameter("give --target or --target-path, not both")
     targets = EdgeTargets(StateDir.from_environment())
     return targets, targets.resolve(name=name, path=path)
+
+
+def place_of(name: str | None, path: Path | None) -> EdgeTarget:
+    """The target that `--target` and `--target-path` mean."""
+    return _place(name, path)[1]
 
 
 def _places(name: str | None, path: Path | None) -> tuple[EdgeTarget, ...]:

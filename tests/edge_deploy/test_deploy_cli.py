@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from milton_assets.edge.bundle.keys import init_keys
+from milton_assets.edge.bundle.signing import default_signer
 from milton_assets.vocabulary.state import StateDir
 from tests.support.edge_bundles import make_bundle, read_manifest
 
@@ -139,6 +140,44 @@ def test_a_device_policy_can_be_given(state: StateDir, bundle: Path, tmp_path: P
     done = milton("deploy", "--device-policy", policy, *UNPROBED)
     assert done.returncode == 1
     assert "bears no signature" in done.stderr
+
+
+def test_a_target_with_a_policy_refuses_unsigned_and_foreign_bundles_and_takes_the_own(
+    state: StateDir, tmp_path: Path
+) -> None:
+    assert "milton keys init" in milton("policy", "init").stderr
+    own, foreign = init_keys(state.keys), init_keys(tmp_path / "keys")
+    made = told("policy", "init", "--min-health-rounds", "0", "--no-require-load-test")
+    assert made["path"] == str(state.deployments / "local" / "device-policy.yaml")
+    assert made["trusted_keys"] == [own.public.read_text().strip()]
+    unsigned = milton("deploy", "--bundle", make_bundle(state.bundles, "v1"), *UNPROBED)
+    assert (unsigned.returncode, "bears no signature" in unsigned.stderr) == (1, True)
+    signed = make_bundle(state.bundles, "v2", counter=2)
+    for keys, refused in ((foreign, True), (own, False)):
+        sign = default_signer(keys.folder)
+        assert sign is not None
+        sign(signed)
+        done = milton("deploy", "--bundle", signed, *UNPROBED)
+        assert (done.returncode, "a key this device does not trust" in done.stderr) == (int(refused), refused)
+    assert "signed by SHA256:" in milton("policy", "show").stdout
+    assert "is there already" in milton("policy", "init").stderr
+
+
+def test_a_policy_demands_a_load_test_and_a_watch_unless_told_otherwise(state: StateDir, bundle: Path) -> None:
+    init_keys(state.keys)
+    told("policy", "init", "--target", "pi", "--admit", "seed")
+    done = milton("deploy", "--target", "pi", *UNPROBED)
+    assert done.returncode == 1
+    for demand in ("under the policy smoke, not one of ['seed']", "without a load test", "watched for 0 rounds"):
+        assert demand in done.stderr
+
+
+def test_a_policy_is_not_put_where_something_else_lives(state: StateDir, tmp_path: Path) -> None:
+    init_keys(state.keys)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
+    assert "in use for something else" in milton("policy", "init", "--target-path", tmp_path / "photos").stderr
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
 
 
 def test_nothing_deployed_is_an_answer_not_an_error(state: StateDir) -> None:

@@ -24,14 +24,16 @@ from tests.support.whole import check_whole, visible_is_whole
 
 
 class Stage:
-    """Two bundles, and a target that serves the first; fresh copies of it on demand."""
+    """Three bundles, and a target that serves the first; fresh copies of it on demand."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.a = make_bundle(folder / "bundles", "v1")
         self.b = make_bundle(folder / "bundles", "v2", counter=2)
-        self.a_digest = read_manifest(self.a).release_digest
-        self.b_digest = read_manifest(self.b).release_digest
+        self.c = make_bundle(folder / "bundles", "v3", counter=3)
+        self.a_digest, self.b_digest, self.c_digest = (
+            read_manifest(bundle).release_digest for bundle in (self.a, self.b, self.c)
+        )
         self._template = folder / "template"
         self._copies = 0
         deploy(self.a, EdgeTarget("edge", self._template), load_test=healthy, actor="setup", now=clock)
@@ -76,10 +78,10 @@ def test_a_kill_during_the_first_deployment_leaves_nothing_or_the_new_release(st
     step = 0
     while killed_at(step, when, do_deploy, stage.b, target := EdgeTarget("edge", stage.folder / f"new{step}")):
         visible_is_whole(target)
-        do_deploy(stage.a, target, CountingOps())
+        do_deploy(stage.c, target, CountingOps())
         first = history(target)[0]
         served.add(first.outcome if first.bundle_path == str(stage.b) else None)
-        assert check_whole(target, {stage.a_digest})
+        assert check_whole(target, {stage.c_digest})
         step += 1
     assert step > 30
     assert {Outcome.INTERRUPTED, Outcome.COMMITTED} <= served

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from milton_assets.edge.bundle.admission import Trial
 from milton_assets.edge.deployment import (
     ClockSetBack,
     Deployment,
@@ -413,7 +414,7 @@ def test_a_device_without_the_memory_is_told_before_anything_is_copied(tmp_path:
 def test_a_policy_can_refuse_and_is_asked_about_what_was_written(a: Path, b: Path, target: EdgeTarget) -> None:
     asked: list[tuple[Path, int]] = []
 
-    def admit(release: Path, *, now: datetime, highest_counter: int) -> None:
+    def admit(release: Path, *, now: datetime, highest_counter: int, trial: Trial) -> None:
         asked.append((release, highest_counter))
         if "staging" in release.parts:
             raise BadInput("its signature is foreign")

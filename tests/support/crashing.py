@@ -94,6 +94,31 @@ class KillingOps(WatchedOps):
         self._left -= 1
 
 
+class InterruptingOps(FileOps):
+    """Sends its own process `number` once, in the fsync that makes the journal's `word` durable: before it or after it."""
+
+    def __init__(self, number: signal.Signals, word: str, when: When) -> None:
+        self._number = number
+        self._word = f'"kind":"{word}"'.encode()
+        self._when = when
+        self._sent = False
+
+    def fsync(self, handle: int) -> None:
+        """The real one, with the signal arriving meanwhile."""
+        path = Path(f"/proc/self/fd/{handle}").resolve()
+        is_now = path.name == "journal.jsonl" and self._word in path.read_bytes().splitlines()[-1]
+        if is_now and self._when is When.BEFORE:
+            self._send()
+        super().fsync(handle)
+        if is_now and self._when is When.AFTER:
+            self._send()
+
+    def _send(self) -> None:
+        if not self._sent:
+            self._sent = True
+            signal.raise_signal(self._number)
+
+
 class CountingOps(WatchedOps):
     """Counts steps, and remembers their names."""
 

@@ -10,7 +10,7 @@ What belongs here: making, checking and carrying bundles. What does not: their n
 them into service (`edge.deployment`). Nothing here imports Dagster.
 """
 
-from milton_assets.edge.bundle.admission import DevicePolicy, NotAdmitted, admission, admit, load_device_policy
+from milton_assets.edge.bundle.admission import DevicePolicy, NotAdmitted, Trial, admission, admit, load_device_policy
 from milton_assets.edge.bundle.create import Bundle, create_bundle
 from milton_assets.edge.bundle.delta import DeltaReport, apply_delta, create_delta
 from milton_assets.edge.bundle.folder import Folder
@@ -44,6 +44,7 @@ __all__ = [
     "RepairReport",
     "ScrubReport",
     "SignatureInvalid",
+    "Trial",
     "VerificationReport",
     "admission",
     "admit",

@@ -24,7 +24,7 @@ from milton_assets.edge.deployment.ids import mint
 from milton_assets.edge.deployment.layout import RELEASES, STAGING
 from milton_assets.edge.deployment.safeguards import Safeguards, guarded
 from milton_assets.edge.deployment.sealed import ReleaseDamaged, Sealed, check_folder, open_bundle, read_sealed
-from milton_assets.edge.deployment.session import Session
+from milton_assets.edge.deployment.session import Session, judged_at
 from milton_assets.edge.deployment.settling import Settling, require_healthy
 from milton_assets.edge.deployment.staging import stage
 from milton_assets.edge.deployment.states import (
@@ -73,8 +73,9 @@ def nothing_before(target: EdgeTarget) -> NothingBefore:
 class Attempt(Settling):
     """One attempt on a target in hand. Use `deploy` or `roll_back`, once."""
 
-    def __init__(self, session: Session, safeguards: Safeguards, actor: str) -> None:
+    def __init__(self, session: Session, safeguards: Safeguards, actor: str, *, accept_clock: bool = False) -> None:
         super().__init__(session, mint(session.now(), session.state.deployments))
+        self._accept_clock = accept_clock
         self._safeguards = replace(safeguards, on_progress=guarded(safeguards.on_progress, session.note))
         self._actor = actor
 
@@ -134,9 +135,9 @@ class Attempt(Settling):
 
     def _admit(self, folder: Path) -> None:
         state = self._session.state
-        now = max(self._now(), state.last_at or self._now())
+        now = judged_at(self._now(), state.last_at, accept_clock=self._accept_clock)
         for admit in self._safeguards.policies:
-            admit(folder, now=now, highest_counter=state.highest_counter)
+            admit(folder, now=now, highest_counter=state.highest_counter, trial=self._safeguards.trial)
 
     def _check_memory(self, sealed: Sealed) -> None:
         will_load = self._safeguards.load_test is not None or self._safeguards.health is not None

@@ -59,18 +59,22 @@ def deploy(
     `DiskFailed` when no attempt could begin. A dry run raises what is wrong as it is.
     """
     ops = ops or FileOps()
-    policies = tuple(asked for asked in (_policy_of(target), admit) if asked is not None)
-    safeguards = Safeguards(load_test, health, policies, on_progress, memory or device_memory())
     bundle = bundle.absolute()
+
+    def safeguards() -> Safeguards:
+        policies = (_policy_of(target), *([] if admit is None else [admit]))
+        return Safeguards(load_test, health, policies, on_progress, memory or device_memory())
+
     with _disk_errors_explained():
         if dry_run:
-            rehearsal = Rehearsal(target, safeguards, actor=actor, now=now, accept_clock=accept_clock, ops=ops)
+            rehearsal = Rehearsal(target, safeguards(), actor=actor, now=now, accept_clock=accept_clock, ops=ops)
             return rehearsal.deploy(bundle)
         with in_hand(target, ops, actor=actor, now=now, wait_s=wait_s, create=True) as session:
             _recover(session)
             if not accept_clock:
                 check_clock(session.state, now())
-            return Attempt(session, safeguards, actor).deploy(bundle)
+            # Read under the lock: what its owner wrote while we waited for another deployer binds us too.
+            return Attempt(session, safeguards(), actor, accept_clock=accept_clock).deploy(bundle)
 
 
 def rollback(
@@ -137,9 +141,9 @@ def collect_garbage(
             return collect(session, actor=actor, keep=keep)
 
 
-def _policy_of(target: EdgeTarget) -> Admission | None:
+def _policy_of(target: EdgeTarget) -> Admission:
     policy = target.path / POLICY_FILE
-    return admission(load_device_policy(policy)) if os.path.lexists(policy) else None
+    return admission(load_device_policy(policy) if os.path.lexists(policy) else None)
 
 
 def _recover(session: Session) -> None:

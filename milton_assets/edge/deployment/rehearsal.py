@@ -18,7 +18,7 @@ from milton_assets.edge.deployment.layout import RELEASES, is_target
 from milton_assets.edge.deployment.lock import is_locked
 from milton_assets.edge.deployment.safeguards import Safeguards, guarded
 from milton_assets.edge.deployment.sealed import Sealed, check_folder, open_bundle, read_sealed
-from milton_assets.edge.deployment.session import Clock, check_clock, no_such_target, read_target
+from milton_assets.edge.deployment.session import Clock, check_clock, judged_at, no_such_target, read_target
 from milton_assets.edge.deployment.settling import require_healthy
 from milton_assets.edge.deployment.states import Operation, TargetState
 from milton_assets.vocabulary.edge_target import EdgeTarget
@@ -36,6 +36,7 @@ class Rehearsal:
         self._actor = actor
         self._now = now
         self._ops = ops
+        self._accept_clock = accept_clock
         self._state = read_target(target, ops).state if is_target(ops, target.path) else TargetState()
         if not accept_clock:
             check_clock(self._state, now())
@@ -84,9 +85,9 @@ class Rehearsal:
             links_allowed=links_allowed,
         )
         check_headers(path, manifest)
-        now = max(self._now(), self._state.last_at or self._now())
+        now = judged_at(self._now(), self._state.last_at, accept_clock=self._accept_clock)
         for admit in guards.policies:
-            admit(path, now=now, highest_counter=self._state.highest_counter)
+            admit(path, now=now, highest_counter=self._state.highest_counter, trial=guards.trial)
         if guards.load_test is not None:
             guards.at("load test", manifest.primary)
             report = guards.load_test(path / manifest.primary, manifest.model_version, manifest.health)

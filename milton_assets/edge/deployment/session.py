@@ -140,3 +140,11 @@ def check_clock(state: TargetState, now: datetime) -> None:
             expected="a clock that does not run backwards",
             remedy="set the clock; if it is right now and was wrong then, pass --accept-clock",
         )
+
+
+def judged_at(now: datetime, last_at: datetime | None, *, accept_clock: bool) -> datetime:
+    """The time by which expiry is judged: the later of the clock and the journal's latest record at `last_at`.
+
+    With `accept_clock` it is the clock: whoever accepts it says that the journal's records came from a wrong one.
+    """
+    return now if accept_clock or last_at is None else max(now, last_at)

@@ -49,10 +49,15 @@ class Settling:
 
     @contextmanager
     def _or_else(self, settle: Callable[[BaseException], None]) -> Iterator[None]:
-        """Whatever happens in the `with` block, a Ctrl-C too, is settled before anyone hears of it."""
+        """Whatever happens in the `with` block, a Ctrl-C too, is settled before anyone hears of it.
+
+        A Ctrl-C may come while a record becomes durable, so the journal says how far the attempt has come.
+        """
         try:
             yield
         except BaseException as error:
+            with self._even_if_the_disk_fails("a record that was interrupted could not be made durable"):
+                self._journal.catch_up()
             settle(error)
             if isinstance(error, MiltonError | OSError):
                 raise self._failed(error) from error
