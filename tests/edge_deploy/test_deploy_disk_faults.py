@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from milton_assets.edge.deployment.fileops import Fd, FileOps
 from milton_assets.vocabulary.errors import MiltonError
 from tests.support.crashing import CountingOps, FailingOps, Verb, clock, do_deploy, do_rollback, healthy
 from tests.support.edge_bundles import make_bundle, read_manifest
+from tests.support.file_limits import file_size_limit
 
 MESSAGES = {
     errno.ENOSPC: "the disk is full",
@@ -215,12 +215,7 @@ def test_a_read_only_file_system_is_told_as_such(tmp_path: Path, small_disk: Pat
 def test_a_limit_on_file_size_is_told_as_such(tmp_path: Path) -> None:
     bundle = big_bundle(tmp_path, "v1", 1)
     target = EdgeTarget("edge", tmp_path / "target")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
-    try:
-        with pytest.raises(DeploymentFailed, match="larger than this process may write"):
-            deploy(bundle, target, load_test=healthy, actor="ada", now=clock)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with file_size_limit(1 << 20), pytest.raises(DeploymentFailed, match="larger than this process may write"):
+        deploy(bundle, target, load_test=healthy, actor="ada", now=clock)
     assert history(target)[-1].outcome is Outcome.FAILED
     assert list((target.path / "staging").iterdir()) == []

@@ -95,7 +95,7 @@ class KillingOps(WatchedOps):
 
 
 class InterruptingOps(FileOps):
-    """Sends its own process `number` once, in the fsync that makes the journal's `word` durable: before it or after it."""
+    """Sends its own process the signal `number` once: before or after the fsync of the journal's record `word`."""
 
     def __init__(self, number: signal.Signals, word: str, when: When) -> None:
         self._number = number

@@ -115,7 +115,7 @@ def load_device_policy(path: Path) -> DevicePolicy:
 
 
 def write_device_policy(path: Path, policy: DevicePolicy) -> None:
-    """Write the policy as YAML, without what is left at its default. Raises `BadInput` when the file is there already."""
+    """Write the policy as YAML, without what is left at its default. Raises `BadInput` when the file is there."""
     if os.path.lexists(path):
         raise BadInput(
             f"{path} is there already", expected="a device without a policy", remedy="edit it, or move it away first"
@@ -212,8 +212,8 @@ def admission(policy: DevicePolicy | None) -> Callable[..., None]:
         if reasons:
             raise NotAdmitted(
                 f"this device does not admit {manifest.name}: " + "; ".join(reasons),
-                remedy="bundle the run again and sign it with a trusted key, deploy it as the device demands, or change "
-                "the device's policy; to go back to the release before, `milton rollback`",
+                remedy="bundle the run again, signed with a trusted key; deploy it as the device demands; or change the "
+                "device's policy. To go back to the release before: `milton rollback`",
             )
 
     return check

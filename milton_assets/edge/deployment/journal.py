@@ -160,7 +160,7 @@ class Journal:
         self._is_appending = False
 
     def catch_up(self) -> None:
-        """After an append that was interrupted (a Ctrl-C, not a failing disk): what is whole counts, and is made durable.
+        """After an append that a signal interrupted: a record that is whole in the file counts, and is made durable.
 
         Does nothing otherwise. Raises `OSError`, after which the record counts as not written.
         """

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from milton_assets.edge.deployment.disk import explained
 from milton_assets.edge.deployment.history import Deployment, Outcome
 from milton_assets.edge.deployment.recovery import clear_staging
 from milton_assets.edge.deployment.session import Session
 from milton_assets.edge.deployment.states import Failed, ProbeReport
+from milton_assets.edge.disk import explained
 from milton_assets.vocabulary.errors import MiltonError
 
 
