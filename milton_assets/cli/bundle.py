@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milton_assets.cli.common import JsonOption, answer, progress_on_stderr, say_no
+from milton_assets.cli.common import JsonOption, answer, check_evidence_files, progress_on_stderr, say_no
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.state import StateDir
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from milton_assets.edge.bundle import Bundle, Damage, VerificationReport
+    from milton_assets.edge.manifest import HealthContract
 
 BundleArgument = Annotated[
     str | None,
@@ -72,15 +73,38 @@ def create(
     expires_in_days: Annotated[
         float | None, typer.Option("--expires-in-days", min=0.001, help="After that, devices refuse to start with it.")
     ] = None,
+    previous_release: Annotated[
+        str | None,
+        typer.Option(
+            "--previous-release",
+            metavar="DIGEST",
+            help="The release it follows; by default that of the newest bundle in the same folder.",
+        ),
+    ] = None,
+    health_contract: Annotated[
+        bool,
+        typer.Option(
+            "--health-contract/--no-health-contract",
+            help="Serve the model here and promise its answers and speed; without, a device takes any answer.",
+        ),
+    ] = True,
+    same_answers: Annotated[
+        bool,
+        typer.Option(
+            "--same-answers/--any-answers",
+            help="Promise each answer byte for byte; leave it out for devices with another kind of processor.",
+        ),
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Bundle the winner of a run: its weights, registry entry, summary, evidence, decision and digests.
+    """Bundle the winner of a run: its weights, registry entry, evidence, decision, health contract and digests.
 
     Example: milton bundle create --run benchmark_20260111_142500
     """
     from datetime import UTC, datetime, timedelta
 
     from milton_assets.edge.bundle import LinkMode, create_bundle, default_signer
+    from milton_assets.edge.manifest import DEFAULT_HEALTH
     from milton_assets.selection.summary import read_summary
     from resources.registry import artefact_roots, read_entry
 
@@ -88,18 +112,27 @@ def create(
     summary = read_summary(state.runs, run)
     if summary.decision.winner is None:
         raise say_no(f"{summary.run_id} promoted nothing ({summary.decision.verdict}): there is nothing to bundle")
+    check_evidence_files(state, summary.manifest)
     now = datetime.now(UTC)
     signer = default_signer(state.keys) if sign else None
+    entry = read_entry(
+        state.registry, state.root, summary.decision.winner, extra_roots=artefact_roots(), cache=state.digest_cache
+    )
+    if health_contract:
+        health = _measured_contract(Path(entry.artefact(artifact).path), entry.version, same_answers=same_answers)
+    else:
+        health = DEFAULT_HEALTH
+        typer.echo("note: no health contract was measured: devices take any answer, at any speed", err=True)
     bundle = create_bundle(
-        entry=read_entry(
-            state.registry, state.root, summary.decision.winner, extra_roots=artefact_roots(), cache=state.digest_cache
-        ),
+        entry=entry,
         kind=artifact,
         decision=summary.decision.model_dump(mode="json"),
         summary=summary.model_dump(mode="json"),
         evidence=summary.manifest,
         into=(output or state.bundles).absolute(),
         now=now,
+        health=health,
+        previous_release=previous_release,
         expires_at=None if expires_in_days is None else now + timedelta(days=expires_in_days),
         sign=signer,
         link=LinkMode.HARD if hard_link else LinkMode.AUTO,
@@ -116,6 +149,14 @@ def create(
         "warnings": list(bundle.warnings),
     }
     answer(told, as_json=as_json, text=lambda console: _show_made(bundle, console))
+
+
+def _measured_contract(weights: Path, model: str, *, same_answers: bool) -> HealthContract:
+    from milton_assets.edge_probe import measured_contract
+    from resources.edge_server import EdgeServer
+
+    typer.echo(f"measuring the health contract: serving {weights.name} (--no-health-contract leaves it out)", err=True)
+    return measured_contract(EdgeServer(), weights, model, same_answers=same_answers)
 
 
 def verify(

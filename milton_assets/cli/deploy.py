@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from milton_assets.cli.common import EXIT_NO, JsonOption, answer, progress_on_stderr, say_no
+from milton_assets.cli.common import EXIT_NO, JsonOption, answer, check_evidence_files, progress_on_stderr, say_no
 from milton_assets.vocabulary.digest import short
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.state import StateDir
 
@@ -67,7 +67,7 @@ def deploy(
     target: TargetOption = None,
     target_path: TargetPathOption = None,
     load_test: LoadTestOption = True,
-    health_rounds: HealthRoundsOption = 1,
+    health_rounds: HealthRoundsOption = 3,
     health_interval: HealthIntervalOption = 5.0,
     accept_clock: Annotated[
         bool, typer.Option("--accept-clock", help="Deploy although the clock is behind the target's journal.")
@@ -102,6 +102,7 @@ def deploy(
         for sentence in choice.unreadable:
             typer.echo(f"warning: passed over {sentence}", err=True)
         bundle, artifact = choice.path, choice.manifest.artefact_kind
+    _check_evidence(targets.state, bundle)
     probe = _probe()
     done = _told(
         lambda: take_into_service(
@@ -126,7 +127,7 @@ def rollback(
     target: TargetOption = None,
     target_path: TargetPathOption = None,
     load_test: LoadTestOption = True,
-    health_rounds: HealthRoundsOption = 1,
+    health_rounds: HealthRoundsOption = 3,
     health_interval: HealthIntervalOption = 5.0,
     actor: ActorOption = None,
     wait: WaitOption = 0.0,
@@ -252,11 +253,33 @@ def _places(name: str | None, path: Path | None) -> tuple[EdgeTarget, ...]:
 
 
 def _probe() -> ServedLoadTest:
-    from milton_assets.edge.deployment import ServedLoadTest
+    from milton_assets.edge_probe import edge_probe
     from resources.edge_server import EdgeServer
-    from resources.servers.client import OpenAIChatModel
 
-    return ServedLoadTest(EdgeServer(), OpenAIChatModel)
+    return edge_probe(EdgeServer())
+
+
+def _check_evidence(state: StateDir, bundle: Path) -> None:
+    """Hold the bundle's evidence against the files it pins, where this machine has them; say so where it has not."""
+    from milton_assets.edge.bundle import read_manifest
+
+    try:
+        manifest = read_manifest(bundle)
+    except BadInput:
+        return  # no bundle, as the deployment is going to say, in its history too
+    if not (state.runs / f"{manifest.run_id}.json").exists():
+        typer.echo(f"note: {manifest.run_id} was not decided here, so its evidence is not looked at", err=True)
+        return
+    from milton_assets.selection.summary import read_summary
+
+    evidence = read_summary(state.runs, manifest.run_id).manifest
+    if evidence.digest() != manifest.evidence_sha256:
+        raise EvidenceMismatch(
+            f"the bundle rests on the evidence manifest {manifest.evidence_sha256}",
+            expected=f"{evidence.digest()}, that of {manifest.run_id} here",
+            remedy="bundle the run again",
+        )
+    check_evidence_files(state, evidence)
 
 
 def _now() -> datetime:

@@ -14,7 +14,9 @@ import yaml
 from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.edge.bundle.signing import default_signer
 from milton_assets.vocabulary.state import StateDir
+from tests.support.decided_run import decided
 from tests.support.edge_bundles import make_bundle, read_manifest
+from tests.support.selection import RUN_ID
 
 _CALL = "import sys; from milton_assets.cli.app import main; sys.argv[0] = 'milton'; main()"
 
@@ -178,6 +180,31 @@ def test_a_policy_is_not_put_where_something_else_lives(state: StateDir, tmp_pat
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
     assert "in use for something else" in milton("policy", "init", "--target-path", tmp_path / "photos").stderr
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+
+
+def test_evidence_is_held_against_its_files_before_a_bundle_is_deployed(state: StateDir) -> None:
+    decided(state)
+    told("bundle", "create", "--no-health-contract")
+    told("deploy", *UNPROBED)
+    table = next(state.benchmarks.rglob("*.parquet"))
+    table.write_bytes(table.read_bytes() + b"x")
+    refused = milton("deploy", *UNPROBED)
+    assert refused.returncode == 1
+    assert "does not hold" in refused.stderr
+    assert str(table.relative_to(state.benchmarks)) in refused.stderr
+    assert len(told("history")) == 1
+
+
+def test_a_bundle_that_rests_on_other_evidence_than_its_run_is_refused(state: StateDir) -> None:
+    decided(state)
+    bundle = make_bundle(state.bundles, "v1", run_id=RUN_ID)
+    assert "rests on the evidence manifest cccc" in milton("deploy", "--bundle", bundle, *UNPROBED).stderr
+
+
+def test_that_evidence_is_not_here_to_look_at_is_said(state: StateDir, bundle: Path) -> None:
+    done = milton("deploy", *UNPROBED)
+    assert done.returncode == 0
+    assert "note: benchmark_20260111_142500 was not decided here, so its evidence is not looked at" in done.stderr
 
 
 def test_nothing_deployed_is_an_answer_not_an_error(state: StateDir) -> None:

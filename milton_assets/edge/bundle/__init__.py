@@ -11,7 +11,7 @@ them into service (`edge.deployment`). Nothing here imports Dagster.
 """
 
 from milton_assets.edge.bundle.admission import DevicePolicy, NotAdmitted, Trial, admission, admit, load_device_policy
-from milton_assets.edge.bundle.create import Bundle, create_bundle
+from milton_assets.edge.bundle.create import Bundle, code_version, create_bundle
 from milton_assets.edge.bundle.delta import DeltaReport, apply_delta, create_delta
 from milton_assets.edge.bundle.folder import Folder
 from milton_assets.edge.bundle.placing import LinkMode
@@ -49,6 +49,7 @@ __all__ = [
     "admission",
     "admit",
     "apply_delta",
+    "code_version",
     "create_bundle",
     "create_delta",
     "default_signer",

@@ -212,8 +212,8 @@ def admission(policy: DevicePolicy | None) -> Callable[..., None]:
         if reasons:
             raise NotAdmitted(
                 f"this device does not admit {manifest.name}: " + "; ".join(reasons),
-                remedy="bundle the run again, signed with a trusted key; deploy it as the device demands; or change the "
-                "device's policy. To go back to the release before: `milton rollback`",
+                remedy="bundle the run again, signed with a trusted key, or deploy it as the device demands; "
+                "`milton rollback` goes back to the release before",
             )
 
     return check

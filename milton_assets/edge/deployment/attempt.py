@@ -161,7 +161,7 @@ class Attempt(Settling):
         return True
 
     def _stage(self, source: Fd, sealed: Sealed, bundle: Path) -> Path:
-        check_room(self._ops.free_bytes(self._session.folder), sealed.size_bytes)
+        check_room(self._ops.free_bytes(self._session.folder), sealed.needed_bytes)
         self._safeguards.at("copy", f"{sealed.size_bytes / (1 << 20):,.0f} MiB")
         path = self._session.target.path / STAGING / self._id
         with folder_beneath(self._ops, self._session.folder, (STAGING,)) as staging:

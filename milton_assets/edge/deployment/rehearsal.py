@@ -52,7 +52,7 @@ class Rehearsal:
         with opened(self._ops, open_bundle(self._ops, bundle)) as folder:
             sealed = read_sealed(self._ops, folder, str(bundle))
             if not self._holds(sealed.manifest.release_digest):
-                check_room(self._free_bytes(), sealed.size_bytes)
+                check_room(self._free_bytes(), sealed.needed_bytes)
             self._check(folder, sealed, bundle, links_allowed=True)
         return self._would(Operation.DEPLOY, sealed, bundle)
 

@@ -66,6 +66,11 @@ class Sealed:
         """Bytes of all files."""
         return self.manifest.payload_bytes + sum(map(len, self.unlisted.values()))
 
+    @property
+    def needed_bytes(self) -> int:
+        """Room that the release takes: what its manifest asks for, and at least its files."""
+        return max(self.size_bytes, self.manifest.requirements.disk_bytes)
+
     def expected(self) -> dict[str, tuple[int, str]]:
         """Path to (size in bytes, SHA-256) of every file the folder must hold, and no other."""
         listed = {entry.path: (entry.size_bytes, entry.sha256) for entry in self.manifest.files}
