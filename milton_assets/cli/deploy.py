@@ -15,7 +15,7 @@ import typer
 
 from milton_assets.cli.common import EXIT_NO, JsonOption, answer, check_evidence_files, progress_on_stderr, say_no
 from milton_assets.vocabulary.digest import short
-from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
+from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch, MiltonError
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.state import StateDir
 
@@ -197,20 +197,37 @@ def status(
 def recover(
     target: TargetOption = None,
     target_path: TargetPathOption = None,
+    every: Annotated[bool, typer.Option("--all", help="Every target there is; none is fine too.")] = False,
     actor: ActorOption = None,
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Settle what a crash left behind, as every other verb does first. Meant for a device's start-up.
 
+    With `--all`, a target that cannot be recovered keeps no other from it; then the exit code is 1.
+
     Example: milton recover --target local
     """
     from milton_assets.edge.deployment import recover_target
 
-    place = place_of(target, target_path)
-    done = recover_target(place, actor=actor or _me(), now=_now, wait_s=wait)
-    said = [*done] or ["nothing was left to settle"]
-    answer(list(done), as_json=as_json, text=lambda console: console.print("\n".join(said), markup=False))
+    if every and (target is not None or target_path is not None):
+        raise typer.BadParameter("give --all or one target, not both")
+    targets, place = _place(target, target_path)
+    done: list[str] = []
+    failed: list[str] = []
+    for one in targets.all() if every else (place,):
+        try:
+            said = recover_target(one, actor=actor or _me(), now=_now, wait_s=wait)
+        except MiltonError as error:
+            if not every:
+                raise
+            failed.append(f"{one.name}: {error}")
+        else:
+            done += [f"{one.name}: {sentence}" for sentence in said] if every else said
+    shown = done or ["nothing was left to settle"]
+    answer(done, as_json=as_json, text=lambda console: console.print("\n".join(shown), markup=False))
+    if failed:
+        raise say_no("\n".join(failed))
 
 
 def gc(

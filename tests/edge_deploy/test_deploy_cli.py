@@ -124,6 +124,19 @@ def test_a_status_that_contradicts_the_journal_exits_1_and_recover_settles_it(st
     assert "nothing was left to settle" in milton("recover").stdout
 
 
+def test_every_target_is_recovered_and_one_that_cannot_be_keeps_no_other_from_it(state: StateDir, bundle: Path) -> None:
+    assert told("recover", "--all") == []
+    for name in ("attic", "broken", "kitchen"):
+        told("deploy", "--target", name, *UNPROBED)
+        (state.deployments / name / "current").unlink()
+    (state.deployments / "broken" / "journal.jsonl").write_text("scribble\n")
+    done = milton("recover", "--all", "--json")
+    assert [sentence.split(":")[0] for sentence in json.loads(done.stdout)] == ["attic", "kitchen"]
+    assert (done.returncode, "broken: line 1 of the target's journal does not hold" in done.stderr) == (1, True)
+    for name in ("attic", "kitchen"):
+        assert (state.deployments / name / "current" / "manifest.json").exists()
+
+
 def test_gc_says_what_it_would_free_and_then_frees_it(state: StateDir, bundle: Path) -> None:
     for number in (1, 2):
         told("deploy", "--bundle", make_bundle(state.bundles, f"v{number}", counter=number), *UNPROBED)
@@ -221,6 +234,7 @@ def test_nothing_deployed_is_an_answer_not_an_error(state: StateDir) -> None:
         ("status", "--target", "a", "--target-path", "b"),
         ("deploy", "--artifact", "onnx"),
         ("deploy", "--wait", "-1"),
+        ("recover", "--all", "--target", "a"),
     ],
 )
 def test_wrong_usage_exits_2(state: StateDir, arguments: tuple[str, ...]) -> None:

@@ -34,11 +34,16 @@ from milton_assets.edge.deployment.states import (
     Operation,
     Release,
     Started,
+    TargetState,
     Verified,
 )
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput, MiltonError
+
+
+class OtherManifest(MiltonError):
+    """The same files under another manifest than the target knows them by."""
 
 
 class NothingBefore(MiltonError):
@@ -59,6 +64,22 @@ def release_of(sealed: Sealed) -> Release:
         decision_sha256=manifest.decision_sha256,
         evidence_sha256=manifest.evidence_sha256,
     )
+
+
+def check_same_manifest(state: TargetState, sealed: Sealed) -> None:
+    """Raise `OtherManifest` when the target knows the release under another manifest than `sealed`.
+
+    The folder's name is the release's, so taking the new manifest would change what may be in service right now, and no
+    rollback could bring the old one back.
+    """
+    known = state.releases.get(sealed.manifest.release_digest)
+    if known is not None and known.manifest_sha256 != sealed.manifest_sha256:
+        raise OtherManifest(
+            f"the target has the release {short(known.digest)} already, under the manifest of {known.bundle} "
+            f"(counter {known.counter})",
+            expected=f"that manifest, {known.manifest_sha256}, or other files",
+            remedy="bundle the run again: the new bundle is a release of its own",
+        )
 
 
 def nothing_before(target: EdgeTarget) -> NothingBefore:
@@ -104,6 +125,7 @@ class Attempt(Settling):
         with opened(self._ops, open_bundle(self._ops, bundle)) as source:
             sealed = read_sealed(self._ops, source, str(bundle))
             release = self._accept(release_of(sealed))
+            check_same_manifest(self._session.state, sealed)
             self._admit(bundle)
             self._check_memory(sealed)
             if self._is_installed(sealed):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from milton_assets.edge.deployment.attempt import nothing_before, release_of
+from milton_assets.edge.deployment.attempt import check_same_manifest, nothing_before, release_of
 from milton_assets.edge.deployment.capacity import check_memory, check_room
 from milton_assets.edge.deployment.fileops import FileOps, exists, folder_beneath, opened
 from milton_assets.edge.deployment.headers import check_headers
@@ -51,6 +51,7 @@ class Rehearsal:
         """What `deploy` would do with this bundle."""
         with opened(self._ops, open_bundle(self._ops, bundle)) as folder:
             sealed = read_sealed(self._ops, folder, str(bundle))
+            check_same_manifest(self._state, sealed)
             if not self._holds(sealed.manifest.release_digest):
                 check_room(self._free_bytes(), sealed.needed_bytes)
             self._check(folder, sealed, bundle, links_allowed=True)
