@@ -31,7 +31,14 @@ BundleArgument = Annotated[
 ]
 TrustOption = Annotated[
     list[Path] | None,
-    typer.Option("--trust", metavar="KEY.pub", help="A public key; one of those given must have signed the bundle."),
+    typer.Option(
+        "--trust",
+        metavar="KEY.pub",
+        help="A public key; one of those given must have signed the bundle. By default your own, once you have one.",
+    ),
+]
+AnySignerOption = Annotated[
+    bool, typer.Option("--any-signer", help="Take it whoever signed it, or nobody; who did is said.")
 ]
 
 
@@ -220,6 +227,7 @@ def unpack(
         Path | None, typer.Option("--output", metavar="DIR", help="Where to; by default bundles/ in the state folder.")
     ] = None,
     trust: TrustOption = None,
+    any_signer: AnySignerOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Unpack a bundle, creating only the files its manifest names, and checking every byte.
@@ -229,12 +237,9 @@ def unpack(
     from milton_assets.edge.bundle import unpack_bundle
 
     into = (output or StateDir.from_environment().bundles).absolute()
-    path = unpack_bundle(archive, into, trusted=_fingerprints(trust), on_progress=progress_on_stderr())
-    answer(
-        {"path": str(path)},
-        as_json=as_json,
-        text=lambda console: console.print(f"unpacked {path}", markup=False, soft_wrap=True),
-    )
+    trusted = _trusted(trust, any_signer=any_signer)
+    path = unpack_bundle(archive, into, trusted=trusted, on_progress=progress_on_stderr())
+    _tell_received("unpacked", path, as_json=as_json)
 
 
 def scrub(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:
@@ -312,6 +317,7 @@ def apply(
         Path | None, typer.Option("--output", metavar="DIR", help="Where to; by default bundles/ in the state folder.")
     ] = None,
     trust: TrustOption = None,
+    any_signer: AnySignerOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make the new bundle from a delta and the old one; every tensor and file is checked against the new manifest.
@@ -322,12 +328,33 @@ def apply(
 
     into = (output or StateDir.from_environment().bundles).absolute()
     before = None if old is None else find_bundle(old)
-    path = apply_delta(file, before, into, trusted=_fingerprints(trust), on_progress=progress_on_stderr())
-    answer(
-        {"path": str(path)},
-        as_json=as_json,
-        text=lambda console: console.print(f"made {path}", markup=False, soft_wrap=True),
-    )
+    trusted = _trusted(trust, any_signer=any_signer)
+    path = apply_delta(file, before, into, trusted=trusted, on_progress=progress_on_stderr())
+    _tell_received("made", path, as_json=as_json)
+
+
+def _trusted(trust: list[Path] | None, *, any_signer: bool) -> set[str] | None:
+    """The fingerprints of the keys that may have signed what is received; None for any signer, or nobody."""
+    from milton_assets.edge.bundle.keys import KeyFiles
+
+    if any_signer and trust:
+        raise typer.BadParameter("give --trust or --any-signer, not both")
+    own = KeyFiles(StateDir.from_environment().keys).public
+    return None if any_signer else _fingerprints(trust or ([own] if own.exists() else None))
+
+
+def _tell_received(what: str, path: Path, *, as_json: bool) -> None:
+    from milton_assets.edge.bundle import signed_by
+    from milton_assets.edge.bundle.sshsig import fingerprint
+
+    key = signed_by(path)
+    signer = None if key is None else fingerprint(key)
+
+    def show(console: Console) -> None:
+        console.print(f"{what} {path}", markup=False, soft_wrap=True)
+        console.print(f"signed by {signer}" if signer else "nobody signed it", markup=False, soft_wrap=True)
+
+    answer({"path": str(path), "signer": signer}, as_json=as_json, text=show)
 
 
 def _fingerprints(trust: list[Path] | None) -> set[str] | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import typer
+from click.testing import Result
 from typer.testing import CliRunner
 
 from milton_assets.cli import bundle as verbs
-from milton_assets.edge.bundle import LinkMode, read_manifest, verify_bundle
+from milton_assets.edge.bundle import LinkMode, default_signer, pack_bundle, read_manifest, verify_bundle
+from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.edge.deployment import ProbeFailed
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.state import StateDir
@@ -206,6 +209,34 @@ def test_a_bundle_travels_as_one_file(app: typer.Typer, home: StateDir, tmp_path
     (path,) = (tmp_path / "in").iterdir()
     assert f"unpacked {path}" in back.stdout
     assert verify_bundle(path).ok
+
+
+def test_what_is_received_must_be_signed_by_the_own_key_unless_any_signer_will_do(
+    app: typer.Typer, home: StateDir, tmp_path: Path
+) -> None:
+    init_keys(tmp_path / "theirs")
+    bundles = {
+        "theirs": ingredients(tmp_path, version="v1").bundle(home.bundles, sign=default_signer(tmp_path / "theirs")),
+        "nobody": ingredients(tmp_path, version="v2").bundle(home.bundles),
+    }
+    for whose, bundle in bundles.items():
+        pack_bundle(bundle.path, tmp_path / f"{whose}.tar")
+
+    def unpack(whose: str, *options: str) -> Result:
+        into = str(tmp_path / f"in{next(number)}")
+        return CliRunner().invoke(app, ["bundle", "unpack", str(tmp_path / f"{whose}.tar"), "--output", into, *options])
+
+    number = itertools.count()
+    assert "signed by SHA256:" in unpack("theirs").stdout
+    assert "nobody signed it" in unpack("nobody").stdout
+    CliRunner().invoke(app, ["keys", "init"])
+    for whose, why in {"theirs": "which is not trusted", "nobody": "is not signed"}.items():
+        assert why in str(unpack(whose).exception)
+        assert unpack(whose, "--any-signer").exit_code == 0
+    assert json.loads(unpack("nobody", "--any-signer", "--json").stdout)["signer"] is None
+    key = str(tmp_path / "theirs" / "signing_key.pub")
+    assert unpack("theirs", "--trust", key).exit_code == 0
+    assert unpack("theirs", "--trust", key, "--any-signer").exit_code == 2
 
 
 def test_scrub_exits_one_and_repair_mends(app: typer.Typer, home: StateDir, tmp_path: Path) -> None:

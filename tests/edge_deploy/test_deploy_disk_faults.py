@@ -191,6 +191,43 @@ def test_on_a_full_disk_a_failure_is_recorded_a_rollback_works_and_gc_makes_room
     assert whole(target) == read_manifest(bundles[0]).release_digest
 
 
+class NoRoomForAFile(FileOps):
+    """A disk that is so full that not even an empty file can be made there."""
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def create(self, name: str, parent: Fd) -> Fd:
+        raise OSError(self._code, os.strerror(self._code))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
+def test_gc_makes_room_where_not_even_the_journals_reserve_can_be_made(tmp_path: Path, code: int) -> None:
+    place = Place(tmp_path)
+    target = place.target(after_b=True)
+    (target.path / "journal.reserve").unlink()
+    freed = collect_garbage(target, actor="ada", now=clock, ops=NoRoomForAFile(code))
+    assert freed.freed == (read_manifest(place.a).release_digest,)
+    assert whole(target) == read_manifest(place.b).release_digest
+
+
+class OverQuota(FileOps):
+    """A disk whose quota is used up for the journal, until its reserve is given up."""
+
+    def write(self, handle: Fd, data: bytes) -> int:
+        journal = Path(f"/proc/self/fd/{handle}").readlink()
+        if journal.name == "journal.jsonl" and (journal.parent / "journal.reserve").exists():
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        return super().write(handle, data)
+
+
+def test_the_journals_reserve_helps_against_a_quota_too(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    target = place.target(after_b=True)
+    done = rollback(target, load_test=healthy, actor="ada", now=clock, ops=OverQuota())
+    assert done.outcome is Outcome.COMMITTED
+
+
 def fill(filler: Path) -> None:
     with filler.open("wb", buffering=0) as stream:
         for size in (1 << 20, 1 << 12):
