@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import Progress
 from tests.support.crashing import ailing, clock, healthy
 from tests.support.edge_bundles import make_bundle, read_manifest
-from tests.support.watching import Crashing
+from tests.support.watching import Crashing, until
 from tests.support.whole import check_whole
 
 ROOT = Path(__file__).parents[2]
@@ -66,13 +65,6 @@ class Scene:
 
     def outcome(self) -> Outcome:
         return history(self.target)[-1].outcome
-
-
-def until(condition: Callable[[], bool], deadline_s: float = 40.0) -> None:
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ class Session:
         if self.target.history_file is None:
             return
         try:
-            mirror(self.target.history_file, self.deployments())
+            mirror(self.ops, self.target.history_file, self.deployments())
         except (OSError, BadInput) as error:
             self.note(f"the history could not be mirrored, the next run will: {error}")
 
@@ -83,7 +83,7 @@ def in_hand(
         raise no_such_target(target)
     is_target(ops, target.path)
     with (
-        locked(target.path, Holder.me(actor, now()), wait_s=wait_s) as lock,
+        locked(target.path, Holder.me(actor, now()), wait_s=wait_s, ops=ops) as lock,
         opened(ops, ops.open_folder(target.path)) as folder,
     ):
         journal = Journal(ops, folder)
