@@ -27,7 +27,7 @@ from milton_assets.edge.deployment import (
 from milton_assets.edge.deployment.fileops import Fd, FileOps
 from milton_assets.vocabulary.errors import MiltonError
 from tests.support.crashing import CountingOps, FailingOps, Verb, clock, do_deploy, do_rollback, healthy
-from tests.support.edge_bundles import make_bundle, read_manifest
+from tests.support.edge_bundles import make_bundle, read_manifest, write_manifest
 from tests.support.file_limits import file_size_limit
 
 MESSAGES = {
@@ -170,6 +170,16 @@ def test_a_release_that_would_not_fit_is_refused_before_anything_is_written(tmp_
         deploy(big_bundle(tmp_path, "v2", 2), target, load_test=None, actor="ada", now=clock)
     assert isinstance(raised.value.__cause__, NotEnoughRoom)
     assert "milton gc" in str(raised.value)
+
+
+def test_a_manifest_may_ask_for_more_room_than_its_files_take(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path, "v1")
+    manifest = read_manifest(bundle)
+    needs = manifest.requirements.model_copy(update={"disk_bytes": 1 << 60})
+    write_manifest(bundle, manifest.model_copy(update={"requirements": needs}))
+    for dry_run in (True, False):
+        with pytest.raises(MiltonError, match="the release needs 1,099,511,627,792 MiB"):
+            deploy(bundle, EdgeTarget("edge", tmp_path / "t"), load_test=None, actor="ada", now=clock, dry_run=dry_run)
 
 
 def test_on_a_full_disk_a_failure_is_recorded_a_rollback_works_and_gc_makes_room(
