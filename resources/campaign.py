@@ -22,6 +22,8 @@ from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
 from resources.edge_targets import DEFAULT_TARGET, EdgeTargets
 
+_MAX_DAYS = 36_500
+
 
 class Profile(StrEnum):
     """How thoroughly the tiers measure: `full` for decisions, `smoke` for a first look in minutes."""
@@ -58,6 +60,11 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     )
     dry_run: bool = Field(default=False, description="Say what would be measured, and measure nothing.")
     slo_text: str = Field(default="", description="Limits that a request must keep, as in ttft_ms=200,tpot_ms=50.")
+    bundle_expires_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="So many days after they are made, bundles are not taken any more; never by default.",
+    )
     target_paths: dict[str, str] = Field(
         default_factory=dict, description="Edge targets outside the state folder: name to directory, absolute."
     )
@@ -97,7 +104,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """Read MILTON_STATE_DIR, _PROFILE, _POLICY, _ARTIFACT, _TARGETS, _SLO and _DRY_RUN.
+        """Read MILTON_STATE_DIR, _PROFILE, _POLICY, _ARTIFACT, _TARGETS, _SLO, _BUNDLE_EXPIRES_DAYS and _DRY_RUN.
 
         MILTON_TARGETS is `NAME=DIR,NAME=DIR`; without it, campaigns deploy to one target in the state folder.
         MILTON_DRY_RUN is 1 or 0. Raises `BadInput`.
@@ -110,6 +117,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             artifact=one_of(ArtefactKind, env.get("MILTON_ARTIFACT", "gguf"), "MILTON_ARTIFACT"),
             slo_text=env.get("MILTON_SLO", ""),
             dry_run=_switch(env.get("MILTON_DRY_RUN", "0"), "MILTON_DRY_RUN"),
+            bundle_expires_days=_days(env.get("MILTON_BUNDLE_EXPIRES_DAYS", ""), "MILTON_BUNDLE_EXPIRES_DAYS"),
             target_paths=_targets(env.get("MILTON_TARGETS", "")),
         )
 
@@ -118,6 +126,18 @@ def _switch(text: str, variable: str) -> bool:
     if text not in {"", "0", "1"}:
         raise BadInput(f"{variable} is {text!r}", expected="1 or 0")
     return text == "1"
+
+
+def _days(text: str, variable: str) -> float | None:
+    if not text:
+        return None
+    try:
+        days = float(text)
+    except ValueError:
+        days = 0.0
+    if not 0 < days <= _MAX_DAYS:
+        raise BadInput(f"{variable} is {text!r}", expected=f"a number of days, above 0 and at most {_MAX_DAYS}")
+    return days
 
 
 def _targets(text: str) -> dict[str, str]:

@@ -1,27 +1,57 @@
 """A model server for whatever an edge release holds: llama.cpp for a GGUF file, vLLM for a Hugging Face directory.
 
-What belongs here: the choice between the two. What does not: the servers (`resources.servers`) and what is asked of
-them (`milton_assets.edge.deployment.loadtest`).
+What belongs here: the choice between the two, and configuring it as a health contract says. What does not: the servers
+(`resources.servers`) and what is asked of them (`milton_assets.edge.deployment.loadtest`).
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from milton_assets.vocabulary.server import Served, Serves
+from milton_assets.vocabulary.server import Served, Serves, ServingSettings
+from resources.hardware import usable_cores
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.vllm import VLLMLauncher
 
 
 @dataclass(frozen=True)
 class EdgeServer:
-    """Serves a release's model on a port of its own; implements `milton_assets.vocabulary.server.Serves`."""
+    """Serves a release's model on a port of its own; implements `milton_assets.edge.deployment.loadtest.EdgeServes`."""
 
-    file: Serves = field(default_factory=lambda: LlamaCppLauncher(context_tokens=2048))
+    file: Serves = field(default_factory=LlamaCppLauncher)
     directory: Serves = field(default_factory=VLLMLauncher)
 
     def serve(self, artefact: Path, model: str) -> AbstractContextManager[Served]:
         """Serve `artefact` under the name `model`. Raises `ServerFailed` with the server's last lines."""
-        return (self.directory if artefact.is_dir() else self.file).serve(artefact, model)
+        return self._for(artefact).serve(artefact, model)
+
+    def settings(self, artefact: Path) -> ServingSettings | None:
+        """What `artefact` is served with; None when the server is not one that is launched here."""
+        match self._for(artefact):
+            case LlamaCppLauncher() as launcher:
+                threads = launcher.threads or usable_cores()
+                return ServingSettings(context_tokens=launcher.context_tokens, slots=launcher.slots, threads=threads)
+            case VLLMLauncher() as launcher:
+                return ServingSettings(context_tokens=launcher.context_tokens, slots=launcher.slots)
+            case _:
+                return None
+
+    def configured(self, settings: ServingSettings) -> EdgeServer:
+        """The same server with these settings."""
+        return replace(self, file=_configured(self.file, settings), directory=_configured(self.directory, settings))
+
+    def _for(self, artefact: Path) -> Serves:
+        return self.directory if artefact.is_dir() else self.file
+
+
+def _configured(server: Serves, settings: ServingSettings) -> Serves:
+    match server:
+        case LlamaCppLauncher():
+            context_tokens = settings.context_tokens or server.context_tokens
+            return replace(server, context_tokens=context_tokens, slots=settings.slots, threads=settings.threads)
+        case VLLMLauncher():
+            return replace(server, context_tokens=settings.context_tokens, slots=settings.slots)
+        case _:
+            return server

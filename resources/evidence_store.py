@@ -22,6 +22,7 @@ from upath import UPath
 
 from milton_assets.vocabulary.digest import Sha256, sha256_bytes, short
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
+from milton_assets.vocabulary.evidence import EvidenceManifest, Found
 from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.state import StateDir
@@ -148,3 +149,19 @@ class EvidenceStore:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+
+
+def check_files(store: EvidenceStore, manifest: EvidenceManifest) -> None:
+    """Raise `EvidenceMismatch`, naming every difference, unless every pinned file is as it was.
+
+    For where there is no event log; `resources.evidence_log.check_manifest` asks that too.
+    """
+    manifest.check(
+        Found(
+            model_version=pin.model_version,
+            tier=pin.tier,
+            file_sha256=store.digest(pin.uri),
+            logged_sha256=pin.sha256,
+        )
+        for pin in manifest.pins()
+    )

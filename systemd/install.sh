@@ -12,6 +12,8 @@ Usage: systemd/install.sh [--daemon | --no-start] [--relaxed] [--destination DIR
   --relaxed          give back what a GPU, vLLM or a kernel without user namespaces needs
   --destination DIR  where the units go (default: ${XDG_CONFIG_HOME:-~/.config}/systemd/user)
 
+Either way edge targets are recovered first, now and whenever the user's services start.
+
 The state folder is taken from MILTON_STATE_DIR, the cache from MILTON_CACHE_DIR, as they are now. Settings for the
 services go into ${XDG_CONFIG_HOME:-~/.config}/milton/milton.env, one NAME=VALUE a line.
 HELP
@@ -63,7 +65,8 @@ done
 # The services may write below these two alone, and a path that is not there would keep them from starting.
 mkdir -p -- "$state" "$cache" "$destination"
 
-for unit in milton-autobench.service milton-autobench.timer milton-dagster-daemon.service milton-dagster-webserver.service; do
+for unit in milton-autobench.service milton-autobench.timer milton-dagster-daemon.service milton-dagster-webserver.service \
+    milton-recover.service; do
     sed -e "/^@HARDENING@\$/{r $here/hardening.conf
 d
 }" "$here/$unit" |
@@ -85,8 +88,8 @@ echo "Installed the units in $destination (state: $state)."
 
 case $start in
     nothing) exit 0 ;;
-    timer) units=milton-autobench.timer ;;
-    daemon) units="milton-dagster-daemon.service milton-dagster-webserver.service" ;;
+    timer) units="milton-recover.service milton-autobench.timer" ;;
+    daemon) units="milton-recover.service milton-dagster-daemon.service milton-dagster-webserver.service" ;;
 esac
 systemctl --user daemon-reload || fail "no user service manager answers; log in on a machine that runs systemd, or use --no-start"
 # shellcheck disable=SC2086 # a list of unit names

@@ -183,7 +183,9 @@ def _cpu_seconds() -> float:
 
 
 def _peak_mb() -> float:
-    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+    # VmHWM is this program's own; ru_maxrss would carry over, through exec, what whoever started it had held.
+    own = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return max(int(own.split()[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
 
 
 def measure(work: Path, gigabytes: float, repeats: int, ways: list[str]) -> tuple[str, bool]:

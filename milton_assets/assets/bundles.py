@@ -4,20 +4,21 @@ What belongs here: wiring. What does not: what a bundle is (`milton_assets.edge.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from dagster import AssetExecutionContext, Output, asset
 
-from milton_assets.assets.edge_probe import edge_probe
 from milton_assets.assets.selection import selection_decision
 from milton_assets.assets.young_features import versioned_output
-from milton_assets.edge.bundle import create_bundle, default_signer
-from milton_assets.edge.deployment.contract import measure_contract
+from milton_assets.edge.bundle import code_version, create_bundle, default_signer
+from milton_assets.edge_probe import measured_contract
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict
 from milton_assets.selection.summary import read_summary, write_summary
 from resources.campaign import Campaign, Profile
+from resources.edge_server import EdgeServer
 from resources.evidence_log import check_manifest
 from resources.model_server import LlamaCppResource
 from resources.parquet_io import EvidenceStoreResource
@@ -32,7 +33,7 @@ LEAST_SPEED = {Profile.FULL: 0.5, Profile.SMOKE: 0.1}
     partitions_def=BENCHMARK_RUNS,
     deps=[selection_decision],
     group_name="promote",
-    code_version="1",
+    code_version=code_version(),
     output_required=False,
     kinds={"file"},
 )
@@ -42,8 +43,11 @@ def edge_bundle(
     campaign: Campaign,
     evidence_store: EvidenceStoreResource,
     edge_runtime: LlamaCppResource,
-) -> Iterator[Output[dict[str, str]]]:
-    """The winner's model with everything that explains why it was chosen. Nothing when the verdict is not promote."""
+) -> Iterator[Output[dict[str, Any]]]:
+    """The winner's model with everything that explains why it was chosen; its value is its manifest.
+
+    Nothing when the verdict is not promote.
+    """
     summary = read_summary(campaign.state.runs, context.partition_key)
     decision = summary.decision
     if decision.verdict is not Verdict.PROMOTE or decision.winner is None:
@@ -52,9 +56,10 @@ def edge_bundle(
     check_manifest(context.instance, evidence_store.store, summary.manifest)
     entry = registry.entry(decision.winner)
     weights = Path(entry.artefact(campaign.artifact).path)
-    health = measure_contract(
-        edge_probe(edge_runtime), weights, entry.version, least_speed=LEAST_SPEED[campaign.profile]
+    health = measured_contract(
+        EdgeServer(file=edge_runtime.server()), weights, entry.version, least_speed=LEAST_SPEED[campaign.profile]
     )
+    now, days = datetime.now(UTC), campaign.bundle_expires_days
     bundle = create_bundle(
         entry=entry,
         kind=campaign.artifact,
@@ -62,7 +67,8 @@ def edge_bundle(
         summary=summary.model_dump(mode="json"),
         evidence=summary.manifest,
         into=campaign.state.bundles,
-        now=datetime.now(UTC),
+        now=now,
+        expires_at=None if days is None else now + timedelta(days=days),
         health=health,
         sign=default_signer(campaign.state.keys),
         on_progress=terminal_listener(),
@@ -72,7 +78,7 @@ def edge_bundle(
     told = {"path": str(bundle.path), "name": manifest.name, "release_digest": manifest.release_digest}
     write_summary(campaign.state.runs, summary.model_copy(update={"bundle": told}))
     yield versioned_output(
-        told,
+        manifest.model_dump(mode="json"),
         manifest.release_digest,
         {**told, "model_version": entry.version, "size_bytes": manifest.payload_bytes},
     )

@@ -6,28 +6,53 @@ What belongs here: wiring. What does not: the deployment's state machine (`milto
 import getpass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from dagster import AssetDep, AssetExecutionContext, Config, LastPartitionMapping, Output, asset
 from pydantic import Field
 
 from milton_assets.assets.bundles import edge_bundle
-from milton_assets.assets.edge_probe import edge_probe
 from milton_assets.assets.young_features import versioned_output
 from milton_assets.edge.deployment import HealthWindow, deploy
+from milton_assets.edge_probe import edge_probe
 from milton_assets.partitions import EDGE_TARGETS
-from milton_assets.selection.summary import newest_with_bundle, read_summary, write_summary
+from milton_assets.selection.summary import add_deployment, newest_with_bundle, read_summary
 from milton_assets.vocabulary.errors import BadInput
-from resources.campaign import Campaign
+from resources.campaign import Campaign, Profile
+from resources.edge_server import EdgeServer
 from resources.evidence_log import check_manifest
 from resources.model_server import LlamaCppResource
 from resources.parquet_io import EvidenceStoreResource
 from resources.progress import terminal_listener
 
 
+class Window(NamedTuple):
+    """How long a release is watched: `rounds` probes, `interval_s` seconds apart."""
+
+    rounds: int
+    interval_s: float
+
+
+WINDOWS = {Profile.FULL: Window(3, 5.0), Profile.SMOKE: Window(2, 1.0)}
+"""The health window unless a deployment configures another one; a first look does not wait for long."""
+
+
 class DeploymentConfig(Config):
-    """Which run's bundle to deploy."""
+    """Which run's bundle to deploy, and how long to watch it."""
 
     run_id: str = Field(default="", description="A benchmark run; empty takes the newest run that made a bundle.")
+    health_rounds: int | None = Field(
+        default=None, ge=1, description="Probes once it is current; by default 3, or 2 with the smoke profile."
+    )
+    health_interval_s: float | None = Field(
+        default=None, ge=0, description="Seconds between two of these; by default 5, or 1 with the smoke profile."
+    )
+
+    def window(self, profile: Profile) -> Window:
+        """The health window, with what is not configured as the profile has it."""
+        usual = WINDOWS[profile]
+        rounds = usual.rounds if self.health_rounds is None else self.health_rounds
+        return Window(rounds, usual.interval_s if self.health_interval_s is None else self.health_interval_s)
 
 
 @asset(
@@ -50,18 +75,18 @@ def deployment(
     if not summary.bundle:
         raise BadInput(f"{summary.run_id} promoted nothing", expected="a run that made a bundle")
     check_manifest(context.instance, evidence_store.store, summary.manifest)
-    probe = edge_probe(edge_runtime)
+    probe = edge_probe(EdgeServer(file=edge_runtime.server()))
     done = deploy(
         Path(summary.bundle["path"]),
         campaign.targets.named(context.partition_key),
         load_test=probe,
-        health=HealthWindow(probe, rounds=1, interval_s=1.0),
+        health=HealthWindow(probe, *config.window(campaign.profile)),
         actor=getpass.getuser(),
         now=lambda: datetime.now(UTC),
         on_progress=terminal_listener(),
     )
     told = {"id": done.id, "target": done.target, "path": done.target_path, "release": str(done.release)}
-    write_summary(runs, summary.model_copy(update={"deployments": (*summary.deployments, told)}))
+    add_deployment(runs, summary.run_id, told)
     return versioned_output(
         told,
         str(done.release),

@@ -19,6 +19,7 @@ from milton_assets.cli import (
     bundle,
     deploy,
     environment,
+    policy,
     registry,
     results,
     trace,
@@ -59,7 +60,7 @@ def build_app() -> typer.Typer:
     for tier in (bench_inference, bench_reasoning, bench_retrieval):
         tier.register(bench)
     app.add_typer(bench, name="bench")
-    for verbs in (results, bundle, deploy, trace):
+    for verbs in (results, bundle, deploy, policy, trace):
         verbs.register(app)
     return app
 

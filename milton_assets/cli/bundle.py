@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milton_assets.cli.common import JsonOption, answer, progress_on_stderr, say_no
+from milton_assets.cli.common import JsonOption, answer, check_evidence_files, progress_on_stderr, say_no
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.state import StateDir
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from milton_assets.edge.bundle import Bundle, Damage, VerificationReport
+    from milton_assets.edge.manifest import HealthContract
 
 BundleArgument = Annotated[
     str | None,
@@ -30,7 +31,14 @@ BundleArgument = Annotated[
 ]
 TrustOption = Annotated[
     list[Path] | None,
-    typer.Option("--trust", metavar="KEY.pub", help="A public key; one of those given must have signed the bundle."),
+    typer.Option(
+        "--trust",
+        metavar="KEY.pub",
+        help="A public key; one of those given must have signed the bundle. By default your own, once you have one.",
+    ),
+]
+AnySignerOption = Annotated[
+    bool, typer.Option("--any-signer", help="Take it whoever signed it, or nobody; who did is said.")
 ]
 
 
@@ -72,15 +80,38 @@ def create(
     expires_in_days: Annotated[
         float | None, typer.Option("--expires-in-days", min=0.001, help="After that, devices refuse to start with it.")
     ] = None,
+    previous_release: Annotated[
+        str | None,
+        typer.Option(
+            "--previous-release",
+            metavar="DIGEST",
+            help="The release it follows; by default that of the newest bundle in the same folder.",
+        ),
+    ] = None,
+    health_contract: Annotated[
+        bool,
+        typer.Option(
+            "--health-contract/--no-health-contract",
+            help="Serve the model here and promise its answers and speed; without, a device takes any answer.",
+        ),
+    ] = True,
+    same_answers: Annotated[
+        bool,
+        typer.Option(
+            "--same-answers/--any-answers",
+            help="Promise each answer byte for byte; leave it out for devices with another kind of processor.",
+        ),
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Bundle the winner of a run: its weights, registry entry, summary, evidence, decision and digests.
+    """Bundle the winner of a run: its weights, registry entry, evidence, decision, health contract and digests.
 
     Example: milton bundle create --run benchmark_20260111_142500
     """
     from datetime import UTC, datetime, timedelta
 
     from milton_assets.edge.bundle import LinkMode, create_bundle, default_signer
+    from milton_assets.edge.manifest import DEFAULT_HEALTH
     from milton_assets.selection.summary import read_summary
     from resources.registry import artefact_roots, read_entry
 
@@ -88,18 +119,27 @@ def create(
     summary = read_summary(state.runs, run)
     if summary.decision.winner is None:
         raise say_no(f"{summary.run_id} promoted nothing ({summary.decision.verdict}): there is nothing to bundle")
+    check_evidence_files(state, summary.manifest)
     now = datetime.now(UTC)
     signer = default_signer(state.keys) if sign else None
+    entry = read_entry(
+        state.registry, state.root, summary.decision.winner, extra_roots=artefact_roots(), cache=state.digest_cache
+    )
+    if health_contract:
+        health = _measured_contract(Path(entry.artefact(artifact).path), entry.version, same_answers=same_answers)
+    else:
+        health = DEFAULT_HEALTH
+        typer.echo("note: no health contract was measured: devices take any answer, at any speed", err=True)
     bundle = create_bundle(
-        entry=read_entry(
-            state.registry, state.root, summary.decision.winner, extra_roots=artefact_roots(), cache=state.digest_cache
-        ),
+        entry=entry,
         kind=artifact,
         decision=summary.decision.model_dump(mode="json"),
         summary=summary.model_dump(mode="json"),
         evidence=summary.manifest,
         into=(output or state.bundles).absolute(),
         now=now,
+        health=health,
+        previous_release=previous_release,
         expires_at=None if expires_in_days is None else now + timedelta(days=expires_in_days),
         sign=signer,
         link=LinkMode.HARD if hard_link else LinkMode.AUTO,
@@ -116,6 +156,14 @@ def create(
         "warnings": list(bundle.warnings),
     }
     answer(told, as_json=as_json, text=lambda console: _show_made(bundle, console))
+
+
+def _measured_contract(weights: Path, model: str, *, same_answers: bool) -> HealthContract:
+    from milton_assets.edge_probe import measured_contract
+    from resources.edge_server import EdgeServer
+
+    typer.echo(f"measuring the health contract: serving {weights.name} (--no-health-contract leaves it out)", err=True)
+    return measured_contract(EdgeServer(), weights, model, same_answers=same_answers)
 
 
 def verify(
@@ -179,6 +227,7 @@ def unpack(
         Path | None, typer.Option("--output", metavar="DIR", help="Where to; by default bundles/ in the state folder.")
     ] = None,
     trust: TrustOption = None,
+    any_signer: AnySignerOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Unpack a bundle, creating only the files its manifest names, and checking every byte.
@@ -188,12 +237,9 @@ def unpack(
     from milton_assets.edge.bundle import unpack_bundle
 
     into = (output or StateDir.from_environment().bundles).absolute()
-    path = unpack_bundle(archive, into, trusted=_fingerprints(trust), on_progress=progress_on_stderr())
-    answer(
-        {"path": str(path)},
-        as_json=as_json,
-        text=lambda console: console.print(f"unpacked {path}", markup=False, soft_wrap=True),
-    )
+    trusted = _trusted(trust, any_signer=any_signer)
+    path = unpack_bundle(archive, into, trusted=trusted, on_progress=progress_on_stderr())
+    _tell_received("unpacked", path, as_json=as_json)
 
 
 def scrub(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:
@@ -271,6 +317,7 @@ def apply(
         Path | None, typer.Option("--output", metavar="DIR", help="Where to; by default bundles/ in the state folder.")
     ] = None,
     trust: TrustOption = None,
+    any_signer: AnySignerOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make the new bundle from a delta and the old one; every tensor and file is checked against the new manifest.
@@ -281,12 +328,33 @@ def apply(
 
     into = (output or StateDir.from_environment().bundles).absolute()
     before = None if old is None else find_bundle(old)
-    path = apply_delta(file, before, into, trusted=_fingerprints(trust), on_progress=progress_on_stderr())
-    answer(
-        {"path": str(path)},
-        as_json=as_json,
-        text=lambda console: console.print(f"made {path}", markup=False, soft_wrap=True),
-    )
+    trusted = _trusted(trust, any_signer=any_signer)
+    path = apply_delta(file, before, into, trusted=trusted, on_progress=progress_on_stderr())
+    _tell_received("made", path, as_json=as_json)
+
+
+def _trusted(trust: list[Path] | None, *, any_signer: bool) -> set[str] | None:
+    """The fingerprints of the keys that may have signed what is received; None for any signer, or nobody."""
+    from milton_assets.edge.bundle.keys import KeyFiles
+
+    if any_signer and trust:
+        raise typer.BadParameter("give --trust or --any-signer, not both")
+    own = KeyFiles(StateDir.from_environment().keys).public
+    return None if any_signer else _fingerprints(trust or ([own] if own.exists() else None))
+
+
+def _tell_received(what: str, path: Path, *, as_json: bool) -> None:
+    from milton_assets.edge.bundle import signed_by
+    from milton_assets.edge.bundle.sshsig import fingerprint
+
+    key = signed_by(path)
+    signer = None if key is None else fingerprint(key)
+
+    def show(console: Console) -> None:
+        console.print(f"{what} {path}", markup=False, soft_wrap=True)
+        console.print(f"signed by {signer}" if signer else "nobody signed it", markup=False, soft_wrap=True)
+
+    answer({"path": str(path), "signer": signer}, as_json=as_json, text=show)
 
 
 def _fingerprints(trust: list[Path] | None) -> set[str] | None:

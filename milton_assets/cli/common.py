@@ -1,21 +1,26 @@
 """What every verb of the command line shares.
 
-What belongs here: the `--json` option, printing an answer for people or machines, and the exit codes (0 yes, 1 no,
-2 usage). What does not: any verb.
+What belongs here: the `--json` option, printing an answer for people or machines, the exit codes (0 yes, 1 no,
+2 usage), and holding evidence against its files. What does not: any verb.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from milton_assets.vocabulary.progress import OnProgress, Progress
+from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.terminal import console
+
+if TYPE_CHECKING:
+    from milton_assets.vocabulary.evidence import EvidenceManifest
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
 
@@ -34,6 +39,13 @@ def say_no(message: str) -> typer.Exit:
     """Print why the answer is no on standard error; raise what this returns to exit 1."""
     typer.echo(message, err=True)
     return typer.Exit(EXIT_NO)
+
+
+def check_evidence_files(state: StateDir, evidence: EvidenceManifest) -> None:
+    """Raise `EvidenceMismatch` unless every file that `evidence` pins is as it was; the event log is not asked."""
+    from resources.evidence_store import EvidenceStore, check_files
+
+    check_files(EvidenceStore(os.environ.get("MILTON_EVIDENCE_URL") or state.benchmarks), evidence)
 
 
 def progress_on_stderr() -> OnProgress:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from milton_assets.cli.common import EXIT_NO, JsonOption, answer, progress_on_stderr, say_no
+from milton_assets.cli.common import EXIT_NO, JsonOption, answer, check_evidence_files, progress_on_stderr, say_no
 from milton_assets.vocabulary.digest import short
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch, MiltonError
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.state import StateDir
 
@@ -67,7 +67,7 @@ def deploy(
     target: TargetOption = None,
     target_path: TargetPathOption = None,
     load_test: LoadTestOption = True,
-    health_rounds: HealthRoundsOption = 1,
+    health_rounds: HealthRoundsOption = 3,
     health_interval: HealthIntervalOption = 5.0,
     accept_clock: Annotated[
         bool, typer.Option("--accept-clock", help="Deploy although the clock is behind the target's journal.")
@@ -102,6 +102,7 @@ def deploy(
         for sentence in choice.unreadable:
             typer.echo(f"warning: passed over {sentence}", err=True)
         bundle, artifact = choice.path, choice.manifest.artefact_kind
+    _check_evidence(targets.state, bundle)
     probe = _probe()
     done = _told(
         lambda: take_into_service(
@@ -126,7 +127,7 @@ def rollback(
     target: TargetOption = None,
     target_path: TargetPathOption = None,
     load_test: LoadTestOption = True,
-    health_rounds: HealthRoundsOption = 1,
+    health_rounds: HealthRoundsOption = 3,
     health_interval: HealthIntervalOption = 5.0,
     actor: ActorOption = None,
     wait: WaitOption = 0.0,
@@ -140,7 +141,7 @@ def rollback(
     from milton_assets.edge.deployment import HealthWindow
     from milton_assets.edge.deployment import rollback as go_back
 
-    _, place = _place(target, target_path)
+    place = place_of(target, target_path)
     probe = _probe()
     done = _told(
         lambda: go_back(
@@ -196,20 +197,37 @@ def status(
 def recover(
     target: TargetOption = None,
     target_path: TargetPathOption = None,
+    every: Annotated[bool, typer.Option("--all", help="Every target there is; none is fine too.")] = False,
     actor: ActorOption = None,
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Settle what a crash left behind, as every other verb does first. Meant for a device's start-up.
 
+    With `--all`, a target that cannot be recovered keeps no other from it; then the exit code is 1.
+
     Example: milton recover --target local
     """
     from milton_assets.edge.deployment import recover_target
 
-    _, place = _place(target, target_path)
-    done = recover_target(place, actor=actor or _me(), now=_now, wait_s=wait)
-    said = [*done] or ["nothing was left to settle"]
-    answer(list(done), as_json=as_json, text=lambda console: console.print("\n".join(said), markup=False))
+    if every and (target is not None or target_path is not None):
+        raise typer.BadParameter("give --all or one target, not both")
+    targets, place = _place(target, target_path)
+    done: list[str] = []
+    failed: list[str] = []
+    for one in targets.all() if every else (place,):
+        try:
+            said = recover_target(one, actor=actor or _me(), now=_now, wait_s=wait)
+        except MiltonError as error:
+            if not every:
+                raise
+            failed.append(f"{one.name}: {error}")
+        else:
+            done += [f"{one.name}: {sentence}" for sentence in said] if every else said
+    shown = done or ["nothing was left to settle"]
+    answer(done, as_json=as_json, text=lambda console: console.print("\n".join(shown), markup=False))
+    if failed:
+        raise say_no("\n".join(failed))
 
 
 def gc(
@@ -227,7 +245,7 @@ def gc(
     """
     from milton_assets.edge.deployment import collect_garbage
 
-    _, place = _place(target, target_path)
+    place = place_of(target, target_path)
     done = collect_garbage(place, actor=actor or _me(), now=_now, keep=keep, dry_run=dry_run, wait_s=wait)
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_collection(done, console))
 
@@ -241,17 +259,44 @@ def _place(name: str | None, path: Path | None) -> tuple[EdgeTargets, EdgeTarget
     return targets, targets.resolve(name=name, path=path)
 
 
+def place_of(name: str | None, path: Path | None) -> EdgeTarget:
+    """The target that `--target` and `--target-path` mean."""
+    return _place(name, path)[1]
+
+
 def _places(name: str | None, path: Path | None) -> tuple[EdgeTarget, ...]:
     targets, place = _place(name, path)
     return targets.all() if name is None and path is None else (place,)
 
 
 def _probe() -> ServedLoadTest:
-    from milton_assets.edge.deployment import ServedLoadTest
+    from milton_assets.edge_probe import edge_probe
     from resources.edge_server import EdgeServer
-    from resources.servers.client import OpenAIChatModel
 
-    return ServedLoadTest(EdgeServer(), OpenAIChatModel)
+    return edge_probe(EdgeServer())
+
+
+def _check_evidence(state: StateDir, bundle: Path) -> None:
+    """Hold the bundle's evidence against the files it pins, where this machine has them; say so where it has not."""
+    from milton_assets.edge.bundle import read_manifest
+
+    try:
+        manifest = read_manifest(bundle)
+    except BadInput:
+        return  # no bundle, as the deployment is going to say, in its history too
+    if not (state.runs / f"{manifest.run_id}.json").exists():
+        typer.echo(f"note: {manifest.run_id} was not decided here, so its evidence is not looked at", err=True)
+        return
+    from milton_assets.selection.summary import read_summary
+
+    evidence = read_summary(state.runs, manifest.run_id).manifest
+    if evidence.digest() != manifest.evidence_sha256:
+        raise EvidenceMismatch(
+            f"the bundle rests on the evidence manifest {manifest.evidence_sha256}",
+            expected=f"{evidence.digest()}, that of {manifest.run_id} here",
+            remedy="bundle the run again",
+        )
+    check_evidence_files(state, evidence)
 
 
 def _now() -> datetime:

@@ -33,6 +33,7 @@ from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import RunId, Slug
 from milton_assets.vocabulary.registry import ArtefactKind
+from milton_assets.vocabulary.server import ServingSettings
 
 SCHEMA_VERSION: Final = 1
 BUNDLE_PREFIX = "milton_edge_bundle_"
@@ -184,11 +185,16 @@ class Probe(_Noun):
 
 
 class HealthContract(_Noun):
-    """What a device holds the model against before and after it becomes current."""
+    """What a device holds the model against before and after it becomes current.
+
+    `served_with` is what it was measured with, and so what a device serves it with to compare; None leaves that to the
+    device.
+    """
 
     probes: tuple[Probe, ...] = Field(min_length=1, max_length=64)
     min_output_tokens_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_load_seconds: float = Field(default=300.0, gt=0, allow_inf_nan=False)
+    served_with: ServingSettings | None = None
 
 
 DEFAULT_HEALTH = HealthContract(probes=(Probe(prompt="Name the capital of France in one short sentence."),))

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from milton_assets.selection.decision import Decision
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
-from milton_assets.vocabulary.files import write_atomic
+from milton_assets.vocabulary.files import locked, write_atomic
 from milton_assets.vocabulary.keys import RUN_ID, RunId, check_run_id
 
 
@@ -56,6 +56,13 @@ def write_summary(runs: Path, summary: RunSummary) -> Path:
     path = runs / f"{summary.run_id}.json"
     write_atomic(path, summary.model_dump_json(indent=2) + "\n")
     return path
+
+
+def add_deployment(runs: Path, run_id: str, deployment: dict[str, Any]) -> None:
+    """Add to the run's summary where its bundle was taken; several deployments may end at once."""
+    with locked(runs / f".{run_id}.lock"):
+        summary = read_summary(runs, run_id)
+        write_summary(runs, summary.model_copy(update={"deployments": (*summary.deployments, deployment)}))
 
 
 def run_ids(runs: Path) -> tuple[str, ...]:

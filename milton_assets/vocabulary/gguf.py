@@ -455,6 +455,8 @@ def _tensors(cursor: _Cursor, count: int, alignment: int) -> tuple[GgufTensor, .
 
 def _tensor(cursor: _Cursor, what: str) -> GgufTensor:
     name = cursor.string(f"the name of {what}", MAX_TENSOR_NAME_BYTES)
+    if not name:
+        raise _Malformed(f"{what} has no name")
     what = f"tensor {name!r}"
     rank = cursor.u32(f"the rank of {what}")
     if not 1 <= rank <= MAX_DIMENSIONS:

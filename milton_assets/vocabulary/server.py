@@ -1,7 +1,7 @@
 """A model server as the rest of the project sees it: an endpoint, and something that serves a file.
 
-What belongs here: `Endpoint`, `Served` and the `Serves` protocol. What does not: processes and HTTP, which are in
-`resources.servers`.
+What belongs here: `Endpoint`, `Served`, `ServingSettings` and the `Serves` protocol. What does not: processes and HTTP,
+which are in `resources.servers`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
@@ -52,6 +54,16 @@ class Served:
     endpoint: Endpoint
     fingerprint: ServerFingerprint
     artefact_there: Path | None = None
+
+
+class ServingSettings(BaseModel):
+    """What a server is told when it serves a model. `context_tokens` is each slot's; None leaves it to the server."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    context_tokens: int | None = Field(default=None, ge=1)
+    slots: int = Field(default=1, ge=1)
+    threads: int | None = Field(default=None, ge=1)
 
 
 class Serves(Protocol):

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from milton_assets.vocabulary import hf_directory
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.server import Endpoint, Served
-from resources.servers import hf_directory
 from resources.servers.identity import identify
 from resources.servers.probe import probe
 from resources.servers.process import Command, listening, without_secrets

@@ -12,6 +12,7 @@ from milton_assets.edge.bundle import (
     Bundle,
     DevicePolicy,
     NotAdmitted,
+    Trial,
     admission,
     admit,
     default_signer,
@@ -21,6 +22,8 @@ from milton_assets.edge.bundle.keys import init_keys, load_public_key
 from milton_assets.edge.bundle.sshsig import fingerprint
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.bundles import NOW, ingredients
+
+TRIED = Trial(load_test=True, health_rounds=3)
 
 
 @pytest.fixture
@@ -40,8 +43,16 @@ def bundle(tmp_path: Path, key_line: str) -> Bundle:
     )
 
 
-def reasons(bundle: Bundle, signer: str | None, policy: DevicePolicy, *, counter: int = 0, days: int = 1) -> list[str]:
-    return admit(bundle.manifest, policy, counter, NOW + timedelta(days=days), signer=signer)
+def reasons(
+    bundle: Bundle,
+    signer: str | None,
+    policy: DevicePolicy | None,
+    *,
+    counter: int = 0,
+    days: int = 1,
+    trial: Trial = TRIED,
+) -> list[str]:
+    return admit(bundle.manifest, policy, counter, NOW + timedelta(days=days), signer=signer, trial=trial)
 
 
 def policy_of(key_line: str, **fields: Any) -> DevicePolicy:
@@ -94,14 +105,27 @@ def test_unsigned_foreign_expired_and_replayed_are_all_told(bundle: Bundle, key_
 def test_the_last_instant_before_expiry_is_still_good(bundle: Bundle, signer: str, key_line: str) -> None:
     at = NOW + timedelta(days=7)
     policy = policy_of(key_line)
-    assert admit(bundle.manifest, policy, 0, at - timedelta(microseconds=1), signer=signer) == []
-    assert admit(bundle.manifest, policy, 0, at, signer=signer) != []
+    assert admit(bundle.manifest, policy, 0, at - timedelta(microseconds=1), signer=signer, trial=TRIED) == []
+    assert admit(bundle.manifest, policy, 0, at, signer=signer, trial=TRIED) != []
 
 
 def test_a_device_may_ask_for_an_expiry(tmp_path: Path, signer: str, key_line: str) -> None:
     for_ever = ingredients(tmp_path).bundle(tmp_path / "others")
     (reason,) = reasons(for_ever, signer, policy_of(key_line, require_expiry=True))
     assert "never expires" in reason
+
+
+def test_a_device_may_demand_how_a_release_is_tried(bundle: Bundle, signer: str, key_line: str) -> None:
+    policy = policy_of(key_line, require_load_test=True, min_health_rounds=3)
+    assert reasons(bundle, signer, policy) == []
+    told = reasons(bundle, signer, policy, trial=Trial(load_test=False, health_rounds=2))
+    assert ["without a load test" in told[0], "watched for 2 rounds" in told[1]] == [True, True]
+
+
+def test_a_device_without_a_policy_takes_no_expired_and_no_replayed_bundle(bundle: Bundle) -> None:
+    assert reasons(bundle, None, None, trial=Trial(load_test=False, health_rounds=0)) == []
+    told = reasons(bundle, None, None, counter=bundle.manifest.counter + 1, days=8)
+    assert [reason.split(":")[0].split(" at ")[0] for reason in told] == ["it expired", "it is a replay"]
 
 
 # The file
@@ -147,23 +171,23 @@ def test_a_policy_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_deployment_is_let_through_or_stopped_with_every_reason(bundle: Bundle, key_line: str) -> None:
     check = admission(policy_of(key_line))
-    check(bundle.path, now=NOW, highest_counter=0)
+    check(bundle.path, now=NOW, highest_counter=0, trial=TRIED)
     with pytest.raises(NotAdmitted, match=r"expired.*replay"):
-        check(bundle.path, now=NOW + timedelta(days=8), highest_counter=bundle.manifest.counter + 1)
+        check(bundle.path, now=NOW + timedelta(days=8), highest_counter=bundle.manifest.counter + 1, trial=TRIED)
 
 
 def test_a_signature_that_does_not_hold_is_told_apart_from_none(bundle: Bundle, key_line: str) -> None:
     check = admission(policy_of(key_line))
     (bundle.path / "SHA256SUMS.sig").write_text("garbage")
     with pytest.raises(NotAdmitted, match="its signature does not hold: it is no armoured SSH signature"):
-        check(bundle.path, now=NOW, highest_counter=0)
+        check(bundle.path, now=NOW, highest_counter=0, trial=TRIED)
     (bundle.path / "SHA256SUMS.sig").unlink()
     with pytest.raises(NotAdmitted, match="bears no signature"):
-        check(bundle.path, now=NOW, highest_counter=0)
+        check(bundle.path, now=NOW, highest_counter=0, trial=TRIED)
 
 
 def test_a_manifest_that_the_signed_list_does_not_cover_is_refused(bundle: Bundle, key_line: str) -> None:
     forged = bundle.manifest.model_copy(update={"counter": bundle.manifest.counter + 1000})
     (bundle.path / "manifest.json").write_bytes(forged.to_json())
     with pytest.raises(NotAdmitted, match="does not cover its manifest"):
-        admission(policy_of(key_line))(bundle.path, now=NOW, highest_counter=0)
+        admission(policy_of(key_line))(bundle.path, now=NOW, highest_counter=0, trial=TRIED)

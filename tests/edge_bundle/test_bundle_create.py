@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -20,8 +21,9 @@ from blake3 import blake3
 from milton_assets.edge.bundle import LinkMode, create_bundle, read_manifest, verify_bundle
 from milton_assets.edge.bundle.composing import winner_figures
 from milton_assets.edge.bundle.placing import place
+from milton_assets.edge.bundle.streaming import Region
 from milton_assets.edge.manifest import RESERVED_FILES
-from milton_assets.vocabulary.digest import sha256_file
+from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
@@ -529,3 +531,28 @@ def test_the_manifest_on_disk_is_the_one_returned(model: Ingredients, into: Path
         now=NOW,
     )
     assert read_manifest(bundle.path) == bundle.manifest
+
+
+@pytest.mark.parametrize("link", [LinkMode.COPY, LinkMode.HARD])
+def test_a_source_that_is_cut_short_while_it_is_read_is_refused(tmp_path: Path, link: LinkMode) -> None:
+    source = tmp_path / "m.gguf"
+    source.write_bytes(os.urandom(20 << 20))
+
+    def cut(done: int) -> None:
+        os.truncate(source, 1 << 20)
+
+    with pytest.raises(BadInput, match="changed while it was copied"):
+        place(source, tmp_path / "out", link=link, regions=[Region(0, 20 << 20)], on_bytes=cut)
+
+
+@pytest.mark.parametrize("digest", ["", "latest", "A" * 64, "a" * 63])
+def test_a_previous_release_that_is_no_digest_is_refused(model: Ingredients, into: Path, digest: str) -> None:
+    with pytest.raises(BadInput, match="is no release"):
+        model.bundle(into, previous_release=digest)
+
+
+def test_a_directorys_chat_template_is_in_the_manifest(tmp_path: Path, model: Ingredients, into: Path) -> None:
+    folder = hf_folder(tmp_path / "hf")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    bundle = model.with_artefact(hf_artefact(folder)).bundle(into)
+    assert bundle.manifest.chat_template_sha256 == sha256_bytes(b"{{ messages }}")

@@ -26,9 +26,11 @@ from milton_assets.edge.bundle.coding import FIELDS, Coding, chunk_bytes, decode
 from milton_assets.edge.bundle.delta import MAGIC, MAX_HEAD_BYTES, Op
 from milton_assets.edge.bundle.keys import init_keys, load_public_key
 from milton_assets.edge.bundle.sshsig import fingerprint
+from milton_assets.edge.disk import DiskFailed
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import Progress
 from tests.support.bundles import hf_artefact, hf_folder, ingredients
+from tests.support.file_limits import file_size_limit
 from tests.support.gguf_file import ARRAY, F32, Q8_0, STRING, UINT32, gguf_bytes, pair, tensor
 
 BLOCKS = 600
@@ -222,6 +224,14 @@ def test_a_new_bundle_that_is_not_whole_makes_no_delta(old: Bundle, new: Bundle,
     with pytest.raises(BundleDamaged, match="shorter than"):
         create_delta(old.path, new.path, tmp_path / "d")
     assert not (tmp_path / "d").exists()
+
+
+def test_a_disk_that_does_not_take_the_new_bundle_is_told_as_such_and_nothing_is_left(
+    delta: Path, old: Bundle, tmp_path: Path
+) -> None:
+    with file_size_limit(1000), pytest.raises(DiskFailed, match="larger than this process may write"):
+        apply_delta(delta, old.path, tmp_path / "in")
+    assert list((tmp_path / "in").iterdir()) == []
 
 
 def test_a_signature_must_hold_and_be_trusted(tmp_path: Path, old: Bundle, tensors: list[np.ndarray]) -> None:

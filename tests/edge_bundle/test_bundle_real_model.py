@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from milton_assets.cli.app import build_app
 from milton_assets.edge.bundle import (
     apply_delta,
     create_delta,
     default_signer,
     pack_bundle,
+    read_manifest,
     repair_bundle,
     scrub_bundle,
     unpack_bundle,
@@ -20,7 +24,10 @@ from milton_assets.edge.bundle import (
 )
 from milton_assets.edge.bundle.keys import init_keys, load_public_key
 from milton_assets.edge.bundle.sshsig import fingerprint
+from milton_assets.vocabulary.state import StateDir
+from resources.edge_server import EdgeServer
 from tests.support.bundles import ingredients
+from tests.support.decided_run import decided
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_model]
 
@@ -57,3 +64,18 @@ def test_a_real_model_survives_the_road(
     except FileNotFoundError:
         return  # the comparison needs the zstd program; everything else was shown
     assert report.size_bytes < (tmp_path / "patch").stat().st_size
+
+
+def test_the_command_line_measures_the_contract_that_it_then_deploys_under(small_gguf: Path, state: StateDir) -> None:
+    decided(state, gguf=small_gguf)
+    app = build_app()
+    made = CliRunner().invoke(app, ["bundle", "create", "--json"])
+    assert made.exit_code == 0, made.output
+    health = read_manifest(Path(json.loads(made.stdout)["path"])).health
+    assert health.served_with == EdgeServer().settings(small_gguf)
+    assert all(probe.answer_sha256 for probe in health.probes)
+    done = CliRunner().invoke(app, ["deploy", "--json", "--health-rounds", "1"])
+    assert done.exit_code == 0, done.output
+    deployment = json.loads(done.stdout)
+    assert deployment["load_test"]["answer_sha256"] == [probe.answer_sha256 for probe in health.probes]
+    assert len(deployment["health"]) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def test_tensors_come_in_the_order_of_their_offsets(tmp_path: Path) -> None:
         (safetensors({"a": {**A, "data_offsets": [0]}}), "has the offsets"),
         (safetensors({"a": {**A, "data_offsets": [24, 0]}}), "does not have -24 bytes"),
         (safetensors({"a": {**A, "shape": [2**40, 2**40]}}), "does not have 24 bytes"),
+        (safetensors(b'{"\\ud800": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}}'), "no Unicode text"),
         (safetensors({"a": A, "b": {**B, "data_offsets": [22, 24]}}), "overlaps another"),
         (safetensors({"a": A, "b": {**B, "data_offsets": [26, 28]}}), "hole"),
         (safetensors({"a": A}), "end at byte"),
@@ -78,6 +80,21 @@ def test_a_huge_header_is_not_read(tmp_path: Path) -> None:
     os.truncate(path, MAX_HEADER_BYTES + 100)
     with pytest.raises(BadInput, match="more than"):
         read_tensors(path)
+
+
+@pytest.mark.parametrize("filling", [b"[],", b"{},", b"1,"])
+def test_a_header_that_would_be_many_times_its_size_in_memory_is_refused_before_it_is_parsed(
+    tmp_path: Path, filling: bytes
+) -> None:
+    header = b'{"a": [' + filling * (MAX_HEADER_BYTES // len(filling) - 10) + b"0]}"
+    path = written(tmp_path, safetensors(header))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInput, match="more than 100000 tensors have"):
+            read_tensors(path)
+        assert tracemalloc.get_traced_memory()[1] < 2 * MAX_HEADER_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:

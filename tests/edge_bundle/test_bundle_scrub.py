@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,11 @@ from milton_assets.edge.bundle import (
     scrub_bundle,
     verify_bundle,
 )
+from milton_assets.edge.disk import DiskFailed
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import Progress
 from tests.support.bundles import ingredients
+from tests.support.file_limits import file_size_limit
 from tests.support.gguf_file import F32, STRING, gguf_bytes, pair, tensor
 
 NAMES = ("blk.0.weight", "blk.1.weight", "blk.2.weight")
@@ -191,3 +195,56 @@ def test_a_damaged_manifest_is_refused(bundle: Bundle) -> None:
     (bundle.path / "manifest.json").write_bytes(forged.to_json())
     with pytest.raises(BadInput, match="not the one its SHA256SUMS lists"):
         scrub_bundle(bundle.path)
+
+
+# Bad sectors
+
+
+@pytest.fixture(scope="session")
+def bad_sectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that makes one byte of one file unreadable for the process that preloads it."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("playing a failing disk needs a C compiler")
+    library = tmp_path_factory.mktemp("disk") / "bad_sector.so"
+    source = Path(__file__).parents[1] / "support" / "bad_sector.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
+    return library
+
+
+def milton_with_bad_sector(
+    library: Path, path: str, at: int, *arguments: str | Path
+) -> subprocess.CompletedProcess[str]:
+    call = "import sys; from milton_assets.cli.app import main; sys.argv[0] = 'milton'; main()"
+    environment = os.environ | {"LD_PRELOAD": str(library), "BAD_SECTOR_IN": path, "BAD_SECTOR_AT": str(at)}
+    return subprocess.run(
+        [sys.executable, "-c", call, *map(str, arguments)], capture_output=True, text=True, check=False, env=environment
+    )
+
+
+def test_a_tensor_that_the_disk_cannot_read_is_named_and_fetched(bundle: Bundle, good: Path, bad_sectors: Path) -> None:
+    tensor = bundle.manifest.tensor_tables[0].tensors[1]
+    sector = (bad_sectors, f"{bundle.path.name}/{bundle.manifest.primary}", tensor.offset_bytes + 10)
+    found = milton_with_bad_sector(*sector, "bundle", "scrub", bundle.path)
+    assert (found.returncode, found.stdout) == (1, f"{bundle.manifest.primary}: tensor {tensor.name}\n")
+    mended = milton_with_bad_sector(*sector, "bundle", "repair", bundle.path, "--from", good)
+    assert mended.returncode == 0, mended.stderr
+    assert verify_bundle(bundle.path).ok
+
+
+def test_a_header_or_a_document_that_the_disk_cannot_read_is_told_too(bundle: Bundle, bad_sectors: Path) -> None:
+    header = milton_with_bad_sector(bad_sectors, bundle.manifest.primary, 5, "bundle", "scrub", bundle.path)
+    assert header.stdout == f"{bundle.manifest.primary}: the header or the padding between tensors\n"
+    document = milton_with_bad_sector(bad_sectors, "decision.json", 5, "bundle", "scrub", bundle.path)
+    assert document.stdout.startswith("decision.json: missing, unreadable")
+    for done in (header, document):
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+
+
+def test_a_disk_that_does_not_take_the_repair_is_told_as_such(bundle: Bundle, good: Path) -> None:
+    damage_tensor(bundle, 1)
+    before = weights(bundle).read_bytes()
+    with file_size_limit(4096), pytest.raises(DiskFailed, match="larger than this process may write"):
+        repair_bundle(bundle.path, good)
+    assert weights(bundle).read_bytes() == before
+    assert sorted(p.name for p in weights(bundle).parent.iterdir()) == ["m.gguf"]

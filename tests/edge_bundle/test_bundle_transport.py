@@ -18,9 +18,11 @@ from milton_assets.edge.bundle.keys import init_keys, load_public_key
 from milton_assets.edge.bundle.sshsig import fingerprint
 from milton_assets.edge.bundle.tar import MAX_PAX_BYTES, header_of, read_member
 from milton_assets.edge.bundle.transport import pack_bundle, unpack_bundle
+from milton_assets.edge.disk import DiskFailed
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import Progress
 from tests.support.bundles import ingredients
+from tests.support.file_limits import file_size_limit
 
 
 @pytest.fixture
@@ -270,6 +272,22 @@ def test_something_between_the_files_is_refused(archive: Path, tmp_path: Path) -
     archive.write_bytes(raw)
     with pytest.raises(BadInput, match="between its files"):
         unpack_bundle(archive, tmp_path / "in")
+
+
+@pytest.mark.parametrize("more", [b"\0", b"\0" * 512, b"#!/bin/sh"])
+def test_something_after_the_archives_end_is_refused(archive: Path, tmp_path: Path, more: bytes) -> None:
+    archive.write_bytes(archive.read_bytes() + more)
+    with pytest.raises(BadInput, match="goes on after its end"):
+        unpack_bundle(archive, tmp_path / "in")
+    assert names_in(tmp_path / "in") == []
+
+
+def test_a_disk_that_does_not_take_the_bundle_is_told_as_such_and_nothing_is_left(
+    archive: Path, tmp_path: Path
+) -> None:
+    with file_size_limit(1000), pytest.raises(DiskFailed, match="larger than this process may write"):
+        unpack_bundle(archive, tmp_path / "in")
+    assert names_in(tmp_path / "in") == []
 
 
 def test_what_is_no_archive_file_is_refused(tmp_path: Path) -> None:

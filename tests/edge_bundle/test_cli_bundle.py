@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import typer
+from click.testing import Result
 from typer.testing import CliRunner
 
 from milton_assets.cli import bundle as verbs
-from milton_assets.edge.bundle import LinkMode, verify_bundle
-from milton_assets.selection import decide, load_policy
-from milton_assets.selection.summary import RunSummary, write_summary
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.edge.bundle import LinkMode, default_signer, pack_bundle, read_manifest, verify_bundle
+from milton_assets.edge.bundle.keys import init_keys
+from milton_assets.edge.deployment import ProbeFailed
+from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.state import StateDir
-from resources.registry import add_entries, new_entry, read_entry
 from tests.support.bundles import ingredients
+from tests.support.decided_run import VERSION, decided
 from tests.support.gguf_file import tiny_gguf
-from tests.support.selection import RUN_ID, candidate, manifest
+from tests.support.selection import RUN_ID
 
-VERSION = "v1.20260111.1425"
+UNMEASURED = ("--no-health-contract",)
 
 
 @pytest.fixture
@@ -38,24 +40,9 @@ def home(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> StateDir:
     return state
 
 
-def decided(home: StateDir, cove: float = 0.95) -> None:
-    """A registry with one real (tiny) model, and a run that decided on it."""
-    tiny_gguf(home.root / "models/quantized/m.gguf", quantization=2)
-    add_entries(home.registry, {VERSION: new_entry("example/base", gguf="models/quantized/m.gguf")})
-    entry = read_entry(home.registry, home.root, VERSION)
-    one = candidate(VERSION, cove=cove)
-    pinned = manifest([one])
-    of_entry = pinned.candidates[0].model_copy(
-        update={"entry_sha256": entry.entry_sha256, "artefact_sha256": entry.artefacts[0].sha256}
-    )
-    pinned = pinned.model_copy(update={"candidates": (of_entry,)})
-    decision = decide(run_id=RUN_ID, candidates=[one], policy=load_policy("seed"), manifest=pinned, incumbent=None)
-    write_summary(home.runs, RunSummary(run_id=RUN_ID, decision=decision, manifest=pinned))
-
-
 def test_create_bundles_the_winner_of_the_latest_run(app: typer.Typer, home: StateDir) -> None:
     decided(home)
-    made = CliRunner().invoke(app, ["bundle", "create", "--json"])
+    made = CliRunner().invoke(app, ["bundle", "create", *UNMEASURED, "--json"])
     assert made.exit_code == 0, made.output
     told = json.loads(made.stdout)
     assert Path(told["path"]).parent == home.bundles
@@ -69,12 +56,13 @@ def test_create_bundles_the_winner_of_the_latest_run(app: typer.Typer, home: Sta
 def test_create_says_where_it_lies_and_what_to_try(app: typer.Typer, home: StateDir, tmp_path: Path) -> None:
     decided(home)
     made = CliRunner().invoke(
-        app, ["bundle", "create", "--run", RUN_ID, "--output", str(tmp_path / "out"), "--hard-link"]
+        app, ["bundle", "create", "--run", RUN_ID, "--output", str(tmp_path / "out"), "--hard-link", *UNMEASURED]
     )
     assert made.exit_code == 0, made.output
     (path,) = (tmp_path / "out").iterdir()
     assert f"made {path}" in made.stdout
     assert "next: milton bundle verify" in made.stdout
+    assert "note: no health contract was measured: devices take any answer" in made.stderr
     assert "20/20" in made.stderr
 
 
@@ -84,6 +72,30 @@ def test_create_of_a_run_that_promoted_nothing_exits_one(app: typer.Typer, home:
     assert made.exit_code == 1
     assert "promoted nothing (reject)" in made.stderr
     assert not home.bundles.exists()
+
+
+def test_create_measures_a_health_contract_unless_told_not_to(app: typer.Typer, home: StateDir) -> None:
+    decided(home)
+    made = CliRunner().invoke(app, ["bundle", "create"])
+    assert isinstance(made.exception, ProbeFailed), "a file of one tensor cannot be served"
+    assert "measuring the health contract: serving m.gguf" in made.stderr
+    assert not home.bundles.exists()
+
+
+def test_create_refuses_evidence_that_changed_since_the_decision(app: typer.Typer, home: StateDir) -> None:
+    decided(home)
+    table = next(home.benchmarks.rglob("*.parquet"))
+    table.write_bytes(table.read_bytes() + b"x")
+    made = CliRunner().invoke(app, ["bundle", "create", *UNMEASURED])
+    assert isinstance(made.exception, EvidenceMismatch)
+    assert str(table.relative_to(home.benchmarks)) in str(made.exception)
+    assert not home.bundles.exists()
+
+
+def test_create_can_be_told_which_release_it_follows(app: typer.Typer, home: StateDir) -> None:
+    decided(home)
+    made = CliRunner().invoke(app, ["bundle", "create", *UNMEASURED, "--previous-release", "a" * 64, "--json"])
+    assert read_manifest(Path(json.loads(made.stdout)["path"])).previous_release == "a" * 64
 
 
 def test_verify_takes_the_latest_bundle_and_says_ok(app: typer.Typer, home: StateDir, tmp_path: Path) -> None:
@@ -156,12 +168,14 @@ def test_once_there_is_a_key_bundles_are_signed_with_it_by_default(app: typer.Ty
     made = CliRunner().invoke(app, ["keys", "init", "--json"])
     assert made.exit_code == 0, made.output
     key = json.loads(made.stdout)
-    signed = json.loads(CliRunner().invoke(app, ["bundle", "create", "--json", "--expires-in-days", "30"]).stdout)
+    signed = json.loads(
+        CliRunner().invoke(app, ["bundle", "create", *UNMEASURED, "--json", "--expires-in-days", "30"]).stdout
+    )
     assert signed["signed"] is True
     checked = CliRunner().invoke(app, ["bundle", "verify", signed["path"], "--trust", key["path"]])
     assert checked.exit_code == 0
     assert f"signed by {key['fingerprint']}" in checked.stdout
-    unsigned = json.loads(CliRunner().invoke(app, ["bundle", "create", "--json", "--no-sign"]).stdout)
+    unsigned = json.loads(CliRunner().invoke(app, ["bundle", "create", *UNMEASURED, "--json", "--no-sign"]).stdout)
     refused = CliRunner().invoke(app, ["bundle", "verify", unsigned["path"], "--trust", key["path"]])
     assert refused.exit_code == 1
     assert "it is not signed" in refused.stdout
@@ -184,7 +198,7 @@ def test_keys_show_without_a_key_says_how_to_make_one(app: typer.Typer, home: St
 def test_a_bundle_travels_as_one_file(app: typer.Typer, home: StateDir, tmp_path: Path) -> None:
     CliRunner().invoke(app, ["keys", "init"])
     decided(home)
-    CliRunner().invoke(app, ["bundle", "create"])
+    CliRunner().invoke(app, ["bundle", "create", *UNMEASURED])
     packed = CliRunner().invoke(app, ["bundle", "pack", "--output", str(tmp_path / "b.tar"), "--json"])
     assert json.loads(packed.stdout)["size_bytes"] == (tmp_path / "b.tar").stat().st_size
     key = str(home.keys / "signing_key.pub")
@@ -195,6 +209,34 @@ def test_a_bundle_travels_as_one_file(app: typer.Typer, home: StateDir, tmp_path
     (path,) = (tmp_path / "in").iterdir()
     assert f"unpacked {path}" in back.stdout
     assert verify_bundle(path).ok
+
+
+def test_what_is_received_must_be_signed_by_the_own_key_unless_any_signer_will_do(
+    app: typer.Typer, home: StateDir, tmp_path: Path
+) -> None:
+    init_keys(tmp_path / "theirs")
+    bundles = {
+        "theirs": ingredients(tmp_path, version="v1").bundle(home.bundles, sign=default_signer(tmp_path / "theirs")),
+        "nobody": ingredients(tmp_path, version="v2").bundle(home.bundles),
+    }
+    for whose, bundle in bundles.items():
+        pack_bundle(bundle.path, tmp_path / f"{whose}.tar")
+
+    def unpack(whose: str, *options: str) -> Result:
+        into = str(tmp_path / f"in{next(number)}")
+        return CliRunner().invoke(app, ["bundle", "unpack", str(tmp_path / f"{whose}.tar"), "--output", into, *options])
+
+    number = itertools.count()
+    assert "signed by SHA256:" in unpack("theirs").stdout
+    assert "nobody signed it" in unpack("nobody").stdout
+    CliRunner().invoke(app, ["keys", "init"])
+    for whose, why in {"theirs": "which is not trusted", "nobody": "is not signed"}.items():
+        assert why in str(unpack(whose).exception)
+        assert unpack(whose, "--any-signer").exit_code == 0
+    assert json.loads(unpack("nobody", "--any-signer", "--json").stdout)["signer"] is None
+    key = str(tmp_path / "theirs" / "signing_key.pub")
+    assert unpack("theirs", "--trust", key).exit_code == 0
+    assert unpack("theirs", "--trust", key, "--any-signer").exit_code == 2
 
 
 def test_scrub_exits_one_and_repair_mends(app: typer.Typer, home: StateDir, tmp_path: Path) -> None:

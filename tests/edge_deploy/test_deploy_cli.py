@@ -12,8 +12,11 @@ import pytest
 import yaml
 
 from milton_assets.edge.bundle.keys import init_keys
+from milton_assets.edge.bundle.signing import default_signer
 from milton_assets.vocabulary.state import StateDir
+from tests.support.decided_run import decided
 from tests.support.edge_bundles import make_bundle, read_manifest
+from tests.support.selection import RUN_ID
 
 _CALL = "import sys; from milton_assets.cli.app import main; sys.argv[0] = 'milton'; main()"
 
@@ -121,6 +124,19 @@ def test_a_status_that_contradicts_the_journal_exits_1_and_recover_settles_it(st
     assert "nothing was left to settle" in milton("recover").stdout
 
 
+def test_every_target_is_recovered_and_one_that_cannot_be_keeps_no_other_from_it(state: StateDir, bundle: Path) -> None:
+    assert told("recover", "--all") == []
+    for name in ("attic", "broken", "kitchen"):
+        told("deploy", "--target", name, *UNPROBED)
+        (state.deployments / name / "current").unlink()
+    (state.deployments / "broken" / "journal.jsonl").write_text("scribble\n")
+    done = milton("recover", "--all", "--json")
+    assert [sentence.split(":")[0] for sentence in json.loads(done.stdout)] == ["attic", "kitchen"]
+    assert (done.returncode, "broken: line 1 of the target's journal does not hold" in done.stderr) == (1, True)
+    for name in ("attic", "kitchen"):
+        assert (state.deployments / name / "current" / "manifest.json").exists()
+
+
 def test_gc_says_what_it_would_free_and_then_frees_it(state: StateDir, bundle: Path) -> None:
     for number in (1, 2):
         told("deploy", "--bundle", make_bundle(state.bundles, f"v{number}", counter=number), *UNPROBED)
@@ -141,6 +157,69 @@ def test_a_device_policy_can_be_given(state: StateDir, bundle: Path, tmp_path: P
     assert "bears no signature" in done.stderr
 
 
+def test_a_target_with_a_policy_refuses_unsigned_and_foreign_bundles_and_takes_the_own(
+    state: StateDir, tmp_path: Path
+) -> None:
+    assert "milton keys init" in milton("policy", "init").stderr
+    own, foreign = init_keys(state.keys), init_keys(tmp_path / "keys")
+    made = told("policy", "init", "--min-health-rounds", "0", "--no-require-load-test")
+    assert made["path"] == str(state.deployments / "local" / "device-policy.yaml")
+    assert made["trusted_keys"] == [own.public.read_text().strip()]
+    unsigned = milton("deploy", "--bundle", make_bundle(state.bundles, "v1"), *UNPROBED)
+    assert (unsigned.returncode, "bears no signature" in unsigned.stderr) == (1, True)
+    signed = make_bundle(state.bundles, "v2", counter=2)
+    for keys, refused in ((foreign, True), (own, False)):
+        sign = default_signer(keys.folder)
+        assert sign is not None
+        sign(signed)
+        done = milton("deploy", "--bundle", signed, *UNPROBED)
+        assert (done.returncode, "a key this device does not trust" in done.stderr) == (int(refused), refused)
+    assert "signed by SHA256:" in milton("policy", "show").stdout
+    assert "is there already" in milton("policy", "init").stderr
+
+
+def test_a_policy_demands_a_load_test_and_a_watch_unless_told_otherwise(state: StateDir, bundle: Path) -> None:
+    init_keys(state.keys)
+    told("policy", "init", "--target", "pi", "--admit", "seed")
+    done = milton("deploy", "--target", "pi", *UNPROBED)
+    assert done.returncode == 1
+    for demand in ("under the policy smoke, not one of ['seed']", "without a load test", "watched for 0 rounds"):
+        assert demand in done.stderr
+
+
+def test_a_policy_is_not_put_where_something_else_lives(state: StateDir, tmp_path: Path) -> None:
+    init_keys(state.keys)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
+    assert "in use for something else" in milton("policy", "init", "--target-path", tmp_path / "photos").stderr
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+
+
+def test_evidence_is_held_against_its_files_before_a_bundle_is_deployed(state: StateDir) -> None:
+    decided(state)
+    told("bundle", "create", "--no-health-contract")
+    told("deploy", *UNPROBED)
+    table = next(state.benchmarks.rglob("*.parquet"))
+    table.write_bytes(table.read_bytes() + b"x")
+    refused = milton("deploy", *UNPROBED)
+    assert refused.returncode == 1
+    assert "does not hold" in refused.stderr
+    assert str(table.relative_to(state.benchmarks)) in refused.stderr
+    assert len(told("history")) == 1
+
+
+def test_a_bundle_that_rests_on_other_evidence_than_its_run_is_refused(state: StateDir) -> None:
+    decided(state)
+    bundle = make_bundle(state.bundles, "v1", run_id=RUN_ID)
+    assert "rests on the evidence manifest cccc" in milton("deploy", "--bundle", bundle, *UNPROBED).stderr
+
+
+def test_that_evidence_is_not_here_to_look_at_is_said(state: StateDir, bundle: Path) -> None:
+    done = milton("deploy", *UNPROBED)
+    assert done.returncode == 0
+    assert "note: benchmark_20260111_142500 was not decided here, so its evidence is not looked at" in done.stderr
+
+
 def test_nothing_deployed_is_an_answer_not_an_error(state: StateDir) -> None:
     assert told("history") == []
     assert told("status") == []
@@ -155,6 +234,7 @@ def test_nothing_deployed_is_an_answer_not_an_error(state: StateDir) -> None:
         ("status", "--target", "a", "--target-path", "b"),
         ("deploy", "--artifact", "onnx"),
         ("deploy", "--wait", "-1"),
+        ("recover", "--all", "--target", "a"),
     ],
 )
 def test_wrong_usage_exits_2(state: StateDir, arguments: tuple[str, ...]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -28,7 +27,8 @@ from milton_assets.edge.deployment import (
 from milton_assets.edge.deployment.fileops import Fd, FileOps
 from milton_assets.vocabulary.errors import MiltonError
 from tests.support.crashing import CountingOps, FailingOps, Verb, clock, do_deploy, do_rollback, healthy
-from tests.support.edge_bundles import make_bundle, read_manifest
+from tests.support.edge_bundles import make_bundle, read_manifest, write_manifest
+from tests.support.file_limits import file_size_limit
 
 MESSAGES = {
     errno.ENOSPC: "the disk is full",
@@ -172,6 +172,16 @@ def test_a_release_that_would_not_fit_is_refused_before_anything_is_written(tmp_
     assert "milton gc" in str(raised.value)
 
 
+def test_a_manifest_may_ask_for_more_room_than_its_files_take(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path, "v1")
+    manifest = read_manifest(bundle)
+    needs = manifest.requirements.model_copy(update={"disk_bytes": 1 << 60})
+    write_manifest(bundle, manifest.model_copy(update={"requirements": needs}))
+    for dry_run in (True, False):
+        with pytest.raises(MiltonError, match="the release needs 1,099,511,627,792 MiB"):
+            deploy(bundle, EdgeTarget("edge", tmp_path / "t"), load_test=None, actor="ada", now=clock, dry_run=dry_run)
+
+
 def test_on_a_full_disk_a_failure_is_recorded_a_rollback_works_and_gc_makes_room(
     tmp_path: Path, small_disk: Path
 ) -> None:
@@ -189,6 +199,43 @@ def test_on_a_full_disk_a_failure_is_recorded_a_rollback_works_and_gc_makes_room
     assert freed.freed_bytes > 1 << 20
     assert recover_target(target, actor="ada", now=clock) == ()
     assert whole(target) == read_manifest(bundles[0]).release_digest
+
+
+class NoRoomForAFile(FileOps):
+    """A disk that is so full that not even an empty file can be made there."""
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def create(self, name: str, parent: Fd) -> Fd:
+        raise OSError(self._code, os.strerror(self._code))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
+def test_gc_makes_room_where_not_even_the_journals_reserve_can_be_made(tmp_path: Path, code: int) -> None:
+    place = Place(tmp_path)
+    target = place.target(after_b=True)
+    (target.path / "journal.reserve").unlink()
+    freed = collect_garbage(target, actor="ada", now=clock, ops=NoRoomForAFile(code))
+    assert freed.freed == (read_manifest(place.a).release_digest,)
+    assert whole(target) == read_manifest(place.b).release_digest
+
+
+class OverQuota(FileOps):
+    """A disk whose quota is used up for the journal, until its reserve is given up."""
+
+    def write(self, handle: Fd, data: bytes) -> int:
+        journal = Path(f"/proc/self/fd/{handle}").readlink()
+        if journal.name == "journal.jsonl" and (journal.parent / "journal.reserve").exists():
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        return super().write(handle, data)
+
+
+def test_the_journals_reserve_helps_against_a_quota_too(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    target = place.target(after_b=True)
+    done = rollback(target, load_test=healthy, actor="ada", now=clock, ops=OverQuota())
+    assert done.outcome is Outcome.COMMITTED
 
 
 def fill(filler: Path) -> None:
@@ -215,12 +262,7 @@ def test_a_read_only_file_system_is_told_as_such(tmp_path: Path, small_disk: Pat
 def test_a_limit_on_file_size_is_told_as_such(tmp_path: Path) -> None:
     bundle = big_bundle(tmp_path, "v1", 1)
     target = EdgeTarget("edge", tmp_path / "target")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
-    try:
-        with pytest.raises(DeploymentFailed, match="larger than this process may write"):
-            deploy(bundle, target, load_test=healthy, actor="ada", now=clock)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with file_size_limit(1 << 20), pytest.raises(DeploymentFailed, match="larger than this process may write"):
+        deploy(bundle, target, load_test=healthy, actor="ada", now=clock)
     assert history(target)[-1].outcome is Outcome.FAILED
     assert list((target.path / "staging").iterdir()) == []

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,11 +23,13 @@ from milton_assets.edge.deployment import (
     recover_target,
     status,
 )
+from milton_assets.edge.deployment.fileops import Fd, FileOps
+from milton_assets.edge.deployment.journal import JOURNAL_FILE
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import Progress
 from tests.support.crashing import ailing, clock, healthy
 from tests.support.edge_bundles import make_bundle, read_manifest
-from tests.support.watching import Crashing
+from tests.support.watching import Crashing, until
 from tests.support.whole import check_whole
 
 ROOT = Path(__file__).parents[2]
@@ -64,13 +65,6 @@ class Scene:
 
     def outcome(self) -> Outcome:
         return history(self.target)[-1].outcome
-
-
-def until(condition: Callable[[], bool], deadline_s: float = 40.0) -> None:
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -154,12 +148,36 @@ def test_a_guard_that_crashes_leaves_its_last_words(scene: Scene) -> None:
     assert check_whole(scene.target, {scene.a_digest})
 
 
-def test_rounds_are_reported_as_they_pass(scene: Scene) -> None:
+def test_each_round_is_reported_once_it_passed(scene: Scene) -> None:
     told: list[Progress] = []
-    window = HealthWindow(healthy, rounds=2, interval_s=0.5)
+    window = HealthWindow(healthy, rounds=5, interval_s=0)
     done = deploy(scene.b, scene.target, load_test=None, health=window, actor="ada", now=clock, on_progress=told.append)
     assert done.outcome is Outcome.COMMITTED
-    assert any(step.note.startswith("health round 1 of 2 passed") for step in told)
+    passed = [step.note for step in told if step.note.startswith("health round")]
+    assert passed == [f"health round {number} of 5 passed" for number in range(1, 6)]
+
+
+class ReadsCounted(FileOps):
+    """Counts how often this process opens the journal to read it."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def open_read(self, name: str, parent: Fd) -> Fd:
+        self.reads += name == JOURNAL_FILE
+        return super().open_read(name, parent)
+
+    def __reduce__(self) -> tuple[type[FileOps], tuple[()]]:
+        return FileOps, ()
+
+
+def test_whoever_looks_on_reads_the_journal_only_when_it_has_grown(scene: Scene) -> None:
+    ops = ReadsCounted()
+    window = HealthWindow(healthy, rounds=2, interval_s=3)
+    done = deploy(scene.b, scene.target, load_test=None, health=window, actor="ada", now=clock, ops=ops)
+    assert done.outcome is Outcome.COMMITTED
+    before_and_after, records_of_the_guard = 8, 5
+    assert ops.reads <= before_and_after + records_of_the_guard
 
 
 def test_a_probe_of_the_deployers_own_script_is_refused_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,12 @@ from milton_assets.edge.manifest import HealthContract, Probe
 from milton_assets.vocabulary.chat import Completion
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
-from milton_assets.vocabulary.server import Endpoint, Served
+from milton_assets.vocabulary.server import Endpoint, Served, ServingSettings
+from resources.edge_server import EdgeServer
+from resources.hardware import usable_cores
 from resources.servers.client import OpenAIChatModel
+from resources.servers.llama_cpp import LlamaCppLauncher
+from resources.servers.vllm import VLLMLauncher
 from tests.support.scripted_server import Reply, Status, answer, scripted_server
 
 
@@ -112,6 +116,46 @@ def test_a_measured_contract_promises_the_answers_and_a_share_of_the_speed() -> 
     again = ServedLoadTest(Scripted([answer("Paris"), answer("13")]), OpenAIChatModel)
     (problem,) = again(Path("/model"), "v1", measured.model_copy(update={"min_output_tokens_per_s": None})).problems
     assert problem.startswith("probe 2 was answered '13'")
+
+
+class Settable(Scripted):
+    """Remembers under which settings it was asked to serve."""
+
+    told: ServingSettings | None = None
+
+    def configured(self, settings: ServingSettings) -> Scripted:
+        self.told = settings
+        return self
+
+
+def test_a_contract_records_what_it_was_measured_with_and_a_device_serves_with_just_that() -> None:
+    settings = ServingSettings(context_tokens=1234, slots=2, threads=3)
+    here, there = Settable(answer("Paris")), Settable(answer("Paris"))
+    measured = measure_contract(ServedLoadTest(here, OpenAIChatModel), Path("/model"), "v1", served_with=settings)
+    assert (measured.served_with, here.told) == (settings, settings)
+    ServedLoadTest(there, OpenAIChatModel)(Path("/model"), "v1", measured)
+    assert there.told == settings
+
+
+def test_a_contract_that_names_no_settings_leaves_them_to_the_server() -> None:
+    serves = Settable(answer("Paris"))
+    ServedLoadTest(serves, OpenAIChatModel)(Path("/model"), "v1", contract(None))
+    assert serves.told is None
+
+
+def test_the_edges_server_takes_the_settings_of_a_contract(tmp_path: Path) -> None:
+    measured = EdgeServer(file=LlamaCppLauncher(context_tokens=777, slots=2, threads=1)).settings(tmp_path / "m.gguf")
+    device = EdgeServer(file=LlamaCppLauncher(extra=("--set", "x=1")), directory=VLLMLauncher(slots=3))
+    assert measured is not None
+    there = device.configured(measured)
+    assert there.settings(tmp_path / "m.gguf") == measured
+    assert there.file == LlamaCppLauncher(context_tokens=777, slots=2, threads=1, extra=("--set", "x=1"))
+    assert device.settings(tmp_path) == ServingSettings(slots=3)
+
+
+def test_the_edges_server_records_the_threads_that_it_would_take() -> None:
+    settings = EdgeServer().settings(Path("/m.gguf"))
+    assert settings == ServingSettings(context_tokens=4096, slots=1, threads=usable_cores())
 
 
 def test_answers_need_not_be_promised_for_devices_of_another_kind() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from milton_assets.edge.bundle.admission import Trial
 from milton_assets.edge.deployment import (
     ClockSetBack,
     Deployment,
@@ -37,7 +38,7 @@ from milton_assets.edge.deployment import (
 )
 from milton_assets.edge.deployment.lock import Holder, locked
 from milton_assets.edge.manifest import HealthContract
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.progress import Progress
 from tests.support.crashing import ailing, clock, healthy
 from tests.support.edge_bundles import make_bundle, read_manifest, write_manifest
@@ -251,11 +252,18 @@ def test_deploying_a_damaged_release_again_makes_it_whole(a: Path, target: EdgeT
     assert list((target.path / "staging").iterdir()) == []
 
 
-def test_the_same_files_under_a_newer_manifest_replace_the_old_one(a: Path, target: EdgeTarget) -> None:
+def test_the_same_files_under_another_manifest_are_refused_and_what_is_in_service_stays(
+    a: Path, b: Path, target: EdgeTarget
+) -> None:
     put(a, target)
+    before = snapshot(target.path / "releases")
     write_manifest(a, read_manifest(a).model_copy(update={"counter": 5}))
-    put(a, target)
-    assert read_manifest(target.path / "current").counter == 5
+    for options in ({}, {"dry_run": True}):
+        with pytest.raises(MiltonError, match="already, under the manifest of"):
+            put(a, target, **options)
+    assert snapshot(target.path / "releases") == before
+    put(b, target)
+    assert rollback(target, actor="ada", now=clock).release == digest(a)
 
 
 def test_a_dry_run_checks_everything_and_changes_nothing(a: Path, b: Path, target: EdgeTarget) -> None:
@@ -413,7 +421,7 @@ def test_a_device_without_the_memory_is_told_before_anything_is_copied(tmp_path:
 def test_a_policy_can_refuse_and_is_asked_about_what_was_written(a: Path, b: Path, target: EdgeTarget) -> None:
     asked: list[tuple[Path, int]] = []
 
-    def admit(release: Path, *, now: datetime, highest_counter: int) -> None:
+    def admit(release: Path, *, now: datetime, highest_counter: int, trial: Trial) -> None:
         asked.append((release, highest_counter))
         if "staging" in release.parts:
             raise BadInput("its signature is foreign")

@@ -23,6 +23,9 @@ def test_real_use_measures_fully_under_the_seed_policy(tmp_path):
         ("MILTON_ARTIFACT", "onnx"),
         ("MILTON_STATE_DIR", "relative/path"),
         ("MILTON_DRY_RUN", "perhaps"),
+        ("MILTON_BUNDLE_EXPIRES_DAYS", "soon"),
+        ("MILTON_BUNDLE_EXPIRES_DAYS", "-1"),
+        ("MILTON_BUNDLE_EXPIRES_DAYS", "nan"),
         ("MILTON_TARGETS", "pi=relative"),
         ("MILTON_SLO", "taste_ms=3"),
         ("MILTON_SLO", "ttft_ms"),
@@ -51,3 +54,9 @@ def test_targets_elsewhere_are_deployed_to_instead_of_the_default_one(tmp_path):
     )
     assert campaign.target_names() == ["box", "pi"]
     assert str(campaign.targets.named("pi").path) == "/mnt/pi"
+
+
+def test_bundles_expire_when_it_is_asked_for(tmp_path):
+    home = {"MILTON_STATE_DIR": str(tmp_path)}
+    assert Campaign.from_environment(home).bundle_expires_days is None
+    assert Campaign.from_environment({**home, "MILTON_BUNDLE_EXPIRES_DAYS": "30"}).bundle_expires_days == 30.0

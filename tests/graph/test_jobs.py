@@ -7,9 +7,16 @@ import json
 import pytest
 from dagster import AssetKey, AssetRecordsFilter
 
-from milton_assets.edge.bundle import verify_bundle
+from milton_assets.assets.deployments import WINDOWS
+from milton_assets.edge.bundle import DevicePolicy, verify_bundle
+from milton_assets.edge.bundle.admission import write_device_policy
+from milton_assets.edge.bundle.keys import init_keys
+from milton_assets.edge.deployment import history
+from milton_assets.edge.deployment.layout import POLICY_FILE
 from milton_assets.selection.summary import read_summary
 from milton_assets.vocabulary.tier import Tier, TierResult
+from resources.campaign import Profile
+from resources.edge_targets import EdgeTargets
 from resources.evidence_store import EvidenceStore
 from tests.support.gguf_file import tiny_gguf
 from tests.support.workplace import clueless, competent, failure_of
@@ -103,6 +110,8 @@ class TestPromote:
         bundle = wp.state.bundles / summary.bundle["name"]
         assert verify_bundle(bundle).ok
         assert json.loads((bundle / "decision.json").read_text())["winner"] == "good"
+        value = wp.defs.load_asset_value("edge_bundle", instance=wp.instance, partition_key=RUN)
+        assert value == json.loads((bundle / "manifest.json").read_text())
 
     @pytest.mark.slow
     def test_changed_evidence_stops_the_decision(self, wp, measured):
@@ -151,6 +160,26 @@ class TestDeploy:
         assert result.success, failure_of(result)
         summary = read_summary(wp.state.runs, RUN)
         assert [d["target"] for d in summary.deployments] == ["local"]
+        done = history(EdgeTargets(wp.state).named("local"))[-1]
+        assert len(done.health) == WINDOWS[Profile.SMOKE].rounds > 1
+
+    @pytest.mark.slow
+    def test_how_long_a_release_is_watched_can_be_configured(self, wp, measured):
+        wp.run("promote", RUN)
+        config = {"ops": {"deployment": {"config": {"health_rounds": 3, "health_interval_s": 0.0}}}}
+        result = wp.run("deploy", "local", config=config)
+        assert result.success, failure_of(result)
+        assert len(history(EdgeTargets(wp.state).named("local"))[-1].health) == 3
+
+    @pytest.mark.slow
+    def test_a_target_with_a_policy_takes_nothing_that_is_unsigned(self, wp, measured):
+        wp.run("promote", RUN)
+        target = EdgeTargets(wp.state).named("local")
+        keys = init_keys(wp.state.keys)
+        policy = DevicePolicy(trusted_keys=(keys.public.read_text().strip(),))
+        write_device_policy(target.path / POLICY_FILE, policy)
+        assert "bears no signature" in failure_of(wp.run("deploy", "local"))
+        assert not (target.path / "current").exists()
 
     def test_without_any_bundle_it_says_so(self, wp):
         assert "no benchmark run has made a bundle" in failure_of(wp.run("deploy", "local"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from milton_assets.selection import decide, load_policy
-from milton_assets.selection.summary import RunSummary, read_summary, run_ids, write_summary
+from milton_assets.selection.summary import RunSummary, add_deployment, read_summary, run_ids, write_summary
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.selection import RUN_ID, candidate, manifest
 
@@ -24,6 +25,25 @@ def test_a_summary_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     path = write_summary(tmp_path / "runs", summary())
     assert path == tmp_path / "runs" / f"{RUN_ID}.json"
     assert read_summary(tmp_path / "runs", RUN_ID) == summary()
+
+
+def _deployed(runs: Path, target: str) -> None:
+    for number in range(10):
+        add_deployment(runs, RUN_ID, {"target": target, "id": number})
+
+
+def test_deployments_that_end_at_once_are_all_kept(tmp_path: Path) -> None:
+    write_summary(tmp_path, summary())
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=_deployed, args=(tmp_path, target)) for target in ("kitchen", "attic")]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    kept = read_summary(tmp_path).deployments
+    for target in ("kitchen", "attic"):
+        assert [one["id"] for one in kept if one["target"] == target] == list(range(10))
+    assert run_ids(tmp_path) == (RUN_ID,)
 
 
 def test_without_a_run_the_latest_is_read(tmp_path: Path) -> None:

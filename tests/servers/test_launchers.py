@@ -13,7 +13,7 @@ import pytest
 
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
-from resources.servers.hf_directory import chat_template_sha256, quantization
+from milton_assets.vocabulary.hf_directory import chat_template_sha256, quantization
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.vllm import VLLMLauncher
 from tests.support import toy_server

@@ -15,7 +15,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from milton_assets.edge.deployment import EdgeTarget, FileOps, HealthWindow, deploy, recover_target, rollback
+from milton_assets.edge.deployment import (
+    EdgeTarget,
+    FileOps,
+    HealthWindow,
+    collect_garbage,
+    deploy,
+    recover_target,
+    rollback,
+)
 from milton_assets.edge.deployment.states import ProbeReport
 from milton_assets.edge.manifest import HealthContract
 
@@ -23,6 +31,7 @@ STEPS = (
     "create",
     "open_append",
     "write",
+    "overwrite",
     "copy",
     "truncate",
     "allocate",
@@ -82,16 +91,78 @@ class KillingOps(WatchedOps):
         self._when = when
 
     def before(self, name: str, arguments: tuple[Any, ...]) -> None:
-        if self._left == 0 and self._when is When.HALFWAY and name == "write":
-            handle, data = arguments
-            FileOps.write(self, handle, data[: len(data) // 2])
+        if self._left == 0 and self._when is When.HALFWAY:
+            do_half(name, arguments)
         if self._left == 0 and self._when is not When.AFTER:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.kill()
 
     def after(self, name: str, arguments: tuple[Any, ...]) -> None:
         if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.kill()
         self._left -= 1
+
+    def kill(self) -> None:
+        """End this process at once."""
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def do_half(name: str, arguments: tuple[Any, ...]) -> None:
+    """Write half of what a step was to write; nothing for steps that write no bytes."""
+    match name, arguments:
+        case "write", (handle, data):
+            os.write(handle, data[: len(data) // 2])
+        case "overwrite", (handle, data):
+            os.pwrite(handle, data[: len(data) // 2], 0)
+        case "copy", (source, into, count):
+            FileOps().copy(source, into, min(count, os.fstat(source).st_size) // 2)
+
+
+class GuardKillingOps(KillingOps):
+    """Kills the target's guard, and no other, at its step `at`; with `deployer_too`, first whoever started it."""
+
+    def __init__(self, at: int, when: When, *, deployer_too: bool) -> None:
+        super().__init__(at, when)
+        self._deployer = os.getpid()
+        self._deployer_too = deployer_too
+
+    def before(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if os.getpid() != self._deployer:
+            super().before(name, arguments)
+
+    def after(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if os.getpid() != self._deployer:
+            super().after(name, arguments)
+
+    def kill(self) -> None:
+        """End the guard, and the deployer if so wanted."""
+        if self._deployer_too:
+            os.kill(self._deployer, signal.SIGKILL)
+        super().kill()
+
+
+class InterruptingOps(FileOps):
+    """Sends its own process the signal `number` once: before or after the fsync of the journal's record `word`."""
+
+    def __init__(self, number: signal.Signals, word: str, when: When) -> None:
+        self._number = number
+        self._word = f'"kind":"{word}"'.encode()
+        self._when = when
+        self._sent = False
+
+    def fsync(self, handle: int) -> None:
+        """The real one, with the signal arriving meanwhile."""
+        path = Path(f"/proc/self/fd/{handle}").resolve()
+        is_now = path.name == "journal.jsonl" and self._word in path.read_bytes().splitlines()[-1]
+        if is_now and self._when is When.BEFORE:
+            self._send()
+        super().fsync(handle)
+        if is_now and self._when is When.AFTER:
+            self._send()
+
+    def _send(self) -> None:
+        if not self._sent:
+            self._sent = True
+            signal.raise_signal(self._number)
 
 
 class CountingOps(WatchedOps):
@@ -126,6 +197,17 @@ def do_deploy(bundle: Path, target: EdgeTarget, ops: FileOps) -> None:
     deploy(bundle, target, load_test=healthy, health=window, actor="crash test", now=clock, ops=ops)
 
 
+def do_watched_deploy(bundle: Path, target: EdgeTarget, ops: FileOps) -> None:
+    """Deploy with a health window in the target's guard, which is the usual way."""
+    window = HealthWindow(healthy, rounds=1, interval_s=0)
+    deploy(bundle, target, load_test=None, health=window, actor="crash test", now=clock, ops=ops)
+
+
+def do_collect(bundle: Path, target: EdgeTarget, ops: FileOps) -> None:
+    """Free what is not in service. The bundle plays no part."""
+    collect_garbage(target, actor="crash test", now=clock, ops=ops)
+
+
 def do_rollback(bundle: Path, target: EdgeTarget, ops: FileOps) -> None:
     """Roll back. The bundle plays no part."""
     rollback(target, load_test=healthy, actor="crash test", now=clock, ops=ops)
@@ -141,7 +223,16 @@ Verb = Callable[[Path, EdgeTarget, FileOps], None]
 
 def killed_at(step: int, when: When, verb: Verb, bundle: Path, target: EdgeTarget) -> bool:
     """Run `verb` in a process that dies at `step`; false when it finished before it came that far."""
-    process = _forks.Process(target=_run, args=(step, when, verb, bundle, target))
+    return _is_killed(_run, step, when, verb, bundle, target)
+
+
+def killed_with_guard_at(step: int, when: When, bundle: Path, target: EdgeTarget) -> bool:
+    """Deploy in a process that dies together with the target's guard at the guard's `step`; false as in `killed_at`."""
+    return _is_killed(_run_watched, step, when, bundle, target)
+
+
+def _is_killed(run: Callable[..., None], *arguments: object) -> bool:
+    process = _forks.Process(target=run, args=arguments)
     process.start()
     process.join()
     if process.exitcode not in {0, -signal.SIGKILL}:
@@ -151,6 +242,10 @@ def killed_at(step: int, when: When, verb: Verb, bundle: Path, target: EdgeTarge
 
 def _run(step: int, when: When, verb: Verb, bundle: Path, target: EdgeTarget) -> None:
     verb(bundle, target, KillingOps(step, when))
+
+
+def _run_watched(step: int, when: When, bundle: Path, target: EdgeTarget) -> None:
+    do_watched_deploy(bundle, target, GuardKillingOps(step, when, deployer_too=True))
 
 
 class FailingOps(WatchedOps):
@@ -166,9 +261,8 @@ class FailingOps(WatchedOps):
         if self._left == 0 or (self._left < 0 and self._stays):
             self.has_failed = True
             self._left = -1
-            if name == "write":
-                handle, data = arguments
-                FileOps.write(self, handle, data[: len(data) // 2])
+            if name != "copy":
+                do_half(name, arguments)
             raise OSError(self._code, os.strerror(self._code))
         if self._left > 0:
             self._left -= 1

@@ -1,7 +1,7 @@
 """Probes that a target's guard can be given: importable, and steered through files.
 
-What belongs here: such probes. What does not: the deployer that is killed while one of them watches
-(`watched_deployer`), and assertions.
+What belongs here: such probes, and waiting for what they lead to. What does not: the deployer that is killed while one
+of them watches (`watched_deployer`), and assertions.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,3 +43,11 @@ class Crashing:
         sys.stderr.write("the device is on fire\n")
         sys.stderr.flush()
         os._exit(7)
+
+
+def until(condition: Callable[[], bool], deadline_s: float = 40.0) -> None:
+    """Wait until it is so. Raises `AssertionError` when it never comes to that."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.02)

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from milton_assets.edge.deployment import EdgeTarget, Outcome, history, status
+from milton_assets.edge.deployment.history import read_mirror
 from tests.support.edge_bundles import read_manifest
 
 FINISHED = {Outcome.COMMITTED, Outcome.ROLLED_BACK, Outcome.FAILED, Outcome.INTERRUPTED}
@@ -39,6 +40,8 @@ def check_whole(target: EdgeTarget, allowed: set[str | None]) -> str | None:
     found = history(target)
     assert all(d.outcome in FINISHED for d in found)
     assert (found[-1].now_serving if found else None) == serving
+    if target.history_file is not None:
+        assert [d.id for d in read_mirror(target.history_file)] == [d.id for d in found]
     seen = status(target)
     assert seen.problems == ()
     assert (seen.active.digest if seen.active else None) == serving

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SERVICES = ("milton-autobench.service", "milton-dagster-daemon.service", "milton-dagster-webserver.service")
+SERVICES = (
+    "milton-autobench.service",
+    "milton-dagster-daemon.service",
+    "milton-dagster-webserver.service",
+    "milton-recover.service",
+)
 UNITS = (*SERVICES, "milton-autobench.timer")
 MOST_EXPOSURE = 2.0
 MOST_EXPOSURE_RELAXED = 6.5
@@ -99,6 +104,16 @@ def test_a_campaign_runs_every_six_hours_spread_and_made_up_for(checkout: Checko
     checkout.install("--no-start")
     timer = checkout.unit("milton-autobench.timer")["Timer"]
     assert dict(timer) == {"OnCalendar": "*-*-* 00/6:00:00", "RandomizedDelaySec": "30min", "Persistent": "true"}
+
+
+def test_targets_are_recovered_at_start_up_before_anything_deploys_to_them(checkout: Checkout) -> None:
+    checkout.install("--no-start")
+    unit = checkout.unit("milton-recover.service")
+    started = unit["Service"]["ExecStart"].split()
+    assert started[0] == f"{checkout.project}/systemd/with-milton-env"
+    assert " ".join(started[1:]) == "milton recover --all --wait 60"
+    assert unit["Unit"]["Before"] == "milton-autobench.service milton-dagster-daemon.service"
+    assert (unit["Service"]["Type"], unit["Install"]["WantedBy"]) == ("oneshot", "default.target")
 
 
 @pytest.mark.parametrize("name", ["milton-autobench.service", "milton-dagster-daemon.service"])
@@ -196,8 +211,8 @@ def test_without_a_service_manager_it_says_so(checkout: Checkout) -> None:
 @pytest.mark.parametrize(
     ("options", "started"),
     [
-        ((), "milton-autobench.timer"),
-        (("--daemon",), "milton-dagster-daemon.service milton-dagster-webserver.service"),
+        ((), "milton-recover.service milton-autobench.timer"),
+        (("--daemon",), "milton-recover.service milton-dagster-daemon.service milton-dagster-webserver.service"),
     ],
 )
 def test_it_starts_the_timer_or_the_daemon(checkout: Checkout, options: tuple[str, ...], started: str) -> None:

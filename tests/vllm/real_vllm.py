@@ -22,6 +22,7 @@ from milton_assets.inference import METRICS, InferencePlan, measure_inference
 from milton_assets.vocabulary.chat import Message, Sampling
 from milton_assets.vocabulary.digest import sha256_file, short
 from milton_assets.vocabulary.errors import ServerFailed
+from milton_assets.vocabulary.hf_directory import chat_template_sha256
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 from milton_assets.vocabulary.server import Served
@@ -29,7 +30,6 @@ from resources.hardware import fingerprint
 from resources.model_server import VLLMResource
 from resources.servers.attached import AttachedServer
 from resources.servers.client import OpenAIChatModel
-from resources.servers.hf_directory import chat_template_sha256
 from resources.servers.identity import digest_of
 from tests.vllm.vllm_env import CPU, environment_folder, interpreter_of, is_whole, recipe
 

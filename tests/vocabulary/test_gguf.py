@@ -232,6 +232,7 @@ LONG_ARRAY = string("k") + struct.pack("<IIQ", ARRAY, STRING, gguf.ARRAY_HEAD + 
         (gguf_bytes([], [tensor("t", (2**63, 2**63), F32, 0)]), "would need"),
         (gguf_bytes([], [tensor("t", (8,), 4, 0)]), "tensor 't' has the unknown tensor type 4"),
         (gguf_bytes([], [tensor("t", (8,), F32, 4)]), "is at offset 4, no multiple of 32"),
+        (gguf_bytes([], [tensor("", (8,), F32, 0)], data=bytes(32)), "tensor 1 of 1 has no name"),
         (gguf_bytes([], [tensor("t" * 128, (8,), F32, 0)]), "says it has 128 bytes, more than 127"),
         (gguf_bytes([], [tensor("t", (8,), F32, 0), tensor("t", (8,), F32, 32)]), "tensor name 't' appears twice"),
         (

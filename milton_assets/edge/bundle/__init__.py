@@ -10,8 +10,8 @@ What belongs here: making, checking and carrying bundles. What does not: their n
 them into service (`edge.deployment`). Nothing here imports Dagster.
 """
 
-from milton_assets.edge.bundle.admission import DevicePolicy, NotAdmitted, admission, admit, load_device_policy
-from milton_assets.edge.bundle.create import Bundle, create_bundle
+from milton_assets.edge.bundle.admission import DevicePolicy, NotAdmitted, Trial, admission, admit, load_device_policy
+from milton_assets.edge.bundle.create import Bundle, code_version, create_bundle
 from milton_assets.edge.bundle.delta import DeltaReport, apply_delta, create_delta
 from milton_assets.edge.bundle.folder import Folder
 from milton_assets.edge.bundle.placing import LinkMode
@@ -44,10 +44,12 @@ __all__ = [
     "RepairReport",
     "ScrubReport",
     "SignatureInvalid",
+    "Trial",
     "VerificationReport",
     "admission",
     "admit",
     "apply_delta",
+    "code_version",
     "create_bundle",
     "create_delta",
     "default_signer",

@@ -33,6 +33,7 @@ from milton_assets.edge.manifest import (
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json, short
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.hf_directory import chat_template_sha256
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.registry import Artefact, RegistryEntry
 
@@ -94,9 +95,9 @@ class Weights:
 
 
 def about_model(primary: Path) -> About:
-    """What the placed artefact says of itself; a folder says nothing that would not need its libraries."""
+    """What the placed artefact says of itself; of a folder, what can be read without its libraries."""
     if primary.is_dir():
-        return About("vLLM or transformers")
+        return About("vLLM or transformers", chat_template_sha256=chat_template_sha256(primary))
     header = read_header(primary)
     template = header.chat_template
     return About(

@@ -11,6 +11,7 @@ Until the rename nothing is visible, and whatever interrupts before it leaves no
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,7 +43,7 @@ from milton_assets.edge.manifest import (
     FileEntry,
     HealthContract,
 )
-from milton_assets.vocabulary.digest import sha256_bytes, sha256_listing
+from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, sha256_listing
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
@@ -62,6 +63,13 @@ class Bundle:
     path: Path
     manifest: BundleManifest
     warnings: tuple[str, ...] = ()
+
+
+def code_version() -> str:
+    """Digest of what makes bundles and health contracts: this package, the manifest, the contract's questions."""
+    edge = Path(__file__).parents[1]
+    sources = [*sorted((edge / "bundle").glob("*.py")), edge / "manifest.py", edge / "deployment" / "contract.py"]
+    return sha256_json({path.name: sha256_file(path) for path in sources})
 
 
 def create_bundle(
@@ -97,6 +105,12 @@ def create_bundle(
     """
     if now.tzinfo is None:
         raise BadInput("the time has no zone", expected="an aware datetime")
+    if previous_release is not None and not re.fullmatch("[0-9a-f]{64}", previous_release):
+        raise BadInput(
+            f"{previous_release!r:.100} is no release",
+            expected="a release digest, 64 hexadecimal characters",
+            remedy="`milton bundle inspect` shows a bundle's",
+        )
     artefact = entry.artefact(kind)
     check_decision(entry, decision, evidence)
     order = Order(

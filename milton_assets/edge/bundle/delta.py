@@ -48,6 +48,7 @@ from milton_assets.edge.bundle.progress import ByteProgress
 from milton_assets.edge.bundle.read import read_manifest
 from milton_assets.edge.bundle.streaming import Region
 from milton_assets.edge.bundle.verify import BundleDamaged
+from milton_assets.edge.disk import disk_errors_explained
 from milton_assets.edge.manifest import BundleManifest, FileEntry, TensorEntry, TensorTable, load_strict_json
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import OnProgress, silent
@@ -96,6 +97,7 @@ class DeltaReport:
         return {**self.__dict__, "path": str(self.path), "share": round(self.size_bytes / self.full_bytes, 6)}
 
 
+@disk_errors_explained()
 def create_delta(old: Path, new: Path, delta: Path, *, on_progress: OnProgress = silent) -> DeltaReport:
     """Write to the file `delta` what the bundle in the folder `new` has over the one in `old`.
 
@@ -115,6 +117,7 @@ def create_delta(old: Path, new: Path, delta: Path, *, on_progress: OnProgress =
     return DeltaReport(delta, size, manifest.payload_bytes, counts[Op.SAME], counts[Op.XOR], counts[Op.RAW], pays)
 
 
+@disk_errors_explained()
 def apply_delta(
     delta: Path,
     old: Path | None,

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from milton_assets.edge.manifest import BundleManifest
 from milton_assets.vocabulary.digest import short
+from milton_assets.vocabulary.server import ServingSettings
 
 
 def described(manifest: BundleManifest) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def _facts(manifest: BundleManifest) -> list[tuple[str, str]]:
         f"{probe.prompt!r} ({'fixed answer' if probe.answer_sha256 else 'any answer'})"
         for probe in manifest.health.probes
     )
+    served = manifest.health.served_with
     speed = manifest.health.min_output_tokens_per_s
     figures = ", ".join(f"{name} {value:.4g}" for name, value in sorted(manifest.figures.items()))
     tensors = sum(len(table.tensors) for table in manifest.tensor_tables)
@@ -70,8 +72,14 @@ def _facts(manifest: BundleManifest) -> list[tuple[str, str]]:
         ),
         ("health", f"{probes}; loads within {manifest.health.max_load_seconds:g} s"),
         ("speed", f"at least {speed:g} tokens/s" if speed else "not asked for"),
+        ("served with", _settings(served) if served else "whatever the device's server is set to"),
         ("primary", f"{manifest.primary} ({tensors} tensors with a digest each)"),
     ]
+
+
+def _settings(served: ServingSettings) -> str:
+    said = {"context tokens a slot": served.context_tokens, "slots": served.slots, "threads": served.threads}
+    return ", ".join(f"{value} {name}" for name, value in said.items() if value is not None)
 
 
 def _printable(text: str) -> str:

@@ -77,7 +77,7 @@ def place(
             cloned = link is LinkMode.AUTO and _clone(read, write)
             if not cloned:
                 _require_room(target.parent, before.st_size)
-                placed = _pass(read, regions, on_bytes, how="copy", writer=_Writer(write, durable=durable))
+                placed = _pass(read, source, regions, on_bytes, how="copy", writer=_Writer(write, durable=durable))
         finally:
             os.close(write)
         if cloned:
@@ -86,8 +86,12 @@ def place(
     finally:
         os.close(read)
     if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        raise BadInput(f"{source} changed while it was copied", remedy="let its writer finish, then bundle again")
+        raise _changed(source)
     return placed
+
+
+def _changed(path: Path) -> BadInput:
+    return BadInput(f"{path} changed while it was copied", remedy="let its writer finish, then bundle again")
 
 
 def _regular(handle: int, path: Path) -> os.stat_result:
@@ -150,13 +154,19 @@ def _digested(path: Path, regions: Sequence[Region] | None, on_bytes: OnBytes, *
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         _regular(handle, path)
-        return _pass(handle, regions, on_bytes, how=how)
+        return _pass(handle, path, regions, on_bytes, how=how)
     finally:
         os.close(handle)
 
 
 def _pass(
-    handle: int, regions: Sequence[Region] | None, on_bytes: OnBytes, *, how: str, writer: _Writer | None = None
+    handle: int,
+    path: Path,
+    regions: Sequence[Region] | None,
+    on_bytes: OnBytes,
+    *,
+    how: str,
+    writer: _Writer | None = None,
 ) -> Placed:
     whole = hashlib.sha256()
     parts = RegionDigests(regions or [])
@@ -166,5 +176,8 @@ def _pass(
         apart=[whole.update] if regions is None else [whole.update, parts],
         on_bytes=on_bytes,
     )
-    digests, rest = parts.finish() if regions is not None else ([], "")
+    try:
+        digests, rest = parts.finish() if regions is not None else ([], "")
+    except ValueError:
+        raise _changed(path) from None
     return Placed(size, whole.hexdigest(), tuple(digests), rest, how)

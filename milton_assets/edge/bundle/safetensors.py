@@ -3,8 +3,9 @@
 What belongs here: the bounded parser of the header. What does not: tensor data and loading a model.
 
 Format: eight bytes with the header's length (little endian), a JSON object of that length mapping each tensor's name
-to dtype, shape and `data_offsets`, then the tensors, without holes and to the file's end. Limits as in the format's
-own library, which refuses headers above 100 MB.
+to dtype, shape and `data_offsets`, then the tensors, without holes and to the file's end. The format's own library
+refuses headers above 100 MB; one of as many tensors as a manifest may list needs a tenth of that. A parser makes many
+times its size of a header that is all brackets and commas, so these are counted first.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from typing import Any, Final
 from milton_assets.edge.manifest import MAX_TENSORS, load_strict_json
 from milton_assets.vocabulary.errors import BadInput
 
-MAX_HEADER_BYTES: Final = 100_000_000
+MAX_HEADER_BYTES: Final = 32 << 20
 MAX_DIMENSIONS: Final = 8
 MAX_NAME_LENGTH: Final = 512
+MAX_BRACKETS: Final = 4 * MAX_TENSORS
+MAX_COMMAS: Final = 32 * MAX_TENSORS
 _METADATA: Final = "__metadata__"
 
 DTYPE_BITS: Final = {
@@ -60,7 +63,10 @@ def read_tensors(path: Path) -> tuple[SafeTensor, ...]:
                 raise _unusable(path, f"its header would have {length} bytes, the file has {facts.st_size}")
             if length > MAX_HEADER_BYTES:
                 raise _unusable(path, f"its header has {length} bytes, more than {MAX_HEADER_BYTES}")
-            header = load_strict_json(stream.read(length), f"the header of {path}")
+            raw = stream.read(length)
+            if raw.count(b"[") + raw.count(b"{") > MAX_BRACKETS or raw.count(b",") > MAX_COMMAS:
+                raise _unusable(path, f"its header holds more than {MAX_TENSORS} tensors have")
+            header = load_strict_json(raw, f"the header of {path}")
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror})", expected="a safetensors file") from None
     return _tensors(path, header, data_start=8 + length, end=facts.st_size)
@@ -100,6 +106,8 @@ def _tensors(path: Path, header: Any, data_start: int, end: int) -> tuple[SafeTe
 def _tensor(name: str, row: Any, data_start: int) -> tuple[SafeTensor, None] | tuple[None, str]:
     if not 1 <= len(name) <= MAX_NAME_LENGTH:
         return None, f"has a name of {len(name)} characters"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return None, "has a name that is no Unicode text"
     if not isinstance(row, dict) or row.keys() != {"dtype", "shape", "data_offsets"}:
         return None, "has no dtype, shape and data_offsets, or more than these"
     dtype, shape, offsets = row["dtype"], row["shape"], row["data_offsets"]

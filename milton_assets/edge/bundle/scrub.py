@@ -14,11 +14,12 @@ and a repair that is interrupted changes nothing.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from milton_assets.edge.bundle.progress import ByteProgress
 from milton_assets.edge.bundle.read import read_document, read_manifest, read_sums
 from milton_assets.edge.bundle.streaming import CHUNK_BYTES, Region, RegionDigests, digest_descriptor, pump
 from milton_assets.edge.bundle.verify import BundleDamaged
+from milton_assets.edge.disk import disk_errors_explained
 from milton_assets.edge.manifest import MANIFEST_FILE, BundleManifest, FileEntry, TensorTable, parse_manifest
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
@@ -54,7 +56,7 @@ class Damage:
 
     def __str__(self) -> str:
         if self.whole:
-            return f"{self.path}: missing, of another size, or damaged as a whole"
+            return f"{self.path}: missing, unreadable, of another size, or damaged as a whole"
         parts = [f"tensor {name}" for name in self.tensors]
         if self.outside:
             parts.append("the header or the padding between tensors")
@@ -97,10 +99,11 @@ class RepairImpossible(BadInput):
     """The source does not have what is damaged."""
 
 
+@disk_errors_explained()
 def scrub_bundle(bundle: Path, *, on_progress: OnProgress = silent) -> ScrubReport:
-    """Read every listed file once and name what is damaged, down to the tensor.
+    """Read every listed file once and name what is damaged, down to the tensor; what the disk cannot read is.
 
-    Raises `BadInput` when the manifest itself is damaged.
+    Raises `BadInput` when the manifest itself is damaged, `DiskFailed` when the disk refuses for another reason.
     """
     with Folder(bundle) as folder:
         manifest = _undamaged_manifest(folder)
@@ -132,13 +135,20 @@ def _damage(folder: Folder, entry: FileEntry, table: TensorTable | None, progres
             return _damage_by_tensor(handle, entry, table, progress)
     except (FileNotFoundError, BadInput):
         return Damage(entry.path, whole=True)
+    except OSError as error:
+        _require_bad_sector(error)
+        return Damage(entry.path, whole=True)
     finally:
         progress.finished(entry.size_bytes)
 
 
 def _damage_by_tensor(handle: int, entry: FileEntry, table: TensorTable, progress: ByteProgress) -> Damage | None:
     whole, parts = hashlib.sha256(), RegionDigests(tensor_regions(table))
-    pump(handle, apart=[whole.update, parts], on_bytes=progress.of(entry.path))
+    try:
+        pump(handle, apart=[whole.update, parts], on_bytes=progress.of(entry.path))
+    except OSError as error:
+        _require_bad_sector(error)
+        return _damage_around_bad_sectors(handle, entry, table)
     if whole.hexdigest() == entry.sha256:
         return None
     digests, rest = parts.finish()
@@ -147,11 +157,40 @@ def _damage_by_tensor(handle: int, entry: FileEntry, table: TensorTable, progres
     return Damage(entry.path, tensors, outside, whole=not tensors and not outside)
 
 
+def _require_bad_sector(error: OSError) -> None:
+    """Raise `error` again unless it says that the disk could not read a place: that is damage, and not a failure."""
+    if error.errno != errno.EIO:
+        raise error
+
+
+def _damage_around_bad_sectors(handle: int, entry: FileEntry, table: TensorTable) -> Damage | None:
+    """The damage of a file that cannot be read in one pass, region by region."""
+    regions = tensor_regions(table)
+    pairs = zip(table.tensors, regions, strict=True)
+    tensors = tuple(tensor.name for tensor, region in pairs if not _holds(handle, [region], tensor.blake3))
+    outside = not _holds(handle, gaps(regions, entry.size_bytes), table.rest_blake3)
+    return Damage(entry.path, tensors, outside) if tensors or outside else None
+
+
+def _holds(handle: int, regions: Iterable[Region], digest: str) -> bool:
+    """Whether these regions can be read, and together have that BLAKE3."""
+    hasher = blake3()
+    for region in regions:
+        for offset in range(region.start, region.end, CHUNK_BYTES):
+            try:
+                hasher.update(os.pread(handle, min(CHUNK_BYTES, region.end - offset), offset))
+            except OSError as error:
+                _require_bad_sector(error)
+                return False
+    return hasher.hexdigest() == digest
+
+
+@disk_errors_explained()
 def repair_bundle(bundle: Path, source: Path, *, on_progress: OnProgress = silent) -> RepairReport:
     """Mend what `scrub_bundle` finds, fetching only the damaged regions from the bundle in the folder `source`.
 
-    Raises `RepairImpossible` when `source` lacks one of them or its copy is damaged too; files mended until then stay
-    mended.
+    Raises `RepairImpossible` when `source` lacks one of them or its copy is damaged too, `DiskFailed` when the disk
+    refuses; files mended until then stay mended.
     """
     report = scrub_bundle(bundle, on_progress=on_progress)
     fetched = 0
@@ -164,28 +203,40 @@ def repair_bundle(bundle: Path, source: Path, *, on_progress: OnProgress = silen
             if damage.whole:
                 fetched += _replace_whole(bundle, entry, other, index)
             else:
-                fetched += _mend(bundle, entry, damage, tables[entry.path], other, index)
+                fetched += _mend(folder, entry, damage, tables[entry.path], other, index)
     return RepairReport(report.damages, fetched)
 
 
-def _mend(bundle: Path, entry: FileEntry, damage: Damage, table: TensorTable, source: Folder, index: PieceIndex) -> int:
+def _mend(
+    bundle: Folder, entry: FileEntry, damage: Damage, table: TensorTable, source: Folder, index: PieceIndex
+) -> int:
     regions = tensor_regions(table)
-    wanted: list[tuple[str, str, list[Region]]] = [
-        (f"tensor {tensor.name}", tensor.blake3, [region])
-        for tensor, region in zip(table.tensors, regions, strict=True)
-        if tensor.name in damage.tensors
-    ]
+    outside = list(gaps(regions, entry.size_bytes))
+    kept: list[Region] = [] if damage.outside else outside
+    wanted: list[tuple[str, str, list[Region]]] = []
+    for tensor, region in zip(table.tensors, regions, strict=True):
+        if tensor.name in damage.tensors:
+            wanted.append((f"tensor {tensor.name}", tensor.blake3, [region]))
+        else:
+            kept.append(region)
     if damage.outside:
-        wanted.append(("the bytes outside its tensors", table.rest_blake3, list(gaps(regions, entry.size_bytes))))
-    with _beside(bundle, entry) as staged:
-        shutil.copyfile(bundle / entry.path, staged)
-        with staged.open("r+b", buffering=0) as out:
-            fetched = sum(
-                _fetch(out.fileno(), f"{what} of {entry.path}", digest, places, source, index)
-                for what, digest, places in wanted
-            )
-            _require_digest(out.fileno(), entry)
+        wanted.append(("the bytes outside its tensors", table.rest_blake3, outside))
+    with _beside(bundle.path, entry) as staged, staged.open("x+b", buffering=0) as out:
+        out.truncate(entry.size_bytes)
+        with bundle.open_file(entry.path) as handle:
+            for region in kept:
+                _copy(handle, region, out.fileno())
+        fetched = sum(
+            _fetch(out.fileno(), f"{what} of {entry.path}", digest, places, source, index)
+            for what, digest, places in wanted
+        )
+        _require_digest(out.fileno(), entry)
     return fetched
+
+
+def _copy(handle: int, region: Region, out: int) -> None:
+    for offset in range(region.start, region.end, CHUNK_BYTES):
+        os.pwrite(out, os.pread(handle, min(CHUNK_BYTES, region.end - offset), offset), offset)
 
 
 def _fetch(out: int, what: str, digest: str, places: list[Region], source: Folder, index: PieceIndex) -> int:

@@ -31,11 +31,13 @@ from milton_assets.edge.bundle.read import read_manifest
 from milton_assets.edge.bundle.streaming import CHUNK_BYTES
 from milton_assets.edge.bundle.tar import BLOCK_BYTES, Member, end_of_archive, header_of, read_member
 from milton_assets.edge.bundle.verify import BundleDamaged
+from milton_assets.edge.disk import disk_errors_explained
 from milton_assets.edge.manifest import MANIFEST_FILE, SUMS_FILE, FileEntry, parse_manifest
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import OnProgress, silent
 
 
+@disk_errors_explained()
 def pack_bundle(bundle: Path, archive: Path, *, on_progress: OnProgress = silent) -> Path:
     """Write the bundle in the folder `bundle` to the file `archive`, and return that. Equal bundles give equal bytes.
 
@@ -57,6 +59,7 @@ def pack_bundle(bundle: Path, archive: Path, *, on_progress: OnProgress = silent
     return archive
 
 
+@disk_errors_explained()
 def unpack_bundle(
     archive: Path, into: Path, *, trusted: Collection[str] | None = None, on_progress: OnProgress = silent
 ) -> Path:
@@ -66,7 +69,8 @@ def unpack_bundle(
     manifest says and with the digest it says. A signature that is there must hold; with `trusted` (fingerprints), one
     of those keys must have signed, and that is known before any weights are read.
 
-    Raises `BadInput` for an archive that is anything else, `SignatureInvalid`, or `BundleDamaged`, and leaves nothing.
+    Raises `BadInput` for an archive that is anything else, `SignatureInvalid`, `BundleDamaged`, or `DiskFailed`, and
+    leaves nothing.
     """
     with opened(archive) as stream:
         documents, member = _documents(stream)
@@ -81,6 +85,8 @@ def unpack_bundle(
                 member = read_member(stream.exactly)
             if member is not None:
                 raise BadInput(f"the archive holds {member.path!r:.200}, which its manifest does not list")
+            if stream.read(1):
+                raise BadInput(f"{archive} goes on after its end", expected="nothing more", remedy="fetch it again")
     return into / manifest.name
 
 

@@ -16,7 +16,6 @@ from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory, NotE
 from milton_assets.edge.deployment.collection import Collection
 from milton_assets.edge.deployment.contract import measure_contract
 from milton_assets.edge.deployment.deployer import collect_garbage, deploy, recover_target, rollback
-from milton_assets.edge.deployment.disk import DiskFailed
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.history import Deployment, Outcome
 from milton_assets.edge.deployment.journal import JournalDamaged
@@ -29,6 +28,7 @@ from milton_assets.edge.deployment.sealed import ReleaseDamaged
 from milton_assets.edge.deployment.session import ClockSetBack
 from milton_assets.edge.deployment.settling import DeploymentFailed, ProbeFailed
 from milton_assets.edge.deployment.states import Operation, ProbeReport, Release
+from milton_assets.edge.disk import DiskFailed
 from milton_assets.vocabulary.edge_target import EdgeTarget
 
 __all__ = [

@@ -91,9 +91,11 @@ class Activation(Settling):
             )
 
     def settle(self, error: BaseException) -> None:
-        """End the attempt as far as it got: back, or merely failed."""
-        flight = self._flight()
-        if flight.may_have_swapped:
+        """End the attempt as far as it got: back, or merely failed. Once it is committed, it stands."""
+        flight = self._session.state.in_flight
+        if flight is None:
+            self.finish()
+        elif flight.may_have_swapped:
             self._undo(flight, error)
         else:
             self._fail(error)

@@ -24,7 +24,7 @@ from milton_assets.edge.deployment.ids import mint
 from milton_assets.edge.deployment.layout import RELEASES, STAGING
 from milton_assets.edge.deployment.safeguards import Safeguards, guarded
 from milton_assets.edge.deployment.sealed import ReleaseDamaged, Sealed, check_folder, open_bundle, read_sealed
-from milton_assets.edge.deployment.session import Session
+from milton_assets.edge.deployment.session import Session, judged_at
 from milton_assets.edge.deployment.settling import Settling, require_healthy
 from milton_assets.edge.deployment.staging import stage
 from milton_assets.edge.deployment.states import (
@@ -34,11 +34,16 @@ from milton_assets.edge.deployment.states import (
     Operation,
     Release,
     Started,
+    TargetState,
     Verified,
 )
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput, MiltonError
+
+
+class OtherManifest(MiltonError):
+    """The same files under another manifest than the target knows them by."""
 
 
 class NothingBefore(MiltonError):
@@ -61,6 +66,22 @@ def release_of(sealed: Sealed) -> Release:
     )
 
 
+def check_same_manifest(state: TargetState, sealed: Sealed) -> None:
+    """Raise `OtherManifest` when the target knows the release under another manifest than `sealed`.
+
+    The folder's name is the release's, so taking the new manifest would change what may be in service right now, and no
+    rollback could bring the old one back.
+    """
+    known = state.releases.get(sealed.manifest.release_digest)
+    if known is not None and known.manifest_sha256 != sealed.manifest_sha256:
+        raise OtherManifest(
+            f"the target has the release {short(known.digest)} already, under the manifest of {known.bundle} "
+            f"(counter {known.counter})",
+            expected=f"that manifest, {known.manifest_sha256}, or other files",
+            remedy="bundle the run again: the new bundle is a release of its own",
+        )
+
+
 def nothing_before(target: EdgeTarget) -> NothingBefore:
     """The error for a rollback that has nowhere to go."""
     return NothingBefore(
@@ -73,8 +94,9 @@ def nothing_before(target: EdgeTarget) -> NothingBefore:
 class Attempt(Settling):
     """One attempt on a target in hand. Use `deploy` or `roll_back`, once."""
 
-    def __init__(self, session: Session, safeguards: Safeguards, actor: str) -> None:
+    def __init__(self, session: Session, safeguards: Safeguards, actor: str, *, accept_clock: bool = False) -> None:
         super().__init__(session, mint(session.now(), session.state.deployments))
+        self._accept_clock = accept_clock
         self._safeguards = replace(safeguards, on_progress=guarded(safeguards.on_progress, session.note))
         self._actor = actor
 
@@ -103,6 +125,7 @@ class Attempt(Settling):
         with opened(self._ops, open_bundle(self._ops, bundle)) as source:
             sealed = read_sealed(self._ops, source, str(bundle))
             release = self._accept(release_of(sealed))
+            check_same_manifest(self._session.state, sealed)
             self._admit(bundle)
             self._check_memory(sealed)
             if self._is_installed(sealed):
@@ -134,9 +157,9 @@ class Attempt(Settling):
 
     def _admit(self, folder: Path) -> None:
         state = self._session.state
-        now = max(self._now(), state.last_at or self._now())
+        now = judged_at(self._now(), state.last_at, accept_clock=self._accept_clock)
         for admit in self._safeguards.policies:
-            admit(folder, now=now, highest_counter=state.highest_counter)
+            admit(folder, now=now, highest_counter=state.highest_counter, trial=self._safeguards.trial)
 
     def _check_memory(self, sealed: Sealed) -> None:
         will_load = self._safeguards.load_test is not None or self._safeguards.health is not None
@@ -160,7 +183,7 @@ class Attempt(Settling):
         return True
 
     def _stage(self, source: Fd, sealed: Sealed, bundle: Path) -> Path:
-        check_room(self._ops.free_bytes(self._session.folder), sealed.size_bytes)
+        check_room(self._ops.free_bytes(self._session.folder), sealed.needed_bytes)
         self._safeguards.at("copy", f"{sealed.size_bytes / (1 << 20):,.0f} MiB")
         path = self._session.target.path / STAGING / self._id
         with folder_beneath(self._ops, self._session.folder, (STAGING,)) as staging:

@@ -7,15 +7,12 @@ What belongs here: taking the target into hand for each of them. What does not: 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from milton_assets.edge.bundle.admission import admission, load_device_policy
 from milton_assets.edge.deployment.attempt import Attempt
 from milton_assets.edge.deployment.capacity import Memory, device_memory
 from milton_assets.edge.deployment.collection import Collection, collect, plan
-from milton_assets.edge.deployment.disk import explained
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.history import Deployment
 from milton_assets.edge.deployment.layout import POLICY_FILE, RELEASES
@@ -24,6 +21,7 @@ from milton_assets.edge.deployment.recovery import recover
 from milton_assets.edge.deployment.rehearsal import Rehearsal
 from milton_assets.edge.deployment.safeguards import Admission, HealthWindow, Safeguards
 from milton_assets.edge.deployment.session import Clock, Session, check_clock, in_hand, read_target
+from milton_assets.edge.disk import disk_errors_explained
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import OnProgress, silent
@@ -59,18 +57,22 @@ def deploy(
     `DiskFailed` when no attempt could begin. A dry run raises what is wrong as it is.
     """
     ops = ops or FileOps()
-    policies = tuple(asked for asked in (_policy_of(target), admit) if asked is not None)
-    safeguards = Safeguards(load_test, health, policies, on_progress, memory or device_memory())
     bundle = bundle.absolute()
-    with _disk_errors_explained():
+
+    def safeguards() -> Safeguards:
+        policies = (_policy_of(target), *([] if admit is None else [admit]))
+        return Safeguards(load_test, health, policies, on_progress, memory or device_memory())
+
+    with disk_errors_explained():
         if dry_run:
-            rehearsal = Rehearsal(target, safeguards, actor=actor, now=now, accept_clock=accept_clock, ops=ops)
+            rehearsal = Rehearsal(target, safeguards(), actor=actor, now=now, accept_clock=accept_clock, ops=ops)
             return rehearsal.deploy(bundle)
         with in_hand(target, ops, actor=actor, now=now, wait_s=wait_s, create=True) as session:
             _recover(session)
             if not accept_clock:
                 check_clock(session.state, now())
-            return Attempt(session, safeguards, actor).deploy(bundle)
+            # Read under the lock: what its owner wrote while we waited for another deployer binds us too.
+            return Attempt(session, safeguards(), actor, accept_clock=accept_clock).deploy(bundle)
 
 
 def rollback(
@@ -92,7 +94,7 @@ def rollback(
     """
     ops = ops or FileOps()
     safeguards = Safeguards(load_test, health, (), on_progress, memory or device_memory())
-    with _disk_errors_explained():
+    with disk_errors_explained():
         if dry_run:
             return Rehearsal(target, safeguards, actor=actor, now=now, accept_clock=True, ops=ops).roll_back()
         with in_hand(target, ops, actor=actor, now=now, wait_s=wait_s) as session:
@@ -105,7 +107,7 @@ def recover_target(
 ) -> tuple[str, ...]:
     """Settle what a crash left behind, as every other verb does first; what had to be done, a sentence each."""
     with (
-        _disk_errors_explained(),
+        disk_errors_explained(),
         in_hand(target, ops or FileOps(), actor=actor, now=now, wait_s=wait_s) as session,
     ):
         return recover(session)
@@ -128,7 +130,7 @@ def collect_garbage(
     if keep < 0:
         raise BadInput(f"asked to keep {keep} releases", expected="0 or more")
     ops = ops or FileOps()
-    with _disk_errors_explained():
+    with disk_errors_explained():
         if dry_run:
             state = read_target(target, ops).state
             return plan(target.name, target.path / RELEASES, state, keep=keep, dry_run=True)
@@ -137,19 +139,11 @@ def collect_garbage(
             return collect(session, actor=actor, keep=keep)
 
 
-def _policy_of(target: EdgeTarget) -> Admission | None:
+def _policy_of(target: EdgeTarget) -> Admission:
     policy = target.path / POLICY_FILE
-    return admission(load_device_policy(policy)) if os.path.lexists(policy) else None
+    return admission(load_device_policy(policy) if os.path.lexists(policy) else None)
 
 
 def _recover(session: Session) -> None:
     for sentence in recover(session):
         session.note(sentence)
-
-
-@contextmanager
-def _disk_errors_explained() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise explained(error) from error

@@ -57,6 +57,10 @@ class FileOps:
         """Write some of `data`; how many bytes."""
         return os.write(handle, data)
 
+    def overwrite(self, handle: Fd, data: bytes) -> int:
+        """Write some of `data` over the file's beginning; how many bytes."""
+        return os.pwrite(handle, data, 0)
+
     def copy(self, source: Fd, into: Fd, count: int) -> int:
         """Copy up to `count` bytes from where both files stand, in the kernel where it can; 0 at the end."""
         try:

@@ -25,7 +25,7 @@ from types import FrameType
 from milton_assets.edge.deployment.activation import Activation, Ready
 from milton_assets.edge.deployment.fileops import FileOps, opened
 from milton_assets.edge.deployment.history import Deployment, Outcome
-from milton_assets.edge.deployment.journal import Journal, read_journal
+from milton_assets.edge.deployment.journal import JOURNAL_FILE, Journal, read_journal
 from milton_assets.edge.deployment.layout import GUARD_LOG
 from milton_assets.edge.deployment.safeguards import HealthWindow, Safeguards
 from milton_assets.edge.deployment.session import Session
@@ -108,15 +108,23 @@ class Guarded(Settling):
             )
 
     def _look_on(self, guard: subprocess.Popen[bytes]) -> None:
-        seen = 0
+        seen = size_bytes = 0
         self._safeguards.at("activate", "by the target's guard")
-        while guard.poll() is None:
+        is_running = True
+        while is_running:
             time.sleep(_POLL_S)
+            is_running = guard.poll() is None
+            if (grown_to := self._journal_bytes()) == size_bytes:
+                continue
+            size_bytes = grown_to
             records = read_journal(self._ops, self._session.folder).records
             rounds = sum(isinstance(r, HealthChecked) and r.deployment == self._id for r in records)
-            if rounds > seen:
-                seen = rounds
-                self._safeguards.at("health", f"round {rounds} of {self._window.rounds} passed")
+            for passed in range(seen + 1, rounds + 1):
+                self._safeguards.at("health", f"round {passed} of {self._window.rounds} passed")
+            seen = rounds
+
+    def _journal_bytes(self) -> int:
+        return os.stat(JOURNAL_FILE, dir_fd=self._session.folder).st_size
 
     def _take_back(self, guard: subprocess.Popen[bytes]) -> None:
         self._journal.reload()

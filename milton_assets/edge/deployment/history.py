@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from milton_assets.edge.deployment.fileops import FileOps, exists, opened, write_all
 from milton_assets.edge.deployment.ids import DeploymentId
 from milton_assets.edge.deployment.journal import JournalDamaged, Line
 from milton_assets.edge.deployment.states import (
@@ -32,7 +33,6 @@ from milton_assets.edge.deployment.states import (
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.keys import RunId, Slug
 
 
@@ -189,10 +189,21 @@ def check_against_mirror(journal_id: str, found: Iterable[Deployment], mirrored:
             )
 
 
-def mirror(path: Path, found: Iterable[Deployment]) -> None:
-    """Add the finished deployments that the mirror lacks, atomically."""
+def mirror(ops: FileOps, path: Path, found: Iterable[Deployment]) -> None:
+    """Add the finished deployments that the mirror lacks, atomically. Only for the holder of the target's lock."""
     mirrored = read_mirror(path)
     present = {deployment.id for deployment in mirrored}
     new = [d for d in found if d.finished_at is not None and d.id not in present]
-    if new:
-        write_atomic(path, "".join(f"{d.model_dump_json()}\n" for d in (*mirrored, *new)))
+    if not new:
+        return
+    raw = "".join(f"{d.model_dump_json()}\n" for d in (*mirrored, *new)).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = f".{path.name}.next"
+    with opened(ops, ops.open_folder(path.parent)) as folder:
+        if exists(beside, folder):
+            ops.unlink(beside, folder)
+        with opened(ops, ops.create(beside, folder)) as handle:
+            write_all(ops, handle, raw)
+            ops.fsync(handle)
+        ops.rename(beside, folder, path.name, folder)
+        ops.fsync(folder)

@@ -33,6 +33,7 @@ RESERVE_BYTES = 64 << 10
 GENESIS = "0" * 64
 MAX_JOURNAL_BYTES = 256 << 20
 _READ_BYTES = 1 << 20
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class JournalDamaged(MiltonError):
@@ -156,6 +157,20 @@ class Journal:
         self._state = reading.state
         self._whole_bytes = reading.whole_bytes
         self.torn_bytes = reading.torn_bytes
+        self._is_appending = False
+
+    def catch_up(self) -> None:
+        """After an append that a signal interrupted: a record that is whole in the file counts, and is made durable.
+
+        Does nothing otherwise. Raises `OSError`, after which the record counts as not written.
+        """
+        if not self._is_appending:
+            return
+        self._is_appending = False
+        if exists(JOURNAL_FILE, self._folder):
+            with opened(self._ops, self._ops.open_append(JOURNAL_FILE, self._folder)) as handle:
+                self._ops.fsync(handle)
+        self.reload()
 
     @property
     def state(self) -> TargetState:
@@ -176,21 +191,31 @@ class Journal:
         """Write `record` durably. Raises `IllegalTransition` before anything is written, `OSError` as the disk does.
 
         Returning means that the record is on the disk. Raising `OSError` means that it may or may not be: the next
-        append cuts off whatever part of it was written.
+        append cuts off whatever part of it was written. A signal may interrupt it after the record has become durable
+        and before it counts here, so whoever goes on after anything else than an `OSError` calls `catch_up` first.
         """
         state = step(self._state, record)
         line = Line.following(self._lines[-1] if self._lines else None, record)
         raw = line.to_bytes()
+        self._is_appending = True
         try:
-            self._write(raw)
-        except OSError as error:
-            if error.errno != errno.ENOSPC or not exists(RESERVE_FILE, self._folder):
-                raise
-            self._ops.unlink(RESERVE_FILE, self._folder)
-            self._write(raw)
+            self._write_or_use_the_reserve(raw)
+        except OSError:
+            self._is_appending = False
+            raise
         self._lines.append(line)
         self._state = state
         self._whole_bytes += len(raw)
+        self._is_appending = False
+
+    def _write_or_use_the_reserve(self, raw: bytes) -> None:
+        try:
+            self._write(raw)
+        except OSError as error:
+            if error.errno not in _NO_ROOM or not exists(RESERVE_FILE, self._folder):
+                raise
+            self._ops.unlink(RESERVE_FILE, self._folder)
+            self._write(raw)
 
     def _write(self, raw: bytes) -> None:
         is_new = not exists(JOURNAL_FILE, self._folder)
@@ -206,10 +231,11 @@ def keep_reserve(ops: FileOps, folder: Fd) -> None:
     """Have room in reserve for the journal of the target whose folder is open, unless the disk is full already."""
     if exists(RESERVE_FILE, folder):
         return
-    with opened(ops, ops.create(RESERVE_FILE, folder)) as handle:
-        try:
+    try:
+        with opened(ops, ops.create(RESERVE_FILE, folder)) as handle:
             ops.allocate(handle, RESERVE_BYTES)
-        except OSError as error:
+    except OSError as error:
+        if exists(RESERVE_FILE, folder):
             ops.unlink(RESERVE_FILE, folder)
-            if error.errno != errno.ENOSPC:
-                raise
+        if error.errno not in _NO_ROOM:
+            raise

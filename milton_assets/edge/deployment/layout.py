@@ -48,6 +48,7 @@ _OURS = frozenset(
         RESERVE_FILE,
         LOCK_FILE,
         POLICY_FILE,
+        GUARD_LOG,
         *Link,
         *(f".{link}{_LINK_SUFFIX}" for link in Link),
     }

@@ -11,13 +11,14 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from milton_assets.edge.deployment.fileops import Fd, FileOps
 from milton_assets.vocabulary.errors import MiltonError
 
 LOCK_FILE = "lock"
@@ -52,7 +53,7 @@ class Holder(BaseModel):
 
 
 @contextmanager
-def locked(target: Path, holder: Holder, *, wait_s: float = 0.0) -> Iterator[int]:
+def locked(target: Path, holder: Holder, *, wait_s: float = 0.0, ops: FileOps | None = None) -> Iterator[Fd]:
     """Hold the target's lock for the length of a `with` block; yields its descriptor.
 
     Waits up to `wait_s` seconds for another holder, then raises `TargetBusy` naming it. Killing the holder frees the
@@ -61,8 +62,11 @@ def locked(target: Path, holder: Holder, *, wait_s: float = 0.0) -> Iterator[int
     handle = os.open(target / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         _acquire(handle, target, time.monotonic() + max(wait_s, _GLANCE_S))
-        # Padded and never cut: a file that keeps its block can be written on a full disk.
-        os.pwrite(handle, json.dumps(holder.model_dump(mode="json")).encode().ljust(_HOLDER_BYTES), 0)
+        # Padded and never cut: a file that keeps its block can be written on a full disk. Whoever cannot even so holds
+        # the lock all the same, without saying who it is.
+        with suppress(OSError):
+            said = json.dumps(holder.model_dump(mode="json")).encode().ljust(_HOLDER_BYTES)
+            (ops or FileOps()).overwrite(handle, said)
         yield handle
     finally:
         os.close(handle)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from milton_assets.edge.deployment.attempt import nothing_before, release_of
+from milton_assets.edge.deployment.attempt import check_same_manifest, nothing_before, release_of
 from milton_assets.edge.deployment.capacity import check_memory, check_room
 from milton_assets.edge.deployment.fileops import FileOps, exists, folder_beneath, opened
 from milton_assets.edge.deployment.headers import check_headers
@@ -18,7 +18,7 @@ from milton_assets.edge.deployment.layout import RELEASES, is_target
 from milton_assets.edge.deployment.lock import is_locked
 from milton_assets.edge.deployment.safeguards import Safeguards, guarded
 from milton_assets.edge.deployment.sealed import Sealed, check_folder, open_bundle, read_sealed
-from milton_assets.edge.deployment.session import Clock, check_clock, no_such_target, read_target
+from milton_assets.edge.deployment.session import Clock, check_clock, judged_at, no_such_target, read_target
 from milton_assets.edge.deployment.settling import require_healthy
 from milton_assets.edge.deployment.states import Operation, TargetState
 from milton_assets.vocabulary.edge_target import EdgeTarget
@@ -36,6 +36,7 @@ class Rehearsal:
         self._actor = actor
         self._now = now
         self._ops = ops
+        self._accept_clock = accept_clock
         self._state = read_target(target, ops).state if is_target(ops, target.path) else TargetState()
         if not accept_clock:
             check_clock(self._state, now())
@@ -50,8 +51,9 @@ class Rehearsal:
         """What `deploy` would do with this bundle."""
         with opened(self._ops, open_bundle(self._ops, bundle)) as folder:
             sealed = read_sealed(self._ops, folder, str(bundle))
+            check_same_manifest(self._state, sealed)
             if not self._holds(sealed.manifest.release_digest):
-                check_room(self._free_bytes(), sealed.size_bytes)
+                check_room(self._free_bytes(), sealed.needed_bytes)
             self._check(folder, sealed, bundle, links_allowed=True)
         return self._would(Operation.DEPLOY, sealed, bundle)
 
@@ -84,9 +86,9 @@ class Rehearsal:
             links_allowed=links_allowed,
         )
         check_headers(path, manifest)
-        now = max(self._now(), self._state.last_at or self._now())
+        now = judged_at(self._now(), self._state.last_at, accept_clock=self._accept_clock)
         for admit in guards.policies:
-            admit(path, now=now, highest_counter=self._state.highest_counter)
+            admit(path, now=now, highest_counter=self._state.highest_counter, trial=guards.trial)
         if guards.load_test is not None:
             guards.at("load test", manifest.primary)
             report = guards.load_test(path / manifest.primary, manifest.model_version, manifest.health)

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from milton_assets.edge.bundle.admission import Trial
 from milton_assets.edge.deployment.capacity import Memory, device_memory
 from milton_assets.edge.deployment.loadtest import LoadTest
 from milton_assets.vocabulary.errors import BadInput
@@ -22,7 +23,7 @@ STEPS = ("accept", "copy", "verify", "load test", "install", "activate", "health
 class Admission(Protocol):
     """A device's policy: which releases may run on it."""
 
-    def __call__(self, release: Path, *, now: datetime, highest_counter: int) -> None:
+    def __call__(self, release: Path, *, now: datetime, highest_counter: int, trial: Trial) -> None:
         """Raise a `MiltonError` with the reason when the release in that folder must not run here.
 
         `now` is never earlier than the target's last record; `highest_counter` is the highest ever committed on it.
@@ -59,6 +60,11 @@ class Safeguards:
     policies: tuple[Admission, ...] = ()
     on_progress: OnProgress = silent
     memory: Memory = field(default_factory=device_memory)
+
+    @property
+    def trial(self) -> Trial:
+        """How a release is tried under these."""
+        return Trial(load_test=self.load_test is not None, health_rounds=self.health.rounds if self.health else 0)
 
     def at(self, step: str, about: str = "") -> None:
         """Report that the attempt has come to this of its `STEPS`."""

@@ -66,6 +66,11 @@ class Sealed:
         """Bytes of all files."""
         return self.manifest.payload_bytes + sum(map(len, self.unlisted.values()))
 
+    @property
+    def needed_bytes(self) -> int:
+        """Room that the release takes: what its manifest asks for, and at least its files."""
+        return max(self.size_bytes, self.manifest.requirements.disk_bytes)
+
     def expected(self) -> dict[str, tuple[int, str]]:
         """Path to (size in bytes, SHA-256) of every file the folder must hold, and no other."""
         listed = {entry.path: (entry.size_bytes, entry.sha256) for entry in self.manifest.files}
@@ -99,7 +104,7 @@ def _read_small(ops: FileOps, folder: Fd, name: str, where: str) -> bytes:
             raise
         raise BadInput(f"{where}/{name} is a symbolic link", expected="a regular file") from None
     with opened(ops, handle):
-        if problem := _no_regular_file(os.fstat(handle)):
+        if problem := odd_kind(os.fstat(handle)):
             raise BadInput(f"{where}/{name} is {problem}", expected="a regular file")
         chunks: list[bytes] = []
         while chunk := ops.read(handle, MIB):
@@ -122,7 +127,8 @@ def _check_sums(sealed: Sealed, where: str) -> None:
         )
 
 
-def _no_regular_file(found: os.stat_result) -> str | None:
+def odd_kind(found: os.stat_result) -> str | None:
+    """What it is, when it is no regular file."""
     return None if stat.S_ISREG(found.st_mode) else _TYPES.get(stat.S_IFMT(found.st_mode), "no file")
 
 
@@ -183,7 +189,7 @@ def _check_file(
     *parents, name = path.split("/")
     with folder_beneath(ops, folder, tuple(parents)) as parent:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if problem := _no_regular_file(found):
+        if problem := odd_kind(found):
             return f"is {problem}, not a regular file"
         if found.st_nlink > 1 and not links_allowed:
             return f"has {found.st_nlink} hard links, so it can be changed under another name"

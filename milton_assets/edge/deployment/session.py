@@ -59,7 +59,7 @@ class Session:
         if self.target.history_file is None:
             return
         try:
-            mirror(self.target.history_file, self.deployments())
+            mirror(self.ops, self.target.history_file, self.deployments())
         except (OSError, BadInput) as error:
             self.note(f"the history could not be mirrored, the next run will: {error}")
 
@@ -83,7 +83,7 @@ def in_hand(
         raise no_such_target(target)
     is_target(ops, target.path)
     with (
-        locked(target.path, Holder.me(actor, now()), wait_s=wait_s) as lock,
+        locked(target.path, Holder.me(actor, now()), wait_s=wait_s, ops=ops) as lock,
         opened(ops, ops.open_folder(target.path)) as folder,
     ):
         journal = Journal(ops, folder)
@@ -140,3 +140,11 @@ def check_clock(state: TargetState, now: datetime) -> None:
             expected="a clock that does not run backwards",
             remedy="set the clock; if it is right now and was wrong then, pass --accept-clock",
         )
+
+
+def judged_at(now: datetime, last_at: datetime | None, *, accept_clock: bool) -> datetime:
+    """The time by which expiry is judged: the later of the clock and the journal's latest record at `last_at`.
+
+    With `accept_clock` it is the clock: whoever accepts it says that the journal's records came from a wrong one.
+    """
+    return now if accept_clock or last_at is None else max(now, last_at)

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from milton_assets.edge.deployment.disk import explained
 from milton_assets.edge.deployment.history import Deployment, Outcome
 from milton_assets.edge.deployment.recovery import clear_staging
 from milton_assets.edge.deployment.session import Session
 from milton_assets.edge.deployment.states import Failed, ProbeReport
+from milton_assets.edge.disk import explained
 from milton_assets.vocabulary.errors import MiltonError
 
 
@@ -49,10 +49,15 @@ class Settling:
 
     @contextmanager
     def _or_else(self, settle: Callable[[BaseException], None]) -> Iterator[None]:
-        """Whatever happens in the `with` block, a Ctrl-C too, is settled before anyone hears of it."""
+        """Whatever happens in the `with` block, a Ctrl-C too, is settled before anyone hears of it.
+
+        A Ctrl-C may come while a record becomes durable, so the journal says how far the attempt has come.
+        """
         try:
             yield
         except BaseException as error:
+            with self._even_if_the_disk_fails("a record that was interrupted could not be made durable"):
+                self._journal.catch_up()
             settle(error)
             if isinstance(error, MiltonError | OSError):
                 raise self._failed(error) from error

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from milton_assets.edge.deployment.fileops import Fd, FileOps, folder_beneath, opened, sync_folders, write_all
-from milton_assets.edge.deployment.sealed import MIB, Sealed, damaged
+from milton_assets.edge.deployment.sealed import MIB, Sealed, damaged, odd_kind
 from milton_assets.edge.manifest import FileEntry
 from milton_assets.vocabulary.progress import OnProgress, Progress
 
 _COPY_BYTES = 64 << 20
 _NOT_THERE = {
     errno.ENOENT: "is missing",
-    errno.ELOOP: "is a symbolic link, not a regular file",
     errno.ENOTDIR: "lies below something that is no folder",
-    errno.ENXIO: "is a socket or a device, not a regular file",
 }
+_ODD = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV})
+"""Opening a link, a socket, or a device that has no driver."""
 
 
 def stage(ops: FileOps, bundle: Fd, staged: Fd, sealed: Sealed, where: str, on_progress: OnProgress) -> None:
@@ -68,12 +67,25 @@ def _open_source(ops: FileOps, bundle: Fd, entry: FileEntry, where: str) -> Iter
     *parents, name = entry.path.split("/")
     try:
         with folder_beneath(ops, bundle, tuple(parents)) as parent:
-            handle = ops.open_read(name, parent)
+            handle = _open(ops, name, parent, entry, where)
     except OSError as error:
         if error.errno not in _NOT_THERE:
             raise
         raise damaged(where, [f"{entry.path} {_NOT_THERE[error.errno]}"]) from None
     with opened(ops, handle):
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise damaged(where, [f"{entry.path} is not a regular file"])
+        _require_regular(os.fstat(handle), entry, where)
         yield handle
+
+
+def _open(ops: FileOps, name: str, parent: Fd, entry: FileEntry, where: str) -> Fd:
+    try:
+        return ops.open_read(name, parent)
+    except OSError as error:
+        if error.errno in _ODD:
+            _require_regular(os.stat(name, dir_fd=parent, follow_symlinks=False), entry, where)
+        raise
+
+
+def _require_regular(found: os.stat_result, entry: FileEntry, where: str) -> None:
+    if kind := odd_kind(found):
+        raise damaged(where, [f"{entry.path} is {kind}, not a regular file"])

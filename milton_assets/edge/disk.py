@@ -1,12 +1,14 @@
 """What a disk's refusals mean to a person.
 
-What belongs here: turning an `OSError` of the target's disk into an error that says what to do. What does not:
-deciding what happens to the attempt.
+What belongs here: turning an `OSError` of the disk that bundles or targets lie on into an error that says what to do.
+What does not: deciding what happens to whatever was being done.
 """
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from milton_assets.vocabulary.errors import MiltonError
 
@@ -27,6 +29,15 @@ class DiskFailed(MiltonError):
 
 def explained(error: OSError) -> DiskFailed:
     """The same failure, with its meaning and what to do next."""
-    meaning, remedy = _MEANINGS.get(error.errno or 0, (error.strerror or str(error), "check the target's folder"))
+    meaning, remedy = _MEANINGS.get(error.errno or 0, (error.strerror or str(error), "check the folder"))
     where = f" ({error.filename})" if error.filename else ""
     return DiskFailed(f"{meaning}{where}: {error}", remedy=remedy)
+
+
+@contextmanager
+def disk_errors_explained() -> Iterator[None]:
+    """Raise what the disk refuses in the `with` block (or the function decorated with this) as `DiskFailed`."""
+    try:
+        yield
+    except OSError as error:
+        raise explained(error) from error

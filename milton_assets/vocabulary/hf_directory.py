@@ -1,4 +1,4 @@
-"""What a Hugging Face model directory says of itself, for servers that tell less than the files do.
+"""What a Hugging Face model directory says of itself.
 
 What belongs here: the chat template's digest and the quantisation, read from the directory's JSON. What does not:
 loading weights.

@@ -1,0 +1,128 @@
+"""`milton policy`: which bundles a target admits, whoever deploys.
+
+What belongs here: the verbs' arguments and what they print. What does not: what a policy says and when it is asked
+(`milton_assets.edge.bundle.admission`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from milton_assets.cli.common import JsonOption, answer
+from milton_assets.cli.deploy import TargetOption, TargetPathOption, place_of
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.state import StateDir
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from milton_assets.edge.bundle import DevicePolicy
+
+
+def register(app: typer.Typer) -> None:
+    """Add `policy` and its verbs to the command line."""
+    verbs = typer.Typer(help="Which bundles a target admits, whoever deploys.", no_args_is_help=True)
+    verbs.command()(init)
+    verbs.command()(show)
+    app.add_typer(verbs, name="policy")
+
+
+def init(
+    target: TargetOption = None,
+    target_path: TargetPathOption = None,
+    trust: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--trust", metavar="KEY.pub", help="A public key to trust; by default that of `milton keys init`."
+        ),
+    ] = None,
+    admit: Annotated[
+        list[str] | None,
+        typer.Option("--admit", metavar="POLICY", help="A selection policy that may have decided; any by default."),
+    ] = None,
+    require_expiry: Annotated[bool, typer.Option("--require-expiry", help="Admit only bundles that expire.")] = False,
+    require_load_test: Annotated[
+        bool, typer.Option("--require-load-test/--no-require-load-test", help="Let no deployer skip the load test.")
+    ] = True,
+    min_health_rounds: Annotated[
+        int, typer.Option("--min-health-rounds", metavar="N", min=0, help="Let no deployer watch for fewer rounds.")
+    ] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a target its device policy: from then on it takes only bundles signed by a trusted key, tried as demanded.
+
+    The target may be one that nothing was deployed to yet. A policy that is there is never overwritten.
+
+    Example: milton policy init --target local
+    """
+    from milton_assets.edge.bundle.admission import DevicePolicy, write_device_policy
+    from milton_assets.edge.bundle.keys import KeyFiles, load_public_key, public_line
+    from milton_assets.edge.deployment.fileops import FileOps
+    from milton_assets.edge.deployment.layout import POLICY_FILE, is_target
+
+    keys = trust or [KeyFiles(StateDir.from_environment().keys).public]
+    policy = DevicePolicy(
+        trusted_keys=tuple(public_line(load_public_key(key)) for key in keys),
+        policies=tuple(admit or ()),
+        require_expiry=require_expiry,
+        require_load_test=require_load_test,
+        min_health_rounds=min_health_rounds,
+    )
+    place = place_of(target, target_path)
+    is_target(FileOps(), place.path)
+    path = place.path / POLICY_FILE
+    write_device_policy(path, policy)
+    answer(
+        {"path": str(path), **policy.model_dump(mode="json")},
+        as_json=as_json,
+        text=lambda console: _show(path, policy, console),
+    )
+
+
+def show(target: TargetOption = None, target_path: TargetPathOption = None, as_json: JsonOption = False) -> None:
+    """Show a target's device policy. Exits 1 when it has none, or one that does not hold.
+
+    Example: milton policy show --target local
+    """
+    from milton_assets.edge.bundle.admission import load_device_policy
+    from milton_assets.edge.deployment.layout import POLICY_FILE
+
+    place = place_of(target, target_path)
+    path = place.path / POLICY_FILE
+    if not path.exists():
+        raise BadInput(
+            f"the target {place.name} has no device policy: it takes any bundle that has not expired and is no replay",
+            remedy=f"`milton policy init --target {place.name}` gives it one",
+        )
+    policy = load_device_policy(path)
+    answer(
+        {"path": str(path), **policy.model_dump(mode="json")},
+        as_json=as_json,
+        text=lambda console: _show(path, policy, console),
+    )
+
+
+def _show(path: Path, policy: DevicePolicy, console: Console) -> None:
+    console.print(f"{path} admits a bundle", markup=False, soft_wrap=True)
+    for sentence in _sentences(policy):
+        console.print(f"  {sentence}", markup=False, soft_wrap=True)
+
+
+def _sentences(policy: DevicePolicy) -> list[str]:
+    said = [f"signed by {' or '.join(sorted(policy.trusted_fingerprints))}"]
+    if policy.policies:
+        said.append(f"decided under {' or '.join(policy.policies)}")
+    said += [f"with a policy of the digest {digest}" for digest in policy.policy_sha256]
+    said += [f"that holds {kind}" for kind in policy.artefact_kinds]
+    said += [f"whose {name} is at least {bound:g}" for name, bound in policy.min_figures.items()]
+    said += [f"whose {name} is at most {bound:g}" for name, bound in policy.max_figures.items()]
+    said.append("that expires, and has not" if policy.require_expiry else "that has not expired")
+    said.append("that is not older than one it has run")
+    if policy.require_load_test:
+        said.append("after a load test")
+    if policy.min_health_rounds:
+        said.append(f"and watches it for at least {policy.min_health_rounds} rounds")
+    return said
