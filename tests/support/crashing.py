@@ -23,7 +23,6 @@ STEPS = (
     "create",
     "open_append",
     "write",
-    "copy",
     "truncate",
     "allocate",
     "fsync",
