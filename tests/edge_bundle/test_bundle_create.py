@@ -21,7 +21,7 @@ from blake3 import blake3
 from milton_assets.edge.bundle import LinkMode, create_bundle, read_manifest, verify_bundle
 from milton_assets.edge.bundle.composing import winner_figures
 from milton_assets.edge.bundle.placing import place
-from milton_assets.edge.bundle.streaming import Region
+from milton_assets.edge.bundle.streaming import CHUNK_BYTES, Region
 from milton_assets.edge.manifest import RESERVED_FILES
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
@@ -29,6 +29,7 @@ from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 from tests.support.bundles import NOW, Ingredients, entry_of, evidence_of, hf_artefact, hf_folder, ingredients
 from tests.support.gguf_file import F32, gguf_bytes, tensor, tiny_gguf
+from tests.support.page_cache import is_cached, require_direct
 
 
 @pytest.fixture
@@ -390,6 +391,22 @@ def test_bytes_are_cloned_where_the_file_system_can_and_else_copied(tmp_path: Pa
     placed = place(source, tmp_path / "placed")
     assert placed.how == ("clone" if clones(tmp_path) else "copy")
     assert placed.sha256 == sha256_file(source) == sha256_file(tmp_path / "placed")
+
+
+@pytest.mark.parametrize("surplus", [-1, 0, 1, 4096])
+def test_a_copy_of_any_size_is_whole(tmp_path: Path, surplus: int) -> None:
+    source = tmp_path / "weights"
+    source.write_bytes(os.urandom(3 * CHUNK_BYTES + surplus))
+    placed = place(source, tmp_path / "placed", link=LinkMode.COPY)
+    assert placed.sha256 == sha256_file(source) == sha256_file(tmp_path / "placed")
+
+
+def test_a_copy_does_not_fill_the_memory(tmp_path: Path) -> None:
+    require_direct(tmp_path)
+    source = tmp_path / "weights"
+    source.write_bytes(bytes(3 * CHUNK_BYTES))
+    place(source, tmp_path / "placed", link=LinkMode.COPY)
+    assert not is_cached(tmp_path / "placed", CHUNK_BYTES)
 
 
 def test_an_edit_of_the_source_in_place_does_not_reach_a_bundle(model: Ingredients, into: Path) -> None:

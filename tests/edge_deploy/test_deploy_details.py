@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from milton_assets.edge.deployment import (
-    DeploymentFailed,
     DiskFailed,
     EdgeTarget,
     HealthWindow,
@@ -21,7 +20,6 @@ from milton_assets.edge.deployment import (
     history,
     recover_target,
 )
-from milton_assets.edge.deployment.fileops import Fd, FileOps, opened
 from milton_assets.edge.deployment.ids import check_deployment_id, mint
 from milton_assets.edge.deployment.lock import Holder, locked
 from milton_assets.edge.disk import explained
@@ -141,19 +139,6 @@ def test_an_error_without_a_meaning_is_told_in_the_systems_words() -> None:
     told = explained(OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/x"))
     assert "Too many open files (/x)" in str(told)
     assert "check the target's folder" in str(told)
-
-
-class BrokenCopyOps(FileOps):
-    """A disk whose copying fails in a way that reading and writing would not mend."""
-
-    def copy(self, source: Fd, into: Fd, count: int) -> int:
-        with opened(self, os.open("/", os.O_RDONLY)) as folder:
-            return super().copy(folder, into, count)
-
-
-def test_a_copy_that_fails_for_another_reason_is_not_retried_by_hand(bundle: Path, target: EdgeTarget) -> None:
-    with pytest.raises(DeploymentFailed, match="directory"):
-        deploy(bundle, target, load_test=None, actor="ada", now=clock, ops=BrokenCopyOps())
 
 
 def test_a_half_set_up_folder_becomes_a_target(bundle: Path, target: EdgeTarget) -> None:

@@ -125,8 +125,9 @@ def test_a_release_that_cannot_be_read_back_is_refused(tmp_path: Path) -> None:
 class LyingOps(FileOps):
     """A disk that says it wrote and keeps something else."""
 
-    def copy(self, source: Fd, into: Fd, count: int) -> int:
-        return super().write(into, b"\0" * len(super().read(source, count)))
+    def write(self, handle: Fd, data: bytes | memoryview) -> int:
+        is_weights = Path(f"/proc/self/fd/{handle}").readlink().name == "weights.bin"
+        return super().write(handle, bytes(len(data)) if is_weights else data)
 
 
 def test_a_disk_that_keeps_zeros_is_found_out_by_reading_back(tmp_path: Path) -> None:

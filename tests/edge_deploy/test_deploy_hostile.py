@@ -207,10 +207,10 @@ class SwappingOps(FileOps):
         self.source = source
         self.staged = staged
 
-    def copy(self, source: Fd, into: Fd, count: int) -> int:
-        if self.source is not None:
+    def read_into(self, handle: Fd, buffer: memoryview) -> int:
+        if self.source is not None and self.source.samefile(f"/proc/self/fd/{handle}"):
             self.source.write_bytes(b"X" * self.source.stat().st_size)
-        return super().copy(source, into, count)
+        return super().read_into(handle, buffer)
 
     def fsync(self, handle: Fd) -> None:
         super().fsync(handle)

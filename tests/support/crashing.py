@@ -32,7 +32,6 @@ STEPS = (
     "open_append",
     "write",
     "overwrite",
-    "copy",
     "truncate",
     "allocate",
     "fsync",
@@ -113,8 +112,6 @@ def do_half(name: str, arguments: tuple[Any, ...]) -> None:
             os.write(handle, data[: len(data) // 2])
         case "overwrite", (handle, data):
             os.pwrite(handle, data[: len(data) // 2], 0)
-        case "copy", (source, into, count):
-            FileOps().copy(source, into, min(count, os.fstat(source).st_size) // 2)
 
 
 class GuardKillingOps(KillingOps):
@@ -261,8 +258,7 @@ class FailingOps(WatchedOps):
         if self._left == 0 or (self._left < 0 and self._stays):
             self.has_failed = True
             self._left = -1
-            if name != "copy":
-                do_half(name, arguments)
+            do_half(name, arguments)
             raise OSError(self._code, os.strerror(self._code))
         if self._left > 0:
             self._left -= 1

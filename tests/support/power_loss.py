@@ -10,7 +10,6 @@ may be there, be missing, be there as zeros or be there in half, each independen
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -134,16 +133,10 @@ class RecordingOps(FileOps):
         super().close(handle)
         self._open.pop(handle, None)
 
-    def write(self, handle: Fd, data: bytes) -> int:
+    def write(self, handle: Fd, data: bytes | memoryview) -> int:
         count = super().write(handle, data)
-        self._written(handle, data[:count])
+        self._written(handle, bytes(data[:count]))
         return count
-
-    def copy(self, source: Fd, into: Fd, count: int) -> int:
-        before = os.fstat(into).st_size
-        copied = FileOps.copy(FileOps(), source, into, count)
-        self._written(into, os.pread(into, copied, before))
-        return copied
 
     def truncate(self, handle: Fd, size: int) -> None:
         super().truncate(handle, size)

@@ -131,7 +131,7 @@ def create_bundle(
         for warning in warnings:
             (on_warning or _unheard)(warning)
         with staging_folder(into) as staged:
-            weights = _place_weights(source, staged, link, durable, on_progress)
+            weights = _place_weights(source, staged, link, on_progress)
             _check_digest(entry, artefact, source, weights)
             files = [*weights.entries(), *_write(staged, documents(order, weights))]
             with naming_lock(into):
@@ -173,7 +173,7 @@ def _warnings(entry: RegistryEntry, artefact: Artefact, evidence: EvidenceManife
     return tuple(warnings)
 
 
-def _place_weights(source: Source, staged: Path, link: LinkMode, durable: bool, on_progress: OnProgress) -> Weights:
+def _place_weights(source: Source, staged: Path, link: LinkMode, on_progress: OnProgress) -> Weights:
     progress = ByteProgress("bundle", source.size_bytes, on_progress)
     placed: dict[str, Placed] = {}
     layouts: dict[str, tuple[TensorPlace, ...]] = {}
@@ -184,7 +184,6 @@ def _place_weights(source: Source, staged: Path, link: LinkMode, durable: bool, 
             file.source,
             target,
             link=link,
-            durable=durable,
             regions=None if layout is None else regions(layout),
             on_bytes=progress.of(file.path),
         )

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from milton_assets.edge.bundle.streaming import OnBytes, Region, RegionDigests, ignore_bytes, pump
+from milton_assets.edge.bundle.streaming import CHUNK_BYTES, OnBytes, Region, RegionDigests, Sink, ignore_bytes, pump
+from milton_assets.edge.direct import set_direct
 from milton_assets.vocabulary.errors import BadInput
 
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
-_WRITEBACK_BYTES = 32 << 20
 SPARE_BYTES = 64 << 20
 """Kept free beyond the weights, for the documents and the file system's own needs."""
 
@@ -57,13 +57,12 @@ def place(
     *,
     link: LinkMode = LinkMode.AUTO,
     regions: Sequence[Region] | None = None,
-    durable: bool = True,
     on_bytes: OnBytes = ignore_bytes,
 ) -> Placed:
     """Put `source` at `target`, which must not exist, and digest what was put there; its folders are made.
 
-    `durable` has the disk begin early, for an fsync that the caller will do. Without `regions` no BLAKE3 is taken.
-    Raises `BadInput` when `source` is no regular file, changes meanwhile, or does not fit.
+    A copy goes past the page cache, but is durable only once the caller has fsynced it. Without `regions` no BLAKE3 is
+    taken. Raises `BadInput` when `source` is no regular file, changes meanwhile, or does not fit.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if link is LinkMode.HARD:
@@ -77,7 +76,7 @@ def place(
             cloned = link is LinkMode.AUTO and _clone(read, write)
             if not cloned:
                 _require_room(target.parent, before.st_size)
-                placed = _pass(read, source, regions, on_bytes, how="copy", writer=_Writer(write, durable=durable))
+                placed = _pass(read, source, regions, on_bytes, how="copy", writer=_Writer(write))
         finally:
             os.close(write)
         if cloned:
@@ -131,23 +130,17 @@ def _require_room(folder: Path, size_bytes: int) -> None:
 
 
 class _Writer:
-    """A sink that writes all it is given; if `durable`, it starts the disk early, to leave fsync little to do."""
+    """A sink that writes whole chunks past the page cache, and what is left of the file through it."""
 
-    def __init__(self, handle: int, *, durable: bool) -> None:
+    def __init__(self, handle: int) -> None:
         self._handle = handle
-        self._durable = durable
-        self._written = 0
-        self._flushed = 0
+        set_direct(handle, True)
 
     def __call__(self, view: memoryview) -> None:
+        if len(view) < CHUNK_BYTES:
+            set_direct(self._handle, False)
         while view:
-            count = os.write(self._handle, view)
-            view = view[count:]
-            self._written += count
-        if self._durable and self._written - self._flushed >= _WRITEBACK_BYTES:
-            # Linux answers DONTNEED on dirty pages by starting their write-back; they stay cached.
-            os.posix_fadvise(self._handle, self._flushed, self._written - self._flushed, os.POSIX_FADV_DONTNEED)
-            self._flushed = self._written
+            view = view[os.write(self._handle, view) :]
 
 
 def _digested(path: Path, regions: Sequence[Region] | None, on_bytes: OnBytes, *, how: str) -> Placed:
@@ -168,14 +161,13 @@ def _pass(
     how: str,
     writer: _Writer | None = None,
 ) -> Placed:
-    whole = hashlib.sha256()
-    parts = RegionDigests(regions or [])
-    size = pump(
-        handle,
-        here=[] if writer is None else [writer],
-        apart=[whole.update] if regions is None else [whole.update, parts],
-        on_bytes=on_bytes,
-    )
+    whole, parts = hashlib.sha256(), RegionDigests(regions or [])
+    sinks: list[Sink] = [whole.update]
+    if regions is not None:
+        sinks.append(parts)
+    if writer is not None:
+        sinks.append(writer)
+    size = pump(handle, apart=sinks, on_bytes=on_bytes)
     try:
         digests, rest = parts.finish() if regions is not None else ([], "")
     except ValueError:

@@ -11,6 +11,7 @@ cannot yield a copy that differs from its digest.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -73,7 +74,7 @@ class _Chunk:
     """A buffer and how many still use it."""
 
     def __init__(self) -> None:
-        self.buffer = bytearray(CHUNK_BYTES)
+        self.buffer = mmap.mmap(-1, CHUNK_BYTES)  # aligned to a page, as a write past the page cache needs it
         self.view = memoryview(self.buffer)
         self._users = 0
         self._lock = threading.Lock()

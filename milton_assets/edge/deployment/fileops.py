@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from milton_assets.edge.direct import set_direct
+
+CHUNK_BYTES = 4 << 20
+_CHUNKS_AHEAD = 4
 _RENAME_EXCHANGE = 2
-_NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
-_BUFFER_BYTES = 1 << 20
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Fd = int
@@ -53,7 +58,7 @@ class FileOps:
         """Fill some of `buffer`; how many bytes, 0 at the end of the file."""
         return os.readv(handle, [buffer])
 
-    def write(self, handle: Fd, data: bytes) -> int:
+    def write(self, handle: Fd, data: bytes | memoryview) -> int:
         """Write some of `data`; how many bytes."""
         return os.write(handle, data)
 
@@ -61,14 +66,12 @@ class FileOps:
         """Write some of `data` over the file's beginning; how many bytes."""
         return os.pwrite(handle, data, 0)
 
-    def copy(self, source: Fd, into: Fd, count: int) -> int:
-        """Copy up to `count` bytes from where both files stand, in the kernel where it can; 0 at the end."""
-        try:
-            return os.copy_file_range(source, into, count)
-        except OSError as error:
-            if error.errno not in _NO_KERNEL_COPY:
-                raise
-        return write_all(self, into, self.read(source, min(count, _BUFFER_BYTES)))
+    def write_uncached(self, handle: Fd, wanted: bool) -> None:
+        """Have writes to the file go straight to the disk, or through memory again, as far as its file system allows.
+
+        Straight to the disk go whole pages, from a buffer that is aligned to a page (an `mmap` is).
+        """
+        set_direct(handle, wanted)
 
     def truncate(self, handle: Fd, size: int) -> None:
         """Cut the file to `size` bytes."""
@@ -128,12 +131,38 @@ class FileOps:
         return stats.f_bavail * stats.f_frsize
 
 
-def write_all(ops: FileOps, handle: Fd, data: bytes) -> int:
-    """Write all of `data`; how many bytes."""
+def write_all(ops: FileOps, handle: Fd, data: bytes | memoryview) -> None:
+    """Write all of `data`."""
     left = memoryview(data)
     while left:
-        left = left[ops.write(handle, bytes(left)) :]
-    return len(data)
+        left = left[ops.write(handle, left) :]
+
+
+def read_ahead(ops: FileOps, handle: Fd, size: int) -> Generator[memoryview]:
+    """The file's bytes, `CHUNK_BYTES` at a time in buffers aligned to a page; stops once it is beyond `size`.
+
+    A thread, which ends with the iterator, fills the next buffers while one is worked on; a file that fits in one needs
+    none. Close the iterator before the file.
+    """
+    buffers = [memoryview(mmap.mmap(-1, CHUNK_BYTES)) for _ in range(min(_CHUNKS_AHEAD, size // CHUNK_BYTES + 1))]
+    seen = 0
+    if len(buffers) == 1:
+        while seen <= size and (count := ops.read_into(handle, buffers[0])):
+            seen += count
+            yield buffers[0][:count]
+        return
+    with ThreadPoolExecutor(1) as reader:
+        reading = deque((buffer, reader.submit(ops.read_into, handle, buffer)) for buffer in buffers)
+        try:
+            while seen <= size:
+                buffer, filled = reading.popleft()
+                if not (count := filled.result()):
+                    return
+                seen += count
+                yield buffer[:count]
+                reading.append((buffer, reader.submit(ops.read_into, handle, buffer)))
+        finally:
+            reader.shutdown(cancel_futures=True)
 
 
 @contextmanager

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import mmap
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from milton_assets.edge.deployment.fileops import Fd, FileOps, folder_beneath, is_folder, names, opened
+from milton_assets.edge.deployment.fileops import Fd, FileOps, folder_beneath, is_folder, names, opened, read_ahead
 from milton_assets.edge.manifest import (
     MANIFEST_FILE,
     MAX_MANIFEST_BYTES,
@@ -32,7 +31,6 @@ from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 
-READ_BYTES = 4 << 20
 MIB = 1 << 20
 _TYPES = {
     stat.S_IFLNK: "a symbolic link",
@@ -206,25 +204,12 @@ def _digest(ops: FileOps, handle: Fd, size: int) -> tuple[str, bool]:
     """SHA-256 of the file up to the first buffer beyond `size`, and whether all of it is zero."""
     hashing = hashlib.sha256()
     all_zero = size > 0
-    for chunk in _chunks(ops, handle, size):
-        hashing.update(chunk)
-        # The first byte settles it for nearly every chunk, without a look at the others.
-        all_zero = all_zero and chunk[0] == 0 and not any(chunk)
+    with closing(read_ahead(ops, handle, size)) as chunks:
+        for chunk in chunks:
+            hashing.update(chunk)
+            # The first byte settles it for nearly every chunk, without a look at the others.
+            all_zero = all_zero and chunk[0] == 0 and not any(chunk)
     return hashing.hexdigest(), all_zero
-
-
-def _chunks(ops: FileOps, handle: Fd, size: int) -> Iterator[memoryview]:
-    """The file's bytes, the next buffer being read while the last is worked on; stops once it is beyond `size`."""
-    buffers = [memoryview(mmap.mmap(-1, READ_BYTES)) for _ in range(2)]
-    with ThreadPoolExecutor(1) as reader:
-        seen = turn = 0
-        reading = reader.submit(ops.read_into, handle, buffers[turn])
-        while seen <= size and (count := reading.result()):
-            chunk = buffers[turn][:count]
-            turn = 1 - turn
-            seen += count
-            reading = reader.submit(ops.read_into, handle, buffers[turn])
-            yield chunk
 
 
 def open_bundle(ops: FileOps, bundle: Path) -> Fd:

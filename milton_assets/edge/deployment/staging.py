@@ -9,14 +9,22 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
-from milton_assets.edge.deployment.fileops import Fd, FileOps, folder_beneath, opened, sync_folders, write_all
+from milton_assets.edge.deployment.fileops import (
+    CHUNK_BYTES,
+    Fd,
+    FileOps,
+    folder_beneath,
+    opened,
+    read_ahead,
+    sync_folders,
+    write_all,
+)
 from milton_assets.edge.deployment.sealed import MIB, Sealed, damaged, odd_kind
 from milton_assets.edge.manifest import FileEntry
 from milton_assets.vocabulary.progress import OnProgress, Progress
 
-_COPY_BYTES = 64 << 20
 _NOT_THERE = {
     errno.ENOENT: "is missing",
     errno.ENOTDIR: "lies below something that is no folder",
@@ -50,16 +58,19 @@ def stage(ops: FileOps, bundle: Fd, staged: Fd, sealed: Sealed, where: str, on_p
 
 
 def _copy(ops: FileOps, bundle: Fd, written: Fd, entry: FileEntry, where: str) -> None:
-    with _open_source(ops, bundle, entry, where) as source:
-        left = entry.size_bytes
-        while left:
-            count = ops.copy(source, written, min(left, _COPY_BYTES))
-            if count == 0:
-                has = entry.size_bytes - left
-                raise damaged(where, [f"{entry.path} is truncated: it ends after {has} of {entry.size_bytes} bytes"])
-            left -= count
-        if ops.read(source, 1):
-            raise damaged(where, [f"{entry.path} is longer than the {entry.size_bytes} bytes its manifest says"])
+    """Whole chunks go past the page cache; what is left of the file goes through it."""
+    size, done = entry.size_bytes, 0
+    ops.write_uncached(written, True)
+    with _open_source(ops, bundle, entry, where) as source, closing(read_ahead(ops, source, size)) as chunks:
+        for chunk in chunks:
+            done += len(chunk)
+            if done > size:
+                raise damaged(where, [f"{entry.path} is longer than the {size} bytes its manifest says"])
+            if len(chunk) < CHUNK_BYTES:
+                ops.write_uncached(written, False)
+            write_all(ops, written, chunk)
+    if done < size:
+        raise damaged(where, [f"{entry.path} is truncated: it ends after {done} of {size} bytes"])
 
 
 @contextmanager
