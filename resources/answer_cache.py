@@ -32,6 +32,8 @@ from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 
 FORMAT = 1
+_CHANGES_ANSWERS = ("CUBLAS_", "CUDA_", "GGML_", "LLAMA_", "OMP_", "NVIDIA_", "PYTORCH_", "TORCH_", "VLLM_")
+"""Beginnings of the environment variables that servers read; their digest is part of the key."""
 _WHOLE = frozenset({"stop", "length"})
 
 
@@ -46,16 +48,28 @@ class CacheKey(BaseModel):
     settings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, artefact_sha256: str, server: ServerFingerprint) -> CacheKey | None:
-        """The key for an artefact on a server; None when the server's build is unknown, so nothing may be kept."""
-        if server.build is None:
+    def of(
+        cls, artefact_sha256: str, server: ServerFingerprint, environment: Mapping[str, str] | None = None
+    ) -> CacheKey | None:
+        """The key for an artefact on a server that we launched in `environment`; None when nothing may be kept.
+
+        That is when the server's build is unknown; when somebody else launched it, for it may have loaded other
+        weights and does not tell its flags; and when a flag adds an adapter, whose weights no digest covers.
+        """
+        if server.build is None or not server.launched_by_us or any("lora" in flag for flag in server.flags):
             return None
-        template = (f"chat-template {server.chat_template_sha256}",) if server.chat_template_sha256 else ()
+        launch = {name: value for name, value in (environment or {}).items() if name.startswith(_CHANGES_ANSWERS)}
+        known = {
+            "quantization": server.quantization,
+            "context-tokens": server.context_tokens,
+            "chat-template": server.chat_template_sha256,
+            "environment": sha256_json(launch) if launch else None,
+        }
         return cls(
             artefact_sha256=artefact_sha256,
             server=server.name,
             server_build=server.build,
-            settings=(*server.flags, *template),
+            settings=(*server.flags, *(f"{name} {value}" for name, value in known.items() if value is not None)),
         )
 
 

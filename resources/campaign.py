@@ -18,9 +18,19 @@ from pydantic import Field, field_validator
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.registry import ArtefactKind
+from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
 from resources.edge_targets import DEFAULT_TARGET, EdgeTargets
+from resources.side_models import SideModel, key_from
+
+
+class Rerank(StrEnum):
+    """How candidates rerank: `pointwise` works with every model, `listwise` asks for more."""
+
+    POINTWISE = "pointwise"
+    LISTWISE = "listwise"
+
 
 _MAX_DAYS = 36_500
 
@@ -58,6 +68,13 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         default=True,
         description="Answer from the cache what the same weights were asked before; never for timing.",
     )
+    rerank: Rerank = Field(default=Rerank.POINTWISE, description="pointwise or listwise.")
+    judge_url: str | None = Field(default=None, description="Where a judge of open answers is served.")
+    judge_model: str | None = Field(default=None, description="The judge's name there.")
+    judge_key_env: str | None = Field(default=None, description="The environment variable that holds its API key.")
+    embeddings_url: str | None = Field(default=None, description="A server with /v1/embeddings, for the baselines.")
+    embeddings_model: str | None = Field(default=None, description="The embedding model's name there.")
+    embeddings_key_env: str | None = Field(default=None, description="The environment variable that holds its API key.")
     dry_run: bool = Field(default=False, description="Say what would be measured, and measure nothing.")
     slo_text: str = Field(default="", description="Limits that a request must keep, as in ttft_ms=200,tpot_ms=50.")
     bundle_expires_days: float | None = Field(
@@ -98,18 +115,32 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         """Where deployments go."""
         return EdgeTargets(self.state, {name: Path(path) for name, path in self.target_paths.items()})
 
+    @property
+    def judge(self) -> SideModel | None:
+        """The judge of open answers, if one is named."""
+        return _side_model(self.judge_url, self.judge_model, self.judge_key_env, "MILTON_JUDGE")
+
+    @property
+    def embeddings(self) -> SideModel | None:
+        """The model behind the embedding baselines, if one is named."""
+        return _side_model(self.embeddings_url, self.embeddings_model, self.embeddings_key_env, "MILTON_EMBEDDINGS")
+
     def target_names(self) -> list[str]:
         """The targets a campaign deploys to: those named in `target_paths`, or the default one."""
         return sorted(self.target_paths) or [DEFAULT_TARGET]
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """Read MILTON_STATE_DIR, _PROFILE, _POLICY, _ARTIFACT, _TARGETS, _SLO, _BUNDLE_EXPIRES_DAYS and _DRY_RUN.
+        """Read MILTON_STATE_DIR, _PROFILE, _POLICY, _ARTIFACT, _TARGETS, _SLO, _BUNDLE_EXPIRES_DAYS, _DRY_RUN, _RERANK,
+        _JUDGE_… and _EMBEDDINGS_….
 
+        The last two are URL, MODEL and KEY_ENV, the name of the variable that holds the key.
         MILTON_TARGETS is `NAME=DIR,NAME=DIR`; without it, campaigns deploy to one target in the state folder.
         MILTON_DRY_RUN is 1 or 0. Raises `BadInput`.
         """
         env = os.environ if environment is None else environment
+        for prefix in ("MILTON_JUDGE", "MILTON_EMBEDDINGS"):
+            _side_model(env.get(f"{prefix}_URL"), env.get(f"{prefix}_MODEL"), None, prefix)
         return cls(
             state_root=str(StateDir.from_environment(env).root),
             profile=one_of(Profile, env.get("MILTON_PROFILE", "full"), "MILTON_PROFILE"),
@@ -119,7 +150,22 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             dry_run=_switch(env.get("MILTON_DRY_RUN", "0"), "MILTON_DRY_RUN"),
             bundle_expires_days=_days(env.get("MILTON_BUNDLE_EXPIRES_DAYS", ""), "MILTON_BUNDLE_EXPIRES_DAYS"),
             target_paths=_targets(env.get("MILTON_TARGETS", "")),
+            rerank=one_of(Rerank, env.get("MILTON_RERANK", "pointwise"), "MILTON_RERANK"),
+            judge_url=env.get("MILTON_JUDGE_URL") or None,
+            judge_model=env.get("MILTON_JUDGE_MODEL") or None,
+            judge_key_env=env.get("MILTON_JUDGE_KEY_ENV") or None,
+            embeddings_url=env.get("MILTON_EMBEDDINGS_URL") or None,
+            embeddings_model=env.get("MILTON_EMBEDDINGS_MODEL") or None,
+            embeddings_key_env=env.get("MILTON_EMBEDDINGS_KEY_ENV") or None,
         )
+
+
+def _side_model(url: str | None, model: str | None, key_env: str | None, prefix: str) -> SideModel | None:
+    if url and model:
+        return SideModel(Endpoint(url, model).base_url, model, key_from(key_env))
+    if url or model:
+        raise BadInput(f"{prefix}_URL is {url!r} and {prefix}_MODEL is {model!r}", expected="both, or neither of them")
+    return None
 
 
 def _switch(text: str, variable: str) -> bool:

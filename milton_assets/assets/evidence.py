@@ -3,6 +3,7 @@
 What belongs here: making that `Output`, and running one tier against the served model. What does not: measuring.
 """
 
+import os
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
@@ -78,7 +79,8 @@ def ask_tier(
     def measure(served: Served, artefact: Artefact, on_progress: OnProgress) -> TierResult:
         # What is cached by content may depend on nothing else.
         with OpenAIChatModel(served.endpoint, extra=repeatable_options(served.fingerprint)) as model:
-            key = CacheKey.of(artefact.sha256, served.fingerprint) if campaign.reuse_answers else None
+            environment = {**os.environ, **getattr(model_server, "env", {})}
+            key = CacheKey.of(artefact.sha256, served.fingerprint, environment) if campaign.reuse_answers else None
             if key is None:
                 return ask(model, served.endpoint.slots, on_progress)
             cached = CachedChatModel(model, campaign.state.answers, key)

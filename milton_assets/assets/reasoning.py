@@ -8,14 +8,17 @@ from dagster import AssetExecutionContext, Output, asset
 
 from milton_assets import reasoning
 from milton_assets.assets.evidence import ask_tier
+from milton_assets.judging import qualified_judge
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.reasoning import ReasoningPlan, load_goldens, measure_reasoning
+from milton_assets.reasoning.judge import ModelPin
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.progress import OnProgress
 from milton_assets.vocabulary.tier import Tier, TierResult
 from resources.campaign import Campaign, Profile
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
+from resources.registry_resource import RegistryResource
 
 
 @asset(
@@ -32,12 +35,21 @@ def reasoning_metrics(
     registry_entry: EvidenceFile,
     model_server: ModelServerResource,
     campaign: Campaign,
+    registry: RegistryResource,
 ) -> Output[pa.Table]:
     """How often the model ends with the right answer after verifying its own draft."""
     plan = ReasoningPlan.smoke() if campaign.profile is Profile.SMOKE else ReasoningPlan()
 
+    candidates = [
+        ModelPin(model=entry.version, base_url=getattr(model_server, "base_url", None), artefact_sha256=artefact.sha256)
+        for entry in registry.candidates()
+        for artefact in entry.artefacts
+    ]
+
     def ask(model: ChatModel, slots: int, on_progress: OnProgress) -> TierResult:
         at_once = plan.model_copy(update={"concurrency": slots})
-        return measure_reasoning(model, load_goldens(), at_once, on_progress=on_progress)
+        goldens = load_goldens()
+        with qualified_judge(campaign.judge, goldens.judge_pairs, candidates) as judge:
+            return measure_reasoning(model, goldens, at_once, judge=judge, on_progress=on_progress)
 
     return ask_tier(context, Tier.REASONING, registry_entry, model_server, campaign, ask)

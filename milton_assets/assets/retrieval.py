@@ -3,13 +3,16 @@
 What belongs here: wiring. What does not: the candidate pool, reranking and IR measures (`milton_assets.retrieval`).
 """
 
+from contextlib import nullcontext
+from dataclasses import replace
+
 import pyarrow as pa
 from dagster import AssetExecutionContext, Output, asset
 
 from milton_assets import retrieval
 from milton_assets.assets.evidence import ask_tier
 from milton_assets.partitions import MODEL_VERSIONS
-from milton_assets.retrieval import RetrievalPlan, load_goldens, measure_retrieval
+from milton_assets.retrieval import Method, RetrievalPlan, load_goldens, measure_retrieval
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.progress import OnProgress
 from milton_assets.vocabulary.tier import Tier, TierResult
@@ -34,10 +37,15 @@ def retrieval_metrics(
     campaign: Campaign,
 ) -> Output[pa.Table]:
     """How well the model reranks a fixed BM25 pool, beside BM25 alone and the pool's ceiling."""
-    plan = RetrievalPlan.smoke() if campaign.profile is Profile.SMOKE else RetrievalPlan()
+    thorough = RetrievalPlan.smoke() if campaign.profile is Profile.SMOKE else RetrievalPlan()
+    plan = thorough.model_copy(update={"method": Method(campaign.rerank.value)})
 
     def ask(model: ChatModel, slots: int, on_progress: OnProgress) -> TierResult:
         at_once = plan.model_copy(update={"concurrency": slots})
-        return measure_retrieval(model, load_goldens(), at_once, on_progress=on_progress)
+        side = campaign.embeddings
+        with side.client() if side else nullcontext() as embedder:
+            result = measure_retrieval(model, load_goldens(), at_once, on_progress=on_progress, embedder=embedder)
+        embedding = {"model": side.model, "base_url": side.base_url} if side else None
+        return replace(result, provenance={**result.provenance, "embedding": embedding})
 
     return ask_tier(context, Tier.RETRIEVAL, registry_entry, model_server, campaign, ask)

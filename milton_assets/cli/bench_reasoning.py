@@ -13,14 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from milton_assets.cli.common import JsonOption, answer, progress_on_stderr
+from milton_assets.cli.common import EXIT_NO, JsonOption, answer, progress_on_stderr
 
 if TYPE_CHECKING:
     from milton_assets.reasoning import ReasoningGoldens, ReasoningPlan
-    from milton_assets.reasoning.judge import ModelPin, QualifiedJudge
     from milton_assets.vocabulary.metric import Metric
     from milton_assets.vocabulary.tier import TierResult
-    from resources.servers.client import OpenAIChatModel
 
 BaseUrl = Annotated[str, typer.Option("--base-url", help="The server's address, e.g. http://127.0.0.1:8080.")]
 ModelName = Annotated[str, typer.Option("--model", help="The name under which the server serves the model.")]
@@ -35,7 +33,7 @@ Dataset = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many cases of each kind.")]
 Concurrency = Annotated[
-    int, typer.Option("--concurrency", min=1, max=1024, help="Cases at once: the server's number of slots.")
+    int | None, typer.Option("--concurrency", min=1, max=1024, help="Calls at once. Default: the server's slots.")
 ]
 Smoke = Annotated[bool, typer.Option("--smoke", help="A fixed sample of 30 cases with short answers.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Longest wait for one answer, in seconds.")]
@@ -45,6 +43,10 @@ JudgeUrl = Annotated[
 JudgeName = Annotated[str | None, typer.Option("--judge-model", help="The name of the judge on that server.")]
 ApiKeyFrom = Annotated[
     str | None, typer.Option("--api-key", envvar="OPENAI_API_KEY", help="The server's key, if it wants one.")
+]
+JudgeKeyFrom = Annotated[
+    str | None,
+    typer.Option("--judge-api-key", envvar="MILTON_JUDGE_KEY", help="The judge's key; the model's is not sent to it."),
 ]
 
 
@@ -58,47 +60,51 @@ def reasoning(
     model: ModelName,
     dataset: Dataset = None,
     limit: Limit = None,
-    concurrency: Concurrency = 1,
+    concurrency: Concurrency = None,
     smoke: Smoke = False,
     judge_base_url: JudgeUrl = None,
     judge_model: JudgeName = None,
+    judge_api_key: JudgeKeyFrom = None,
     timeout_s: Timeout = 120.0,
     api_key: ApiKeyFrom = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask gold questions with factored Chain-of-Verification and score the final answers.
 
-    Example: milton bench reasoning --base-url http://127.0.0.1:8080 --model small --smoke --concurrency 2
+    Exits 1 when no figure about the model could be had, because every call failed.
+
+    Example: milton bench reasoning --base-url http://127.0.0.1:8080 --model small --smoke
     """
+    from milton_assets.judging import qualified_judge
     from milton_assets.reasoning import load_goldens, measure_reasoning
     from milton_assets.reasoning.datasets import load_dataset
     from milton_assets.reasoning.judge import ModelPin
-    from milton_assets.vocabulary.server import Endpoint
+    from milton_assets.vocabulary.metric import Status
+    from resources.servers.attached import AttachedServer
     from resources.servers.client import OpenAIChatModel
+    from resources.servers.repeatable import repeatable_options
+    from resources.side_models import SideModel, loaded_sha256
 
     if (judge_base_url is None) != (judge_model is None):
         raise typer.BadParameter("--judge-base-url and --judge-model go together")
+    side = SideModel(judge_base_url, judge_model, judge_api_key, timeout_s) if judge_base_url and judge_model else None
     goldens = load_goldens() if dataset is None else load_dataset(dataset)
-    plan = _plan(smoke=smoke, limit=limit, concurrency=concurrency)
-    endpoint = Endpoint(base_url, model, slots=concurrency, api_key=api_key)
-    candidate = ModelPin(model=model, base_url=endpoint.base_url)
-    with ExitStack() as open_clients:
-        judge = None
-        if judge_base_url is not None and judge_model is not None:
-            judging = Endpoint(judge_base_url, judge_model, api_key=api_key)
-            judge = _qualified(open_clients.enter_context(OpenAIChatModel(judging, timeout_s=timeout_s)), candidate)
-        chat_model = open_clients.enter_context(OpenAIChatModel(endpoint, timeout_s=timeout_s))
-        result = measure_reasoning(chat_model, goldens, plan, judge=judge, on_progress=progress_on_stderr())
-    answer(_payload(result), as_json=as_json, text=lambda console: _draw(result, goldens, console))
-
-
-def _qualified(judge: OpenAIChatModel, candidate: ModelPin) -> QualifiedJudge:
-    """The judge, once it has proved itself on the labelled pairs that ship."""
-    from milton_assets.reasoning import load_goldens
-    from milton_assets.reasoning.judge import ModelPin, qualify
-
-    pin = ModelPin(model=judge.endpoint.model, base_url=judge.endpoint.base_url)
-    return qualify(judge, pin, load_goldens().judge_pairs, [candidate])
+    with ExitStack() as stack:
+        served = stack.enter_context(AttachedServer(base_url, api_key).attach(model))
+        candidate = ModelPin(
+            model=model,
+            base_url=served.endpoint.base_url,
+            artefact_sha256=loaded_sha256(served.fingerprint) if side else None,
+        )
+        judge = stack.enter_context(qualified_judge(side, load_goldens().judge_pairs, [candidate]))
+        options = repeatable_options(served.fingerprint)
+        chat = stack.enter_context(OpenAIChatModel(served.endpoint, timeout_s, extra=options))
+        plan = _plan(smoke=smoke, limit=limit, concurrency=concurrency or served.endpoint.slots)
+        result = measure_reasoning(chat, goldens, plan, judge=judge, on_progress=progress_on_stderr())
+    payload = _payload(result, served.fingerprint.model_dump(mode="json"))
+    answer(payload, as_json=as_json, text=lambda console: _draw(result, goldens, console))
+    if result.metric("cove_pass_rate").status is not Status.OK:
+        raise typer.Exit(EXIT_NO)
 
 
 def _plan(*, smoke: bool, limit: int | None, concurrency: int) -> ReasoningPlan:
@@ -111,13 +117,14 @@ def _plan(*, smoke: bool, limit: int | None, concurrency: int) -> ReasoningPlan:
     return chosen.model_copy(update=changes)
 
 
-def _payload(result: TierResult) -> dict[str, Any]:
+def _payload(result: TierResult, server: dict[str, Any]) -> dict[str, Any]:
     rows = result.samples.astype(object).where(result.samples.notna(), None)
     return {
         "tier": result.tier.value,
         "metrics": [metric.model_dump(mode="json") for metric in result.metrics],
         "provenance": dict(result.provenance),
         "samples": rows.to_dict("records"),
+        "server": server,
     }
 
 

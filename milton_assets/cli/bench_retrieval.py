@@ -51,6 +51,14 @@ def bench_retrieval(
     api_key: Annotated[
         str | None, typer.Option(envvar="MILTON_API_KEY", help="Sent as a bearer token.", show_envvar=True)
     ] = None,
+    embedding_api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MILTON_EMBEDDINGS_KEY",
+            help="The key of --embedding-url; the model's own is not sent there.",
+            show_envvar=True,
+        ),
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds before a call is given up.")] = 120.0,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,10 +71,10 @@ def bench_retrieval(
     from milton_assets.retrieval import Method, RetrievalPlan, load_goldens, measure_retrieval
     from milton_assets.retrieval.measures import HEADLINE
     from milton_assets.vocabulary.metric import Status
-    from milton_assets.vocabulary.server import Endpoint
     from resources.servers.attached import AttachedServer
     from resources.servers.client import OpenAIChatModel
     from resources.servers.repeatable import repeatable_options
+    from resources.side_models import SideModel
 
     if method not in set(Method):
         raise typer.BadParameter(f"{method!r} is none of {[one.value for one in Method]}", param_hint="--method")
@@ -86,8 +94,9 @@ def bench_retrieval(
         chat = stack.enter_context(OpenAIChatModel(served.endpoint, timeout, extra=options))
         embedder = None
         if embedding_model:
-            endpoint = Endpoint(embedding_url or base_url, embedding_model, api_key=api_key)
-            embedder = stack.enter_context(OpenAIChatModel(endpoint, timeout))
+            key = embedding_api_key if embedding_url else api_key
+            side = SideModel(embedding_url or base_url, embedding_model, key, timeout)
+            embedder = stack.enter_context(side.client())
         result = measure_retrieval(chat, goldens, plan, on_progress=progress_on_stderr(), embedder=embedder)
     payload = _payload(result, served.fingerprint.model_dump(mode="json"))
     answer(payload, as_json=as_json, text=lambda console: _draw(console, result))

@@ -17,6 +17,7 @@ from milton_assets.cli.common import JsonOption, answer, say_no
 if TYPE_CHECKING:
     from milton_assets.selection.decision import Decision
     from milton_assets.selection.summary import RunSummary
+    from milton_assets.vocabulary.state import StateDir
 
 
 def results(
@@ -52,7 +53,7 @@ def results(
         text=lambda console: print_outcome(summary, state.runs, console),
     )
     if pictures is not None:
-        _write_pictures(summary, state.benchmarks, pictures)
+        _write_pictures(summary, state, pictures)
     if summary.decision.verdict is not Verdict.PROMOTE:
         raise say_no(f"{summary.run_id}: nothing was promoted ({summary.decision.verdict})")
 
@@ -120,14 +121,15 @@ def register(app: typer.Typer) -> None:
     app.command()(decide)
 
 
-def _write_pictures(summary: RunSummary, evidence_root: Path, folder: Path) -> None:
+def _write_pictures(summary: RunSummary, state: StateDir, folder: Path) -> None:
     from milton_assets.inference.plots import pictures_of
     from milton_assets.selection import plots
     from milton_assets.selection.replay import read_pinned
     from milton_assets.vocabulary.files import write_atomic
     from milton_assets.vocabulary.tier import Tier
+    from resources.evidence_store import EvidenceStore, evidence_root_from
 
-    tiers = read_pinned(evidence_root, summary.manifest)
+    tiers = read_pinned(EvidenceStore(evidence_root_from(os.environ, state)).read_bytes, summary.manifest)
     measured = {version: found[Tier.INFERENCE] for version, found in tiers.items() if Tier.INFERENCE in found}
     drawn = {"intervals": plots.intervals(summary.decision), "pareto": plots.pareto(summary.decision)}
     for name, png in (drawn | pictures_of(measured)).items():

@@ -70,7 +70,7 @@ def under(plan: InferencePlan, concurrency: int) -> InferencePlan:
     """The plan under another concurrency and with its share of the budget."""
     changes = {
         "load": ClosedLoad(concurrency=concurrency),
-        "budget_s": plan.budget_s * BUDGET_SHARE,
+        "budget_s": None if plan.budget_s is None else plan.budget_s * BUDGET_SHARE,
         "min_rounds": 1,
     }
     return plan.model_copy(update=changes)

@@ -44,6 +44,28 @@ class TextAnswer(BaseModel):
         return self.accept[0]
 
 
+class PremiseAnswer(BaseModel):
+    """What a question wrongly takes for granted, and what is true instead.
+
+    `premise` holds phrases that state the premise, `denied` further phrases that deny it once they are negated and
+    say nothing otherwise, and `states` whole statements that a model which took the premise for granted does not make:
+    the correction ("the capital of Australia is Canberra") or a denial ("never joined"). The first is how it is shown.
+    """
+
+    model_config = _CONFIG
+
+    type: Literal["premise"] = "premise"
+    premise: tuple[Alias, ...] = Field(min_length=1)
+    denied: tuple[Alias, ...] = ()
+    states: tuple[Alias, ...] = Field(min_length=1)
+
+    _aliases = field_validator("premise", "denied", "states")(_check_aliases)
+
+    def shown(self) -> str:
+        """The answer, for people."""
+        return self.states[0]
+
+
 class NumberAnswer(BaseModel):
     """A number within `abs_tol` or `rel_tol` (whichever is wider), in `unit` when the question fixes one."""
 
@@ -97,13 +119,18 @@ class DateAnswer(BaseModel):
 
 
 class ListAnswer(BaseModel):
-    """Several items, each with its aliases; `need` of them make a right answer (all, when left out)."""
+    """Several items, each with its aliases; `need` of them make a right answer (all, when left out).
+
+    The set is closed: naming anything else is wrong. `open` says that there are right items which are not listed, so
+    that others do no harm.
+    """
 
     model_config = _CONFIG
 
     type: Literal["list"] = "list"
     items: tuple[tuple[Alias, ...], ...] = Field(min_length=2)
     need: int | None = None
+    open: bool = False
 
     @field_validator("items")
     @classmethod
@@ -130,4 +157,4 @@ class ListAnswer(BaseModel):
         return ", ".join(item[0] for item in self.items[: self.needed])
 
 
-Gold = Annotated[TextAnswer | NumberAnswer | DateAnswer | ListAnswer, Field(discriminator="type")]
+Gold = Annotated[TextAnswer | PremiseAnswer | NumberAnswer | DateAnswer | ListAnswer, Field(discriminator="type")]

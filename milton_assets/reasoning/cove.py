@@ -163,8 +163,7 @@ class _CallStopped(Exception):
 class Cove:
     """The procedure, bound to a model. Each step works on one trace, and leaves one that failed before alone.
 
-    The steps are separate so that a caller may take *all* cases through one step before the next: every prompt of a
-    step begins alike, so a server with a prompt cache then evaluates that beginning once, not once a case.
+    The steps are separate so that a caller may interleave cases: no slot of the server then waits for one case's steps.
     """
 
     model: ChatModel

@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -23,11 +24,14 @@ from milton_assets.reasoning.goldens import GoldenCase, LabelledPair
 from milton_assets.reasoning.intervals import cohen_kappa
 from milton_assets.vocabulary.chat import ChatModel, ModelCallFailed, Sampling
 from milton_assets.vocabulary.errors import MiltonError
+from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.metric import Interval
 
 KAPPA_FLOOR = 0.7
 FEWEST_PAIRS = 30
 _MAX_TOKENS = 40
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104 - compared, never bound
+_PORTS = {"http": 80, "https": 443}
 _PROBES = (("What colour is a clear daytime sky?", "blue", "It is blue.", True),
            ("What colour is a clear daytime sky?", "blue", "It is bright orange.", False))  # fmt: skip
 
@@ -59,13 +63,14 @@ SCHEMA: dict[str, Any] = {
 
 
 class ModelPin(BaseModel):
-    """Which model this is: the name it is served under, where, and the digest of its weights when known."""
+    """Which model this is: the name it is served under, where, the digest of its weights and the server when known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     base_url: str | None = None
     artefact_sha256: str | None = None
+    server: ServerFingerprint | None = None
 
     def may_be(self, other: ModelPin) -> bool:
         """Whether both may be one model. Digests decide when both are known; else an equal name or address does.
@@ -74,8 +79,17 @@ class ModelPin(BaseModel):
         """
         if self.artefact_sha256 and other.artefact_sha256:
             return self.artefact_sha256 == other.artefact_sha256
-        same_address = self.base_url is not None and self.base_url == other.base_url
+        same_address = self.base_url is not None and _address(self.base_url) == _address(other.base_url)
         return same_address or self.model == other.model
+
+
+def _address(base_url: str | None) -> tuple[str, int | None] | None:
+    """Host and port; every name of this machine is one."""
+    if base_url is None:
+        return None
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    return "localhost" if host in _THIS_MACHINE else host, parts.port or _PORTS.get(parts.scheme)
 
 
 @dataclass(frozen=True)

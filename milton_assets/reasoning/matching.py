@@ -10,8 +10,12 @@ An answer is right when it states the gold and nothing that competes with it:
 - an answer that offers alternatives ("Paris or Lyon", or a list of candidates to a question with one answer) is
   `hedged`, one that also states a known wrong answer is `rival`; both are wrong, since naming everything would
   otherwise always be right;
+- what stands in a reason ("…, because each hour has 60 minutes") is no part of the answer, unless nothing else is said;
 - of several numbers the answer is the one after "=", "answer is" or "####", else the last that the question did
-  not give; a unit of another dimension is wrong, a unit of the same dimension is converted.
+  not give; a unit of another dimension is wrong, a unit of the same dimension is converted;
+- of several dates the answer is the one that stands with the question's own verb ("began in 1939 and ended in 1945");
+- a list is a closed set: an item beyond it is `hedged`, a known wrong one `rival`;
+- a question with a false premise is answered by denying or correcting it (`premises`).
 
 What neither states the gold nor anything that competes with it is `open`: it counts as wrong, unless a qualified
 judge says otherwise.
@@ -27,22 +31,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from milton_assets.reasoning.answers import DateAnswer, Gold, ListAnswer, NumberAnswer, TextAnswer
+from milton_assets.reasoning.answers import DateAnswer, Gold, ListAnswer, NumberAnswer, PremiseAnswer, TextAnswer
+from milton_assets.reasoning.claim import claim_of
 from milton_assets.reasoning.dates import WrittenDate, dates
+from milton_assets.reasoning.denial import is_denied, is_denied_before
+from milton_assets.reasoning.premises import Stance, stance
 from milton_assets.reasoning.quantities import UNITS, Quantity, convert, quantities
 from milton_assets.reasoning.text import Word, canonical, occurrences, phrase, words
 
 MOST_CHARACTERS = 8000
 """An answer longer than this answers no question that was put here; it also bounds what matching costs."""
 
-_NEGATORS = frozenset({"not", "never", "no", "neither", "nor", "unlike", "except", "without"})
-_TURNS = frozenset({"but", "however", "instead", "rather", "although", "though", "because"})
-_NEGATING_PAIRS = frozenset({("rather", "than"), ("instead", "of"), ("other", "than"), ("opposed", "to")})
-_NOT_DENYING = frozenset({"only", "just", "merely", "simply", "surprisingly", "doubt"})
-_VERBS_BEFORE_NOT = frozenset(
-    {"is", "was", "are", "were", "did", "does", "do", "has", "had", "have", "can", "could", "would", "will"}
-)
-_REACH_OF_NOT = 5
+MOST_SENTENCES = 8
+"""An answer that states more, when one name or correction was asked for, is a list of candidates."""
+
 _FEW_WORDS = 4
 _CANDIDATES_THAT_HEDGE = 3
 _ANSWER_MARK = re.compile(r"####|\banswer(?: is|:)|=|\b(?:therefore|thus|hence|total of|in total)\b", re.IGNORECASE)
@@ -52,6 +54,25 @@ _PIECES = re.compile(r"[,;\n•|]|\band\b|\bor\b", re.IGNORECASE)
 _CALCULATION = re.compile(
     r"[=+×*÷]|\b(?:plus|minus|times|multipl\w+|divid\w+|add\w*|subtract\w*|half)\b", re.IGNORECASE
 )
+_ITEMS = re.compile(r"[,;\n•|&]|\b(?:and|or|plus|as well as|along with)\b", re.IGNORECASE)
+_NO_ITEM = frozenset({
+    "is", "are", "was", "were", "be", "been", "they", "these", "those", "it", "its", "this", "that", "which", "who",
+    "whose", "because", "since", "as", "so", "while", "with", "to", "from", "by", "for", "on", "at", "in", "their",
+    "there", "have", "has", "had", "make", "makes", "made", "called", "known", "such", "both", "all", "each",
+    "respectively", "too", "also", "not", "never", "no", "etc", "you", "i",
+})  # fmt: skip
+_EVENTS = re.compile(r"[.!?;,\n]|\b(?:and|but|while|whereas|then|before|after)\b", re.IGNORECASE)
+_NAMES_NO_EVENT = frozenset({
+    "in", "on", "which", "what", "when", "year", "date", "day", "month", "did", "does", "do", "was", "were", "is",
+    "are", "of", "first", "it", "at", "to", "for", "from",
+})  # fmt: skip
+_HEDGES = frozenset({
+    "or", "maybe", "perhaps", "possibly", "probably", "might", "may", "could", "some", "say", "others", "either",
+    "between", "about", "around",
+})  # fmt: skip
+_IRREGULAR = {"began": "begin", "begun": "begin", "won": "win", "wrote": "write", "fell": "fall", "became": "become",
+              "took": "take", "fought": "fight", "held": "hold", "met": "meet", "broke": "break"}  # fmt: skip
+_STEM = 4
 _OR = re.compile(r"^[^.\d\w]*or[^.\d\w]*$", re.IGNORECASE)
 _OR_RANGE = re.compile(r"^[^.\d\w]*(?:or|and|to|-|/)[^.\d\w]*$", re.IGNORECASE)
 
@@ -64,6 +85,7 @@ class Reason(StrEnum):
     DENIED = "denied"
     HEDGED = "hedged"
     RIVAL = "rival"
+    PREMISE_TAKEN = "premise_taken"
     OTHER_VALUE = "other_value"
     OTHER_UNIT = "other_unit"
     INCOMPLETE = "incomplete"
@@ -89,13 +111,31 @@ def match(answer: str, gold: Gold, *, question: str, rivals: Sequence[str] = ())
         return Match(Reason.TOO_LONG)
     if not words(answer):
         return Match(Reason.EMPTY)
-    if isinstance(gold, NumberAnswer):
-        return Match(_number(answer, gold, question))
-    if isinstance(gold, DateAnswer):
-        return Match(_date(answer, gold, question))
+    if isinstance(gold, PremiseAnswer):
+        return Match(_premise(answer, gold, question, rivals))
     if isinstance(gold, ListAnswer):
-        return Match(_list(answer, gold))
-    return Match(_text(answer, gold, question, rivals))
+        return Match(_list(answer, gold, question, rivals))
+    claim = claim_of(answer)
+    said = claim if words(claim) else answer
+    if isinstance(gold, NumberAnswer):
+        return Match(_number(said, gold, question))
+    if isinstance(gold, DateAnswer):
+        return Match(_date(said, gold, question))
+    return Match(_text(said, gold, question, rivals))
+
+
+_OF_STANCE = {
+    Stance.SEES_THROUGH: Reason.MATCHED,
+    Stance.TAKES_FOR_GRANTED: Reason.PREMISE_TAKEN,
+    Stance.HEDGES: Reason.HEDGED,
+    Stance.SILENT: Reason.OPEN,
+}
+
+
+def _premise(answer: str, gold: PremiseAnswer, question: str, rivals: Sequence[str]) -> Reason:
+    found = _OF_STANCE[stance(answer, gold, rivals)]
+    golds = [phrase(text) for text in (*gold.states, *gold.denied, *gold.premise)]
+    return Reason.HEDGED if found is Reason.MATCHED and _enumerates(answer, golds, question) else found
 
 
 def _text(answer: str, gold: TextAnswer, question: str, rivals: Sequence[str]) -> Reason:
@@ -110,31 +150,6 @@ def _text(answer: str, gold: TextAnswer, question: str, rivals: Sequence[str]) -
     if _offers_alternatives(answer, said, asserted, aliases, question):
         return Reason.HEDGED
     return Reason.MATCHED
-
-
-def is_denied(said: Sequence[Word], start: int, end: int) -> bool:
-    """Whether the mention `said[start:end]` is denied within its clause ("not X", "X is not")."""
-    return _denied_before(said, start) or _denied_after(said, end)
-
-
-def _denied_before(said: Sequence[Word], start: int) -> bool:
-    for position in range(start - 1, max(start - 1 - _REACH_OF_NOT, -1), -1):
-        word = said[position]
-        if word.clause != said[start].clause or word.text in _TURNS:
-            pair = (word.text, said[position + 1].text)
-            return word.clause == said[start].clause and pair in _NEGATING_PAIRS
-        if (word.text, said[position + 1].text) in _NEGATING_PAIRS:
-            return True
-        if word.text in _NEGATORS:
-            return said[position + 1].text not in _NOT_DENYING
-    return False
-
-
-def _denied_after(said: Sequence[Word], end: int) -> bool:
-    rest = [word.text for word in said[end : end + 3] if word.clause == said[end - 1].clause]
-    if len(rest) < 2 or rest[0] not in _VERBS_BEFORE_NOT or rest[1] not in {"not", "never"}:
-        return False
-    return len(rest) < 3 or rest[2] not in _NOT_DENYING
 
 
 def _states_a_rival(
@@ -161,7 +176,12 @@ def _offers_alternatives(
 ) -> bool:
     if any(_beside_or(said, start, end, aliases) for start, end in asserted):
         return True
-    return len(_competing_pieces(answer, aliases, question)) >= _CANDIDATES_THAT_HEDGE
+    return _enumerates(answer, aliases, question)
+
+
+def _enumerates(answer: str, golds: Sequence[tuple[str, ...]], question: str) -> bool:
+    sentences = sum(bool(phrase(sentence)) for sentence in re.split(r"(?<=[.!?])\s|\n", canonical(answer)))
+    return sentences > MOST_SENTENCES or len(_competing_pieces(answer, golds, question)) >= _CANDIDATES_THAT_HEDGE
 
 
 def _beside_or(said: Sequence[Word], start: int, end: int, aliases: Sequence[tuple[str, ...]]) -> bool:
@@ -179,7 +199,7 @@ def _competing_pieces(answer: str, golds: Sequence[tuple[str, ...]], question: s
     """Short name-like pieces of the enumeration that holds a gold, which are neither gold nor from the question."""
     asked = {word.text for word in words(question)}
     competing = []
-    for sentence in _SENTENCE_END.split(_ENUMERATOR.sub("", canonical(answer))):
+    for sentence in _enumerations(answer):
         pieces = [piece for piece in _PIECES.split(sentence) if piece.strip()]
         if not any(_holds(piece, golds) for piece in pieces):
             continue
@@ -191,24 +211,83 @@ def _competing_pieces(answer: str, golds: Sequence[tuple[str, ...]], question: s
     return competing
 
 
+def _enumerations(answer: str) -> list[str]:
+    """The sentences, where those of a few words in a row ("Paris. Rome. Oslo.") are one enumeration."""
+    runs: list[str] = []
+    short = False
+    for sentence in _SENTENCE_END.split(_ENUMERATOR.sub("", canonical(answer))):
+        if (few := len(phrase(sentence)) <= _FEW_WORDS) and short:
+            runs[-1] += f", {sentence}"
+        else:
+            runs.append(sentence)
+        short = few
+    return runs
+
+
 def _holds(piece: str, golds: Sequence[tuple[str, ...]]) -> bool:
     said = words(piece)
     return any(any(occurrences(gold, said)) for gold in golds)
 
 
-def _list(answer: str, gold: ListAnswer) -> Reason:
+def _list(answer: str, gold: ListAnswer, question: str, rivals: Sequence[str]) -> Reason:
     said = words(answer)
-    found = 0
-    for item in gold.items:
-        spans = (span for alias in item for span in occurrences(phrase(alias), said))
-        found += any(not is_denied(said, *span) for span in spans)
+    aliases = [phrase(alias) for item in gold.items for alias in item]
+    spans = [span for alias in aliases for span in occurrences(alias, said)]
+    if _states_a_rival(said, _wrong_items(rivals, aliases), question, spans):
+        return Reason.RIVAL
+    stated = {tuple(word.text for word in said[start:end]) for start, end in spans if not is_denied(said, start, end)}
+    found = sum(any(phrase(alias) in stated for alias in item) for item in gold.items)
     if not found:
         return Reason.OPEN
     if found < gold.needed:
         return Reason.INCOMPLETE
-    every_alias = [phrase(alias) for item in gold.items for alias in item]
-    extra = _competing_pieces(answer, every_alias, question="")
-    return Reason.HEDGED if len(extra) > max(1, gold.needed // 2) else Reason.MATCHED
+    return Reason.HEDGED if not gold.open and _other_items(answer, aliases, question) else Reason.MATCHED
+
+
+def _wrong_items(rivals: Sequence[str], aliases: Sequence[tuple[str, ...]]) -> list[str]:
+    """What known wrong lists name beyond the gold: "Mars" of "Mercury and Mars"."""
+    return [
+        piece for rival in rivals for piece in _ITEMS.split(rival) if phrase(piece) and phrase(piece) not in aliases
+    ]
+
+
+def _other_items(answer: str, aliases: Sequence[tuple[str, ...]], question: str) -> list[str]:
+    """What the enumeration names beside the gold. Words about what was asked for ("inferior planets") are no item."""
+    asked = _letters(question)
+    others = []
+    for sentence in _enumerations(answer):
+        pieces = [piece for piece in _ITEMS.split(sentence) if phrase(piece)]
+        if not any(_holds(piece, aliases) for piece in pieces):
+            continue
+        for piece in pieces:
+            if _holds(piece, aliases):
+                others += _names_after(piece, aliases, asked)
+            elif len(phrase(piece)) <= _FEW_WORDS and not _speaks_of(piece, asked):
+                others.append(piece.strip())
+    return others
+
+
+def _letters(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", canonical(text))
+
+
+def _speaks_of(piece: str, asked: Sequence[str]) -> bool:
+    """Whether a piece is a remark: it has a verb or a pronoun, or repeats a common noun of the question."""
+    nouns = {word for word in asked if word.islower() and len(word) > 2}
+    return bool(set(phrase(piece)) & _NO_ITEM) or bool(set(_letters(piece)) & nouns)
+
+
+def _names_after(piece: str, aliases: Sequence[tuple[str, ...]], asked: Sequence[str]) -> list[str]:
+    """A name right after the last gold of a piece makes another name of it ("North America" of "north")."""
+    said = words(piece)
+    end = max(end for alias in aliases for _, end in occurrences(alias, said))
+    if end == len(said) or said[end].clause != said[end - 1].clause:
+        return []
+    follower = canonical(piece)[said[end].start : said[end].end]
+    known = any(
+        follower.casefold().startswith(word.casefold()) or word.startswith(follower.casefold()) for word in asked
+    )
+    return [] if known or not follower[0].isupper() else [follower]
 
 
 def _number(answer: str, gold: NumberAnswer, question: str) -> Reason:
@@ -231,7 +310,7 @@ def _number(answer: str, gold: NumberAnswer, question: str) -> Reason:
 
 def _denied_at(said: Sequence[Word], offset: int) -> bool:
     position = bisect_right(said, offset, key=lambda word: word.end)
-    return position < len(said) and _denied_before(said, position)
+    return position < len(said) and is_denied_before(said, position)
 
 
 def _after_mark(text: str, found: Sequence[Quantity]) -> Quantity | None:
@@ -269,15 +348,56 @@ def _compare(stated: Quantity, gold: NumberAnswer) -> Reason:
 
 def _date(answer: str, gold: DateAnswer, question: str) -> Reason:
     said = words(answer)
-    given = {_fields(date, gold) for date in dates(question)} - {(gold.year, gold.month, gold.day)}
-    stated = {
-        _fields(date, gold) for date in dates(answer) if _is_as_precise(date, gold) and not _denied_at(said, date.start)
-    } - given
+    wanted = (gold.year, gold.month, gold.day)
+    given = {_fields(date, gold) for date in dates(question)} - {wanted}
+    written = [
+        date
+        for date in dates(answer)
+        if _is_as_precise(date, gold) and not _denied_at(said, date.start) and _fields(date, gold) not in given
+    ]
+    stated = {_fields(date, gold) for date in written}
+    if len(stated) > 1:
+        stated = _of_the_event_asked_for(canonical(answer), written, gold, question) or stated
     if not stated:
         return Reason.OPEN
-    if (gold.year, gold.month, gold.day) not in stated:
+    if wanted not in stated:
         return Reason.OTHER_VALUE
     return Reason.MATCHED if len(stated) == 1 else Reason.HEDGED
+
+
+_Fields = tuple[int | None, int | None, int | None]
+
+
+def _of_the_event_asked_for(
+    text: str, written: Sequence[WrittenDate], gold: DateAnswer, question: str
+) -> set[_Fields] | None:
+    """The dates that stand with the question's own verb, when every other stands with an event of its own.
+
+    None where the answer hedges, or where nothing tells the dates apart.
+    """
+    if _HEDGES & set(phrase(text)):
+        return None
+    asked = _events(question)
+    cuts = [0, *(cut.end() for cut in _EVENTS.finditer(text) if not _inside_a_date(cut.start(), written)), len(text)]
+    chosen = set()
+    for start, end in itertools.pairwise(cuts):
+        held = [date for date in written if start <= date.start < end]
+        told = _events(text[start:end])
+        if held and not told:
+            return None
+        if any(one.startswith(other) or other.startswith(one) for one in told for other in asked):
+            chosen |= {_fields(date, gold) for date in held}
+    return chosen or None
+
+
+def _inside_a_date(position: int, written: Sequence[WrittenDate]) -> bool:
+    return any(date.start <= position < date.end for date in written)
+
+
+def _events(text: str) -> set[str]:
+    """Stems of the words that may name an event: in lower case, so no names and no months, and of some weight."""
+    found = {raw for raw in re.findall(r"[^\W\d_]+", canonical(text)) if raw.islower()}
+    return {_IRREGULAR.get(word, word)[:_STEM] for word in found - _NAMES_NO_EVENT if len(word) > 2}
 
 
 def _is_as_precise(date: WrittenDate, gold: DateAnswer) -> bool:
@@ -285,7 +405,7 @@ def _is_as_precise(date: WrittenDate, gold: DateAnswer) -> bool:
     return all(have is not None for want, have in wanted if want is not None)
 
 
-def _fields(date: WrittenDate, gold: DateAnswer) -> tuple[int | None, int | None, int | None]:
+def _fields(date: WrittenDate, gold: DateAnswer) -> _Fields:
     """The date, as precisely as the gold is."""
     return (
         date.year if gold.year is not None else None,

@@ -4,8 +4,7 @@ What belongs here: the words that models are shown. What does not: when they are
 answers are read.
 
 The steps are those of factor+revise in *Chain-of-Verification Reduces Hallucination in Large Language Models*
-(arXiv 2309.11495); the wording is ours. The instruction comes first and the case last, so that a server with a
-prompt cache evaluates the instruction once. No prompt holds a gold answer.
+(arXiv 2309.11495); the wording is ours. The instruction comes first and the case last. No prompt holds a gold answer.
 """
 
 from __future__ import annotations

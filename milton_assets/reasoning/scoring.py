@@ -5,7 +5,8 @@ tables (`tier`).
 
 A case passes when its *final* answer is right against the gold; how many issues a model claims to have found never
 counts. Every case stays in every denominator: an answer that is empty, truncated or cut off by a failed call is
-wrong, and its label says which.
+wrong, and its label says which. Only when *every* call failed does nothing say how good the model is: what would be a
+share of right answers is then an `error` and says with what.
 
 Detection is measured apart, on drafts whose truth is known: for a case one seeded wrong answer and its gold answer
 are each put through verification. Flagged means that a cross-check said inconsistent or partially consistent. A
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -133,6 +135,8 @@ def metrics(
 
     A model that verifies more than `most_slowdown` times slower than it answers has its pass rates marked invalid.
     """
+    if (why := nothing_usable(cases, drafts)) is not None:
+        return tuple(Metric.failed(name, unit, why, n=len(cases), errors=len(cases)) for name, unit in METRICS)
     failed = sum(case.trace.failure is not None for case in cases)
     slowdown = verification_slowdown(case.trace for case in cases)
     found = [
@@ -148,6 +152,15 @@ def metrics(
         why = f"verification is {slowdown:.1f} times slower than answering; at most {most_slowdown:g} is believed"
         found = [m.invalidated(why) if m.name in {"cove_pass_rate", "cove_gain"} else m for m in found]
     return tuple(found)
+
+
+def nothing_usable(cases: Sequence[ScoredCase], drafts: Sequence[SeededDraft]) -> str | None:
+    """Why no figure about the model exists, when every call failed; None when any was answered."""
+    traces = [*(case.trace for case in cases), *(draft.trace for draft in drafts)]
+    kinds = Counter(trace.failure.kind for trace in traces if trace.failure is not None)
+    if not traces or kinds.total() < len(traces) or any(trace.calls for trace in traces):
+        return None
+    return f"all {kinds.total()} calls failed: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
 
 
 def _share(

@@ -31,18 +31,18 @@ from milton_assets.vocabulary.metric import Interval, Metric, Status
 Floats = npt.NDArray[np.float64]
 
 UNIT = "ratio"
-BM25 = f"bm25:{measures.HEADLINE}"
-ORACLE = f"oracle:{measures.HEADLINE}"
+BM25 = tuple(f"bm25:{name}" for name in measures.NAMES)
+ORACLE = tuple(f"oracle:{name}" for name in measures.NAMES)
+GAIN = tuple(f"gain:{name}" for name in measures.NAMES)
 RANDOM = f"random:{measures.HEADLINE}"
-GAIN = f"gain:{measures.HEADLINE}"
 POOL_RECALL = "pool:recall"
 EMBEDDING = f"embedding:{measures.HEADLINE}"
 HYBRID = f"hybrid:{measures.HEADLINE}"
 AUROC = "answerability:AUROC"
 FAILURE_RATE = "call_failure_rate"
 
-ABOUT_THE_MODEL = frozenset({*measures.NAMES, GAIN})
-MEANS = (*measures.NAMES, BM25, ORACLE, RANDOM, GAIN, POOL_RECALL, EMBEDDING, HYBRID)
+ABOUT_THE_MODEL = frozenset({*measures.NAMES, *GAIN})
+MEANS = (*measures.NAMES, *BM25, *ORACLE, RANDOM, *GAIN, POOL_RECALL, EMBEDDING, HYBRID)
 METRICS: tuple[tuple[str, str], ...] = tuple((name, UNIT) for name in (*MEANS, AUROC, FAILURE_RATE))
 """Every metric of the tier, with its unit, whatever the plan."""
 
@@ -60,12 +60,16 @@ class NoBaselines:
 
 @dataclass(frozen=True)
 class Figures:
-    """One measurement: the pools, what the model made of each, and the embedding baselines if there are any."""
+    """One measurement: the pools, what the model made of each, and the embedding baselines if there are any.
+
+    `failed_trials` are the failures of a model that was found unable to do what the plan asks, and asked no further.
+    """
 
     pools: Sequence[Pool]
     results: Sequence[Reranked]
     baselines: Baselines | NoBaselines
     plan: RetrievalPlan
+    failed_trials: Sequence[str] = ()
 
     def metrics(self) -> tuple[Metric, ...]:
         """Every metric of `METRICS`, in order."""
@@ -100,21 +104,22 @@ class Figures:
     @cached_property
     def calls(self) -> int:
         """How many calls were made."""
-        return sum(result.calls for result in self.results)
+        return len(self.failed_trials) + sum(result.calls for result in self.results)
 
     @cached_property
     def failures(self) -> Counter[str]:
         """How many calls gave no judgement, by kind."""
-        return Counter(failure.kind for result in self.results for failure in result.failures)
+        return Counter(self.failed_trials) + Counter(f.kind for result in self.results for f in result.failures)
 
     @cached_property
     def nothing_usable(self) -> str | None:
-        """Why no figure about the model exists, when every call failed."""
+        """Why no figure about the model exists, when it was found unable or every call failed."""
         failed = self.failures.total()
         if not self.calls or failed < self.calls:
             return None
         kinds = ", ".join(f"{kind} {count}" for kind, count in self.failures.most_common())
-        return f"all {failed} calls failed: {kinds}"
+        what = f"all {failed} trials of an order" if self.failed_trials else f"all {failed} calls"
+        return f"{what} failed: {kinds}"
 
     @cached_property
     def _answerable(self) -> list[tuple[Pool, Reranked]]:
@@ -125,13 +130,14 @@ class Figures:
         """Each mean's values over the answerable queries, by name; without the baselines that there are not."""
         queries = [pool.query for pool, _ in self._answerable]
         model = measures.per_query(queries, {result.query_id: result.ids for _, result in self._answerable})
-        bm25 = _headline(queries, {pool.query.query_id: pool.bm25_ranking for pool, _ in self._answerable})
+        bm25 = measures.per_query(queries, {pool.query.query_id: pool.bm25_ranking for pool, _ in self._answerable})
         best = {pool.query.query_id: measures.oracle_ranking(pool.query, pool.shown) for pool, _ in self._answerable}
-        columns = dict(zip(measures.NAMES, model.T, strict=True)) | {
-            BM25: bm25,
-            ORACLE: _headline(queries, best),
+        columns = {
+            **dict(zip(measures.NAMES, model.T, strict=True)),
+            **dict(zip(BM25, bm25.T, strict=True)),
+            **dict(zip(ORACLE, measures.per_query(queries, best).T, strict=True)),
+            **dict(zip(GAIN, (model - bm25).T, strict=True)),
             RANDOM: np.array([measures.random_ndcg(pool.query, pool.shown) for pool, _ in self._answerable]),
-            GAIN: model[:, _HEADLINE] - bm25,
             POOL_RECALL: np.array([measures.pool_recall(pool.query, pool.shown) for pool, _ in self._answerable]),
         }
         if isinstance(self.baselines, Baselines):

@@ -6,7 +6,8 @@ The method is RankGPT's (Sun et al. 2023, arXiv 2304.09542): a window of `plan.w
 from the back of the list to its front, so a good passage can rise all the way. RankGPT repairs a bad answer (drops
 what is repeated, appends what is missing in the order given); here it is the model's failure: a window counts only
 when its answer names every number exactly once and says nothing else. A failed window leaves its passages as they
-stood, and a query whose windows all failed has no ranking at all.
+stood, and a query whose windows all failed has no ranking at all. A model that cannot give an order of three passages
+is not asked further: it has no listwise figures, rather than bad ones.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from milton_assets.retrieval.plan import RetrievalPlan
 from milton_assets.retrieval.pool import Pool
 from milton_assets.retrieval.prompts import listwise, passage_of
 from milton_assets.retrieval.reranked import Failure, Reranked
-from milton_assets.vocabulary.chat import ChatModel, ModelCallFailed, Sampling
+from milton_assets.vocabulary.chat import ChatModel, Completion, ModelCallFailed, Sampling
 
 EMPTY = "empty"
 TRUNCATED = "truncated"
@@ -73,6 +74,33 @@ def rerank_pool(model: ChatModel, pool: Pool, corpus: Mapping[str, Document], pl
     )
 
 
+_TRIAL_QUESTION = "What burns in the lamp?"
+_TRIAL_PASSAGES = ("The lamp is green.", "The lamp burns oil.", "The table has four legs.")
+
+
+def failed_trials(model: ChatModel, plan: RetrievalPlan) -> tuple[str, ...]:
+    """How each trial failed when the model can put no three passages in order; nothing when it can.
+
+    It is asked with the passages in each rotation, and one order is enough, right or wrong: the trial tells a model
+    that knows the form and judges badly, which is measured, from one that does not know the form, of which listwise
+    says nothing.
+    """
+    failures = []
+    for first in range(len(_TRIAL_PASSAGES)):
+        passages = [*_TRIAL_PASSAGES[first:], *_TRIAL_PASSAGES[:first]]
+        try:
+            read_answer(
+                model.complete(listwise(_TRIAL_QUESTION, passages), _budget(len(passages), plan)), len(passages)
+            )
+        except BadOrder as bad:
+            failures.append(bad.kind)
+        except ModelCallFailed as failed:
+            failures.append(failed.kind.value)
+        else:
+            return ()
+    return tuple(failures)
+
+
 def windows(count: int, window: int, step: int) -> tuple[tuple[int, int], ...]:
     """The `(start, end)` spans over `count` passages, the last ones first; together they cover everything."""
     if count == 0:
@@ -81,6 +109,13 @@ def windows(count: int, window: int, step: int) -> tuple[tuple[int, int], ...]:
     spans = [(max(0, end - window), end) for end in ends]
     first = next(index for index, (start, _) in enumerate(spans) if start == 0)
     return tuple(spans[: first + 1])
+
+
+def read_answer(answer: Completion, count: int) -> tuple[int, ...]:
+    """`read_order` of an answer that was not cut off. Raises `BadOrder`."""
+    if answer.finish_reason == "length":
+        raise BadOrder(TRUNCATED)
+    return read_order(answer.text, count)
 
 
 def read_order(text: str, count: int) -> tuple[int, ...]:
@@ -104,8 +139,9 @@ def _ask(
     model: ChatModel, question: str, shown: Sequence[str], corpus: Mapping[str, Document], plan: RetrievalPlan
 ) -> list[str]:
     passages = [passage_of(corpus[doc_id].full_text, plan.max_document_words) for doc_id in shown]
-    budget = Sampling(max_tokens=len(shown) * _TOKENS_PER_PASSAGE + _SPARE_TOKENS, seed=plan.seed)
-    answer = model.complete(listwise(question, passages), budget)
-    if answer.finish_reason == "length":
-        raise BadOrder(TRUNCATED)
-    return [shown[number - 1] for number in read_order(answer.text, len(shown))]
+    answer = model.complete(listwise(question, passages), _budget(len(shown), plan))
+    return [shown[number - 1] for number in read_answer(answer, len(shown))]
+
+
+def _budget(passages: int, plan: RetrievalPlan) -> Sampling:
+    return Sampling(max_tokens=passages * _TOKENS_PER_PASSAGE + _SPARE_TOKENS, seed=plan.seed)

@@ -47,15 +47,17 @@ def measure_retrieval(
 ) -> TierResult:
     """Have `model` rerank the pool of every query of `plan.split` and score the rankings.
 
-    Failed calls stay in every denominator: the documents they were about count as not found. When every call failed,
-    the model's metrics have status `error` and say with what. With an `embedder`, dense retrieval and its fusion with
-    BM25 are measured beside the model. Raises `BadInput` when the split does not exist.
+    Failed calls stay in every denominator: the documents they were about count as not found. When every call failed, or
+    the model cannot do what `plan.method` asks of it, its metrics have status `error` and say with what. With an
+    `embedder`, dense retrieval and its fusion with BM25 are measured beside the model. Raises `BadInput` when the split
+    does not exist.
     """
     queries = subset(goldens.queries(plan.split), plan.max_queries, plan.seed)
     found = pools(goldens.corpus, queries, size=plan.pool_size, seed=plan.seed)
     beside = _baselines(embedder, goldens.corpus, queries, plan)
-    results = _watched(_RERANK[plan.method](model, found, goldens.corpus, plan), found, on_progress)
-    figures = Figures(found, results, beside, plan)
+    failed = listwise.failed_trials(model, plan) if plan.method is Method.LISTWISE else ()
+    reranked = map(_not_asked, found) if failed else _RERANK[plan.method](model, found, goldens.corpus, plan)
+    figures = Figures(found, _watched(reranked, found, on_progress), beside, plan, failed)
     return TierResult(Tier.RETRIEVAL, figures.metrics(), figures.samples(), _provenance(goldens, figures))
 
 
@@ -68,6 +70,10 @@ def _baselines(
         return baselines(embedder, corpus, queries, max_words=plan.max_document_words, seed=plan.seed)
     except ModelCallFailed as failed:
         return NoBaselines(Status.ERROR, failed.problem)
+
+
+def _not_asked(pool: Pool) -> Reranked:
+    return Reranked(pool.query.query_id, ranking=(), unranked=pool.shown, failures=(), calls=0)
 
 
 def _watched(results: Iterable[Reranked], found: Sequence[Pool], on_progress: OnProgress) -> tuple[Reranked, ...]:

@@ -187,9 +187,31 @@ def test_many_threads_may_ask_at_once(tmp_path: Path) -> None:
 
 
 def test_a_server_whose_build_is_unknown_has_no_key() -> None:
-    assert CacheKey.of("a" * 64, ServerFingerprint(name="some server")) is None
-    key = CacheKey.of("a" * 64, ServerFingerprint(name="vllm", build="0.32", flags=("--x",), chat_template_sha256="t"))
-    assert key is not None and key.settings == ("--x", "chat-template t")
+    assert CacheKey.of("a" * 64, ServerFingerprint(name="some server", launched_by_us=True)) is None
+    key = CacheKey.of("a" * 64, LAUNCHED)
+    assert key is not None and key.settings == ("--x", "quantization fp8", "chat-template t")
+
+
+LAUNCHED = ServerFingerprint(
+    name="vllm", build="0.32", launched_by_us=True, flags=("--x",), quantization="fp8", chat_template_sha256="t"
+)
+
+
+def test_a_server_that_somebody_else_launched_has_no_key() -> None:
+    assert CacheKey.of("a" * 64, LAUNCHED.model_copy(update={"launched_by_us": False})) is None
+
+
+def test_a_server_with_an_adapter_has_no_key() -> None:
+    assert CacheKey.of("a" * 64, LAUNCHED.model_copy(update={"flags": ("--lora", "x.gguf")})) is None
+
+
+def test_what_may_change_answers_changes_the_key_and_what_may_not_does_not() -> None:
+    def key(**environment: str) -> CacheKey | None:
+        return CacheKey.of("a" * 64, LAUNCHED, environment)
+
+    assert key(HOME="/a") == key(HOME="/b") == CacheKey.of("a" * 64, LAUNCHED)
+    assert key(VLLM_ATTENTION_BACKEND="A") != key(VLLM_ATTENTION_BACKEND="B")
+    assert CacheKey.of("a" * 64, LAUNCHED.model_copy(update={"quantization": "awq"})) != key()
 
 
 @settings(max_examples=50, deadline=None)

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from milton_assets.cli import bench_reasoning
 from milton_assets.reasoning import METRICS, load_goldens
 from milton_assets.reasoning.judge import JudgeRefused
-from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.errors import BadInput, MiltonError, ServerFailed
 from tests.support.reasoning_player import Player, a_judge, handler, honest
-from tests.support.scripted_server import scripted_server
+from tests.support.scripted_server import Status, scripted_server
 
 HONEST = handler(honest(load_goldens().cases))
 
@@ -83,16 +83,34 @@ def test_an_address_that_is_none_is_said_to_be_none() -> None:
         run("--base-url", "localhost", "--model", "m")
 
 
-def test_a_server_that_is_not_there_scores_zero_with_errors() -> None:
-    code, out, _ = run("--base-url", "http://127.0.0.1:9", "--model", "m", "--limit", "1", "--json")
+def test_a_server_that_is_not_there_is_said_to_be_not_there() -> None:
+    with pytest.raises(ServerFailed, match=r"127\.0\.0\.1:9"):
+        run("--base-url", "http://127.0.0.1:9", "--model", "m")
+
+
+def test_a_server_that_fails_every_call_gives_no_figure_and_exits_1() -> None:
+    with scripted_server(Status(500)) as server:
+        code, out, _ = run("--base-url", server.base_url, "--model", "scripted", "--limit", "1", "--json")
     first = json.loads(out)["metrics"][0]
+    assert code == 1
+    assert (first["status"], first["value"], first["errors"], first["n"]) == ("error", None, 6, 6)
+    assert "http_status" in first["why"]
+
+
+def test_as_many_cases_are_asked_at_once_as_the_server_has_slots_and_the_server_is_described() -> None:
+    listed = {"object": "list", "data": [{"id": "scripted", "object": "model", "owned_by": "llamacpp"}]}
+    with scripted_server(HONEST, pages={"/v1/models": listed, "/props": {"total_slots": 3}}) as server:
+        code, out, _ = run("--base-url", server.base_url, "--model", "scripted", "--limit", "1", "--json")
+    payload = json.loads(out)
     assert code == 0
-    assert (first["value"], first["errors"], first["n"]) == (0.0, 6, 6)
+    assert payload["provenance"]["plan"]["concurrency"] == payload["server"]["slots"] == 3
+    assert payload["server"]["name"] == "llama.cpp"
+    assert all(request["cache_prompt"] is False for request in server.requests)
 
 
 def test_a_judge_has_to_prove_itself_first() -> None:
     judge = Player(judge=lambda prompt: '{"verdict": "correct"}')
-    with scripted_server(HONEST) as server, scripted_server(handler(judge)) as second:
+    with scripted_server(HONEST) as server, scripted_server(handler(judge), models=["judge"]) as second:
         judged_by = ["--judge-base-url", second.base_url, "--judge-model", "judge"]
         with pytest.raises(JudgeRefused, match="got a probe wrong"):
             run("--base-url", server.base_url, "--model", "scripted", "--limit", "1", *judged_by)
@@ -100,7 +118,7 @@ def test_a_judge_has_to_prove_itself_first() -> None:
 
 
 def test_a_qualified_judge_is_named_in_the_provenance() -> None:
-    with scripted_server(HONEST) as server, scripted_server(handler(a_judge())) as second:
+    with scripted_server(HONEST) as server, scripted_server(handler(a_judge()), models=["judge"]) as second:
         judged_by = ["--judge-base-url", second.base_url, "--judge-model", "judge"]
         code, out, _ = run("--base-url", server.base_url, "--model", "scripted", "--limit", "1", "--json", *judged_by)
     assert code == 0
@@ -108,11 +126,22 @@ def test_a_qualified_judge_is_named_in_the_provenance() -> None:
 
 
 def test_the_server_under_test_may_not_judge_itself() -> None:
-    with scripted_server(HONEST) as server, pytest.raises(JudgeRefused, match="is one of the candidates"):
+    names = ("scripted", "another-name")
+    with scripted_server(HONEST, models=names) as server, pytest.raises(JudgeRefused, match="is one of the candidates"):
         run(
             *("--base-url", server.base_url, "--model", "scripted"),
-            *("--judge-base-url", server.base_url, "--judge-model", "another-name"),
+            *("--judge-base-url", server.base_url.replace("127.0.0.1", "localhost"), "--judge-model", "another-name"),
         )
+
+
+def test_the_key_of_the_model_is_not_sent_to_the_judge() -> None:
+    with scripted_server(HONEST) as server, scripted_server(handler(a_judge()), models=["judge"]) as second:
+        judged_by = ["--judge-base-url", second.base_url, "--judge-model", "judge"]
+        asked = ["--base-url", server.base_url, "--model", "scripted", "--limit", "1", "--api-key", "secret"]
+        run(*asked, *judged_by)
+        run(*asked, *judged_by, "--judge-api-key", "theirs")
+    assert {exchange.headers.get("Authorization") for exchange in server.exchanges} == {"Bearer secret"}
+    assert {exchange.headers.get("Authorization") for exchange in second.exchanges} == {None, "Bearer theirs"}
 
 
 def test_half_a_judge_is_a_usage_error() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from milton_assets.reasoning import load_goldens, prompts
-from milton_assets.reasoning.answers import DateAnswer, ListAnswer, NumberAnswer, TextAnswer
+from milton_assets.reasoning.answers import DateAnswer, ListAnswer, NumberAnswer, PremiseAnswer, TextAnswer
 from milton_assets.reasoning.goldens import SHIPPED, GoldenCase, Kind, ReasoningGoldens, Split
 from milton_assets.reasoning.matching import match
 from milton_assets.reasoning.text import phrase
@@ -66,6 +66,8 @@ def _accepted(case: GoldenCase) -> list[str]:
     gold = case.answer
     if isinstance(gold, TextAnswer):
         return list(gold.accept)
+    if isinstance(gold, PremiseAnswer):
+        return list(gold.states)
     if isinstance(gold, ListAnswer):
         longest = max(len(item) for item in gold.items)
         return [", ".join(item[min(n, len(item) - 1)] for item in gold.items) for n in range(longest)]
@@ -93,6 +95,31 @@ def test_every_case_has_two_wrong_answers_and_none_is_accepted() -> None:
         if accepts(case, said)
     ]
     assert not accepted
+
+
+LISTS = [case for case in GOLDENS.cases if isinstance(case.answer, ListAnswer)]
+ITEMS = sorted({item[0] for case in LISTS for item in case.answer.model_dump()["items"]})
+
+
+@pytest.mark.parametrize("case", LISTS, ids=lambda case: case.id)
+def test_no_list_with_an_item_of_another_list_is_accepted(case: GoldenCase) -> None:
+    assert isinstance(case.answer, ListAnswer)
+    own = {phrase(alias) for item in case.answer.items for alias in item}
+    gold = ", ".join(item[0] for item in case.answer.items)
+    extras = [item for item in ITEMS if phrase(item) not in own]
+    assert not [said for item in extras for said in (f"{gold} and {item}.", f"{item}, {gold}") if accepts(case, said)]
+
+
+PREMISE_ANSWERS = json.loads(Path(__file__).with_name("premise_answers.json").read_text("utf-8"))
+PREMISES = [case for case in GOLDENS.cases if case.kind is Kind.FALSE_PREMISE]
+
+
+@pytest.mark.parametrize("case", PREMISES, ids=lambda case: case.id)
+def test_an_answer_that_swallows_the_premise_is_not_accepted_and_one_that_sees_through_it_is(case: GoldenCase) -> None:
+    given = PREMISE_ANSWERS[case.id]
+    assert len(given["swallows"]) >= 1 and len(given["sees_through"]) >= 2
+    assert not [said for said in given["swallows"] if accepts(case, said)]
+    assert not [said for said in given["sees_through"] if not accepts(case, said)]
 
 
 def test_the_gold_beside_a_wrong_answer_is_not_accepted() -> None:

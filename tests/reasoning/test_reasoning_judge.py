@@ -55,6 +55,20 @@ def test_a_judge_below_the_floor_is_refused_with_its_figures() -> None:
         qualify(a_judge(mistaken_every=4), JUDGE, PAIRS, [CANDIDATE])
 
 
+@pytest.mark.parametrize(
+    ("mine", "theirs", "same"),
+    [
+        ("http://127.0.0.1:8000", "http://localhost:8000", True),
+        ("http://[::1]:8000", "http://localhost:8000", True),
+        ("http://gpu-box", "http://gpu-box:80", True),
+        ("http://127.0.0.1:8000", "http://localhost:8001", False),
+        ("http://gpu-box:8000", "http://localhost:8000", False),
+    ],
+)
+def test_a_server_is_known_by_any_of_its_addresses(mine: str, theirs: str, same: bool) -> None:
+    assert ModelPin(model="a", base_url=mine).may_be(ModelPin(model="b", base_url=theirs)) is same
+
+
 @pytest.mark.parametrize("constant", [CORRECT, INCORRECT])
 def test_a_judge_of_one_opinion_fails_a_probe(constant: str) -> None:
     with pytest.raises(JudgeRefused, match="got a probe wrong"):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milton_assets.reasoning.answers import DateAnswer, Gold, ListAnswer, NumberAnswer, TextAnswer
+from milton_assets.reasoning.answers import DateAnswer, Gold, ListAnswer, NumberAnswer, PremiseAnswer, TextAnswer
 from milton_assets.reasoning.matching import MOST_CHARACTERS, Reason, match
 
 PARIS = TextAnswer(accept=("Paris",))
@@ -79,6 +79,7 @@ def test_a_denied_answer_is_wrong(answer: str) -> None:
         "It could be Madrid, Rome, Paris or Lisbon",
         "Candidates:\n- Madrid\n- Rome\n- Oslo\n- Paris",
         "1. Madrid\n2. Rome\n3. Oslo\n4. Paris",
+        "Madrid. Rome. Oslo. Paris.",
     ],
 )
 def test_an_answer_that_offers_candidates_is_hedged(answer: str) -> None:
@@ -179,6 +180,50 @@ def test_another_number_is_wrong(answer: str, expected: Reason) -> None:
 
 
 @pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Three hours have 180 minutes, because each hour has 60 minutes.", Reason.MATCHED),
+        ("180 minutes, as each hour has 60.", Reason.MATCHED),
+        ("180 (since 1 hour = 60 minutes)", Reason.MATCHED),
+        ("As each hour has 60 minutes, three hours have 180.", Reason.MATCHED),
+        ("Because 3 × 60 = 180.", Reason.MATCHED),
+        ("60 minutes, because three hours have 180.", Reason.OTHER_VALUE),
+        ("180 or 190, because each hour has 60 minutes.", Reason.HEDGED),
+        ("Twice as many as 90, that is 180.", Reason.MATCHED),
+    ],
+)
+def test_a_number_in_a_reason_is_not_the_answer(answer: str, expected: Reason) -> None:
+    assert reason(answer, NumberAnswer(value=180, unit="min"), HOURS) is expected
+
+
+def test_a_name_in_a_reason_is_neither_the_answer_nor_a_rival() -> None:
+    assert reason("Paris, because Lyon is smaller.", PARIS, rivals=("Lyon",)) is Reason.MATCHED
+    assert reason("Rouen, because Paris is too big.", PARIS) is Reason.OPEN
+    assert reason("It has been Paris since 1944.", PARIS) is Reason.MATCHED
+
+
+WAR = "In which year did the Second World War end?"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("It began in 1939 and ended in 1945.", Reason.MATCHED),
+        ("The war ended in 1945; it had begun in 1939.", Reason.MATCHED),
+        ("It ended in 1939 and began in 1945.", Reason.OTHER_VALUE),
+        ("It ended in 1944 or 1945.", Reason.HEDGED),
+        ("It ended in 1944 and it ended in 1945.", Reason.HEDGED),
+        ("It ended in 1945, some say 1944.", Reason.HEDGED),
+        ("It perhaps began to end in 1944, and ended in 1945.", Reason.HEDGED),
+        ("1939 and 1945.", Reason.HEDGED),
+        ("It lasted from 1939 to 1945.", Reason.HEDGED),
+    ],
+)
+def test_of_several_dates_the_answer_is_the_one_of_the_event_that_was_asked_for(answer: str, expected: Reason) -> None:
+    assert reason(answer, DateAnswer(year=1945), WAR) is expected
+
+
+@pytest.mark.parametrize(
     ("answer", "right"), [("273", True), ("273.15 K", True), ("0 °C", True), ("272.9", False), ("32 °F", True)]
 )
 def test_a_number_is_right_within_its_tolerance_and_in_any_unit_of_its_dimension(answer: str, right: bool) -> None:
@@ -244,10 +289,32 @@ COLOURS = ListAnswer(items=(("red",), ("green",), ("blue",)))
         ("Red and green, not blue.", Reason.INCOMPLETE),
         ("Cyan and magenta.", Reason.OPEN),
         ("Red, orange, yellow, green, blue, indigo, violet.", Reason.HEDGED),
+        ("Red, green, blue and yellow.", Reason.HEDGED),
+        ("Red, green, blue as well as dark yellow.", Reason.HEDGED),
+        ("Red, green and blue, respectively.", Reason.MATCHED),
+        ("Red, green and blue, the primary colours.", Reason.MATCHED),
+        ("Red, green and blue, since they make all others.", Reason.MATCHED),
     ],
 )
 def test_a_list_needs_its_items_and_little_else(answer: str, expected: Reason) -> None:
     assert reason(answer, COLOURS, "Name the three primary colours of light.") is expected
+
+
+def test_a_known_wrong_item_beside_the_right_ones_is_a_rival() -> None:
+    question = "Name the three primary colours of light."
+    assert reason("Red, green, blue. Also yellow.", COLOURS, question, ("Red, yellow and blue.",)) is Reason.RIVAL
+    assert reason("Red, green, blue, not yellow.", COLOURS, question, ("Red, yellow and blue.",)) is Reason.MATCHED
+
+
+def test_a_longer_name_is_not_the_gold_within_it() -> None:
+    points = ListAnswer(items=(("north",), ("south",)))
+    assert reason("North and South.", points) is Reason.MATCHED
+    assert reason("North, South and North America.", points) is Reason.HEDGED
+
+
+def test_an_open_list_may_name_others_too() -> None:
+    gold = ListAnswer(items=(("red",), ("green",)), open=True)
+    assert reason("Red, green and mauve.", gold) is Reason.MATCHED
 
 
 def test_a_list_may_need_only_some_of_its_items() -> None:
@@ -255,9 +322,12 @@ def test_a_list_may_need_only_some_of_its_items() -> None:
     assert reason("Red and blue.", gold) is Reason.MATCHED
 
 
+NO_WINGS = PremiseAnswer(premise=("four wings",), denied=("wings",), states=("no wings", "zero"))
+
+
 @given(st.text(max_size=300))
 def test_no_text_breaks_the_matcher(text: str) -> None:
-    for gold in (PARIS, COLOURS, NumberAnswer(value=3, unit="m"), DateAnswer(year=1969, month=7, day=20)):
+    for gold in (PARIS, COLOURS, NO_WINGS, NumberAnswer(value=3, unit="m"), DateAnswer(year=1969, month=7, day=20)):
         assert match(text, gold, question=text, rivals=(text,)).reason in Reason
 
 
@@ -271,15 +341,28 @@ def test_no_string_of_digits_breaks_the_matcher(text: str) -> None:
     "unit",
     [
         *("a ", "1 ", "one hundred and ", "20 July 1969 ", "Paris or ", "1,234", "(", "3/4 ", "1/2/", "'s", "a."),
-        *("=1", "1^9", "red, green, X, ", "1", " ", "1.1.", "1\n", "\n", "answer is "),
+        *(
+            "=1",
+            "1^9",
+            "red, green, X, ",
+            "1",
+            " ",
+            "1.1.",
+            "1\n",
+            "\n",
+            "answer is ",
+            ", as ",
+            "because ",
+            "no wings or ",
+        ),
     ],
 )
 def test_the_longest_answer_of_anything_is_matched_in_moments(unit: str) -> None:
     longest = (unit * MOST_CHARACTERS)[:MOST_CHARACTERS]
-    began = time.perf_counter()
-    for gold in (PARIS, COLOURS, NumberAnswer(value=3, unit="m"), DateAnswer(year=1969, month=7, day=20)):
+    began = time.thread_time()
+    for gold in (PARIS, COLOURS, NO_WINGS, NumberAnswer(value=3, unit="m"), DateAnswer(year=1969, month=7, day=20)):
         match(longest, gold, question=CAPITAL, rivals=("Lyon",))
-    assert time.perf_counter() - began < 10
+    assert time.thread_time() - began < 20, "seconds of this thread's own work, however busy the machine"
 
 
 def test_an_answer_beyond_the_longest_is_wrong_unread() -> None:

@@ -93,13 +93,24 @@ def test_a_failed_call_is_its_cases_row_and_stays_in_every_denominator() -> None
     )  # fmt: skip
 
 
-def test_a_server_that_always_fails_scores_zero_with_errors_not_an_exception() -> None:
+def test_a_server_that_answers_no_call_says_nothing_about_the_model() -> None:
     error = ModelCallFailed(CallErrorKind.REFUSED, "nobody listens")
-    result = measure_reasoning(failing_at("answer", error, Player()), GOLDENS, PLAN)
+    dead = failing_at("answer", error, failing_at("plan", error, Player()))
+    result = measure_reasoning(dead, GOLDENS, PLAN)
     metric = result.metric("cove_pass_rate")
-    assert (metric.value, metric.errors) == (0.0, 18)
-    assert result.metric("verification_slowdown").status is Status.SKIPPED
-    assert result.metric("case_ms.median").status is Status.ERROR
+    assert (metric.status, metric.value, metric.n, metric.errors) == (Status.ERROR, None, 18, 18)
+    assert metric.why == "all 42 calls failed: refused 42"
+    assert {m.status for m in result.metrics} == {Status.ERROR}
+    assert len(result.samples) == 18 + 24
+
+
+def test_a_server_that_answers_a_single_call_leaves_the_others_in_the_denominator() -> None:
+    error = ModelCallFailed(CallErrorKind.REFUSED, "nobody listens")
+    dying = failing_at("answer", error, failing_at("plan", error, Player()))
+    fail = dying.answer
+    dying.answer = lambda prompt: "Au." if prompt.question == CHOSEN[0].question else fail(prompt)
+    metric = measure_reasoning(dying, GOLDENS, PLAN).metric("cove_pass_rate")
+    assert (metric.status, metric.value, metric.n, metric.errors) == (Status.OK, 0.0, 18, 18)
 
 
 def test_every_case_has_a_row_with_every_steps_text() -> None:

@@ -86,6 +86,19 @@ def test_an_embedding_model_adds_its_baselines(dataset: Path) -> None:
     assert statuses["embedding:nDCG@10"] == statuses["hybrid:nDCG@10"] == "ok"
 
 
+def test_the_key_of_the_model_is_not_sent_to_the_embedding_server(dataset: Path) -> None:
+    def embed(body: dict[str, Any]) -> Reply:
+        return Body({"data": [{"index": i, "embedding": [1.0, 0.5]} for i in range(len(body["input"]))]})
+
+    with scripted_server(yes_to_oil) as server, scripted_server(posts={"/v1/embeddings": embed}) as embedding:
+        options = ("--embedding-model", "e", "--embedding-url", embedding.base_url, "--api-key", "secret")
+        asked = ("--base-url", server.base_url, "--model", "scripted", "--dataset", str(dataset), *options)
+        assert milton(*asked).returncode == 0
+        assert milton(*asked, "--embedding-api-key", "theirs").returncode == 0
+    assert {exchange.headers.get("Authorization") for exchange in server.exchanges} == {"Bearer secret"}
+    assert {exchange.headers.get("Authorization") for exchange in embedding.exchanges} == {None, "Bearer theirs"}
+
+
 def test_an_embedding_server_without_a_model_is_a_usage_error() -> None:
     done = milton("--base-url", "http://127.0.0.1:9", "--model", "m", "--embedding-url", "http://127.0.0.1:9")
     assert done.returncode == EXIT_USAGE

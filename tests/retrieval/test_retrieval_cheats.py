@@ -140,7 +140,9 @@ def test_an_honest_and_able_listwise_model_ends_at_the_top() -> None:
 
     def honest(body: dict[str, Any]) -> str:
         message = user_message(body)
-        query = next(query for query in GOLDENS.queries("test") if f"Question: {query.text}\n" in message)
+        query = next((query for query in GOLDENS.queries("test") if f"Question: {query.text}\n" in message), None)
+        if query is None:
+            return order(numbers_shown(body))
         shown = re.findall(r"^\[(\d+)\] (.*)$", message, flags=re.MULTILINE)
         grades = {int(number): query.grades.get(passages[text], 0) for number, text in shown}
         return order(sorted(grades, key=lambda number: -grades[number]))
@@ -185,12 +187,23 @@ def test_rambling_to_the_limit_listwise_has_no_figure() -> None:
     assert_refused(measured(answer("Let me think. " * 50, finish_reason="length"), LISTWISE), TRUNCATED)
 
 
+def test_a_model_that_knows_no_order_is_tried_three_times_and_asked_no_further() -> None:
+    with scripted_server("Yes") as server:
+        with OpenAIChatModel(Endpoint(server.base_url, "scripted")) as model:
+            result = measure_retrieval(model, GOLDENS, LISTWISE)
+        assert len(server.requests) == 3
+    headline = result.metric("nDCG@10")
+    assert headline.status is Status.ERROR
+    assert headline.why == "all 3 trials of an order failed: not_an_order 3"
+    assert figure(result, "bm25:nDCG@10") > 0
+
+
 def test_giving_up_after_the_first_window_keeps_its_failures_in_view() -> None:
     asked = [0]
 
     def lazy(body: dict[str, Any]) -> str:
         asked[0] += 1
-        return order(numbers_shown(body)) if asked[0] == 1 else ""
+        return order(numbers_shown(body)) if asked[0] <= 2 else ""
 
     result = measured(lazy, LISTWISE.model_copy(update={"concurrency": 1}))
     headline = result.metric("nDCG@10")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,13 +42,19 @@ class Gauge:
 @pytest.mark.parametrize("slots", [1, 3, 8])
 def test_the_server_sees_as_many_calls_at_once_as_it_has_slots_and_no_more(slots: int) -> None:
     gauge = Gauge()
+    full = threading.Event()
 
-    def slow(_: dict[str, Any]) -> Reply:
+    def hold_until_every_slot_is_taken(_: dict[str, Any]) -> Reply:
         with gauge:
-            time.sleep(0.02)
+            if gauge.most >= slots:
+                full.set()
+            full.wait(60)
         return answer("Yes", top_logprobs={"Yes": -0.5, "No": -1.0})
 
-    with scripted_server(slow) as server, OpenAIChatModel(Endpoint(server.base_url, "scripted")) as model:
+    with (
+        scripted_server(hold_until_every_slot_is_taken) as server,
+        OpenAIChatModel(Endpoint(server.base_url, "scripted")) as model,
+    ):
         measure_retrieval(model, GOLDENS, PLAN.model_copy(update={"concurrency": slots}))
     assert gauge.most == slots
 

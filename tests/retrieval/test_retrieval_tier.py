@@ -62,7 +62,9 @@ def test_the_headline_has_an_interval_over_the_answerable_queries(good: TierResu
 
 
 def test_the_gain_is_the_difference_from_bm25(good: TierResult) -> None:
-    assert value(good, "gain:nDCG@10") == pytest.approx(value(good, "nDCG@10") - value(good, "bm25:nDCG@10"))
+    for name in NAMES:
+        assert value(good, f"gain:{name}") == pytest.approx(value(good, name) - value(good, f"bm25:{name}"))
+        assert value(good, name) <= value(good, f"oracle:{name}") + 1e-12
 
 
 def test_there_is_a_row_a_query_with_its_ranking(good: TierResult) -> None:

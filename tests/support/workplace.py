@@ -158,8 +158,8 @@ class Workplace:
 
 
 @contextmanager
-def workplace(root: Path, *, policy: str = "smoke") -> Iterator[Workplace]:
-    """An empty workplace below `root`, decided under `policy`."""
+def workplace(root: Path, *, policy: str = "smoke", settings: Mapping[str, str] | None = None) -> Iterator[Workplace]:
+    """An empty workplace below `root`, decided under `policy`; `settings` are further environment variables."""
     behaviours: dict[str, Behaviour] = {}
     state = StateDir(root / "state")
     home = root / "dagster"
@@ -169,8 +169,9 @@ def workplace(root: Path, *, policy: str = "smoke") -> Iterator[Workplace]:
         DagsterInstance.local_temp(str(home), {"telemetry": {"enabled": False}}) as instance,
     ):
         served = ScriptedModels(base_url=server.base_url)
+        environment = {"MILTON_STATE_DIR": str(state.root), "MILTON_PROFILE": "smoke", "MILTON_POLICY": policy}
         defs = build_defs(
-            environment={"MILTON_STATE_DIR": str(state.root), "MILTON_PROFILE": "smoke", "MILTON_POLICY": policy},
+            environment=environment | dict(settings or {}),
             overrides={"model_server": served, "edge_runtime": served},
         )
         yield Workplace(state, instance, server, defs, policy, behaviours)
