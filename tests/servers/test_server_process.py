@@ -29,6 +29,7 @@ from resources.servers.process import (
     without_secrets,
 )
 from tests.support import toy_server
+from tests.support.processes import gone
 from tests.support.scripted_server import scripted_server
 
 
@@ -38,19 +39,6 @@ def toy(*arguments: str, env: dict[str, str] | None = None):
         return Command("toy", argv, env or {})
 
     return command
-
-
-def gone(pid: int, within_s: float = 30.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while True:
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.02)
 
 
 def port_is_free(port: int) -> bool:
