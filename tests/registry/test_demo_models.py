@@ -236,7 +236,7 @@ def test_a_download_that_takes_too_long_is_given_up(
     monkeypatch.setenv("PIP_INDEX_URL", stalling_index)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.delenv("PIP_NO_INDEX", raising=False)
-    with pytest.raises(FetchFailed, match="could not download .*: it was not done after 1 s"):
+    with pytest.raises(FetchFailed, match=r"could not download .*: it was not done after 1 s"):
         fetch(SMOLLM2, cache)
 
 
