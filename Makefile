@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PORT   ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help install autobench ui test check format bench-timing bench-quality bench-selection bench-bundle test-vllm clean
+.PHONY: help install autobench ui test fuzz check format bench-timing bench-quality bench-selection bench-bundle test-vllm clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,12 +42,15 @@ ui: $(VENV)/.installed ## Start the web UI and the daemon.
 	  echo "The UI is at http://127.0.0.1:$(PORT) once it says so below; Ctrl-C stops it."; \
 	  PATH="$(abspath $(BIN)):$$PATH" PYTHONWARNINGS='ignore:Function `dev_command`' exec dagster dev -h 127.0.0.1 -p $(PORT)
 
-# Tests that serve real weights come after the others and one at a time: a model server slows down twentyfold when
-# something else wants its cores.
+# Tests that serve real weights, or need the machine to themselves, come after the others and one at a time: a model
+# server slows down twentyfold when something else wants its cores.
 test: $(VENV)/.installed-dev ## Run the whole suite, with coverage.
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not real_model' --cov --cov-report= --cov-fail-under=0 $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -m real_model --cov --cov-append --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not (real_model or alone)' --cov --cov-report= --cov-fail-under=0 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m 'real_model or alone' --cov --cov-append --cov-report=term $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.installed-dev ## Try hostile input that no run has tried before.
+	$(BIN)/python -m pytest -n auto -m hypothesis --hypothesis-profile=fuzz $(PYTEST_ARGS)
 
 test-vllm: $(VENV)/.installed-dev ## Run the inference tier against real vLLM, in an environment of its own.
 	$(BIN)/python tests/vllm/vllm_env.py

@@ -1,33 +1,63 @@
-"""The chain behind one deployment, every link verified: deployment → bundle → decision → evidence → entry → weights.
+"""The chain behind one deployment, every link verified, down to the weights.
+
+    deployment → release → bundle → decision → evidence → registry entry → weights
 
 What belongs here: following the digests from one link to the next. What does not: how a link is checked, which the
 packages that made it know, and printing.
 
-The chain is read from the release on the target, which carries every document; the state folder's evidence and the
-event log are then held against it. So it also answers for a device that was deployed to elsewhere.
+The chain is read from the release on the target, which carries every document. What this machine keeps of how the
+release came to be (`Records`) is then held against it, file by file, and a link that does not hold names each file that
+differs. A bundle or weights that were moved away since are no break: the release holds both.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from dagster import DagsterInstance
 from pydantic import ValidationError
 
-from milton_assets.edge.bundle import Folder, verify_bundle
+from milton_assets.edge.bundle import VerificationReport, read_manifest, verify_bundle
 from milton_assets.edge.bundle.read import read_document
+from milton_assets.edge.bundle.source import find_source
 from milton_assets.edge.deployment import Deployment, Outcome
-from milton_assets.edge.manifest import DECISION_FILE, EVIDENCE_FILE, REGISTRY_ENTRY_FILE, BundleManifest
-from milton_assets.vocabulary.digest import sha256_json
+from milton_assets.edge.manifest import (
+    DECISION_FILE,
+    EVIDENCE_FILE,
+    MANIFEST_FILE,
+    REGISTRY_ENTRY_FILE,
+    SIGNATURE_FILES,
+    SUMMARY_FILE,
+    BundleManifest,
+    load_strict_json,
+)
+from milton_assets.selection.summary import RunSummary, read_summary
+from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, short
+from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import BadInput, MiltonError
-from milton_assets.vocabulary.evidence import EvidenceManifest
+from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest
 from milton_assets.vocabulary.registry import RegistryEntry
+from milton_assets.vocabulary.state import StateDir
+from resources.evidence_log import check_manifest, logged_decision, logged_entry
+from resources.evidence_store import EvidenceStore
+from resources.registry import registered
 
-CheckEvidence = Callable[[EvidenceManifest], None]
-"""Compares a manifest with what is on disk and in the event log; raises `MiltonError` with every difference."""
+
+@dataclass(frozen=True)
+class Records:
+    """What this machine keeps of how releases came to be.
+
+    `goldens` gives the digests of the goldens as they are now, `known` every deployment of any target by its id.
+    """
+
+    state: StateDir
+    store: EvidenceStore
+    instance: DagsterInstance
+    goldens: Callable[[], Mapping[str, str]]
+    known: Mapping[str, Deployment]
 
 
 @dataclass(frozen=True)
@@ -57,12 +87,15 @@ class Chain:
         return {"holds": self.holds, "links": [asdict(link) for link in self.links]}
 
 
-def trace(deployment: Deployment, check_evidence: CheckEvidence) -> Chain:
-    """Follow the deployment to the weights. A broken link is said to be broken and the next is still tried."""
-    return Chain(tuple(_links(deployment, check_evidence)))
+def trace(deployment: Deployment, records: Records) -> Chain:
+    """Follow the deployment to the weights.
+
+    A broken link is said to be broken and the next is still tried, unless what leads there cannot be read.
+    """
+    return Chain(tuple(_links(deployment, records)))
 
 
-def _links(deployment: Deployment, check_evidence: CheckEvidence) -> Iterator[Link]:
+def _links(deployment: Deployment, records: Records) -> Iterator[Link]:
     committed = deployment.outcome is Outcome.COMMITTED
     yield Link(
         "deployment",
@@ -72,73 +105,264 @@ def _links(deployment: Deployment, check_evidence: CheckEvidence) -> Iterator[Li
         f"{deployment.outcome} on {deployment.target} by {deployment.actor}, {deployment.started_at:%Y-%m-%d %H:%M} UTC"
         + ("" if committed else f": {deployment.reason}"),
     )
-    release = deployment.release_path
-    if release is None or not release.is_dir():
-        yield Link("bundle", deployment.bundle or "unknown", deployment.release, False, f"{release} is not there")
+    folder = deployment.release_path
+    if folder is None or not folder.is_dir():
+        yield Link("release", deployment.bundle or "unknown", deployment.release, False, f"{folder} is not there")
         return
-    report = verify_bundle(release)
+    report = verify_bundle(folder)
     manifest = report.manifest
     if manifest is None:
-        yield Link("bundle", str(release), None, False, "; ".join(map(str, report.problems)))
+        yield _link("release", str(folder), deployment.release, _damage(report), "")
         return
-    problems = [str(problem) for problem in report.problems]
-    if manifest.release_digest != deployment.release:
-        problems.append(f"the release is {manifest.release_digest}, deployed was {deployment.release}")
-    counted = f"{report.files_checked} files, {report.bytes_checked} bytes read and equal to their digests"
-    yield Link("bundle", manifest.name, manifest.release_digest, not problems, "; ".join(problems) or counted)
-    with Folder(release) as folder:
-        documents = {name: json.loads(read_document(folder, name)) for name in _DOCUMENTS}
-    yield from _grounds(deployment, manifest, documents, check_evidence)
-
-
-_DOCUMENTS = (DECISION_FILE, EVIDENCE_FILE, REGISTRY_ENTRY_FILE)
-
-
-def _grounds(
-    deployment: Deployment, manifest: BundleManifest, documents: dict[str, Any], check_evidence: CheckEvidence
-) -> Iterator[Link]:
-    decision = documents[DECISION_FILE]
-    found = sha256_json(decision)
-    agrees = found == manifest.decision_sha256 == deployment.decision_sha256
-    promotes = decision.get("verdict") == "promote" and decision.get("winner") == manifest.model_version
-    detail = f"{decision.get('verdict')} {decision.get('winner')} under policy {manifest.policy_name}"
-    yield Link("decision", manifest.run_id, found, agrees and promotes, detail)
+    yield _link(
+        "release",
+        str(folder),
+        manifest.release_digest,
+        _release_problems(deployment, report, manifest),
+        f"{report.files_checked} files, {report.bytes_checked} bytes read and equal to their digests",
+    )
+    source = Path(deployment.bundle_path) if deployment.bundle_path else records.state.bundles / manifest.name
+    there = source.is_dir()
+    yield _link(
+        "bundle",
+        manifest.name,
+        manifest.release_digest,
+        _bundle_problems(source, report, manifest) if there else (),
+        f"{source} holds the same files" if there else f"{source} is absent; the release holds the same files",
+    )
     try:
-        evidence = EvidenceManifest.model_validate(documents[EVIDENCE_FILE])
-        candidate = evidence.candidate(manifest.model_version)
-    except (ValidationError, BadInput) as error:
-        yield Link("evidence", manifest.run_id, manifest.evidence_sha256, False, f"the manifest does not hold: {error}")
+        grounds = _Grounds.read(folder, manifest)
+    except MiltonError as error:
+        yield Link("decision", manifest.run_id, manifest.decision_sha256, False, str(error))
         return
-    yield _evidence_link(deployment, manifest, evidence, check_evidence)
-    entry = RegistryEntry.model_validate(documents[REGISTRY_ENTRY_FILE]).entry_sha256
-    yield Link(
+    yield from _grounds_links(deployment, manifest, grounds, records)
+
+
+def _link(what: str, which: str, digest: str | None, problems: Iterable[str], holding: str) -> Link:
+    """A link that holds when nothing is wrong, told as `holding`; else told as everything that is wrong."""
+    found: list[str] = []
+    try:
+        found.extend(problems)
+    except (MiltonError, OSError) as error:
+        found.append(str(error))
+    return Link(what, which, digest, not found, "; ".join(found) or holding)
+
+
+def _differ(what: object, found: object, expected: object) -> Iterator[str]:
+    if found != expected:
+        yield f"{what} is {'missing' if found is None else found}, expected was {expected}"
+
+
+# Release and bundle
+
+
+def _damage(report: VerificationReport) -> Iterator[str]:
+    return (f"{report.path / problem.path}: {problem.detail}" for problem in report.problems)
+
+
+def _release_problems(deployment: Deployment, report: VerificationReport, manifest: BundleManifest) -> Iterator[str]:
+    yield from _damage(report)
+    yield from _differ(report.path, manifest.release_digest, deployment.release)
+    path = report.path / MANIFEST_FILE
+    yield from _differ(path, sha256_bytes(read_document(report.path, MANIFEST_FILE)), deployment.manifest_sha256)
+
+
+def _bundle_problems(bundle: Path, release: VerificationReport, manifest: BundleManifest) -> Iterator[str]:
+    report = verify_bundle(bundle)
+    yield from _damage(report)
+    if report.manifest is not None:
+        yield from _differ(bundle / MANIFEST_FILE, report.manifest.release_digest, manifest.release_digest)
+    for name in sorted(SIGNATURE_FILES):
+        deployed, bundled = release.path / name, bundle / name
+        yield from _differ(f"{bundled}, beside {deployed},", _digest(bundled), _digest(deployed))
+
+
+def _digest(path: Path) -> str | None:
+    return sha256_file(path) if path.is_file() else None
+
+
+# What the decision rests on
+
+
+@dataclass(frozen=True)
+class _Grounds:
+    """The release's documents."""
+
+    decision: dict[str, Any]
+    summary: RunSummary
+    evidence: EvidenceManifest
+    candidate: CandidateEvidence
+    entry: RegistryEntry
+
+    @classmethod
+    def read(cls, release: Path, manifest: BundleManifest) -> Self:
+        """Read them. Raises `BadInput` naming the one that does not hold."""
+
+        def document(name: str) -> Any:
+            return load_strict_json(read_document(release, name), name)
+
+        name = DECISION_FILE
+        try:
+            decision = dict(document(name))
+            summary = RunSummary.model_validate(document(name := SUMMARY_FILE))
+            evidence = EvidenceManifest.model_validate(document(name := EVIDENCE_FILE))
+            entry = RegistryEntry.model_validate(document(name := REGISTRY_ENTRY_FILE))
+            return cls(decision, summary, evidence, evidence.candidate(manifest.model_version), entry)
+        except (ValidationError, ValueError, TypeError, BadInput) as error:
+            raise BadInput(f"{release / name} does not hold: {error}", expected="the document as bundled") from error
+
+
+def _grounds_links(
+    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+) -> Iterator[Link]:
+    decision = grounds.decision
+    yield _link(
+        "decision",
+        manifest.run_id,
+        sha256_json(decision),
+        _decision_problems(deployment, manifest, grounds, records),
+        f"{decision.get('verdict')} {decision.get('winner')} under policy {manifest.policy_name}",
+    )
+    yield _link(
+        "evidence",
+        grounds.evidence.run_id,
+        grounds.evidence.digest(),
+        _evidence_problems(deployment, manifest, grounds, records),
+        f"{len(grounds.evidence.pins())} tables, each as pinned on disk and in the event log, "
+        f"and {len(grounds.evidence.goldens)} goldens",
+    )
+    yield _link(
         "registry entry",
         manifest.model_version,
-        entry,
-        entry == manifest.entry_sha256 == candidate.entry_sha256,
+        grounds.entry.entry_sha256,
+        _entry_problems(manifest, grounds, records),
         f"base model {manifest.base_model}",
     )
-    measured = candidate.artefact_sha256 == manifest.artefact_sha256
-    yield Link(
+    source = Path(grounds.entry.artefact(manifest.artefact_kind).path)
+    yield _link(
         "weights",
-        str(Path(manifest.primary)),
+        manifest.primary,
         manifest.artefact_sha256,
-        measured,
-        "the measured file" if measured else f"measured was {candidate.artefact_sha256}",
+        _weights_problems(manifest, grounds),
+        f"the measured file, as it lies at {source}"
+        if source.exists()
+        else f"the measured file; {source} is absent, the bundle holds it",
     )
 
 
-def _evidence_link(
-    deployment: Deployment, manifest: BundleManifest, evidence: EvidenceManifest, check_evidence: CheckEvidence
-) -> Link:
-    digest = evidence.digest()
-    pins = len(evidence.pins())
-    if not digest == manifest.evidence_sha256 == deployment.evidence_sha256:
-        return Link("evidence", evidence.run_id, digest, False, f"the bundle names {manifest.evidence_sha256}")
+def _decision_problems(
+    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+) -> Iterator[str]:
+    found = sha256_json(grounds.decision)
+    yield from _differ(DECISION_FILE, found, manifest.decision_sha256)
+    yield from _differ(DECISION_FILE, found, deployment.decision_sha256)
+    told = (grounds.decision.get("verdict"), grounds.decision.get("winner"))
+    yield from _differ("the decision", told, ("promote", manifest.model_version))
+    yield from _summary_problems(deployment, manifest, grounds, records)
+    logged = logged_decision(records.instance, records.store, grounds.evidence)
+    stored = records.store.digest(logged.document_uri)
+    # The store names a document for its digest.
+    if stored is None or short(stored) not in logged.document_uri:
+        yield f"{logged.document_uri} {'is missing' if stored is None else f'was changed: it is {stored}'}"
+    elif _core(RunSummary.model_validate_json(records.store.read_bytes(logged.document_uri, stored))) != _core(
+        grounds.summary
+    ):
+        yield f"{logged.document_uri} is another decision than the release's"
+    logged.ranking.read()
+
+
+def _core(summary: RunSummary) -> RunSummary:
+    """The summary without what is added to it after the decision."""
+    return summary.model_copy(update={"bundle": None, "deployments": ()})
+
+
+def _summary_problems(
+    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+) -> Iterator[str]:
+    path = records.state.runs / f"{manifest.run_id}.json"
     try:
-        check_evidence(evidence)
+        summary = read_summary(records.state.runs, manifest.run_id)
+    except BadInput as error:
+        yield f"{path}: {error}"
+        return
+    if _core(summary) != _core(grounds.summary):
+        yield f"{path} tells of another decision than the release's {SUMMARY_FILE}"
+    if summary.bundle is not None and not _leads_to_bundle(summary.bundle, deployment, manifest):
+        yield f"{path} names a bundle that is not there: {summary.bundle}"
+    for told in summary.deployments:
+        known = records.known.get(str(told.get("id")))
+        if deployment.target not in {told.get("target"), known.target if known else None}:
+            continue
+        if known is None or told != _summary_record(known):
+            yield f"{path} tells of a deployment that the target's history does not know so: {told}"
+
+
+def _leads_to_bundle(told: Mapping[str, Any], deployment: Deployment, manifest: BundleManifest) -> bool:
+    path = Path(str(told.get("path")))
+    deployed_from = deployment.bundle_path or str(path)
+    if told == {"path": deployed_from, "name": manifest.name, "release_digest": deployment.release}:
+        return True
+    try:
+        lies_there = read_manifest(path)
+    except (BadInput, OSError):
+        return False
+    return told == {"path": str(path), "name": lies_there.name, "release_digest": lies_there.release_digest}
+
+
+def _summary_record(deployment: Deployment) -> dict[str, str]:
+    """What a run's summary tells of a deployment."""
+    return {
+        "id": deployment.id,
+        "target": deployment.target,
+        "path": deployment.target_path,
+        "release": str(deployment.release),
+    }
+
+
+def _evidence_problems(
+    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+) -> Iterator[str]:
+    digest = grounds.evidence.digest()
+    yield from _differ(EVIDENCE_FILE, digest, manifest.evidence_sha256)
+    yield from _differ(EVIDENCE_FILE, digest, deployment.evidence_sha256)
+    try:
+        check_manifest(records.instance, records.store, grounds.evidence)
     except MiltonError as error:
-        return Link("evidence", evidence.run_id, digest, False, str(error))
-    return Link(
-        "evidence", evidence.run_id, digest, True, f"{pins} tables, each as pinned on disk and in the event log"
-    )
+        yield str(error)
+    today = records.goldens()
+    for name, measured_with in grounds.evidence.goldens.items():
+        yield from _differ(f"the golden {name}", today.get(name), measured_with)
+
+
+def _entry_problems(manifest: BundleManifest, grounds: _Grounds, records: Records) -> Iterator[str]:
+    entry = grounds.entry
+    yield from _differ(REGISTRY_ENTRY_FILE, entry.entry_sha256, manifest.entry_sha256)
+    yield from _differ(EVIDENCE_FILE, grounds.candidate.entry_sha256, manifest.entry_sha256)
+    try:
+        table = logged_entry(records.instance, records.store, grounds.evidence, entry.version)
+        yield from _differ(table.uri, entry_from_table(table.read()).content_sha256, entry.content_sha256)
+    except MiltonError as error:
+        yield str(error)
+    path = records.state.registry
+    raw = registered(path).get(entry.version)
+    if not isinstance(raw, dict):
+        yield f"{path} holds no entry {entry.version}"
+    else:
+        # Retiring an entry is the one change that it may see.
+        found = sha256_json({**raw, "status": entry.raw.get("status")})
+        yield from _differ(f"{path}, entry {entry.version},", found, entry.entry_sha256)
+
+
+def _weights_problems(manifest: BundleManifest, grounds: _Grounds) -> Iterator[str]:
+    artefact = grounds.entry.artefact(manifest.artefact_kind)
+    yield from _differ("the measured artefact", grounds.candidate.artefact_sha256, manifest.artefact_sha256)
+    yield from _differ(REGISTRY_ENTRY_FILE, artefact.sha256, manifest.artefact_sha256)
+    if not Path(artefact.path).exists():
+        return
+    sources = {file.path: file.source for file in find_source(artefact).files}
+    bundled = {file.path: file.sha256 for file in manifest.model_files()}
+    for path in sorted(sources.keys() | bundled.keys()):
+        if path not in sources:
+            yield f"{artefact.path} lacks {path}, which was bundled"
+        else:
+            yield from _differ(sources[path], sha256_file(sources[path]), bundled.get(path))

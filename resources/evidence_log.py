@@ -1,7 +1,7 @@
 """What Dagster's event log says about evidence: which run wrote which file, and whether that still holds.
 
 What belongs here: reading materialisation events and run statuses, gathering every candidate's evidence into a
-manifest, and collecting what disk and log say today so that a manifest can be checked. What does not: deciding.
+manifest, and finding what disk and log say today so that a manifest can be checked. What does not: deciding.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from resources.evidence_store import EvidenceFile, EvidenceStore
 
 BENCHMARK_JOB = "benchmark_model"
 REGISTRY_ENTRY_ASSET = "registry_entry"
+DECISION_ASSET = "selection_decision"
+
+MANY = 1000
+"""How many decisions of one run are looked through: it is decided once, or as often as somebody asks for it again."""
 
 Files = Mapping[str, EvidenceFile]
 """The latest file of an asset, by model version."""
@@ -119,6 +123,46 @@ def check_manifest(instance: DagsterInstance, store: EvidenceStore, manifest: Ev
     manifest.check(found_today(instance, store, manifest))
 
 
+@dataclass(frozen=True)
+class LoggedDecision:
+    """A decision as the event log knows it: the document and the ranking table that the store keeps of it."""
+
+    storage_id: int
+    document_uri: str
+    ranking: EvidenceFile
+
+
+def logged_decision(instance: DagsterInstance, store: EvidenceStore, manifest: EvidenceManifest) -> LoggedDecision:
+    """The decision that was taken on `manifest`. Raises `EvidenceMismatch` when the event log holds none."""
+    wanted = AssetRecordsFilter(asset_key=AssetKey(DECISION_ASSET), asset_partitions=[manifest.run_id])
+    for record in instance.fetch_materializations(wanted, limit=MANY).records:
+        if _metadata(record).get("evidence_manifest_sha256") == manifest.digest():
+            return LoggedDecision(record.storage_id, _metadata(record)["decision_uri"], _file(store, record))
+    raise EvidenceMismatch(
+        f"the event log holds no decision of {manifest.run_id} on the manifest {manifest.digest()}",
+        expected="the event that was logged when the decision was taken",
+        remedy="trace with the Dagster instance that decided",
+    )
+
+
+def logged_entry(
+    instance: DagsterInstance, store: EvidenceStore, manifest: EvidenceManifest, version: str
+) -> EvidenceFile:
+    """The table of the registry entry that the decision on `manifest` rests on. Raises `EvidenceMismatch`."""
+    wanted = AssetRecordsFilter(
+        asset_key=AssetKey(REGISTRY_ENTRY_ASSET),
+        asset_partitions=[version],
+        before_storage_id=logged_decision(instance, store, manifest).storage_id,
+    )
+    records = instance.fetch_materializations(wanted, limit=1).records
+    if not records:
+        raise EvidenceMismatch(
+            f"the event log holds no registry entry of {version} from before {manifest.run_id} was decided",
+            expected="the event of the run that benchmarked it",
+        )
+    return _file(store, records[0])
+
+
 def why_last_run_failed(instance: DagsterInstance, version: str) -> str | None:
     """One sentence on why the version's newest benchmark run did not succeed; None when it did or there is none."""
     records = instance.get_run_records(RunsFilter(job_name=BENCHMARK_JOB, tags={"dagster/partition": version}), limit=1)
@@ -198,9 +242,17 @@ def _logged_sha256(instance: DagsterInstance, pin: EvidencePin) -> str | None:
 
 
 def _sha256_of(record: EventLogRecord) -> str | None:
+    return _metadata(record).get("sha256")
+
+
+def _file(store: EvidenceStore, record: EventLogRecord) -> EvidenceFile:
+    told = _metadata(record)
+    return EvidenceFile(store, told["uri"], told["sha256"], record.run_id)
+
+
+def _metadata(record: EventLogRecord) -> dict[str, str]:
     materialization = record.asset_materialization
-    value = materialization.metadata.get("sha256") if materialization else None
-    return str(value.value) if value is not None else None
+    return {name: str(value.value) for name, value in (materialization.metadata if materialization else {}).items()}
 
 
 def _fingerprint(result: TierResult) -> Fingerprint | None:

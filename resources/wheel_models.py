@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import time
 import zipfile
@@ -22,6 +21,7 @@ from typing import Final
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
+from resources.servers.process import Command, running
 from resources.staging import publish, stage
 
 DOWNLOAD_TIMEOUT_S: Final = 1800
@@ -136,37 +136,22 @@ def _pip_download(wheel: Wheel, licence: str, staging: Path, kept: Path, on_prog
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--progress-bar=off"]
     command += ["--disable-pip-version-check", "--no-input", "--dest", str(staging), wheel.requirement]
     # pip downloads into its temporary folder: giving it ours lets us see how far it is, and clears up after it.
-    environment = {**os.environ, "TMPDIR": str(staging), "PIP_RESUME_RETRIES": "5"}
-    log = staging / "pip.log"
+    environment = {"TMPDIR": str(staging), "PIP_RESUME_RETRIES": "5"}
     on_progress(Progress("fetch", 0, total, f"MB of {wheel.requirement} ({licence}) with pip"))
-    with log.open("wb") as output:
-        pip = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
-        try:
-            deadline = time.monotonic() + DOWNLOAD_TIMEOUT_S
-            while not _ended(pip, 1.0):
-                done = min(sum(_size(part) for part in staging.rglob("*.whl")) // _MEGABYTE, total)
-                on_progress(Progress("fetch", done, total, "MB"))
-                if time.monotonic() > deadline:
-                    break
-        finally:
-            pip.kill()
-            pip.wait()
-    if pip.returncode != 0:
-        last_lines = "; ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
-        raise FetchFailed(
-            f"pip could not download {wheel.requirement} (exit {pip.returncode}): {last_lines:.500}",
-            expected="a package index that pip can reach",
-            remedy=f"check the network and pip's configuration, or put the wheel at {kept}, and try again",
-        )
+    with running(Command("pip", tuple(command), environment)) as pip:
+        deadline = time.monotonic() + DOWNLOAD_TIMEOUT_S
+        while pip.exit_status is None and time.monotonic() < deadline:
+            pip.wait(1.0)
+            done = min(sum(_size(part) for part in staging.rglob("*.whl")) // _MEGABYTE, total)
+            on_progress(Progress("fetch", done, total, "MB"))
+        if pip.exit_status != 0:
+            how = pip.ended() or f"was not done after {DOWNLOAD_TIMEOUT_S} s"
+            raise FetchFailed(
+                f"pip could not download {wheel.requirement}: it {how}; {'; '.join(pip.last_lines(3)):.500}",
+                expected="a package index that pip can reach",
+                remedy=f"check the network and pip's configuration, or put the wheel at {kept}, and try again",
+            )
     on_progress(Progress("fetch", total, total, "MB"))
-
-
-def _ended(process: subprocess.Popen[bytes], wait_s: float) -> bool:
-    try:
-        process.wait(wait_s)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
 
 
 def _size(path: Path) -> int:

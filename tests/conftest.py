@@ -21,8 +21,10 @@ from resources.wheel_models import cache_folder, fetch
 # A shell that starts the tests in the background has SIGINT ignored, and every process they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("milton", deadline=None)
+# How long an example takes says more about the machine than about the code. The examples are the same in every run, so
+# that no change fails for what it did not touch; `make fuzz` looks for new ones.
+settings.register_profile("milton", deadline=None, derandomize=True)
+settings.register_profile("fuzz", deadline=None, max_examples=1000)
 settings.load_profile("milton")
 
 

@@ -6,21 +6,22 @@ What belongs here: the verb. What does not: following the chain (`milton_assets.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from milton_assets.cli.common import JsonOption, answer, say_no
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.state import StateDir
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from milton_assets.edge.deployment import Deployment
-    from milton_assets.trace import Chain
+    from milton_assets.trace import Chain, Records
 
 
 def register(app: typer.Typer) -> None:
@@ -32,48 +33,66 @@ def trace(
     deployment_id: Annotated[str, typer.Argument(help="A deployment's id, as `milton history` shows it.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Follow a deployment to the weights, verifying every link: bundle, decision, evidence, registry entry, weights.
+    """Follow a deployment to the weights, verifying every link and naming each file that does not hold.
 
-    Exits 0 when the chain holds, 1 when a link is broken.
+    The links: deployment, release, bundle, decision, evidence, registry entry, weights. Exits 0 when the chain holds,
+    1 when a link is broken.
 
     Example: milton trace deploy_20260111_142500_123_a1b2c3
     """
     from milton_assets.trace import trace as follow
 
     state = StateDir.from_environment()
-    chain = follow(_find(state, deployment_id), _evidence_check(state))
+    known = _known(state, deployment_id)
+    with _records(state, known) as records:
+        chain = follow(known[deployment_id], records)
     answer(chain.to_json(), as_json=as_json, text=lambda console: _draw(chain, console))
     if not chain.holds:
         raise say_no("the chain is broken")
 
 
-def _find(state: StateDir, deployment_id: str) -> Deployment:
-    from milton_assets.edge.deployment import history
+def _known(state: StateDir, deployment_id: str) -> dict[str, Deployment]:
+    """Every deployment that a target's journal or its mirror knows, by id; the journals know the one asked for."""
+    from milton_assets.edge.deployment import JournalDamaged, NotATarget, history
+    from milton_assets.edge.deployment.history import read_mirror
+    from milton_assets.edge.deployment.journal import JOURNAL_FILE
     from resources.edge_targets import EdgeTargets
 
-    targets = EdgeTargets(state).all()
-    found = {done.id: done for target in targets for done in history(target)}
-    if deployment_id not in found:
-        raise BadInput(
-            f"there is no deployment {deployment_id!r:.100}",
-            expected=f"one of {sorted(found)[-5:]}" if found else "a deployment; nothing was ever deployed here",
-            remedy="`milton history` lists them",
-        )
-    return found[deployment_id]
+    journalled: dict[str, Deployment] = {}
+    mirrored: dict[str, Deployment] = {}
+    damaged: list[JournalDamaged] = []
+    for target in EdgeTargets(state).all():
+        mirrored |= {done.id: done for done in read_mirror(target.history_file)} if target.history_file else {}
+        try:
+            journalled |= {done.id: done for done in history(target)}
+        except (JournalDamaged, NotATarget) as error:
+            damaged.append(JournalDamaged(f"{target.path / JOURNAL_FILE}: {error.problem}", remedy=error.remedy))
+    if deployment_id in journalled:
+        return mirrored | journalled
+    if damaged:
+        raise damaged[0]
+    if deployment_id in mirrored:
+        journal = Path(mirrored[deployment_id].target_path) / JOURNAL_FILE
+        raise JournalDamaged(f"{journal} does not know {deployment_id}, which its mirror holds", remedy="restore it")
+    raise BadInput(
+        f"there is no deployment {deployment_id!r:.100}",
+        expected=f"one of {sorted(journalled)[-5:]}" if journalled else "a deployment; nothing was ever deployed here",
+        remedy="`milton history` lists them",
+    )
 
 
-def _evidence_check(state: StateDir) -> Callable[[EvidenceManifest], None]:
-    def check(evidence: EvidenceManifest) -> None:
-        from dagster import DagsterInstance
+@contextmanager
+def _records(state: StateDir, known: dict[str, Deployment]) -> Iterator[Records]:
+    from dagster import DagsterInstance
 
-        from resources.evidence_log import check_manifest
-        from resources.evidence_store import EvidenceStore, evidence_root_from
+    from milton_assets.assets.goldens import golden_digests
+    from milton_assets.trace import Records
+    from resources.evidence_store import EvidenceStore, evidence_root_from
 
-        home = os.environ.get("DAGSTER_HOME") or str(state.dagster)
-        with DagsterInstance.from_config(home) as instance:
-            check_manifest(instance, EvidenceStore(evidence_root_from(os.environ, state)), evidence)
-
-    return check
+    home = os.environ.get("DAGSTER_HOME") or str(state.dagster)
+    with DagsterInstance.from_config(home) as instance:
+        store = EvidenceStore(evidence_root_from(os.environ, state))
+        yield Records(state, store, instance, golden_digests, known)
 
 
 def _draw(chain: Chain, console: Console) -> None:

@@ -87,9 +87,14 @@ class Child:
         """The process id of the warden, below which all of the server's processes are."""
         return self._guard.pid
 
+    @property
+    def exit_status(self) -> int | None:
+        """Its exit status as a shell would give it (128 + N after signal N), or None while it runs."""
+        return self._guard.poll()
+
     def ended(self) -> str | None:
         """How the server ended on its own, or None while it runs."""
-        status = self._guard.poll()
+        status = self.exit_status
         if status is None:
             return None
         return f"was ended by signal {status - 128}" if status > 128 else f"ended with exit status {status}"

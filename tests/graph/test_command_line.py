@@ -84,6 +84,7 @@ def test_the_card_ends_with_commands_that_work(campaign):
     assert traced.returncode == 0, traced.stdout + traced.stderr
     assert [line.split()[1] for line in traced.stdout.splitlines() if line.startswith("✓")] == [
         "deployment",
+        "release",
         "bundle",
         "decision",
         "evidence",

@@ -1,74 +1,233 @@
-"""`milton trace`: deployment → bundle → decision → evidence → registry entry → weights, and where it breaks."""
+"""`milton trace`: from the deployment to the weights, and which file it is that breaks the chain."""
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 
-from milton_assets.edge.deployment import history
-from milton_assets.selection.summary import read_summary
-from milton_assets.trace import trace
+from milton_assets.assets.goldens import golden_digests
+from milton_assets.cli.app import main
+from milton_assets.edge.bundle.keys import init_keys
+from milton_assets.edge.deployment import Deployment, history
+from milton_assets.trace import Link, Records, trace
 from resources.edge_targets import EdgeTargets
-from resources.evidence_log import check_manifest
 from resources.evidence_store import EvidenceStore
-from tests.support.workplace import competent, failure_of
+from resources.registry import retire
+from tests.support.workplace import Workplace, clueless, competent, failure_of, workplace
 
 RUN = "benchmark_20260101_000000"
-pytestmark = pytest.mark.slow
+LINKS = ["deployment", "release", "bundle", "decision", "evidence", "registry entry", "weights"]
+
+DOCUMENTS = (
+    "SHA256SUMS",
+    "manifest.json",
+    "decision.json",
+    "evidence_manifest.json",
+    "benchmark_summary.json",
+    "registry_entry.json",
+    "sbom.cdx.json",
+    "attestations/*",
+    "model/*",
+)
+SIGNATURES = ("SHA256SUMS.sig", "model.sig")
+CHAIN = [
+    *(("release", f"deployments/local/releases/*/{name}") for name in DOCUMENTS),
+    *(("bundle", f"bundles/*/{name}") for name in DOCUMENTS),
+    # Whether there should be a signature, only the other copy can tell.
+    *(("bundle", f"{place}/{name}") for place in ("deployments/local/releases/*", "bundles/*") for name in SIGNATURES),
+    ("decision", f"benchmarks/runs/{RUN}.json"),
+    ("decision", f"benchmarks/selection_decision/{RUN}/*T*.json"),
+    ("decision", f"benchmarks/selection_decision/{RUN}/*.parquet"),
+    *(
+        ("evidence", f"benchmarks/{tier}_metrics/{version}/*.parquet")
+        for tier in ("inference", "reasoning", "retrieval")
+        for version in ("good", "poor")
+    ),
+    ("registry entry", "benchmarks/registry_entry/good/*.parquet"),
+    ("registry entry", "models/registry.json"),
+    ("weights", "models/quantized/good/*.gguf"),
+]
+"""Which link holds which files of the state folder."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trace")]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """A good model, chosen over a poor one and deployed. Each test puts back what it changes."""
+    with workplace(tmp_path_factory.mktemp("trace")) as wp:
+        init_keys(wp.state.keys)
+        wp.register("good", competent())
+        wp.register("poor", clueless(), seed=1)
+        for job, partition in (
+            ("benchmark_model", "good"),
+            ("benchmark_model", "poor"),
+            ("promote", RUN),
+            ("deploy", "local"),
+        ):
+            result = wp.run(job, partition)
+            assert result.success, failure_of(result)
+        yield wp
 
 
 @pytest.fixture
-def deployed(wp):
-    """The deployment of one good model; called, it follows the chain as things are then."""
-    wp.register("good", competent())
-    for job, partition in (("benchmark_model", "good"), ("promote", RUN), ("deploy", "local")):
-        result = wp.run(job, partition)
-        assert result.success, failure_of(result)
-
-    def follow():
-        done = history(EdgeTargets(wp.state).named("local"))[-1]
-        store = EvidenceStore(wp.state.benchmarks)
-        return trace(done, lambda manifest: check_manifest(wp.instance, store, manifest))
-
-    return follow
+def deployment(place: Workplace) -> Deployment:
+    """The one deployment."""
+    return history(EdgeTargets(place.state).named("local"))[-1]
 
 
-def broken(chain):
-    return [link.what for link in chain.links if not link.holds]
+@pytest.fixture
+def follow(place: Workplace, deployment: Deployment) -> Callable[..., dict[str, Link]]:
+    """The chain as things are when it is called, by link."""
+
+    def links(goldens: Callable[[], dict[str, str]] = golden_digests) -> dict[str, Link]:
+        store = EvidenceStore(place.state.benchmarks)
+        records = Records(place.state, store, place.instance, goldens, {deployment.id: deployment})
+        return {link.what: link for link in trace(deployment, records).links}
+
+    return links
 
 
-def test_the_chain_leads_from_the_deployment_to_the_weights(deployed):
-    chain = deployed()
-    assert [link.what for link in chain.links] == [
-        "deployment",
-        "bundle",
-        "decision",
-        "evidence",
-        "registry entry",
-        "weights",
-    ]
-    assert chain.holds
+@pytest.fixture
+def ask(
+    place: Workplace, deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[], tuple[int, str]]:
+    """`milton trace DEPLOYMENT --json`: its exit status, and what it says."""
+    monkeypatch.setenv("MILTON_STATE_DIR", str(place.state.root))
+    monkeypatch.setenv("DAGSTER_HOME", place.instance.root_directory)
+    monkeypatch.setattr("sys.argv", ["milton", "trace", deployment.id, "--json"])
+
+    def traced() -> tuple[int, str]:
+        with pytest.raises(SystemExit) as done:
+            main()
+        said = capsys.readouterr()
+        return int(done.value.code or 0), said.out or said.err
+
+    return traced
 
 
-def test_weights_that_changed_on_the_device_break_the_bundle(wp, deployed):
-    model = next((wp.state.deployments / "local" / "current" / "model").rglob("*.gguf"))
-    model.chmod(0o644)
-    raw = bytearray(model.read_bytes())
-    raw[-1] ^= 1
-    model.write_bytes(raw)
-    assert "bundle" in broken(deployed())
+def broken(links: dict[str, Link]) -> list[str]:
+    return [what for what, link in links.items() if not link.holds]
 
 
-def test_evidence_that_is_gone_breaks_the_evidence_and_says_which(wp, deployed):
-    pin = read_summary(wp.state.runs, RUN).manifest.pins()[0]
-    (wp.state.benchmarks / pin.uri).unlink()
-    chain = deployed()
-    assert broken(chain) == ["evidence"]
-    assert pin.uri in chain.links[3].detail
+def modified(raw: bytes) -> bytes:
+    """Another letter in the middle. The last digit of a number may change and leave the number as it is."""
+    place = next(at for at in range(len(raw) // 2, len(raw)) if raw[at : at + 1].isalpha())
+    return raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
 
 
-def test_a_release_that_is_gone_breaks_the_chain_there(wp, deployed):
-    import shutil
+TAMPERINGS: dict[str, Callable[[bytes], bytes | None]] = {
+    "modified": modified,
+    "truncated": lambda raw: raw[: len(raw) // 2],
+    "deleted": lambda _: None,
+}
 
-    for release in (wp.state.deployments / "local" / "releases").iterdir():
-        shutil.rmtree(release)
-    assert broken(deployed()) == ["bundle"]
+
+@contextmanager
+def tampered(path: Path, change: Callable[[bytes], bytes | None]) -> Iterator[None]:
+    """The file with other bytes, or gone, and as it was afterwards; another name that it has stays as it is."""
+    folder_mode, mode, raw = path.parent.stat().st_mode, path.stat().st_mode, path.read_bytes()
+    path.parent.chmod(0o755)
+    path.unlink()
+    if (bytes_now := change(raw)) is not None:
+        path.write_bytes(bytes_now)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        path.write_bytes(raw)
+        path.chmod(mode)
+        path.parent.chmod(folder_mode)
+
+
+def test_the_chain_leads_from_the_deployment_to_the_weights(follow):
+    links = follow()
+    assert (list(links), broken(links)) == (LINKS, [])
+
+
+@pytest.mark.parametrize(
+    ("link", "pattern", "how"),
+    # Weights that are no longer where they were registered are no tampering.
+    [(link, pattern, how) for link, pattern in CHAIN for how in TAMPERINGS if (link, how) != ("weights", "deleted")],
+)
+def test_a_file_that_was_tampered_with_is_named(place, follow, link, pattern, how):
+    found = list(place.state.root.glob(pattern))
+    assert found, f"nothing is {pattern}"
+    for path in found:
+        with tampered(path, TAMPERINGS[how]):
+            links = follow()
+        assert link in broken(links)
+        assert path.name in links[link].detail
+
+
+def test_every_file_of_release_and_bundle_is_tried(place):
+    tried = {path for _, pattern in CHAIN for path in place.state.root.glob(pattern)}
+    for folder in (*place.state.bundles.iterdir(), *(place.state.deployments / "local" / "releases").iterdir()):
+        assert {path for path in folder.rglob("*") if path.is_file()} <= tried
+
+
+def test_a_golden_that_changed_is_named(follow):
+    links = follow(goldens=lambda: {**golden_digests(), "reasoning_cases": "0" * 64})
+    assert broken(links) == ["evidence"]
+    assert "reasoning_cases" in links["evidence"].detail
+
+
+def test_weights_that_were_moved_away_are_absent_but_no_break(place, follow, tmp_path):
+    source = next((place.state.quantized / "good").glob("*.gguf"))
+    with moved(source, tmp_path / "elsewhere.gguf"):
+        links = follow()
+    assert broken(links) == []
+    assert f"{source} is absent, the bundle holds it" in links["weights"].detail
+
+
+def test_a_bundle_that_was_cleared_away_is_absent_but_no_break(place, follow, tmp_path):
+    bundle = next(place.state.bundles.glob("milton_edge_bundle_*"))
+    with moved(bundle, tmp_path / "elsewhere"):
+        links = follow()
+    assert broken(links) == []
+    assert f"{bundle} is absent" in links["bundle"].detail
+
+
+def test_an_entry_that_was_retired_since_is_no_break(place, follow):
+    with tampered(place.state.registry, lambda raw: raw):
+        retire(place.state.registry, "good")
+        assert broken(follow()) == []
+
+
+def test_a_release_that_is_gone_ends_the_chain_there(place, follow, tmp_path):
+    release = next((place.state.deployments / "local" / "releases").iterdir())
+    with moved(release, tmp_path / "release"):
+        links = follow()
+    assert (list(links), broken(links)) == (LINKS[:2], ["release"])
+
+
+def test_the_verb_exits_0_for_a_chain_that_holds_and_1_for_one_that_is_broken(place, ask):
+    assert ask()[0] == 0
+    release = next((place.state.deployments / "local" / "releases").iterdir())
+    with tampered(release / "decision.json", TAMPERINGS["truncated"]):
+        status, said = ask()
+    assert status == 1
+    assert [link["what"] for link in json.loads(said)["links"] if not link["holds"]] == ["release", "decision"]
+
+
+@pytest.mark.parametrize("how", TAMPERINGS)
+def test_a_journal_that_was_tampered_with_is_named(place, ask, how):
+    journal = place.state.deployments / "local" / "journal.jsonl"
+    with tampered(journal, TAMPERINGS[how]):
+        status, said = ask()
+    assert status == 1
+    assert str(journal) in said
+
+
+@contextmanager
+def moved(path: Path, elsewhere: Path) -> Iterator[None]:
+    shutil.move(path, elsewhere)
+    try:
+        yield
+    finally:
+        shutil.move(elsewhere, path)

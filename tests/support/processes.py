@@ -12,7 +12,7 @@ import psutil
 
 
 def gone(pid: int, within_s: float = 30.0) -> bool:
-    """Whether the process ends within that time."""
+    """Whether that process ends within the time. A zombie has ended, though its parent has not asked yet."""
     deadline = time.monotonic() + within_s
     while True:
         try:
