@@ -3,10 +3,10 @@
 What belongs here: the rules by which a figure is marked invalid, each with its limit. What does not: taking the
 figures that the rules look at (`watch`, `calibrate`).
 
-The client may add at most 1 ms or 5 % of a figure, whichever is more. A median or mean is judged by what the client
-typically adds, a tail (std, p95, p99) by the 99th percentile. Of the requests, 1 % or half the width of the share's
-interval, whichever is more, may be so near to a limit of an SLO that what the client adds decides on which side they
-are. What the client adds:
+The client may add at most 1 ms or 5 % of a figure, whichever is more; of a time per output token, that is of the span
+from first to last token. A median or mean is judged by what the client typically adds, a tail (std, p95, p99) by the
+99th percentile. Of the requests, 1 % or half the width of the share's interval, whichever is more, may be so near to a
+limit of an SLO that what the client adds decides on which side they are. What the client adds:
 - calibration bias; for the time per output token and gaps, the bias of the span from first to last token,
 - scheduled-to-sent lag,
 - event-loop lag, where the kernel did not stamp,
@@ -86,18 +86,17 @@ def _reasons(metric: Metric, evidence: ClientEvidence) -> Iterator[str]:
 
 def _excesses(name: str, value_ms: float, *, typical: bool, evidence: ClientEvidence) -> Iterator[str]:
     """What the client adds to a latency of `value_ms` beyond what is allowed."""
-    allowed_ms = max(ALLOWED_MS, ALLOWED_SHARE * value_ms)
-    shrink = 1.0
+    gaps = 1.0
     if name == "tpot_ms":
-        allowed_ms = ALLOWED_SHARE * value_ms
-        shrink = max(_median([(s.output_tokens or 1) - 1 for s in evidence.samples if s.ok]) or 1.0, 1.0)
+        gaps = max(_median([(s.output_tokens or 1) - 1 for s in evidence.samples if s.ok]) or 1.0, 1.0)
+    allowed_ms = max(ALLOWED_MS, ALLOWED_SHARE * value_ms * gaps)
     added = list(_blur_ms(name, typical=typical, evidence=evidence))
     lags = [sample.sent_lag_ms for sample in evidence.samples if sample.sent_lag_ms is not None]
     if lags and name in _FROM_START:
         added.append((f"scheduled-to-sent lag ({_which(typical)})", float(np.quantile(lags, 0.5 if typical else 0.99))))
     for what, added_ms in added:
-        if added_ms / shrink > allowed_ms:
-            yield f"{what} of {added_ms:.2f} ms, allowed are {allowed_ms * shrink:.2f} ms"
+        if added_ms > allowed_ms:
+            yield f"{what} of {added_ms:.2f} ms, allowed are {allowed_ms:.2f} ms"
 
 
 def _which(typical: bool) -> str:
@@ -112,7 +111,7 @@ def _blur_ms(name: str, *, typical: bool, evidence: ClientEvidence) -> Iterator[
         yield f"event-loop lag ({which})", load.loop_lag_ms_median if typical else load.loop_lag_ms_p99
     elif name != "e2e_ms" and joined > (MAX_JOINED_SHARE if typical else MAX_JOINED_SHARE_OF_TAILS):
         delay_ms = stamps.reading_delay_ms_median if typical else stamps.reading_delay_ms_p99
-        yield f"reading delay ({which}) with {joined:.0%} of the events joined", delay_ms
+        yield f"reading delay ({which}, with {joined:.0%} of the events joined)", delay_ms
     if (calibration := evidence.calibration) is not None:
         if name in _FROM_START:
             bias, unit_ms = calibration.ttft_bias_ms, 1.0

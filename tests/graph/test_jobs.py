@@ -48,6 +48,7 @@ class TestBenchmarkModel:
             assert materialization.tags["dagster/data_version"] == materialization.metadata["sha256"].value
 
     @pytest.mark.slow
+    @pytest.mark.alone
     def test_the_checks_between_the_stages_are_recorded(self, measured):
         checks = {e.check_name: e.passed for e in measured.get_asset_check_evaluations()}
         assert checks == {
