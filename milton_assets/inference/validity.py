@@ -12,8 +12,8 @@ limit of an SLO that what the client adds decides on which side they are. What t
 - event-loop lag, where the kernel did not stamp,
 - reading delay, where the kernel stamped and events were joined: segments that wait together to be read may be merged,
   and then all bear the last one's stamp, too late by as much as the client is late in reading. A client that reads at
-  once cannot merge anything: what then shares a stamp was sent together. Joined events count from 5 % of the token
-  events on for a typical figure, from 1 % on for a tail.
+  once cannot merge anything: what then shares a stamp was sent together. Joined events count from 5 % on for a typical
+  figure, from 1 % on for a tail: of the first tokens for what ends with one, of all token events for what lies between.
 
 Above 90 % of a core every figure is invalid. With a cold cache less than half of a prompt may have been cached (as the
 median goes), with a warm one some of it must have been, where the server tells; that holds for every figure which a
@@ -106,12 +106,12 @@ def _which(typical: bool) -> str:
 def _blur_ms(name: str, *, typical: bool, evidence: ClientEvidence) -> Iterator[tuple[str, float]]:
     """By how much the instants that the latency lies between may be wrong."""
     load, stamps, which = evidence.load, evidence.stamps, _which(typical)
-    joined = _joined_share(evidence.samples)
+    joined = _joined_share(name, evidence.samples)
     if not stamps.by_kernel:
         yield f"event-loop lag ({which})", load.loop_lag_ms_median if typical else load.loop_lag_ms_p99
     elif name != "e2e_ms" and joined > (MAX_JOINED_SHARE if typical else MAX_JOINED_SHARE_OF_TAILS):
         delay_ms = stamps.reading_delay_ms_median if typical else stamps.reading_delay_ms_p99
-        yield f"reading delay ({which}, with {joined:.0%} of the events joined)", delay_ms
+        yield f"reading delay ({which}, with {joined:.0%} of what it stamps joined)", delay_ms
     if (calibration := evidence.calibration) is not None:
         if name in _FROM_START:
             bias, unit_ms = calibration.ttft_bias_ms, 1.0
@@ -150,10 +150,14 @@ def _doubt(slo: SLO, evidence: ClientEvidence) -> str | None:
     )
 
 
-def _joined_share(samples: Sequence[Sample]) -> float:
-    """The share of token events that bear the stamp of the one before them."""
-    events = sum(sample.token_events for sample in samples if sample.ok)
-    return sum(sample.joined_events for sample in samples if sample.ok) / events if events else 0.0
+def _joined_share(name: str, samples: Sequence[Sample]) -> float:
+    """The share of first tokens that bear a later one's stamp; between tokens, of token events with another's."""
+    good = [sample for sample in samples if sample.ok]
+    if name in _FROM_START:
+        joined, stamped = sum(sample.first_token_joined for sample in good), len(good)
+    else:
+        joined, stamped = sum(sample.joined_events for sample in good), sum(sample.token_events for sample in good)
+    return joined / stamped if stamped else 0.0
 
 
 def _cache_complaint(evidence: ClientEvidence) -> str | None:
