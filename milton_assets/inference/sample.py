@@ -32,7 +32,8 @@ class Sample:
     """One request that was made. Milliseconds; None where it is unknown or undefined.
 
     Offsets count from the start of the measurement. Latencies start at `sent`, under an open load at `scheduled`.
-    `joined_events` came in one read with the token event before them, so that only the last one's arrival is known.
+    `joined_events` came in one read with the token event before them, so that only the last one's arrival is known;
+    `first_token_joined` says whether one of them followed the first token.
     `ok` rows have no `error_kind`; latencies that a failed request still showed are kept, but enter no figure.
     """
 
@@ -63,6 +64,7 @@ class Sample:
     token_events: int
     reasoning_events: int
     joined_events: int
+    first_token_joined: bool
     finish_reason: str | None
     truncated: bool
     output_head: str
@@ -121,6 +123,7 @@ def to_sample(ask: Ask, plan: InferencePlan, timing: Timing, stream: ChatStream,
         token_events=stream.token_events,
         reasoning_events=stream.reasoning_events,
         joined_events=stream.joined_events,
+        first_token_joined=stream.first_token_joined,
         finish_reason=stream.finish_reason,
         truncated=stream.finish_reason == "length",
         output_head=stream.head,

@@ -60,6 +60,7 @@ class ChatStream:
         self.token_events = 0
         self.reasoning_events = 0
         self.joined_events = 0
+        self.first_token_joined = False
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.done = False
@@ -161,6 +162,7 @@ class ChatStream:
         else:
             self._on_gap(stamp_ns - self.last_token_ns)
             self.joined_events += stamp_ns == self.last_token_ns
+            self.first_token_joined |= stamp_ns == self.first_token_ns
         self.last_token_ns = stamp_ns
         if not visible:
             self.reasoning_events += 1

@@ -3,17 +3,17 @@
 What belongs here: the rules by which a figure is marked invalid, each with its limit. What does not: taking the
 figures that the rules look at (`watch`, `calibrate`).
 
-The client may add at most 1 ms or 5 % of a figure, whichever is more. A median or mean is judged by what the client
-typically adds, a tail (std, p95, p99) by the 99th percentile. Of the requests, 1 % or half the width of the share's
-interval, whichever is more, may be so near to a limit of an SLO that what the client adds decides on which side they
-are. What the client adds:
+The client may add at most 1 ms or 5 % of a figure, whichever is more; of a time per output token, that is of the span
+from first to last token. A median or mean is judged by what the client typically adds, a tail (std, p95, p99) by the
+99th percentile. Of the requests, 1 % or half the width of the share's interval, whichever is more, may be so near to a
+limit of an SLO that what the client adds decides on which side they are. What the client adds:
 - calibration bias; for the time per output token and gaps, the bias of the span from first to last token,
 - scheduled-to-sent lag,
 - event-loop lag, where the kernel did not stamp,
 - reading delay, where the kernel stamped and events were joined: segments that wait together to be read may be merged,
   and then all bear the last one's stamp, too late by as much as the client is late in reading. A client that reads at
-  once cannot merge anything: what then shares a stamp was sent together. Joined events count from 5 % of the token
-  events on for a typical figure, from 1 % on for a tail.
+  once cannot merge anything: what then shares a stamp was sent together. Joined events count from 5 % on for a typical
+  figure, from 1 % on for a tail: of the first tokens for what ends with one, of all token events for what lies between.
 
 Above 90 % of a core every figure is invalid. With a cold cache less than half of a prompt may have been cached (as the
 median goes), with a warm one some of it must have been, where the server tells; that holds for every figure which a
@@ -86,18 +86,17 @@ def _reasons(metric: Metric, evidence: ClientEvidence) -> Iterator[str]:
 
 def _excesses(name: str, value_ms: float, *, typical: bool, evidence: ClientEvidence) -> Iterator[str]:
     """What the client adds to a latency of `value_ms` beyond what is allowed."""
-    allowed_ms = max(ALLOWED_MS, ALLOWED_SHARE * value_ms)
-    shrink = 1.0
+    gaps = 1.0
     if name == "tpot_ms":
-        allowed_ms = ALLOWED_SHARE * value_ms
-        shrink = max(_median([(s.output_tokens or 1) - 1 for s in evidence.samples if s.ok]) or 1.0, 1.0)
+        gaps = max(_median([(s.output_tokens or 1) - 1 for s in evidence.samples if s.ok]) or 1.0, 1.0)
+    allowed_ms = max(ALLOWED_MS, ALLOWED_SHARE * value_ms * gaps)
     added = list(_blur_ms(name, typical=typical, evidence=evidence))
     lags = [sample.sent_lag_ms for sample in evidence.samples if sample.sent_lag_ms is not None]
     if lags and name in _FROM_START:
         added.append((f"scheduled-to-sent lag ({_which(typical)})", float(np.quantile(lags, 0.5 if typical else 0.99))))
     for what, added_ms in added:
-        if added_ms / shrink > allowed_ms:
-            yield f"{what} of {added_ms:.2f} ms, allowed are {allowed_ms * shrink:.2f} ms"
+        if added_ms > allowed_ms:
+            yield f"{what} of {added_ms:.2f} ms, allowed are {allowed_ms:.2f} ms"
 
 
 def _which(typical: bool) -> str:
@@ -107,12 +106,12 @@ def _which(typical: bool) -> str:
 def _blur_ms(name: str, *, typical: bool, evidence: ClientEvidence) -> Iterator[tuple[str, float]]:
     """By how much the instants that the latency lies between may be wrong."""
     load, stamps, which = evidence.load, evidence.stamps, _which(typical)
-    joined = _joined_share(evidence.samples)
+    joined = _joined_share(name, evidence.samples)
     if not stamps.by_kernel:
         yield f"event-loop lag ({which})", load.loop_lag_ms_median if typical else load.loop_lag_ms_p99
     elif name != "e2e_ms" and joined > (MAX_JOINED_SHARE if typical else MAX_JOINED_SHARE_OF_TAILS):
         delay_ms = stamps.reading_delay_ms_median if typical else stamps.reading_delay_ms_p99
-        yield f"reading delay ({which}) with {joined:.0%} of the events joined", delay_ms
+        yield f"reading delay ({which}, with {joined:.0%} of what it stamps joined)", delay_ms
     if (calibration := evidence.calibration) is not None:
         if name in _FROM_START:
             bias, unit_ms = calibration.ttft_bias_ms, 1.0
@@ -151,10 +150,14 @@ def _doubt(slo: SLO, evidence: ClientEvidence) -> str | None:
     )
 
 
-def _joined_share(samples: Sequence[Sample]) -> float:
-    """The share of token events that bear the stamp of the one before them."""
-    events = sum(sample.token_events for sample in samples if sample.ok)
-    return sum(sample.joined_events for sample in samples if sample.ok) / events if events else 0.0
+def _joined_share(name: str, samples: Sequence[Sample]) -> float:
+    """The share of first tokens that bear a later one's stamp; between tokens, of token events with another's."""
+    good = [sample for sample in samples if sample.ok]
+    if name in _FROM_START:
+        joined, stamped = sum(sample.first_token_joined for sample in good), len(good)
+    else:
+        joined, stamped = sum(sample.joined_events for sample in good), sum(sample.token_events for sample in good)
+    return joined / stamped if stamped else 0.0
 
 
 def _cache_complaint(evidence: ClientEvidence) -> str | None:

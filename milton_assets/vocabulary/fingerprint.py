@@ -1,14 +1,12 @@
 """The environment a figure was taken in. What is absent is said to be absent, never guessed.
 
-What belongs here: the fingerprint's fields, its digest, and naming how two environments, and two askings, differ. What
+What belongs here: the fingerprint's fields, its digest, and naming how two environments differ. What
 does not: probing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -112,18 +110,3 @@ class Fingerprint(BaseModel):
             elif mine != theirs:
                 differences.append(f"{part}: {mine!r} against {theirs!r}")
         return differences
-
-
-ASKED_ALIKE = ("definitions_version", "sampling", "extra_body", "cache", "load", "prompts_sha256")
-"""What a tier's provenance says of how a model was asked, where it does."""
-
-
-def asked_differently(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """How two provenances of one tier differ in what was asked and how, a sentence each; empty when figures may be
-    compared.
-    """
-    return [
-        f"{key}: {mine.get(key)!r} against {theirs.get(key)!r}"
-        for key in ASKED_ALIKE
-        if mine.get(key) != theirs.get(key)
-    ]

@@ -61,6 +61,7 @@ class TestBenchmarkModel:
             assert metadata[name].value.startswith(f"![{name}](data:image/png;base64,")
 
     @pytest.mark.slow
+    @pytest.mark.alone
     def test_the_checks_between_the_stages_are_recorded(self, measured):
         checks = {e.check_name: e.passed for e in measured.get_asset_check_evaluations()}
         assert checks == {

@@ -57,6 +57,18 @@ def test_a_chunk_without_text_is_no_token(nothing: dict[str, Any]) -> None:
     assert stream.token_events == 1
 
 
+@pytest.mark.parametrize(
+    ("stamps", "joined", "first_joined"),
+    [([1, 2, 3], 0, False), ([1, 2, 2], 1, False), ([2, 2, 3], 1, True), ([2, 2, 2], 2, True)],
+)
+def test_token_events_that_share_a_stamp_are_counted(stamps: list[int], joined: int, first_joined: bool) -> None:
+    stream = ChatStream()
+    stream.on_head(200, {"content-type": "text/event-stream"})
+    for stamp in stamps:
+        stream.on_body(stamp, f"data: {json.dumps(delta(content='a'))}\n\n".encode())
+    assert (stream.joined_events, stream.first_token_joined) == (joined, first_joined)
+
+
 @pytest.mark.parametrize("key", ["reasoning_content", "reasoning"])
 def test_reasoning_is_the_first_token_but_not_the_first_visible_one(key: str) -> None:
     stream = streamed(delta(**{key: "hm"}), delta(content="a"), finish(), USAGE)

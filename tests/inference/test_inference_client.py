@@ -261,7 +261,7 @@ def test_calibration_bias_counts_for_latencies_from_the_start_alone() -> None:
 def row(**told: Any) -> Sample:
     """A good answer of 32 tokens in 32 events."""
     absent = dict.fromkeys(Sample.__dataclass_fields__)
-    good = {"ok": True, "output_tokens": 32, "token_events": 32, "joined_events": 0}
+    good = {"ok": True, "output_tokens": 32, "token_events": 32, "joined_events": 0, "first_token_joined": False}
     return Sample(**(absent | good | told))
 
 
@@ -284,12 +284,20 @@ def test_calibration_bias_between_tokens_counts_by_the_span_it_was_seen_in() -> 
 LATE = StampSummary(by_kernel=True, pieces=100, reading_delay_ms_median=4.0, reading_delay_ms_p99=40.0)
 
 
-@pytest.mark.parametrize("name", ["ttft_ms.median", "itl_ms.median", "tpot_ms.median"])
+@pytest.mark.parametrize("name", ["itl_ms.median", "tpot_ms.median"])
 def test_events_joined_by_a_client_that_reads_late_make_what_they_blur_invalid(name: str) -> None:
     joined = [row(joined_events=8, output_tokens=4)]
-    assert "25% of the events joined" in (verdict(name, 20.0, stamps=LATE, samples=joined).why or "")
+    assert "25% of what it stamps joined" in (verdict(name, 20.0, stamps=LATE, samples=joined).why or "")
     assert verdict(name, 20.0, stamps=LATE, samples=[row(output_tokens=4)]).valid
-    assert verdict("e2e_ms.median", 20.0, stamps=LATE, samples=joined).valid
+    for unblurred in ("ttft_ms.median", "e2e_ms.median"):
+        assert verdict(unblurred, 20.0, stamps=LATE, samples=joined).valid
+
+
+@pytest.mark.parametrize("name", ["ttfb_ms.median", "ttft_ms.median", "ttfv_ms.p95"])
+def test_a_first_token_that_was_joined_by_the_next_makes_what_ends_with_it_invalid(name: str) -> None:
+    joined = [row(joined_events=1, first_token_joined=True), *[row()] * 9]
+    assert "10% of what it stamps joined" in (verdict(name, 20.0, stamps=LATE, samples=joined).why or "")
+    assert verdict("itl_ms.median", 20.0, stamps=LATE, samples=joined).valid
 
 
 def test_events_that_a_server_sends_together_are_no_fault_of_a_client_that_reads_at_once() -> None:

@@ -18,7 +18,6 @@ from milton_assets.vocabulary.fingerprint import (
     GpuFingerprint,
     HostFingerprint,
     ServerFingerprint,
-    asked_differently,
 )
 from milton_assets.vocabulary.progress import Progress, silent
 from milton_assets.vocabulary.server import Endpoint
@@ -178,13 +177,6 @@ def test_machines_that_are_unknown_for_different_reasons_are_a_difference() -> N
     )
     assert one.comparable_with(one) == []
     assert [difference.split(":")[0] for difference in one.comparable_with(two)] == ["host_absent_because"]
-
-
-def test_what_was_asked_differently_is_named() -> None:
-    mine = {"sampling": {"temperature": 0.0}, "cache": "cold", "load": {"kind": "closed"}, "requests": 3}
-    assert asked_differently(mine, mine | {"requests": 5}) == []
-    theirs = mine | {"cache": "warm", "sampling": {"temperature": 0.7}}
-    assert [difference.split(":")[0] for difference in asked_differently(mine, theirs)] == ["sampling", "cache"]
 
 
 # Plain values
