@@ -14,9 +14,9 @@ A line is one JSON object with `question` and one of
 | `answer` or `right_answer` that is text or a number | that number, when the whole of it is one; else that text |
 
 and, if it has them, `id` or `question_id`, `kind`, `wrong` (a list) or `hallucinated_answer` (HaluEval), and `source`.
-Other fields are ignored. A wrong answer that the matcher would accept is no usable fault and is left out; cases are then counted
-as `other` unless `kind` says better. An id that is no slug is made into one that ends in the line's number; an alias
-longer than an answer may be is left out. The whole file is one split, `test`.
+Other fields are ignored. A wrong answer that the matcher would accept is no usable fault and is left out; cases are
+then counted as `other` unless `kind` says better. An id that is no slug is made into one that ends in the line's
+number; an alias longer than an answer may be is left out. The whole file is one split, `test`.
 """
 
 from __future__ import annotations

@@ -32,5 +32,8 @@ def test_the_reasoning_prompts_are_those_of_their_version() -> None:
 
 
 def test_the_retrieval_prompts_are_those_of_their_version() -> None:
-    said = digest(retrieval.pointwise("Q?", "P"), retrieval.listwise("Q?", ["P", "6ee10cc211e667c500ce06e5cdc9588d9ce76b31f56986a4d33eea1264f61f09"]))
+    said = digest(
+        retrieval.pointwise("Q?", "P"),
+        retrieval.listwise("Q?", ["P", "6ee10cc211e667c500ce06e5cdc9588d9ce76b31f56986a4d33eea1264f61f09"]),
+    )
     assert said == PINNED["retrieval", retrieval.PROMPTS_VERSION]
