@@ -16,18 +16,26 @@ from milton_assets.assets.young_features import observable
 DIGESTS: dict[str, Callable[[], str]] = {
     "inference_prompts": lambda: inference.load_goldens().digests["prompts.jsonl"],
     "reasoning_cases": lambda: reasoning.load_goldens().digests["cases.jsonl"],
+    "reasoning_judge_pairs": lambda: reasoning.load_goldens().digests["judge_pairs.jsonl"],
+    "reasoning_dataset": lambda: reasoning.load_goldens().digests["dataset.json"],
     "retrieval_corpus": lambda: retrieval.load_goldens().digests["corpus.jsonl"],
     "retrieval_queries": lambda: retrieval.load_goldens().digests["queries.jsonl"],
     "retrieval_qrels": lambda: retrieval.load_goldens().digests["qrels/test.tsv"],
+    "retrieval_qrels_dev": lambda: retrieval.load_goldens().digests["qrels/dev.tsv"],
+    "retrieval_dataset": lambda: retrieval.load_goldens().digests["dataset.json"],
 }
 """How to digest each golden, by the name of its source asset."""
 
 DESCRIPTIONS = {
     "inference_prompts": "The fixed prompts that are timed.",
     "reasoning_cases": "Questions with gold answers and aliases, for Chain-of-Verification.",
+    "reasoning_judge_pairs": "Labelled answers that a judge proves itself on.",
+    "reasoning_dataset": "Name, version and licence of the reasoning goldens.",
     "retrieval_corpus": "The documents that are ranked.",
     "retrieval_queries": "The queries.",
     "retrieval_qrels": "Which document answers which query, and how well.",
+    "retrieval_qrels_dev": "The same for the queries that prompts are tried on; no figure rests on it.",
+    "retrieval_dataset": "Name and version of the retrieval goldens.",
 }
 
 

@@ -23,7 +23,7 @@ from resources.registry_resource import RegistryResource
 
 @asset(
     partitions_def=MODEL_VERSIONS,
-    deps=["reasoning_cases"],
+    deps=["reasoning_cases", "reasoning_judge_pairs", "reasoning_dataset"],
     io_manager_key="evidence",
     group_name="benchmark",
     code_version=reasoning.code_version(),

@@ -23,7 +23,7 @@ from resources.model_server import ModelServerResource
 
 @asset(
     partitions_def=MODEL_VERSIONS,
-    deps=["retrieval_corpus", "retrieval_queries", "retrieval_qrels"],
+    deps=["retrieval_corpus", "retrieval_queries", "retrieval_qrels", "retrieval_dataset"],
     io_manager_key="evidence",
     group_name="benchmark",
     code_version=retrieval.code_version(),

@@ -16,7 +16,10 @@ from milton_assets.reasoning.text import phrase
 
 _CONFIG = ConfigDict(frozen=True, extra="forbid")
 
-Alias = Annotated[str, Field(min_length=1, max_length=400)]
+MOST_ALIAS_CHARACTERS = 8000
+"""As long as an answer may be."""
+
+Alias = Annotated[str, Field(min_length=1, max_length=MOST_ALIAS_CHARACTERS)]
 
 
 def _check_aliases(aliases: tuple[str, ...]) -> tuple[str, ...]:

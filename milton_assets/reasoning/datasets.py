@@ -8,13 +8,15 @@ A line is one JSON object with `question` and one of
 | field | becomes |
 |---|---|
 | `answer` that is an object with `type` | the gold answer in our own format |
-| `answers`, a list of strings | any of them is right |
+| `answers`, a list of strings, or an object with such a list as `text` (SQuAD) | any of them is right |
+| `answer` that is an object with `value` and `aliases` (TriviaQA) | any of them is right |
 | `answer` that is text ending in `#### N` (GSM8K) | the number N |
 | `answer` or `right_answer` that is text or a number | that number, when the whole of it is one; else that text |
 
-and, if it has them, `id`, `kind`, `wrong` (a list) or `hallucinated_answer` (HaluEval), and `source`. Other fields
-are ignored. A wrong answer that the matcher would accept is no usable fault and is left out; cases are then counted
-as `other` unless `kind` says better. The whole file is one split, `test`.
+and, if it has them, `id` or `question_id`, `kind`, `wrong` (a list) or `hallucinated_answer` (HaluEval), and `source`.
+Other fields are ignored. A wrong answer that the matcher would accept is no usable fault and is left out; cases are
+then counted as `other` unless `kind` says better. An id that is no slug is made into one that ends in the line's
+number; an alias longer than an answer may be is left out. The whole file is one split, `test`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from milton_assets.reasoning.answers import Gold, NumberAnswer, TextAnswer
+from milton_assets.reasoning.answers import MOST_ALIAS_CHARACTERS, Gold, NumberAnswer, TextAnswer
 from milton_assets.reasoning.goldens import (
     GoldenCase,
     Kind,
@@ -40,9 +42,11 @@ from milton_assets.reasoning.quantities import quantities
 from milton_assets.reasoning.text import canonical, phrase
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.keys import check_key
 
 _GSM8K_ANSWER = re.compile(r"####\s*(\S.*)\s*$")
 _GOLD: TypeAdapter[Gold] = TypeAdapter(Gold)
+_MOST_OF_AN_ID = 60
 _EXPECTED = "a JSON object with question and answer, answers or right_answer"
 
 
@@ -81,7 +85,7 @@ def _case(value: object, number: int, file: str) -> GoldenCase:
     answer = _answer(value)
     kind = value.get("kind")
     return GoldenCase(
-        id=str(value["id"]) if "id" in value else f"line-{number:06d}",
+        id=_id(value.get("id", value.get("question_id")), number),
         kind=Kind(kind) if kind in set(Kind) else Kind.OTHER,
         split=Split.TEST,
         question=question,
@@ -91,10 +95,26 @@ def _case(value: object, number: int, file: str) -> GoldenCase:
     )
 
 
+def _id(given: object, number: int) -> str:
+    if given is None:
+        return f"line-{number:06d}"
+    try:
+        return check_key(str(given), "case id")
+    except BadInput:
+        kept = re.sub(r"[^A-Za-z0-9]+", "-", str(given)).strip("-")[:_MOST_OF_AN_ID]
+        return f"{kept or 'line'}-{number:06d}"
+
+
 def _answer(value: Mapping[Any, Any]) -> Gold:
-    if isinstance(accepted := value.get("answers"), list):
+    accepted = value.get("answers")
+    if isinstance(accepted, Mapping):
+        accepted = accepted.get("text")
+    if isinstance(accepted, list):
         return TextAnswer(accept=_distinct(accepted))
     given = value.get("answer", value.get("right_answer"))
+    if isinstance(given, Mapping) and "value" in given and "type" not in given:
+        aliases = given.get("aliases")
+        return TextAnswer(accept=_distinct([given["value"], *(aliases if isinstance(aliases, list) else [])]))
     if isinstance(given, Mapping):
         return _GOLD.validate_python(given)
     if isinstance(given, bool) or not isinstance(given, str | int | float):
@@ -114,6 +134,8 @@ def _number_or_text(written: str) -> Gold:
 def _distinct(accepted: list[Any]) -> tuple[str, ...]:
     first: dict[tuple[str, ...], str] = {}
     for alias in map(str, accepted):
+        if len(alias) > MOST_ALIAS_CHARACTERS:
+            continue
         first.setdefault(phrase(alias), alias)
     return tuple(alias for spelled, alias in first.items() if spelled)
 

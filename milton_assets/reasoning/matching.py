@@ -31,7 +31,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from milton_assets.reasoning.answers import DateAnswer, Gold, ListAnswer, NumberAnswer, PremiseAnswer, TextAnswer
+from milton_assets.reasoning.answers import (
+    MOST_ALIAS_CHARACTERS,
+    DateAnswer,
+    Gold,
+    ListAnswer,
+    NumberAnswer,
+    PremiseAnswer,
+    TextAnswer,
+)
 from milton_assets.reasoning.claim import claim_of
 from milton_assets.reasoning.dates import WrittenDate, dates
 from milton_assets.reasoning.denial import is_denied, is_denied_before
@@ -39,7 +47,7 @@ from milton_assets.reasoning.premises import Stance, stance
 from milton_assets.reasoning.quantities import UNITS, Quantity, convert, quantities
 from milton_assets.reasoning.text import Word, canonical, occurrences, phrase, words
 
-MOST_CHARACTERS = 8000
+MOST_CHARACTERS = MOST_ALIAS_CHARACTERS
 """An answer longer than this answers no question that was put here; it also bounds what matching costs."""
 
 MOST_SENTENCES = 8
@@ -115,6 +123,8 @@ def match(answer: str, gold: Gold, *, question: str, rivals: Sequence[str] = ())
         return Match(_premise(answer, gold, question, rivals))
     if isinstance(gold, ListAnswer):
         return Match(_list(answer, gold, question, rivals))
+    if isinstance(gold, TextAnswer) and phrase(answer) in map(phrase, gold.accept):
+        return Match(Reason.MATCHED)
     claim = claim_of(answer)
     said = claim if words(claim) else answer
     if isinstance(gold, NumberAnswer):

@@ -113,7 +113,7 @@ def _is_negated_before(said: Sequence[Word], start: int) -> bool:
         if word.text in _DENYING_VERBS_AND_NOUNS:
             return follower not in _NOT_DENYING
         if word.text == "no" and start - position <= _REACH_OF_NO:
-            return follower not in _NOT_DENYING
+            return follower not in NOT_DENYING
         if (word.text, follower) in {("rather", "than"), ("no", "one")}:
             return True
     return False

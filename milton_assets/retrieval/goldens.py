@@ -23,6 +23,7 @@ from milton_assets.vocabulary.errors import BadInput
 SHIPPED = Path(__file__).resolve().parents[2] / "goldens" / "retrieval"
 """The collection that comes with the project; its datasheet is the README.md beside the files."""
 
+ABOUT_FILE = "dataset.json"
 BEIR_LAYOUT = "a BEIR folder: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv"
 MAX_LINE_BYTES = 8 << 20
 MAX_GRADE = 100
@@ -98,6 +99,8 @@ def load_goldens(folder: Path | None = None) -> RetrievalGoldens:
     files = [root / "corpus.jsonl", root / "queries.jsonl", *qrels]
     digests = {path.relative_to(root).as_posix(): sha256_file(path) for path in files}
     name, version = _read_identity(root, digests)
+    if (root / ABOUT_FILE).is_file():
+        digests[ABOUT_FILE] = sha256_file(root / ABOUT_FILE)
     return RetrievalGoldens(name=name, version=version, corpus=corpus, splits=splits, digests=digests)
 
 
@@ -163,7 +166,7 @@ def _grade(raw: str) -> int | None:
 
 
 def _read_identity(root: Path, digests: Mapping[str, str]) -> tuple[str, str]:
-    path = root / "dataset.json"
+    path = root / ABOUT_FILE
     if not path.is_file():
         return root.resolve().name, f"sha256-{short(sha256_json(dict(digests)))}"
     try:

@@ -12,7 +12,9 @@ import pytest
 import yaml
 from dagster import AssetKey, Definitions
 
+from milton_assets.assets.goldens import golden_digests
 from milton_assets.definitions import build_defs, model_server_from
+from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
 from resources.model_server import LlamaCppResource, VLLMResource
@@ -118,3 +120,8 @@ def test_the_graph_is_the_same_for_tests_as_for_production(tmp_path):
         theirs = build_defs(environment={"MILTON_STATE_DIR": str(tmp_path)})
     keys = [set(d.resolve_asset_graph().get_all_asset_keys()) for d in (ours, theirs)]
     assert keys[0] == keys[1]
+
+
+def test_every_file_of_the_goldens_is_a_source_asset_with_its_digest():
+    files = [path for path in (ROOT / "goldens").rglob("*") if path.suffix in {".json", ".jsonl", ".tsv"}]
+    assert sorted(golden_digests().values()) == sorted(sha256_file(path) for path in files)

@@ -203,9 +203,9 @@ def test_slows_down_when_asked_to_verify(honest_result: TierResult) -> None:
     def slow(body: dict[str, Any]) -> Any:
         step = read_prompt([Message(m["role"], m["content"]) for m in body["messages"]]).step
         said = play(body)
-        return answer(*said.pieces, first_delay_s=0.4 if step in {"plan", "cross_check"} else 0.002)
+        return answer(*said.pieces, first_delay_s=2.0 if step in {"plan", "cross_check"} else 0.002)
 
-    result = measure(slow, plan=ReasoningPlan(cases_per_kind=4, seeded_per_kind=0, questions=1, concurrency=4))
+    result = measure(slow, plan=ReasoningPlan(cases_per_kind=1, seeded_per_kind=0, questions=1, concurrency=6))
     slowdown, passed = result.metric("verification_slowdown"), result.metric("cove_pass_rate")
     assert slowdown.value is not None and slowdown.value > PLAN.most_slowdown
     assert not passed.valid

@@ -12,6 +12,7 @@ from milton_assets.reasoning import ReasoningPlan, measure_reasoning
 from milton_assets.reasoning.answers import DateAnswer, NumberAnswer, TextAnswer
 from milton_assets.reasoning.datasets import load_dataset
 from milton_assets.reasoning.goldens import GoldenCase, Kind, Split
+from milton_assets.reasoning.matching import match
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.reasoning_player import Player
@@ -48,6 +49,39 @@ def test_any_other_answer_is_text(tmp_path: Path, written: str) -> None:
 def test_several_answers_are_aliases_each_once(tmp_path: Path) -> None:
     case = one(tmp_path, answers=["A dog", "dogs", "a DOG", "…", 7])
     assert case.answer == TextAnswer(accept=("A dog", "dogs", "7"))
+
+
+def test_answers_with_their_places_in_a_text_are_aliases(tmp_path: Path) -> None:
+    case = one(
+        tmp_path, id="5733be28", answers={"text": ["a dog", "a dog", "the dog of the house"], "answer_start": [1]}
+    )
+    assert case.answer == TextAnswer(accept=("a dog", "the dog of the house"))
+
+
+def test_a_value_with_aliases_is_any_of_them(tmp_path: Path) -> None:
+    given = {"value": "Dog", "aliases": ["Hound", "dog"], "normalized_aliases": ["hound"]}
+    case = one(tmp_path, question_id="tc_2", answer=given)
+    assert (case.id, case.answer) == ("tc_2", TextAnswer(accept=("Dog", "Hound")))
+
+
+def test_a_long_alias_is_kept_and_one_longer_than_any_answer_is_left_out(tmp_path: Path) -> None:
+    case = one(tmp_path, answers=["a dog", "dog " * 300, "dog " * 3000])
+    assert isinstance(case.answer, TextAnswer)
+    assert [len(alias) for alias in case.answer.accept] == [5, 1200]
+
+
+@pytest.mark.parametrize("written", ["Red, green, blue, or mauve.", "It is so. " * 20, "No, not a dog."])
+def test_a_gold_that_reads_like_a_hedge_matches_itself(tmp_path: Path, written: str) -> None:
+    case = one(tmp_path, answer=written)
+    assert match(written, case.answer, question=case.question).right
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [("q/1 a", "q-1-a-000001"), ("../../x", "x-000001"), ("", "line-000001"), ("é" * 9, "line-000001"), (7, "7")],
+)
+def test_an_id_that_is_no_slug_is_made_into_one(tmp_path: Path, given: object, made: str) -> None:
+    assert one(tmp_path, answer="a dog", id=given).id == made
 
 
 def test_a_right_and_a_hallucinated_answer_become_gold_and_fault(tmp_path: Path) -> None:
@@ -96,7 +130,8 @@ def test_the_version_is_the_files_digest(tmp_path: Path) -> None:
         ({"question": "What barks?", "answers": []}, "at least 1"),
         ({"question": "What barks?", "answer": ""}, "at least 1"),
         ({"question": 5, "answer": "a dog"}, "no question"),
-        ({"question": "What barks?", "answer": "a dog", "id": "../../x"}, "slug"),
+        ({"question": "What barks?", "answers": {"text": []}}, "at least 1"),
+        ({"question": "What barks?", "answers": {"answer_start": [3]}}, "no answer"),
         (["What barks?", "a dog"], "no question"),
         ("text", "no question"),
     ],

@@ -40,8 +40,9 @@ def test_a_query_whose_judged_documents_all_fail_is_unanswerable(folder: Path) -
 
 
 def test_each_file_is_pinned_by_its_digest(folder: Path) -> None:
+    (folder / "dataset.json").write_text('{"name": "lamps", "version": "1"}')
     digests = load_goldens(folder).digests
-    assert sorted(digests) == ["corpus.jsonl", "qrels/dev.tsv", "qrels/test.tsv", "queries.jsonl"]
+    assert sorted(digests) == ["corpus.jsonl", "dataset.json", "qrels/dev.tsv", "qrels/test.tsv", "queries.jsonl"]
     for name, digest in digests.items():
         assert digest == hashlib.sha256((folder / name).read_bytes()).hexdigest()
 
