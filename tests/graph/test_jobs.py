@@ -91,7 +91,10 @@ class TestPromote:
     @pytest.mark.slow
     def test_the_decision_pins_every_file_it_rests_on(self, wp, measured):
         assert wp.run("promote", RUN).success
-        manifest = read_summary(wp.state.runs, RUN).manifest
+        summary = read_summary(wp.state.runs, RUN)
+        manifest = summary.manifest
+        assert summary.decision.notes == ()
+        assert all(manifest.fingerprints[candidate.fingerprint_sha256] for candidate in manifest.candidates)
         store = EvidenceStore(wp.state.benchmarks)
         assert {(pin.model_version, pin.tier) for pin in manifest.pins()} == {("good", tier) for tier in Tier}
         assert all(store.digest(pin.uri) == pin.sha256 for pin in manifest.pins())

@@ -1,0 +1,62 @@
+"""Gathering evidence from a real event log and store: what the manifest says of each candidate."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dagster import AssetMaterialization, DagsterInstance
+
+from milton_assets.vocabulary.entry_table import entry_to_table
+from milton_assets.vocabulary.fingerprint import Fingerprint
+from milton_assets.vocabulary.registry import Artefact, ArtefactKind
+from milton_assets.vocabulary.tier import Tier, TierResult
+from resources.evidence_log import Gathered, gather
+from resources.evidence_store import EvidenceFile, EvidenceStore
+from tests.support.bundles import entry_of
+
+WEIGHTS = "1" * 64
+ENTRY = entry_of(Artefact(kind=ArtefactKind.GGUF, path="/models/a.gguf", size_bytes=10, sha256=WEIGHTS), "a")
+
+
+def environment(cpu: str) -> Fingerprint:
+    host = {"cpu_model": cpu, "physical_cores": 2, "logical_cores": 2, "ram_bytes": 1, "kernel": "6"}
+    return Fingerprint.model_validate({"host": host})
+
+
+def gathered(root: Path, measured_in: dict[Tier, Fingerprint]) -> Gathered:
+    store = EvidenceStore(root)
+    with DagsterInstance.ephemeral() as instance:
+
+        def written(tier: Tier) -> EvidenceFile:
+            told: dict[str, Any] = {"fingerprint": measured_in[tier].model_dump(mode="json")}
+            table = TierResult(tier, (), provenance=told).to_table("a", WEIGHTS)
+            file = store.write(tier.asset_name, "a", table, "run")
+            event = AssetMaterialization(tier.asset_name, partition="a", metadata={"sha256": file.sha256})
+            instance.report_runless_asset_event(event)
+            return file
+
+        return gather(
+            instance,
+            run_id="benchmark_20260111_142500",
+            created_at=datetime(2026, 1, 11, tzinfo=UTC),
+            entries=[ENTRY],
+            registry_sha256="2" * 64,
+            measured_kind=ArtefactKind.GGUF,
+            entry_files={"a": store.write("registry_entry", "a", entry_to_table(ENTRY), "run")},
+            tier_files={tier: {"a": written(tier)} for tier in Tier},
+            goldens={},
+            policy_name="seed",
+            policy_sha256="3" * 64,
+        )
+
+
+def test_a_candidate_whose_tiers_were_measured_in_several_environments_is_known_by_that_of_its_speeds(
+    tmp_path: Path,
+) -> None:
+    one, other = environment("one"), environment("other")
+    found = gathered(tmp_path, {Tier.INFERENCE: one, Tier.REASONING: other, Tier.RETRIEVAL: other})
+    assert found.candidates[0].excluded is None
+    assert found.manifest.candidates[0].fingerprint_sha256 == one.digest()
+    assert found.manifest.fingerprints.keys() == {one.digest(), other.digest()}
