@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from milton_assets.edge.deployment import EdgeTarget, HealthWindow, Outcome, deploy, history, recover_target, status
+from milton_assets.edge.deployment.fileops import Fd, FileOps
 from tests.support.crashing import InterruptingOps, When, clock, healthy
 from tests.support.edge_bundles import make_bundle, read_manifest
+from tests.support.watching import until
 from tests.support.whole import check_whole
 
 
@@ -58,4 +60,26 @@ def test_a_ctrl_c_while_any_earlier_record_becomes_durable_undoes_the_attempt(
     with pytest.raises(KeyboardInterrupt):
         deploy(b, target, load_test=None, health=window, actor="ada", now=clock, ops=ops)
     assert history(target)[-1].outcome is Outcome.INTERRUPTED
+    assert check_whole(target, {a_digest}) == a_digest
+
+
+class InterruptedWhenTheGuardStarts(FileOps):
+    """Sends Ctrl-C when the guard has been started and its deployer does not know it yet."""
+
+    def close(self, handle: Fd) -> None:
+        is_log = Path(f"/proc/self/fd/{handle}").readlink().name == "guard.log"
+        super().close(handle)
+        if is_log:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_guard_whose_deployer_was_interrupted_while_starting_it_does_nothing(
+    releases: tuple[Path, str, str], target: EdgeTarget
+) -> None:
+    b, a_digest, _ = releases
+    window = HealthWindow(healthy, rounds=1, interval_s=0)
+    with pytest.raises(KeyboardInterrupt):
+        deploy(b, target, load_test=None, health=window, actor="ada", now=clock, ops=InterruptedWhenTheGuardStarts())
+    assert history(target)[-1].outcome is Outcome.INTERRUPTED
+    until(lambda: not status(target).locked)
     assert check_whole(target, {a_digest}) == a_digest

@@ -36,6 +36,7 @@ from milton_assets.edge.deployment import (
     rollback,
     status,
 )
+from milton_assets.edge.deployment.fileops import Fd, FileOps
 from milton_assets.edge.deployment.lock import Holder, locked
 from milton_assets.edge.manifest import HealthContract
 from milton_assets.vocabulary.errors import BadInput, MiltonError
@@ -326,6 +327,27 @@ def test_a_failed_attempt_says_what_it_was_for_as_far_as_it_knew(a: Path, target
     assert (entry.bundle_path, entry.release, entry.outcome) == (str(a), None, Outcome.FAILED)
 
 
+class DeployingMeanwhile(FileOps):
+    """Someone deploys just after the journal was read for the last time."""
+
+    def __init__(self, bundle: Path, target: EdgeTarget) -> None:
+        self._meanwhile = (bundle, target)
+        self._reads_left = 3
+
+    def close(self, handle: Fd) -> None:
+        was = Path(f"/proc/self/fd/{handle}").readlink().name
+        super().close(handle)
+        self._reads_left -= was == "journal.jsonl"
+        if was == "journal.jsonl" and self._reads_left == 0:
+            put(*self._meanwhile)
+
+
+def test_whoever_reads_while_another_deploys_does_not_cry_tampering(a: Path, b: Path, target: EdgeTarget) -> None:
+    put(a, target)
+    assert len(history(target, ops=DeployingMeanwhile(b, target))) == 1
+    assert len(history(target)) == 2
+
+
 def test_a_journal_whose_end_was_cut_off_is_betrayed_by_its_mirror(a: Path, b: Path, target: EdgeTarget) -> None:
     put(a, target)
     put(b, target)
@@ -380,10 +402,12 @@ def test_a_deployer_can_wait_for_the_other(a: Path, b: Path, target: EdgeTarget)
     other.join()
 
 
-def test_two_deployers_that_both_wait_come_one_after_the_other(a: Path, b: Path, target: EdgeTarget) -> None:
+def test_two_deployers_that_both_wait_come_one_after_the_other(a: Path, target: EdgeTarget) -> None:
     done = []
+    as_new = make_bundle(a.parent, "v3", counter=read_manifest(a).counter)
     threads = [
-        threading.Thread(target=lambda bundle=bundle: done.append(put(bundle, target, wait_s=60))) for bundle in (a, b)
+        threading.Thread(target=lambda bundle=bundle: done.append(put(bundle, target, wait_s=60)))
+        for bundle in (a, as_new)
     ]
     for thread in threads:
         thread.start()

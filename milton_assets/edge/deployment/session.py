@@ -94,7 +94,7 @@ def in_hand(
             journal.append(TargetCreated(at=now(), name=target.name))
         session = Session(target, ops, folder, journal, now, lock)
         try:
-            _check_mirror(target, journal.lines)
+            _check_mirror(target, journal.lines, _mirrored(target))
         except (OSError, BadInput) as error:
             session.note(f"the history's mirror could not be read: {error}")
         yield session
@@ -120,15 +120,21 @@ def read_target(target: EdgeTarget, ops: FileOps) -> Reading:
     """The target's journal, without its lock. Raises `BadInput` when there is none, `JournalDamaged`."""
     if not is_target(ops, target.path):
         raise no_such_target(target)
+    # The mirror follows the journal, so it is read first: someone may be deploying meanwhile.
+    mirrored = _mirrored(target)
     with opened(ops, ops.open_folder(target.path)) as folder:
         reading = read_journal(ops, folder)
-    _check_mirror(target, reading.lines)
+    _check_mirror(target, reading.lines, mirrored)
     return reading
 
 
-def _check_mirror(target: EdgeTarget, lines: Sequence[Line]) -> None:
-    if target.history_file is not None and lines:
-        check_against_mirror(lines[0].sha256, deployments(lines, target), read_mirror(target.history_file))
+def _mirrored(target: EdgeTarget) -> tuple[Deployment, ...]:
+    return () if target.history_file is None else read_mirror(target.history_file)
+
+
+def _check_mirror(target: EdgeTarget, lines: Sequence[Line], mirrored: Sequence[Deployment]) -> None:
+    if lines:
+        check_against_mirror(lines[0].sha256, deployments(lines, target), mirrored)
 
 
 def check_clock(state: TargetState, now: datetime) -> None:
