@@ -8,6 +8,7 @@ from dagster import AssetExecutionContext, Output, asset
 
 from milton_assets import reasoning
 from milton_assets.assets.evidence import ask_tier
+from milton_assets.assets.guards import guarded
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.reasoning import ReasoningPlan, load_goldens, measure_reasoning
 from milton_assets.vocabulary.chat import ChatModel
@@ -24,9 +25,11 @@ from resources.model_server import ModelServerResource
     io_manager_key="evidence",
     group_name="benchmark",
     code_version=reasoning.code_version(),
+    output_required=False,
     kinds={"parquet"},
     pool="accelerator",
 )
+@guarded
 def reasoning_metrics(
     context: AssetExecutionContext,
     registry_entry: EvidenceFile,
