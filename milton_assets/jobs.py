@@ -1,7 +1,7 @@
-"""The jobs: one per partition definition, and the conductor that chains them.
+"""The asset jobs: one per partition definition.
 
-What belongs here: job definitions and the conductor's op. What does not: what the assets do.
-Dagster lets no asset job mix partition definitions, hence three; `dagster job execute -j autobench` runs the conductor.
+What belongs here: the asset jobs. What does not: what the assets do, and the job that chains these (`conductor`).
+Dagster lets no asset job mix partition definitions, hence three.
 See https://docs.dagster.io/guides/build/jobs
 """
 

@@ -8,6 +8,7 @@ See https://docs.dagster.io/guides/automate/sensors
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Self
 
 from dagster import (
     DagsterInstance,
@@ -23,19 +24,18 @@ from dagster import (
     run_status_sensor,
     sensor,
 )
+from pydantic import RootModel
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG
 from milton_assets.conductor import CONDUCTED_TAG
 from milton_assets.jobs import PROMOTE, benchmark_model, deploy, promote
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.summary import read_summary
-from milton_assets.vocabulary.entry_table import entry_from_table
+from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.keys import mint_run_id
 from milton_assets.vocabulary.registry import RegistryEntry
 from resources.campaign import Campaign
-from resources.evidence_log import REGISTRY_ENTRY_ASSET
-from resources.evidence_store import EvidenceStore
-from resources.parquet_io import EvidenceStoreResource
+from resources.evidence_log import logged_content_sha256
 from resources.registry import RegistryMissing
 from resources.registry_resource import RegistryResource
 
@@ -51,11 +51,12 @@ UNFINISHED = [
 
 @sensor(job=benchmark_model, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
 def registry_sensor(
-    context: SensorEvaluationContext, registry: RegistryResource, evidence_store: EvidenceStoreResource
+    context: SensorEvaluationContext, registry: RegistryResource, campaign: Campaign
 ) -> SensorResult | SkipReason:
     """Benchmark every new or changed candidate, once; say which entries are quarantined and why.
 
-    What the conductor or a person benchmarked already, as it is registered now, is not new.
+    What the conductor or a person benchmarked already, as it is registered now, is not new; the event log says so, and
+    no evidence is read, which may lie behind a network. New goldens are the schedule's affair.
     """
     try:
         current = registry.read(hash_budget_s=HASH_BUDGET_S)
@@ -63,20 +64,48 @@ def registry_sensor(
         return SkipReason(str(missing))
     for quarantined in current.quarantined:
         context.log.warning(f"quarantined {quarantined.version}: {quarantined.reason}")
-    known = set((context.cursor or "").split())
+    seen = Seen.from_cursor(context.cursor)
+    changed = [entry for entry in current.candidates() if seen.note(entry)]
     fresh = [
-        entry
-        for entry in current.candidates()
-        if _identity(entry) not in known and not _was_benchmarked(evidence_store.store, entry)
+        entry for entry in changed if logged_content_sha256(context.instance, entry.version) != entry.content_sha256
     ]
     if not fresh:
-        return SkipReason(f"no new or changed entry among {len(current.entries)}")
-    campaign = new_campaign(context.instance)
+        return SensorResult(
+            skip_reason=f"no new or changed entry among {len(current.entries)}", cursor=seen.model_dump_json()
+        )
+    if campaign.dry_run:
+        return SkipReason(f"dry run: {', '.join(entry.version for entry in fresh)} would be benchmarked")
+    campaign_id = new_campaign(context.instance)
     return SensorResult(
-        run_requests=[benchmark_request(entry, campaign, run_key=_identity(entry)) for entry in fresh],
+        run_requests=[benchmark_request(entry, campaign_id, run_key=seen.run_key(entry)) for entry in fresh],
         dynamic_partitions_requests=[MODEL_VERSIONS.build_add_request([entry.version for entry in fresh])],
-        cursor=" ".join(sorted(known | {_identity(entry) for entry in fresh})),
+        cursor=seen.model_dump_json(),
     )
+
+
+class Seen(RootModel[dict[str, tuple[Sha256, int]]]):
+    """The registry sensor's cursor: each version's content when it was last looked at, and how often it had changed.
+
+    The count is in the run key, which is for ever: an entry that changes back is another state of the registry.
+    """
+
+    @classmethod
+    def from_cursor(cls, cursor: str | None) -> Self:
+        """What an earlier tick left; nothing when there is none."""
+        return cls.model_validate_json(cursor or "{}")
+
+    def note(self, entry: RegistryEntry) -> bool:
+        """Remember the entry as it is now; whether that is new."""
+        content_sha256, changes = self.root.get(entry.version, ("", 0))
+        if content_sha256 == entry.content_sha256:
+            return False
+        self.root[entry.version] = (entry.content_sha256, changes + 1)
+        return True
+
+    def run_key(self, entry: RegistryEntry) -> str:
+        """The key of the run that benchmarks this state of the entry."""
+        content_sha256, changes = self.root[entry.version]
+        return f"{entry.version}:{content_sha256}:{changes}"
 
 
 def benchmark_request(entry: RegistryEntry, campaign: str, *, run_key: str) -> RunRequest:
@@ -89,15 +118,6 @@ def new_campaign(instance: DagsterInstance) -> str:
     taken = set(instance.get_dynamic_partitions(str(BENCHMARK_RUNS.name)))
     taken |= {run.tags.get(CAMPAIGN_TAG, "") for run in instance.get_runs(RunsFilter(statuses=UNFINISHED))}
     return mint_run_id(datetime.now(UTC), taken)
-
-
-def _was_benchmarked(store: EvidenceStore, entry: RegistryEntry) -> bool:
-    recorded = store.latest(REGISTRY_ENTRY_ASSET, entry.version)
-    return recorded is not None and entry_from_table(recorded.read()).content_sha256 == entry.content_sha256
-
-
-def _identity(entry: RegistryEntry) -> str:
-    return f"{entry.version}:{entry.content_sha256}"
 
 
 def _promote_sensor(status: DagsterRunStatus) -> SensorDefinition:
@@ -140,6 +160,8 @@ def deploy_when_bundled(context: RunStatusSensorContext, campaign: Campaign) -> 
     run_id = context.dagster_run.tags.get("dagster/partition", "")
     if CONDUCTED_TAG in context.dagster_run.tags:
         return SkipReason("the conductor deploys its own bundles")
+    if campaign.dry_run:
+        return SkipReason("a dry run bundles nothing")
     if not read_summary(campaign.state.runs, run_id).bundle:
         return SkipReason(f"{run_id} promoted nothing")
     targets = campaign.target_names()

@@ -123,6 +123,12 @@ def check_manifest(instance: DagsterInstance, store: EvidenceStore, manifest: Ev
     manifest.check(found_today(instance, store, manifest))
 
 
+def logged_content_sha256(instance: DagsterInstance, version: str) -> str | None:
+    """The content digest of the version's entry when it was last benchmarked; None when it never was."""
+    record = _latest_record(instance, REGISTRY_ENTRY_ASSET, version)
+    return _metadata(record).get("content_sha256") if record else None
+
+
 @dataclass(frozen=True)
 class LoggedDecision:
     """A decision as the event log knows it: the document and the ranking table that the store keeps of it."""
@@ -201,7 +207,7 @@ def _evidence_of(
 
 
 def _pin(instance: DagsterInstance, version: str, tier: Tier, file: EvidenceFile) -> EvidencePin:
-    record = _latest_record(instance, tier, version)
+    record = _latest_record(instance, tier.asset_name, version)
     logged = _sha256_of(record) if record else None
     if record is None or logged != file.sha256:
         raise EvidenceMismatch(
@@ -222,8 +228,8 @@ def _pin(instance: DagsterInstance, version: str, tier: Tier, file: EvidenceFile
     )
 
 
-def _latest_record(instance: DagsterInstance, tier: Tier, version: str) -> EventLogRecord | None:
-    wanted = AssetRecordsFilter(asset_key=AssetKey(tier.asset_name), asset_partitions=[version])
+def _latest_record(instance: DagsterInstance, asset: str, version: str) -> EventLogRecord | None:
+    wanted = AssetRecordsFilter(asset_key=AssetKey(asset), asset_partitions=[version])
     records = instance.fetch_materializations(wanted, limit=1).records
     return records[0] if records else None
 

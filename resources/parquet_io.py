@@ -11,11 +11,24 @@ from __future__ import annotations
 from typing import get_origin
 
 import pyarrow as pa
-from dagster import ConfigurableIOManager, ConfigurableResource, InputContext, MetadataValue, OutputContext
+from dagster import (
+    ConfigurableIOManager,
+    ConfigurableResource,
+    InputContext,
+    MetadataValue,
+    OutputContext,
+    TableColumn,
+    TableSchema,
+)
 from pydantic import Field
 
 from milton_assets.vocabulary.errors import BadInput
 from resources.evidence_store import EvidenceFile, EvidenceStore
+
+
+def column_schema(schema: pa.Schema) -> TableSchema:
+    """Names and Arrow types of a table's columns, as the UI shows them."""
+    return TableSchema(columns=[TableColumn(name=field.name, type=str(field.type)) for field in schema])
 
 
 class EvidenceStoreResource(ConfigurableResource):  # type: ignore[type-arg]
@@ -56,6 +69,7 @@ class ParquetIOManager(ConfigurableIOManager):
                 "sha256": file.sha256,
                 "path": MetadataValue.path(str(self.store.root / file.uri)),
                 "dagster/row_count": obj.num_rows,
+                "dagster/column_schema": column_schema(obj.schema),
             }
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from dagster import AssetExecutionContext, Output, asset
 
+from milton_assets.assets.guards import guarded
 from milton_assets.assets.selection import selection_decision
 from milton_assets.assets.young_features import versioned_output
 from milton_assets.edge.bundle import code_version, create_bundle, default_signer
@@ -37,6 +38,7 @@ LEAST_SPEED = {Profile.FULL: 0.5, Profile.SMOKE: 0.1}
     output_required=False,
     kinds={"file"},
 )
+@guarded
 def edge_bundle(
     context: AssetExecutionContext,
     registry: RegistryResource,

@@ -12,6 +12,7 @@ from dagster import AssetDep, AssetExecutionContext, Config, LastPartitionMappin
 from pydantic import Field
 
 from milton_assets.assets.bundles import edge_bundle
+from milton_assets.assets.guards import guarded
 from milton_assets.assets.young_features import versioned_output
 from milton_assets.edge.deployment import HealthWindow, deploy
 from milton_assets.edge_probe import edge_probe
@@ -60,8 +61,10 @@ class DeploymentConfig(Config):
     deps=[AssetDep(edge_bundle, partition_mapping=LastPartitionMapping())],
     group_name="deploy",
     code_version="1",
+    output_required=False,
     kinds={"file"},
 )
+@guarded
 def deployment(
     context: AssetExecutionContext,
     config: DeploymentConfig,

@@ -10,6 +10,7 @@ from dagster import AssetExecutionContext, Output, asset
 
 from milton_assets import inference
 from milton_assets.assets.evidence import measure_tier
+from milton_assets.assets.guards import guarded
 from milton_assets.inference import InferencePlan
 from milton_assets.inference.load_curve import levels_up_to, measure_with_sweep
 from milton_assets.inference.plots import pictures_of
@@ -26,9 +27,11 @@ from resources.model_server import ModelServerResource
     io_manager_key="evidence",
     group_name="benchmark",
     code_version=inference.code_version(),
+    output_required=False,
     kinds={"parquet"},
     pool="accelerator",
 )
+@guarded
 def inference_metrics(
     context: AssetExecutionContext,
     registry_entry: EvidenceFile,

@@ -8,6 +8,7 @@ from dagster import AssetExecutionContext, Output, asset
 
 from milton_assets import reasoning
 from milton_assets.assets.evidence import ask_tier
+from milton_assets.assets.guards import guarded
 from milton_assets.judging import qualified_judge
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.reasoning import ReasoningPlan, load_goldens, measure_reasoning
@@ -27,9 +28,11 @@ from resources.registry_resource import RegistryResource
     io_manager_key="evidence",
     group_name="benchmark",
     code_version=reasoning.code_version(),
+    output_required=False,
     kinds={"parquet"},
     pool="accelerator",
 )
+@guarded
 def reasoning_metrics(
     context: AssetExecutionContext,
     registry_entry: EvidenceFile,

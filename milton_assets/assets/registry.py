@@ -10,11 +10,13 @@ import pyarrow as pa
 from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetExecutionContext, Output, asset
 
 from milton_assets.assets.evidence import evidence_output
+from milton_assets.assets.guards import guarded
 from milton_assets.assets.young_features import partition_check
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.vocabulary.entry_table import entry_from_table, entry_to_table
 from milton_assets.vocabulary.gguf import read_header
 from milton_assets.vocabulary.registry import ArtefactKind
+from resources.campaign import Campaign
 from resources.evidence_store import EvidenceFile
 from resources.registry_resource import RegistryResource
 
@@ -24,9 +26,15 @@ from resources.registry_resource import RegistryResource
     io_manager_key="evidence",
     group_name="benchmark",
     code_version="1",
+    output_required=False,
     kinds={"parquet"},
 )
-def registry_entry(context: AssetExecutionContext, registry: RegistryResource) -> Output[pa.Table]:
+@guarded
+def registry_entry(
+    context: AssetExecutionContext,
+    registry: RegistryResource,
+    campaign: Campaign,  # the guard's
+) -> Output[pa.Table]:
     """One validated registry entry: what the registry says, and its artefacts' sizes and SHA-256."""
     entry = registry.entry(context.partition_key)
     return evidence_output(

@@ -11,6 +11,7 @@ from dagster import AssetExecutionContext, Output, asset
 
 from milton_assets import retrieval
 from milton_assets.assets.evidence import ask_tier
+from milton_assets.assets.guards import guarded
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.retrieval import Method, RetrievalPlan, load_goldens, measure_retrieval
 from milton_assets.vocabulary.chat import ChatModel
@@ -27,9 +28,11 @@ from resources.model_server import ModelServerResource
     io_manager_key="evidence",
     group_name="benchmark",
     code_version=retrieval.code_version(),
+    output_required=False,
     kinds={"parquet"},
     pool="accelerator",
 )
+@guarded
 def retrieval_metrics(
     context: AssetExecutionContext,
     registry_entry: EvidenceFile,

@@ -21,6 +21,7 @@ from dagster import (
 from milton_assets import selection
 from milton_assets.assets.evidence import evidence_output, pictures
 from milton_assets.assets.goldens import golden_digests
+from milton_assets.assets.guards import guarded
 from milton_assets.assets.young_features import partition_check
 from milton_assets.incumbent import incumbent_of
 from milton_assets.inference.plots import pictures_of
@@ -47,8 +48,10 @@ from resources.registry_resource import RegistryResource
     io_manager_key="evidence",
     group_name="promote",
     code_version=selection.code_version(),
+    output_required=False,
     kinds={"parquet", "json"},
 )
+@guarded
 def selection_decision(
     context: AssetExecutionContext,
     registry: RegistryResource,

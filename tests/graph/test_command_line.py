@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 
 from milton_assets.vocabulary.state import StateDir
 from resources.evidence_store import EvidenceStore
+from tests.support.processes import left_behind
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -136,8 +136,7 @@ def test_status_and_history_agree_on_what_runs_where(campaign):
 
 def test_no_server_is_left_behind(campaign):
     shell, _ = campaign
-    left = [p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if str(shell.state.root) in str(p.info)]
-    assert left == []
+    assert left_behind(str(shell.state.root)) == []
 
 
 def test_dg_launches_one_model_and_the_answers_come_from_the_cache(campaign):

@@ -8,6 +8,7 @@ import pytest
 from dagster import AssetKey, AssetRecordsFilter
 
 from milton_assets.assets.deployments import WINDOWS
+from milton_assets.dry_run import METRICS
 from milton_assets.edge.bundle import DevicePolicy, verify_bundle
 from milton_assets.edge.bundle.admission import write_device_policy
 from milton_assets.edge.bundle.keys import init_keys
@@ -71,12 +72,6 @@ class TestBenchmarkModel:
             "retrieval_is_complete": True,
         }
 
-    def test_a_run_without_a_partition_is_refused(self, wp):
-        wp.register("good", competent())
-        result = wp.run("benchmark_model")
-        assert not result.success
-        assert "artition" in failure_of(result)
-
     def test_a_version_that_is_not_registered_is_refused(self, wp):
         wp.write_registry({})
         result = wp.run("benchmark_model", "v1")
@@ -85,6 +80,46 @@ class TestBenchmarkModel:
     def test_a_quarantined_entry_is_refused_with_its_reason(self, wp):
         wp.register("v1", competent()).write_bytes(b"GGUF")
         assert "quarantined" in failure_of(wp.run("benchmark_model", "v1"))
+
+
+PARTITIONED = {
+    "benchmark_model": ("registry_entry", *(tier.asset_name for tier in Tier)),
+    "promote": ("selection_decision", "edge_bundle"),
+    "deploy": ("deployment",),
+}
+
+
+@pytest.mark.parametrize(("job", "asset"), [(job, asset) for job, assets in PARTITIONED.items() for asset in assets])
+def test_no_asset_is_made_without_a_partition(wp, job, asset):
+    wp.register("good", competent())
+    result = wp.defs.resolve_job_def(job).execute_in_process(
+        instance=wp.instance, asset_selection=[AssetKey(asset)], raise_on_error=False
+    )
+    assert not result.success
+    assert "artition" in failure_of(result)
+    assert result.get_asset_materialization_events() == []
+
+
+class TestDryRun:
+    @pytest.mark.parametrize(("job", "partition"), [("benchmark_model", "good"), ("promote", RUN), ("deploy", "local")])
+    def test_a_job_makes_nothing_and_is_green(self, dry, job, partition):
+        dry.register("good", competent())
+        result = dry.run(job, partition)
+        assert result.success, failure_of(result)
+        assert result.get_asset_materialization_events() == []
+        assert result.get_asset_check_evaluations() == []
+        assert not any(folder.exists() for folder in (dry.state.benchmarks, dry.state.bundles, dry.state.deployments))
+        assert dry.server.requests == []
+
+    @pytest.mark.slow
+    def test_a_tier_says_of_every_metric_that_it_was_skipped(self, wp, dry, measured):
+        before = sorted(wp.state.benchmarks.rglob("*"))
+        result = dry.defs.resolve_job_def("benchmark_model").execute_in_process(
+            instance=dry.instance, partition_key="good", asset_selection=[AssetKey("reasoning_metrics")]
+        )
+        said = [record.user_message for record in dry.instance.all_logs(result.run_id)]
+        assert {f"{name}: skipped (dry run)" for name, _ in METRICS[Tier.REASONING]} <= set(said)
+        assert sorted(wp.state.benchmarks.rglob("*")) == before
 
 
 class TestPromote:

@@ -88,6 +88,20 @@ def test_the_event_carries_the_digest_of_the_file(manager):
     assert manager.store.digest(metadata["uri"].value) == metadata["sha256"].value
 
 
+def test_the_event_carries_row_count_and_table_schema(manager):
+    @asset(partitions_def=UP, io_manager_key="evidence")
+    def counted() -> pa.Table:
+        return pa.table({"key": ["a", "b"], "n": [1, None]})
+
+    with DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("up", ["v1"])
+        result = run([counted], "v1", manager, instance)
+    metadata = result.asset_materializations_for_node("counted")[0].metadata
+    assert metadata["dagster/row_count"].value == 2
+    columns = metadata["dagster/column_schema"].schema.columns
+    assert [(column.name, column.type) for column in columns] == [("key", "string"), ("n", "int64")]
+
+
 def test_a_missing_upstream_partition_says_what_to_do(manager):
     with DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("up", ["v1"])

@@ -27,7 +27,7 @@ def tick(wp, cursor=None):
         instance_ref=wp.instance.get_ref(),
         cursor=cursor,
         repository_def=wp.defs.get_repository_def(),
-        resources={key: wp.defs.resources[key] for key in ("registry", "evidence_store")},
+        resources={key: wp.defs.resources[key] for key in ("registry", "campaign")},
     )
     return sensor.evaluate_tick(context)
 
@@ -69,6 +69,42 @@ class TestRegistry:
         second = tick(wp, first.cursor)
         assert [r.partition_key for r in second.run_requests] == ["v1"]
         assert first.run_requests[0].run_key != second.run_requests[0].run_key
+
+    def test_an_entry_that_changes_back_runs_again(self, wp):
+        path = wp.register("v1", competent())
+        raw = path.read_bytes()
+        ticks = [tick(wp)]
+        for seed in (9, None):
+            path.write_bytes(raw) if seed is None else tiny_gguf(path, seed=seed)
+            ticks.append(tick(wp, ticks[-1].cursor))
+        assert len({r.run_key for data in ticks for r in data.run_requests}) == 3
+
+    @pytest.mark.slow
+    def test_an_entry_that_changes_back_after_somebody_benchmarked_the_change_runs_again(self, wp):
+        path = wp.register("v1", competent())
+        raw = path.read_bytes()
+        first = tick(wp)
+        tiny_gguf(path, seed=9)
+        assert wp.run("benchmark_model", "v1").success
+        second = tick(wp, first.cursor)
+        assert not second.run_requests
+        path.write_bytes(raw)
+        assert [r.partition_key for r in tick(wp, second.cursor).run_requests] == ["v1"]
+
+    @pytest.mark.slow
+    def test_damaged_evidence_of_one_entry_blocks_no_other(self, wp):
+        wp.register("v1", competent())
+        assert wp.run("benchmark_model", "v1").success
+        for path in (wp.state.benchmarks / "registry_entry" / "v1").iterdir():
+            path.write_bytes(b"damaged")
+        wp.register("v2", competent(), seed=1)
+        assert [r.partition_key for r in tick(wp).run_requests] == ["v2"]
+
+    def test_in_a_dry_run_it_says_what_it_would_request_and_forgets_it(self, dry):
+        dry.register("v1", competent())
+        data = tick(dry)
+        assert (data.run_requests, data.cursor) == ([], None)
+        assert "v1 would be benchmarked" in data.skip_message
 
     def test_a_bad_entry_blocks_no_other(self, wp):
         wp.register("v1", competent())

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from milton_assets.vocabulary.state import StateDir
 from resources.servers.process import free_port
+from tests.support.processes import left_behind
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 150.0
@@ -68,12 +68,4 @@ def test_the_ui_shows_the_graph_and_ctrl_c_ends_it(ui, state):
     assert [schedule["name"] for schedule in graph["schedules"]] == ["every_six_hours"]
     os.killpg(process.pid, signal.SIGINT)
     process.wait(60)
-    deadline = time.monotonic() + 60
-    while left := [line for line in command_lines() if str(state.root) in line]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.2)
-
-
-def command_lines() -> list[str]:
-    """Of every process on this machine."""
-    return [str(process.info["cmdline"]) for process in psutil.process_iter(["cmdline"])]
+    assert left_behind(str(state.root)) == []

@@ -15,11 +15,11 @@ import pytest
 
 from resources.servers import warden
 
-SLEEP = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)")
+SLEEP = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)")
 STUBBORN = (
     sys.executable,
     "-c",
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)",
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)",
 )
 
 
@@ -42,18 +42,18 @@ def up(guard: subprocess.Popen[bytes]) -> psutil.Process:
 
 def test_the_programs_exit_status_is_its_own() -> None:
     with guarded(sys.executable, "-c", "import sys; sys.exit(7)") as guard:
-        assert guard.wait(10) == 7
+        assert guard.wait(60) == 7
 
 
 def test_a_program_ended_by_a_signal_gives_128_and_its_number() -> None:
     with guarded(*SLEEP) as guard:
         up(guard).send_signal(signal.SIGKILL)
-        assert guard.wait(10) == 128 + signal.SIGKILL
+        assert guard.wait(60) == 128 + signal.SIGKILL
 
 
 def test_a_program_that_cannot_be_started_gives_127_and_why() -> None:
     with guarded("/no/such/program") as guard:
-        assert guard.wait(10) == 127
+        assert guard.wait(60) == 127
         assert guard.stderr
         assert b"cannot start /no/such/program: No such file" in guard.stderr.read()
 
@@ -63,7 +63,7 @@ def test_closing_its_standard_input_ends_the_program() -> None:
         child = up(guard)
         assert guard.stdin
         guard.stdin.close()
-        assert guard.wait(10) == 128 + signal.SIGTERM
+        assert guard.wait(60) == 128 + signal.SIGTERM
         assert not child.is_running()
 
 
@@ -83,13 +83,13 @@ def test_a_signal_ends_the_program(number: signal.Signals) -> None:
     with guarded(*SLEEP) as guard:
         child = up(guard)
         guard.send_signal(number)
-        assert guard.wait(10) == 128 + signal.SIGTERM
+        assert guard.wait(60) == 128 + signal.SIGTERM
         assert not child.is_running()
 
 
 def test_having_another_parent_than_it_was_told_ends_the_program() -> None:
     with guarded(*SLEEP, parent=1) as guard:
-        assert guard.wait(10) == 128 + signal.SIGTERM
+        assert guard.wait(60) == 128 + signal.SIGTERM
 
 
 def test_a_program_that_ignores_the_signal_is_killed_after_the_grace() -> None:
@@ -97,7 +97,7 @@ def test_a_program_that_ignores_the_signal_is_killed_after_the_grace() -> None:
         up(guard)
         began = time.monotonic()
         guard.terminate()
-        assert guard.wait(10) == 128 + signal.SIGKILL
+        assert guard.wait(60) == 128 + signal.SIGKILL
         assert time.monotonic() - began >= 0.3
 
 
@@ -110,5 +110,5 @@ def test_descendants_that_hide_are_ended() -> None:
     with guarded(sys.executable, "-c", hide) as guard:
         assert guard.stdout
         hidden = int(guard.stdout.readline())
-        assert guard.wait(10) == 0
+        assert guard.wait(60) == 0
         assert not psutil.pid_exists(hidden)

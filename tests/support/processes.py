@@ -23,3 +23,14 @@ def gone(pid: int, within_s: float = 30.0) -> bool:
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.02)
+
+
+def left_behind(mark: str, within_s: float = 60.0) -> list[str]:
+    """The command lines that hold `mark` and are still there after that time; none as soon as there is none."""
+    deadline = time.monotonic() + within_s
+    while True:
+        lines = [str(process.info["cmdline"]) for process in psutil.process_iter(["cmdline"])]
+        left = [line for line in lines if mark in line]
+        if not left or time.monotonic() >= deadline:
+            return left
+        time.sleep(0.2)

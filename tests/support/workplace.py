@@ -36,6 +36,9 @@ VERSIONS = ("good", "better", "poor", "bad", "v1", "v2", "v3")
 
 PROBES = {probe.prompt for probe in QUESTIONS}
 
+PROBED_AFTER_S = 0.1
+"""How long a probe is thought about: a device may be ten times slower, so the machine may stall for a second or two."""
+
 Behaviour = Callable[[dict[str, Any]], Reply | str]
 
 
@@ -51,7 +54,7 @@ def competent() -> Behaviour:
             return answer("a ", "b ", "c ", "d", first_delay_s=0.001, delay_s=0.001)
         if body.get("top_logprobs"):
             return _yes_or_no(judge(text))
-        return "Paris." if text in PROBES else think(body)
+        return answer("Paris.", first_delay_s=PROBED_AFTER_S) if text in PROBES else think(body)
 
     return reply
 

@@ -1,0 +1,50 @@
+"""What stands at every asset's door: a run has a partition, and a dry run makes nothing.
+
+What belongs here: the guard. What does not: what a metric's dry run says (`milton_assets.dry_run`). Dagster lets a
+partitioned asset run without a partition. In a dry run nothing is stored, because a `skipped` table would become the
+latest evidence of a model that was measured before; what lies downstream is then skipped by Dagster.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+from dagster import AssetExecutionContext, Output
+
+from milton_assets.dry_run import WHY, skipped
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.tier import Tier
+from resources.campaign import Campaign
+
+
+def guarded(make: Callable[..., Any]) -> Callable[..., Iterator[Output[Any]]]:
+    """Make the asset, unless the campaign is a dry run. The asset takes `campaign` and has no required output.
+
+    Raises `BadInput` in a run without a partition.
+    """
+
+    @wraps(make)
+    def made(context: AssetExecutionContext, *, campaign: Campaign, **given: Any) -> Iterator[Output[Any]]:
+        name = context.asset_key.path[-1]
+        if not context.has_partition_key:
+            raise BadInput(
+                f"{name} was run without a partition",
+                expected="one partition key",
+                remedy="choose a partition in the UI, or pass --partition KEY",
+            )
+        if campaign.dry_run:
+            for line in _skipped(name, context.partition_key):
+                context.log.info(line)
+            return
+        output = make(context, campaign=campaign, **given)
+        yield from output if inspect.isgenerator(output) else [output]
+
+    return made
+
+
+def _skipped(asset: str, partition: str) -> Iterator[str]:
+    yield f"{asset} of {partition}: skipped ({WHY})"
+    for tier in Tier:
+        if tier.asset_name == asset:
+            yield from (f"{metric.name}: {metric.status} ({metric.why})" for metric in skipped(tier))
