@@ -212,10 +212,9 @@ def recover(
 
     if every and (target is not None or target_path is not None):
         raise typer.BadParameter("give --all or one target, not both")
-    targets, place = _place(target, target_path)
     done: list[str] = []
     failed: list[str] = []
-    for one in targets.all() if every else (place,):
+    for one in _places(None, None) if every else (place_of(target, target_path),):
         try:
             said = recover_target(one, actor=actor or _me(), now=_now, wait_s=wait)
         except MiltonError as error:
@@ -265,8 +264,15 @@ def place_of(name: str | None, path: Path | None) -> EdgeTarget:
 
 
 def _places(name: str | None, path: Path | None) -> tuple[EdgeTarget, ...]:
+    """The target that is meant; if none is, all but those that have a policy and wait for their first release."""
     targets, place = _place(name, path)
-    return targets.all() if name is None and path is None else (place,)
+    return tuple(filter(_was_deployed_to, targets.all())) if name is None and path is None else (place,)
+
+
+def _was_deployed_to(place: EdgeTarget) -> bool:
+    from milton_assets.edge.deployment.journal import JOURNAL_FILE
+
+    return not place.path.is_dir() or (place.path / JOURNAL_FILE).exists()
 
 
 def _probe() -> ServedLoadTest:

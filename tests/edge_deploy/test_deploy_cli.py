@@ -181,6 +181,7 @@ def test_a_target_with_a_policy_refuses_unsigned_and_foreign_bundles_and_takes_t
 def test_a_policy_demands_a_load_test_and_a_watch_unless_told_otherwise(state: StateDir, bundle: Path) -> None:
     init_keys(state.keys)
     told("policy", "init", "--target", "pi", "--admit", "seed")
+    assert [told("status"), told("history"), told("recover", "--all")] == [[], [], []]
     done = milton("deploy", "--target", "pi", *UNPROBED)
     assert done.returncode == 1
     for demand in ("under the policy smoke, not one of ['seed']", "without a load test", "watched for 0 rounds"):

@@ -70,6 +70,7 @@ def stage(quick_folder: Path) -> Stage:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("when", list(When))
 @pytest.mark.parametrize("verb", [do_deploy, do_rollback], ids=["deploy", "rollback"])
 def test_a_kill_at_any_step_leaves_the_old_or_the_new_release(stage: Stage, verb: Verb, when: When) -> None:
@@ -104,6 +105,7 @@ def test_a_deployer_and_its_guard_killed_at_any_step_of_the_guard_leave_the_old_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_guard_killed_at_some_steps_is_made_good_by_its_deployer(stage: Stage) -> None:
     outcomes = set()
     for step in range(1, 24, 6):
@@ -116,6 +118,7 @@ def test_a_guard_killed_at_some_steps_is_made_good_by_its_deployer(stage: Stage)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("when", list(When))
 def test_a_collection_killed_at_any_step_frees_nothing_that_is_in_service(stage: Stage, when: When) -> None:
     step = 0
@@ -130,6 +133,7 @@ def test_a_collection_killed_at_any_step_frees_nothing_that_is_in_service(stage:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_kill_while_a_damaged_release_in_service_is_replaced_leaves_it_as_it_was_or_whole(stage: Stage) -> None:
     found = set()
     step = 0
@@ -150,6 +154,7 @@ def test_a_kill_while_a_damaged_release_in_service_is_replaced_leaves_it_as_it_w
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("when", list(When))
 def test_a_kill_during_the_first_deployment_leaves_nothing_or_the_new_release(stage: Stage, when: When) -> None:
     served = set()
@@ -166,6 +171,7 @@ def test_a_kill_during_the_first_deployment_leaves_nothing_or_the_new_release(st
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_recovery_that_is_itself_killed_at_any_step_still_ends_whole(stage: Stage) -> None:
     total = _steps_of(stage, do_deploy)
     for first in range(0, total, 7):

@@ -73,6 +73,7 @@ def whole(target: EdgeTarget) -> str:
 @pytest.mark.parametrize("verb", [do_deploy, do_rollback], ids=["deploy", "rollback"])
 @pytest.mark.parametrize("stays", [False, True], ids=["once", "from then on"])
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_disk_that_fails_at_any_step_leaves_a_whole_release(
     quick_folder: Path, verb: Verb, code: int, stays: bool
 ) -> None:

@@ -85,6 +85,7 @@ def test_the_record_is_faithful(quick_folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("verb", [do_deploy, do_rollback, do_collect], ids=["deploy", "rollback", "gc"])
 def test_whatever_was_not_synced_recovery_ends_in_a_whole_release(quick_folder: Path, verb: Verb) -> None:
     recording = Recording(quick_folder, verb)
@@ -98,6 +99,7 @@ def test_whatever_was_not_synced_recovery_ends_in_a_whole_release(quick_folder: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("verb", [do_deploy, do_rollback], ids=["deploy", "rollback"])
 def test_once_committed_is_synced_no_loss_undoes_it_and_before_activating_none_does_it(
     quick_folder: Path, verb: Verb
