@@ -401,7 +401,7 @@ def test_a_copy_of_any_size_is_whole(tmp_path: Path, surplus: int) -> None:
     assert placed.sha256 == sha256_file(source) == sha256_file(tmp_path / "placed")
 
 
-def test_a_copy_does_not_fill_the_memory(tmp_path: Path) -> None:
+def test_a_copy_takes_no_room_in_the_page_cache(tmp_path: Path) -> None:
     require_direct(tmp_path)
     source = tmp_path / "weights"
     source.write_bytes(bytes(3 * CHUNK_BYTES))

@@ -50,7 +50,7 @@ def test_a_file_that_ends_early_or_late_is_refused_wherever_that_is(
         deploy(bundle, target, load_test=None, actor="ada", now=clock)
 
 
-def test_weights_do_not_push_out_what_the_device_has_in_memory(tmp_path: Path, target: EdgeTarget) -> None:
+def test_a_release_takes_no_room_in_the_page_cache_while_it_is_written(tmp_path: Path, target: EdgeTarget) -> None:
     require_direct(tmp_path)
     deploy(bundle_of(tmp_path, 3 * CHUNK_BYTES), target, load_test=None, actor="ada", now=clock)
     assert not is_cached(target.path / "current" / WEIGHTS, CHUNK_BYTES)
