@@ -116,8 +116,11 @@ def broken(links: dict[str, Link]) -> list[str]:
 
 
 def modified(raw: bytes) -> bytes:
-    """Another letter in the middle. The last digit of a number may change and leave the number as it is."""
-    place = next(at for at in range(len(raw) // 2, len(raw)) if raw[at : at + 1].isalpha())
+    """Another letter in the first half. The last digit of a number may change and leave the number as it is.
+
+    The registry's second half is another model's, whose entry is not of this chain.
+    """
+    place = next(at for at in range(len(raw) // 3, len(raw)) if raw[at : at + 1].isalpha())
     return raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
 
 
