@@ -2,7 +2,7 @@
 
 What belongs here: the wording, and nothing that is not wording. What does not: sending or parsing.
 
-The question comes before the passage, so that all pairs of one query share a prefix that a server can keep cached.
+The question comes before the passage, so that a model reads the passage knowing what is asked.
 """
 
 from __future__ import annotations
