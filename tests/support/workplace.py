@@ -51,7 +51,8 @@ def competent() -> Behaviour:
             return answer("a ", "b ", "c ", "d", first_delay_s=0.001, delay_s=0.001)
         if body.get("top_logprobs"):
             return _yes_or_no(judge(text))
-        return "Paris." if text in PROBES else think(body)
+        # Slow enough for a crowded machine to be no tenth of it: the health contract promises a share of the speed.
+        return answer("Paris.", first_delay_s=0.1) if text in PROBES else think(body)
 
     return reply
 
