@@ -33,8 +33,8 @@ GOLDENS: Mapping[str, tuple[Tier, str]] = {
 }
 """Under which tier and file name a table states what the manifest pins, by the golden's name in the manifest.
 
-Only goldens that a figure rests on. Pinned besides are descriptions of the sets, queries held back, and the pairs that a
-judge qualifies on, which the judge's own provenance compares.
+Only goldens that a figure rests on. Pinned besides are descriptions of the sets, queries held back, and the pairs that
+a judge qualifies on, which the judge's own provenance compares.
 """
 
 _SAYS_HOW = (
