@@ -11,7 +11,7 @@ counts in equal shares. The pool is the eligible candidates: the gates' outcome 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,21 @@ class Drawn:
     def known(self) -> _Mask:
         """Whose uncertainty is known."""
         return self.cases.paired | self.errors.known
+
+    def without(self, index: int) -> Drawn:
+        """The same, that candidate left out."""
+        cases, errors = self.cases, self.errors
+        return Drawn(
+            self.criterion,
+            np.delete(self.values, index),
+            replace(
+                cases,
+                values=np.delete(cases.values, index, axis=0),
+                paired=np.delete(cases.paired, index),
+                why=cases.why[:index] + cases.why[index + 1 :],
+            ),
+            Errors(np.delete(errors.standard_error, index), np.delete(errors.log, index)),
+        )
 
     def draw(self, rng: np.random.RandomState, count: int, counts: Array | None) -> Array:
         """`count` draws of the criterion, (count, candidates). `counts` (count, cases) are the shared cases drawn."""
@@ -92,7 +107,16 @@ def unknown(prepared: Sequence[Drawn], versions: Sequence[str]) -> str | None:
 
 
 def probability_best(prepared: Sequence[Drawn], policy: Policy, seed: int) -> Array:
-    """The share of `policy.certainty.draws` resamplings in which each candidate scores highest; sums to 1.
+    """The share of `policy.certainty.draws` resamplings in which each candidate scores highest; sums to 1."""
+    weights = [drawn.criterion.weight for drawn in prepared]
+    best: Array = probabilities_best(prepared, policy, seed, [weights])[0]
+    return best
+
+
+def probabilities_best(
+    prepared: Sequence[Drawn], policy: Policy, seed: int, weightings: Sequence[Sequence[float]]
+) -> Array:
+    """The same, (weightings, candidates), under each of the weightings instead of the policy's own: of the same draws.
 
     Memory is bounded: the draws are made in chunks of about four megabytes a table. `RandomState` is used because
     its streams are frozen for ever (NumPy's NEP 19): a decision must be repeated by later releases too.
@@ -101,8 +125,7 @@ def probability_best(prepared: Sequence[Drawn], policy: Policy, seed: int) -> Ar
     pool = len(prepared[0].values)
     draws = policy.certainty.draws
     chunk = max(1, _FLOATS_PER_CHUNK // pool)
-    weights = [drawn.criterion.weight for drawn in prepared]
-    led = np.zeros(pool)
+    led = np.zeros((len(weightings), pool))
     for start in range(0, draws, chunk):
         count = min(chunk, draws - start)
         shared: dict[tuple[Tier, int], Array] = {}
@@ -110,9 +133,10 @@ def probability_best(prepared: Sequence[Drawn], policy: Policy, seed: int) -> Ar
         for drawn in prepared:
             counts = _shared_counts(drawn, shared, rng, count)
             parts.append(utilities(drawn.draw(rng, count, counts), drawn.criterion, policy.normalisation))
-        scores = np.round(weighted_sum(parts, weights), _TIE_DECIMALS)
-        leading = scores == scores.max(axis=1, keepdims=True)
-        led += (leading / leading.sum(axis=1, keepdims=True)).sum(axis=0)
+        for row, weights in enumerate(weightings):
+            scores = np.round(weighted_sum(parts, weights), _TIE_DECIMALS)
+            leading = scores == scores.max(axis=1, keepdims=True)
+            led[row] += (leading / leading.sum(axis=1, keepdims=True)).sum(axis=0)
     return led / draws
 
 
