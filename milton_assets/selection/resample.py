@@ -20,13 +20,16 @@ from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.cases import Cases, line_up
 from milton_assets.selection.noise import Errors, errors_of
 from milton_assets.selection.policy import Criterion, Policy
-from milton_assets.selection.scoring import Array, utilities, weighted_sum
+from milton_assets.selection.scoring import SCORE_DECIMALS, Array, plain_sum, utilities
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.tier import Tier
 
 _FLOATS_PER_CHUNK = 1 << 19
 _TIE_DECIMALS = 9
 """Products of matrices may differ in the last digits by where a column stands; equal candidates must still tie."""
+
+_NEAR = 1e-8
+"""Further apart than this, two scores cannot be equal once rounded."""
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -65,7 +68,8 @@ class Drawn:
         paired = self.cases.paired
         if counts is None:
             return self._by_error(rng, count, ~paired)
-        means: Array = counts @ self.cases.values.T / self.cases.values.shape[1]
+        means: Array = counts @ self.cases.values.T
+        means /= self.cases.values.shape[1]
         if not paired.all():
             means[:, ~paired] = self._by_error(rng, count, ~paired)
         return means
@@ -134,10 +138,22 @@ def probabilities_best(
             counts = _shared_counts(drawn, shared, rng, count)
             parts.append(utilities(drawn.draw(rng, count, counts), drawn.criterion, policy.normalisation))
         for row, weights in enumerate(weightings):
-            scores = np.round(weighted_sum(parts, weights), _TIE_DECIMALS)
-            leading = scores == scores.max(axis=1, keepdims=True)
-            led[row] += (leading / leading.sum(axis=1, keepdims=True)).sum(axis=0)
+            led[row] += _shares_led(parts, weights)
     return led / draws
+
+
+def _shares_led(parts: Sequence[Array], weights: Sequence[float]) -> Array:
+    """In how many draws each candidate leads; `parts` (draws, candidates) are the criteria's utilities."""
+    scores = plain_sum(parts, weights)
+    # Rounding keeps order, so only who comes near the best can equal it once rounded.
+    draw, candidate = np.nonzero(scores >= scores.max(axis=1, keepdims=True) - _NEAR)
+    near = np.round(np.round(scores[draw, candidate], SCORE_DECIMALS), _TIE_DECIMALS)
+    best = np.zeros(len(scores))
+    np.maximum.at(best, draw, near)
+    leads = near == best[draw]
+    draw, candidate = draw[leads], candidate[leads]
+    led: Array = np.bincount(candidate, 1 / np.bincount(draw)[draw], minlength=scores.shape[1]).astype(np.float64)
+    return led
 
 
 def _shared_counts(

@@ -130,9 +130,9 @@ def _pivotal(contest: Contest, outcome: Outcome, policy: Policy) -> list[int]:
         return list(range(len(versions)))
     named = (int(outcome.ranking.order[0]), contest.serving, outcome.choice.winner)
     pivotal = {index for index in named if index is not None}
-    pivotal |= {versions.index(version) for version in outcome.confidence.contenders[:_CONTENDERS_LEFT_OUT]}
-    if outcome.confidence.second_opinion is not None:
-        pivotal.add(versions.index(outcome.confidence.second_opinion.winner))
+    if _certainty_counts(policy):
+        contenders = outcome.confidence.contenders
+        pivotal |= {versions.index(version) for version in (*contenders[:_CONTENDERS_LEFT_OUT], contenders[-1])}
     if Normalisation.MINMAX_POOL in (policy.normalisation, policy.second_opinion):
         for row in values:
             for extreme in (row.min(), row.max()):
