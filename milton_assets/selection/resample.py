@@ -11,7 +11,7 @@ counts in equal shares. The pool is the eligible candidates: the gates' outcome 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -49,17 +49,14 @@ class Drawn:
         return self.cases.paired | self.errors.known
 
     def without(self, index: int) -> Drawn:
-        """The same, that candidate left out."""
-        cases, errors = self.cases, self.errors
+        """The figures with that candidate left out, and no cases: what is held is not drawn again."""
+        values, errors = np.delete(self.values, index), self.errors
+        nobody = np.zeros(len(values), dtype=bool)
+        why = self.cases.why[:index] + self.cases.why[index + 1 :]
         return Drawn(
             self.criterion,
-            np.delete(self.values, index),
-            replace(
-                cases,
-                values=np.delete(cases.values, index, axis=0),
-                paired=np.delete(cases.paired, index),
-                why=cases.why[:index] + cases.why[index + 1 :],
-            ),
+            values,
+            Cases(np.empty((len(values), 0)), nobody, why, by_case=False),
             Errors(np.delete(errors.standard_error, index), np.delete(errors.log, index)),
         )
 
