@@ -24,8 +24,10 @@ from milton_assets.selection.decision import (
     Decision,
     Difference,
     GateOutcome,
+    LeftOut,
     Standing,
     Verdict,
+    WeightChange,
 )
 from milton_assets.selection.policy import MarginKind, MetricRef
 from milton_assets.vocabulary.digest import short
@@ -286,14 +288,26 @@ def _difference(difference: Difference) -> tuple[str, ...]:
 def _sensitivity(decision: Decision) -> Iterable[str]:
     if decision.sensitivity is None:
         return
-    changing = [change for change in decision.sensitivity.weights if change.changes]
-    for change in changing:
-        action = "halved" if change.factor < 1 else "raised by half"
-        yield f"with the weight of {change.metric} {action}, {change.winner} would lead"
-    if not changing:
-        yield "no weight, halved or raised by half, changes who leads"
+    before, weights = decision.eligible[0].version, decision.sensitivity.weights
+    for change in weights:
+        action = f"with the weight of {change.metric} {'halved' if change.factor < 1 else 'raised by half'}"
+        if change.changes:
+            yield f"{action}, {_would_be(change)}"
+        elif change.leader != before:
+            yield f"{action}, {change.leader} would lead the ranking, and the outcome would be the same"
+    if not any(change.changes for change in weights):
+        yield "no weight, halved or raised by half, changes the outcome"
     for left in decision.sensitivity.left_out[:MAX_ROWS]:
-        yield f"without {left.version}, {left.winner or 'nobody'} would lead"
+        yield f"without {left.version}, {_would_be(left)}"
+    if not decision.sensitivity.left_out:
+        yield "nobody, left out, changes the outcome"
+    yield from decision.sensitivity.held
+
+
+def _would_be(outcome: WeightChange | LeftOut) -> str:
+    if outcome.winner is not None:
+        return f"{outcome.winner} would be promoted"
+    return f"nothing would be promoted ({outcome.verdict.replace('_', ' ')})"
 
 
 def _rests_on(decision: Decision) -> Iterable[str]:

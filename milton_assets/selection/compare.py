@@ -153,7 +153,12 @@ def _by_bootstrap(gains: Array, outside: float, draws: int, rng: np.random.Rando
     step = max(1, _BOOTSTRAP_FLOATS // draws)
     for start in range(0, challengers, step):
         some = slice(start, start + step)
-        drawn = np.round(centre[some] + widen * (counts @ gains[some].T / cases - centre[some]), 12)
+        drawn = counts @ gains[some].T
+        drawn /= cases
+        drawn -= centre[some]
+        drawn *= widen
+        drawn += centre[some]
+        np.round(drawn, 12, out=drawn)
         low[some], high[some] = np.quantile(drawn, [outside / 2, 1 - outside / 2], axis=0)
         below, above = (drawn <= 0).sum(axis=0), (drawn >= 0).sum(axis=0)
         p_value[some] = np.minimum(1.0, 2 * (1 + np.minimum(below, above)) / (draws + 1))

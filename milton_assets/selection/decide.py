@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,12 +20,10 @@ from pydantic import ValidationError
 
 from milton_assets.selection import comparability, explain
 from milton_assets.selection.candidate import Candidate
-from milton_assets.selection.choose import Choice, choose, confidence
-from milton_assets.selection.compare import challenge
+from milton_assets.selection.contest import Contest, Outcome, enter, settle, verdict_on_nobody
 from milton_assets.selection.decision import (
     BASELINES,
     CandidateReport,
-    Challenge,
     Contribution,
     Decision,
     Reading,
@@ -34,9 +32,8 @@ from milton_assets.selection.decision import (
 )
 from milton_assets.selection.gates import Judgement, judge, unusable
 from milton_assets.selection.policy import MetricRef, Normalisation, Policy
-from milton_assets.selection.ranking import Pool, Ranking, pareto_front, rank
-from milton_assets.selection.resample import Drawn, prepare, probability_best, unknown
-from milton_assets.selection.scoring import Array, beyond_anchors
+from milton_assets.selection.ranking import pareto_front
+from milton_assets.selection.scoring import beyond_anchors
 from milton_assets.selection.sensitivity import sensitivity
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
@@ -85,7 +82,6 @@ def _decided(
     stood = [comparability.on_pinned_goldens(candidate, manifest) for candidate in checked]
     references = policy.metrics()
     judgements = [judge(candidate, policy, references) for candidate in stood]
-    eligible = [judgement for judgement in judgements if judgement.eligible]
     manifest_sha256 = manifest.digest()
     common = {
         "run_id": run_id,
@@ -98,60 +94,47 @@ def _decided(
     }
     notes = _notes(policy, manifest, judgements, incumbent)
     unranked = tuple(_report(judgement) for judgement in judgements if not judgement.eligible)
-    if not eligible:
-        known = any(judgement.standing is Standing.FAILED for judgement in judgements)
+    if not any(judgement.eligible for judgement in judgements):
+        verdict = verdict_on_nobody(judgements)
         return Decision(
             **common,
-            verdict=Verdict.REJECT if known else Verdict.NO_VERDICT,
+            verdict=verdict,
             winner=None,
-            reasons=explain.nobody_eligible(judgements, known=known),
+            reasons=explain.nobody_eligible(judgements, known=verdict is Verdict.REJECT),
             notes=notes,
             candidates=unranked,
         )
-    contest = _Contest(eligible, policy, seed=int(manifest_sha256[:8], 16))
-    choice, challenges = _choice(contest, judgements, incumbent)
+    seed = int(manifest_sha256[:8], 16)
+    contest = enter(judgements, policy, seed=seed, incumbent=incumbent)
+    outcome = settle(contest, policy)
+    report, choice = _Report(contest, outcome, judgements, policy), outcome.choice
     return Decision(
         **common,
         verdict=choice.verdict,
         winner=None if choice.winner is None else contest.pool.versions[choice.winner],
-        reasons=(*contest.why_head(len(stood)), *choice.reasons),
-        notes=(*notes, *contest.unpaired(), *contest.saturated()),
-        candidates=(*contest.reports(choice, challenges), *unranked),
-        confidence=contest.confidence,
-        sensitivity=sensitivity(contest.pool, contest.ranking, policy),
+        reasons=(*report.why_head(len(stood)), *choice.reasons),
+        notes=(*notes, *report.unpaired(), *report.saturated()),
+        candidates=(*report.reports(), *unranked),
+        confidence=outcome.confidence,
+        sensitivity=sensitivity(contest, outcome, judgements, policy, seed=seed, incumbent=incumbent),
     )
 
 
-class _Contest:
-    """The eligible candidates, ranked, and how sure the ranking is."""
+class _Report:
+    """What is said of a contest and its outcome."""
 
-    def __init__(self, eligible: Sequence[Judgement], policy: Policy, *, seed: int) -> None:
-        self.eligible = eligible
+    def __init__(self, contest: Contest, outcome: Outcome, judgements: Sequence[Judgement], policy: Policy) -> None:
+        self.eligible = [judgement for judgement in judgements if judgement.eligible]
         self.policy = policy
-        self.seed = seed
-        metrics = [[j.readings[row].metric for j in eligible] for row in range(len(policy.criteria))]
-        values = np.array([[metric.value for metric in row] for row in metrics], dtype=np.float64)
-        self.pool = Pool(tuple(j.candidate.version for j in eligible), values)
-        self.ranking: Ranking = rank(self.pool, policy)
-        self.prepared: tuple[Drawn, ...] = prepare([j.candidate for j in eligible], metrics, policy)
-        self.shares, unknown_because = self._shares()
-        self.confidence = confidence(self.pool, self.ranking, policy, self.shares, unknown_because)
-
-    def _shares(self) -> tuple[Array | None, str | None]:
-        if len(self.pool.versions) == 1:
-            return np.ones(1), None
-        if (because := unknown(self.prepared, self.pool.versions)) is not None:
-            return None, because
-        return probability_best(self.prepared, self.policy, self.seed), None
-
-    def index(self, version: str | None) -> int | None:
-        """Where that version stands in the pool, if it is eligible."""
-        return self.pool.versions.index(version) if version in self.pool.versions else None
+        self.contest = contest
+        self.pool = contest.pool
+        self.ranking = outcome.ranking
+        self.choice = outcome.choice
 
     def unpaired(self) -> tuple[str, ...]:
         """Notes on candidates whose cases could not be lined up with the others'."""
         found: dict[tuple[str, str], list[str]] = {}
-        for drawn in self.prepared if len(self.pool.versions) > 1 else ():
+        for drawn in self.contest.prepared if len(self.pool.versions) > 1 else ():
             for version, why in zip(self.pool.versions, drawn.cases.why, strict=True):
                 if drawn.cases.by_case and why:
                     found.setdefault((drawn.criterion.metric, why), []).append(version)
@@ -199,9 +182,10 @@ class _Contest:
             for row, criterion in enumerate(self.policy.criteria)
         )
 
-    def reports(self, choice: Choice, challenges: Mapping[str, Challenge]) -> list[CandidateReport]:
+    def reports(self) -> list[CandidateReport]:
         """A report on each eligible candidate, best first."""
         front = pareto_front(self.pool, self.policy)
+        choice, shares, challenges = self.choice, self.contest.shares, self.contest.challenges
         measure = int(self.ranking.order[0]) if choice.winner is None else choice.winner
         best = explain.Placed(
             self.pool.versions[measure], float(self.ranking.scores[measure]), self.contributions(measure)
@@ -218,49 +202,13 @@ class _Contest:
                     contributions=contributions,
                     score=score,
                     rank=place,
-                    probability_best=(
-                        None if self.shares is None else round(float(self.shares[index]), _PROBABILITY_DECIMALS)
-                    ),
+                    probability_best=(None if shares is None else round(float(shares[index]), _PROBABILITY_DECIMALS)),
                     pareto_optimal=bool(front[index]),
                     challenge=challenges.get(version),
                     why="" if won else explain.not_chosen(place, mine, best, challenges.get(version)),
                 )
             )
         return reports
-
-
-def _choice(
-    contest: _Contest, judgements: Sequence[Judgement], incumbent: str | None
-) -> tuple[Choice, Mapping[str, Challenge]]:
-    rule = contest.policy.incumbent
-    serving = contest.index(incumbent)
-    if rule is None or incumbent is None:
-        serving = None
-    elif serving is None and (blind := _unjudged(judgements, incumbent)):
-        words = f"{incumbent}, which serves today, could not be judged, so nobody can be shown to be better: {blind}"
-        return Choice(Verdict.NO_VERDICT, None, (words,)), {}
-    challenges: Mapping[str, Challenge] = {}
-    if rule is not None and serving is not None:
-        challenges = challenge(
-            contest.prepared,
-            rule,
-            contest.pool.versions,
-            serving,
-            draws=contest.policy.certainty.draws,
-            seed=contest.seed,
-        )
-    choice = choose(
-        contest.pool, contest.ranking, contest.prepared, contest.policy, contest.confidence, challenges, serving
-    )
-    return choice, challenges
-
-
-def _unjudged(judgements: Sequence[Judgement], version: str) -> str | None:
-    """Why that version could not be judged, if it stood and could not."""
-    for judgement in judgements:
-        if judgement.candidate.version == version and judgement.standing is not Standing.FAILED:
-            return "; ".join(judgement.reasons)
-    return None
 
 
 def _checked(

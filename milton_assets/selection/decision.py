@@ -19,7 +19,7 @@ from milton_assets.vocabulary.keys import RunId, Slug
 from milton_assets.vocabulary.metric import Interval, Metric
 from milton_assets.vocabulary.tier import Tier
 
-DECISION_VERSION = 1
+DECISION_VERSION = 2
 
 BASELINES = {"bm25": "BM25 alone", "oracle": "the best possible order of the same documents"}
 """What a metric can be read against, by the prefix under which its tier states it (`bm25:nDCG@10`)."""
@@ -182,26 +182,36 @@ class Confidence(_Noun):
 
 
 class WeightChange(_Noun):
-    """Who would win if one weight were multiplied by `factor` and all were rescaled to sum to 1."""
+    """What would be if one weight were multiplied by `factor` and all were rescaled to sum to 1.
+
+    `leader` is who would lead the ranking, `changes` whether verdict or winner would be another.
+    """
 
     metric: str
     factor: float
-    winner: Slug
+    leader: Slug
+    verdict: Verdict
+    winner: Slug | None
     changes: bool
 
 
 class LeftOut(_Noun):
-    """Who would win if that candidate had not stood; recorded where the winner changes. None: nobody eligible."""
+    """The outcome if that candidate had not stood; recorded where it is another."""
 
     version: Slug
+    verdict: Verdict
     winner: Slug | None
 
 
 class Sensitivity(_Noun):
-    """What would change the ranking's head: each weight halved or raised by half, each candidate left out."""
+    """What would change the outcome: each weight halved or raised by half, each candidate left out.
+
+    `held` says what was not reckoned anew, the pool being too large for it.
+    """
 
     weights: tuple[WeightChange, ...]
     left_out: tuple[LeftOut, ...]
+    held: tuple[str, ...] = ()
 
 
 class Decision(_Noun):

@@ -20,13 +20,16 @@ from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.cases import Cases, line_up
 from milton_assets.selection.noise import Errors, errors_of
 from milton_assets.selection.policy import Criterion, Policy
-from milton_assets.selection.scoring import Array, utilities, weighted_sum
+from milton_assets.selection.scoring import SCORE_DECIMALS, Array, plain_sum, utilities
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.tier import Tier
 
 _FLOATS_PER_CHUNK = 1 << 19
 _TIE_DECIMALS = 9
 """Products of matrices may differ in the last digits by where a column stands; equal candidates must still tie."""
+
+_NEAR = 1e-8
+"""Further apart than this, two scores cannot be equal once rounded."""
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -45,12 +48,25 @@ class Drawn:
         """Whose uncertainty is known."""
         return self.cases.paired | self.errors.known
 
+    def without(self, index: int) -> Drawn:
+        """The figures with that candidate left out, and no cases: what is held is not drawn again."""
+        values, errors = np.delete(self.values, index), self.errors
+        nobody = np.zeros(len(values), dtype=bool)
+        why = self.cases.why[:index] + self.cases.why[index + 1 :]
+        return Drawn(
+            self.criterion,
+            values,
+            Cases(np.empty((len(values), 0)), nobody, why, by_case=False),
+            Errors(np.delete(errors.standard_error, index), np.delete(errors.log, index)),
+        )
+
     def draw(self, rng: np.random.RandomState, count: int, counts: Array | None) -> Array:
         """`count` draws of the criterion, (count, candidates). `counts` (count, cases) are the shared cases drawn."""
         paired = self.cases.paired
         if counts is None:
             return self._by_error(rng, count, ~paired)
-        means: Array = counts @ self.cases.values.T / self.cases.values.shape[1]
+        means: Array = counts @ self.cases.values.T
+        means /= self.cases.values.shape[1]
         if not paired.all():
             means[:, ~paired] = self._by_error(rng, count, ~paired)
         return means
@@ -92,7 +108,16 @@ def unknown(prepared: Sequence[Drawn], versions: Sequence[str]) -> str | None:
 
 
 def probability_best(prepared: Sequence[Drawn], policy: Policy, seed: int) -> Array:
-    """The share of `policy.certainty.draws` resamplings in which each candidate scores highest; sums to 1.
+    """The share of `policy.certainty.draws` resamplings in which each candidate scores highest; sums to 1."""
+    weights = [drawn.criterion.weight for drawn in prepared]
+    best: Array = probabilities_best(prepared, policy, seed, [weights])[0]
+    return best
+
+
+def probabilities_best(
+    prepared: Sequence[Drawn], policy: Policy, seed: int, weightings: Sequence[Sequence[float]]
+) -> Array:
+    """The same, (weightings, candidates), under each of the weightings instead of the policy's own: of the same draws.
 
     Memory is bounded: the draws are made in chunks of about four megabytes a table. `RandomState` is used because
     its streams are frozen for ever (NumPy's NEP 19): a decision must be repeated by later releases too.
@@ -101,8 +126,7 @@ def probability_best(prepared: Sequence[Drawn], policy: Policy, seed: int) -> Ar
     pool = len(prepared[0].values)
     draws = policy.certainty.draws
     chunk = max(1, _FLOATS_PER_CHUNK // pool)
-    weights = [drawn.criterion.weight for drawn in prepared]
-    led = np.zeros(pool)
+    led = np.zeros((len(weightings), pool))
     for start in range(0, draws, chunk):
         count = min(chunk, draws - start)
         shared: dict[tuple[Tier, int], Array] = {}
@@ -110,10 +134,23 @@ def probability_best(prepared: Sequence[Drawn], policy: Policy, seed: int) -> Ar
         for drawn in prepared:
             counts = _shared_counts(drawn, shared, rng, count)
             parts.append(utilities(drawn.draw(rng, count, counts), drawn.criterion, policy.normalisation))
-        scores = np.round(weighted_sum(parts, weights), _TIE_DECIMALS)
-        leading = scores == scores.max(axis=1, keepdims=True)
-        led += (leading / leading.sum(axis=1, keepdims=True)).sum(axis=0)
+        for row, weights in enumerate(weightings):
+            led[row] += _shares_led(parts, weights)
     return led / draws
+
+
+def _shares_led(parts: Sequence[Array], weights: Sequence[float]) -> Array:
+    """In how many draws each candidate leads; `parts` (draws, candidates) are the criteria's utilities."""
+    scores = plain_sum(parts, weights)
+    # Rounding keeps order, so only who comes near the best can equal it once rounded.
+    draw, candidate = np.nonzero(scores >= scores.max(axis=1, keepdims=True) - _NEAR)
+    near = np.round(np.round(scores[draw, candidate], SCORE_DECIMALS), _TIE_DECIMALS)
+    best = np.zeros(len(scores))
+    np.maximum.at(best, draw, near)
+    leads = near == best[draw]
+    draw, candidate = draw[leads], candidate[leads]
+    led: Array = np.bincount(candidate, 1 / np.bincount(draw)[draw], minlength=scores.shape[1]).astype(np.float64)
+    return led
 
 
 def _shared_counts(

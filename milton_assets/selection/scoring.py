@@ -33,9 +33,10 @@ def minmax_pool(values: Array, direction: Direction) -> Array:
     low = values.min(axis=-1, keepdims=True)
     high = values.max(axis=-1, keepdims=True)
     span = high - low
-    gained = values - low if direction is Direction.HIGHER else high - values
-    result: Array = np.where(span > 0, gained / np.where(span > 0, span, 1.0), 1.0)
-    return result
+    gained: Array = values - low if direction is Direction.HIGHER else high - values
+    np.divide(gained, span, out=gained, where=span > 0)
+    np.copyto(gained, 1.0, where=span <= 0)
+    return gained
 
 
 def anchored(values: Array, anchors: Anchors) -> Array:
@@ -53,10 +54,15 @@ def anchored(values: Array, anchors: Anchors) -> Array:
 
 def weighted_sum(parts: Sequence[Array], weights: Sequence[float]) -> Array:
     """The score: the sum of weight x utility, criterion after criterion, rounded to `SCORE_DECIMALS`."""
-    total = np.zeros_like(parts[0])
-    for part, weight in zip(parts, weights, strict=True):
-        total = total + weight * part
-    return np.round(total, SCORE_DECIMALS)
+    return np.round(plain_sum(parts, weights), SCORE_DECIMALS)
+
+
+def plain_sum(parts: Sequence[Array], weights: Sequence[float]) -> Array:
+    """The sum of weight x utility, criterion after criterion, not rounded."""
+    total = weights[0] * parts[0]
+    for part, weight in zip(parts[1:], weights[1:], strict=True):
+        total += weight * part
+    return total
 
 
 def beyond_anchors(values: Array, criterion: Criterion) -> npt.NDArray[np.bool_]:

@@ -165,7 +165,7 @@ def test_the_card_shows_the_comparison_with_the_incumbent_and_what_would_change_
         assert "new: yes, it is better on" in shown
         assert "slow: no, it is not shown to be within the margin on ttft_ms.median" in " ".join(shown.split())
     assert "new is at least as good as every other on all criteria" in text
-    assert "no weight, halved or raised by half, changes who leads" in text
+    assert "no weight, halved or raised by half, changes the outcome" in text
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -178,7 +178,7 @@ def test_a_comparison_that_cannot_be_made_says_so() -> None:
     assert "not shown to be within the margin on output_tokens_per_s" in " ".join(drawn(decision).split())
 
 
-def test_weights_and_candidates_that_would_change_the_leader_are_listed() -> None:
+def test_weights_and_candidates_that_would_change_the_outcome_are_listed() -> None:
     pool = (
         candidate("A", 2.1, 59, 0.98, 0.58),
         candidate("B", 2.6, 38, 0.98, 0.57),
@@ -186,5 +186,25 @@ def test_weights_and_candidates_that_would_change_the_leader_are_listed() -> Non
         candidate("D", 3.3, 12, 0.92, 0.53),
     )
     text = drawn(decided(*pool))
-    assert "without D, A would lead" in text
-    assert "with the weight of ttft_ms.median halved, A would lead" in text
+    assert "without D, A would be promoted" in text
+    assert "with the weight of ttft_ms.median halved, A would be promoted" in text
+
+
+def test_a_weight_that_only_changes_the_ranking_and_what_was_held_are_said() -> None:
+    def known(version: str, latency: float, ndcg: float) -> Candidate:
+        return candidate(
+            version,
+            (latency, latency * 0.99, latency * 1.01),
+            (50.0, 49.0, 51.0),
+            (0.95, 0.94, 0.96),
+            (ndcg, ndcg - 0.01, ndcg + 0.01),
+        )
+
+    # Each gives up, against "old", more than the margin on what the other is better at.
+    pool = [known("old", 70.0, 0.7), known("fast", 30.0, 0.6), known("right", 140.0, 0.8)]
+    pool += [known(f"m{i:02}", 80.0 + i, 0.65) for i in range(30)]
+    text = " ".join(drawn(decided(*pool, incumbent="old")).split())
+    assert "REJECT: nothing is promoted" in text
+    assert "would lead the ranking, and the outcome would be the same" in text
+    assert "no weight, halved or raised by half, changes the outcome" in text
+    assert "comparisons with the incumbent are held as they are" in text

@@ -1,0 +1,121 @@
+"""The contest: who is eligible, how they compare, and what a policy makes of that.
+
+    contest = enter(judgements, policy, seed=..., incumbent=None)
+    outcome = settle(contest, policy)
+
+What belongs here: putting ranking, certainty, comparisons and choice together, so that one thing can be changed and
+the outcome asked again (`sensitivity`). What does not: how each is computed, and the report (`decide`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from milton_assets.selection.choose import Choice, choose, confidence
+from milton_assets.selection.compare import challenge
+from milton_assets.selection.decision import Challenge, Confidence, Standing, Verdict
+from milton_assets.selection.gates import Judgement
+from milton_assets.selection.policy import Policy
+from milton_assets.selection.ranking import Pool, Ranking, rank
+from milton_assets.selection.resample import Drawn, prepare, probability_best, unknown
+from milton_assets.selection.scoring import Array
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The eligible candidates and what is known of them before the policy's weights are applied, but for `shares`.
+
+    `shares` are the probabilities of being best, None with the reason `unknown_because`. `serving` is the index of the
+    incumbent, where the policy's rule protects it; `challenges` are the others against it, by version. `blind` is
+    why nobody can be compared with an incumbent that could not be judged.
+    """
+
+    pool: Pool
+    prepared: tuple[Drawn, ...]
+    shares: Array | None
+    unknown_because: str | None
+    serving: int | None
+    challenges: Mapping[str, Challenge]
+    blind: str | None
+
+    def without(self, index: int) -> Contest:
+        """The contest with that candidate left out, and all else held.
+
+        The comparisons stay as they were corrected for everybody; the share of the one left out goes to the others in
+        proportion to theirs.
+        """
+        shares, serving = self.shares, self.serving
+        if shares is not None:
+            rest = np.delete(shares, index)
+            shares = rest / rest.sum() if rest.any() else None
+        if serving is not None:
+            serving = None if serving == index else serving - (serving > index)
+        return replace(
+            self,
+            pool=self.pool.without(index),
+            prepared=tuple(drawn.without(index) for drawn in self.prepared),
+            shares=shares,
+            serving=serving,
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a policy makes of a contest."""
+
+    ranking: Ranking
+    confidence: Confidence
+    choice: Choice
+
+
+def enter(judgements: Sequence[Judgement], policy: Policy, *, seed: int, incumbent: str | None) -> Contest:
+    """Draw and compare the eligible among `judgements`, of whom there must be one."""
+    eligible = [judgement for judgement in judgements if judgement.eligible]
+    metrics = [[j.readings[row].metric for j in eligible] for row in range(len(policy.criteria))]
+    values = np.array([[metric.value for metric in row] for row in metrics], dtype=np.float64)
+    pool = Pool(tuple(j.candidate.version for j in eligible), values)
+    prepared = prepare([j.candidate for j in eligible], metrics, policy)
+    unknown_because = unknown(prepared, pool.versions) if len(eligible) > 1 else None
+    if len(eligible) == 1:
+        shares: Array | None = np.ones(1)
+    else:
+        shares = None if unknown_because else probability_best(prepared, policy, seed)
+    serving, blind = None, None
+    challenges: Mapping[str, Challenge] = {}
+    if policy.incumbent is not None and incumbent is not None:
+        if incumbent in pool.versions:
+            serving = pool.versions.index(incumbent)
+            challenges = challenge(
+                prepared, policy.incumbent, pool.versions, serving, draws=policy.certainty.draws, seed=seed
+            )
+        else:
+            blind = _unjudged(judgements, incumbent)
+    return Contest(pool, prepared, shares, unknown_because, serving, challenges, blind)
+
+
+def settle(contest: Contest, policy: Policy) -> Outcome:
+    """Rank, say how sure the ranking is, and choose."""
+    ranking = rank(contest.pool, policy)
+    sure = confidence(contest.pool, ranking, policy, contest.shares, contest.unknown_because)
+    if contest.blind is not None:
+        return Outcome(ranking, sure, Choice(Verdict.NO_VERDICT, None, (contest.blind,)))
+    choice = choose(contest.pool, ranking, contest.prepared, policy, sure, contest.challenges, contest.serving)
+    return Outcome(ranking, sure, choice)
+
+
+def verdict_on_nobody(judgements: Sequence[Judgement]) -> Verdict:
+    """The verdict where nobody is eligible: known only if somebody failed a gate."""
+    failed = any(judgement.standing is Standing.FAILED for judgement in judgements)
+    return Verdict.REJECT if failed else Verdict.NO_VERDICT
+
+
+def _unjudged(judgements: Sequence[Judgement], version: str) -> str | None:
+    """Why nobody can be compared with that version, if it stood and could not be judged."""
+    for judgement in judgements:
+        if judgement.candidate.version == version and judgement.standing is not Standing.FAILED:
+            why = "; ".join(judgement.reasons)
+            return f"{version}, which serves today, could not be judged, so nobody can be shown to be better: {why}"
+    return None
