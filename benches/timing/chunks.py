@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
@@ -22,7 +23,7 @@ from milton_assets.inference.validity import MAX_CPU_SHARE
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.server import Endpoint
 
-STREAMS, INTER_TOKEN_MS, TOKENS = 64, 5.0, 400
+STREAMS, INTER_TOKEN_MS, TOKENS = 64, (12.0, 9.0, 7.0, 6.0, 5.0), 400
 MEMORY_CHUNKS, MEMORY_REQUESTS = 1_000_000, 8
 QUICK_MEMORY_CHUNKS = 100_000
 FLAT_BYTES = 8_000_000
@@ -35,19 +36,26 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: clos
 
 def measure(*, quick: bool) -> dict[str, Any]:
     """Run both and return their figures."""
-    return {**_throughput(), **_memory(QUICK_MEMORY_CHUNKS if quick else MEMORY_CHUNKS)}
+    rates = INTER_TOKEN_MS[:1] if quick else INTER_TOKEN_MS
+    return {**_throughput(rates), **_memory(QUICK_MEMORY_CHUNKS if quick else MEMORY_CHUNKS)}
 
 
-def _throughput() -> dict[str, Any]:
-    with truth_server(first_token_ms=20, inter_token_ms=INTER_TOKEN_MS, tokens=TOKENS) as server:
-        told = _client("throughput", server.base_url, STREAMS)
-    reached = told["chunks"] / told["seconds"]
-    bottleneck = told["cpu_share"] > MAX_CPU_SHARE
-    return {
-        "chunks_per_s": 0.0 if bottleneck else reached,
-        "cpu_share": told["cpu_share"],
-        "chunks_per_s_of_a_whole_core": told["chunks"] / (told["cpu_share"] * told["seconds"]),
-    }
+def _throughput(rates: Sequence[float]) -> dict[str, Any]:
+    """The most chunks a second that the client took without marking itself the bottleneck, by rising rates."""
+    best: dict[str, Any] = {"chunks_per_s": 0.0, "cpu_share": 1.0}
+    for inter_token_ms in rates:
+        with truth_server(first_token_ms=20, inter_token_ms=inter_token_ms, tokens=TOKENS) as server:
+            told = _client("throughput", server.base_url, STREAMS)
+        reached = told["chunks"] / told["seconds"]
+        whole_core = told["chunks"] / (told["cpu_share"] * told["seconds"])
+        if told["cpu_share"] > MAX_CPU_SHARE:
+            return {**best, "bottleneck_at_chunks_per_s": reached}
+        best = {
+            "chunks_per_s": reached,
+            "cpu_share": told["cpu_share"],
+            "chunks_per_s_of_a_whole_core": whole_core,
+        }
+    return best
 
 
 def _memory(chunks: int) -> dict[str, Any]:
