@@ -21,8 +21,9 @@ from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
+from resources.api_keys import key_from
 from resources.edge_targets import DEFAULT_TARGET, EdgeTargets
-from resources.side_models import SideModel, key_from
+from resources.side_models import SideModel
 
 
 class Rerank(StrEnum):

@@ -6,7 +6,6 @@ starting, attaching and checking, which are `resources.servers`'s.
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pydantic import Field, PrivateAttr
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 from milton_assets.vocabulary.server import Served, Serves
+from resources.api_keys import key_from
 from resources.servers.attached import AttachedServer
 from resources.servers.held import HeldServer
 from resources.servers.identity import verified_serving
@@ -145,7 +145,7 @@ class VLLMResource(ModelServerResource):
         if self.base_url:
             return AttachedServer(
                 self.base_url,
-                api_key=self._api_key(),
+                api_key=key_from(self.api_key_env),
                 slots=self.slots,
                 path_there=Path(self.path_there) if self.path_there else None,
             )
@@ -158,15 +158,3 @@ class VLLMResource(ModelServerResource):
             start_deadline_s=self.start_deadline_s,
             log_dir=Path(self.log_dir) if self.log_dir else None,
         )
-
-    def _api_key(self) -> str | None:
-        if self.api_key_env is None:
-            return None
-        key = os.environ.get(self.api_key_env)
-        if not key:
-            raise BadInput(
-                f"the environment variable {self.api_key_env} is empty",
-                expected="the server's API key",
-                remedy=f"export {self.api_key_env}, or configure another api_key_env",
-            )
-        return key

@@ -8,13 +8,11 @@ Neither is ever given the key of the model under test: each has a key of its own
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.server import Endpoint, Served
 from resources.servers.attached import AttachedServer
@@ -53,12 +51,3 @@ def loaded_sha256(server: ServerFingerprint) -> str | None:
     if loaded is None or "\0" in loaded or not Path(loaded).is_absolute() or not Path(loaded).exists():
         return None
     return digest_of(Path(loaded))
-
-
-def key_from(variable: str | None) -> str | None:
-    """The key that the environment variable holds; None without a variable. Raises `BadInput` when it is empty."""
-    if not variable:
-        return None
-    if key := os.environ.get(variable):
-        return key
-    raise BadInput(f"the environment variable {variable} is empty", expected="an API key", remedy=f"export {variable}")

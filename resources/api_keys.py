@@ -1,0 +1,23 @@
+"""API keys, which lie in environment variables and are only ever named elsewhere.
+
+What belongs here: reading one. What does not: whom it is sent to.
+"""
+
+from __future__ import annotations
+
+import os
+
+from milton_assets.vocabulary.errors import BadInput
+
+
+def key_from(variable: str | None) -> str | None:
+    """The key that the environment variable holds; None without a variable. Raises `BadInput` when it is empty."""
+    if variable is None:
+        return None
+    if key := os.environ.get(variable):
+        return key
+    raise BadInput(
+        f"the environment variable {variable} is empty",
+        expected="the server's API key",
+        remedy=f"export {variable}, or name another variable",
+    )
