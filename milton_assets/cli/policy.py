@@ -75,11 +75,7 @@ def init(
     is_target(FileOps(), place.path)
     path = place.path / POLICY_FILE
     write_device_policy(path, policy)
-    answer(
-        {"path": str(path), **policy.model_dump(mode="json")},
-        as_json=as_json,
-        text=lambda console: _show(path, policy, console),
-    )
+    _tell(path, policy, as_json=as_json)
 
 
 def show(target: TargetOption = None, target_path: TargetPathOption = None, as_json: JsonOption = False) -> None:
@@ -98,17 +94,16 @@ def show(target: TargetOption = None, target_path: TargetPathOption = None, as_j
             remedy=f"`milton policy init --target {place.name}` gives it one",
         )
     policy = load_device_policy(path)
-    answer(
-        {"path": str(path), **policy.model_dump(mode="json")},
-        as_json=as_json,
-        text=lambda console: _show(path, policy, console),
-    )
+    _tell(path, policy, as_json=as_json)
 
 
-def _show(path: Path, policy: DevicePolicy, console: Console) -> None:
-    console.print(f"{path} admits a bundle", markup=False, soft_wrap=True)
-    for sentence in _sentences(policy):
-        console.print(f"  {sentence}", markup=False, soft_wrap=True)
+def _tell(path: Path, policy: DevicePolicy, *, as_json: bool) -> None:
+    def show(console: Console) -> None:
+        console.print(f"{path} admits a bundle", markup=False, soft_wrap=True)
+        for sentence in _sentences(policy):
+            console.print(f"  {sentence}", markup=False, soft_wrap=True)
+
+    answer({"path": str(path), **policy.model_dump(mode="json")}, as_json=as_json, text=show)
 
 
 def _sentences(policy: DevicePolicy) -> list[str]:
