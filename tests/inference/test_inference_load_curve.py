@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -15,7 +13,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.tier import Tier, TierResult
-from tests.support.scripted_server import ScriptedServer, Status, answer, scripted_server
+from tests.support.scripted_server import ScriptedServer, Status, answer, one_at_a_time, scripted_server
 
 PLAN = InferencePlan(
     prompts=(Prompt(id="p", kind="code", text="Question?"),),
@@ -32,18 +30,6 @@ def endpoint(server: ScriptedServer) -> Endpoint:
     return Endpoint(server.base_url, "m")
 
 
-def queueing() -> Any:
-    """A server with one desk: whoever comes second waits."""
-    desk = threading.Lock()
-
-    def reply(_: dict[str, Any]) -> Any:
-        with desk:
-            threading.Event().wait(0.05)
-        return answer("a", "b")
-
-    return reply
-
-
 @pytest.mark.parametrize(
     ("slots", "levels"), [(1, (2, 4)), (2, (2, 4, 8)), (3, (2, 4, 8, 16)), (16, (2, 4, 8, 16, 32, 64))]
 )
@@ -52,7 +38,7 @@ def test_the_curve_goes_to_four_times_the_slots(slots: int, levels: tuple[int, .
 
 
 def test_the_curve_begins_with_the_headline_and_shows_the_queue() -> None:
-    with scripted_server(queueing()) as server:
+    with scripted_server(one_at_a_time(0.05)) as server:
         result = measure_with_sweep(endpoint(server), PLAN, levels=(2, 4))
     curve = sweep_of(result)
     assert curve is not None

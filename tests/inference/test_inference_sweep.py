@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import xml.etree.ElementTree as ET
 from typing import Any
 
@@ -16,7 +15,7 @@ from milton_assets.inference.sweep import LoadPoint, find_capacity, point_of, se
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.server import Endpoint
-from tests.support.scripted_server import Status, answer, scripted_server
+from tests.support.scripted_server import Status, answer, one_at_a_time, scripted_server
 
 PROMPTS = (Prompt(id="p", kind="code", text="Question?"),)
 
@@ -33,20 +32,8 @@ def plan(**changes: Any) -> InferencePlan:
     return InferencePlan(**(settings | changes))
 
 
-def one_at_a_time() -> Any:
-    """A server that works on one request at a time, 30 ms each."""
-    desk = threading.Lock()
-
-    def reply(_: dict[str, Any]) -> Any:
-        with desk:
-            threading.Event().wait(0.03)
-        return answer("a", "b")
-
-    return reply
-
-
 def test_a_sweep_stops_once_more_requests_bring_no_more_throughput() -> None:
-    with scripted_server(one_at_a_time()) as server:
+    with scripted_server(one_at_a_time(0.03)) as server:
         result = sweep(Endpoint(server.base_url, "m"), plan(requests_per_round=12), levels=range(1, 16))
     assert result.stop_reason.startswith("saturated")
     assert 3 <= len(result.points) < 15
@@ -132,7 +119,7 @@ def test_it_takes_so_many_requests_to_show_a_share() -> None:
 
 def test_the_capacity_of_a_real_server_lies_between_a_rate_it_kept_and_one_it_did_not() -> None:
     objective = plan(slo=SLO(ttft_ms=2000), requests_per_round=2, load=OpenLoad(rate_per_s=1, arrivals="constant"))
-    with scripted_server(one_at_a_time()) as server:
+    with scripted_server(one_at_a_time(0.03)) as server:
         found = find_capacity(
             Endpoint(server.base_url, "m"), objective, start_per_s=5, share=0.6, precision=99, probe_s=1
         )
@@ -144,7 +131,7 @@ def test_the_capacity_of_a_real_server_lies_between_a_rate_it_kept_and_one_it_di
 
 def test_a_server_that_is_overloaded_from_the_start_is_bounded() -> None:
     objective = plan(slo=SLO(ttft_ms=200))
-    with scripted_server(one_at_a_time()) as server:
+    with scripted_server(one_at_a_time(0.03)) as server:
         found = find_capacity(
             Endpoint(server.base_url, "m"), objective, start_per_s=100, share=0.8, precision=2, probe_s=1
         )

@@ -223,6 +223,18 @@ Reply = Stream | Body | HangUp | Silence | Answer
 Handler = Callable[[dict[str, Any]], Reply | str]
 
 
+def one_at_a_time(work_s: float) -> Handler:
+    """A server with one desk: it works that long on each request, and whoever comes second waits."""
+    desk = threading.Lock()
+
+    def reply(_: dict[str, Any]) -> Reply:
+        with desk:
+            time.sleep(work_s)
+        return answer("a", "b")
+
+    return reply
+
+
 class KeepAlive(Enum):
     """What the server does with a connection after an answer."""
 
