@@ -27,11 +27,11 @@ from pydantic import Field
 from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG
 from milton_assets.assets.goldens import observe_goldens
 from milton_assets.console import quiet
-from milton_assets.dry_run import print_dry_run
 from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, PROMOTE
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.outcome import print_outcome
 from milton_assets.selection.summary import read_summary
+from milton_assets.usecases.dry_run import print_dry_run
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.keys import mint_run_id
 from milton_assets.vocabulary.registry import Registry, RegistryEntry

@@ -1,7 +1,8 @@
 """Models that stand beside the one under test: a judge of open answers, a server of embeddings.
 
 What belongs here: where such a model is, a client to it, and what its server tells. What does not: whether a judge may
-judge (`milton_assets.judging`), and what embeddings are compared with (`milton_assets.retrieval.baselines`).
+judge (`milton_assets.usecases.judging`), and what embeddings are compared with
+(`milton_assets.tiers.retrieval.baselines`).
 
 Neither is ever given the key of the model under test: each has a key of its own, or none.
 """

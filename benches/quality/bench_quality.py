@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from milton_assets import reasoning, retrieval
+from milton_assets.tiers import reasoning, retrieval
 from milton_assets.vocabulary.chat import ChatModel, Message, Sampling
 from milton_assets.vocabulary.errors import ServerFailed
 from milton_assets.vocabulary.server import Served

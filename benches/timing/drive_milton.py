@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
-from milton_assets.inference import ClosedLoad, InferencePlan, measure_inference
+from milton_assets.tiers.inference import ClosedLoad, InferencePlan, measure_inference
 from milton_assets.vocabulary.server import Endpoint
 
 

@@ -14,10 +14,10 @@ from milton_assets.assets.guards import guarded
 from milton_assets.assets.selection import selection_decision
 from milton_assets.assets.young_features import versioned_output
 from milton_assets.edge.bundle import code_version, create_bundle, default_signer
-from milton_assets.edge_probe import measured_contract
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict
 from milton_assets.selection.summary import read_summary, write_summary
+from milton_assets.usecases.probe import measured_contract
 from resources.campaign import Campaign, Profile
 from resources.edge_server import EdgeServer
 from resources.evidence_log import check_manifest

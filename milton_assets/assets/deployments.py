@@ -15,9 +15,9 @@ from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.young_features import versioned_output
 from milton_assets.edge.deployment import HealthWindow, deploy
-from milton_assets.edge_probe import edge_probe
 from milton_assets.partitions import EDGE_TARGETS
 from milton_assets.selection.summary import add_deployment, newest_with_bundle, read_summary
+from milton_assets.usecases.probe import edge_probe
 from milton_assets.vocabulary.errors import BadInput
 from resources.campaign import Campaign, Profile
 from resources.edge_server import EdgeServer

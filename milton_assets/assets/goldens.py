@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dagster import AssetKey, AssetObservation, DagsterInstance, DataVersion, SourceAsset
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from milton_assets import inference, reasoning, retrieval
 from milton_assets.assets.young_features import observable
+from milton_assets.tiers import inference, reasoning, retrieval
 
 DIGESTS: dict[str, Callable[[], str]] = {
     "inference_prompts": lambda: inference.load_goldens().digests["prompts.jsonl"],

@@ -1,8 +1,9 @@
 """What stands at every asset's door: a run has a partition, and a dry run makes nothing.
 
-What belongs here: the guard. What does not: what a metric's dry run says (`milton_assets.dry_run`). Dagster lets a
-partitioned asset run without a partition. In a dry run nothing is stored, because a `skipped` table would become the
-latest evidence of a model that was measured before; what lies downstream is then skipped by Dagster.
+What belongs here: the guard. What does not: what a metric's dry run says (`milton_assets.usecases.dry_run`).
+
+Dagster lets a partitioned asset run without a partition. In a dry run nothing is stored, because a `skipped` table
+would become the latest evidence of a model that was measured before; what lies downstream is then skipped by Dagster.
 """
 
 import inspect
@@ -12,7 +13,7 @@ from typing import Any
 
 from dagster import AssetExecutionContext, Output
 
-from milton_assets.dry_run import WHY, skipped
+from milton_assets.usecases.dry_run import WHY, skipped
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.tier import Tier
 from resources.campaign import Campaign

@@ -1,6 +1,6 @@
 """The `inference_metrics` asset: a row per measured request, a summary row per metric.
 
-What belongs here: wiring. What does not: streaming and statistics (`milton_assets.inference`).
+What belongs here: wiring. What does not: streaming and statistics (`milton_assets.tiers.inference`).
 """
 
 from dataclasses import replace
@@ -8,13 +8,13 @@ from dataclasses import replace
 import pyarrow as pa
 from dagster import AssetExecutionContext, Output, asset
 
-from milton_assets import inference
 from milton_assets.assets.evidence import measure_tier
 from milton_assets.assets.guards import guarded
-from milton_assets.inference import InferencePlan
-from milton_assets.inference.load_curve import levels_up_to, measure_with_sweep
-from milton_assets.inference.plots import pictures_of
 from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.tiers import inference
+from milton_assets.tiers.inference import InferencePlan
+from milton_assets.tiers.inference.load_curve import levels_up_to, measure_with_sweep
+from milton_assets.tiers.inference.plots import pictures_of
 from milton_assets.vocabulary.tier import Tier, TierResult
 from resources.campaign import Campaign, Profile
 from resources.evidence_store import EvidenceFile

@@ -1,18 +1,18 @@
 """The `reasoning_metrics` asset: a row per case with every step's text.
 
-What belongs here: wiring. What does not: Chain-of-Verification and scoring (`milton_assets.reasoning`).
+What belongs here: wiring. What does not: Chain-of-Verification and scoring (`milton_assets.tiers.reasoning`).
 """
 
 import pyarrow as pa
 from dagster import AssetExecutionContext, Output, asset
 
-from milton_assets import reasoning
 from milton_assets.assets.evidence import ask_tier
 from milton_assets.assets.guards import guarded
-from milton_assets.judging import qualified_judge
 from milton_assets.partitions import MODEL_VERSIONS
-from milton_assets.reasoning import ReasoningPlan, load_goldens, measure_reasoning
-from milton_assets.reasoning.judge import ModelPin
+from milton_assets.tiers import reasoning
+from milton_assets.tiers.reasoning import ReasoningPlan, load_goldens, measure_reasoning
+from milton_assets.tiers.reasoning.judge import ModelPin
+from milton_assets.usecases.judging import qualified_judge
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.progress import OnProgress
 from milton_assets.vocabulary.tier import Tier, TierResult

@@ -1,6 +1,7 @@
 """The `retrieval_metrics` asset: a row per query with its ranking.
 
-What belongs here: wiring. What does not: the candidate pool, reranking and IR measures (`milton_assets.retrieval`).
+What belongs here: wiring. What does not: the candidate pool, reranking and IR measures
+(`milton_assets.tiers.retrieval`).
 """
 
 from contextlib import nullcontext
@@ -9,11 +10,11 @@ from dataclasses import replace
 import pyarrow as pa
 from dagster import AssetExecutionContext, Output, asset
 
-from milton_assets import retrieval
 from milton_assets.assets.evidence import ask_tier
 from milton_assets.assets.guards import guarded
 from milton_assets.partitions import MODEL_VERSIONS
-from milton_assets.retrieval import Method, RetrievalPlan, load_goldens, measure_retrieval
+from milton_assets.tiers import retrieval
+from milton_assets.tiers.retrieval import Method, RetrievalPlan, load_goldens, measure_retrieval
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.progress import OnProgress
 from milton_assets.vocabulary.tier import Tier, TierResult

@@ -23,12 +23,12 @@ from milton_assets.assets.evidence import evidence_output, pictures
 from milton_assets.assets.goldens import golden_digests
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.young_features import partition_check
-from milton_assets.incumbent import incumbent_of
-from milton_assets.inference.plots import pictures_of
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Candidate, card, decide, load_policy, plots
 from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
+from milton_assets.tiers.inference.plots import pictures_of
+from milton_assets.usecases.incumbent import incumbent_of
 from milton_assets.vocabulary.keys import check_run_id
 from milton_assets.vocabulary.tier import Tier, TierResult
 from resources.campaign import Campaign

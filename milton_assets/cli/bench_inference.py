@@ -1,7 +1,7 @@
 """`milton bench inference`: the inference tier against any running server, without Dagster.
 
-What belongs here: the verb's arguments and how its answer looks. What does not: measuring (`milton_assets.inference`)
-and attaching (`resources.servers`).
+What belongs here: the verb's arguments and how its answer looks. What does not: measuring
+(`milton_assets.tiers.inference`) and attaching (`resources.servers`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from milton_assets.cli.common import EXIT_NO, JsonOption, answer, progress_on_st
 from milton_assets.vocabulary.files import write_atomic
 
 if TYPE_CHECKING:
-    from milton_assets.inference import InferencePlan
-    from milton_assets.inference.sweep import LoadPoint
+    from milton_assets.tiers.inference import InferencePlan
+    from milton_assets.tiers.inference.sweep import LoadPoint
     from milton_assets.vocabulary.fingerprint import Fingerprint
     from milton_assets.vocabulary.metric import Metric
     from milton_assets.vocabulary.server import Endpoint
@@ -153,8 +153,8 @@ class _Outcome:
 
 
 def _one(endpoint: Endpoint, plan: InferencePlan, environment: Fingerprint) -> _Outcome:
-    from milton_assets.inference import measure_inference
-    from milton_assets.inference.plots import latency_distribution
+    from milton_assets.tiers.inference import measure_inference
+    from milton_assets.tiers.inference.plots import latency_distribution
 
     result = measure_inference(endpoint, plan, on_progress=progress_on_stderr())
     payload = to_json(result, environment)
@@ -167,15 +167,15 @@ def _one(endpoint: Endpoint, plan: InferencePlan, environment: Fingerprint) -> _
 
 
 def _sweep(endpoint: Endpoint, plan: InferencePlan, environment: Fingerprint) -> _Outcome:
-    from milton_assets.inference.sweep import sweep
+    from milton_assets.tiers.inference.sweep import sweep
 
     swept = sweep(endpoint, plan, on_progress=progress_on_stderr())
     return _loads(endpoint, swept.points, {"stop_reason": swept.stop_reason}, environment)
 
 
 def _capacity(endpoint: Endpoint, plan: InferencePlan, environment: Fingerprint) -> _Outcome:
-    from milton_assets.inference import OpenLoad
-    from milton_assets.inference.sweep import find_capacity
+    from milton_assets.tiers.inference import OpenLoad
+    from milton_assets.tiers.inference.sweep import find_capacity
 
     start_per_s = plan.load.rate_per_s if isinstance(plan.load, OpenLoad) else 1.0
     found = find_capacity(endpoint, plan, start_per_s=start_per_s, on_progress=progress_on_stderr())
@@ -189,8 +189,8 @@ def _capacity(endpoint: Endpoint, plan: InferencePlan, environment: Fingerprint)
 
 
 def _loads(endpoint: Endpoint, points: Sequence[LoadPoint], told: dict[str, Any], environment: Fingerprint) -> _Outcome:
-    from milton_assets.inference import DEFINITIONS_VERSION
-    from milton_assets.inference.plots import throughput_against_latency
+    from milton_assets.tiers.inference import DEFINITIONS_VERSION
+    from milton_assets.tiers.inference.plots import throughput_against_latency
 
     columns = ("throughput", "ttft", "e2e", "success_rate", "slo_share", "goodput")
 
@@ -221,8 +221,8 @@ def _loads(endpoint: Endpoint, points: Sequence[LoadPoint], told: dict[str, Any]
 
 
 def _several(servers: Sequence[tuple[Endpoint, Fingerprint]], plan: InferencePlan) -> _Outcome:
-    from milton_assets.inference import measure_interleaved
-    from milton_assets.inference.plots import latency_distribution
+    from milton_assets.tiers.inference import measure_interleaved
+    from milton_assets.tiers.inference.plots import latency_distribution
 
     endpoints = [endpoint for endpoint, _ in servers]
     names = [f"{endpoint.model} at {endpoint.base_url}" for endpoint in endpoints]
@@ -261,7 +261,7 @@ def _place(text: str, model: str) -> tuple[str, str]:
 def _plan(settings: Mapping[str, Any]) -> InferencePlan:
     from pydantic import ValidationError
 
-    from milton_assets.inference import InferencePlan
+    from milton_assets.tiers.inference import InferencePlan
 
     try:
         return InferencePlan.model_validate(settings)

@@ -1,6 +1,6 @@
 """`milton bench reasoning`: Chain-of-Verification against any running server, without Dagster.
 
-What belongs here: options, and drawing the result. What does not: measuring (`milton_assets.reasoning`).
+What belongs here: options, and drawing the result. What does not: measuring (`milton_assets.tiers.reasoning`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.table import Table
 from milton_assets.cli.common import EXIT_NO, JsonOption, answer, progress_on_stderr
 
 if TYPE_CHECKING:
-    from milton_assets.reasoning import ReasoningGoldens, ReasoningPlan
+    from milton_assets.tiers.reasoning import ReasoningGoldens, ReasoningPlan
     from milton_assets.vocabulary.metric import Metric
     from milton_assets.vocabulary.tier import TierResult
 
@@ -75,10 +75,10 @@ def reasoning(
 
     Example: milton bench reasoning --base-url http://127.0.0.1:8080 --model small --smoke
     """
-    from milton_assets.judging import qualified_judge
-    from milton_assets.reasoning import load_goldens, measure_reasoning
-    from milton_assets.reasoning.datasets import load_dataset
-    from milton_assets.reasoning.judge import ModelPin
+    from milton_assets.tiers.reasoning import load_goldens, measure_reasoning
+    from milton_assets.tiers.reasoning.datasets import load_dataset
+    from milton_assets.tiers.reasoning.judge import ModelPin
+    from milton_assets.usecases.judging import qualified_judge
     from milton_assets.vocabulary.metric import Status
     from resources.servers.attached import AttachedServer
     from resources.servers.client import OpenAIChatModel
@@ -108,7 +108,7 @@ def reasoning(
 
 
 def _plan(*, smoke: bool, limit: int | None, concurrency: int) -> ReasoningPlan:
-    from milton_assets.reasoning import ReasoningPlan
+    from milton_assets.tiers.reasoning import ReasoningPlan
 
     chosen = ReasoningPlan.smoke() if smoke else ReasoningPlan()
     changes: dict[str, Any] = {"concurrency": concurrency}

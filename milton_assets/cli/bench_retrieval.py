@@ -1,7 +1,7 @@
 """`milton bench retrieval`: the retrieval tier against any running server, without Dagster.
 
-What belongs here: the verb's arguments and how its answer looks. What does not: measuring (`milton_assets.retrieval`)
-and HTTP (`resources.servers`).
+What belongs here: the verb's arguments and how its answer looks. What does not: measuring
+(`milton_assets.tiers.retrieval`) and HTTP (`resources.servers`).
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def bench_retrieval(
 
     Example: milton bench retrieval --base-url http://127.0.0.1:8000 --model my-model --limit 20
     """
-    from milton_assets.retrieval import Method, RetrievalPlan, load_goldens, measure_retrieval
-    from milton_assets.retrieval.measures import HEADLINE
+    from milton_assets.tiers.retrieval import Method, RetrievalPlan, load_goldens, measure_retrieval
+    from milton_assets.tiers.retrieval.measures import HEADLINE
     from milton_assets.vocabulary.metric import Status
     from resources.servers.attached import AttachedServer
     from resources.servers.client import OpenAIChatModel

@@ -159,7 +159,7 @@ def create(
 
 
 def _measured_contract(weights: Path, model: str, *, same_answers: bool) -> HealthContract:
-    from milton_assets.edge_probe import measured_contract
+    from milton_assets.usecases.probe import measured_contract
     from resources.edge_server import EdgeServer
 
     typer.echo(f"measuring the health contract: serving {weights.name} (--no-health-contract leaves it out)", err=True)

@@ -276,7 +276,7 @@ def _was_deployed_to(place: EdgeTarget) -> bool:
 
 
 def _probe() -> ServedLoadTest:
-    from milton_assets.edge_probe import edge_probe
+    from milton_assets.usecases.probe import edge_probe
     from resources.edge_server import EdgeServer
 
     return edge_probe(EdgeServer())

@@ -122,9 +122,9 @@ def register(app: typer.Typer) -> None:
 
 
 def _write_pictures(summary: RunSummary, state: StateDir, folder: Path) -> None:
-    from milton_assets.inference.plots import pictures_of
     from milton_assets.selection import plots
     from milton_assets.selection.replay import read_pinned
+    from milton_assets.tiers.inference.plots import pictures_of
     from milton_assets.vocabulary.files import write_atomic
     from milton_assets.vocabulary.tier import Tier
     from resources.evidence_store import EvidenceStore, evidence_root_from

@@ -1,6 +1,6 @@
 """`milton trace`: why is this file on that device? One unbroken answer, or the link that is broken.
 
-What belongs here: the verb. What does not: following the chain (`milton_assets.trace`).
+What belongs here: the verb. What does not: following the chain (`milton_assets.usecases.trace`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from milton_assets.edge.deployment import Deployment
-    from milton_assets.trace import Chain, Records
+    from milton_assets.usecases.trace import Chain, Records
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +40,7 @@ def trace(
 
     Example: milton trace deploy_20260111_142500_123_a1b2c3
     """
-    from milton_assets.trace import trace as follow
+    from milton_assets.usecases.trace import trace as follow
 
     state = StateDir.from_environment()
     known = _known(state, deployment_id)
@@ -86,7 +86,7 @@ def _records(state: StateDir, known: dict[str, Deployment]) -> Iterator[Records]
     from dagster import DagsterInstance
 
     from milton_assets.assets.goldens import golden_digests
-    from milton_assets.trace import Records
+    from milton_assets.usecases.trace import Records
     from resources.evidence_store import EvidenceStore, evidence_root_from
 
     home = os.environ.get("DAGSTER_HOME") or str(state.dagster)

@@ -1,7 +1,7 @@
 """A service-level objective: what a request must keep to be good.
 
 What belongs here: the limits there are, and reading them as people write them (`ttft_ms=200,tpot_ms=50`). What does
-not: whether a request kept them (`milton_assets.inference.summary`).
+not: whether a request kept them (`milton_assets.tiers.inference.summary`).
 """
 
 from __future__ import annotations

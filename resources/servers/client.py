@@ -4,7 +4,7 @@
         print(model.complete([Message("user", "What is the capital of France?")], Sampling(max_tokens=16)).text)
 
 What belongs here: what is asked, and reading the answer. What does not: connections and their failures (`transport`),
-streaming and timing (`milton_assets.inference`), and what a server says of itself (`probe`).
+streaming and timing (`milton_assets.tiers.inference`), and what a server says of itself (`probe`).
 """
 
 from __future__ import annotations

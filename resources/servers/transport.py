@@ -1,7 +1,7 @@
 """One HTTP request and its whole answer, with a name for everything that can go wrong between.
 
 What belongs here: connections, deadlines, limits, and failures by kind. What does not: what an answer means (`client`,
-`dialect`), and streaming (`milton_assets.inference`).
+`dialect`), and streaming (`milton_assets.tiers.inference`).
 """
 
 from __future__ import annotations

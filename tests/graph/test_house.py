@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HOW = ("inference", "reasoning", "retrieval", "selection", "edge")
+HOW = ("tiers.inference", "tiers.reasoning", "tiers.retrieval", "selection", "edge")
 MODULES = sorted(p for top in ("milton_assets", "resources") for p in (ROOT / top).rglob("*.py"))
 DAGSTER_FREE_RESOURCES = [
     *(ROOT / "resources" / "servers").rglob("*.py"),
@@ -52,7 +52,7 @@ def test_the_vocabulary_imports_nothing_else_of_ours(path):
 @pytest.mark.parametrize("package", HOW)
 def test_a_how_package_knows_neither_dagster_nor_resources_nor_another(package):
     others = [f"milton_assets.{other}" for other in HOW if other != package]
-    for path in (ROOT / "milton_assets" / package).rglob("*.py"):
+    for path in (ROOT / "milton_assets" / package.replace(".", "/")).rglob("*.py"):
         for forbidden in ("dagster", "resources", "milton_assets.assets", "milton_assets.cli", *others):
             assert not reaches(path, forbidden), f"{name_of(path)} imports {forbidden}"
 

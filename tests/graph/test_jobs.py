@@ -8,13 +8,13 @@ import pytest
 from dagster import AssetKey, AssetRecordsFilter
 
 from milton_assets.assets.deployments import WINDOWS
-from milton_assets.dry_run import METRICS
 from milton_assets.edge.bundle import DevicePolicy, verify_bundle
 from milton_assets.edge.bundle.admission import write_device_policy
 from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.edge.deployment import history
 from milton_assets.edge.deployment.layout import POLICY_FILE
 from milton_assets.selection.summary import read_summary
+from milton_assets.usecases.dry_run import METRICS
 from milton_assets.vocabulary.tier import Tier, TierResult
 from resources.campaign import Profile
 from resources.edge_targets import EdgeTargets

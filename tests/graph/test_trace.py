@@ -14,7 +14,7 @@ from milton_assets.assets.goldens import golden_digests
 from milton_assets.cli.app import main
 from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.edge.deployment import Deployment, history
-from milton_assets.trace import Link, Records, trace
+from milton_assets.usecases.trace import Link, Records, trace
 from resources.edge_targets import EdgeTargets
 from resources.evidence_store import EvidenceStore
 from resources.registry import retire

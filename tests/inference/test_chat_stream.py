@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from milton_assets.inference.stream import ChatStream, Failure
+from milton_assets.tiers.inference.stream import ChatStream, Failure
 from milton_assets.vocabulary.chat import CallErrorKind
 
 USAGE = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2}}

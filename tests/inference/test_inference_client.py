@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from milton_assets.inference import (
+from milton_assets.tiers.inference import (
     DEFINITIONS_VERSION,
     SLO,
     ClosedLoad,
@@ -23,13 +23,13 @@ from milton_assets.inference import (
     load_goldens,
     measure_inference,
 )
-from milton_assets.inference.calibrate import Bias, Calibration, CalibrationFailed, calibrate, truth_server
-from milton_assets.inference.clock import measuring_loop, now_ns, quiet_interpreter, sleep_until
-from milton_assets.inference.connection import StampSummary
-from milton_assets.inference.load import arrival_offsets_s
-from milton_assets.inference.sample import Sample
-from milton_assets.inference.validity import ClientEvidence, judged
-from milton_assets.inference.watch import ClientLoad, Watch
+from milton_assets.tiers.inference.calibrate import Bias, Calibration, CalibrationFailed, calibrate, truth_server
+from milton_assets.tiers.inference.clock import measuring_loop, now_ns, quiet_interpreter, sleep_until
+from milton_assets.tiers.inference.connection import StampSummary
+from milton_assets.tiers.inference.load import arrival_offsets_s
+from milton_assets.tiers.inference.sample import Sample
+from milton_assets.tiers.inference.validity import ClientEvidence, judged
+from milton_assets.tiers.inference.watch import ClientLoad, Watch
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.server import Endpoint

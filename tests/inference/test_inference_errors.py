@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from milton_assets.inference import SLO, ClosedLoad, InferencePlan, OpenLoad, Prompt, measure_inference
+from milton_assets.tiers.inference import SLO, ClosedLoad, InferencePlan, OpenLoad, Prompt, measure_inference
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.tier import TierResult

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from milton_assets.inference import ClosedLoad, InferencePlan, OpenLoad, Prompt
-from milton_assets.inference.load_curve import levels_up_to, measure_with_sweep, sweep_of
-from milton_assets.inference.plots import pictures_of
+from milton_assets.tiers.inference import ClosedLoad, InferencePlan, OpenLoad, Prompt
+from milton_assets.tiers.inference.load_curve import levels_up_to, measure_with_sweep, sweep_of
+from milton_assets.tiers.inference.plots import pictures_of
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.server import Endpoint

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from milton_assets.inference import SLO, ClosedLoad, InferencePlan, OpenLoad, Prompt, measure_inference
-from milton_assets.inference.plots import latency_distribution, throughput_against_latency
-from milton_assets.inference.stats import least_n
-from milton_assets.inference.stats import share as share_of
-from milton_assets.inference.sweep import LoadPoint, find_capacity, point_of, search, sweep
+from milton_assets.tiers.inference import SLO, ClosedLoad, InferencePlan, OpenLoad, Prompt, measure_inference
+from milton_assets.tiers.inference.plots import latency_distribution, throughput_against_latency
+from milton_assets.tiers.inference.stats import least_n
+from milton_assets.tiers.inference.stats import share as share_of
+from milton_assets.tiers.inference.sweep import LoadPoint, find_capacity, point_of, search, sweep
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.server import Endpoint

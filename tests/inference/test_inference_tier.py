@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from milton_assets.inference import (
+from milton_assets.tiers.inference import (
     METRICS,
     SLO,
     ClosedLoad,

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from milton_assets.inference import stamps
-from milton_assets.inference.clock import measuring_loop, now_ns
-from milton_assets.inference.connection import Pump
-from milton_assets.inference.stream import ChatStream
-from milton_assets.inference.transport import Timeouts, Timing, Transport
+from milton_assets.tiers.inference import stamps
+from milton_assets.tiers.inference.clock import measuring_loop, now_ns
+from milton_assets.tiers.inference.connection import Pump
+from milton_assets.tiers.inference.stream import ChatStream
+from milton_assets.tiers.inference.transport import Timeouts, Timing, Transport
 from milton_assets.vocabulary.server import Endpoint
 
 TOKEN = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n'

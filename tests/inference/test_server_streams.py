@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from milton_assets.inference import InferencePlan, Prompt, measure_inference
+from milton_assets.tiers.inference import InferencePlan, Prompt, measure_inference
 from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.tier import TierResult
 from tests.support.scripted_server import Done, Raw, Stream, Usage, scripted_server

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from milton_assets.inference.sse import MAX_EVENT_BYTES, Event, EventParser, EventTooLarge
+from milton_assets.tiers.inference.sse import MAX_EVENT_BYTES, Event, EventParser, EventTooLarge
 
 LINE_ENDS = (b"\r\n", b"\n", b"\r")
 texts = st.text(st.characters(blacklist_characters="\r\n", blacklist_categories=("Cs",)), max_size=12).map(str.encode)

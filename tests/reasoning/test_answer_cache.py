@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from milton_assets.reasoning import ReasoningPlan, load_goldens, measure_reasoning
-from milton_assets.reasoning.goldens import Split
+from milton_assets.tiers.reasoning import ReasoningPlan, load_goldens, measure_reasoning
+from milton_assets.tiers.reasoning.goldens import Split
 from milton_assets.vocabulary.chat import (
     CallErrorKind,
     Completion,

@@ -13,8 +13,8 @@ import typer
 from typer.testing import CliRunner
 
 from milton_assets.cli import bench_reasoning
-from milton_assets.reasoning import METRICS, load_goldens
-from milton_assets.reasoning.judge import JudgeRefused
+from milton_assets.tiers.reasoning import METRICS, load_goldens
+from milton_assets.tiers.reasoning.judge import JudgeRefused
 from milton_assets.vocabulary.errors import BadInput, MiltonError, ServerFailed
 from tests.support.reasoning_player import Player, a_judge, handler, honest
 from tests.support.scripted_server import Status, scripted_server

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from milton_assets.reasoning import prompts as reasoning
-from milton_assets.retrieval import prompts as retrieval
+from milton_assets.tiers.reasoning import prompts as reasoning
+from milton_assets.tiers.retrieval import prompts as retrieval
 from milton_assets.vocabulary.chat import Message
 from milton_assets.vocabulary.digest import sha256_json
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from milton_assets.reasoning import prompts
-from milton_assets.reasoning.cove import (
+from milton_assets.tiers.reasoning import prompts
+from milton_assets.tiers.reasoning.cove import (
     ALL_STEPS,
     MOST_CHARACTERS,
     VERIFICATION_STEPS,

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from milton_assets.reasoning import ReasoningPlan, measure_reasoning
-from milton_assets.reasoning.answers import DateAnswer, NumberAnswer, TextAnswer
-from milton_assets.reasoning.datasets import load_dataset
-from milton_assets.reasoning.goldens import GoldenCase, Kind, Split
-from milton_assets.reasoning.matching import match
+from milton_assets.tiers.reasoning import ReasoningPlan, measure_reasoning
+from milton_assets.tiers.reasoning.answers import DateAnswer, NumberAnswer, TextAnswer
+from milton_assets.tiers.reasoning.datasets import load_dataset
+from milton_assets.tiers.reasoning.goldens import GoldenCase, Kind, Split
+from milton_assets.tiers.reasoning.matching import match
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.reasoning_player import Player

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from milton_assets.reasoning import load_goldens, prompts
-from milton_assets.reasoning.answers import DateAnswer, ListAnswer, NumberAnswer, PremiseAnswer, TextAnswer
-from milton_assets.reasoning.goldens import SHIPPED, GoldenCase, Kind, ReasoningGoldens, Split
-from milton_assets.reasoning.matching import match
-from milton_assets.reasoning.text import phrase
+from milton_assets.tiers.reasoning import load_goldens, prompts
+from milton_assets.tiers.reasoning.answers import DateAnswer, ListAnswer, NumberAnswer, PremiseAnswer, TextAnswer
+from milton_assets.tiers.reasoning.goldens import SHIPPED, GoldenCase, Kind, ReasoningGoldens, Split
+from milton_assets.tiers.reasoning.matching import match
+from milton_assets.tiers.reasoning.text import phrase
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput
 

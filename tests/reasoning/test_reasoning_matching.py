@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milton_assets.reasoning.answers import DateAnswer, Gold, ListAnswer, NumberAnswer, PremiseAnswer, TextAnswer
-from milton_assets.reasoning.matching import MOST_CHARACTERS, Reason, match
+from milton_assets.tiers.reasoning.answers import DateAnswer, Gold, ListAnswer, NumberAnswer, PremiseAnswer, TextAnswer
+from milton_assets.tiers.reasoning.matching import MOST_CHARACTERS, Reason, match
 
 PARIS = TextAnswer(accept=("Paris",))
 CANBERRA = TextAnswer(accept=("Canberra",))

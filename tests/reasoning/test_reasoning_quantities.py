@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milton_assets.reasoning.answers import DateAnswer, ListAnswer, NumberAnswer, TextAnswer
-from milton_assets.reasoning.dates import dates
-from milton_assets.reasoning.quantities import UNITS, convert, quantities
-from milton_assets.reasoning.text import canonical, phrase, words
+from milton_assets.tiers.reasoning.answers import DateAnswer, ListAnswer, NumberAnswer, TextAnswer
+from milton_assets.tiers.reasoning.dates import dates
+from milton_assets.tiers.reasoning.quantities import UNITS, convert, quantities
+from milton_assets.tiers.reasoning.text import canonical, phrase, words
 
 
 @pytest.mark.parametrize(

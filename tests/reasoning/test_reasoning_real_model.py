@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from milton_assets.reasoning import ReasoningPlan, load_goldens, measure_reasoning
-from milton_assets.reasoning.judge import JudgeRefused, ModelPin, qualify
+from milton_assets.tiers.reasoning import ReasoningPlan, load_goldens, measure_reasoning
+from milton_assets.tiers.reasoning.judge import JudgeRefused, ModelPin, qualify
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.server import Served
 from resources.answer_cache import CachedChatModel, CacheKey

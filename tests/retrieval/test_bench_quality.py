@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from milton_assets.retrieval import RetrievalPlan, load_goldens, measure_retrieval
+from milton_assets.tiers.retrieval import RetrievalPlan, load_goldens, measure_retrieval
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.server import Endpoint, Served
 from tests.support.scripted_server import Body, Reply, scripted_server

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from milton_assets.retrieval import Query, RetrievalPlan, load_goldens, measure_retrieval
-from milton_assets.retrieval.baselines import BATCH, DEPTH, baselines, fuse, unit_vectors
-from milton_assets.retrieval.figures import EMBEDDING, HYBRID
+from milton_assets.tiers.retrieval import Query, RetrievalPlan, load_goldens, measure_retrieval
+from milton_assets.tiers.retrieval.baselines import BATCH, DEPTH, baselines, fuse, unit_vectors
+from milton_assets.tiers.retrieval.figures import EMBEDDING, HYBRID
 from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.server import Endpoint

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from milton_assets.retrieval.bootstrap import auroc, auroc_interval, intervals_of_means
+from milton_assets.tiers.retrieval.bootstrap import auroc, auroc_interval, intervals_of_means
 
 OPTIONS = {"resamples": 1000, "seed": 0, "level": 0.95}
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from milton_assets.retrieval import Method, RetrievalPlan, load_goldens, measure_retrieval
-from milton_assets.retrieval.listwise import NOT_AN_ORDER, REPEATED_ID, TRUNCATED, UNKNOWN_ID
-from milton_assets.retrieval.pointwise import NEITHER_YES_NOR_NO, NO_LOGPROBS
+from milton_assets.tiers.retrieval import Method, RetrievalPlan, load_goldens, measure_retrieval
+from milton_assets.tiers.retrieval.listwise import NOT_AN_ORDER, REPEATED_ID, TRUNCATED, UNKNOWN_ID
+from milton_assets.tiers.retrieval.pointwise import NEITHER_YES_NOR_NO, NO_LOGPROBS
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.tier import TierResult

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from milton_assets.retrieval import Document, RetrievalPlan, load_goldens, measure_retrieval
-from milton_assets.retrieval.concurrency import map_in_order
+from milton_assets.tiers.retrieval import Document, RetrievalPlan, load_goldens, measure_retrieval
+from milton_assets.tiers.retrieval.concurrency import map_in_order
 from milton_assets.vocabulary.server import Endpoint
 from resources.answer_cache import CachedChatModel, CacheKey
 from resources.servers.client import OpenAIChatModel

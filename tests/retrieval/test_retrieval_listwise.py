@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from milton_assets.retrieval import Method, Query, RetrievalPlan
-from milton_assets.retrieval.listwise import (
+from milton_assets.tiers.retrieval import Method, Query, RetrievalPlan
+from milton_assets.tiers.retrieval.listwise import (
     EMPTY,
     MISSING_ID,
     NOT_AN_ORDER,
@@ -24,7 +24,7 @@ from milton_assets.retrieval.listwise import (
     rerank_pool,
     windows,
 )
-from milton_assets.retrieval.pool import Pool
+from milton_assets.tiers.retrieval.pool import Pool
 from milton_assets.vocabulary.chat import CallErrorKind, Completion, ModelCallFailed
 from tests.support.retrieval_models import FunctionModel, documents_of, saying
 

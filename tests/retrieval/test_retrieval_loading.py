@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from milton_assets.retrieval import load_goldens
+from milton_assets.tiers.retrieval import load_goldens
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.retrieval_models import write_beir
 

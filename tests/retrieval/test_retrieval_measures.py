@@ -10,8 +10,8 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from milton_assets.retrieval import Query
-from milton_assets.retrieval.measures import (
+from milton_assets.tiers.retrieval import Query
+from milton_assets.tiers.retrieval.measures import (
     HEADLINE,
     NAMES,
     oracle_ranking,

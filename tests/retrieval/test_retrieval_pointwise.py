@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from milton_assets.retrieval import Document, Query, RetrievalPlan
-from milton_assets.retrieval.order import hash_order
-from milton_assets.retrieval.pointwise import (
+from milton_assets.tiers.retrieval import Document, Query, RetrievalPlan
+from milton_assets.tiers.retrieval.order import hash_order
+from milton_assets.tiers.retrieval.pointwise import (
     BAD_LOGPROBS,
     NEITHER_YES_NOR_NO,
     NO_LOGPROBS,
@@ -21,7 +21,7 @@ from milton_assets.retrieval.pointwise import (
     rerank,
     yes_log_odds,
 )
-from milton_assets.retrieval.pool import Pool
+from milton_assets.tiers.retrieval.pool import Pool
 from milton_assets.vocabulary.chat import CallErrorKind, Completion, ModelCallFailed, TokenLogprob
 from tests.support.retrieval_models import FunctionModel, documents_of, saying, yes_with
 

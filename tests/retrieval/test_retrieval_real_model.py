@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from milton_assets.retrieval import RetrievalPlan, load_goldens, measure_retrieval
+from milton_assets.tiers.retrieval import RetrievalPlan, load_goldens, measure_retrieval
 from milton_assets.vocabulary.metric import Status
 from resources.servers.client import OpenAIChatModel
 from resources.servers.llama_cpp import LlamaCppLauncher

@@ -8,11 +8,11 @@ from itertools import combinations
 
 import pytest
 
-from milton_assets.retrieval import Query, RetrievalGoldens, load_goldens
-from milton_assets.retrieval.goldens import SHIPPED
-from milton_assets.retrieval.measures import HEADLINE, NAMES, oracle_ranking, per_query
-from milton_assets.retrieval.plan import RetrievalPlan
-from milton_assets.retrieval.pool import Pool, pools, subset
+from milton_assets.tiers.retrieval import Query, RetrievalGoldens, load_goldens
+from milton_assets.tiers.retrieval.goldens import SHIPPED
+from milton_assets.tiers.retrieval.measures import HEADLINE, NAMES, oracle_ranking, per_query
+from milton_assets.tiers.retrieval.plan import RetrievalPlan
+from milton_assets.tiers.retrieval.pool import Pool, pools, subset
 
 NEARLY_THE_SAME = {"documents": 0.3, "queries": 0.5}
 """The share of the shorter text's word trigrams that the other may have too."""

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from milton_assets import retrieval
-from milton_assets.retrieval import METRICS, Method, RetrievalGoldens, RetrievalPlan, load_goldens, measure_retrieval
-from milton_assets.retrieval.measures import NAMES
+from milton_assets.tiers import retrieval
+from milton_assets.tiers.retrieval import (
+    METRICS,
+    Method,
+    RetrievalGoldens,
+    RetrievalPlan,
+    load_goldens,
+    measure_retrieval,
+)
+from milton_assets.tiers.retrieval.measures import NAMES
 from milton_assets.vocabulary.chat import CallErrorKind, Completion, ModelCallFailed
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Status

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from milton_assets import reasoning, retrieval
-from milton_assets.reasoning import ReasoningPlan, measure_reasoning
-from milton_assets.retrieval import Method, RetrievalPlan, measure_retrieval
 from milton_assets.selection import Candidate, Decision, Verdict, decide, load_policy
 from milton_assets.selection.decision import Standing
+from milton_assets.tiers import reasoning, retrieval
+from milton_assets.tiers.reasoning import ReasoningPlan, measure_reasoning
+from milton_assets.tiers.retrieval import Method, RetrievalPlan, measure_retrieval
 from milton_assets.vocabulary.chat import ChatModel, Completion, Message, Sampling
 from milton_assets.vocabulary.tier import Tier, TierResult
 from tests.support.reasoning_player import Player, Prompt, honest

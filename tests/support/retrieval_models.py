@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from milton_assets.retrieval import Document, RetrievalGoldens
+from milton_assets.tiers.retrieval import Document, RetrievalGoldens
 from milton_assets.vocabulary.chat import Completion, Message, Sampling, TokenLogprob
 
 Ask = Callable[[str], Completion]

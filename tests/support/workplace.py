@@ -18,9 +18,9 @@ from typing import Any
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult, JobExecutionResult, execute_job
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 
-from milton_assets import reasoning, retrieval
 from milton_assets.definitions import build_defs
 from milton_assets.edge.deployment.contract import QUESTIONS
+from milton_assets.tiers import reasoning, retrieval
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.server import Endpoint, Served
 from milton_assets.vocabulary.state import StateDir

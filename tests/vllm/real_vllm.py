@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from milton_assets.inference import METRICS, InferencePlan, measure_inference
+from milton_assets.tiers.inference import METRICS, InferencePlan, measure_inference
 from milton_assets.vocabulary.chat import Message, Sampling
 from milton_assets.vocabulary.digest import sha256_file, short
 from milton_assets.vocabulary.errors import ServerFailed

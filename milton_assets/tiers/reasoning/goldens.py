@@ -1,0 +1,207 @@
+"""The gold questions: what a case is, and reading a set of them from JSON Lines.
+
+What belongs here: `GoldenCase`, `ReasoningGoldens`, validation, digests and choosing a fixed subset. What does
+not: other people's formats (`datasets`), comparing (`matching`).
+
+A set is a folder holding `cases.jsonl` (a case a line), `judge_pairs.jsonl` (labelled pairs that a judge is
+qualified on) and `dataset.json` (its name, version and licence). The digests of all three go into every result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from milton_assets.tiers.reasoning.answers import Gold
+from milton_assets.tiers.reasoning.matching import match
+from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.keys import Slug
+
+SHIPPED = Path(__file__).resolve().parents[3] / "goldens" / "reasoning"
+CASES_FILE = "cases.jsonl"
+PAIRS_FILE = "judge_pairs.jsonl"
+ABOUT_FILE = "dataset.json"
+MAX_LINE_CHARACTERS = 20_000
+MAX_CASES = 100_000
+
+
+class Kind(StrEnum):
+    """What a question asks for. `other` is for sets whose questions are not labelled."""
+
+    SINGLE_FACT = "single_fact"
+    LIST_OF_FACTS = "list_of_facts"
+    ARITHMETIC_IN_WORDS = "arithmetic_in_words"
+    MULTI_HOP = "multi_hop"
+    FALSE_PREMISE = "false_premise"
+    UNIT_AND_DATE = "unit_and_date"
+    OTHER = "other"
+
+
+class Split(StrEnum):
+    """`dev` is for writing prompts and matchers, `test` for scoring models. Figures come from `test`."""
+
+    DEV = "dev"
+    TEST = "test"
+
+
+class GoldenCase(BaseModel):
+    """One question with its gold answer, plausible wrong answers, and where the fact comes from.
+
+    `wrong` serves twice: as seeded faults when detection is measured, and as rivals that a right answer must not
+    also assert. `check` is an expression that yields the gold where it can be derived.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Slug
+    kind: Kind
+    split: Split
+    question: str = Field(min_length=3, max_length=MAX_LINE_CHARACTERS)
+    answer: Gold
+    wrong: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    source: str = Field(min_length=3)
+    check: str | None = None
+
+    @model_validator(mode="after")
+    def _no_wrong_answer_is_right(self) -> GoldenCase:
+        for wrong in self.wrong:
+            if match(wrong, self.answer, question=self.question).right:
+                raise ValueError(f"the wrong answer {wrong!r} of case {self.id} matches its gold answer")
+        if not match(self.answer.shown(), self.answer, question=self.question, rivals=self.wrong).right:
+            raise ValueError(f"the gold answer {self.answer.shown()!r} of case {self.id} does not match itself")
+        return self
+
+
+class LabelledPair(BaseModel):
+    """A question, its gold, a candidate's answer, and a person's label: is the answer right?"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Slug
+    question: str = Field(min_length=3)
+    gold: str = Field(min_length=1)
+    answer: str
+    right: bool
+
+
+class _About(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Slug
+    version: str = Field(min_length=1, max_length=80)
+    licence: str = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class ReasoningGoldens:
+    """A validated set. `digests` maps each file's name to its SHA-256; ids are unique."""
+
+    cases: tuple[GoldenCase, ...]
+    version: str
+    digests: dict[str, str]
+    judge_pairs: tuple[LabelledPair, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        _check_unique((case.id for case in self.cases), "case id")
+        _check_unique((case.question.casefold().strip() for case in self.cases), "question")
+        if not self.cases:
+            raise BadInput("the reasoning set holds no case", expected=f"at least one line in {CASES_FILE}")
+
+    def choose(self, split: Split | None, per_kind: int | None = None) -> tuple[GoldenCase, ...]:
+        """The cases of `split` (all when None), the first `per_kind` of each kind in file order.
+
+        The same set and arguments always choose the same cases. Raises `BadInput` when none is left.
+        """
+        taken: Counter[Kind] = Counter()
+        chosen = []
+        for case in self.cases:
+            if split is not None and case.split is not split:
+                continue
+            if per_kind is not None and taken[case.kind] >= per_kind:
+                continue
+            taken[case.kind] += 1
+            chosen.append(case)
+        if not chosen:
+            raise BadInput(f"the reasoning set has no case in split {split}", remedy="ask for the other split, or all")
+        return tuple(chosen)
+
+
+def load_goldens(path: Path | None = None) -> ReasoningGoldens:
+    """Read the set in folder `path`, or the one that ships. Raises `BadInput` naming file, line and fault."""
+    folder = SHIPPED if path is None else path
+    raw_cases = read_bytes(folder / CASES_FILE)
+    digests = {CASES_FILE: sha256_bytes(raw_cases)}
+    cases = parse_lines(raw_cases, GoldenCase, folder / CASES_FILE)
+    pairs: tuple[LabelledPair, ...] = ()
+    if (folder / PAIRS_FILE).exists():
+        raw_pairs = read_bytes(folder / PAIRS_FILE)
+        digests[PAIRS_FILE] = sha256_bytes(raw_pairs)
+        pairs = parse_lines(raw_pairs, LabelledPair, folder / PAIRS_FILE)
+        _check_unique((pair.id for pair in pairs), "pair id")
+    raw_about = read_bytes(folder / ABOUT_FILE)
+    digests[ABOUT_FILE] = sha256_bytes(raw_about)
+    try:
+        about = _About.model_validate_json(raw_about)
+    except ValidationError as error:
+        raise BadInput(
+            f"{folder / ABOUT_FILE}: {error.errors()[0]['msg']}",
+            expected="a JSON object with name, version and licence",
+        ) from error
+    return ReasoningGoldens(cases, about.version, digests, pairs)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's bytes. Raises `BadInput` when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}", expected="a readable file") from error
+
+
+def json_lines(raw: bytes, path: Path) -> Iterable[tuple[int, object]]:
+    """Line number and JSON value of every line that is not blank. Raises `BadInput` with the line's number."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 (byte {error.start})", expected="JSON Lines in UTF-8") from error
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        if len(line) > MAX_LINE_CHARACTERS or number > MAX_CASES:
+            raise BadInput(
+                f"{path}:{number} is beyond the limits",
+                expected=f"at most {MAX_LINE_CHARACTERS} characters a line and {MAX_CASES} lines",
+            )
+        try:
+            yield number, json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise BadInput(f"{path}:{number} is no JSON: {error}", expected="one JSON object a line") from error
+
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def parse_lines(raw: bytes, kind: type[Record], path: Path) -> tuple[Record, ...]:
+    """Every line as a `kind`. Raises `BadInput` naming file, line and every fault of that line."""
+    records = []
+    for number, value in json_lines(raw, path):
+        try:
+            records.append(kind.model_validate(value))
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'case'}: {e['msg']}" for e in error.errors())
+            raise BadInput(f"{path}:{number}: {faults}", expected=f"a {kind.__name__}") from error
+    return tuple(records)
+
+
+def _check_unique(values: Iterable[str], what: str) -> None:
+    counted: Sequence[tuple[str, int]] = Counter(values).most_common(1)
+    if counted and counted[0][1] > 1:
+        raise BadInput(f"the {what} {counted[0][0]!r:.200} appears {counted[0][1]} times", expected=f"each {what} once")

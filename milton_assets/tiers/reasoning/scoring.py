@@ -1,0 +1,271 @@
+"""From traces to figures: the 2x2 of before and after, pass rate, accuracy per kind, detection.
+
+What belongs here: judging a trace against its gold, counting, and the metrics' names. What does not: calling models,
+tables (`tier`).
+
+A case passes when its *final* answer is right against the gold; how many issues a model claims to have found never
+counts. Every case stays in every denominator: an answer that is empty, truncated or cut off by a failed call is
+wrong, and its label says which. Only when *every* call failed does nothing say how good the model is: what would be a
+share of right answers is then an `error` and says with what.
+
+Detection is measured apart, on drafts whose truth is known: for a case one seeded wrong answer and its gold answer
+are each put through verification. Flagged means that a cross-check said inconsistent or partially consistent. A
+verification that came to no readable verdict counts against the model on either side: a miss on a faulty draft, a
+false alarm on a sound one.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from milton_assets.tiers.reasoning.cove import Label, Step, Trace
+from milton_assets.tiers.reasoning.goldens import GoldenCase, Kind
+from milton_assets.tiers.reasoning.intervals import paired_difference, wilson
+from milton_assets.tiers.reasoning.matching import Reason, match
+from milton_assets.vocabulary.metric import Interval, Metric
+
+SHARE = "fraction"
+FEWEST_CALLS = 5
+
+METRICS: tuple[tuple[str, str], ...] = (
+    ("cove_pass_rate", SHARE),
+    ("baseline_pass_rate", SHARE),
+    ("cove_gain", SHARE),
+    ("cove_kept", "cases"),
+    ("cove_fixed", "cases"),
+    ("cove_broken", "cases"),
+    ("cove_missed", "cases"),
+    ("verified_rate", SHARE),
+    *((f"accuracy.{kind}", SHARE) for kind in Kind),
+    ("detection_precision", SHARE),
+    ("detection_recall", SHARE),
+    ("detection_informedness", SHARE),
+    ("verification_slowdown", "ratio"),
+    ("case_ms.median", "ms"),
+)
+"""Name and unit of every metric the tier reports, in order."""
+
+
+class Cell(StrEnum):
+    """Where a case falls in the 2x2 of before and after."""
+
+    KEPT = "kept"
+    FIXED = "fixed"
+    BROKEN = "broken"
+    MISSED = "missed"
+
+
+CELLS = {(True, True): Cell.KEPT, (False, True): Cell.FIXED, (True, False): Cell.BROKEN, (False, False): Cell.MISSED}
+
+SecondOpinion = Callable[[GoldenCase, str], bool | None]
+"""Asks a judge about an answer that matching left open: right, wrong, or None when the judge's reply was invalid."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Whether one answer is right, the label a table row carries, and who decided."""
+
+    right: bool
+    label: str
+    decided_by: str
+
+
+@dataclass(frozen=True)
+class ScoredCase:
+    """One case after the run: both answers scored, and the trace they came from."""
+
+    case: GoldenCase
+    trace: Trace
+    baseline: Score
+    final: Score
+
+    @property
+    def cell(self) -> Cell:
+        """The case's place in the 2x2."""
+        return CELLS[self.baseline.right, self.final.right]
+
+
+@dataclass(frozen=True)
+class SeededDraft:
+    """A draft whose truth is known, and what verification made of it."""
+
+    case: GoldenCase
+    draft: str
+    faulty: bool
+    trace: Trace
+
+    @property
+    def counts_as_flagged(self) -> bool:
+        """Flagged; where nothing could be read, the outcome that is against the model."""
+        if self.trace.failure is not None or not self.trace.verified:
+            return not self.faulty
+        return self.trace.flagged
+
+
+def score_answer(case: GoldenCase, text: str, label: Label, second_opinion: SecondOpinion | None = None) -> Score:
+    """Score one answer of a case: its label first, then matching, then the judge for what stays open."""
+    if label is not Label.OK:
+        return Score(False, label.value, "label")
+    found = match(text, case.answer, question=case.question, rivals=case.wrong)
+    if found.reason is not Reason.OPEN or second_opinion is None:
+        return Score(found.right, found.reason.value, "matching")
+    opinion = second_opinion(case, text)
+    if opinion is None:
+        return Score(False, "judge_invalid", "judge")
+    return Score(opinion, "judged_right" if opinion else "judged_wrong", "judge")
+
+
+def score_trace(case: GoldenCase, trace: Trace, second_opinion: SecondOpinion | None = None) -> ScoredCase:
+    """Score draft and final answer; the same text is judged once."""
+    baseline = score_answer(case, trace.draft, trace.draft_label, second_opinion)
+    if trace.final == trace.draft and trace.final_label is trace.draft_label:
+        return ScoredCase(case, trace, baseline, baseline)
+    return ScoredCase(case, trace, baseline, score_answer(case, trace.final, trace.final_label, second_opinion))
+
+
+def metrics(
+    cases: Sequence[ScoredCase], drafts: Sequence[SeededDraft], *, most_slowdown: float, detection_skipped: str
+) -> tuple[Metric, ...]:
+    """Every metric of `METRICS`. `detection_skipped` says why there are no seeded drafts, when there are none.
+
+    A model that verifies more than `most_slowdown` times slower than it answers has its pass rates marked invalid.
+    """
+    if (why := nothing_usable(cases, drafts)) is not None:
+        return tuple(Metric.failed(name, unit, why, n=len(cases), errors=len(cases)) for name, unit in METRICS)
+    failed = sum(case.trace.failure is not None for case in cases)
+    slowdown = verification_slowdown(case.trace for case in cases)
+    found = [
+        *_pass_rates(cases, failed),
+        *_two_by_two(cases, failed),
+        _share("verified_rate", sum(c.trace.verified for c in cases), len(cases), failed),
+        *(_accuracy(kind, cases) for kind in Kind),
+        *_detection(drafts, detection_skipped),
+        _slowdown_metric(slowdown, len(cases), failed),
+        _case_time(cases, failed),
+    ]
+    if slowdown is not None and slowdown > most_slowdown:
+        why = f"verification is {slowdown:.1f} times slower than answering; at most {most_slowdown:g} is believed"
+        found = [m.invalidated(why) if m.name in {"cove_pass_rate", "cove_gain"} else m for m in found]
+    return tuple(found)
+
+
+def nothing_usable(cases: Sequence[ScoredCase], drafts: Sequence[SeededDraft]) -> str | None:
+    """Why no figure about the model exists, when every call failed; None when any was answered."""
+    traces = [*(case.trace for case in cases), *(draft.trace for draft in drafts)]
+    kinds = Counter(trace.failure.kind for trace in traces if trace.failure is not None)
+    if not traces or kinds.total() < len(traces) or any(trace.calls for trace in traces):
+        return None
+    return f"all {kinds.total()} calls failed: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+
+
+def _share(
+    name: str,
+    successes: int,
+    n: int,
+    errors: int = 0,
+    why: str = "no case was measured",
+    interval: Interval | None = None,
+) -> Metric:
+    if n == 0:
+        return Metric.skipped(name, SHARE, why)
+    interval = wilson(successes, n) if interval is None else interval
+    return Metric.measured(name, SHARE, successes / n, n=n, errors=errors, interval=interval)
+
+
+def _pass_rates(cases: Sequence[ScoredCase], failed: int) -> list[Metric]:
+    n = len(cases)
+    fixed = sum(c.cell is Cell.FIXED for c in cases)
+    broken = sum(c.cell is Cell.BROKEN for c in cases)
+    failed_baselines = sum(c.trace.draft_label is Label.FAILED for c in cases)
+    return [
+        _share("cove_pass_rate", sum(c.final.right for c in cases), n, failed),
+        _share("baseline_pass_rate", sum(c.baseline.right for c in cases), n, failed_baselines),
+        _share("cove_gain", fixed - broken, n, failed, interval=paired_difference(fixed, broken, n)),
+    ]
+
+
+def _two_by_two(cases: Sequence[ScoredCase], failed: int) -> list[Metric]:
+    return [
+        Metric.measured(f"cove_{cell}", "cases", float(sum(c.cell is cell for c in cases)), n=len(cases), errors=failed)
+        for cell in Cell
+    ]
+
+
+def _accuracy(kind: Kind, cases: Sequence[ScoredCase]) -> Metric:
+    of_kind = [c for c in cases if c.case.kind is kind]
+    failed = sum(c.trace.failure is not None for c in of_kind)
+    right = sum(c.final.right for c in of_kind)
+    return _share(f"accuracy.{kind}", right, len(of_kind), failed, why="the set has no case of this kind")
+
+
+def _detection(drafts: Sequence[SeededDraft], skipped: str) -> list[Metric]:
+    names = ("detection_precision", "detection_recall", "detection_informedness")
+    faulty = [d for d in drafts if d.faulty]
+    sound = [d for d in drafts if not d.faulty]
+    if not faulty or not sound:
+        return [Metric.skipped(name, SHARE, skipped) for name in names]
+    errors = sum(d.trace.failure is not None for d in drafts)
+    hits = sum(d.counts_as_flagged for d in faulty)
+    alarms = sum(d.counts_as_flagged for d in sound)
+    precision = (
+        _share(names[0], hits, hits + alarms)
+        if hits + alarms
+        else Metric.failed(names[0], SHARE, "no draft was flagged, so precision is 0/0", n=len(drafts), errors=errors)
+    )
+    failed_faulty = sum(d.trace.failure is not None for d in faulty)
+    return [
+        precision,
+        _share(names[1], hits, len(faulty), failed_faulty),
+        _informedness(names[2], hits, alarms, len(faulty), len(sound), errors),
+    ]
+
+
+def _informedness(name: str, hits: int, alarms: int, faulty: int, sound: int, errors: int) -> Metric:
+    """Youden's J, recall minus false-alarm rate: 0 for a model that flags everything, nothing or at random.
+
+    The interval is Newcombe's (1998, method 10), from the two Wilson intervals.
+    """
+    recall, false_alarm = hits / faulty, alarms / sound
+    one, two = wilson(hits, faulty), wilson(alarms, sound)
+    difference = recall - false_alarm
+    interval = Interval(
+        low=difference - math.hypot(recall - one.low, two.high - false_alarm),
+        high=difference + math.hypot(one.high - recall, false_alarm - two.low),
+        level=one.level,
+        method="newcombe",
+    )
+    return Metric.measured(name, SHARE, difference, n=faulty + sound, errors=errors, interval=interval)
+
+
+def verification_slowdown(traces: Iterable[Trace]) -> float | None:
+    """How many times slower the slowest verification step runs than the baseline, per character read and written.
+
+    Medians per step, over steps with at least `FEWEST_CALLS` calls, so that one hiccup accuses nobody. Characters,
+    since token counts are what the server says of itself. None without a baseline and a verification step.
+    """
+    pace: dict[Step, list[float]] = {step: [] for step in Step}
+    for trace in traces:
+        for call in trace.calls:
+            pace[call.step].append(call.elapsed_s / max(call.characters, 1))
+    medians = {step: statistics.median(values) for step, values in pace.items() if len(values) >= FEWEST_CALLS}
+    baseline = medians.pop(Step.BASELINE, 0.0)
+    return max(medians.values()) / baseline if medians and baseline > 0 else None
+
+
+def _slowdown_metric(slowdown: float | None, n: int, failed: int) -> Metric:
+    if slowdown is None:
+        why = f"fewer than {FEWEST_CALLS} calls of a baseline or of every verification step"
+        return Metric.skipped("verification_slowdown", "ratio", why)
+    return Metric.measured("verification_slowdown", "ratio", slowdown, n=n, errors=failed)
+
+
+def _case_time(cases: Sequence[ScoredCase], failed: int) -> Metric:
+    times = [1000 * sum(call.elapsed_s for call in c.trace.calls) for c in cases if c.trace.failure is None]
+    if not times:
+        return Metric.failed("case_ms.median", "ms", "no case was finished", n=len(cases), errors=failed)
+    return Metric.measured("case_ms.median", "ms", statistics.median(times), n=len(cases), errors=failed)

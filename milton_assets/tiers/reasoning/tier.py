@@ -1,0 +1,264 @@
+"""The reasoning tier: run Chain-of-Verification over the goldens and return metrics with their rows.
+
+What belongs here: the plan, the loop over cases, the table, the code version. What does not: the procedure on one
+case (`cove`), what is right (`matching`), figures (`scoring`).
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from milton_assets.tiers.reasoning import prompts
+from milton_assets.tiers.reasoning.cove import ALL_STEPS, VERIFICATION_STEPS, Check, Cove, StepLimits, Trace
+from milton_assets.tiers.reasoning.goldens import GoldenCase, ReasoningGoldens, Split
+from milton_assets.tiers.reasoning.judge import QualifiedJudge
+from milton_assets.tiers.reasoning.scoring import ScoredCase, SeededDraft, metrics, score_trace
+from milton_assets.vocabulary.chat import ChatModel, Sampling
+from milton_assets.vocabulary.digest import canonical_json, sha256_bytes
+from milton_assets.vocabulary.progress import OnProgress, Progress, silent
+from milton_assets.vocabulary.tier import Tier, TierResult
+
+STAGE = "reasoning"
+_FILES_THAT_CHANGE_FIGURES = (
+    "answers.py", "claim.py", "cove.py", "dates.py", "denial.py", "goldens.py", "intervals.py", "judge.py",
+    "matching.py", "premises.py", "prompts.py", "quantities.py", "scoring.py", "text.py", "tier.py",
+)  # fmt: skip
+
+
+class ReasoningPlan(BaseModel):
+    """What is asked and how. The default is the whole test split; `smoke` is a fixed, stratified part of it.
+
+    `cases_per_kind` takes the first cases of each kind in file order; `seeded_per_kind` does so for detection, where
+    each case gives one faulty and one sound draft, 0 leaving detection out. `concurrency` is how many cases are
+    worked on at once: give it the number of slots of the server.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    split: Split | None = Split.TEST
+    cases_per_kind: int | None = Field(default=None, ge=1)
+    seeded_per_kind: int = Field(default=5, ge=0)
+    questions: int = Field(default=2, ge=1, le=8)
+    answer_tokens: int = Field(default=160, ge=1)
+    plan_tokens: int = Field(default=128, ge=1)
+    cross_check_tokens: int = Field(default=12, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    seed: int = 0
+    concurrency: int = Field(default=1, ge=1, le=1024)
+    most_slowdown: float = Field(default=8.0, gt=1)
+
+    @classmethod
+    def smoke(cls) -> ReasoningPlan:
+        """5 cases of each of the 6 kinds, one verification question, short answers, no detection.
+
+        Sized for a model of 135 M parameters on two busy cores.
+        """
+        return cls(
+            cases_per_kind=5, seeded_per_kind=0, questions=1, answer_tokens=48, plan_tokens=40, cross_check_tokens=12
+        )
+
+    def limits(self) -> StepLimits:
+        """The limits of each step."""
+        return StepLimits(self.answer_tokens, self.plan_tokens, self.cross_check_tokens, self.questions)
+
+    def sampling(self) -> Sampling:
+        """How tokens are drawn; every step sets its own `max_tokens`."""
+        return Sampling(self.answer_tokens, self.temperature, self.seed)
+
+
+def code_version() -> str:
+    """A hash of the prompts, the procedure and the scorer, so that a figure's definition is part of its version."""
+    folder = Path(__file__).parent
+    return sha256_bytes(b"\0".join((folder / name).read_bytes() for name in _FILES_THAT_CHANGE_FIGURES))[:16]
+
+
+def measure_reasoning(
+    model: ChatModel,
+    goldens: ReasoningGoldens,
+    plan: ReasoningPlan,
+    *,
+    judge: QualifiedJudge | None = None,
+    on_progress: OnProgress = silent,
+) -> TierResult:
+    """Run the plan against `model`. A failed call is its case's row and stays in every denominator.
+
+    Returns the metrics of `METRICS` and a row per case (`part` = `cove`), then a row per seeded draft (`part` =
+    `detection`, its `case_id` ending in `:faulty` or `:sound`). Raises `BadInput` when the plan chooses no case.
+    """
+    chosen = goldens.choose(plan.split, plan.cases_per_kind)
+    seeds = _seeds(goldens, plan)
+    traces = [Trace(case.question) for case in chosen]
+    seeded = [Trace.seeded(case.question, draft) for case, draft, _ in seeds]
+    _take_all(Cove(model, plan.limits(), plan.sampling()), traces, seeded, plan.concurrency, on_progress)
+    cases = _score_all(chosen, traces, judge, plan.concurrency)
+    drafts = [SeededDraft(*seed, trace) for seed, trace in zip(seeds, seeded, strict=True)]
+    skipped = "the plan asks for no seeded faults" if not plan.seeded_per_kind else "no chosen case has a wrong answer"
+    return TierResult(
+        Tier.REASONING,
+        metrics(cases, drafts, most_slowdown=plan.most_slowdown, detection_skipped=skipped),
+        pd.DataFrame([_case_row(case) for case in cases] + [_draft_row(draft) for draft in drafts]),
+        _provenance(goldens, plan, judge, len(cases), len(drafts)),
+    )
+
+
+def _seeds(goldens: ReasoningGoldens, plan: ReasoningPlan) -> list[tuple[GoldenCase, str, bool]]:
+    if not plan.seeded_per_kind:
+        return []
+    per_kind = min(plan.seeded_per_kind, plan.cases_per_kind or plan.seeded_per_kind)
+    seeds = []
+    for case in goldens.choose(plan.split, per_kind):
+        if case.wrong:
+            seeds += [(case, case.wrong[0], True), (case, case.answer.shown(), False)]
+    return seeds
+
+
+def _take_all(
+    cove: Cove, cases: Sequence[Trace], seeded: Sequence[Trace], concurrency: int, on_progress: OnProgress
+) -> None:
+    """Take every trace through its steps, `concurrency` calls under way at once; the first error stops the rest.
+
+    What is ready at the earliest step goes first: nearly all traces are then at one step, whose prompts begin alike,
+    and no slot waits for the last trace of a step as it would at a barrier.
+    """
+    ready = [(0, number) for number in range(len(cases))]
+    ready += [(ALL_STEPS.index(VERIFICATION_STEPS[0]), len(cases) + number) for number in range(len(seeded))]
+    traces = [*cases, *seeded]
+    last = [len(ALL_STEPS)] * len(cases) + [ALL_STEPS.index(VERIFICATION_STEPS[-1]) + 1] * len(seeded)
+    total = len(ALL_STEPS) * len(cases) + len(VERIFICATION_STEPS) * len(seeded)
+    done = 0
+    on_progress(Progress(STAGE, done, total, "starting"))
+    pool = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix=STAGE)
+    under_way: dict[Future[None], tuple[int, int]] = {}
+    try:
+        while ready or under_way:
+            while ready and len(under_way) < concurrency:
+                step, number = heapq.heappop(ready)
+                under_way[pool.submit(cove.run, traces[number], ALL_STEPS[step])] = (step, number)
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                step, number = under_way.pop(future)
+                future.result()
+                done += 1
+                on_progress(Progress(STAGE, done, total, ALL_STEPS[step].value.replace("_", " ")))
+                if step + 1 < last[number]:
+                    heapq.heappush(ready, (step + 1, number))
+    finally:
+        # On an error or Ctrl-C nothing new is sent; calls under way end with their own time limit.
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _score_all(
+    cases: Sequence[GoldenCase], traces: Sequence[Trace], judge: QualifiedJudge | None, concurrency: int
+) -> list[ScoredCase]:
+    if judge is None:
+        return [score_trace(case, trace) for case, trace in zip(cases, traces, strict=True)]
+    with ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="judge") as pool:
+        return list(pool.map(partial(score_trace, second_opinion=judge.is_right), cases, traces))
+
+
+def _case_row(scored: ScoredCase) -> dict[str, Any]:
+    trace = scored.trace
+    return {
+        "part": "cove",
+        "case_id": scored.case.id,
+        **_what_was_asked(scored.case),
+        "baseline": trace.draft,
+        "baseline_label": scored.baseline.label,
+        "baseline_right": scored.baseline.right,
+        **_verification_columns(trace),
+        "final": trace.final,
+        "final_label": scored.final.label,
+        "final_right": scored.final.right,
+        "decided_by": scored.final.decided_by,
+        "revised": trace.revised,
+        "cell": scored.cell.value,
+        **_cost_columns(trace),
+    }
+
+
+def _draft_row(draft: SeededDraft) -> dict[str, Any]:
+    return {
+        "part": "detection",
+        "case_id": _seed_id(draft),
+        **_what_was_asked(draft.case),
+        "baseline": draft.draft,
+        **_verification_columns(draft.trace),
+        "seeded_fault": draft.faulty,
+        "counts_as_flagged": draft.counts_as_flagged,
+        **_cost_columns(draft.trace),
+    }
+
+
+def _seed_id(draft: SeededDraft) -> str:
+    return f"{draft.case.id}:{'faulty' if draft.faulty else 'sound'}"
+
+
+def _what_was_asked(case: GoldenCase) -> dict[str, Any]:
+    return {
+        "kind": case.kind.value,
+        "split": case.split.value,
+        "question": case.question,
+        "gold": case.answer.shown(),
+    }
+
+
+def _verification_columns(trace: Trace) -> dict[str, Any]:
+    return {
+        "plan": trace.plan,
+        "plan_label": trace.plan_label.value,
+        "dropped_questions": _json(trace.dropped_questions),
+        "checks": _json([_check_record(check) for check in trace.checks]),
+        "verified": trace.verified,
+        "flagged": trace.flagged,
+    }
+
+
+def _check_record(check: Check) -> Mapping[str, Any]:
+    return asdict(check) | {"closed": check.closed}
+
+
+def _cost_columns(trace: Trace) -> dict[str, Any]:
+    calls = [
+        {"step": c.step, "label": c.label, "elapsed_ms": round(1000 * c.elapsed_s, 3), "text": c.text}
+        for c in trace.calls
+    ]
+    failure = trace.failure
+    return {
+        "calls": _json(calls),
+        "elapsed_ms": 1000 * sum(c.elapsed_s for c in trace.calls),
+        "prompt_tokens": sum(c.prompt_tokens or 0 for c in trace.calls),
+        "completion_tokens": sum(c.completion_tokens or 0 for c in trace.calls),
+        "error_step": failure.step.value if failure else None,
+        "error_kind": failure.kind if failure else None,
+        "error": failure.problem if failure else None,
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _provenance(
+    goldens: ReasoningGoldens, plan: ReasoningPlan, judge: QualifiedJudge | None, cases: int, drafts: int
+) -> dict[str, Any]:
+    provenance = {
+        "goldens_version": goldens.version,
+        "goldens": dict(goldens.digests),
+        "plan": plan.model_dump(mode="json"),
+        "prompts_version": prompts.PROMPTS_VERSION,
+        "code_version": code_version(),
+        "cases": cases,
+        "seeded_drafts": drafts,
+        "judge": judge.provenance() if judge else None,
+    }
+    canonical_json(provenance)
+    return provenance

@@ -1,0 +1,216 @@
+"""A BEIR folder, read and checked: documents, queries and graded judgements.
+
+What belongs here: the nouns of a test collection, the loader that validates them, and the digests of what was
+read. What does not: searching (`pool`), asking a model (`pointwise`, `listwise`) or scoring (`measures`).
+
+A BEIR folder holds `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `text`) and a tab-separated
+`qrels/SPLIT.tsv` with a header line and the columns query, document and grade. The layout is that of
+BEIR (Thakur et al. 2021, arXiv 2104.08663, https://github.com/beir-cellar/beir). A query whose every judged
+document has grade 0 is *unanswerable*: somebody looked, and nothing in the corpus answers it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from milton_assets.vocabulary.digest import sha256_file, sha256_json, short
+from milton_assets.vocabulary.errors import BadInput
+
+SHIPPED = Path(__file__).resolve().parents[3] / "goldens" / "retrieval"
+"""The collection that comes with the project; its datasheet is the README.md beside the files."""
+
+ABOUT_FILE = "dataset.json"
+BEIR_LAYOUT = "a BEIR folder: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv"
+MAX_LINE_BYTES = 8 << 20
+MAX_GRADE = 100
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document of the corpus."""
+
+    doc_id: str
+    title: str
+    text: str
+
+    @property
+    def full_text(self) -> str:
+        """Title and text, as they are indexed."""
+        return f"{self.title}\n{self.text}".strip()
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question and its judged documents. Grades run from 0 (judged, does not answer) upwards."""
+
+    query_id: str
+    text: str
+    grades: Mapping[str, int]
+
+    @property
+    def answerable(self) -> bool:
+        """Whether any judged document answers it, at least in part."""
+        return any(grade > 0 for grade in self.grades.values())
+
+
+@dataclass(frozen=True)
+class RetrievalGoldens:
+    """A test collection. `splits` maps a split's name to its queries in the order of its judgements.
+
+    `digests` maps each file's name (relative to the folder) to its SHA-256; `version` is the one the folder states
+    in `dataset.json`, else it is made from the digests, so that changed files never share a version.
+    """
+
+    name: str
+    version: str
+    corpus: Mapping[str, Document]
+    splits: Mapping[str, tuple[Query, ...]]
+    digests: dict[str, str]
+
+    def queries(self, split: str) -> tuple[Query, ...]:
+        """The queries of that split. Raises `BadInput` naming the splits there are."""
+        if split not in self.splits:
+            raise BadInput(
+                f"the data set {self.name} has no split {split!r}",
+                expected=f"one of {sorted(self.splits)}",
+                remedy=f"add qrels/{split}.tsv or choose another split",
+            )
+        return self.splits[split]
+
+
+def load_goldens(folder: Path | None = None) -> RetrievalGoldens:
+    """Read and check a BEIR folder; without one, the collection that is shipped.
+
+    Raises `BadInput` naming file and line for what is missing, malformed, twice there or pointing nowhere.
+    """
+    root = SHIPPED if folder is None else folder
+    if not root.is_dir():
+        raise BadInput(f"{root} is no folder", expected=BEIR_LAYOUT, remedy="name the folder that holds the files")
+    corpus = _read_corpus(root / "corpus.jsonl")
+    texts = _read_queries(root / "queries.jsonl")
+    qrels = sorted((root / "qrels").glob("*.tsv"))
+    if not qrels:
+        raise BadInput(f"{root / 'qrels'} holds no .tsv file", expected=BEIR_LAYOUT)
+    splits = {path.stem: _read_split(path, texts, corpus) for path in qrels}
+    files = [root / "corpus.jsonl", root / "queries.jsonl", *qrels]
+    digests = {path.relative_to(root).as_posix(): sha256_file(path) for path in files}
+    name, version = _read_identity(root, digests)
+    if (root / ABOUT_FILE).is_file():
+        digests[ABOUT_FILE] = sha256_file(root / ABOUT_FILE)
+    return RetrievalGoldens(name=name, version=version, corpus=corpus, splits=splits, digests=digests)
+
+
+def _read_corpus(path: Path) -> dict[str, Document]:
+    corpus: dict[str, Document] = {}
+    for where, record in _json_lines(path):
+        doc_id = _text(record, "_id", where)
+        if doc_id in corpus:
+            raise BadInput(f"{where}: the document {doc_id!r} is there twice", expected="unique ids")
+        title = record.get("title") or ""
+        if not isinstance(title, str):
+            raise BadInput(f"{where}: 'title' is {type(title).__name__}", expected="text")
+        corpus[doc_id] = Document(doc_id, title, _text(record, "text", where, may_be_empty=True))
+    if not corpus:
+        raise BadInput(f"{path} holds no documents", expected=BEIR_LAYOUT)
+    return corpus
+
+
+def _read_queries(path: Path) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for where, record in _json_lines(path):
+        query_id = _text(record, "_id", where)
+        if query_id in texts:
+            raise BadInput(f"{where}: the query {query_id!r} is there twice", expected="unique ids")
+        texts[query_id] = _text(record, "text", where)
+    return texts
+
+
+def _read_split(path: Path, texts: Mapping[str, str], corpus: Mapping[str, Document]) -> tuple[Query, ...]:
+    grades: dict[str, dict[str, int]] = {}
+    for number, line in _lines(path):
+        where = f"{path.name}:{number}"
+        fields = line.split("\t")
+        if number == 1 and len(fields) == 3 and _grade(fields[2]) is None:
+            continue
+        if len(fields) != 3:
+            raise BadInput(f"{where}: {len(fields)} columns", expected="query id, document id and grade, tab-separated")
+        query_id, doc_id, raw = fields
+        grade = _grade(raw)
+        if grade is None:
+            raise BadInput(f"{where}: the grade is {raw!r:.80}", expected=f"a whole number up to {MAX_GRADE}")
+        for unknown, known, what in ((query_id, texts, "query"), (doc_id, corpus, "document")):
+            if unknown not in known:
+                raise BadInput(
+                    f"{where}: there is no {what} {unknown!r:.200}", expected=f"the id of a {what} in the folder"
+                )
+        judged = grades.setdefault(query_id, {})
+        if doc_id in judged:
+            raise BadInput(f"{where}: {doc_id!r} is judged twice for {query_id!r}", expected="one grade a pair")
+        judged[doc_id] = grade
+    if not grades:
+        raise BadInput(f"{path} holds no judgements", expected=BEIR_LAYOUT)
+    return tuple(Query(query_id, texts[query_id], judged) for query_id, judged in grades.items())
+
+
+def _grade(raw: str) -> int | None:
+    """The grade, or None when it is no number. A negative one (some sets mark spam so) counts as not relevant."""
+    try:
+        grade = int(raw)
+    except ValueError:
+        return None
+    return None if grade > MAX_GRADE else max(0, grade)
+
+
+def _read_identity(root: Path, digests: Mapping[str, str]) -> tuple[str, str]:
+    path = root / ABOUT_FILE
+    if not path.is_file():
+        return root.resolve().name, f"sha256-{short(sha256_json(dict(digests)))}"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path} is no JSON: {error}", expected='{"name": …, "version": …}') from error
+    if not isinstance(record, dict):
+        raise BadInput(f"{path} holds a {type(record).__name__}", expected='{"name": …, "version": …}')
+    return _text(record, "name", path.name), _text(record, "version", path.name)
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in _lines(path):
+        where = f"{path.name}:{number}"
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"{where}: no JSON: {error}", expected="one JSON object a line") from error
+        if not isinstance(record, dict):
+            raise BadInput(f"{where}: a {type(record).__name__}", expected="one JSON object a line")
+        yield where, record
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    if not path.is_file():
+        raise BadInput(f"{path} is missing", expected=BEIR_LAYOUT)
+    with path.open("rb") as stream:
+        number = 0
+        while raw := stream.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(raw) > MAX_LINE_BYTES:
+                raise BadInput(f"{path.name}:{number}: the line is longer than {MAX_LINE_BYTES} bytes")
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise BadInput(f"{path.name}:{number}: not UTF-8: {error.reason}", expected="UTF-8 text") from error
+            if line.strip():
+                yield number, line.rstrip("\r\n")
+
+
+def _text(record: Mapping[str, Any], key: str, where: str, *, may_be_empty: bool = False) -> str:
+    value = record.get(key)
+    if not isinstance(value, str) or not (may_be_empty or value.strip()):
+        raise BadInput(
+            f"{where}: {key!r} is {value!r:.80}", expected="text" if may_be_empty else "text that is not empty"
+        )
+    return value

@@ -1,0 +1,41 @@
+"""The dry run: what a campaign would measure, with every metric `skipped`, and nothing written anywhere.
+
+What belongs here: saying so. What does not: measuring, and keeping assets from it (`milton_assets.assets.guards`).
+"""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from milton_assets.tiers import inference, reasoning, retrieval
+from milton_assets.vocabulary.metric import Metric
+from milton_assets.vocabulary.registry import Registry
+from milton_assets.vocabulary.tier import Tier, TierResult
+from resources.campaign import Campaign
+
+WHY = "dry run"
+METRICS: dict[Tier, tuple[tuple[str, str], ...]] = {
+    Tier.INFERENCE: inference.METRICS,
+    Tier.REASONING: reasoning.METRICS,
+    Tier.RETRIEVAL: retrieval.METRICS,
+}
+"""Name and unit of every metric, by tier."""
+
+
+def skipped(tier: Tier) -> tuple[Metric, ...]:
+    """The tier's metrics as a dry run has them."""
+    return TierResult.skipped(tier, METRICS[tier], WHY).metrics
+
+
+def print_dry_run(run_id: str, current: Registry, campaign: Campaign, console: Console) -> None:
+    """Every candidate, every metric, and why none has a value."""
+    console.print(f"{run_id}: {WHY}, profile {campaign.profile}, policy {campaign.policy}", markup=False)
+    for entry in current.candidates():
+        artefacts = ", ".join(f"{a.kind} {a.size_bytes / 1e6:.0f} MB" for a in entry.artefacts)
+        console.print(f"\n{entry.version}  {entry.base_model}  {artefacts}", markup=False)
+        for tier in Tier:
+            for metric in skipped(tier):
+                console.print(f"  {tier:<10} {metric.name:<28} {metric.status} ({metric.why})", markup=False)
+    for quarantined in current.quarantined:
+        console.print(f"\n{quarantined.version}  quarantined: {quarantined.reason}", soft_wrap=True, markup=False)
+    console.print("\nno_verdict: a dry run decides nothing, bundles nothing and deploys nothing.")
