@@ -29,9 +29,11 @@ from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
 from milton_assets.tiers.inference.plots import pictures_of
 from milton_assets.usecases.incumbent import incumbent_of
+from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.keys import check_run_id
 from milton_assets.vocabulary.tier import Tier, TierResult
 from resources.campaign import Campaign
+from resources.edge_server import EdgeServer
 from resources.evidence_log import Gathered, check_manifest, gather
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
@@ -84,6 +86,7 @@ def selection_decision(
         policy_name=policy.name,
         policy_sha256=policy.sha256,
     )
+    targets = open_targets(campaign.state, campaign.target_paths, server=EdgeServer)
     decision = decide(
         run_id=run_id,
         candidates=[
@@ -97,7 +100,7 @@ def selection_decision(
         ],
         policy=policy,
         manifest=gathered.manifest,
-        incumbent=incumbent_of(campaign.targets.named(name) for name in campaign.target_names()),
+        incumbent=incumbent_of(targets.named(name) for name in campaign.target_names()),
     )
     summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest)
     store = evidence_store.store
