@@ -27,11 +27,12 @@ from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Candidate, card, decide, load_policy, plots
 from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
+from milton_assets.tiers import BUILT_IN
 from milton_assets.tiers.inference.plots import pictures_of
 from milton_assets.usecases.incumbent import incumbent_of
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.keys import check_run_id
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.campaign import Campaign
 from resources.edge_server import EdgeServer
 from resources.evidence_log import Gathered, check_manifest, gather
@@ -45,7 +46,7 @@ from resources.registry_resource import RegistryResource
     partitions_def=BENCHMARK_RUNS,
     ins={
         name: AssetIn(partition_mapping=AllPartitionMapping())
-        for name in ("registry_entry", *(tier.asset_name for tier in Tier))
+        for name in ("registry_entry", *(asset_of(tier) for tier in BUILT_IN))
     },
     io_manager_key="evidence",
     group_name="promote",
@@ -78,9 +79,9 @@ def selection_decision(
         measured_kind=model_server.artefact_kind,
         entry_files=registry_entry,
         tier_files={
-            Tier.INFERENCE: inference_metrics,
-            Tier.REASONING: reasoning_metrics,
-            Tier.RETRIEVAL: retrieval_metrics,
+            "inference": inference_metrics,
+            "reasoning": reasoning_metrics,
+            "retrieval": retrieval_metrics,
         },
         goldens=golden_digests(),
         policy_name=policy.name,
@@ -122,7 +123,7 @@ def selection_decision(
 
 
 def _measured(gathered: Gathered) -> dict[str, TierResult]:
-    return {c.entry.version: c.tiers[Tier.INFERENCE] for c in gathered.candidates if Tier.INFERENCE in c.tiers}
+    return {c.entry.version: c.tiers["inference"] for c in gathered.candidates if "inference" in c.tiers}
 
 
 @partition_check(selection_decision, BENCHMARK_RUNS, blocking=True)

@@ -13,8 +13,9 @@ from milton_assets.edge.bundle.admission import write_device_policy
 from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.edge.deployment.layout import POLICY_FILE
 from milton_assets.selection.summary import read_summary
+from milton_assets.tiers import BUILT_IN
 from milton_assets.usecases.dry_run import METRICS
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.campaign import Profile
 from resources.evidence_store import EvidenceStore
 from tests.support.gguf_file import tiny_gguf
@@ -42,16 +43,16 @@ class TestBenchmarkModel:
     @pytest.mark.slow
     def test_each_tier_keeps_its_samples_metrics_and_environment(self, wp, measured):
         store = EvidenceStore(wp.state.benchmarks)
-        for tier in Tier:
-            result = TierResult.from_table(store.latest(tier.asset_name, "good").read())
-            assert result.tier is tier
+        for tier in BUILT_IN:
+            result = TierResult.from_table(store.latest(asset_of(tier), "good").read())
+            assert result.tier == tier
             assert len(result.samples) > 0
             assert result.provenance["fingerprint"]["server"]["name"] == "scripted"
 
     @pytest.mark.slow
     def test_the_data_version_is_the_digest_of_the_table(self, wp, measured):
-        for tier in Tier:
-            materialization = events_of(wp, tier.asset_name, "good")[0].asset_materialization
+        for tier in BUILT_IN:
+            materialization = events_of(wp, asset_of(tier), "good")[0].asset_materialization
             assert materialization.tags["dagster/data_version"] == materialization.metadata["sha256"].value
 
     @pytest.mark.slow
@@ -82,7 +83,7 @@ class TestBenchmarkModel:
 
 
 PARTITIONED = {
-    "benchmark_model": ("registry_entry", *(tier.asset_name for tier in Tier)),
+    "benchmark_model": ("registry_entry", *(asset_of(tier) for tier in BUILT_IN)),
     "promote": ("selection_decision", "edge_bundle"),
     "deploy": ("deployment",),
 }
@@ -117,7 +118,7 @@ class TestDryRun:
             instance=dry.instance, partition_key="good", asset_selection=[AssetKey("reasoning_metrics")]
         )
         said = [record.user_message for record in dry.instance.all_logs(result.run_id)]
-        assert {f"{name}: skipped (dry run)" for name, _ in METRICS[Tier.REASONING]} <= set(said)
+        assert {f"{name}: skipped (dry run)" for name, _ in METRICS["reasoning"]} <= set(said)
         assert sorted(wp.state.benchmarks.rglob("*")) == before
 
 
@@ -130,7 +131,7 @@ class TestPromote:
         assert summary.decision.notes == ()
         assert all(manifest.fingerprints[candidate.fingerprint_sha256] for candidate in manifest.candidates)
         store = EvidenceStore(wp.state.benchmarks)
-        assert {(pin.model_version, pin.tier) for pin in manifest.pins()} == {("good", tier) for tier in Tier}
+        assert {(pin.model_version, pin.tier) for pin in manifest.pins()} == {("good", tier) for tier in BUILT_IN}
         assert all(store.digest(pin.uri) == pin.sha256 for pin in manifest.pins())
         assert {pin.dagster_run_id for pin in manifest.pins()} == {measured.run_id}
 

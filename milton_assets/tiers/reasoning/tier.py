@@ -26,11 +26,11 @@ from milton_assets.tiers.reasoning.scoring import ScoredCase, SeededDraft, metri
 from milton_assets.vocabulary.chat import ChatModel, Sampling
 from milton_assets.vocabulary.digest import canonical_json, sha256_bytes
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 
 STAGE = "reasoning"
 _FILES_THAT_CHANGE_FIGURES = (
-    "answers.py", "claim.py", "cove.py", "dates.py", "denial.py", "goldens.py", "intervals.py", "judge.py",
+    "answers.py", "claim.py", "cove.py", "dates.py", "denial.py", "goldens.py", "judge.py",
     "matching.py", "premises.py", "prompts.py", "quantities.py", "scoring.py", "text.py", "tier.py",
 )  # fmt: skip
 
@@ -104,7 +104,7 @@ def measure_reasoning(
     drafts = [SeededDraft(*seed, trace) for seed, trace in zip(seeds, seeded, strict=True)]
     skipped = "the plan asks for no seeded faults" if not plan.seeded_per_kind else "no chosen case has a wrong answer"
     return TierResult(
-        Tier.REASONING,
+        "reasoning",
         metrics(cases, drafts, most_slowdown=plan.most_slowdown, detection_skipped=skipped),
         pd.DataFrame([_case_row(case) for case in cases] + [_draft_row(draft) for draft in drafts]),
         _provenance(goldens, plan, judge, len(cases), len(drafts)),
