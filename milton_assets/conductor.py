@@ -150,7 +150,7 @@ def _decide_and_deploy(context: OpExecutionContext, shown: Meter, run_id: str, c
             config = {"ops": {"deployment": {"config": {"run_id": run_id}}}}
             if not _child(context, DEPLOY, target, {CAMPAIGN_TAG: run_id}, config):
                 failed.append(target)
-    print_outcome(read_summary(campaign.state.runs, run_id), campaign.state.runs, console())
+    print_outcome(read_summary(campaign.state.runs, run_id), campaign.state, console())
     if failed:
         raise Failure(f"deployment failed on {', '.join(failed)}; nothing there was changed, see the errors above")
 

@@ -15,7 +15,7 @@ from milton_assets.assets.guards import guarded
 from milton_assets.assets.young_features import versioned_output
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.partitions import EDGE_TARGETS
-from milton_assets.selection.summary import add_deployment, newest_with_bundle, read_summary
+from milton_assets.selection.summary import DeploymentRecord, add_deployment, newest_with_bundle, read_summary
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.errors import BadInput
 from resources.campaign import Campaign, Profile
@@ -81,10 +81,11 @@ def deployment(
     window = config.window(campaign.profile)
     request = DeployRequest(actor=getpass.getuser(), health_rounds=window.rounds, health_interval_s=window.interval_s)
     done = targets.named(context.partition_key).deploy(
-        Path(summary.bundle["path"]), request, on_progress=terminal_listener()
+        campaign.state.place(summary.bundle.path), request, on_progress=terminal_listener()
     )
     told = {"id": done.id, "target": done.target, "path": done.target_path, "release": str(done.release)}
-    add_deployment(runs, summary.run_id, told)
+    record = DeploymentRecord.model_validate({**told, "path": campaign.state.tell(Path(done.target_path))})
+    add_deployment(runs, summary.run_id, record)
     return versioned_output(
         told,
         str(done.release),

@@ -16,7 +16,7 @@ from milton_assets.assets.young_features import versioned_output
 from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.digest import sha256_bytes
-from milton_assets.vocabulary.entry_table import entry_from_table
+from milton_assets.vocabulary.entry_table import entry_from_table, placed
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.progress import OnProgress
 from milton_assets.vocabulary.registry import Artefact
@@ -45,11 +45,12 @@ def measure_tier(
     tier: str,
     registry_entry: EvidenceFile,
     model_server: ModelServerResource,
+    campaign: Campaign,
     measure: Callable[[Served, Artefact, OnProgress], TierResult],
     draw: Callable[[TierResult], dict[str, bytes]] | None = None,
 ) -> Output[pa.Table]:
     """Serve the partition's model, let `measure` ask it, and keep the answer with the environment it was given in."""
-    entry = entry_from_table(registry_entry.read())
+    entry = placed(entry_from_table(registry_entry.read()), campaign.state)
     artefact = entry.artefact(model_server.artefact_kind)
     with model_server.serve(artefact, entry.version) as served:
         result = measure(served, artefact, progress_of(context, tier))
@@ -88,7 +89,7 @@ def ask_tier(
             result = ask(cached, served.endpoint.slots, on_progress)
         return replace(result, provenance={**result.provenance, "answer_cache": cached.provenance()})
 
-    return measure_tier(context, tier, registry_entry, model_server, measure)
+    return measure_tier(context, tier, registry_entry, model_server, campaign, measure)
 
 
 def pictures(drawn: dict[str, bytes]) -> dict[str, MetadataValue]:

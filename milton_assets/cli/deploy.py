@@ -17,6 +17,7 @@ from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch, MiltonError
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.state import StateDir
+from milton_assets.vocabulary.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +106,7 @@ def deploy(
         bundle, artifact = choice.path, choice.manifest.artefact_kind
     _check_evidence(targets.state, bundle)
     request = DeployRequest(
-        actor=actor or _me(),
+        actor=actor or me(),
         wait_s=wait,
         load_test=load_test,
         health_rounds=health_rounds,
@@ -137,7 +138,7 @@ def rollback(
 
     place = target_of(target, target_path)
     request = RollbackRequest(
-        actor=actor or _me(),
+        actor=actor or me(),
         wait_s=wait,
         load_test=load_test,
         health_rounds=health_rounds,
@@ -172,11 +173,15 @@ def status(
 
     Example: milton status
     """
-    found = _of_those_deployed_to(lambda place: place.status(), target, target_path)
+    found, unknown = _of_those_deployed_to(lambda place: place.status(), target, target_path)
     payload = [one.model_dump(mode="json") for one in found]
     answer(payload, as_json=as_json, text=lambda console: _show_status(found, console))
-    if broken := [one.target for one in found if one.problems]:
-        raise say_no(f"not as their journals say: {', '.join(broken)}; `milton recover --target NAME` settles it")
+    broken = [one.target for one in found if one.problems]
+    said = [f"{name}: {error}" for name, error in unknown]
+    if broken:
+        said.append(f"not as their journals say: {', '.join(broken)}; `milton recover --target NAME` settles it")
+    if said:
+        raise say_no("\n".join(said))
 
 
 def recover(
@@ -194,11 +199,11 @@ def recover(
     Example: milton recover --target local
     """
     from milton_assets.edge.deployment import NeverDeployed
-    from milton_assets.fleet.target import Request
+    from milton_assets.fleet.target import RecoverRequest
 
     if every and (target is not None or target_path is not None):
         raise typer.BadParameter("give --all or one target, not both")
-    request = Request(actor=actor or _me(), wait_s=wait)
+    request = RecoverRequest(actor=actor or me(), wait_s=wait)
     done: list[str] = []
     failed: list[str] = []
     for one in _those_meant(None, None) if every else (target_of(target, target_path),):
@@ -234,17 +239,24 @@ def gc(
     """
     from milton_assets.fleet.target import CollectRequest
 
-    request = CollectRequest(actor=actor or _me(), wait_s=wait, keep=keep, dry_run=dry_run)
+    request = CollectRequest(actor=actor or me(), wait_s=wait, keep=keep, dry_run=dry_run)
     done = target_of(target, target_path).collect(request)
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_collection(done, console))
 
 
 def open_targets() -> Targets:
-    """The targets of the state folder."""
+    """The targets of the state folder and those that the settings name."""
+    from milton_assets.settings import load_settings
     from milton_assets.usecases.targets import open_targets
     from resources.edge_server import EdgeServer
 
-    return open_targets(StateDir.from_environment(), {}, server=EdgeServer)
+    settings = load_settings()
+    return open_targets(
+        settings.state,
+        {name: target.at for name, target in settings.targets.items()},
+        server=EdgeServer,
+        classes={name: target.device_class for name, target in settings.targets.items()},
+    )
 
 
 def _place(name: str | None, path: Path | None) -> tuple[Targets, Target]:
@@ -265,18 +277,24 @@ def _those_meant(name: str | None, path: Path | None) -> tuple[Target, ...]:
     return targets.all() if name is None and path is None else (place,)
 
 
-def _of_those_deployed_to(ask: Callable[[Target], T], name: str | None, path: Path | None) -> list[T]:
-    """What the targets that are meant answer; where none is named, without those that wait for their first release."""
+def _of_those_deployed_to(
+    ask: Callable[[Target], T], name: str | None, path: Path | None
+) -> tuple[list[T], list[tuple[str, MiltonError]]]:
+    """What the targets that are meant answer. Where none is named, one that cannot answer keeps no other from it: the
+    second list says which and why; those that wait for their first release are left out."""
     from milton_assets.edge.deployment import NeverDeployed
 
-    answers = []
+    one_is_named = name is not None or path is not None
+    answers, failed = [], []
     for place in _those_meant(name, path):
         try:
             answers.append(ask(place))
-        except NeverDeployed:
-            if name is not None or path is not None:
+        except MiltonError as error:
+            if one_is_named:
                 raise
-    return answers
+            if not isinstance(error, NeverDeployed):
+                failed.append((place.name, error))
+    return answers, failed
 
 
 def _check_evidence(state: StateDir, bundle: Path) -> None:
@@ -302,7 +320,8 @@ def _check_evidence(state: StateDir, bundle: Path) -> None:
     check_evidence_files(state, evidence)
 
 
-def _me() -> str:
+def me() -> str:
+    """The user's name. Raises `BadInput` where there is none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -333,9 +352,9 @@ def _show_deployment(done: Deployment, console: Console) -> None:
         "release": f"{_name(done.release)}, before it {_name(done.from_release)}",
     }
     for name, text in lines.items():
-        console.print(f"{name:<11} {text}", markup=False, soft_wrap=True)
+        console.print(f"{name:<11} {printable(text)}", markup=False, soft_wrap=True)
     for note in done.notes:
-        console.print(f"{'note':<11} {note}", markup=False, soft_wrap=True)
+        console.print(f"{'note':<11} {printable(note)}", markup=False, soft_wrap=True)
 
 
 def _show_collection(done: Collection, console: Console) -> None:
@@ -349,24 +368,26 @@ def _show_collection(done: Collection, console: Console) -> None:
     console.print(f"{verb} {done.freed_bytes / 1e6:.1f} MB on {done.target}", markup=False)
 
 
+_INDENT = 18
+
+
 def _show_history(found: list[Deployment], console: Console) -> None:
-    from rich.table import Table
+    """Two lines an attempt, the first of which has date and id whole in 80 columns, and a third for its reason."""
+    from rich.padding import Padding
+    from rich.text import Text
 
     if not found:
         console.print("nothing was ever deployed")
         return
-    table = Table("deployment", "target", "what", "model", "from → to", "who", "outcome", box=None)
     for one in found:
-        table.add_row(
-            one.id,
-            one.target,
-            one.operation,
-            one.model_version or "?",
-            f"{_name(one.from_release)} → {_name(one.release)}",
-            one.actor,
-            one.outcome + (f": {one.reason}" if one.reason else ""),
-        )
-    console.print(table)
+        console.print(f"{one.started_at:%Y-%m-%d %H:%M}  {one.id}  {one.outcome}", markup=False)
+        told = [
+            f"{one.operation} {one.model_version or 'of nothing that was accepted'} on {one.target} by {one.actor}: "
+            f"{_name(one.from_release)} → {_name(one.release)}"
+        ]
+        told += [one.reason] if one.reason else []
+        for text in told:
+            console.print(Padding(Text(printable(text)), (0, 0, 0, _INDENT)))
 
 
 def _name(digest: str | None) -> str:
@@ -377,8 +398,9 @@ def _show_status(found: list[TargetStatus], console: Console) -> None:
     if not found:
         console.print("there are no targets yet; `milton deploy` makes one")
     for one in found:
-        console.print(f"{one.target} ({one.target_path})", markup=False, soft_wrap=True)
+        console.print(f"{one.target} ({printable(one.target_path)})", markup=False, soft_wrap=True)
         rows: dict[str, Any] = {
+            **({"owner": one.belongs_to} if one.belongs_to else {}),
             "serves": _release(one.active),
             "known good": _release(one.known_good),
             "before it": _release(one.previous),
@@ -388,9 +410,9 @@ def _show_status(found: list[TargetStatus], console: Console) -> None:
         if one.locked:
             rows["busy"] = "someone is working on it now"
         for name, text in rows.items():
-            console.print(f"  {name:<10} {text}", markup=False, soft_wrap=True)
+            console.print(f"  {name:<10} {printable(text)}", markup=False, soft_wrap=True)
         for problem in one.problems:
-            console.print(f"  problem    {problem}", markup=False, soft_wrap=True)
+            console.print(f"  problem    {printable(problem)}", markup=False, soft_wrap=True)
 
 
 def _release(release: Release | None) -> str:

@@ -7,7 +7,8 @@ What belongs here: the protocol, what is asked (requests, which are data and cro
 what the engine's own nouns tell. What does not: how any target does it (`local`).
 
 A target raises what the engine raises: `DeploymentFailed` with the entry when an attempt did not stand,
-`NeverDeployed` when there is nothing to tell yet, `TargetBusy`, `NotATarget`, `JournalDamaged`, `ClockSetBack` and
+`NeverDeployed` when there is nothing to tell yet, `TargetGone` when it is not where it was, `NotOurs` to whoever would
+change another state folder's, `TargetBusy`, `NotATarget`, `JournalDamaged`, `ClockSetBack` and
 `DiskFailed` when no attempt could begin.
 """
 
@@ -33,6 +34,12 @@ class Request(BaseModel):
 
     actor: str = Field(min_length=1)
     wait_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+
+class RecoverRequest(Request):
+    """Settle what a crash left behind; with `adopt`, take the target over from the state folder it belongs to."""
+
+    adopt: bool = False
 
 
 class RollbackRequest(Request):
@@ -106,7 +113,7 @@ class Target(Protocol):
         """Every attempt, oldest first; empty when there was none."""
         ...
 
-    def recover(self, request: Request) -> tuple[str, ...]:
+    def recover(self, request: RecoverRequest) -> tuple[str, ...]:
         """Settle what a crash left behind; what had to be done, a sentence each. Raises `NeverDeployed`."""
         ...
 

@@ -11,31 +11,57 @@ points to.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from milton_assets.selection.decision import Decision
+from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.files import locked, write_atomic
-from milton_assets.vocabulary.keys import RUN_ID, RunId, check_run_id
+from milton_assets.vocabulary.keys import RUN_ID, RunId, Slug, check_run_id
+
+
+class BundleRecord(BaseModel):
+    """The bundle that a run made: its folder, as `StateDir.tell` names it, its name and its release's digest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    name: str
+    release_digest: Sha256
+
+
+class DeploymentRecord(BaseModel):
+    """A target that a run's bundle was taken to: the deployment's id, the target, its folder there as `StateDir.tell`
+    names it, and the release."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    target: Slug
+    path: str
+    release: Sha256
 
 
 class RunSummary(BaseModel):
     """What one benchmark run came to. `bundle` is None where the run made none; `deployments` holds one for each
     target that the bundle was taken to, the newest last.
 
+    Since format version 2, paths inside the state folder are relative to it; files of version 1 bear no version.
+
     `candidates` maps each version to whatever the run wants to tell about it beyond the decision.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    format_version: Literal[2] = 2
     run_id: RunId
     decision: Decision
     manifest: EvidenceManifest
-    bundle: dict[str, Any] | None = None
-    deployments: tuple[dict[str, Any], ...] = ()
+    bundle: BundleRecord | None = None
+    deployments: tuple[DeploymentRecord, ...] = ()
     candidates: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -58,7 +84,7 @@ def write_summary(runs: Path, summary: RunSummary) -> Path:
     return path
 
 
-def add_deployment(runs: Path, run_id: str, deployment: dict[str, Any]) -> None:
+def add_deployment(runs: Path, run_id: str, deployment: DeploymentRecord) -> None:
     """Add to the run's summary where its bundle was taken; several deployments may end at once."""
     with locked(runs / f".{run_id}.lock"):
         summary = read_summary(runs, run_id)

@@ -6,7 +6,7 @@ not: reading the registry file or the artefacts (`resources.registry`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -34,7 +34,10 @@ class ArtefactKind(StrEnum):
 
 
 class Artefact(BaseModel):
-    """One artefact. `path` is absolute. A directory's digest is over the sorted (name, SHA-256) of its files."""
+    """One artefact. A directory's digest is over the sorted (name, SHA-256) of its files.
+
+    `path` is absolute; in what is kept of an entry it is as `StateDir.tell` has it, see `RegistryEntry.with_paths`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,6 +69,11 @@ class RegistryEntry(BaseModel):
     def content_sha256(self) -> str:
         """Digest of entry and artefacts: changes when the entry is re-registered or its files change."""
         return sha256_json([self.entry_sha256, [(a.kind, a.sha256) for a in self.artefacts]])
+
+    def with_paths(self, change: Callable[[str], str]) -> RegistryEntry:
+        """The same entry with each artefact's path as `change` has it: told to be kept, or placed where it lies now."""
+        artefacts = tuple(a.model_copy(update={"path": change(a.path)}) for a in self.artefacts)
+        return self.model_copy(update={"artefacts": artefacts})
 
     def find(self, kind: ArtefactKind) -> Artefact | None:
         """The artefact of that kind, if the entry has one."""

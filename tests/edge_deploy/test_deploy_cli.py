@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -17,23 +14,7 @@ from milton_assets.vocabulary.state import StateDir
 from tests.support.decided_run import decided
 from tests.support.edge_bundles import make_bundle, read_manifest
 from tests.support.selection import RUN_ID
-
-_CALL = "import sys; from milton_assets.cli.app import main; sys.argv[0] = 'milton'; main()"
-
-
-def milton(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", _CALL, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-def told(*arguments: str | Path) -> Any:
-    done = milton(*arguments, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-UNPROBED = ("--no-load-test", "--health-rounds", "0")
+from tests.support.shell import UNPROBED, milton, told
 
 
 @pytest.fixture

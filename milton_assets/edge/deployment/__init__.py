@@ -25,7 +25,7 @@ from milton_assets.edge.deployment.lock import TargetBusy
 from milton_assets.edge.deployment.report import TargetStatus, history, status
 from milton_assets.edge.deployment.safeguards import Admission, HealthWindow
 from milton_assets.edge.deployment.sealed import ReleaseDamaged
-from milton_assets.edge.deployment.session import ClockSetBack, NeverDeployed
+from milton_assets.edge.deployment.session import ClockSetBack, NeverDeployed, NotOurs
 from milton_assets.edge.deployment.settling import DeploymentFailed, ProbeFailed
 from milton_assets.edge.deployment.states import Operation, ProbeReport, Release
 from milton_assets.edge.disk import DiskFailed
@@ -48,6 +48,7 @@ __all__ = [
     "NotATarget",
     "NotEnoughMemory",
     "NotEnoughRoom",
+    "NotOurs",
     "NothingBefore",
     "Operation",
     "Outcome",

@@ -102,7 +102,7 @@ class Attempt(Settling):
 
     def deploy(self, bundle: Path) -> Deployment:
         """Take the bundle into service. Raises `DeploymentFailed`, or what interrupted it."""
-        self._start(Operation.DEPLOY, str(bundle))
+        self._start(Operation.DEPLOY, self._session.target.tell(bundle))
         with self._or_else(self._fail):
             ready = self._from_bundle(bundle)
             self._prepare(ready)

@@ -18,7 +18,14 @@ from milton_assets.edge.deployment.layout import RELEASES, is_target
 from milton_assets.edge.deployment.lock import is_locked
 from milton_assets.edge.deployment.safeguards import Safeguards, guarded
 from milton_assets.edge.deployment.sealed import Sealed, check_folder, open_bundle, read_sealed
-from milton_assets.edge.deployment.session import Clock, check_clock, judged_at, no_such_target, read_target
+from milton_assets.edge.deployment.session import (
+    Clock,
+    check_clock,
+    check_owner,
+    judged_at,
+    no_such_target,
+    read_target,
+)
 from milton_assets.edge.deployment.settling import require_healthy
 from milton_assets.edge.deployment.states import Operation, TargetState
 from milton_assets.vocabulary.edge_target import EdgeTarget
@@ -38,6 +45,7 @@ class Rehearsal:
         self._ops = ops
         self._accept_clock = accept_clock
         self._state = read_target(target, ops).state if is_target(ops, target.path) else TargetState()
+        check_owner(target, self._state)
         if not accept_clock:
             check_clock(self._state, now())
         if is_locked(target.path):
