@@ -123,19 +123,6 @@ def read_summary(runs: Path, run_id: str | None = None) -> RunSummary:
         ) from error
 
 
-def newest_with_bundle(runs: Path) -> RunSummary:
-    """The newest run that made a bundle. Raises `BadInput` when none has."""
-    for run_id in reversed(run_ids(runs)):
-        summary = read_summary(runs, run_id)
-        if summary.bundle:
-            return summary
-    raise BadInput(
-        f"no benchmark run has made a bundle yet (looked in {runs})",
-        expected="a run whose verdict is promote",
-        remedy="`milton results` says why the latest run promoted nothing",
-    )
-
-
 def _first(error: ValidationError) -> str:
     details = error.errors()[0]
     where = ".".join(map(str, details["loc"]))

@@ -221,7 +221,7 @@ class TestDeploy:
         assert not (target / "current").exists()
 
     def test_without_any_bundle_it_says_so(self, wp):
-        assert "no benchmark run has made a bundle" in failure_of(wp.run("deploy", "local"))
+        assert "holds no gguf bundle" in failure_of(wp.run("deploy", "local"))
 
     @pytest.mark.slow
     def test_evidence_that_no_longer_holds_stops_the_deployment(self, wp, measured):
