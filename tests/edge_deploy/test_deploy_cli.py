@@ -202,6 +202,23 @@ def test_that_evidence_is_not_here_to_look_at_is_said(state: StateDir, bundle: P
     assert "note: benchmark_20260111_142500 was not decided here, so its evidence is not looked at" in done.stderr
 
 
+def test_a_history_in_a_pipe_has_date_and_id_whole_in_80_columns(state: StateDir, bundle: Path) -> None:
+    done = told("deploy", "--target", "a-device-with-a-long-name-in-the-kitchen", *UNPROBED, "--actor", "a" * 60)
+    lines = milton("history", COLUMNS="80").stdout.splitlines()
+    assert lines[0].split() == [*done["started_at"][:16].split("T"), done["id"], "committed"]
+    assert max(map(len, lines)) <= 80
+    assert any(done["release"][:12] in line for line in lines)
+
+
+def test_text_that_others_wrote_is_shown_and_does_nothing(state: StateDir, bundle: Path) -> None:
+    told("deploy", *UNPROBED, "--actor", "\x1b[2J\x1b]0;title\x07\u202eada [red]x[/bold]")
+    for verb in ("history", "status"):
+        shown = milton(verb).stdout
+        assert not set(shown) & {"\x1b", "\x07", "\u202e"}
+        assert "\\x1b[2J" in shown
+        assert "[/bold]" in shown
+
+
 def test_nothing_deployed_is_an_answer_not_an_error(state: StateDir) -> None:
     assert told("history") == []
     assert told("status") == []
