@@ -105,7 +105,7 @@ def test_rollback_history_and_status_tell_the_same_story(state: StateDir, bundle
 
 
 def test_a_deployment_that_does_not_stand_exits_1_and_tells_machines_too(state: StateDir, bundle: Path) -> None:
-    (bundle / "model" / "weights.bin").write_bytes(b"short")
+    (bundle / "model" / "weights.gguf").write_bytes(b"short")
     done = milton("deploy", "--bundle", bundle, "--json", *UNPROBED)
     assert done.returncode == 1
     assert json.loads(done.stdout)["outcome"] == "failed"
@@ -212,7 +212,8 @@ def test_evidence_is_held_against_its_files_before_a_bundle_is_deployed(state: S
 def test_a_bundle_that_rests_on_other_evidence_than_its_run_is_refused(state: StateDir) -> None:
     decided(state)
     bundle = make_bundle(state.bundles, "v1", run_id=RUN_ID)
-    assert "rests on the evidence manifest cccc" in milton("deploy", "--bundle", bundle, *UNPROBED).stderr
+    rests_on = f"rests on the evidence manifest {read_manifest(bundle).evidence_sha256}"
+    assert rests_on in milton("deploy", "--bundle", bundle, *UNPROBED).stderr
 
 
 def test_that_evidence_is_not_here_to_look_at_is_said(state: StateDir, bundle: Path) -> None:

@@ -16,7 +16,7 @@ from milton_assets.edge.manifest import FileEntry, TensorTable, release_digest
 from tests.support.crashing import clock, healthy
 from tests.support.edge_bundles import make_bundle, read_manifest, write_manifest
 
-WEIGHTS = Path("model/weights.bin")
+WEIGHTS = Path("model/weights.gguf")
 
 
 @pytest.fixture
@@ -105,16 +105,16 @@ def a_device(weights: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (truncated, "model/weights.bin is truncated: it ends after 100 of 14000 bytes"),
-        (lengthened, "model/weights.bin is longer than the 14000 bytes its manifest says"),
-        (flipped, "model/weights.bin has the SHA-256"),
-        (zeroed, "model/weights.bin holds nothing but zero bytes"),
-        (absent, "model/weights.bin is missing"),
-        (linked, "model/weights.bin is a symbolic link, not a regular file"),
-        (a_folder, "model/weights.bin is a folder, not a regular file"),
-        (a_pipe, "model/weights.bin is a pipe, not a regular file"),
-        (a_socket, "model/weights.bin is a socket, not a regular file"),
-        (a_device, "model/weights.bin is a character device, not a regular file"),
+        (truncated, "model/weights.gguf is truncated: it ends after 100 of 14128 bytes"),
+        (lengthened, "model/weights.gguf is longer than the 14128 bytes its manifest says"),
+        (flipped, "model/weights.gguf has the SHA-256"),
+        (zeroed, "model/weights.gguf holds nothing but zero bytes"),
+        (absent, "model/weights.gguf is missing"),
+        (linked, "model/weights.gguf is a symbolic link, not a regular file"),
+        (a_folder, "model/weights.gguf is a folder, not a regular file"),
+        (a_pipe, "model/weights.gguf is a pipe, not a regular file"),
+        (a_socket, "model/weights.gguf is a socket, not a regular file"),
+        (a_device, "model/weights.gguf is a character device, not a regular file"),
     ],
 )
 def test_a_damaged_or_odd_file_is_refused(
@@ -160,7 +160,7 @@ def test_a_path_that_leaves_the_release_is_refused(bundle: Path, target: EdgeTar
     assert why in refusal(bundle, target)
 
 
-@pytest.mark.parametrize("twin", ["model/WEIGHTS.bin", "model/weights.bin", "model/weights.bin/below"])
+@pytest.mark.parametrize("twin", ["model/WEIGHTS.bin", "model/weights.gguf", "model/weights.gguf/below"])
 def test_names_that_collide_are_refused(bundle: Path, target: EdgeTarget, twin: str) -> None:
     raw = json.loads((bundle / "manifest.json").read_bytes())
     raw["files"].append(raw["files"][-1] | {"path": twin})
@@ -263,7 +263,7 @@ def replace_by_link(staged: Path) -> None:
     [
         (hard_link, "has 2 hard links, so it can be changed under another name"),
         (add_file, "model/surprise.so does not belong there"),
-        (replace_by_link, "model/weights.bin is a symbolic link, not a regular file"),
+        (replace_by_link, "model/weights.gguf is a symbolic link, not a regular file"),
     ],
 )
 def test_what_was_added_to_the_staged_release_is_found(
@@ -273,7 +273,7 @@ def test_what_was_added_to_the_staged_release_is_found(
 
 
 def test_a_weights_header_that_does_not_parse_is_never_loaded(tmp_path: Path, target: EdgeTarget) -> None:
-    bundle = make_bundle(tmp_path / "bundles", "v1", weights=b"GGUF" + b"\xff" * 60, weights_file="model/weights.gguf")
+    bundle = make_bundle(tmp_path / "bundles", "v1", weights=b"GGUF" + b"\xff" * 60)
     assert "model/weights.gguf must not be loaded" in refusal(bundle, target)
 
 

@@ -41,8 +41,8 @@ def signed(tmp_path: Path, target: EdgeTarget) -> Make:
     sign = default_signer(tmp_path / "keys")
     assert sign is not None
 
-    def make(version: str, counter: int, **changes: object) -> Path:
-        bundle = make_bundle(tmp_path / "bundles", version, counter=counter)
+    def make(version: str, counter: int, *, policy_name: str = "smoke", **changes: object) -> Path:
+        bundle = make_bundle(tmp_path / "bundles", version, counter=counter, policy_name=policy_name)
         write_manifest(bundle, read_manifest(bundle).model_copy(update=changes))
         sign(bundle)
         return bundle
