@@ -89,9 +89,9 @@ def deploy(
 
     Example: milton deploy --run benchmark_20260111_142500 --target local --dry-run
     """
-    from milton_assets.edge.bundle.admission import admission, load_device_policy
     from milton_assets.edge.deployment import HealthWindow
     from milton_assets.edge.deployment import deploy as take_into_service
+    from milton_assets.edge.deployment.admission import admission, load_device_policy
     from milton_assets.edge.deployment.choosing import choose_bundle
 
     if run is not None and bundle is not None:
@@ -284,7 +284,7 @@ def _probe() -> ServedLoadTest:
 
 def _check_evidence(state: StateDir, bundle: Path) -> None:
     """Hold the bundle's evidence against the files it pins, where this machine has them; say so where it has not."""
-    from milton_assets.edge.bundle import read_manifest
+    from milton_assets.edge.release import read_manifest
 
     try:
         manifest = read_manifest(bundle)

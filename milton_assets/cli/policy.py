@@ -1,7 +1,7 @@
 """`milton policy`: which bundles a target admits, whoever deploys.
 
 What belongs here: the verbs' arguments and what they print. What does not: what a policy says and when it is asked
-(`milton_assets.edge.bundle.admission`).
+(`milton_assets.edge.deployment.admission`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from milton_assets.vocabulary.state import StateDir
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from milton_assets.edge.bundle import DevicePolicy
+    from milton_assets.edge.deployment.admission import DevicePolicy
 
 
 def register(app: typer.Typer) -> None:
@@ -58,10 +58,11 @@ def init(
 
     Example: milton policy init --target local
     """
-    from milton_assets.edge.bundle.admission import DevicePolicy, write_device_policy
-    from milton_assets.edge.bundle.keys import KeyFiles, load_public_key, public_line
+    from milton_assets.edge.bundle.keys import KeyFiles, load_public_key
+    from milton_assets.edge.deployment.admission import DevicePolicy, write_device_policy
     from milton_assets.edge.deployment.fileops import FileOps
     from milton_assets.edge.deployment.layout import POLICY_FILE, is_target
+    from milton_assets.edge.release.sshsig import public_line
 
     keys = trust or [KeyFiles(StateDir.from_environment().keys).public]
     policy = DevicePolicy(
@@ -83,7 +84,7 @@ def show(target: TargetOption = None, target_path: TargetPathOption = None, as_j
 
     Example: milton policy show --target local
     """
-    from milton_assets.edge.bundle.admission import load_device_policy
+    from milton_assets.edge.deployment.admission import load_device_policy
     from milton_assets.edge.deployment.layout import POLICY_FILE
 
     place = place_of(target, target_path)

@@ -59,6 +59,10 @@ MAX_FILES = 10_000
 MAX_TENSORS = 100_000
 MAX_PATH_BYTES = 512
 MAX_PART_BYTES = 200
+MAX_DEPTH = 32
+"""Folders that a file may lie in, one below another."""
+MAX_COUNTER = 1 << 53
+"""What every reader of JSON can tell from its neighbours."""
 
 _NAME = re.compile(BUNDLE_PREFIX + r"(?P<version>.+)_(?P<timestamp>\d{8}_\d{6})(-[1-9]\d*)?")
 _BAD_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"})
@@ -72,8 +76,8 @@ def check_path(path: str) -> str:
     """Return `path` when a bundle may name it; raise `BadPath` otherwise.
 
     A path is relative, POSIX, in Unicode NFC, without empty, `.` or `..` parts, backslashes, control or invisible
-    characters, parts that begin or end with a space or end with a dot, and within 512 bytes (200 a part). It would
-    read alike on every file system, and `sha256sum -c` needs no escapes for it.
+    characters, parts that begin or end with a space or end with a dot, and within 512 bytes (200 a part) and 32
+    folders. It would read alike on every file system, and `sha256sum -c` needs no escapes for it.
     """
     for problem, found in _path_problems(path):
         if found:
@@ -94,6 +98,7 @@ def _path_problems(path: str) -> Iterable[tuple[str, bool]]:
     yield "is not in Unicode NFC", unicodedata.normalize("NFC", path) != path
     yield "has a part that begins or ends with a space", any(part.strip() != part for part in parts)
     yield "has a part that ends with a dot", any(part.endswith(".") for part in parts)
+    yield f"lies more than {MAX_DEPTH} folders deep", len(parts) - 1 > MAX_DEPTH
     sizes = [len(part.encode(errors="surrogatepass")) for part in parts]
     too_long = max(sizes) > MAX_PART_BYTES or sum(sizes) + len(sizes) - 1 > MAX_PATH_BYTES
     yield f"is longer than {MAX_PATH_BYTES} bytes, or {MAX_PART_BYTES} in a part", too_long
@@ -227,7 +232,7 @@ class BundleManifest(_Noun):
     run_id: RunId
     created_at: AwareDatetime
     expires_at: AwareDatetime | None = None
-    counter: int = Field(ge=1)
+    counter: int = Field(ge=1, le=MAX_COUNTER)
     release_digest: Sha256
     previous_release: Sha256 | None = None
 

@@ -8,18 +8,17 @@ from typing import Any
 
 import pytest
 
-from milton_assets.edge.bundle import (
-    Bundle,
+from milton_assets.edge.bundle import Bundle, default_signer
+from milton_assets.edge.bundle.keys import init_keys, load_public_key
+from milton_assets.edge.deployment.admission import (
     DevicePolicy,
     NotAdmitted,
     Trial,
     admission,
     admit,
-    default_signer,
     load_device_policy,
 )
-from milton_assets.edge.bundle.keys import init_keys, load_public_key
-from milton_assets.edge.bundle.sshsig import fingerprint
+from milton_assets.edge.release.sshsig import fingerprint
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.bundles import NOW, ingredients
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from milton_assets.edge.deployment import DeploymentFailed, EdgeTarget, FileOps, deploy
-from milton_assets.edge.deployment.fileops import CHUNK_BYTES, Fd
+from milton_assets.edge.release.disk import CHUNK_BYTES, Fd
 from tests.support.crashing import clock
 from tests.support.edge_bundles import TOKENS_FILE, make_bundle
 from tests.support.page_cache import is_cached, require_direct

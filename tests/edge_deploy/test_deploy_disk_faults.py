@@ -24,7 +24,8 @@ from milton_assets.edge.deployment import (
     rollback,
     status,
 )
-from milton_assets.edge.deployment.fileops import Fd, FileOps
+from milton_assets.edge.deployment.fileops import FileOps
+from milton_assets.edge.release.disk import Fd
 from milton_assets.vocabulary.errors import MiltonError
 from tests.support.crashing import CountingOps, FailingOps, Verb, clock, do_deploy, do_rollback, healthy
 from tests.support.edge_bundles import gguf_around, make_bundle, read_manifest, write_manifest
@@ -188,7 +189,9 @@ def test_on_a_full_disk_a_failure_is_recorded_a_rollback_works_and_gc_makes_room
     tmp_path: Path, small_disk: Path
 ) -> None:
     target = EdgeTarget("edge", small_disk / "target")
-    bundles = [make_bundle(tmp_path, f"v{n}", counter=n, weights=gguf_around(f"v{n}".encode() * (1 << 19))) for n in (1, 2, 3)]
+    bundles = [
+        make_bundle(tmp_path, f"v{n}", counter=n, weights=gguf_around(f"v{n}".encode() * (1 << 19))) for n in (1, 2, 3)
+    ]
     for bundle in bundles[:2]:
         deploy(bundle, target, load_test=healthy, actor="ada", now=clock)
     fill(small_disk / "filler")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from milton_assets.edge.deployment import DeploymentFailed, EdgeTarget, FileOps, Outcome, deploy, history
-from milton_assets.edge.deployment.fileops import Fd
 from milton_assets.edge.manifest import FileEntry, TensorTable, release_digest
+from milton_assets.edge.release.disk import Fd
 from tests.support.crashing import clock, healthy
 from tests.support.edge_bundles import make_bundle, read_manifest, write_manifest
 

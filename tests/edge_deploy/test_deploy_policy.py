@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from milton_assets.edge.bundle.admission import NotAdmitted
 from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.edge.bundle.signing import default_signer
 from milton_assets.edge.deployment import (
@@ -22,8 +21,10 @@ from milton_assets.edge.deployment import (
     deploy,
     rollback,
 )
-from milton_assets.edge.deployment.fileops import Fd, FileOps
+from milton_assets.edge.deployment.admission import NotAdmitted
+from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.lock import Holder, locked
+from milton_assets.edge.release.disk import Fd
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.crashing import clock, healthy
 from tests.support.edge_bundles import MADE_AT, make_bundle, read_manifest, write_manifest

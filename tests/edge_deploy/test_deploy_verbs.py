@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from milton_assets.edge.bundle.admission import Trial
 from milton_assets.edge.deployment import (
     ClockSetBack,
     Deployment,
@@ -36,9 +35,11 @@ from milton_assets.edge.deployment import (
     rollback,
     status,
 )
-from milton_assets.edge.deployment.fileops import Fd, FileOps
+from milton_assets.edge.deployment.admission import Trial
+from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.lock import Holder, locked
 from milton_assets.edge.manifest import HealthContract
+from milton_assets.edge.release.disk import Fd
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.progress import Progress
 from tests.support.crashing import ailing, clock, healthy

@@ -10,8 +10,8 @@ import pytest
 from dagster import DagsterRunStatus, RunsFilter
 
 from milton_assets.conductor import only_campaign
-from milton_assets.edge.bundle import verify_bundle
 from milton_assets.edge.deployment import status
+from milton_assets.edge.release import verify_release
 from milton_assets.selection.summary import read_summary, run_ids
 from milton_assets.vocabulary.errors import MiltonError
 from resources.edge_targets import EdgeTargets
@@ -32,7 +32,7 @@ def road(wp):
 @pytest.mark.slow
 def test_the_best_model_ends_on_the_target(wp, road):
     assert road.decision.winner == "good"
-    assert verify_bundle(wp.state.bundles / road.bundle["name"]).ok
+    assert verify_release(wp.state.bundles / road.bundle["name"]).ok
     assert status(EdgeTargets(wp.state).named("local")).active.model_version == "good"
 
 

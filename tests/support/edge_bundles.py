@@ -11,7 +11,6 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from milton_assets.edge.bundle.composing import winner_figures
 from milton_assets.edge.manifest import (
     DECISION_FILE,
     EVIDENCE_FILE,
@@ -25,6 +24,7 @@ from milton_assets.edge.manifest import (
     Requirements,
     release_digest,
 )
+from milton_assets.edge.release.chain import winner_figures
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 from tests.support.bundles import decision_of, entry_of, evidence_of

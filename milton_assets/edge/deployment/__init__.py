@@ -11,7 +11,16 @@ What belongs here: taking bundles into service on a target, and going back. What
 Read `states` first: it is the whole argument. `attempt` is the order of steps, `recovery` what happens after a crash.
 """
 
+from milton_assets.edge.deployment.admission import (
+    DevicePolicy,
+    NotAdmitted,
+    Trial,
+    admission,
+    admit,
+    load_device_policy,
+)
 from milton_assets.edge.deployment.attempt import NothingBefore
+from milton_assets.edge.deployment.attempt_ending import DeploymentFailed, ProbeFailed
 from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory, NotEnoughRoom
 from milton_assets.edge.deployment.collection import Collection
 from milton_assets.edge.deployment.contract import measure_contract
@@ -24,11 +33,10 @@ from milton_assets.edge.deployment.loadtest import LoadTest, ServedLoadTest
 from milton_assets.edge.deployment.lock import TargetBusy
 from milton_assets.edge.deployment.report import TargetStatus, find, history, status
 from milton_assets.edge.deployment.safeguards import Admission, HealthWindow
-from milton_assets.edge.deployment.sealed import ReleaseDamaged
 from milton_assets.edge.deployment.session import ClockSetBack
-from milton_assets.edge.deployment.settling import DeploymentFailed, ProbeFailed
 from milton_assets.edge.deployment.states import Operation, ProbeReport, Release
-from milton_assets.edge.disk import DiskFailed
+from milton_assets.edge.disk_errors import DiskFailed
+from milton_assets.edge.release import ReleaseDamaged
 from milton_assets.vocabulary.edge_target import EdgeTarget
 
 __all__ = [
@@ -37,6 +45,7 @@ __all__ = [
     "Collection",
     "Deployment",
     "DeploymentFailed",
+    "DevicePolicy",
     "DiskFailed",
     "EdgeTarget",
     "FileOps",
@@ -45,6 +54,7 @@ __all__ = [
     "LoadTest",
     "Memory",
     "NotATarget",
+    "NotAdmitted",
     "NotEnoughMemory",
     "NotEnoughRoom",
     "NothingBefore",
@@ -57,10 +67,14 @@ __all__ = [
     "ServedLoadTest",
     "TargetBusy",
     "TargetStatus",
+    "Trial",
+    "admission",
+    "admit",
     "collect_garbage",
     "deploy",
     "find",
     "history",
+    "load_device_policy",
     "measure_contract",
     "recover_target",
     "rollback",

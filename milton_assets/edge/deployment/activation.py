@@ -10,13 +10,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from milton_assets.edge.deployment.attempt_ending import JournalledAttempt, ProbeFailed, reason_of, require_healthy
 from milton_assets.edge.deployment.history import Deployment
 from milton_assets.edge.deployment.layout import Link, point
 from milton_assets.edge.deployment.recovery import clear_staging, settle_links
 from milton_assets.edge.deployment.safeguards import Safeguards
-from milton_assets.edge.deployment.sealed import Sealed
 from milton_assets.edge.deployment.session import Session
-from milton_assets.edge.deployment.settling import ProbeFailed, Settling, reason_of, require_healthy
 from milton_assets.edge.deployment.states import (
     Activated,
     Activating,
@@ -27,6 +26,7 @@ from milton_assets.edge.deployment.states import (
     Release,
     RolledBack,
 )
+from milton_assets.edge.release import ReleaseDocuments
 from milton_assets.vocabulary.digest import short
 
 
@@ -35,12 +35,12 @@ class Ready:
     """A release whose bytes were read back from the target: where they lie, and whether they still have to move."""
 
     release: Release
-    sealed: Sealed
+    documents: ReleaseDocuments
     folder: Path
     staged: bool
 
 
-class Activation(Settling):
+class Activation(JournalledAttempt):
     """The second half of the attempt `deployment_id`, whose release is installed."""
 
     def __init__(self, session: Session, safeguards: Safeguards, deployment_id: str, ready: Ready) -> None:
@@ -51,7 +51,7 @@ class Activation(Settling):
 
     def run(self) -> Deployment:
         """Swap, watch, commit. Raises `DeploymentFailed` when it had to go back, or what interrupted it."""
-        with self._or_else(self.settle):
+        with self._on_failure(self.settle):
             self._swap(self.ready.release)
             self._watch(self.ready)
             self._safeguards.at("commit")
@@ -84,7 +84,7 @@ class Activation(Settling):
             if number > 1:
                 time.sleep(window.interval_s)
             self._safeguards.at("health", f"round {number} of {window.rounds}")
-            report = window.probe(serving, ready.release.model_version, ready.sealed.manifest.health)
+            report = window.probe(serving, ready.release.model_version, ready.documents.manifest.health)
             require_healthy(report, f"health check {number} of {window.rounds}")
             self._journal.append(
                 HealthChecked(at=self._now(), deployment=self._id, round=number, rounds=window.rounds, report=report)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from milton_assets.edge.bundle.admission import admission, load_device_policy
+from milton_assets.edge.deployment.admission import admission, load_device_policy
 from milton_assets.edge.deployment.attempt import Attempt
 from milton_assets.edge.deployment.capacity import Memory, device_memory
 from milton_assets.edge.deployment.collection import Collection, collect, plan
@@ -21,7 +21,7 @@ from milton_assets.edge.deployment.recovery import recover
 from milton_assets.edge.deployment.rehearsal import Rehearsal
 from milton_assets.edge.deployment.safeguards import Admission, HealthWindow, Safeguards
 from milton_assets.edge.deployment.session import Clock, Session, check_clock, in_hand, read_target
-from milton_assets.edge.disk import disk_errors_explained
+from milton_assets.edge.disk_errors import disk_errors_explained
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import OnProgress, silent

@@ -25,12 +25,10 @@ from typing import Annotated, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from milton_assets.edge.bundle.folder import Folder
-from milton_assets.edge.bundle.keys import parse_public_key
-from milton_assets.edge.bundle.read import read_document, read_sums
-from milton_assets.edge.bundle.signing import signed_by
-from milton_assets.edge.bundle.sshsig import SignatureInvalid, fingerprint
 from milton_assets.edge.manifest import MANIFEST_FILE, BundleManifest, parse_manifest
+from milton_assets.edge.release import read_document, read_sums, signed_by
+from milton_assets.edge.release.folder import Folder
+from milton_assets.edge.release.sshsig import SignatureInvalid, fingerprint, parse_public_key
 from milton_assets.vocabulary.digest import Sha256, sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.files import write_atomic

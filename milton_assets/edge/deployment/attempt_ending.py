@@ -13,7 +13,7 @@ from milton_assets.edge.deployment.history import Deployment, Outcome
 from milton_assets.edge.deployment.recovery import clear_staging
 from milton_assets.edge.deployment.session import Session
 from milton_assets.edge.deployment.states import Failed, ProbeReport
-from milton_assets.edge.disk import explained
+from milton_assets.edge.disk_errors import explained
 from milton_assets.vocabulary.errors import MiltonError
 
 
@@ -38,8 +38,8 @@ def require_healthy(report: ProbeReport, what: str) -> ProbeReport:
     return report
 
 
-class Settling:
-    """The attempt `deployment_id` of a target in hand."""
+class JournalledAttempt:
+    """The attempt `deployment_id` of a target in hand, and its end: told to the journal before anyone hears of it."""
 
     def __init__(self, session: Session, deployment_id: str) -> None:
         self._session = session
@@ -48,7 +48,7 @@ class Settling:
         self._id = deployment_id
 
     @contextmanager
-    def _or_else(self, settle: Callable[[BaseException], None]) -> Iterator[None]:
+    def _on_failure(self, settle: Callable[[BaseException], None]) -> Iterator[None]:
         """Whatever happens in the `with` block, a Ctrl-C too, is settled before anyone hears of it.
 
         A Ctrl-C may come while a record becomes durable, so the journal says how far the attempt has come.
