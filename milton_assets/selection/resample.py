@@ -21,6 +21,7 @@ from milton_assets.selection.cases import Cases, line_up
 from milton_assets.selection.noise import Errors, errors_of
 from milton_assets.selection.policy import Criterion, Policy
 from milton_assets.selection.scoring import SCORE_DECIMALS, Array, plain_sum, utilities
+from milton_assets.statistics.bootstrap import drawn_counts, drawn_means, stream
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.tier import Tier
 
@@ -65,8 +66,7 @@ class Drawn:
         paired = self.cases.paired
         if counts is None:
             return self._by_error(rng, count, ~paired)
-        means: Array = counts @ self.cases.values.T
-        means /= self.cases.values.shape[1]
+        means = drawn_means(counts, self.cases.values.T)
         if not paired.all():
             means[:, ~paired] = self._by_error(rng, count, ~paired)
         return means
@@ -119,10 +119,9 @@ def probabilities_best(
 ) -> Array:
     """The same, (weightings, candidates), under each of the weightings instead of the policy's own: of the same draws.
 
-    Memory is bounded: the draws are made in chunks of about four megabytes a table. `RandomState` is used because
-    its streams are frozen for ever (NumPy's NEP 19): a decision must be repeated by later releases too.
+    Memory is bounded: the draws are made in chunks of about four megabytes a table.
     """
-    rng = np.random.RandomState(seed)
+    rng = stream(seed)
     pool = len(prepared[0].values)
     draws = policy.certainty.draws
     chunk = max(1, _FLOATS_PER_CHUNK // pool)
@@ -161,10 +160,5 @@ def _shared_counts(
         return None
     key = (drawn.criterion.tier, drawn.cases.values.shape[1])
     if key not in shared:
-        shared[key] = case_counts(rng, key[1], count)
+        shared[key] = drawn_counts(rng, key[1], count)
     return shared[key]
-
-
-def case_counts(rng: np.random.RandomState, cases: int, draws: int) -> Array:
-    """The bootstrap's multinomial counts, (draws, cases), each row summing to `cases`."""
-    return rng.multinomial(cases, np.full(cases, 1 / cases), size=draws).astype(np.float64)

@@ -49,6 +49,12 @@ def test_the_vocabulary_imports_nothing_else_of_ours(path):
     assert not reaches(path, "dagster")
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "milton_assets/statistics").rglob("*.py")), ids=name_of)
+def test_statistics_import_the_vocabulary_only(path):
+    ours = {name for name in imports_of(path) if name.startswith(("milton_assets.", "resources"))}
+    assert all(name.startswith(("milton_assets.vocabulary", "milton_assets.statistics")) for name in ours)
+
+
 @pytest.mark.parametrize("package", HOW)
 def test_a_how_package_knows_neither_dagster_nor_resources_nor_another(package):
     others = [f"milton_assets.{other}" for other in HOW if other != package]

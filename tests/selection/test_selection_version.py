@@ -14,7 +14,7 @@ PACKAGE = Path(milton_assets.__file__).parent
 
 
 def test_the_version_follows_sources_and_policies(tmp_path: Path) -> None:
-    for needed in ("__init__.py", "vocabulary", "selection"):
+    for needed in ("__init__.py", "vocabulary", "statistics", "selection"):
         source, copy = PACKAGE / needed, tmp_path / "milton_assets" / needed
         copy.parent.mkdir(exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)

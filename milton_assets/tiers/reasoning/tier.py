@@ -30,7 +30,7 @@ from milton_assets.vocabulary.tier import Tier, TierResult
 
 STAGE = "reasoning"
 _FILES_THAT_CHANGE_FIGURES = (
-    "answers.py", "claim.py", "cove.py", "dates.py", "denial.py", "goldens.py", "intervals.py", "judge.py",
+    "answers.py", "claim.py", "cove.py", "dates.py", "denial.py", "goldens.py", "judge.py",
     "matching.py", "premises.py", "prompts.py", "quantities.py", "scoring.py", "text.py", "tier.py",
 )  # fmt: skip
 
