@@ -33,6 +33,7 @@ from milton_assets.edge.manifest import (
     load_strict_json,
 )
 from milton_assets.edge.release import VerificationReport, read_document, read_manifest, verify_release
+from milton_assets.edge.release.chain import bundled_artefact_sha256
 from milton_assets.selection.summary import RunSummary, read_summary
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, short
 from milton_assets.vocabulary.entry_table import entry_from_table
@@ -108,7 +109,7 @@ def _links(deployment: Deployment, records: Records) -> Iterator[Link]:
     if folder is None or not folder.is_dir():
         yield Link("release", deployment.bundle or "unknown", deployment.release, False, f"{folder} is not there")
         return
-    report = verify_release(folder)
+    report = verify_release(folder, one_name_each=True)
     manifest = report.manifest
     if manifest is None:
         yield _link("release", str(folder), deployment.release, _damage(report), "")
@@ -356,6 +357,7 @@ def _weights_problems(manifest: BundleManifest, grounds: _Grounds) -> Iterator[s
     artefact = grounds.entry.artefact(manifest.artefact_kind)
     yield from _differ("the measured artefact", grounds.candidate.artefact_sha256, manifest.artefact_sha256)
     yield from _differ(REGISTRY_ENTRY_FILE, artefact.sha256, manifest.artefact_sha256)
+    yield from _differ(manifest.primary, bundled_artefact_sha256(manifest), manifest.artefact_sha256)
     if not Path(artefact.path).exists():
         return
     sources = {file.path: file.source for file in find_source(artefact).files}

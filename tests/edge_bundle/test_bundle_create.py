@@ -19,11 +19,11 @@ import pytest
 from blake3 import blake3
 
 from milton_assets.edge.bundle import LinkMode, create_bundle
-from milton_assets.edge.bundle.composing import winner_figures
 from milton_assets.edge.bundle.placing import place
 from milton_assets.edge.bundle.streaming import CHUNK_BYTES, Region
 from milton_assets.edge.manifest import RESERVED_FILES
 from milton_assets.edge.release import read_manifest, verify_release
+from milton_assets.edge.release.chain import winner_figures
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import Progress
@@ -153,12 +153,10 @@ def test_optional_facts_reach_the_manifest(model: Ingredients, into: Path) -> No
         licence="MIT",
         expires_at=NOW + timedelta(days=30),
         previous_release="a" * 64,
-        figures={"speed": 3.0},
     ).manifest
     assert manifest.licence == "MIT"
     assert manifest.expires_at == datetime(2026, 2, 10, 14, 25, tzinfo=UTC)
     assert manifest.previous_release == "a" * 64
-    assert manifest.figures == {"speed": 3.0}
 
 
 def test_progress_ends_at_its_total(tmp_path: Path, into: Path) -> None:

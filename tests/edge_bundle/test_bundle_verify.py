@@ -40,7 +40,7 @@ def test_a_fresh_bundle_holds(bundle: Bundle) -> None:
 
 def test_it_needs_neither_dagster_nor_the_models_runtime(bundle: Bundle) -> None:
     code = (
-        "import sys; from pathlib import Path; from milton_assets.edge.bundle import verify_release; "
+        "import sys; from pathlib import Path; from milton_assets.edge.release import verify_release; "
         f"assert verify_release(Path({str(bundle.path)!r})).ok; "
         "print(sorted({'dagster', 'pandas', 'xllamacpp', 'httpx'} & {m.split('.')[0] for m in sys.modules}))"
     )

@@ -27,7 +27,7 @@ from milton_assets.edge.bundle.transfer import (
 )
 from milton_assets.edge.disk_errors import disk_errors_explained
 from milton_assets.edge.manifest import MANIFEST_FILE, SUMS_FILE, FileEntry, parse_manifest
-from milton_assets.edge.release import Folder, ReleaseDamaged, read_documents
+from milton_assets.edge.release import Folder, ReleaseDamaged, read_documents, verify_release
 from milton_assets.edge.release.documents import UNLISTED_LIMITS
 from milton_assets.edge.release.progress import ByteProgress
 from milton_assets.vocabulary.errors import BadInput
@@ -43,7 +43,7 @@ def pack_bundle(bundle: Path, archive: Path, *, on_progress: OnProgress = silent
     """
     with Folder(bundle) as folder, new_file(archive) as out:
         documents = read_documents(folder)
-        manifest = documents.manifest
+        manifest = verify_release(folder, contents=False).require()
         mtime = int(manifest.created_at.timestamp())
         for name, raw in documents.unlisted.items():
             out.write(header_of(f"{manifest.name}/{name}", len(raw), mtime) + raw + bytes(-len(raw) % BLOCK_BYTES))

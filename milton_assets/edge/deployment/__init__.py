@@ -24,7 +24,8 @@ from milton_assets.edge.deployment.attempt_ending import DeploymentFailed, Probe
 from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory, NotEnoughRoom
 from milton_assets.edge.deployment.collection import Collection
 from milton_assets.edge.deployment.contract import measure_contract
-from milton_assets.edge.deployment.deployer import collect_garbage, deploy, recover_target, rollback
+from milton_assets.edge.deployment.counter_reset import COUNTER_NAMESPACE, counter_order
+from milton_assets.edge.deployment.deployer import collect_garbage, deploy, recover_target, reset_counter, rollback
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.history import Deployment, Outcome
 from milton_assets.edge.deployment.journal import JournalDamaged
@@ -40,6 +41,7 @@ from milton_assets.edge.release import ReleaseDamaged
 from milton_assets.vocabulary.edge_target import EdgeTarget
 
 __all__ = [
+    "COUNTER_NAMESPACE",
     "Admission",
     "ClockSetBack",
     "Collection",
@@ -71,12 +73,14 @@ __all__ = [
     "admission",
     "admit",
     "collect_garbage",
+    "counter_order",
     "deploy",
     "find",
     "history",
     "load_device_policy",
     "measure_contract",
     "recover_target",
+    "reset_counter",
     "rollback",
     "status",
 ]
