@@ -26,7 +26,7 @@ from milton_assets.vocabulary.chat import ChatModel, Sampling
 from milton_assets.vocabulary.code_version import code_version as version_of_code
 from milton_assets.vocabulary.digest import canonical_json
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 
 STAGE = "reasoning"
 
@@ -99,7 +99,7 @@ def measure_reasoning(
     drafts = [SeededDraft(*seed, trace) for seed, trace in zip(seeds, seeded, strict=True)]
     skipped = "the plan asks for no seeded faults" if not plan.seeded_per_kind else "no chosen case has a wrong answer"
     return TierResult(
-        Tier.REASONING,
+        "reasoning",
         metrics(cases, drafts, most_slowdown=plan.most_slowdown, detection_skipped=skipped),
         pd.DataFrame([_case_row(case) for case in cases] + [_draft_row(draft) for draft in drafts]),
         _provenance(goldens, plan, judge, len(cases), len(drafts)),

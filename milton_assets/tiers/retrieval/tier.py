@@ -20,7 +20,7 @@ from milton_assets.vocabulary.chat import ChatModel, ModelCallFailed
 from milton_assets.vocabulary.code_version import code_version as version_of_code
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 
 __all__ = ["METRICS", "code_version", "measure_retrieval"]
 
@@ -55,7 +55,7 @@ def measure_retrieval(
     failed = listwise.failed_trials(model, plan) if plan.method is Method.LISTWISE else ()
     reranked = map(_not_asked, found) if failed else _RERANK[plan.method](model, found, goldens.corpus, plan)
     figures = Figures(found, _watched(reranked, found, on_progress), beside, plan, failed)
-    return TierResult(Tier.RETRIEVAL, figures.metrics(), figures.samples(), _provenance(goldens, figures))
+    return TierResult("retrieval", figures.metrics(), figures.samples(), _provenance(goldens, figures))
 
 
 def _baselines(
@@ -77,7 +77,7 @@ def _watched(results: Iterable[Reranked], found: Sequence[Pool], on_progress: On
     done = []
     for pool, result in zip(found, results, strict=True):
         done.append(result)
-        on_progress(Progress(Tier.RETRIEVAL.value, len(done), len(found), f"query {pool.query.query_id}"))
+        on_progress(Progress("retrieval", len(done), len(found), f"query {pool.query.query_id}"))
     return tuple(done)
 
 
