@@ -23,7 +23,6 @@ from milton_assets.selection.policy import Criterion, Policy
 from milton_assets.selection.scoring import SCORE_DECIMALS, Array, plain_sum, utilities
 from milton_assets.statistics.bootstrap import drawn_counts, drawn_means, stream
 from milton_assets.vocabulary.metric import Metric
-from milton_assets.vocabulary.tier import Tier
 
 _FLOATS_PER_CHUNK = 1 << 19
 _TIE_DECIMALS = 9
@@ -128,7 +127,7 @@ def probabilities_best(
     led = np.zeros((len(weightings), pool))
     for start in range(0, draws, chunk):
         count = min(chunk, draws - start)
-        shared: dict[tuple[Tier, int], Array] = {}
+        shared: dict[tuple[str, int], Array] = {}
         parts = []
         for drawn in prepared:
             counts = _shared_counts(drawn, shared, rng, count)
@@ -153,7 +152,7 @@ def _shares_led(parts: Sequence[Array], weights: Sequence[float]) -> Array:
 
 
 def _shared_counts(
-    drawn: Drawn, shared: dict[tuple[Tier, int], Array], rng: np.random.RandomState, count: int
+    drawn: Drawn, shared: dict[tuple[str, int], Array], rng: np.random.RandomState, count: int
 ) -> Array | None:
     """How often each case is drawn, (count, cases); metrics of one tier over the same cases share them."""
     if not drawn.cases.paired.any():

@@ -30,7 +30,7 @@ from milton_assets.statistics.shares import wilson
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.metric import Interval, Metric
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 
 RUN_ID = "benchmark_20260111_142500"
 INCUMBENT, CHALLENGER = "incumbent", "challenger"
@@ -126,10 +126,11 @@ def pinned(candidates: Sequence[Candidate], policy: Policy, nonce: str = "") -> 
             )
             for one in candidates
         ),
+        tiers=tuple(dict.fromkeys(tier for one in candidates for tier in one.tiers)),
     )
 
 
-def _pin(version: str, tier: Tier, digest: str) -> EvidencePin:
+def _pin(version: str, tier: str, digest: str) -> EvidencePin:
     return EvidencePin(
         model_version=version,
         tier=tier,
@@ -149,13 +150,13 @@ def _candidate(
     ids = [f"case-{i:03}" for i in range(design.cases)]
     queries = [f"query-{i:03}" for i in range(design.queries)]
     tiers = (
-        TierResult(Tier.INFERENCE, _speeds(rng, truth, design)),
+        TierResult("inference", _speeds(rng, truth, design)),
         TierResult(
-            Tier.REASONING,
+            "reasoning",
             (_share("cove_pass_rate", int(passed.sum()), design.cases),),
             pd.DataFrame({"part": "cove", "case_id": ids, "final_right": passed}),
         ),
-        TierResult(Tier.RETRIEVAL, (_mean("nDCG@10", ndcg),), pd.DataFrame({"query_id": queries, "nDCG@10": ndcg})),
+        TierResult("retrieval", (_mean("nDCG@10", ndcg),), pd.DataFrame({"query_id": queries, "nDCG@10": ndcg})),
     )
     return Candidate(version, {result.tier: result for result in tiers}, 100_000_000)
 

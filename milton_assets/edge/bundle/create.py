@@ -44,7 +44,8 @@ from milton_assets.edge.release.chain import winner_figures
 from milton_assets.edge.release.progress import ByteProgress
 from milton_assets.edge.release.sums import render_sums
 from milton_assets.edge.release.weights import TensorPlace, read_layout
-from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, sha256_listing
+from milton_assets.vocabulary.code_version import code_version as version_of_code
+from milton_assets.vocabulary.digest import sha256_bytes, sha256_listing
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
@@ -67,16 +68,9 @@ class Bundle:
 
 
 def code_version() -> str:
-    """Digest of what makes bundles and health contracts: this package, a release's parts, the contract's questions."""
-    edge = Path(__file__).parents[1]
-    parts = ("chain", "dsse", "safetensors", "signature", "sshsig", "sums", "weights")
-    sources = [
-        *sorted((edge / "bundle").glob("*.py")),
-        *(edge / "release" / f"{part}.py" for part in parts),
-        edge / "manifest.py",
-        edge / "deployment" / "contract.py",
-    ]
-    return sha256_json({path.name: sha256_file(path) for path in sources})
+    """A digest that changes whenever a bundle or a health contract could be made otherwise."""
+    edge = "milton_assets.edge"
+    return version_of_code(__name__, f"{edge}.bundle.keys", f"{edge}.deployment.contract")
 
 
 def create_bundle(

@@ -6,7 +6,7 @@
     rollback(target, actor="ada", now=clock)
 
 What belongs here: taking bundles into service on a target, and going back. What does not: making bundles
-(`edge.bundle`), which targets there are (`resources.edge_targets`), model servers, Dagster.
+(`edge.bundle`), which targets there are (`milton_assets.fleet.targets`), model servers, Dagster.
 
 Read `states` first: it is the whole argument. `attempt` is the order of steps, `recovery` what happens after a crash.
 """
@@ -32,9 +32,9 @@ from milton_assets.edge.deployment.journal import JournalDamaged
 from milton_assets.edge.deployment.layout import NotATarget
 from milton_assets.edge.deployment.loadtest import LoadTest, ServedLoadTest
 from milton_assets.edge.deployment.lock import TargetBusy
-from milton_assets.edge.deployment.report import TargetStatus, find, history, status
+from milton_assets.edge.deployment.report import TargetStatus, history, status
 from milton_assets.edge.deployment.safeguards import Admission, HealthWindow
-from milton_assets.edge.deployment.session import ClockSetBack
+from milton_assets.edge.deployment.session import ClockSetBack, NeverDeployed
 from milton_assets.edge.deployment.states import Operation, ProbeReport, Release
 from milton_assets.edge.disk_errors import DiskFailed
 from milton_assets.edge.release import ReleaseDamaged
@@ -55,6 +55,7 @@ __all__ = [
     "JournalDamaged",
     "LoadTest",
     "Memory",
+    "NeverDeployed",
     "NotATarget",
     "NotAdmitted",
     "NotEnoughMemory",
@@ -75,7 +76,6 @@ __all__ = [
     "collect_garbage",
     "counter_order",
     "deploy",
-    "find",
     "history",
     "load_device_policy",
     "measure_contract",

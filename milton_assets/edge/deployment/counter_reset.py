@@ -84,7 +84,7 @@ def checked_order(
     if policy is None:
         raise BadInput(
             "the target has no device policy, so there is no key that it would take an order from",
-            remedy="`milton policy init` gives it one",
+            remedy="`milton device-policy init` gives it one",
         )
     signer = fingerprint(verify(signature, order, COUNTER_NAMESPACE))
     if signer not in policy.trusted_fingerprints:
