@@ -105,7 +105,7 @@ def deploy(
         bundle, artifact = choice.path, choice.manifest.artefact_kind
     _check_evidence(targets.state, bundle)
     request = DeployRequest(
-        actor=actor or _me(),
+        actor=actor or who_runs_this(),
         wait_s=wait,
         load_test=load_test,
         health_rounds=health_rounds,
@@ -137,7 +137,7 @@ def rollback(
 
     place = target_of(target, target_path)
     request = RollbackRequest(
-        actor=actor or _me(),
+        actor=actor or who_runs_this(),
         wait_s=wait,
         load_test=load_test,
         health_rounds=health_rounds,
@@ -198,7 +198,7 @@ def recover(
 
     if every and (target is not None or target_path is not None):
         raise typer.BadParameter("give --all or one target, not both")
-    request = Request(actor=actor or _me(), wait_s=wait)
+    request = Request(actor=actor or who_runs_this(), wait_s=wait)
     done: list[str] = []
     failed: list[str] = []
     for one in _those_meant(None, None) if every else (target_of(target, target_path),):
@@ -234,7 +234,7 @@ def gc(
     """
     from milton_assets.fleet.target import CollectRequest
 
-    request = CollectRequest(actor=actor or _me(), wait_s=wait, keep=keep, dry_run=dry_run)
+    request = CollectRequest(actor=actor or who_runs_this(), wait_s=wait, keep=keep, dry_run=dry_run)
     done = target_of(target, target_path).collect(request)
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_collection(done, console))
 
@@ -302,7 +302,8 @@ def _check_evidence(state: StateDir, bundle: Path) -> None:
     check_evidence_files(state, evidence)
 
 
-def _me() -> str:
+def who_runs_this() -> str:
+    """This process's user, for the history. Raises `BadInput` when it has no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -180,7 +180,7 @@ HOSTILE: list[tuple[str, Callable[[Members], None], str]] = [
     ("a huge manifest", lambda m: set_content(0, b" " * (33 << 20))(m), "at most"),
     ("a broken manifest", lambda m: set_content(0, b"{}")(m), "schema_version"),
     ("a broken signature", lambda m: set_content(2, b"x")(m), "no armoured SSH signature"),
-    ("sums of something else", lambda m: set_content(1, b"0" * 64 + b"  x\n")(m), "do not list the same"),
+    ("sums of something else", lambda m: set_content(1, b"0" * 64 + b"  x\n")(m), "SHA256SUMS: does not list"),
     (
         "another folder's name",
         lambda m: [setattr(i, "name", i.name.replace(TOP, "other")) for i, _ in m] and None,

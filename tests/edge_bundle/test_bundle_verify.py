@@ -88,7 +88,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object], str, str]] = [
     ("a missing file", lambda b: (b / "evidence_manifest.json").unlink(), "missing", "evidence_manifest.json"),
     ("a missing folder", lambda b: shutil.rmtree(b / "model"), "missing", "model/model-q4_0.gguf"),
     ("an extra file", lambda b: (b / "model/extra.bin").write_text("x"), "extra", "model/extra.bin"),
-    ("an extra folder", lambda b: (b / "empty").mkdir(), "special", "empty/"),
+    ("an extra folder", lambda b: (b / "empty").mkdir(), "extra", "empty/"),
     ("a link", lambda b: swap(b / "decision.json", lambda p: p.symlink_to("/etc/passwd")), "symlink", "decision.json"),
     ("an extra link", lambda b: (b / "link").symlink_to("decision.json"), "symlink", "link"),
     ("a pipe", lambda b: swap(b / "decision.json", os.mkfifo), "special", "decision.json"),
@@ -188,14 +188,15 @@ def test_a_resealed_document_of_another_shape_breaks_the_chain(bundle: Bundle, r
 def test_weights_whose_header_does_not_parse_are_malformed_even_with_right_digests(bundle: Bundle) -> None:
     size = bundle.manifest.file(bundle.manifest.primary).size_bytes
     resealed(bundle, bundle.manifest.primary, b"GGUF" + b"\xff" * (size - 4))
-    (problem,) = verify_release(bundle.path).problems
+    problem, chain = verify_release(bundle.path).problems
     assert (problem.kind.value, problem.path) == ("malformed", bundle.manifest.primary)
+    assert (chain.kind.value, chain.path) == ("chain", bundle.manifest.primary)
 
 
 def test_weights_with_other_tensors_than_the_manifest_lists_are_malformed(bundle: Bundle) -> None:
     raw = (bundle.path / bundle.manifest.primary).read_bytes().replace(b"token_embd.weight", b"token_embd.bright")
     resealed(bundle, bundle.manifest.primary, raw)
-    (problem,) = verify_release(bundle.path).problems
+    problem, _ = verify_release(bundle.path).problems
     assert "other tensors" in problem.detail
 
 
@@ -219,7 +220,7 @@ def test_what_is_no_folder_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="no folder"):
         verify_release(tmp_path / "file")
-    with pytest.raises(BadInput, match="there is no folder"):
+    with pytest.raises(BadInput, match="does not exist"):
         verify_release(tmp_path / "nowhere")
 
 

@@ -109,7 +109,7 @@ def test_a_deployment_that_does_not_stand_exits_1_and_tells_machines_too(state: 
     done = milton("deploy", "--bundle", bundle, "--json", *UNPROBED)
     assert done.returncode == 1
     assert json.loads(done.stdout)["outcome"] == "failed"
-    assert "is truncated: it ends after 5 of 14000 bytes" in done.stderr
+    assert "is truncated: it has 5 bytes, listed are 14128" in done.stderr
 
 
 def test_a_status_that_contradicts_the_journal_exits_1_and_recover_settles_it(state: StateDir, bundle: Path) -> None:
@@ -176,6 +176,20 @@ def test_a_target_with_a_policy_refuses_unsigned_and_foreign_bundles_and_takes_t
         assert (done.returncode, "a key this device does not trust" in done.stderr) == (int(refused), refused)
     assert "signed by SHA256:" in milton("device-policy", "show").stdout
     assert "is there already" in milton("device-policy", "init").stderr
+
+
+def test_a_counter_is_taken_back_with_the_key_that_the_policy_trusts(state: StateDir) -> None:
+    told("keys", "init")
+    told("deploy", "--bundle", make_bundle(state.bundles, "v9", counter=1_000_000), *UNPROBED)
+    assert "has no device policy" in milton("device-policy", "reset-counter", "--counter", "0").stderr
+    told("device-policy", "init", "--min-health-rounds", "0", "--no-require-load-test")
+    done = told("device-policy", "reset-counter", "--counter", "5")
+    assert (done["from_counter"], done["counter"]) == (1_000_000, 5)
+    older = make_bundle(state.bundles, "v6", counter=6)
+    add_signature = default_signer(state.keys)
+    assert add_signature is not None
+    add_signature(older)
+    assert told("deploy", "--bundle", older, *UNPROBED)["outcome"] == "committed"
 
 
 def test_a_policy_demands_a_load_test_and_a_watch_unless_told_otherwise(state: StateDir, bundle: Path) -> None:

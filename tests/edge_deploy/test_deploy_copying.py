@@ -36,19 +36,31 @@ def test_a_file_of_any_size_arrives_whole(
     assert (target.path / "current" / COPIED).read_bytes() == (bundle / COPIED).read_bytes()
 
 
+class ResizingOps(FileOps):
+    """Somebody changes the source's size after it was checked, when its copy begins."""
+
+    def __init__(self, source: Path, size_bytes: int) -> None:
+        self.source = source
+        self.size_bytes = size_bytes
+
+    def create(self, name: str, parent: Fd) -> Fd:
+        if name == self.source.name:
+            os.truncate(self.source, self.size_bytes)
+        return super().create(name, parent)
+
+
 @pytest.mark.parametrize("chunks", [1, 2])
 def test_a_file_that_ends_early_or_late_is_refused_wherever_that_is(
     tmp_path: Path, target: EdgeTarget, chunks: int
 ) -> None:
     size = chunks * CHUNK_BYTES
     bundle = bundle_of(tmp_path, size)
-    with (bundle / COPIED).open("ab") as stream:
-        stream.write(b"!")
     with pytest.raises(DeploymentFailed, match=f"is longer than the {size} bytes its manifest says"):
-        deploy(bundle, target, load_test=None, actor="ada", now=clock)
-    os.truncate(bundle / COPIED, size - CHUNK_BYTES)
+        deploy(bundle, target, load_test=None, actor="ada", now=clock, ops=ResizingOps(bundle / COPIED, size + 1))
+    os.truncate(bundle / COPIED, size)
+    shorter = ResizingOps(bundle / COPIED, size - CHUNK_BYTES)
     with pytest.raises(DeploymentFailed, match=f"ends after {size - CHUNK_BYTES} of {size} bytes"):
-        deploy(bundle, target, load_test=None, actor="ada", now=clock)
+        deploy(bundle, target, load_test=None, actor="ada", now=clock, ops=shorter)
 
 
 def test_a_release_takes_no_room_in_the_page_cache_while_it_is_written(tmp_path: Path, target: EdgeTarget) -> None:

@@ -105,16 +105,16 @@ def a_device(weights: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (truncated, "model/weights.gguf is truncated: it ends after 100 of 14128 bytes"),
-        (lengthened, "model/weights.gguf is longer than the 14128 bytes its manifest says"),
-        (flipped, "model/weights.gguf has the SHA-256"),
-        (zeroed, "model/weights.gguf holds nothing but zero bytes"),
-        (absent, "model/weights.gguf is missing"),
-        (linked, "model/weights.gguf is a symbolic link, not a regular file"),
-        (a_folder, "model/weights.gguf is a folder, not a regular file"),
-        (a_pipe, "model/weights.gguf is a pipe, not a regular file"),
-        (a_socket, "model/weights.gguf is a socket, not a regular file"),
-        (a_device, "model/weights.gguf is a character device, not a regular file"),
+        (truncated, "model/weights.gguf: is truncated: it has 100 bytes, listed are 14128"),
+        (lengthened, "model/weights.gguf: is too long: it has 14129 bytes, listed are 14128"),
+        (flipped, "model/weights.gguf: has the SHA-256"),
+        (zeroed, "model/weights.gguf: holds nothing but zero bytes"),
+        (absent, "model/weights.gguf: is missing"),
+        (linked, "model/weights.gguf: is a symbolic link, not a regular file"),
+        (a_folder, "model/weights.gguf: is a folder, not a regular file"),
+        (a_pipe, "model/weights.gguf: is a pipe, not a regular file"),
+        (a_socket, "model/weights.gguf: is a socket, not a regular file"),
+        (a_device, "model/weights.gguf: is a character device, not a regular file"),
     ],
 )
 def test_a_damaged_or_odd_file_is_refused(
@@ -134,10 +134,10 @@ def test_a_folder_that_is_a_link_is_not_followed(bundle: Path, target: EdgeTarge
 def test_a_manifest_that_is_a_link_or_a_pipe_is_refused(bundle: Path, target: EdgeTarget, name: str) -> None:
     (bundle / name).rename(bundle / "aside")
     os.mkfifo(bundle / name)
-    assert f"{name} is a pipe" in refusal(bundle, target)
+    assert f"{name!r} is no regular file" in refusal(bundle, target)
     (bundle / name).unlink()
     (bundle / name).symlink_to(bundle / "aside")
-    assert "symbolic link" in refusal(bundle, target)
+    assert "leads through a link" in refusal(bundle, target)
     (bundle / name).unlink()
     assert f"holds no {name}" in refusal(bundle, target)
 
@@ -191,13 +191,12 @@ def test_more_files_than_a_manifest_may_list_are_refused(bundle: Path, target: E
 def test_sums_that_contradict_the_manifest_are_refused(bundle: Path, target: EdgeTarget) -> None:
     sums = bundle / "SHA256SUMS"
     sums.write_text(sums.read_text().replace("a", "b", 3))
-    assert "SHA256SUMS is not the sums of what manifest.json lists" in refusal(bundle, target)
+    assert "SHA256SUMS says" in refusal(bundle, target)
 
 
-def test_files_that_the_manifest_does_not_name_are_not_copied(bundle: Path, target: EdgeTarget) -> None:
+def test_a_file_that_the_manifest_does_not_name_is_refused(bundle: Path, target: EdgeTarget) -> None:
     (bundle / "model" / "surprise.so").write_bytes(b"\x7fELF")
-    deploy(bundle, target, load_test=healthy, actor="ada", now=clock)
-    assert not (target.path / "current" / "model" / "surprise.so").exists()
+    assert "model/surprise.so: does not belong there" in refusal(bundle, target)
 
 
 class SwappingOps(FileOps):
@@ -262,8 +261,8 @@ def replace_by_link(staged: Path) -> None:
     ("interfere", "message"),
     [
         (hard_link, "has 2 hard links, so it can be changed under another name"),
-        (add_file, "model/surprise.so does not belong there"),
-        (replace_by_link, "model/weights.gguf is a symbolic link, not a regular file"),
+        (add_file, "model/surprise.so: does not belong there"),
+        (replace_by_link, "model/weights.gguf: is a symbolic link, not a regular file"),
     ],
 )
 def test_what_was_added_to_the_staged_release_is_found(
@@ -274,7 +273,7 @@ def test_what_was_added_to_the_staged_release_is_found(
 
 def test_a_weights_header_that_does_not_parse_is_never_loaded(tmp_path: Path, target: EdgeTarget) -> None:
     bundle = make_bundle(tmp_path / "bundles", "v1", weights=b"GGUF" + b"\xff" * 60)
-    assert "model/weights.gguf must not be loaded" in refusal(bundle, target)
+    assert "model/weights.gguf: must not be loaded" in refusal(bundle, target)
 
 
 def test_a_tensor_table_for_a_file_without_tensors_is_refused(bundle: Path, target: EdgeTarget) -> None:
@@ -286,7 +285,7 @@ def test_a_tensor_table_for_a_file_without_tensors_is_refused(bundle: Path, targ
 def test_a_bundle_that_is_no_folder_is_refused(tmp_path: Path, target: EdgeTarget) -> None:
     assert "does not exist" in refusal(tmp_path / "nothing", target)
     (tmp_path / "file.tar").write_bytes(b"")
-    assert "is not a folder" in refusal(tmp_path / "file.tar", target)
+    assert "is no folder" in refusal(tmp_path / "file.tar", target)
 
 
 def test_a_release_digest_that_is_not_that_of_the_files_is_refused(bundle: Path, target: EdgeTarget) -> None:

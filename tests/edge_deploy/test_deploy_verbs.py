@@ -284,7 +284,7 @@ def test_a_dry_run_on_a_new_target_does_not_make_it(a: Path, target: EdgeTarget)
 
 def test_a_dry_run_finds_what_a_deployment_would(a: Path, target: EdgeTarget) -> None:
     (a / "model" / "weights.gguf").write_bytes(b"damaged")
-    with pytest.raises(ReleaseDamaged, match=r"model/weights.gguf has 7 bytes"):
+    with pytest.raises(ReleaseDamaged, match=r"model/weights.gguf: is truncated: it has 7 bytes"):
         put(a, target, dry_run=True)
     with pytest.raises(ProbeFailed):
         put(make_bundle(a.parent, "v9"), target, dry_run=True, load_test=ailing)

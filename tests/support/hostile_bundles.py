@@ -244,7 +244,7 @@ ROWS = (
     _row(
         "an endless signature",
         lambda b: (b / SSH_SIGNATURE_FILE).write_bytes(bytes(MAX_SIGNATURE_BYTES + 1)),
-        "malformed",
+        "signature",
     ),
     _row(
         "noise for a model signature", lambda b: (b / MODEL_SIGNATURE_FILE).write_bytes(os.urandom(4096)), "signature"
@@ -252,7 +252,7 @@ ROWS = (
     _row(
         "an endless model signature",
         lambda b: (b / MODEL_SIGNATURE_FILE).write_bytes(bytes(MAX_MODEL_SIGNATURE_BYTES + 1)),
-        "malformed",
+        "signature",
     ),
     # The chain, resealed
     _row("another registry entry", document(REGISTRY_ENTRY_FILE, lambda d: d["raw"].update(added=1)), "chain"),

@@ -44,18 +44,22 @@ UNLISTED_LIMITS = {
 
 @dataclass(frozen=True)
 class ReleaseDocuments:
-    """A release's manifest, and the bytes of the files that it does not list (itself among them), by name."""
+    """A release's manifest, and the bytes of the files that it does not list (itself among them), by name.
+
+    `unreadable` are signatures that lie there and cannot be read.
+    """
 
     manifest: BundleManifest
     unlisted: Mapping[str, bytes]
+    unreadable: tuple[Problem, ...] = ()
 
     @classmethod
-    def of(cls, unlisted: Mapping[str, bytes], where: str) -> ReleaseDocuments:
+    def of(cls, unlisted: Mapping[str, bytes], where: str, unreadable: tuple[Problem, ...] = ()) -> ReleaseDocuments:
         """These bytes, parsed. Raises `BadInput` when manifest or sums are missing or do not hold."""
         for name in (MANIFEST_FILE, SUMS_FILE):
             if name not in unlisted:
                 raise _lacks(where, name)
-        documents = cls(parse_manifest(unlisted[MANIFEST_FILE]), unlisted)
+        documents = cls(parse_manifest(unlisted[MANIFEST_FILE]), unlisted, unreadable)
         parse_sums(unlisted[SUMS_FILE])
         return documents
 
@@ -90,7 +94,7 @@ class ReleaseDocuments:
         With `trusted` (fingerprints), one of those keys must have signed.
         """
         yield from self._sums_problems()
-        yield from self._signature_problems(trusted)
+        yield from self.unreadable or self._signature_problems(trusted)
 
     def _sums_problems(self) -> Iterator[Problem]:
         sums = parse_sums(self.unlisted[SUMS_FILE])
@@ -129,23 +133,23 @@ class ReleaseDocuments:
 
 
 def read_documents(folder: Folder) -> ReleaseDocuments:
-    """What the folder says of itself. Raises `BadInput` when manifest or sums are missing or do not hold."""
-    return ReleaseDocuments.of(read_unlisted(folder), str(folder.path))
+    """What the folder says of itself; signatures only if there.
 
-
-def read_unlisted(folder: Folder) -> dict[str, bytes]:
-    """The files of the folder that a manifest does not list, by name; signatures only if there.
-
-    Raises `BadInput` when manifest or sums are missing, or one is too long or no regular file.
+    Raises `BadInput` when manifest or sums are missing, do not hold, are too long or no regular files.
     """
     found: dict[str, bytes] = {}
+    unreadable = []
     for name, limit in UNLISTED_LIMITS.items():
         try:
             found[name] = folder.read(name, limit)
         except FileNotFoundError:
             if name not in SIGNATURE_FILES:
                 raise _lacks(str(folder.path), name) from None
-    return found
+        except BadInput as error:
+            if name not in SIGNATURE_FILES:
+                raise
+            unreadable.append(Problem(ProblemKind.SIGNATURE, name, f"does not hold: {error.problem}"))
+    return ReleaseDocuments.of(found, str(folder.path), tuple(unreadable))
 
 
 def read_manifest(release: Path | Folder) -> BundleManifest:
