@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -257,9 +258,18 @@ def replace_by_link(staged: Path) -> None:
     (staged / WEIGHTS).symlink_to("/dev/zero")
 
 
+def exchange_for_another_release(staged: Path) -> None:
+    other = make_bundle(staged.parent.parent / "another", "v9")
+    for entry in staged.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for entry in other.iterdir():
+        entry.rename(staged / entry.name)
+
+
 @pytest.mark.parametrize(
     ("interfere", "message"),
     [
+        (exchange_for_another_release, "says something else of itself than what it was accepted by"),
         (hard_link, "has 2 hard links, so it can be changed under another name"),
         (add_file, "model/surprise.so: does not belong there"),
         (replace_by_link, "model/weights.gguf: is a symbolic link, not a regular file"),

@@ -138,7 +138,7 @@ class Attempt(JournalledAttempt):
             documents = read_documents(source)
             release = self._accept(release_of(documents))
             check_same_manifest(self._session.state, documents)
-            verify_release(source, contents=False).require()
+            verify_release(source, contents=False, known_by=documents).require()
             self._admit(bundle)
             self._check_memory(documents)
             if (installed := self._installed(documents)) is not None:
@@ -155,7 +155,7 @@ class Attempt(JournalledAttempt):
             documents = read_documents(folder)
             check_deployed_manifest(path, documents, release)
             self._check_memory(documents)
-            self._verify(folder)
+            self._verify(folder, documents)
         return Ready(release, documents, path, staged=False)
 
     def _accept(self, release: Release) -> Release:
@@ -189,7 +189,7 @@ class Attempt(JournalledAttempt):
                 found = read_documents(folder)
                 if found.manifest_sha256 != documents.manifest_sha256 or (documents.is_signed and not found.is_signed):
                     return None
-                self._verify(folder)
+                self._verify(folder, found)
         except (BadInput, ReleaseDamaged) as error:
             self._session.note(f"what is installed is replaced: {error.problem}")
             return None
@@ -216,15 +216,17 @@ class Attempt(JournalledAttempt):
             with opened(self._ops, self._ops.open_folder(self._id, staging)) as staged:
                 copy_release(self._ops, source, staged, documents, self._safeguards.on_progress)
                 with Folder(path, self._ops, beneath=staged) as written:
-                    self._verify(written)
+                    self._verify(written, documents)
             self._ops.fsync(staging)
         return path
 
-    def _verify(self, written: Folder) -> None:
+    def _verify(self, written: Folder, documents: ReleaseDocuments) -> None:
         """Verify a release on the target: from its disk, past the page cache, and with one name for each file."""
         self._safeguards.at("verify", "from the target's disk")
         on_progress = self._safeguards.on_progress
-        verify_release(written, from_disk=True, one_name_each=True, on_progress=on_progress).require()
+        verify_release(
+            written, from_disk=True, one_name_each=True, known_by=documents, on_progress=on_progress
+        ).require()
 
     def _prepare(self, ready: Ready, *, going_back: bool) -> None:
         self._admit(ready.folder, going_back=going_back)

@@ -35,6 +35,7 @@ def verify_release(
     contents: bool = True,
     from_disk: bool = False,
     one_name_each: bool = False,
+    known_by: ReleaseDocuments | None = None,
     disk: ReadOnlyDisk | None = None,
     on_progress: OnProgress = silent,
 ) -> VerificationReport:
@@ -45,7 +46,8 @@ def verify_release(
     Without `contents` everything but the listed files' digests and headers is checked, which reads no weights: for
     whoever copies them next and checks the copy. With `from_disk` the page cache is passed by, so that what is compared
     is what the disk holds. With `one_name_each` a file with a second name (hard link) is a problem, since someone could
-    change it under that; else it is a note. `disk` is where a path lies, by default this machine's.
+    change it under that; else it is a note. `known_by` are the documents it has to have, byte for byte: those it was
+    accepted by. `disk` is where a path lies, by default this machine's.
 
     Reads each file once, in flat memory. Raises `BadInput` when a path is no folder at all; everything else is in the
     report.
@@ -58,14 +60,16 @@ def verify_release(
                 contents=contents,
                 from_disk=from_disk,
                 one_name_each=one_name_each,
+                known_by=known_by,
                 on_progress=on_progress,
             )
     try:
         documents = read_documents(release)
         entries = {entry.path: entry for entry in release.walk()}
     except (BadInput, OSError) as error:
-        problem = explained(error).problem if isinstance(error, OSError) else str(error)
-        return VerificationReport(release.path, (Problem(ProblemKind.MALFORMED, str(release.path), problem),))
+        return _malformed(release, explained(error).problem if isinstance(error, OSError) else str(error))
+    if known_by is not None and documents.unlisted != known_by.unlisted:
+        return _malformed(release, "says something else of itself than what it was accepted by")
     manifest = documents.manifest
     files = _Files(release, manifest, from_disk=from_disk, on_progress=on_progress)
     linked = [f for f in manifest.files if (entry := entries.get(f.path)) is not None and _is_linked(entry)]
@@ -85,6 +89,10 @@ def verify_release(
         notes=(*_signature_notes(documents, trusted), *(_linked_note(f) for f in linked if not one_name_each)),
         signer=_signer(documents),
     )
+
+
+def _malformed(release: Folder, problem: str) -> VerificationReport:
+    return VerificationReport(release.path, (Problem(ProblemKind.MALFORMED, str(release.path), problem),))
 
 
 def _signer(documents: ReleaseDocuments) -> str | None:
