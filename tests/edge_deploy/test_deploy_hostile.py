@@ -161,7 +161,7 @@ def test_a_path_that_leaves_the_release_is_refused(bundle: Path, target: EdgeTar
     assert why in refusal(bundle, target)
 
 
-@pytest.mark.parametrize("twin", ["model/WEIGHTS.bin", "model/weights.gguf", "model/weights.gguf/below"])
+@pytest.mark.parametrize("twin", ["model/WEIGHTS.gguf", "model/weights.gguf", "model/weights.gguf/below"])
 def test_names_that_collide_are_refused(bundle: Path, target: EdgeTarget, twin: str) -> None:
     raw = json.loads((bundle / "manifest.json").read_bytes())
     raw["files"].append(raw["files"][-1] | {"path": twin})

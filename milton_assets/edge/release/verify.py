@@ -23,7 +23,7 @@ from milton_assets.edge.release.folder import Entry, EntryKind, Folder
 from milton_assets.edge.release.progress import ByteProgress
 from milton_assets.edge.release.report import Problem, ProblemKind, VerificationReport
 from milton_assets.edge.release.sshsig import SignatureInvalid, fingerprint
-from milton_assets.edge.release.weights import format_required, header_problem
+from milton_assets.edge.release.weights import HEAD_BYTES, format_required, header_problem
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import OnProgress, silent
 
@@ -184,7 +184,7 @@ class _Files:
         if size != entry.size_bytes:
             yield _other_size(entry, size)
             return
-        found, all_zero = self._digest(entry, handle)
+        found, all_zero, head = self._digest(entry, handle)
         self._progress.finished(size)
         self.checked += 1
         self.bytes_checked += size
@@ -194,19 +194,20 @@ class _Files:
             return
         required = format_required(self._manifest, entry.path)
         opened = Path(f"/proc/self/fd/{handle}")
-        if problem := header_problem(opened, entry.path, required, self._tables.get(entry.path)):
+        if problem := header_problem(opened, entry.path, required, self._tables.get(entry.path), head):
             yield Problem(ProblemKind.MALFORMED, entry.path, problem)
 
-    def _digest(self, entry: FileEntry, handle: Fd) -> tuple[str, bool]:
-        """SHA-256 of the file up to the first buffer beyond its listed size, and whether all of it is zero."""
+    def _digest(self, entry: FileEntry, handle: Fd) -> tuple[str, bool, bytes]:
+        """SHA-256 of the file up to the first buffer beyond its listed size, whether all is zero, and how it begins."""
         hashing = hashlib.sha256()
         on_bytes = self._progress.of(entry.path)
-        all_zero, done = entry.size_bytes > 0, 0
+        all_zero, done, head = entry.size_bytes > 0, 0, b""
         with closing(read_ahead(self._folder.disk, handle, entry.size_bytes)) as chunks:
             for chunk in chunks:
                 hashing.update(chunk)
+                head = head or bytes(chunk[:HEAD_BYTES])
                 # The first byte settles it for nearly every chunk, without a look at the others.
                 all_zero = all_zero and chunk[0] == 0 and not any(chunk)
                 done += len(chunk)
                 on_bytes(done)
-        return hashing.hexdigest(), all_zero
+        return hashing.hexdigest(), all_zero, head

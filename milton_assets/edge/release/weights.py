@@ -21,7 +21,7 @@ from milton_assets.vocabulary.gguf import GgufHeader, read_header
 from milton_assets.vocabulary.registry import ArtefactKind
 
 _GGUF_MAGIC = b"GGUF"
-_HEAD_BYTES = 10
+HEAD_BYTES = 10
 
 
 class WeightsFormat(StrEnum):
@@ -64,14 +64,16 @@ def gguf_layout(header: GgufHeader) -> tuple[TensorPlace, ...]:
 
 
 def read_layout(
-    path: Path, name: str | None = None, *, required: WeightsFormat | None = None
+    path: Path, name: str | None = None, *, required: WeightsFormat | None = None, head: bytes | None = None
 ) -> tuple[TensorPlace, ...] | None:
     """The layout of the regular file at `path`, called `name` (by default its own); None when it is no weights file.
 
+    `head` is its first `HEAD_BYTES` bytes, where they are known: a file that is no weights file is then not read again.
     Raises `BadInput` for a header that does not hold, or that is not of the `required` format.
     """
-    with path.open("rb") as stream:
-        head = stream.read(_HEAD_BYTES)
+    if head is None:
+        with path.open("rb", buffering=0) as stream:
+            head = stream.read(HEAD_BYTES)
     match required or format_of(head, name or path.name):
         case WeightsFormat.GGUF:
             return gguf_layout(read_header(path))
@@ -82,10 +84,16 @@ def read_layout(
             return None
 
 
-def header_problem(path: Path, name: str, required: WeightsFormat | None, table: TensorTable | None) -> str | None:
+def header_problem(
+    path: Path,
+    name: str,
+    required: WeightsFormat | None,
+    table: TensorTable | None,
+    head: bytes | None = None,
+) -> str | None:
     """What is wrong with the header of the file at `path`, called `name`; None when a loader may have it."""
     try:
-        layout = read_layout(path, name, required=required)
+        layout = read_layout(path, name, required=required, head=head)
     except BadInput as error:
         return f"must not be loaded: {error.problem}"
     if table is not None and (layout is None or not agrees(table, layout)):
