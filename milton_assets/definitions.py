@@ -30,6 +30,7 @@ from resources.campaign import Campaign, one_of
 from resources.evidence_store import evidence_root_from
 from resources.model_server import LlamaCppResource, ModelServerResource, VLLMResource
 from resources.parquet_io import EvidenceStoreResource, ParquetIOManager
+from resources.registries.artefacts import allowed_code
 from resources.registry_resource import RegistryResource
 
 ASSETS: list[AssetsDefinition | SourceAsset] = [
@@ -85,7 +86,9 @@ def model_server_from(environment: Mapping[str, str]) -> ModelServerResource:
     if chosen == "llama.cpp":
         return LlamaCppResource()
     if chosen == "vllm":
-        return VLLMResource(interpreter=environment.get("MILTON_VLLM_PYTHON") or None)
+        return VLLMResource(
+            interpreter=environment.get("MILTON_VLLM_PYTHON") or None, allow_code=sorted(allowed_code(environment))
+        )
     if not chosen.startswith(("http://", "https://")):
         raise BadInput(
             f"MILTON_SERVER is {chosen!r}", expected="llama.cpp, vllm, or an address such as http://host:8000"

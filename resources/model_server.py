@@ -127,6 +127,9 @@ class VLLMResource(ModelServerResource):
     slots: int = Field(default=16, ge=1, description="How many sequences run at once.")
     context_tokens: int | None = Field(default=None, ge=1, description="The longest context; by default the model's.")
     extra_args: list[str] = Field(default_factory=list, description="Further arguments of vLLM's.")
+    allow_code: list[str] = Field(
+        default_factory=list, description="Versions that may bring pickles and code, see MILTON_ALLOW_MODEL_CODE."
+    )
     env: dict[str, str] = Field(default_factory=dict, description="Added to the launched server's environment.")
     start_deadline_s: float = Field(default=600.0, gt=0, description="How long the server may take to be ready.")
     log_dir: str | None = Field(default=None, description="Where the server's logs stay; nowhere by default.")
@@ -154,6 +157,7 @@ class VLLMResource(ModelServerResource):
             context_tokens=self.context_tokens,
             slots=self.slots,
             extra=tuple(self.extra_args),
+            allow_code=frozenset(self.allow_code),
             env=dict(self.env),
             start_deadline_s=self.start_deadline_s,
             log_dir=Path(self.log_dir) if self.log_dir else None,

@@ -1,7 +1,7 @@
 """The `registry_entry` asset: one validated entry of the registry, its artefacts' sizes and digests.
 
 What belongs here: the asset and the check that stands between it and the tiers. What does not: reading and validating
-the registry (`resources.registry`). See https://docs.dagster.io/guides/test/asset-checks
+the registry (`resources.registries`). See https://docs.dagster.io/guides/test/asset-checks
 """
 
 from pathlib import Path

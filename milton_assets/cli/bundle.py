@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milton_assets.cli.common import JsonOption, answer, check_evidence_files, progress_on_stderr, say_no
+from milton_assets.cli.common import JsonOption, answer, check_evidence_files, progress_on_stderr, registry_of, say_no
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.state import StateDir
@@ -113,7 +113,6 @@ def create(
     from milton_assets.edge.bundle import LinkMode, create_bundle, default_signer
     from milton_assets.edge.manifest import DEFAULT_HEALTH
     from milton_assets.selection.summary import read_summary
-    from resources.registry import artefact_roots, read_entry
 
     state = StateDir.from_environment()
     summary = read_summary(state.runs, run)
@@ -122,9 +121,7 @@ def create(
     check_evidence_files(state, summary.manifest)
     now = datetime.now(UTC)
     signer = default_signer(state.keys) if sign else None
-    entry = read_entry(
-        state.registry, state.root, summary.decision.winner, extra_roots=artefact_roots(), cache=state.digest_cache
-    )
+    entry = registry_of(state).entry(summary.decision.winner)
     if health_contract:
         health = _measured_contract(Path(entry.artefact(artifact).path), entry.version, same_answers=same_answers)
     else:

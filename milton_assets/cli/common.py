@@ -21,6 +21,7 @@ from milton_assets.vocabulary.terminal import console
 
 if TYPE_CHECKING:
     from milton_assets.vocabulary.evidence import EvidenceManifest
+    from milton_assets.vocabulary.registry import RegistryStore
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
 
@@ -46,6 +47,15 @@ def check_evidence_files(state: StateDir, evidence: EvidenceManifest) -> None:
     from resources.evidence_store import EvidenceStore, check_files
 
     check_files(EvidenceStore(os.environ.get("MILTON_EVIDENCE_URL") or state.benchmarks), evidence)
+
+
+def registry_of(state: StateDir) -> RegistryStore:
+    """The registry that the environment names, by default the state folder's. Raises `BadInput`."""
+    from resources.registries import open_registry
+    from resources.registries.artefacts import allowed_code, artefact_roots
+
+    uri = os.environ.get("MILTON_REGISTRY") or None
+    return open_registry(uri, state, artefact_roots=artefact_roots(), allow_code=allowed_code())
 
 
 def progress_on_stderr() -> OnProgress:

@@ -55,7 +55,7 @@ def exports_for(environment: os._Environ[str] | dict[str, str]) -> dict[str, str
 def only_demo_models(registry: Path) -> bool:
     """Whether the registry holds entries and `milton demo` wrote every one."""
     from resources.demo_models import is_demo
-    from resources.registry import registered
+    from resources.registries.json_file import registered
 
     entries = registered(registry) if registry.exists() else {}
     return bool(entries) and all(is_demo(entry) for entry in entries.values())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milton_assets.cli.common import JsonOption, answer, say_no
+from milton_assets.cli.common import JsonOption, answer, registry_of, say_no
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.state import StateDir
 
@@ -92,7 +92,7 @@ def _records(state: StateDir, known: dict[str, Deployment]) -> Iterator[Records]
     home = os.environ.get("DAGSTER_HOME") or str(state.dagster)
     with DagsterInstance.from_config(home) as instance:
         store = EvidenceStore(evidence_root_from(os.environ, state))
-        yield Records(state, store, instance, golden_digests, known)
+        yield Records(state, store, instance, golden_digests, known, registry_of(state))
 
 
 def _draw(chain: Chain, console: Console) -> None:

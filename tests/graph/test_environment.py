@@ -7,7 +7,7 @@ import pytest
 from milton_assets.cli.environment import exports_for, install_dagster_yaml, only_demo_models
 from milton_assets.vocabulary.errors import BadInput
 from resources.demo_models import SMOLLM2
-from resources.registry import add_entries, new_entry
+from resources.registries.json_file import add_entries, new_entry
 
 
 def demo_entry():

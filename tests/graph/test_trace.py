@@ -17,7 +17,8 @@ from milton_assets.edge.deployment import Deployment, history
 from milton_assets.usecases.trace import Link, Records, trace
 from resources.edge_targets import EdgeTargets
 from resources.evidence_store import EvidenceStore
-from resources.registry import retire
+from resources.registries import open_registry
+from resources.registries.json_file import retire
 from tests.support.workplace import Workplace, clueless, competent, failure_of, workplace
 
 RUN = "benchmark_20260101_000000"
@@ -87,7 +88,9 @@ def follow(place: Workplace, deployment: Deployment) -> Callable[..., dict[str, 
 
     def links(goldens: Callable[[], dict[str, str]] = golden_digests) -> dict[str, Link]:
         store = EvidenceStore(place.state.benchmarks)
-        records = Records(place.state, store, place.instance, goldens, {deployment.id: deployment})
+        records = Records(
+            place.state, store, place.instance, goldens, {deployment.id: deployment}, open_registry(None, place.state)
+        )
         return {link.what: link for link in trace(deployment, records).links}
 
     return links
