@@ -24,13 +24,13 @@ from milton_assets.conductor import autobench
 from milton_assets.jobs import benchmark_model, deploy, promote
 from milton_assets.schedules import SCHEDULES
 from milton_assets.sensors import SENSORS
+from milton_assets.settings import load_settings
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
 from resources.campaign import Campaign, one_of
 from resources.evidence_store import evidence_root_from
 from resources.model_server import LlamaCppResource, ModelServerResource, VLLMResource
 from resources.parquet_io import EvidenceStoreResource, ParquetIOManager
-from resources.registries.artefacts import allowed_code
 from resources.registry_resource import RegistryResource
 
 ASSETS: list[AssetsDefinition | SourceAsset] = [
@@ -58,7 +58,7 @@ def build_defs(
     evidence_root = evidence_root_from(env, campaign.state)
     resources: dict[str, object] = {
         "campaign": campaign,
-        "registry": RegistryResource.from_environment(env),
+        "registry": RegistryResource.from_settings(load_settings(env)),
         "evidence": ParquetIOManager(root=evidence_root),
         "evidence_store": EvidenceStoreResource(root=evidence_root),
         "model_server": model_server_from(env),
@@ -87,7 +87,8 @@ def model_server_from(environment: Mapping[str, str]) -> ModelServerResource:
         return LlamaCppResource()
     if chosen == "vllm":
         return VLLMResource(
-            interpreter=environment.get("MILTON_VLLM_PYTHON") or None, allow_code=sorted(allowed_code(environment))
+            interpreter=environment.get("MILTON_VLLM_PYTHON") or None,
+            allow_code=list(load_settings(environment).allow_model_code),
         )
     if not chosen.startswith(("http://", "https://")):
         raise BadInput(

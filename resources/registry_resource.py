@@ -6,19 +6,17 @@ See https://docs.dagster.io/guides/build/external-resources
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from dagster import ConfigurableResource
 from pydantic import Field, field_validator
 
+from milton_assets.settings import Settings
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import Registry, RegistryEntry, RegistryStore
 from milton_assets.vocabulary.state import StateDir
 from resources.registries import open_registry
-from resources.registries.artefacts import allowed_code, artefact_roots
 
 
 class RegistryResource(ConfigurableResource):  # type: ignore[type-arg]
@@ -42,17 +40,13 @@ class RegistryResource(ConfigurableResource):  # type: ignore[type-arg]
         return value
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """Read MILTON_STATE_DIR, MILTON_REGISTRY, MILTON_ARTEFACT_ROOTS and MILTON_ALLOW_MODEL_CODE.
-
-        Raises `BadInput`.
-        """
-        env = os.environ if environment is None else environment
+    def from_settings(cls, settings: Settings) -> Self:
+        """The registry that the settings name."""
         return cls(
-            state_root=str(StateDir.from_environment(env).root),
-            uri=env.get("MILTON_REGISTRY") or None,
-            artefact_roots=[str(root) for root in artefact_roots(env)],
-            allow_code=sorted(allowed_code(env)),
+            state_root=str(settings.state_dir),
+            uri=settings.registry,
+            artefact_roots=[str(root) for root in settings.artefact_roots],
+            allow_code=list(settings.allow_model_code),
         )
 
     def store(self) -> RegistryStore:

@@ -50,12 +50,14 @@ def check_evidence_files(state: StateDir, evidence: EvidenceManifest) -> None:
 
 
 def registry_of(state: StateDir) -> RegistryStore:
-    """The registry that the environment names, by default the state folder's. Raises `BadInput`."""
+    """The registry that the settings name, by default the state folder's. Raises `BadInput`."""
+    from milton_assets.settings import load_settings
     from resources.registries import open_registry
-    from resources.registries.artefacts import allowed_code, artefact_roots
 
-    uri = os.environ.get("MILTON_REGISTRY") or None
-    return open_registry(uri, state, artefact_roots=artefact_roots(), allow_code=allowed_code())
+    settings = load_settings()
+    return open_registry(
+        settings.registry, state, artefact_roots=settings.artefact_roots, allow_code=settings.allow_model_code
+    )
 
 
 def progress_on_stderr() -> OnProgress:

@@ -117,8 +117,8 @@ def check_parts(parts: Mapping[Path, Part]) -> None:
             raise BadInput(
                 f"{path} says that it is part {part.number + 1} of {part.count}",
                 expected=f"part {number + 1} of {len(parts)}, as its name says",
-                remedy=f"give all parts their own names back (the first ends in -00001-of-{part.count:05}.gguf), or join "
-                "them with `llama-gguf-split --merge`",
+                remedy=f"give all parts their own names back (the first ends in -00001-of-{part.count:05}.gguf), or "
+                "join them with `llama-gguf-split --merge`",
             )
     if len(parts) == 1:
         return

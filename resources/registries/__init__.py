@@ -63,7 +63,12 @@ def open_json(uri: str, around: Surroundings) -> RegistryStore:
     return JsonRegistry(path, around.state.root if path == around.state.registry else path.parent, around)
 
 
-OPENERS: dict[str, Opener] = {"file": open_json, "folder": open_folder}
+OPENERS: dict[str, Opener] = {
+    "file": open_json,
+    "folder": open_folder,
+    "mlflow+http": open_mlflow,
+    "mlflow+https": open_mlflow,
+}
 
 
 def _load(point: EntryPoint) -> Opener:

@@ -7,7 +7,8 @@ What belongs here: what every registry does with a model's files. What does not:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -15,35 +16,21 @@ from urllib.parse import unquote, urlsplit
 from pydantic import ValidationError
 
 from milton_assets.vocabulary.artefact_files import artefact_digest, artefact_files, check_parts
+from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.hf_directory import chat_template_sha256, check_directory
+from milton_assets.vocabulary.keys import MAX_KEY_LENGTH
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 from milton_assets.vocabulary.state import StateDir
 from resources.file_facts import FactsReader
 
+SLUG_DIGITS = 8
+"""How much of a digest tells two slugs apart."""
+
 # RuntimeError: a loop of links, or an entry nested beyond the interpreter's depth. ValueError: pydantic, odd text.
 NOT_HOLDING = (BadInput, OSError, ValueError, RuntimeError)
 """What judging one entry may raise: it is quarantined, and the others go on."""
-
-
-def artefact_roots(environment: Mapping[str, str] | None = None) -> tuple[Path, ...]:
-    """`$MILTON_ARTEFACT_ROOTS`, colon-separated: folders outside the state folder that may hold artefacts.
-
-    Raises `BadInput` for a relative one.
-    """
-    env = os.environ if environment is None else environment
-    roots = tuple(Path(part) for part in env.get("MILTON_ARTEFACT_ROOTS", "").split(os.pathsep) if part)
-    for root in roots:
-        if not root.is_absolute():
-            raise BadInput(f"MILTON_ARTEFACT_ROOTS names {str(root)!r}", expected="absolute paths")
-    return roots
-
-
-def allowed_code(environment: Mapping[str, str] | None = None) -> frozenset[str]:
-    """`$MILTON_ALLOW_MODEL_CODE`, comma-separated: versions that may hold pickles and bring code of their own."""
-    env = os.environ if environment is None else environment
-    return frozenset(part.strip() for part in env.get("MILTON_ALLOW_MODEL_CODE", "").split(",") if part.strip())
 
 
 def local_path(uri: str) -> Path:
@@ -155,6 +142,19 @@ def directory_artefact(path: Path, facts: FactsReader, *, allow_code: bool) -> A
         sha256=artefact_digest(path, {name: each.sha256 for name, each in found.items()}),
         chat_template_sha256=chat_template_sha256(path),
     )
+
+
+def slug_of(plain: str, origin: str, *, limit: int = MAX_KEY_LENGTH) -> str:
+    """`plain` as a slug of at most `limit` characters, the same every time.
+
+    What a slug cannot hold becomes `-`, and then digits of `origin`'s digest tell it from its like.
+    """
+    slug = re.sub(r"\.{2,}", "-", re.sub(r"[^A-Za-z0-9._-]", "-", plain)).lstrip("._-")
+    if slug == plain and len(slug) <= limit:
+        return slug
+    digest = sha256_bytes(os.fsencode(origin))[:SLUG_DIGITS]
+    kept = slug[: limit - SLUG_DIGITS - 1].rstrip("._-")
+    return f"{kept or 'model'}-{digest}"
 
 
 def reason(error: Exception) -> str:

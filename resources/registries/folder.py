@@ -21,7 +21,6 @@ from typing import Any, Final
 
 from milton_assets.vocabulary.artefact_files import hub_blobs, is_first_part, without_part
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json
-from milton_assets.vocabulary.keys import MAX_KEY_LENGTH
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import (
     EntryStatus,
@@ -36,12 +35,14 @@ from milton_assets.vocabulary.registry import (
 from resources.file_facts import FactsReader, NotYet
 from resources.registries.artefacts import (
     NOT_HOLDING,
+    SLUG_DIGITS,
     ArtefactReader,
     Surroundings,
     encodable,
     local_path,
     quarantined,
     reason,
+    slug_of,
     unknown,
 )
 from resources.registries.beside import Beside
@@ -49,7 +50,6 @@ from resources.registries.beside import Beside
 MAX_FOLDERS: Final = 10_000
 MAX_MODELS: Final = 10_000
 _SNAPSHOT: Final = re.compile(r"(?:(?P<above>.*)/)?models--(?P<repo>[^/]+)/snapshots/(?P<revision>[^/]+)/(?P<rest>.+)")
-_DIGITS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -166,15 +166,9 @@ def version_of(name: str) -> str:
     if snapshot := _SNAPSHOT.fullmatch(parts):
         repository = snapshot["repo"].replace("--", "/")
         parts = "/".join(
-            filter(None, (snapshot["above"], repository, snapshot["revision"][:_DIGITS], snapshot["rest"]))
+            filter(None, (snapshot["above"], repository, snapshot["revision"][:SLUG_DIGITS], snapshot["rest"]))
         )
-    plain = parts.replace("/", ".")
-    slug = re.sub(r"\.{2,}", "-", re.sub(r"[^A-Za-z0-9._-]", "-", plain)).lstrip("._-")
-    if slug == plain and len(slug) <= MAX_KEY_LENGTH:
-        return slug
-    digest = sha256_bytes(os.fsencode(name))[:_DIGITS]
-    kept = slug[: MAX_KEY_LENGTH - _DIGITS - 1].rstrip("._-")
-    return f"{kept}-{digest}" if kept else f"model-{digest}"
+    return slug_of(parts.replace("/", "."), name)
 
 
 def _models(folder: Path) -> Iterator[str]:

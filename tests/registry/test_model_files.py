@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from milton_assets.settings import load_settings
 from milton_assets.vocabulary.artefact_files import artefact_files
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import Progress
@@ -15,7 +16,6 @@ from milton_assets.vocabulary.registry import ArtefactKind, EntryStatus, NewMode
 from milton_assets.vocabulary.state import StateDir
 from resources.model_files import place_file, place_files
 from resources.registries import open_registry
-from resources.registries.artefacts import artefact_roots
 from resources.registry_resource import RegistryResource
 from tests.support.gguf_file import tiny_gguf
 
@@ -28,7 +28,7 @@ def hugging_face(folder: Path) -> Path:
 
 
 def register_model(state: StateDir, version: str, **model: Any) -> RegistryEntry:
-    store = open_registry(None, state, artefact_roots=artefact_roots())
+    store = open_registry(None, state, artefact_roots=load_settings().artefact_roots)
     return store.add(NewModel(version, **model))
 
 
@@ -157,7 +157,7 @@ def test_a_copy_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
 
 def test_the_resource_reads_the_registry_below_its_state_folder(state: StateDir, tmp_path: Path) -> None:
     entry = register_model(state, "v1", base_model="m", gguf=tiny_gguf(tmp_path / "m.gguf"))
-    resource = RegistryResource.from_environment({"MILTON_STATE_DIR": str(state.root)})
+    resource = RegistryResource.from_settings(load_settings({"MILTON_STATE_DIR": str(state.root)}))
     assert resource.read().candidates() == (entry,)
     assert resource.entry("v1") == entry
     assert resource.read(hash_budget_s=0).entries == {"v1": entry}
@@ -167,7 +167,7 @@ def test_the_resource_reads_the_registry_below_its_state_folder(state: StateDir,
 
 def test_the_resource_takes_further_roots_from_the_environment(state: StateDir, tmp_path: Path) -> None:
     environment = {"MILTON_STATE_DIR": str(state.root), "MILTON_ARTEFACT_ROOTS": "/srv/a:/srv/b"}
-    assert RegistryResource.from_environment(environment).artefact_roots == ["/srv/a", "/srv/b"]
+    assert RegistryResource.from_settings(load_settings(environment)).artefact_roots == ["/srv/a", "/srv/b"]
 
 
 @pytest.mark.parametrize("settings", [{"state_root": "state"}, {"state_root": "/s", "artefact_roots": ["models"]}])

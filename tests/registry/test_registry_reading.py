@@ -20,7 +20,6 @@ from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.registry import ArtefactKind, EntryStatus, Registry, RegistryMissing, RegistryUnreadable
 from milton_assets.vocabulary.state import StateDir
 from resources.registries import open_registry
-from resources.registries.artefacts import artefact_roots
 from resources.registries.json_file import new_entry
 from tests.support.gguf_file import gguf_bytes, tiny_gguf
 
@@ -284,14 +283,9 @@ def test_a_file_outside_is_welcome_below_a_configured_root(state: StateDir, tmp_
     store = tmp_path / "store"
     gguf = tiny_gguf(store / "m.gguf")
     write(state, {"models": {"v1": new_entry("m", gguf=str(gguf))}})
-    roots = artefact_roots({"MILTON_ARTEFACT_ROOTS": f"{store}:/srv/models"})
+    roots = (store, Path("/srv/models"))
     assert read(state).quarantined
     assert read(state, extra_roots=roots).entries["v1"].artefacts[0].path == str(gguf)
-
-
-def test_artefact_roots_must_be_absolute() -> None:
-    with pytest.raises(BadInput, match="absolute"):
-        artefact_roots({"MILTON_ARTEFACT_ROOTS": "models"})
 
 
 def test_an_unknown_version_is_answered_with_those_there_are(state: StateDir) -> None:
