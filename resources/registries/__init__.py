@@ -63,6 +63,13 @@ def open_json(uri: str, around: Surroundings) -> RegistryStore:
     return JsonRegistry(path, around.state.root if path == around.state.registry else path.parent, around)
 
 
+def open_mlflow(uri: str, around: Surroundings) -> RegistryStore:
+    """A registered model of MLflow's; its client is not imported for other registries."""
+    from resources.registries import mlflow
+
+    return mlflow.open_mlflow(uri, around)
+
+
 OPENERS: dict[str, Opener] = {
     "file": open_json,
     "folder": open_folder,
