@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from milton_assets.cli.common import EXIT_NO, JsonOption, answer, check_evidence_files, progress_on_stderr, say_no
+from milton_assets.cli.common import (
+    EXIT_NO,
+    JsonOption,
+    answer,
+    check_evidence_files,
+    progress_on_stderr,
+    registry_of,
+    say_no,
+)
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch, MiltonError
 from milton_assets.vocabulary.registry import ArtefactKind
@@ -94,6 +102,7 @@ def deploy(
     from milton_assets.edge.bundle.admission import load_device_policy
     from milton_assets.edge.deployment.choosing import choose_bundle
     from milton_assets.fleet.target import DeployRequest
+    from milton_assets.usecases.aliases import name_champion
 
     if run is not None and bundle is not None:
         raise typer.BadParameter("give --run or --bundle, not both")
@@ -115,6 +124,10 @@ def deploy(
         device_policy=load_device_policy(device_policy) if device_policy else None,
     )
     done = _told(lambda: place.deploy(bundle, request, on_progress=progress_on_stderr()), as_json=as_json)
+    if not dry_run and done.model_version is not None:
+        name_champion(
+            registry_of(targets.state), done.model_version, lambda said: typer.echo(f"note: {said}", err=True)
+        )
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_deployment(done, console))
 
 
