@@ -1,6 +1,6 @@
 """Which edge targets there are: named ones in the state folder, and custom paths.
 
-    targets = EdgeTargets(StateDir.from_environment())
+    targets = EdgeTargets(StateDir(Path("/var/lib/milton")))
     target = targets.resolve(name="kitchen-pi")
 
 What belongs here: names, paths and where each target's history is mirrored. What does not: what lies in a target and

@@ -5,7 +5,6 @@ What belongs here: the verb. What does not: following the chain (`milton_assets.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milton_assets.cli.common import JsonOption, answer, say_no
+from milton_assets.cli.common import JsonOption, answer, current_settings, say_no
+from milton_assets.settings import Settings, dagster_home
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.state import StateDir
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,26 +41,26 @@ def trace(
     """
     from milton_assets.usecases.trace import trace as follow
 
-    state = StateDir.from_environment()
-    known = _known(state, deployment_id)
-    with _records(state, known) as records:
+    settings = current_settings()
+    known = _known(settings, deployment_id)
+    with _records(settings, known) as records:
         chain = follow(known[deployment_id], records)
     answer(chain.to_json(), as_json=as_json, text=lambda console: _draw(chain, console))
     if not chain.holds:
         raise say_no("the chain is broken")
 
 
-def _known(state: StateDir, deployment_id: str) -> dict[str, Deployment]:
+def _known(settings: Settings, deployment_id: str) -> dict[str, Deployment]:
     """Every deployment that a target's journal or its mirror knows, by id; the journals know the one asked for."""
     from milton_assets.edge.deployment import JournalDamaged, NotATarget, history
     from milton_assets.edge.deployment.history import read_mirror
     from milton_assets.edge.deployment.journal import JOURNAL_FILE
-    from resources.edge_targets import EdgeTargets
+    from milton_assets.usecases.compose import targets_of
 
     journalled: dict[str, Deployment] = {}
     mirrored: dict[str, Deployment] = {}
     damaged: list[JournalDamaged] = []
-    for target in EdgeTargets(state).all():
+    for target in targets_of(settings).all():
         mirrored |= {done.id: done for done in read_mirror(target.history_file)} if target.history_file else {}
         try:
             journalled |= {done.id: done for done in history(target)}
@@ -82,17 +81,15 @@ def _known(state: StateDir, deployment_id: str) -> dict[str, Deployment]:
 
 
 @contextmanager
-def _records(state: StateDir, known: dict[str, Deployment]) -> Iterator[Records]:
+def _records(settings: Settings, known: dict[str, Deployment]) -> Iterator[Records]:
     from dagster import DagsterInstance
 
     from milton_assets.assets.goldens import golden_digests
+    from milton_assets.usecases.compose import evidence_store_of
     from milton_assets.usecases.trace import Records
-    from resources.evidence_store import EvidenceStore, evidence_root_from
 
-    home = os.environ.get("DAGSTER_HOME") or str(state.dagster)
-    with DagsterInstance.from_config(home) as instance:
-        store = EvidenceStore(evidence_root_from(os.environ, state))
-        yield Records(state, store, instance, golden_digests, known)
+    with DagsterInstance.from_config(str(dagster_home(settings))) as instance:
+        yield Records(settings.state, evidence_store_of(settings), instance, golden_digests, known)
 
 
 def _draw(chain: Chain, console: Console) -> None:

@@ -108,6 +108,18 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Reading:
     return Reading(settings, origins, path, _unknown_variables(settings, known.values(), env))
 
 
+def dagster_home(settings: Settings, environment: Mapping[str, str] | None = None) -> Path:
+    """Dagster's instance: `DAGSTER_HOME`, which is Dagster's own setting, else a folder of the state folder."""
+    env = os.environ if environment is None else environment
+    return Path(env.get("DAGSTER_HOME") or settings.state.dagster)
+
+
+def dagster_module(environment: Mapping[str, str] | None = None) -> str:
+    """Where `dagster job execute` finds the graph: `DAGSTER_MODULE_NAME`, which is Dagster's own setting, else ours."""
+    env = os.environ if environment is None else environment
+    return env.get("DAGSTER_MODULE_NAME") or "milton_assets.definitions"
+
+
 def _in_file(document: YamlDocument) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every setting that milton.yaml gives, by path. A key without a value counts as not given."""
     if "state_dir" in document.content:
@@ -192,6 +204,9 @@ def _explained(
         location = tuple(problem["loc"]) or _named_in(str(problem["msg"]))
         path = next((location[:n] for n in range(len(location), 0, -1) if location[:n] in origins), location)
         origin = origins.get(tuple(map(str, path)), DEFAULT)
+        if origin is DEFAULT:  # what is missing in a group is told with what was given of it
+            beside = (known for given, known in origins.items() if location and given[0] == location[0])
+            origin = next(beside, DEFAULT)
         name = ".".join(map(str, location))
         message = _plain(str(problem["msg"]))
         if origin.kind is From.FILE:
@@ -201,7 +216,8 @@ def _explained(
         what = f"{source}: {name}" if origin.kind is not From.VARIABLE else f"{source} ({name})"
         if problem["type"] == "missing":
             found.append(f"{what} is missing")
-            message = name
+            variables = {leaf.name: leaf.variable for leaf in leaves()}
+            message = f"{name}, also as {variables[name]}" if variables.get(name) else name
         elif problem["type"] == "extra_forbidden":
             found.append(f"{what}: there is no such key")
             message = _nearest(str(location[-1]), _KEYS_BELOW.get(str(location[0]), []))

@@ -49,7 +49,7 @@ class VLLMLauncher:
     def serve(self, artefact: Path, model: str) -> Iterator[Served]:
         """Serve the directory under the name `model`. Raises `BadInput` for another kind of path, `ServerFailed`."""
         hf_directory.check_directory(artefact)
-        program = self._program(artefact)
+        program = self.program(artefact)
         flags = (*self._flags(), *self.extra)
 
         def command(port: int) -> Command:
@@ -70,7 +70,8 @@ class VLLMLauncher:
             identify(fingerprint, artefact)
             yield Served(Endpoint(server.base_url, model, self.slots), fingerprint)
 
-    def _program(self, artefact: Path) -> tuple[str, ...]:
+    def program(self, artefact: Path) -> tuple[str, ...]:
+        """The command that is going to run, up to the artefact. Raises `BadInput` for a program that is not there."""
         if self.interpreter is not None:
             if not self.interpreter.is_file():
                 raise BadInput(f"there is no interpreter {self.interpreter}", expected="a Python that has vLLM")
