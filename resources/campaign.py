@@ -13,12 +13,12 @@ from dagster import ConfigurableResource
 from pydantic import Field, TypeAdapter, field_validator
 
 from milton_assets.settings import GoldenSet, LogLevel, Profile, Rerank, Settings, SideModelSettings
+from milton_assets.vocabulary.edge_target import DEFAULT_TARGET
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
 from resources.demo_default import Chosen, chosen_for
-from resources.edge_targets import DEFAULT_TARGET, EdgeTargets
 from resources.side_models import SideModel, side_model
 
 _GOLDENS = TypeAdapter(dict[str, tuple[GoldenSet, ...]])
@@ -128,11 +128,6 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     def state(self) -> StateDir:
         """The state folder."""
         return StateDir(Path(self.state_root))
-
-    @property
-    def targets(self) -> EdgeTargets:
-        """Where deployments go."""
-        return EdgeTargets(self.state, {name: Path(path) for name, path in self.target_paths.items()})
 
     @property
     def goldens(self) -> dict[str, tuple[GoldenSet, ...]]:

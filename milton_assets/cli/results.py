@@ -124,10 +124,9 @@ def _write_pictures(summary: RunSummary, settings: Settings, folder: Path) -> No
     from milton_assets.tiers.inference.plots import pictures_of
     from milton_assets.usecases.compose import evidence_store_of
     from milton_assets.vocabulary.files import write_atomic
-    from milton_assets.vocabulary.tier import Tier
 
     tiers = read_pinned(evidence_store_of(settings).read_bytes, summary.manifest)
-    measured = {version: found[Tier.INFERENCE] for version, found in tiers.items() if Tier.INFERENCE in found}
+    measured = {version: found["inference"] for version, found in tiers.items() if "inference" in found}
     drawn = {"intervals": plots.intervals(summary.decision), "pareto": plots.pareto(summary.decision)}
     for name, png in (drawn | pictures_of(measured)).items():
         path = folder / f"{name}.png"

@@ -9,13 +9,12 @@ not: Dagster's resources, which `milton_assets.definitions` makes of the same se
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from milton_assets.fleet.targets import Targets
 from milton_assets.settings import Settings
+from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.server import Serves
 from resources.demo_default import Chosen, chosen_for
 from resources.edge_server import EdgeServer
-from resources.edge_targets import EdgeTargets
 from resources.evidence_store import EvidenceStore
 from resources.servers import launching
 from resources.side_models import SideModel, side_model
@@ -26,9 +25,10 @@ def evidence_store_of(settings: Settings) -> EvidenceStore:
     return EvidenceStore(settings.evidence_root)
 
 
-def targets_of(settings: Settings) -> EdgeTargets:
+def targets_of(settings: Settings) -> Targets:
     """The edge targets: those that are named, and those in the state folder."""
-    return EdgeTargets(settings.state, {name: Path(target.at) for name, target in settings.targets.items()})
+    named = {name: target.at for name, target in settings.targets.items()}
+    return open_targets(settings.state, named, server=lambda: edge_server_of(settings))
 
 
 def edge_server_of(settings: Settings) -> EdgeServer:

@@ -63,7 +63,7 @@ def test_an_objective_is_measured_by_when_there_is_one(tmp_path):
 def test_targets_elsewhere_are_deployed_to_instead_of_the_default_one(tmp_path):
     campaign = campaign_of(tmp_path, MILTON_TARGETS="pi=/mnt/pi,box=/mnt/box")
     assert campaign.target_names() == ["box", "pi"]
-    assert str(campaign.targets.named("pi").path) == "/mnt/pi"
+    assert campaign.target_paths["pi"] == "/mnt/pi"
 
 
 def test_half_a_side_model_in_the_launchpad_is_refused(tmp_path):
