@@ -13,6 +13,7 @@ from dagster import ConfigurableResource
 from pydantic import Field, TypeAdapter, field_validator
 
 from milton_assets.settings import GoldenSet, LogLevel, Profile, Rerank, Settings, SideModelSettings
+from milton_assets.settings.model import LOCAL_CLASS
 from milton_assets.vocabulary.edge_target import DEFAULT_TARGET
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
@@ -58,6 +59,8 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     target_paths: dict[str, str] = Field(
         default_factory=dict, description="Edge targets outside the state folder: name to directory, absolute."
     )
+    device_classes: list[str] = Field(default_factory=lambda: [LOCAL_CLASS], description="Devices that compute alike.")
+    target_classes: dict[str, str] = Field(default_factory=dict, description="The device class of each target.")
     golden_sets: dict[str, Any] = Field(
         default_factory=dict, description="Own goldens: tier to a list of sets, each with path and private."
     )
@@ -99,6 +102,8 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             slo_limits=settings.slo.limits() if settings.slo else {},
             bundle_expires_days=settings.bundle_expires_days,
             target_paths={name: target.at for name, target in settings.targets.items()},
+            device_classes=list(settings.device_classes),
+            target_classes={name: target.device_class for name, target in settings.targets.items()},
             golden_sets=_GOLDENS.dump_python(settings.goldens, mode="json"),
             log_level=settings.log_level,
             registry_uri=settings.registry,

@@ -27,6 +27,7 @@ from milton_assets.settings.reading import (
     dagster_module,
     load_settings,
     read_settings,
+    state_of_process,
 )
 
 __all__ = [
@@ -47,4 +48,5 @@ __all__ = [
     "dagster_module",
     "load_settings",
     "read_settings",
+    "state_of_process",
 ]

@@ -36,7 +36,7 @@ def check_settings(settings: Settings) -> None:
 
 def problems_of(settings: Settings) -> tuple[MiltonError, ...]:
     """Everything that would fail later: policy, goldens, servers, targets, side models, evidence store."""
-    return tuple(_problems(settings))
+    return tuple({str(problem): problem for problem in _problems(settings)}.values())
 
 
 def check_policy(name_or_path: str) -> Policy:
@@ -62,7 +62,13 @@ def _near(name: str, known: list[str]) -> str:
 def _problems(settings: Settings) -> Iterator[MiltonError]:
     yield from _raised(lambda: check_policy(compose.chosen_of(settings).policy))
     yield from _goldens(settings)
-    makers = (compose.judge_of, compose.embeddings_of, compose.evidence_store_of, compose.targets_of)
+    for name in settings.targets:
+        yield from _raised(partial(compose.targets_of(settings).named, name))
+    makers: tuple[Callable[[Settings], Any], ...] = (
+        compose.judge_of,
+        compose.embeddings_of,
+        compose.evidence_store_of,
+    )
     for make in makers:
         yield from _raised(partial(make, settings))
     yield from _raised(lambda: _launchable(compose.model_server_of(settings)))

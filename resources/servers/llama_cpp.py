@@ -17,11 +17,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.secrets import without_secrets
 from milton_assets.vocabulary.server import Endpoint, Served
 from resources.hardware import usable_cores
 from resources.servers.identity import identify
 from resources.servers.probe import probe
-from resources.servers.process import DEFAULT_GRACE_S, Command, listening, without_secrets
+from resources.servers.process import DEFAULT_GRACE_S, Command, listening
 
 BINARY = "llama-server"
 EMBEDDED = Path(__file__).with_name("embedded_llama.py")

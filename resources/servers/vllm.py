@@ -16,10 +16,11 @@ from pathlib import Path
 
 from milton_assets.vocabulary import hf_directory
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.secrets import without_secrets
 from milton_assets.vocabulary.server import Endpoint, Served
 from resources.servers.identity import identify
 from resources.servers.probe import probe
-from resources.servers.process import Command, listening, without_secrets
+from resources.servers.process import Command, listening
 
 PROGRAM = "vllm"
 MODULE = "vllm.entrypoints.openai.api_server"
