@@ -28,7 +28,7 @@ class RegistryResource(ConfigurableResource):  # type: ignore[type-arg]
         default_factory=list, description="Further folders that may hold artefacts, see MILTON_ARTEFACT_ROOTS."
     )
     allow_code: list[str] = Field(
-        default_factory=list, description="Versions that may hold pickles and code, see MILTON_ALLOW_MODEL_CODE."
+        default_factory=list, description="Versions that may hold pickles and code, see allow_model_code."
     )
 
     @field_validator("state_root", "artefact_roots")

@@ -15,11 +15,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from milton_assets.cli.common import JsonOption, answer, progress_on_stderr, registry_of
+from milton_assets.cli.common import (
+    JsonOption,
+    answer,
+    current_settings,
+    current_state,
+    progress_on_stderr,
+    registry_of,
+)
 from milton_assets.vocabulary.gguf import read_header
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, NewModel, Registry, RegistryEntry
-from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.terminal import printable
 
 Version = Annotated[
@@ -56,13 +62,14 @@ def demo(
     """
     from resources.demo_models import fill_empty_registry
     from resources.registries.json_file import registered
-    from resources.wheel_models import cache_folder
 
-    state = StateDir.from_environment()
+    state = current_state()
     present = list(registered(state.registry)) if state.registry.exists() else []
     added: tuple[str, ...] = ()
     if not present:
-        added = fill_empty_registry(state, cache_folder(), with_gemma=with_gemma, on_progress=progress_on_stderr())
+        added = fill_empty_registry(
+            state, current_settings().cache_dir, with_gemma=with_gemma, on_progress=progress_on_stderr()
+        )
 
     def text(console: Console) -> None:
         if added:
@@ -87,11 +94,11 @@ def list_entries(as_json: JsonOption = False) -> None:
     """
     from milton_assets.usecases.past_decisions import best_version, past_decisions
 
-    state = StateDir.from_environment()
-    store = registry_of(state)
+    settings = current_settings()
+    store = registry_of(settings)
     registry = store.read(on_progress=progress_on_stderr())
     aliases = store.aliases()
-    best = best_version(past_decisions(state.runs))
+    best = best_version(past_decisions(settings.state.runs))
 
     def text(console: Console) -> None:
         _draw(console, store.uri, registry, aliases)
@@ -110,7 +117,7 @@ def show(version: Version, as_json: JsonOption = False) -> None:
 
     Example: milton registry show smollm2-135m-q4_1
     """
-    store = registry_of(StateDir.from_environment())
+    store = registry_of(current_settings())
     entry = store.entry(version, on_progress=progress_on_stderr())
     aliases = _of_version(version, store.aliases())
     payload = {**_entry_payload(entry), "aliases": list(aliases), "raw": entry.raw, "gguf": _gguf_payload(entry)}
@@ -145,7 +152,7 @@ def add(
     """
     if gguf is None and hf is None:
         raise typer.BadParameter("give --gguf FILE, --hf DIR, or both")
-    store = registry_of(StateDir.from_environment())
+    store = registry_of(current_settings())
     model = NewModel(
         version=None if version is None else check_key(version, "model version"),
         base_model=base_model,
@@ -169,7 +176,7 @@ def retire(version: Version, as_json: JsonOption = False) -> None:
 
     Example: milton registry retire smollm2-135m-q4_0
     """
-    changed = registry_of(StateDir.from_environment()).retire(version)
+    changed = registry_of(current_settings()).retire(version)
     sentence = f"Retired {version}." if changed else f"{version} was retired already."
     answer(
         {"version": version, "status": "retired", "changed": changed},

@@ -17,10 +17,11 @@ from pathlib import Path
 from milton_assets.vocabulary import hf_directory
 from milton_assets.vocabulary.artefact_files import directory_files
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.secrets import without_secrets
 from milton_assets.vocabulary.server import Endpoint, Served
 from resources.servers.identity import identify
 from resources.servers.probe import probe
-from resources.servers.process import Command, listening, without_secrets
+from resources.servers.process import Command, listening
 
 PROGRAM = "vllm"
 MODULE = "vllm.entrypoints.openai.api_server"
@@ -56,7 +57,7 @@ class VLLMLauncher:
             raise BadInput(f"vLLM is to serve {artefact}", expected="a Hugging Face model directory")
         files = directory_files(artefact)
         hf_directory.check_directory(artefact, files, allow_code=model in self.allow_code)
-        program = self._program(artefact)
+        program = self.program(artefact)
         flags = (*self._flags(), *self._code_flags(model, files), *self.extra)
 
         def command(port: int) -> Command:
@@ -77,7 +78,8 @@ class VLLMLauncher:
             identify(fingerprint, artefact)
             yield Served(Endpoint(server.base_url, model, self.slots), fingerprint)
 
-    def _program(self, artefact: Path) -> tuple[str, ...]:
+    def program(self, artefact: Path) -> tuple[str, ...]:
+        """The command that is going to run, up to the artefact. Raises `BadInput` for a program that is not there."""
         if self.interpreter is not None:
             if not self.interpreter.is_file():
                 raise BadInput(f"there is no interpreter {self.interpreter}", expected="a Python that has vLLM")
