@@ -9,10 +9,10 @@ import re
 from urllib.parse import SplitResult, urlsplit
 
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.secrets import without_user
 
 EXPECTED = "http://HOST:PORT, or https://HOST/PREFIX"
 _PAGES = re.compile(r"/v1/(?:chat/completions|completions|embeddings|models)$")
-_CREDENTIALS = re.compile(r"//[^/?#]*@")
 _MOST_SHOWN = 200
 
 
@@ -28,7 +28,7 @@ def server_root(address: str) -> str:
     parts = _parts(text)
     if "@" in parts.netloc:
         raise BadInput(
-            f"the address {without_credentials(text)} holds a user name or password",
+            f"the address {_shown(text)} holds a user name or password",
             expected=EXPECTED,
             remedy="leave them out of the address; an API key goes into an environment variable that is named",
         )
@@ -38,10 +38,9 @@ def server_root(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
-def without_credentials(text: str) -> str:
-    """`text` with what stands between `//` and `@` left out, shortened, and printable."""
-    shown = _CREDENTIALS.sub("//[redacted]@", text)
-    return ascii(shown[:_MOST_SHOWN])
+def _shown(text: str) -> str:
+    """`text` without a password, shortened, and printable."""
+    return ascii(without_user(text)[:_MOST_SHOWN])
 
 
 def _parts(text: str) -> SplitResult:
@@ -58,6 +57,4 @@ def _parts(text: str) -> SplitResult:
 
 
 def _no_address(text: str, why: str) -> BadInput:
-    return BadInput(
-        f"{without_credentials(text)} is no server address: {without_credentials(why)[1:-1]}", expected=EXPECTED
-    )
+    return BadInput(f"{_shown(text)} is no server address: {_shown(why)[1:-1]}", expected=EXPECTED)

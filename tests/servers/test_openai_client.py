@@ -239,7 +239,7 @@ def test_a_key_that_the_server_echoes_is_redacted(reply: Any) -> None:
         with OpenAIChatModel(endpoint) as model, pytest.raises(ModelCallFailed) as caught:
             model.complete(ASK, Sampling())
     assert "sk-secret" not in str(caught.value)
-    assert "[redacted]" in str(caught.value)
+    assert "***" in str(caught.value)
 
 
 @pytest.mark.parametrize(
