@@ -1,4 +1,4 @@
-"""Secrets: what an API key may look like, and telling texts, command lines and addresses without what is secret in them.
+"""Secrets: what an API key may look like, and telling texts, command lines and addresses without them.
 
 What belongs here: the one check of a key, and what is left out when something is shown or recorded. What does not:
 where keys are read from (`resources.api_keys`) and whom they are sent to.
