@@ -26,7 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from milton_assets.tiers.reasoning.answers import Gold, ListAnswer, TextAnswer
 from milton_assets.tiers.reasoning.goldens import parse_lines, read_bytes
 from milton_assets.tiers.reasoning.intervals import cohen_kappa
-from milton_assets.tiers.reasoning.matching import Reason, match
+from milton_assets.tiers.reasoning.matching import match
+from milton_assets.tiers.reasoning.verdict import Reason
 from milton_assets.vocabulary.errors import BadInput
 
 OURS = Path(__file__).resolve().parents[2] / "tests" / "reasoning" / "labelled_pairs.jsonl"
