@@ -31,12 +31,12 @@ from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, PROMOTE
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.outcome import print_outcome
 from milton_assets.selection.summary import read_summary
+from milton_assets.tiers import BUILT_IN
 from milton_assets.usecases.dry_run import print_dry_run
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.keys import mint_run_id
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import console
-from milton_assets.vocabulary.tier import Tier
 from resources.campaign import Campaign
 from resources.model_server import ModelServerResource
 from resources.progress import Meter, forget, meter
@@ -73,9 +73,9 @@ def conduct(
         observe_goldens(context.instance)
         _add(context, MODEL_VERSIONS, versions)
         _add(context, BENCHMARK_RUNS, [run_id])
-        shown = meter(run_id, tuple(Tier), len(versions))
+        shown = meter(run_id, BUILT_IN, len(versions))
         shown.say(
-            f"{run_id}: {len(versions)} candidates × {len(Tier)} tiers, profile {campaign.profile}, "
+            f"{run_id}: {len(versions)} candidates × {len(BUILT_IN)} tiers, profile {campaign.profile}, "
             f"policy {campaign.policy}, served by {model_server.describe()}"
         )
         if campaign.reuse_answers and campaign.state.answers.is_dir():

@@ -15,6 +15,7 @@ from typing import Self, TypeVar
 from dagster import ConfigurableResource
 from pydantic import Field, field_validator
 
+from milton_assets.vocabulary.edge_target import DEFAULT_TARGET
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.registry import ArtefactKind
@@ -22,7 +23,6 @@ from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
 from resources.api_keys import key_from
-from resources.edge_targets import DEFAULT_TARGET, EdgeTargets
 from resources.side_models import SideModel
 
 
@@ -110,11 +110,6 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     def state(self) -> StateDir:
         """The state folder."""
         return StateDir(Path(self.state_root))
-
-    @property
-    def targets(self) -> EdgeTargets:
-        """Where deployments go."""
-        return EdgeTargets(self.state, {name: Path(path) for name, path in self.target_paths.items()})
 
     @property
     def judge(self) -> SideModel | None:

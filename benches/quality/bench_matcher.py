@@ -23,9 +23,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from milton_assets.statistics.agreement import cohen_kappa
 from milton_assets.tiers.reasoning.answers import Gold, ListAnswer, TextAnswer
 from milton_assets.tiers.reasoning.goldens import parse_lines, read_bytes
-from milton_assets.tiers.reasoning.intervals import cohen_kappa
 from milton_assets.tiers.reasoning.matching import match
 from milton_assets.tiers.reasoning.verdict import Reason
 from milton_assets.vocabulary.errors import BadInput

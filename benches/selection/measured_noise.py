@@ -26,7 +26,7 @@ from milton_assets.selection.comparability import procedure
 from milton_assets.vocabulary.digest import sha256_json
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.state import StateDir
-from milton_assets.vocabulary.tier import Tier, TierResult, table_metadata
+from milton_assets.vocabulary.tier import TierResult, table_metadata
 from resources.evidence_store import evidence_root_from
 
 SPEEDS = ("ttft_ms.median", "output_tokens_per_s")
@@ -35,7 +35,7 @@ SPEEDS = ("ttft_ms.median", "output_tokens_per_s")
 def logs_of_the_same(evidence: UPath, speed: str) -> list[list[float]]:
     """The logarithms of that speed, a list for each group of comparable tables that has at least two."""
     groups: dict[str, list[float]] = defaultdict(list)
-    for path in sorted(evidence.glob(f"{Tier.INFERENCE.asset_name}/*/*.parquet")):
+    for path in sorted(evidence.glob(f"{'inference_metrics'}/*/*.parquet")):
         table = pq.read_table(pa.BufferReader(path.read_bytes()))
         result, weights = TierResult.from_table(table), table_metadata(table)["artefact_sha256"]
         metric = result.metric(speed)

@@ -15,7 +15,7 @@ from milton_assets.tiers import inference
 from milton_assets.tiers.inference import InferencePlan
 from milton_assets.tiers.inference.load_curve import levels_up_to, measure_with_sweep
 from milton_assets.tiers.inference.plots import pictures_of
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 from resources.campaign import Campaign, Profile
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
@@ -43,7 +43,7 @@ def inference_metrics(
     plan = how.model_copy(update={"slo": campaign.slo})
     return measure_tier(
         context,
-        Tier.INFERENCE,
+        "inference",
         registry_entry,
         model_server,
         lambda served, _, on_progress: _on_goldens(

@@ -126,11 +126,10 @@ def _write_pictures(summary: RunSummary, state: StateDir, folder: Path) -> None:
     from milton_assets.selection.replay import read_pinned
     from milton_assets.tiers.inference.plots import pictures_of
     from milton_assets.vocabulary.files import write_atomic
-    from milton_assets.vocabulary.tier import Tier
     from resources.evidence_store import EvidenceStore, evidence_root_from
 
     tiers = read_pinned(EvidenceStore(evidence_root_from(os.environ, state)).read_bytes, summary.manifest)
-    measured = {version: found[Tier.INFERENCE] for version, found in tiers.items() if Tier.INFERENCE in found}
+    measured = {version: found["inference"] for version, found in tiers.items() if "inference" in found}
     drawn = {"intervals": plots.intervals(summary.decision), "pareto": plots.pareto(summary.decision)}
     for name, png in (drawn | pictures_of(measured)).items():
         path = folder / f"{name}.png"

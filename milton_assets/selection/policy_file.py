@@ -8,20 +8,19 @@ What belongs here: finding, reading and validating a policy file. What does not:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from milton_assets.selection.policy import Policy
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.yaml_document import BadYaml, YamlDocument, parse_yaml, read_yaml
 
-MAX_POLICY_BYTES = 256 * 1024
-"""A policy is a page of text; anything larger is something else."""
-
+_HOLDS = "name, version, summary, criteria, …"
+_REMEDY = "correct the file, or name a shipped policy"
 _SHIPPED = resources.files("milton_assets.selection") / "policies"
 
 
@@ -48,91 +47,27 @@ def load_policy(name_or_path: str | Path) -> Policy:
                 expected=f"one of {list(shipped_policies())}, or the path of a .yaml file",
             )
         return parse_policy((_SHIPPED / f"{text}.yaml").read_text("utf-8"), f"{text}.yaml")
-    path = Path(name_or_path)
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_POLICY_BYTES + 1)
-    except OSError as error:
-        raise BadPolicy(
-            f"the policy {text} cannot be read: {error.strerror}",
-            expected=f"a YAML file, or one of the shipped {list(shipped_policies())}",
-        ) from error
-    if len(raw) > MAX_POLICY_BYTES:
-        raise BadPolicy(f"{text} is larger than {MAX_POLICY_BYTES} bytes", expected="a policy file")
-    try:
-        return parse_policy(raw.decode("utf-8"), text)
-    except UnicodeDecodeError as error:
-        raise BadPolicy(f"{text} is not UTF-8 (byte {error.start})", expected="a YAML file in UTF-8") from error
+    return _policy(lambda: read_yaml(Path(name_or_path), holds=_HOLDS))
 
 
 def parse_policy(text: str, source: str) -> Policy:
     """The policy in `text`; `source` names it in errors. Raises `BadPolicy`."""
+    return _policy(lambda: parse_yaml(text, source, holds=_HOLDS))
+
+
+def _policy(read: Callable[[], YamlDocument]) -> Policy:
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise BadPolicy(f"{source} uses a YAML alias", expected="every value written out")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if not isinstance(root, yaml.MappingNode):
-            raise BadPolicy(f"{source} holds no mapping", expected="name, version, summary, criteria, …")
-        _refuse_repeated_keys(root, source)
-        content = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise BadPolicy(f"{source}, line {line}: {error.problem}", expected="valid YAML") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise BadPolicy(f"{source} cannot be read as YAML: {error}", expected="valid YAML") from error
+        document = read()
+    except BadYaml as error:
+        raise BadPolicy(error.problem, expected=error.expected, remedy=_REMEDY) from error
     try:
-        return Policy.model_validate(content)
+        return Policy.model_validate(document.content)
     except ValidationError as error:
-        problems = [f"line {_line(root, e['loc'])}: {_where(e['loc'])}{_plain(e)}" for e in error.errors()]
+        problems = [f"line {document.line(e['loc'])}: {_where(e['loc'])}{_plain(e)}" for e in error.errors()]
         raise BadPolicy(
-            f"{source} is no valid policy: {'; '.join(problems)}",
+            f"{document.source} is no valid policy: {'; '.join(problems)}",
             remedy="correct the lines named; docs/selection.md lists every field",
         ) from error
-
-
-def _refuse_repeated_keys(root: yaml.Node, source: str) -> None:
-    for node in _nodes(root):
-        if not isinstance(node, yaml.MappingNode):
-            continue
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
-                raise BadPolicy(
-                    f"{source}, line {key.start_mark.line + 1}: {key.value} is given twice",
-                    expected="each key once",
-                )
-            seen.add(str(key.value))
-
-
-def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
-    pending = [root]
-    while pending:
-        node = pending.pop()
-        yield node
-        if isinstance(node, yaml.MappingNode):
-            pending += [part for pair in node.value for part in pair]
-        elif isinstance(node, yaml.SequenceNode):
-            pending += node.value
-
-
-def _line(root: yaml.Node, location: Sequence[int | str]) -> int:
-    """The line of the deepest node on the way to `location`; for a missing key, that of its parent."""
-    node = root
-    for part in location:
-        below = _child(node, part)
-        if below is None:
-            break
-        node = below
-    return int(node.start_mark.line) + 1
-
-
-def _child(node: yaml.Node, part: int | str) -> yaml.Node | None:
-    if isinstance(node, yaml.MappingNode):
-        return next((value for key, value in node.value if key.value == part), None)
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-        found: yaml.Node = node.value[part]
-        return found
-    return None
 
 
 def _where(location: Sequence[int | str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.campaign import Campaign
 from resources.evidence_store import EvidenceStore
 from tests.support.reasoning_player import a_judge, handler
@@ -41,8 +41,7 @@ def test_the_judge_and_the_embedding_model_are_used_and_recorded_with_their_serv
         assert result.success, failure_of(result)
         store = EvidenceStore(wp.state.benchmarks)
         reasoning, retrieval = (
-            TierResult.from_table(store.latest(tier.asset_name, "good").read())
-            for tier in (Tier.REASONING, Tier.RETRIEVAL)
+            TierResult.from_table(store.latest(asset_of(tier), "good").read()) for tier in ("reasoning", "retrieval")
         )
         keys = {e.headers.get("Authorization") for e in side.exchanges if e.path == "/v1/chat/completions"}
     judge = reasoning.provenance["judge"]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from milton_assets.selection import load_policy
 from milton_assets.selection.policy import Direction, GateMode, Normalisation
-from milton_assets.selection.policy_file import MAX_POLICY_BYTES, BadPolicy, parse_policy, shipped_policies
+from milton_assets.selection.policy_file import BadPolicy, parse_policy, shipped_policies
+from milton_assets.vocabulary.yaml_document import MAX_YAML_BYTES
 
 MINIMAL = """\
 name: ours
@@ -163,6 +164,6 @@ def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadPolicy, match="not UTF-8"):
         load_policy(path)
-    path.write_bytes(b"#" * (MAX_POLICY_BYTES + 1))
+    path.write_bytes(b"#" * (MAX_YAML_BYTES + 1))
     with pytest.raises(BadPolicy, match="larger than"):
         load_policy(path)

@@ -1,0 +1,39 @@
+"""The one settings root: whoever runs, measures, decides or deploys asks here how, and nowhere else.
+
+    settings = load_settings()               # milton.yaml in the state folder, overridden by MILTON_… variables
+    settings.policy, settings.server.slots, settings.targets["kit"].at
+
+What belongs here: which settings there are (`model`), and reading them with the place that each came from (`reading`).
+What does not: what is made of them (`milton_assets.usecases.compose`), and Dagster.
+"""
+
+from milton_assets.settings.model import (
+    EdgeServerSettings,
+    GoldenSet,
+    LaunchSettings,
+    LogLevel,
+    Profile,
+    Rerank,
+    ServerSettings,
+    Settings,
+    SideModelSettings,
+    TargetSettings,
+)
+from milton_assets.settings.reading import Origin, Reading, load_settings, read_settings
+
+__all__ = [
+    "EdgeServerSettings",
+    "GoldenSet",
+    "LaunchSettings",
+    "LogLevel",
+    "Origin",
+    "Profile",
+    "Reading",
+    "Rerank",
+    "ServerSettings",
+    "Settings",
+    "SideModelSettings",
+    "TargetSettings",
+    "load_settings",
+    "read_settings",
+]

