@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milton_assets.cli.common import JsonOption, answer
+from milton_assets.cli.common import JsonOption, answer, current_state
 from milton_assets.cli.deploy import ActorOption, TargetOption, TargetPathOption, target_of, who_runs_this
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.state import StateDir
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +63,7 @@ def init(
     from milton_assets.edge.deployment.admission import DevicePolicy
     from milton_assets.edge.release.sshsig import public_line
 
-    keys = trust or [KeyFiles(StateDir.from_environment().keys).public]
+    keys = trust or [KeyFiles(current_state().keys).public]
     policy = DevicePolicy(
         trusted_keys=tuple(public_line(load_public_key(key)) for key in keys),
         policies=tuple(admit or ()),
@@ -125,7 +124,7 @@ def reset_counter(
     from milton_assets.edge.release.sshsig import sign
 
     place = _with_policy(target_of(target, target_path))
-    private = load_private_key(key or KeyFiles(StateDir.from_environment().keys).private)
+    private = load_private_key(key or KeyFiles(current_state().keys).private)
     order = place.counter_order(counter)
     done = place.reset_counter(order, sign(order, private, COUNTER_NAMESPACE), actor=actor or who_runs_this())
     told = done.model_dump(mode="json")

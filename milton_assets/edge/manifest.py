@@ -29,6 +29,7 @@ from pydantic import (
     model_validator,
 )
 
+from milton_assets.vocabulary.artefact_files import part_names
 from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import RunId, Slug
@@ -293,8 +294,15 @@ class BundleManifest(_Noun):
         raise BadInput(f"the manifest of {self.name} lists no file {path!r:.200}", expected="a listed file")
 
     def model_files(self) -> tuple[FileEntry, ...]:
-        """The artefact's files: one for a GGUF, the folder's for `hf-distilled`."""
-        return tuple(e for e in self.files if e.path == self.primary or e.path.startswith(f"{self.primary}/"))
+        """The artefact's files: a GGUF's parts (mostly one), the folder's for `hf-distilled`; those that are listed.
+
+        Raises `BadInput` when the primary is a later part of a split GGUF.
+        """
+        if self.artefact_kind is ArtefactKind.GGUF:
+            primary = PurePosixPath(self.primary)
+            parts = {str(primary.with_name(name)) for name in part_names(primary.name)}
+            return tuple(entry for entry in self.files if entry.path in parts)
+        return tuple(entry for entry in self.files if entry.path.startswith(f"{self.primary}/"))
 
     def to_json(self) -> bytes:
         """The bytes of `manifest.json`."""

@@ -66,7 +66,7 @@ def test_llama_cpps_configuration_reaches_its_launcher(tmp_path: Path) -> None:
 
 
 def test_vllm_without_an_address_is_launched() -> None:
-    resource = VLLMResource(interpreter="/venv/bin/python", slots=4, extra_args=["--enforce-eager"], env={"A": "1"})
+    resource = VLLMResource(vllm_python="/venv/bin/python", slots=4, extra_args=["--enforce-eager"], env={"A": "1"})
     assert resource.artefact_kind is ArtefactKind.HF_DISTILLED
     assert resource.server() == VLLMLauncher(
         interpreter=Path("/venv/bin/python"), slots=4, extra=("--enforce-eager",), env={"A": "1"}
@@ -171,7 +171,7 @@ RUN = """
             time.sleep(60)
 
     env = {"PYTHONPATH": sys.argv[2]}
-    dg.materialize([measured], resources={"model_server": VLLMResource(interpreter=sys.executable, env=env)})
+    dg.materialize([measured], resources={"model_server": VLLMResource(vllm_python=sys.executable, env=env)})
 """
 
 
@@ -183,6 +183,7 @@ def test_a_run_that_ends_in_whatever_way_leaves_no_server(how: str | signal.Sign
     folder = tmp_path / "hf"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
     script = tmp_path / "run.py"
     script.write_text(textwrap.dedent(RUN))
     root = Path(toy_server.__file__).parents[2]

@@ -21,6 +21,7 @@ The documents are plain JSON here, not the nouns that wrote them: those bring pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from milton_assets.edge.manifest import (
@@ -43,10 +44,12 @@ Read = Callable[[str], bytes]
 
 def bundled_artefact_sha256(manifest: BundleManifest) -> str:
     """The digest that the registry would give the bundled artefact, from the files that the manifest lists."""
-    if manifest.artefact_kind is ArtefactKind.GGUF:
-        return manifest.file(manifest.primary).sha256
-    folder = f"{manifest.primary}/"
-    return sha256_listing({entry.path.removeprefix(folder): entry.sha256 for entry in manifest.model_files()})
+    files = manifest.model_files()
+    if manifest.artefact_kind is ArtefactKind.GGUF and len(files) == 1:
+        return files[0].sha256
+    is_gguf = manifest.artefact_kind is ArtefactKind.GGUF
+    folder = PurePosixPath(manifest.primary).parent if is_gguf else PurePosixPath(manifest.primary)
+    return sha256_listing({str(PurePosixPath(e.path).relative_to(folder)): e.sha256 for e in files})
 
 
 def measured_artefact_sha256(manifest: BundleManifest, read: Read) -> str:
@@ -114,7 +117,11 @@ def _listed_document(manifest: BundleManifest, name: str, read: Read) -> Any:
 
 
 def _artefact_problems(manifest: BundleManifest) -> Iterator[Problem]:
-    bundled = bundled_artefact_sha256(manifest)
+    try:
+        bundled = bundled_artefact_sha256(manifest)
+    except BadInput as error:
+        yield _broken(manifest.primary, error.problem)
+        return
     if bundled != manifest.artefact_sha256:
         yield _broken(
             manifest.primary,

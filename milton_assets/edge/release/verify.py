@@ -23,7 +23,7 @@ from milton_assets.edge.release.folder import Entry, EntryKind, Folder
 from milton_assets.edge.release.progress import ByteProgress
 from milton_assets.edge.release.report import Problem, ProblemKind, VerificationReport
 from milton_assets.edge.release.sshsig import SignatureInvalid, fingerprint
-from milton_assets.edge.release.weights import HEAD_BYTES, format_required, header_problem
+from milton_assets.edge.release.weights import HEAD_BYTES, format_required, header_problem, model_problem
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import OnProgress, silent
 
@@ -73,11 +73,14 @@ def verify_release(
     manifest = documents.manifest
     files = _Files(release, manifest, from_disk=from_disk, on_progress=on_progress)
     linked = [f for f in manifest.files if (entry := entries.get(f.path)) is not None and _is_linked(entry)]
+    found = list(files.problems() if contents else _size_problems(manifest, entries))
+    if contents and not found and (problem := model_problem(release.path, manifest)):
+        found.append(Problem(ProblemKind.MALFORMED, manifest.primary, problem))
     problems = [
         *documents.problems(trusted),
         *_name_problems(manifest, entries),
         *(_linked(file, entries[file.path]) for file in linked if one_name_each),
-        *(files.problems() if contents else _size_problems(manifest, entries)),
+        *found,
         *chain_problems(manifest, lambda name: release.read(name, MAX_DOCUMENT_BYTES)),
     ]
     return VerificationReport(

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from milton_assets.edge.manifest import BundleManifest, TensorTable
 from milton_assets.edge.release.safetensors import MAX_HEADER_BYTES, read_tensors
+from milton_assets.vocabulary.artefact_files import check_gguf, part_names
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.gguf import GgufHeader, read_header
 from milton_assets.vocabulary.registry import ArtefactKind
@@ -53,8 +54,37 @@ def format_of(head: bytes, name: str) -> WeightsFormat | None:
 
 def format_required(manifest: BundleManifest, path: str) -> WeightsFormat | None:
     """The format that the listed file at `path` must have, whatever it is called; None when the manifest says none."""
-    is_artefact = manifest.artefact_kind is ArtefactKind.GGUF and path == manifest.primary
-    return WeightsFormat.GGUF if is_artefact else None
+    if manifest.artefact_kind is not ArtefactKind.GGUF:
+        return None
+    return WeightsFormat.GGUF if path in {manifest.primary, *model_parts(manifest)} else None
+
+
+def model_parts(manifest: BundleManifest) -> tuple[str, ...]:
+    """The paths of a GGUF's parts, listed or not; nothing for a folder, or for a name that stands for no model."""
+    if manifest.artefact_kind is not ArtefactKind.GGUF:
+        return ()
+    primary = PurePosixPath(manifest.primary)
+    try:
+        return tuple(str(primary.with_name(name)) for name in part_names(primary.name))
+    except BadInput:
+        return ()
+
+
+def model_problem(folder: Path, manifest: BundleManifest) -> str | None:
+    """Why the GGUF in the release's folder is not one whole language model; None when it is, or is none.
+
+    For a release whose files are all there and hold: they are opened by their paths.
+    """
+    parts = model_parts(manifest)
+    listed = {entry.path for entry in manifest.files}
+    if missing := [part for part in parts if part not in listed]:
+        return f"{missing[0]} is a part of the model, and the manifest does not list it"
+    try:
+        if parts:
+            check_gguf({part: folder / part for part in parts})
+    except BadInput as error:
+        return f"must not be loaded: {error.problem}"
+    return None
 
 
 def gguf_layout(header: GgufHeader) -> tuple[TensorPlace, ...]:
