@@ -133,7 +133,7 @@ def test_a_rollback_to_a_damaged_release_is_refused(a: Path, b: Path, target: Ed
     put(a, target)
     put(b, target)
     (target.path / "releases" / digest(a) / "model" / "weights.gguf").write_bytes(b"x")
-    with pytest.raises(DeploymentFailed, match="1 bytes instead of"):
+    with pytest.raises(DeploymentFailed, match="is truncated: it has 1 bytes"):
         rollback(target, actor="ada", now=clock)
     assert serving(target) == digest(b)
 
