@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
 from milton_assets.vocabulary.digest import Sha256, sha256_file
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.files import locked, write_atomic
+from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 
 SETTLE_S: Final = 2.0

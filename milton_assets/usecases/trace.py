@@ -32,7 +32,6 @@ from milton_assets.edge.manifest import (
     SIGNATURE_FILES,
     SUMMARY_FILE,
     BundleManifest,
-    load_strict_json,
 )
 from milton_assets.selection.summary import RunSummary, read_summary
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, short
@@ -41,6 +40,7 @@ from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest
 from milton_assets.vocabulary.registry import RegistryEntry
 from milton_assets.vocabulary.state import StateDir
+from milton_assets.vocabulary.strict_json import parse_json
 from resources.evidence_log import check_manifest, logged_decision, logged_entry
 from resources.evidence_store import EvidenceStore
 from resources.registry import registered
@@ -199,7 +199,7 @@ class _Grounds:
         """Read them. Raises `BadInput` naming the one that does not hold."""
 
         def document(name: str) -> Any:
-            return load_strict_json(read_document(release, name), name)
+            return parse_json(read_document(release, name), name)
 
         name = DECISION_FILE
         try:

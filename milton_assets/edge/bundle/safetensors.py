@@ -17,8 +17,9 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final
 
-from milton_assets.edge.manifest import MAX_TENSORS, load_strict_json
+from milton_assets.edge.manifest import MAX_TENSORS
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.strict_json import parse_json
 
 MAX_HEADER_BYTES: Final = 32 << 20
 MAX_DIMENSIONS: Final = 8
@@ -66,7 +67,7 @@ def read_tensors(path: Path) -> tuple[SafeTensor, ...]:
             raw = stream.read(length)
             if raw.count(b"[") + raw.count(b"{") > MAX_BRACKETS or raw.count(b",") > MAX_COMMAS:
                 raise _unusable(path, f"its header holds more than {MAX_TENSORS} tensors have")
-            header = load_strict_json(raw, f"the header of {path}")
+            header = parse_json(raw, f"the header of {path}")
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror})", expected="a safetensors file") from None
     return _tensors(path, header, data_start=8 + length, end=facts.st_size)
