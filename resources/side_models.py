@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
-from milton_assets.vocabulary.server import Endpoint, Served
+from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.servers.attached import AttachedServer
 from resources.servers.client import DEFAULT_TIMEOUT_S, OpenAIChatModel
 from resources.servers.identity import digest_of
@@ -38,7 +38,7 @@ class SideModel:
             yield client
 
     @contextmanager
-    def attach(self) -> Iterator[tuple[Served, OpenAIChatModel]]:
+    def attach(self) -> Iterator[tuple[RunningServer, OpenAIChatModel]]:
         """A client whose answers are repeatable, and who its server says it is. Raises `ServerFailed`."""
         with AttachedServer(self.base_url, self.api_key).attach(self.model) as served:
             options = repeatable_options(served.fingerprint)

@@ -59,7 +59,7 @@ def edge_bundle(
     entry = registry.entry(decision.winner)
     weights = Path(entry.artefact(campaign.artifact).path)
     health = measured_contract(
-        EdgeServer(file=edge_runtime.server()), weights, entry.version, least_speed=LEAST_SPEED[campaign.profile]
+        EdgeServer(file=edge_runtime.launcher()), weights, entry.version, least_speed=LEAST_SPEED[campaign.profile]
     )
     now, days = datetime.now(UTC), campaign.bundle_expires_days
     bundle = create_bundle(

@@ -77,7 +77,9 @@ def deployment(
     if not summary.bundle:
         raise BadInput(f"{summary.run_id} promoted nothing", expected="a run that made a bundle")
     check_manifest(context.instance, evidence_store.store, summary.manifest)
-    targets = open_targets(campaign.state, campaign.target_paths, server=lambda: EdgeServer(file=edge_runtime.server()))
+    targets = open_targets(
+        campaign.state, campaign.target_paths, server=lambda: EdgeServer(file=edge_runtime.launcher())
+    )
     window = config.window(campaign.profile)
     request = DeployRequest(actor=getpass.getuser(), health_rounds=window.rounds, health_interval_s=window.interval_s)
     done = targets.named(context.partition_key).deploy(

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.server import Endpoint, Served
+from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.hardware import usable_cores
 from resources.servers.identity import identify
 from resources.servers.probe import probe
@@ -55,7 +55,7 @@ class LlamaCppLauncher:
                 raise BadInput(f"{what} is {getattr(self, what)}", expected="at least 1")
 
     @contextmanager
-    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
+    def serve(self, artefact: Path, model: str) -> Iterator[RunningServer]:
         """Serve the GGUF file under the name `model`. Raises `BadInput` for another kind of path, `ServerFailed`."""
         if not artefact.is_file():
             found = "a directory" if artefact.is_dir() else "nothing"
@@ -83,7 +83,7 @@ class LlamaCppLauncher:
                 known = {"name": f"{fingerprint.name} (embedded)", "build": f"xllamacpp {version('xllamacpp')}"}
                 fingerprint = fingerprint.model_copy(update=known)
             identify(fingerprint, artefact)
-            yield Served(Endpoint(server.base_url, model, self.slots), fingerprint)
+            yield RunningServer(Endpoint(server.base_url, model, self.slots), fingerprint)
 
     def _flags(self) -> tuple[str, ...]:
         threads = self.threads or usable_cores()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from milton_assets.vocabulary import hf_directory
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.server import Endpoint, Served
+from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.servers.identity import identify
 from resources.servers.probe import probe
 from resources.servers.process import Command, listening, without_secrets
@@ -46,7 +46,7 @@ class VLLMLauncher:
     log_dir: Path | None = None
 
     @contextmanager
-    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
+    def serve(self, artefact: Path, model: str) -> Iterator[RunningServer]:
         """Serve the directory under the name `model`. Raises `BadInput` for another kind of path, `ServerFailed`."""
         hf_directory.check_directory(artefact)
         program = self._program(artefact)
@@ -68,7 +68,7 @@ class VLLMLauncher:
             }
             fingerprint = fingerprint.model_copy(update=from_files)
             identify(fingerprint, artefact)
-            yield Served(Endpoint(server.base_url, model, self.slots), fingerprint)
+            yield RunningServer(Endpoint(server.base_url, model, self.slots), fingerprint)
 
     def _program(self, artefact: Path) -> tuple[str, ...]:
         if self.interpreter is not None:

@@ -107,8 +107,6 @@ def _tensors(path: Path, header: Any, data_start: int, end: int) -> tuple[SafeTe
 def _tensor(name: str, row: Any, data_start: int) -> tuple[SafeTensor, None] | tuple[None, str]:
     if not 1 <= len(name) <= MAX_NAME_LENGTH:
         return None, f"has a name of {len(name)} characters"
-    if any("\ud800" <= character <= "\udfff" for character in name):
-        return None, "has a name that is no Unicode text"
     if not isinstance(row, dict) or row.keys() != {"dtype", "shape", "data_offsets"}:
         return None, "has no dtype, shape and data_offsets, or more than these"
     dtype, shape, offsets = row["dtype"], row["shape"], row["data_offsets"]
