@@ -69,14 +69,15 @@ bench-selection: $(VENV)/.installed-dev ## Deciding among ten thousand candidate
 bench-bundle: $(VENV)/.installed-dev ## Bundles of 4 GB beside tar, model-signing and cp; deltas beside zstd.
 	$(BIN)/python benches/bundle/bench_bundle.py
 
-check: $(VENV)/.installed-dev ## Lint, format and type check.
+check: $(VENV)/.installed-dev ## Lint, format, type check, and who imports whom.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/.installed-dev ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## Remove what the tests and builds leave behind; keeps .venv and the state folder.
-	rm -rf build dist *.egg-info .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
