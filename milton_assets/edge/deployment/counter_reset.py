@@ -26,12 +26,13 @@ from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.journal import Line
 from milton_assets.edge.deployment.session import read_target
 from milton_assets.edge.deployment.states import CounterReset, TargetState
-from milton_assets.edge.manifest import MAX_COUNTER, load_strict_json
+from milton_assets.edge.manifest import MAX_COUNTER
 from milton_assets.edge.release.sshsig import fingerprint, verify
 from milton_assets.vocabulary.digest import Sha256, sha256_bytes
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import Slug
+from milton_assets.vocabulary.strict_json import parse_json
 
 COUNTER_NAMESPACE = "milton-counter-reset"
 MAX_ORDER_BYTES = 4096
@@ -115,7 +116,7 @@ def checked_order(
 def _parsed(order: bytes) -> CounterOrder:
     if len(order) > MAX_ORDER_BYTES:
         raise BadInput(f"the order has {len(order)} bytes", expected=f"at most {MAX_ORDER_BYTES}")
-    load_strict_json(order, "the order")
+    parse_json(order, "the order")
     try:
         return CounterOrder.model_validate_json(order, strict=True)
     except ValidationError as error:

@@ -29,12 +29,12 @@ from milton_assets.edge.manifest import (
     EVIDENCE_FILE,
     REGISTRY_ENTRY_FILE,
     BundleManifest,
-    load_strict_json,
 )
 from milton_assets.edge.release.report import Problem, ProblemKind
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json, sha256_listing
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
+from milton_assets.vocabulary.strict_json import parse_json
 
 _UNREADABLE = (BadInput, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 """What a document of another shape runs into, whoever reads it."""
@@ -102,7 +102,7 @@ def _broken(name: str, detail: str) -> Problem:
 
 
 def _document(name: str, read: Read) -> Any:
-    return load_strict_json(read(name), name)
+    return parse_json(read(name), name)
 
 
 def _listed_document(manifest: BundleManifest, name: str, read: Read) -> Any:
@@ -113,7 +113,7 @@ def _listed_document(manifest: BundleManifest, name: str, read: Read) -> Any:
     raw = read(name)
     if sha256_bytes(raw) != listed.sha256:
         raise BadInput(f"it is not the listed file: its SHA-256 is {sha256_bytes(raw)}")
-    return load_strict_json(raw, name)
+    return parse_json(raw, name)
 
 
 def _artefact_problems(manifest: BundleManifest) -> Iterator[Problem]:

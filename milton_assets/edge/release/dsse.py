@@ -22,8 +22,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from milton_assets.edge.manifest import load_strict_json
 from milton_assets.edge.release.sshsig import PublicKey, SignatureInvalid, public_pem
+from milton_assets.vocabulary.strict_json import parse_json
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -86,8 +86,8 @@ def check_model_signature(
         raise SignatureInvalid(f"it has {len(raw)} bytes", expected=f"at most {MAX_MODEL_SIGNATURE_BYTES}")
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise SignatureInvalid("no ECDSA key signed the release beside it", expected="one signer for both signatures")
-    payload, signature = _opened(load_strict_json(raw, ignored), key)
-    if load_strict_json(payload, f"the statement in {ignored}") != _statement(name, digests, ignored):
+    payload, signature = _opened(parse_json(raw, ignored), key)
+    if parse_json(payload, f"the statement in {ignored}") != _statement(name, digests, ignored):
         raise SignatureInvalid("it is a statement about other files than the manifest lists")
     try:
         key.verify(signature, pre_authentication_encoding(payload), ec.ECDSA(hashes.SHA256()))
