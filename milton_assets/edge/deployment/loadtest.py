@@ -51,7 +51,8 @@ class ServedLoadTest:
     """A load test against a server of its own, on a port of its own.
 
     `launcher` starts and stops it, under the settings of the contract if it names any; `chat_model` makes a client of
-    its endpoint, e.g. `resources.servers.client.OpenAIChatModel`. `pause_s` is waited before a slow release is asked again.
+    its endpoint, e.g. `resources.servers.client.OpenAIChatModel`.
+    `pause_s` is waited before a slow release is asked again.
     """
 
     launcher: EdgeLauncher
