@@ -102,12 +102,16 @@ class _About(BaseModel):
 
 @dataclass(frozen=True)
 class ReasoningGoldens:
-    """A validated set. `digests` maps each file's name to its SHA-256; ids are unique."""
+    """A validated set. `digests` maps each file's name to its SHA-256; ids are unique.
+
+    `left_out` says of other people's lines which cannot be asked and why; a set of ours has none.
+    """
 
     cases: tuple[GoldenCase, ...]
     version: str
     digests: dict[str, str]
     judge_pairs: tuple[LabelledPair, ...] = field(default=())
+    left_out: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
         _check_unique((case.id for case in self.cases), "case id")
@@ -169,7 +173,7 @@ def read_bytes(path: Path) -> bytes:
 def json_lines(raw: bytes, path: Path) -> Iterable[tuple[int, object]]:
     """Line number and JSON value of every line that is not blank. Raises `BadInput` with the line's number."""
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 (byte {error.start})", expected="JSON Lines in UTF-8") from error
     for number, line in enumerate(text.split("\n"), start=1):
@@ -182,7 +186,8 @@ def json_lines(raw: bytes, path: Path) -> Iterable[tuple[int, object]]:
             )
         try:
             yield number, json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
+            # A whole number of more than 4,300 digits is a ValueError, and no JSONDecodeError.
             raise BadInput(f"{path}:{number} is no JSON: {error}", expected="one JSON object a line") from error
 
 
