@@ -161,14 +161,13 @@ def test_an_unanswerable_question_is_left_out_named_and_counted(tmp_path: Path) 
         {"question": "Which animal barks in space?", "answers": {"text": [], "answer_start": []}},
         {"question": "Which animal barks at sea?", "answers": ["a seal"], "is_impossible": True},
         {"question": "Which mark ends it?", "answers": ["…"]},
-        {"question": "Which one is half \ud83d?", "answers": ["a dog"]},
     ]
     path = tmp_path / "theirs.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     goldens = load_dataset(path)
     assert [case.question for case in goldens.cases] == ["Which animal barks?"]
-    assert [line.partition(": ")[0] for line in goldens.left_out] == [f"theirs.jsonl:{n}" for n in (2, 3, 4, 5)]
-    assert "unanswerable" in goldens.left_out[0] and "surrogate" in goldens.left_out[3]
+    assert [line.partition(": ")[0] for line in goldens.left_out] == [f"theirs.jsonl:{n}" for n in (2, 3, 4)]
+    assert "unanswerable" in goldens.left_out[0] and "word" in goldens.left_out[2]
 
 
 def test_a_set_of_nothing_but_unanswerable_questions_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ then counted as `other` unless `kind` says better. An id that is no slug is made
 number; an alias longer than an answer may be is left out. The whole file is one split, `test`.
 
 A line that is sound and cannot be asked is left out, named and counted in `left_out`: a question that its set calls
-unanswerable (SQuAD 2), and one whose gold has no word or holds half a character. A line of another shape is an error.
+unanswerable (SQuAD 2), and one whose gold has no word. A line of another shape is an error.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from milton_assets.tiers.reasoning.answers import MOST_ALIAS_CHARACTERS, Gold, NumberAnswer, TextAnswer
 from milton_assets.tiers.reasoning.goldens import (
+    MAX_CASES,
+    MAX_LINE_BYTES,
     GoldenCase,
     Kind,
     ReasoningGoldens,
     Split,
-    json_lines,
     read_bytes,
 )
 from milton_assets.tiers.reasoning.matching import match
@@ -48,6 +49,7 @@ from milton_assets.tiers.reasoning.text import canonical, phrase
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import check_key
+from milton_assets.vocabulary.strict_json import json_lines
 
 _GSM8K_ANSWER = re.compile(r"####\s*(\S.*)\s*$")
 _GOLD: TypeAdapter[Gold] = TypeAdapter(Gold)
@@ -71,14 +73,14 @@ def load_dataset(path: Path) -> ReasoningGoldens:
     raw = read_bytes(path)
     cases = []
     left_out = []
-    for number, value in json_lines(raw, path):
+    for line in json_lines(raw, path, max_line_bytes=MAX_LINE_BYTES, max_lines=MAX_CASES):
         try:
-            cases.append(_case(value, number, path.name))
+            cases.append(_case(line.value, line.number, path.name))
         except _NotAsked as reason:
-            left_out.append(f"{path.name}:{number}: {reason}")
+            left_out.append(f"{path.name}:{line.number}: {reason}")
         except (ValidationError, _Unusable) as error:
             fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise BadInput(f"{path}:{number}: {fault}", expected=_EXPECTED) from error
+            raise BadInput(f"{line.where}: {fault}", expected=_EXPECTED) from error
     digest = sha256_bytes(raw)
     if left_out and not cases:
         raise BadInput(
@@ -101,8 +103,6 @@ def _case(value: object, number: int, file: str) -> GoldenCase:
         raise _Unusable("the line has no question")
     if value.get("is_impossible") is True:
         raise _NotAsked("its set calls the question unanswerable")
-    if not _is_text(question):
-        raise _NotAsked("the question holds half a character (a lone surrogate)")
     answer = _answer(value)
     kind = value.get("kind")
     return GoldenCase(
@@ -162,14 +162,10 @@ def _number_or_text(written: str) -> Gold:
 def _distinct(accepted: list[Any]) -> tuple[str, ...]:
     first: dict[tuple[str, ...], str] = {}
     for alias in map(str, accepted):
-        if len(alias) > MOST_ALIAS_CHARACTERS or not _is_text(alias):
+        if len(alias) > MOST_ALIAS_CHARACTERS:
             continue
         first.setdefault(phrase(alias), alias)
     return tuple(alias for spelled, alias in first.items() if spelled)
-
-
-def _is_text(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _wrong(value: Mapping[Any, Any]) -> list[str]:
