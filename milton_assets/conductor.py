@@ -4,7 +4,6 @@ What belongs here: the order of the child runs and what is said on the terminal.
 One bad model fails alone: its child run fails, the others go on, and the decision names it with the reason.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from dagster import (
     DagsterExecutionInterruptedError,
     DynamicPartitionsDefinition,
     Failure,
+    JobDefinition,
     OpExecutionContext,
     in_process_executor,
     job,
@@ -31,14 +31,17 @@ from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, PROMOTE
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.outcome import print_outcome
 from milton_assets.selection.summary import read_summary
+from milton_assets.settings import LogLevel
 from milton_assets.tiers import BUILT_IN
 from milton_assets.usecases.dry_run import print_dry_run
+from milton_assets.usecases.settings_check import check_campaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.keys import mint_run_id
+from milton_assets.vocabulary.locks import acquire
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import console
 from resources.campaign import Campaign
-from resources.model_server import ModelServerResource
+from resources.model_server import EdgeServerResource, ModelServerResource
 from resources.progress import Meter, forget, meter
 from resources.registry_resource import RegistryResource
 
@@ -61,6 +64,7 @@ def conduct(
     registry: RegistryResource,
     campaign: Campaign,
     model_server: ModelServerResource,
+    edge_runtime: EdgeServerResource,
 ) -> None:
     """Read the registry, benchmark every candidate, decide, bundle, deploy, and say what came of it."""
     with only_campaign(campaign.state.root / "campaign.lock"):
@@ -70,6 +74,7 @@ def conduct(
         if config.dry_run or campaign.dry_run:
             print_dry_run(run_id, current, campaign, console())
             return
+        check_campaign(campaign, model_server.launcher, edge_runtime.edge_server)
         observe_goldens(context.instance)
         _add(context, MODEL_VERSIONS, versions)
         _add(context, BENCHMARK_RUNS, [run_id])
@@ -78,23 +83,29 @@ def conduct(
             f"{run_id}: {len(versions)} candidates × {len(BUILT_IN)} tiers, profile {campaign.profile}, "
             f"policy {campaign.policy}, served by {model_server.describe()}"
         )
+        for note in campaign.chosen.notes:
+            shown.say(f"{run_id}: {note}")
         if campaign.reuse_answers and campaign.state.answers.is_dir():
             shown.say(f"{run_id}: what unchanged models answered before is reused; timing is always measured anew")
         try:
-            _benchmark(context, shown, run_id, versions)
+            _benchmark(context, shown, run_id, campaign, versions)
             _decide_and_deploy(context, shown, run_id, campaign)
         finally:
             forget(run_id)
 
 
-@job(
-    executor_def=in_process_executor,
-    config=quiet(),
-    description="The whole road: benchmark every candidate, decide, bundle, deploy.",
-)
-def autobench() -> None:
-    """The conductor's job."""
-    conduct()
+def autobench_job(level: LogLevel) -> JobDefinition:
+    """The conductor's job; Dagster itself says on the terminal what `level` lets it."""
+
+    @job(
+        executor_def=in_process_executor,
+        config=quiet(level),
+        description="The whole road: benchmark every candidate, decide, bundle, deploy.",
+    )
+    def autobench() -> None:
+        conduct()
+
+    return autobench
 
 
 def candidates_of(current: Registry, campaign: Campaign) -> tuple[RegistryEntry, ...]:
@@ -114,32 +125,30 @@ def only_campaign(lock: Path) -> Iterator[None]:
     """Hold the campaign lock: two campaigns at once would measure each other. Raises `MiltonError` when it is held."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not acquire(handle.fileno(), wait_s=0):
             handle.seek(0)
             raise MiltonError(
                 f"another campaign is running here (process {handle.read().strip() or 'unknown'})",
                 expected="one campaign at a time: two would measure each other",
                 remedy="wait for it to end, or stop that process",
-            ) from None
+            )
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()
         yield
 
 
-def _benchmark(context: OpExecutionContext, shown: Meter, run_id: str, versions: list[str]) -> None:
+def _benchmark(context: OpExecutionContext, shown: Meter, run_id: str, campaign: Campaign, versions: list[str]) -> None:
     for number, version in enumerate(versions, 1):
         place = f"{number}/{len(versions)}"
-        result = _child(context, BENCHMARK_MODEL, version, {CAMPAIGN_TAG: run_id, CANDIDATE_TAG: place})
+        result = _child(context, campaign, BENCHMARK_MODEL, version, {CAMPAIGN_TAG: run_id, CANDIDATE_TAG: place})
         if not result:
             shown.say(f"model {place} {version}: failed; the others go on")
 
 
 def _decide_and_deploy(context: OpExecutionContext, shown: Meter, run_id: str, campaign: Campaign) -> None:
     shown.say(f"{run_id}: deciding")
-    decided = _child(context, PROMOTE, run_id, {CAMPAIGN_TAG: run_id})
+    decided = _child(context, campaign, PROMOTE, run_id, {CAMPAIGN_TAG: run_id})
     if not decided:
         raise Failure(f"the promote run of {run_id} failed; its error stands above and in the UI")
     failed = []
@@ -148,7 +157,7 @@ def _decide_and_deploy(context: OpExecutionContext, shown: Meter, run_id: str, c
             _add(context, EDGE_TARGETS, [target])
             shown.say(f"{run_id}: deploying to {target}")
             config = {"ops": {"deployment": {"config": {"run_id": run_id}}}}
-            if not _child(context, DEPLOY, target, {CAMPAIGN_TAG: run_id}, config):
+            if not _child(context, campaign, DEPLOY, target, {CAMPAIGN_TAG: run_id}, config):
                 failed.append(target)
     print_outcome(read_summary(campaign.state.runs, run_id), campaign.state, console())
     if failed:
@@ -157,6 +166,7 @@ def _decide_and_deploy(context: OpExecutionContext, shown: Meter, run_id: str, c
 
 def _child(
     context: OpExecutionContext,
+    campaign: Campaign,
     job_name: str,
     partition: str,
     tags: dict[str, str],
@@ -167,7 +177,7 @@ def _child(
         instance=context.instance,
         partition_key=partition,
         tags={CONDUCTED_TAG: context.run.run_id, **tags},
-        run_config=quiet(config),
+        run_config=quiet(campaign.log_level, {**(config or {}), "resources": campaign.pinned()}),
         raise_on_error=False,
     )
     if any(_interrupted(event) for event in result.all_events):

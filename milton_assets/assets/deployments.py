@@ -17,13 +17,15 @@ from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.partitions import EDGE_TARGETS
 from milton_assets.selection.summary import DeploymentRecord, add_deployment, read_summary
+from milton_assets.settings import Profile
+from milton_assets.usecases.aliases import name_champion
 from milton_assets.usecases.targets import open_targets
-from resources.campaign import Campaign, Profile
-from resources.edge_server import EdgeServer
+from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
-from resources.model_server import LlamaCppResource
+from resources.model_server import EdgeServerResource
 from resources.parquet_io import EvidenceStoreResource
 from resources.progress import terminal_listener
+from resources.registry_resource import RegistryResource
 
 
 class Window(NamedTuple):
@@ -68,8 +70,9 @@ def deployment(
     context: AssetExecutionContext,
     config: DeploymentConfig,
     campaign: Campaign,
+    registry: RegistryResource,
     evidence_store: EvidenceStoreResource,
-    edge_runtime: LlamaCppResource,
+    edge_runtime: EdgeServerResource,
 ) -> Output[dict[str, str]]:
     """Take a run's bundle to the target: verified, load tested, then active at once; or not at all."""
     runs = campaign.state.runs
@@ -78,13 +81,14 @@ def deployment(
         context.log.warning(f"passed over {sentence}")
     summary = read_summary(runs, choice.manifest.run_id)
     check_manifest(context.instance, evidence_store.store, summary.manifest)
-    targets = open_targets(campaign.state, campaign.target_paths, server=lambda: EdgeServer(file=edge_runtime.server()))
+    targets = open_targets(campaign.state, campaign.target_paths, server=edge_runtime.edge_server)
     window = config.window(campaign.profile)
     request = DeployRequest(actor=getpass.getuser(), health_rounds=window.rounds, health_interval_s=window.interval_s)
     done = targets.named(context.partition_key).deploy(choice.path, request, on_progress=terminal_listener())
     told = {"id": done.id, "target": done.target, "path": done.target_path, "release": str(done.release)}
     record = DeploymentRecord.model_validate({**told, "path": campaign.state.tell(Path(done.target_path))})
     add_deployment(runs, summary.run_id, record)
+    name_champion(registry.store(), str(done.model_version), context.log.warning)
     return versioned_output(
         told,
         str(done.release),

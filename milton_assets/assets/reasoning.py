@@ -9,6 +9,7 @@ from dagster import AssetExecutionContext, Output, asset
 from milton_assets.assets.evidence import ask_tier
 from milton_assets.assets.guards import guarded
 from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.settings import Profile
 from milton_assets.tiers import reasoning
 from milton_assets.tiers.reasoning import ReasoningPlan, load_goldens, measure_reasoning
 from milton_assets.tiers.reasoning.judge import ModelPin
@@ -16,7 +17,7 @@ from milton_assets.usecases.judging import qualified_judge
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.progress import OnProgress
 from milton_assets.vocabulary.tier import TierResult
-from resources.campaign import Campaign, Profile
+from resources.campaign import Campaign
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
 from resources.registry_resource import RegistryResource
@@ -45,7 +46,7 @@ def reasoning_metrics(
 
     candidates = [
         ModelPin(model=entry.version, base_url=getattr(model_server, "base_url", None), artefact_sha256=artefact.sha256)
-        for entry in registry.candidates()
+        for entry in registry.read().candidates()
         for artefact in entry.artefacts
     ]
 

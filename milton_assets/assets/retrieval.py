@@ -13,12 +13,13 @@ from dagster import AssetExecutionContext, Output, asset
 from milton_assets.assets.evidence import ask_tier
 from milton_assets.assets.guards import guarded
 from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.settings import Profile
 from milton_assets.tiers import retrieval
 from milton_assets.tiers.retrieval import Method, RetrievalPlan, load_goldens, measure_retrieval
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.progress import OnProgress
 from milton_assets.vocabulary.tier import TierResult
-from resources.campaign import Campaign, Profile
+from resources.campaign import Campaign
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
 

@@ -17,6 +17,7 @@ from milton_assets.cli import (
     bench_reasoning,
     bench_retrieval,
     bundle,
+    config,
     deploy,
     device_policy,
     environment,
@@ -56,6 +57,7 @@ def build_app() -> typer.Typer:
         """Exit codes: 0 yes, 1 no, 2 usage, 130 interrupted."""
 
     environment.register(app)
+    config.register(app)
     registry.register(app)
     bench = typer.Typer(help="Measure one tier against any running server, without Dagster.", no_args_is_help=True)
     for tier in (bench_inference, bench_reasoning, bench_retrieval):

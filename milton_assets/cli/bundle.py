@@ -12,16 +12,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milton_assets.cli.common import JsonOption, answer, check_evidence_files, progress_on_stderr, say_no
+from milton_assets.cli.common import (
+    JsonOption,
+    answer,
+    check_evidence_files,
+    current_settings,
+    current_state,
+    progress_on_stderr,
+    registry_of,
+    say_no,
+)
+from milton_assets.settings import Settings
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
-from milton_assets.vocabulary.state import StateDir
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from milton_assets.edge.bundle import Bundle, Damage, VerificationReport
+    from milton_assets.edge.bundle import Bundle, Damage
     from milton_assets.edge.manifest import HealthContract
+    from milton_assets.edge.release import VerificationReport
 
 BundleArgument = Annotated[
     str | None,
@@ -59,7 +69,9 @@ def create(
         str | None,
         typer.Option("--run", metavar="RUN", help="The benchmark run whose winner it is; by default the latest."),
     ] = None,
-    artifact: Annotated[ArtefactKind, typer.Option("--artifact", help="What to bundle.")] = ArtefactKind.GGUF,
+    artifact: Annotated[
+        ArtefactKind | None, typer.Option("--artifact", help="What to bundle; by default the setting `artifact`.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="DIR", help="Where to; by default bundles/ in the state folder.")
     ] = None,
@@ -78,7 +90,12 @@ def create(
         bool, typer.Option("--sign/--no-sign", help="Sign it with the key of `milton keys init`, if there is one.")
     ] = True,
     expires_in_days: Annotated[
-        float | None, typer.Option("--expires-in-days", min=0.001, help="After that, devices refuse to start with it.")
+        float | None,
+        typer.Option(
+            "--expires-in-days",
+            min=0.001,
+            help="After that, devices refuse to start with it; by default the setting `bundle_expires_days`.",
+        ),
     ] = None,
     previous_release: Annotated[
         str | None,
@@ -113,26 +130,26 @@ def create(
     from milton_assets.edge.bundle import LinkMode, create_bundle, default_signer
     from milton_assets.edge.manifest import DEFAULT_HEALTH
     from milton_assets.selection.summary import read_summary
-    from resources.registry import artefact_roots, read_entry
 
-    state = StateDir.from_environment()
+    settings = current_settings()
+    state = settings.state
+    kind = artifact or settings.artifact
+    days = settings.bundle_expires_days if expires_in_days is None else expires_in_days
     summary = read_summary(state.runs, run)
     if summary.decision.winner is None:
         raise say_no(f"{summary.run_id} promoted nothing ({summary.decision.verdict}): there is nothing to bundle")
-    check_evidence_files(state, summary.manifest)
+    check_evidence_files(settings, summary.manifest)
     now = datetime.now(UTC)
     signer = default_signer(state.keys) if sign else None
-    entry = read_entry(
-        state.registry, state.root, summary.decision.winner, extra_roots=artefact_roots(), cache=state.digest_cache
-    )
+    entry = registry_of(settings).entry(summary.decision.winner)
     if health_contract:
-        health = _measured_contract(Path(entry.artefact(artifact).path), entry.version, same_answers=same_answers)
+        health = _measured_contract(settings, Path(entry.artefact(kind).path), entry.version, same_answers=same_answers)
     else:
         health = DEFAULT_HEALTH
         typer.echo("note: no health contract was measured: devices take any answer, at any speed", err=True)
     bundle = create_bundle(
         entry=entry,
-        kind=artifact,
+        kind=kind,
         decision=summary.decision.model_dump(mode="json"),
         summary=summary.model_dump(mode="json"),
         evidence=summary.manifest,
@@ -141,7 +158,7 @@ def create(
         now=now,
         health=health,
         previous_release=previous_release,
-        expires_at=None if expires_in_days is None else now + timedelta(days=expires_in_days),
+        expires_at=None if days is None else now + timedelta(days=days),
         sign=signer,
         link=LinkMode.HARD if hard_link else LinkMode.AUTO,
         durable=sync,
@@ -159,12 +176,12 @@ def create(
     answer(told, as_json=as_json, text=lambda console: _show_made(bundle, console))
 
 
-def _measured_contract(weights: Path, model: str, *, same_answers: bool) -> HealthContract:
+def _measured_contract(settings: Settings, weights: Path, model: str, *, same_answers: bool) -> HealthContract:
+    from milton_assets.usecases.compose import edge_server_of
     from milton_assets.usecases.probe import measured_contract
-    from resources.edge_server import EdgeServer
 
     typer.echo(f"measuring the health contract: serving {weights.name} (--no-health-contract leaves it out)", err=True)
-    return measured_contract(EdgeServer(), weights, model, same_answers=same_answers)
+    return measured_contract(edge_server_of(settings), weights, model, same_answers=same_answers)
 
 
 def verify(
@@ -183,9 +200,9 @@ def verify(
 
     Example: milton bundle verify milton_edge_bundle_v1.20260111.1425_20260111_150000 --trust signing_key.pub
     """
-    from milton_assets.edge.bundle import verify_bundle
+    from milton_assets.edge.release import verify_release
 
-    report = verify_bundle(find_bundle(bundle), trusted=_fingerprints(trust), on_progress=progress_on_stderr())
+    report = verify_release(find_bundle(bundle), trusted=_fingerprints(trust), on_progress=progress_on_stderr())
     answer(report.to_json(), as_json=as_json, text=lambda console: _show_report(report, console))
     if not report.ok:
         raise say_no(f"{report.path} is not a whole bundle: {len(report.problems)} problem(s)")
@@ -196,8 +213,8 @@ def inspect(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:
 
     Example: milton bundle inspect
     """
-    from milton_assets.edge.bundle import read_manifest
     from milton_assets.edge.bundle.describe import described, show
+    from milton_assets.edge.release import read_manifest
 
     manifest = read_manifest(find_bundle(bundle))
     answer(described(manifest), as_json=as_json, text=lambda console: show(manifest, console))
@@ -237,7 +254,7 @@ def unpack(
     """
     from milton_assets.edge.bundle import unpack_bundle
 
-    into = (output or StateDir.from_environment().bundles).absolute()
+    into = (output or current_state().bundles).absolute()
     trusted = _trusted(trust, any_signer=any_signer)
     path = unpack_bundle(archive, into, trusted=trusted, on_progress=progress_on_stderr())
     _tell_received("unpacked", path, as_json=as_json)
@@ -289,7 +306,7 @@ def delta(
 
     Example: milton bundle delta --from milton_edge_bundle_v1_20260111_150000 --to milton_edge_bundle_v2_20260118_150000
     """
-    from milton_assets.edge.bundle import create_delta
+    from milton_assets.edge.bundle.delta import create_delta
 
     before, after = find_bundle(old), find_bundle(new)
     report = create_delta(before, after, output or Path(f"{after.name}.delta"), on_progress=progress_on_stderr())
@@ -325,9 +342,9 @@ def apply(
 
     Example: milton bundle apply new.delta --from milton_edge_bundle_v1_20260111_150000 --trust signing_key.pub
     """
-    from milton_assets.edge.bundle import apply_delta
+    from milton_assets.edge.bundle.delta import apply_delta
 
-    into = (output or StateDir.from_environment().bundles).absolute()
+    into = (output or current_state().bundles).absolute()
     before = None if old is None else find_bundle(old)
     trusted = _trusted(trust, any_signer=any_signer)
     path = apply_delta(file, before, into, trusted=trusted, on_progress=progress_on_stderr())
@@ -340,13 +357,13 @@ def _trusted(trust: list[Path] | None, *, any_signer: bool) -> set[str] | None:
 
     if any_signer and trust:
         raise typer.BadParameter("give --trust or --any-signer, not both")
-    own = KeyFiles(StateDir.from_environment().keys).public
+    own = KeyFiles(current_state().keys).public
     return None if any_signer else _fingerprints(trust or ([own] if own.exists() else None))
 
 
 def _tell_received(what: str, path: Path, *, as_json: bool) -> None:
-    from milton_assets.edge.bundle import signed_by
-    from milton_assets.edge.bundle.sshsig import fingerprint
+    from milton_assets.edge.release import signed_by
+    from milton_assets.edge.release.sshsig import fingerprint
 
     key = signed_by(path)
     signer = None if key is None else fingerprint(key)
@@ -360,7 +377,7 @@ def _tell_received(what: str, path: Path, *, as_json: bool) -> None:
 
 def _fingerprints(trust: list[Path] | None) -> set[str] | None:
     from milton_assets.edge.bundle.keys import load_public_key
-    from milton_assets.edge.bundle.sshsig import fingerprint
+    from milton_assets.edge.release.sshsig import fingerprint
 
     return {fingerprint(load_public_key(path)) for path in trust} if trust else None
 
@@ -379,7 +396,7 @@ def init_keys(as_json: JsonOption = False) -> None:
     from milton_assets.edge.bundle.keys import described
     from milton_assets.edge.bundle.keys import init_keys as make_keys
 
-    files = make_keys(StateDir.from_environment().keys)
+    files = make_keys(current_state().keys)
     told = described(files.public) | {"allowed_signers": str(files.allowed_signers)}
     answer(told, as_json=as_json, text=lambda console: _show_key(told, console))
 
@@ -391,7 +408,7 @@ def show_keys(as_json: JsonOption = False) -> None:
     """
     from milton_assets.edge.bundle.keys import KeyFiles, described
 
-    files = KeyFiles(StateDir.from_environment().keys)
+    files = KeyFiles(current_state().keys)
     told = described(files.public) | {"allowed_signers": str(files.allowed_signers)}
     answer(told, as_json=as_json, text=lambda console: _show_key(told, console))
 
@@ -400,7 +417,7 @@ def find_bundle(named: str | None) -> Path:
     """The bundle that is meant: a path, a name in the state folder, or the latest there. Raises `BadInput`."""
     from milton_assets.edge.manifest import BUNDLE_PREFIX
 
-    bundles = StateDir.from_environment().bundles
+    bundles = current_state().bundles
     if named is not None:
         candidates = [Path(named), bundles / named]
         found = next((path for path in candidates if path.exists()), None)

@@ -12,11 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from milton_assets.cli.common import EXIT_NO, JsonOption, answer, check_evidence_files, progress_on_stderr, say_no
+from milton_assets.cli.common import (
+    EXIT_NO,
+    JsonOption,
+    answer,
+    check_evidence_files,
+    current_settings,
+    progress_on_stderr,
+    registry_of,
+    say_no,
+)
+from milton_assets.settings import Settings
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch, MiltonError
 from milton_assets.vocabulary.registry import ArtefactKind
-from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.terminal import printable
 
 if TYPE_CHECKING:
@@ -65,8 +74,9 @@ def deploy(
         Path | None, typer.Option("--bundle", metavar="DIR", help="Deploy the bundle in this folder.")
     ] = None,
     artifact: Annotated[
-        ArtefactKind, typer.Option("--artifact", help="Which kind of bundle, when none is named.")
-    ] = ArtefactKind.GGUF,
+        ArtefactKind | None,
+        typer.Option("--artifact", help="Which kind of bundle, when none is named; by default the setting `artifact`."),
+    ] = None,
     target: TargetOption = None,
     target_path: TargetPathOption = None,
     load_test: LoadTestOption = True,
@@ -92,21 +102,23 @@ def deploy(
 
     Example: milton deploy --run benchmark_20260111_142500 --target local --dry-run
     """
-    from milton_assets.edge.bundle.admission import load_device_policy
+    from milton_assets.edge.deployment.admission import load_device_policy
     from milton_assets.edge.deployment.choosing import choose_bundle
     from milton_assets.fleet.target import DeployRequest
+    from milton_assets.usecases.aliases import name_champion
 
     if run is not None and bundle is not None:
         raise typer.BadParameter("give --run or --bundle, not both")
+    settings = current_settings()
     targets, place = _place(target, target_path)
     if bundle is None:
-        choice = choose_bundle(targets.state.bundles, kind=artifact, run_id=run)
+        choice = choose_bundle(targets.state.bundles, kind=artifact or settings.artifact, run_id=run)
         for sentence in choice.unreadable:
             typer.echo(f"warning: passed over {sentence}", err=True)
-        bundle, artifact = choice.path, choice.manifest.artefact_kind
-    _check_evidence(targets.state, bundle)
+        bundle = choice.path
+    _check_evidence(settings, bundle)
     request = DeployRequest(
-        actor=actor or me(),
+        actor=actor or who_runs_this(),
         wait_s=wait,
         load_test=load_test,
         health_rounds=health_rounds,
@@ -116,6 +128,8 @@ def deploy(
         device_policy=load_device_policy(device_policy) if device_policy else None,
     )
     done = _told(lambda: place.deploy(bundle, request, on_progress=progress_on_stderr()), as_json=as_json)
+    if not dry_run and done.model_version is not None:
+        name_champion(registry_of(settings), done.model_version, lambda said: typer.echo(f"note: {said}", err=True))
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_deployment(done, console))
 
 
@@ -138,7 +152,7 @@ def rollback(
 
     place = target_of(target, target_path)
     request = RollbackRequest(
-        actor=actor or me(),
+        actor=actor or who_runs_this(),
         wait_s=wait,
         load_test=load_test,
         health_rounds=health_rounds,
@@ -203,7 +217,7 @@ def recover(
 
     if every and (target is not None or target_path is not None):
         raise typer.BadParameter("give --all or one target, not both")
-    request = RecoverRequest(actor=actor or me(), wait_s=wait)
+    request = RecoverRequest(actor=actor or who_runs_this(), wait_s=wait)
     done: list[str] = []
     failed: list[str] = []
     for one in _those_meant(None, None) if every else (target_of(target, target_path),):
@@ -239,30 +253,17 @@ def gc(
     """
     from milton_assets.fleet.target import CollectRequest
 
-    request = CollectRequest(actor=actor or me(), wait_s=wait, keep=keep, dry_run=dry_run)
+    request = CollectRequest(actor=actor or who_runs_this(), wait_s=wait, keep=keep, dry_run=dry_run)
     done = target_of(target, target_path).collect(request)
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_collection(done, console))
 
 
-def open_targets() -> Targets:
-    """The targets of the state folder and those that the settings name."""
-    from milton_assets.settings import load_settings
-    from milton_assets.usecases.targets import open_targets
-    from resources.edge_server import EdgeServer
-
-    settings = load_settings()
-    return open_targets(
-        settings.state,
-        {name: target.at for name, target in settings.targets.items()},
-        server=EdgeServer,
-        classes={name: target.device_class for name, target in settings.targets.items()},
-    )
-
-
 def _place(name: str | None, path: Path | None) -> tuple[Targets, Target]:
+    from milton_assets.usecases.compose import targets_of
+
     if name is not None and path is not None:
         raise typer.BadParameter("give --target or --target-path, not both")
-    targets = open_targets()
+    targets = targets_of(current_settings())
     return targets, targets.resolve(name=name, path=path)
 
 
@@ -297,31 +298,32 @@ def _of_those_deployed_to(
     return answers, failed
 
 
-def _check_evidence(state: StateDir, bundle: Path) -> None:
+def _check_evidence(settings: Settings, bundle: Path) -> None:
     """Hold the bundle's evidence against the files it pins, where this machine has them; say so where it has not."""
-    from milton_assets.edge.bundle import read_manifest
+    from milton_assets.edge.release import read_manifest
 
     try:
         manifest = read_manifest(bundle)
     except BadInput:
         return  # no bundle, as the deployment is going to say, in its history too
-    if not (state.runs / f"{manifest.run_id}.json").exists():
+    runs = settings.state.runs
+    if not (runs / f"{manifest.run_id}.json").exists():
         typer.echo(f"note: {manifest.run_id} was not decided here, so its evidence is not looked at", err=True)
         return
     from milton_assets.selection.summary import read_summary
 
-    evidence = read_summary(state.runs, manifest.run_id).manifest
+    evidence = read_summary(runs, manifest.run_id).manifest
     if evidence.digest() != manifest.evidence_sha256:
         raise EvidenceMismatch(
             f"the bundle rests on the evidence manifest {manifest.evidence_sha256}",
             expected=f"{evidence.digest()}, that of {manifest.run_id} here",
             remedy="bundle the run again",
         )
-    check_evidence_files(state, evidence)
+    check_evidence_files(settings, evidence)
 
 
-def me() -> str:
-    """The user's name. Raises `BadInput` where there is none."""
+def who_runs_this() -> str:
+    """This process's user, for the history. Raises `BadInput` when it has no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from milton_assets.cli.common import JsonOption, answer
-from milton_assets.cli.deploy import ActorOption, WaitOption, me, open_targets
+from milton_assets.cli.common import JsonOption, answer, current_settings
+from milton_assets.cli.deploy import ActorOption, WaitOption, who_runs_this
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.terminal import printable
@@ -40,7 +40,7 @@ def list_targets(as_json: JsonOption = False) -> None:
 
     Example: milton target list
     """
-    targets = open_targets()
+    targets = _targets()
     rows = [_told(targets, name) for name in targets.names()]
     answer(rows, as_json=as_json, text=lambda console: _show_list(rows, console))
 
@@ -50,7 +50,7 @@ def show(name: TargetName, as_json: JsonOption = False) -> None:
 
     Example: milton target show local
     """
-    targets = open_targets()
+    targets = _targets()
     row = _told(targets, name)
     inventory = _open(targets, name).inventory()
     answer(
@@ -67,8 +67,8 @@ def adopt(name: TargetName, actor: ActorOption = None, wait: WaitOption = 0.0, a
     """
     from milton_assets.fleet.target import RecoverRequest
 
-    target = open_targets().named(name)
-    said = target.recover(RecoverRequest(actor=actor or me(), wait_s=wait, adopt=True))
+    target = _targets().named(name)
+    said = target.recover(RecoverRequest(actor=actor or who_runs_this(), wait_s=wait, adopt=True))
     told = [f"the target {target.name} ({target.url}) is this state folder's", *said]
     answer(told, as_json=as_json, text=lambda console: console.print("\n".join(map(printable, told)), markup=False))
 
@@ -83,7 +83,7 @@ def forget(name: TargetName, as_json: JsonOption = False) -> None:
     from milton_assets.edge.deployment import NeverDeployed
     from milton_assets.fleet.marks import TargetGone
 
-    targets = open_targets()
+    targets = _targets()
     target = targets.named(name)
     try:
         target.status()
@@ -97,6 +97,12 @@ def forget(name: TargetName, as_json: JsonOption = False) -> None:
         as_json=as_json,
         text=lambda console: console.print(f"the next deployment to {name} makes a new target", markup=False),
     )
+
+
+def _targets() -> Targets:
+    from milton_assets.usecases.compose import targets_of
+
+    return targets_of(current_settings())
 
 
 def _open(targets: Targets, name: str) -> Target:

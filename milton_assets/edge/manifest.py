@@ -10,13 +10,12 @@ every byte, and nothing has to hold its own digest.
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -29,11 +28,13 @@ from pydantic import (
     model_validator,
 )
 
+from milton_assets.vocabulary.artefact_files import part_names
 from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import RunId, Slug
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.server import ServingSettings
+from milton_assets.vocabulary.strict_json import parse_json
 
 SCHEMA_VERSION: Final = 1
 BUNDLE_PREFIX = "milton_edge_bundle_"
@@ -59,6 +60,10 @@ MAX_FILES = 10_000
 MAX_TENSORS = 100_000
 MAX_PATH_BYTES = 512
 MAX_PART_BYTES = 200
+MAX_DEPTH = 32
+"""Folders that a file may lie in, one below another."""
+MAX_COUNTER = 1 << 53
+"""What every reader of JSON can tell from its neighbours."""
 
 _NAME = re.compile(BUNDLE_PREFIX + r"(?P<version>.+)_(?P<timestamp>\d{8}_\d{6})(-[1-9]\d*)?")
 _BAD_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"})
@@ -72,8 +77,8 @@ def check_path(path: str) -> str:
     """Return `path` when a bundle may name it; raise `BadPath` otherwise.
 
     A path is relative, POSIX, in Unicode NFC, without empty, `.` or `..` parts, backslashes, control or invisible
-    characters, parts that begin or end with a space or end with a dot, and within 512 bytes (200 a part). It would
-    read alike on every file system, and `sha256sum -c` needs no escapes for it.
+    characters, parts that begin or end with a space or end with a dot, and within 512 bytes (200 a part) and 32
+    folders. It would read alike on every file system, and `sha256sum -c` needs no escapes for it.
     """
     for problem, found in _path_problems(path):
         if found:
@@ -94,6 +99,7 @@ def _path_problems(path: str) -> Iterable[tuple[str, bool]]:
     yield "is not in Unicode NFC", unicodedata.normalize("NFC", path) != path
     yield "has a part that begins or ends with a space", any(part.strip() != part for part in parts)
     yield "has a part that ends with a dot", any(part.endswith(".") for part in parts)
+    yield f"lies more than {MAX_DEPTH} folders deep", len(parts) - 1 > MAX_DEPTH
     sizes = [len(part.encode(errors="surrogatepass")) for part in parts]
     too_long = max(sizes) > MAX_PART_BYTES or sum(sizes) + len(sizes) - 1 > MAX_PATH_BYTES
     yield f"is longer than {MAX_PATH_BYTES} bytes, or {MAX_PART_BYTES} in a part", too_long
@@ -227,7 +233,7 @@ class BundleManifest(_Noun):
     run_id: RunId
     created_at: AwareDatetime
     expires_at: AwareDatetime | None = None
-    counter: int = Field(ge=1)
+    counter: int = Field(ge=1, le=MAX_COUNTER)
     release_digest: Sha256
     previous_release: Sha256 | None = None
 
@@ -288,8 +294,15 @@ class BundleManifest(_Noun):
         raise BadInput(f"the manifest of {self.name} lists no file {path!r:.200}", expected="a listed file")
 
     def model_files(self) -> tuple[FileEntry, ...]:
-        """The artefact's files: one for a GGUF, the folder's for `hf-distilled`."""
-        return tuple(e for e in self.files if e.path == self.primary or e.path.startswith(f"{self.primary}/"))
+        """The artefact's files: a GGUF's parts (mostly one), the folder's for `hf-distilled`; those that are listed.
+
+        Raises `BadInput` when the primary is a later part of a split GGUF.
+        """
+        if self.artefact_kind is ArtefactKind.GGUF:
+            primary = PurePosixPath(self.primary)
+            parts = {str(primary.with_name(name)) for name in part_names(primary.name)}
+            return tuple(entry for entry in self.files if entry.path in parts)
+        return tuple(entry for entry in self.files if entry.path.startswith(f"{self.primary}/"))
 
     def to_json(self) -> bytes:
         """The bytes of `manifest.json`."""
@@ -304,32 +317,11 @@ def _check_table(table: TensorTable, by_path: dict[str, FileEntry]) -> None:
         raise ValueError(f"the tensors of {table.path!r:.200} reach beyond its end")
 
 
-def load_strict_json(raw: bytes, what: str) -> Any:
-    """Parse JSON from outside. Raises `BadInput` for what is no UTF-8 or JSON, too deep, or has a key twice or NaN."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-            raise ValueError(f"the key {twice!r:.100} appears twice")
-        return found
-
-    def no_constant(name: str) -> Any:
-        raise ValueError(f"{name} is no JSON number")
-
-    try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
-    except RecursionError:
-        raise BadInput(f"{what} is nested too deeply", expected="a manifest made by `milton bundle create`") from None
-    except ValueError as error:
-        raise BadInput(f"{what} is no valid JSON: {error!s:.300}", expected="strict JSON in UTF-8") from None
-
-
 def parse_manifest(raw: bytes) -> BundleManifest:
     """Read `manifest.json`'s bytes as hostile input. Raises `BadInput` naming the first few things that are wrong."""
     if len(raw) > MAX_MANIFEST_BYTES:
         raise BadInput(f"{MANIFEST_FILE} has {len(raw)} bytes", expected=f"at most {MAX_MANIFEST_BYTES}")
-    data = load_strict_json(raw, MANIFEST_FILE)
+    data = parse_json(raw, MANIFEST_FILE, expected="a manifest made by `milton bundle create`")
     if not isinstance(data, dict):
         raise BadInput(f"{MANIFEST_FILE} is a JSON {type(data).__name__}", expected="an object")
     if data.get("schema_version") != SCHEMA_VERSION:

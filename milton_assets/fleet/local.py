@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from milton_assets.edge.bundle.admission import DevicePolicy, admission, load_device_policy, write_device_policy
 from milton_assets.edge.deployment import (
     Collection,
     Deployment,
@@ -24,17 +23,20 @@ from milton_assets.edge.deployment import (
     NeverDeployed,
     TargetStatus,
     collect_garbage,
+    counter_order,
     deploy,
     history,
     recover_target,
+    reset_counter,
     rollback,
     status,
 )
+from milton_assets.edge.deployment.admission import DevicePolicy, admission, load_device_policy, write_device_policy
 from milton_assets.edge.deployment.history import read_mirror
 from milton_assets.edge.deployment.journal import JOURNAL_FILE
 from milton_assets.edge.deployment.layout import POLICY_FILE, is_target
 from milton_assets.edge.deployment.session import check_owner, read_target
-from milton_assets.edge.deployment.states import TargetState
+from milton_assets.edge.deployment.states import CounterReset, TargetState
 from milton_assets.fleet.marks import gone, write_mark
 from milton_assets.fleet.target import CollectRequest, DeployRequest, Health, RecoverRequest, RollbackRequest, health_of
 from milton_assets.vocabulary.edge_target import EdgeTarget
@@ -211,6 +213,14 @@ class LocalTarget:
         except NeverDeployed:
             self._refuse_if_gone()
             raise
+
+    def counter_order(self, counter: int) -> bytes:
+        """See `KeepsPolicy`."""
+        return counter_order(self.place, counter, self.means.now())
+
+    def reset_counter(self, order: bytes, signature: bytes, *, actor: str) -> CounterReset:
+        """See `KeepsPolicy`."""
+        return reset_counter(self.place, order, signature, actor=actor, now=self.means.now)
 
     def _watch(self, request: RollbackRequest) -> HealthWindow | None:
         if not request.health_rounds:

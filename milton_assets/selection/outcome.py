@@ -17,6 +17,9 @@ def print_outcome(summary: RunSummary, state: StateDir, console: Console) -> Non
     """The card, then places and next commands. `state` is the folder that the run was decided in."""
     card.render(summary.decision, console)
     console.print()
+    for note in summary.notes:
+        warns = note.startswith("WARNING")
+        console.print(f"{'' if warns else 'note':<12}{note}", style="bold red" if warns else None, markup=False)
     for label, place in places(summary, state):
         console.print(f"{label:<12}{place}", soft_wrap=True, markup=False)
     console.print()

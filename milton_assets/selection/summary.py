@@ -19,8 +19,9 @@ from milton_assets.selection.decision import Decision
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
-from milton_assets.vocabulary.files import locked, write_atomic
+from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.keys import RUN_ID, RunId, Slug, check_run_id
+from milton_assets.vocabulary.locks import locked
 
 
 class BundleRecord(BaseModel):
@@ -51,7 +52,8 @@ class RunSummary(BaseModel):
 
     Since format version 2, paths inside the state folder are relative to it; files of version 1 bear no version.
 
-    `candidates` maps each version to whatever the run wants to tell about it beyond the decision.
+    `candidates` maps each version to whatever the run wants to tell about it beyond the decision. `notes` are sentences
+    about how the run came to its profile and policy.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +65,7 @@ class RunSummary(BaseModel):
     bundle: BundleRecord | None = None
     deployments: tuple[DeploymentRecord, ...] = ()
     candidates: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _one_run(self) -> Self:

@@ -20,8 +20,6 @@ from typing import Any, Self
 from dagster import DagsterInstance
 from pydantic import ValidationError
 
-from milton_assets.edge.bundle import VerificationReport, read_manifest, verify_bundle
-from milton_assets.edge.bundle.read import read_document
 from milton_assets.edge.bundle.source import find_source
 from milton_assets.edge.deployment import Deployment, Outcome
 from milton_assets.edge.manifest import (
@@ -32,18 +30,19 @@ from milton_assets.edge.manifest import (
     SIGNATURE_FILES,
     SUMMARY_FILE,
     BundleManifest,
-    load_strict_json,
 )
+from milton_assets.edge.release import VerificationReport, read_document, read_manifest, verify_release
+from milton_assets.edge.release.chain import bundled_artefact_sha256
 from milton_assets.selection.summary import BundleRecord, DeploymentRecord, RunSummary, read_summary
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, short
 from milton_assets.vocabulary.entry_table import entry_from_table, placed
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest
-from milton_assets.vocabulary.registry import RegistryEntry
+from milton_assets.vocabulary.registry import RegistryEntry, RegistryStore
 from milton_assets.vocabulary.state import StateDir
+from milton_assets.vocabulary.strict_json import parse_json
 from resources.evidence_log import check_manifest, logged_decision, logged_entry
 from resources.evidence_store import EvidenceStore
-from resources.registry import registered
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,7 @@ class Records:
     instance: DagsterInstance
     goldens: Callable[[], Mapping[str, str]]
     known: Mapping[str, Deployment]
+    registry: RegistryStore
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _links(deployment: Deployment, records: Records) -> Iterator[Link]:
     if folder is None or not folder.is_dir():
         yield Link("release", deployment.bundle or "unknown", deployment.release, False, f"{folder} is not there")
         return
-    report = verify_bundle(folder)
+    report = verify_release(folder, one_name_each=True)
     manifest = report.manifest
     if manifest is None:
         yield _link("release", str(folder), deployment.release, _damage(report), "")
@@ -131,7 +131,7 @@ def _links(deployment: Deployment, records: Records) -> Iterator[Link]:
         f"{source} holds the same files" if there else f"{source} is absent; the release holds the same files",
     )
     try:
-        grounds = _Grounds.read(folder, manifest, records.state)
+        grounds = _BundledDocuments.read(folder, manifest, records.state)
     except MiltonError as error:
         yield Link("decision", manifest.run_id, manifest.decision_sha256, False, str(error))
         return
@@ -168,7 +168,7 @@ def _release_problems(deployment: Deployment, report: VerificationReport, manife
 
 
 def _bundle_problems(bundle: Path, release: VerificationReport, manifest: BundleManifest) -> Iterator[str]:
-    report = verify_bundle(bundle)
+    report = verify_release(bundle)
     yield from _damage(report)
     if report.manifest is not None:
         yield from _differ(bundle / MANIFEST_FILE, report.manifest.release_digest, manifest.release_digest)
@@ -185,7 +185,7 @@ def _digest(path: Path) -> str | None:
 
 
 @dataclass(frozen=True)
-class _Grounds:
+class _BundledDocuments:
     """The release's documents."""
 
     decision: dict[str, Any]
@@ -202,7 +202,7 @@ class _Grounds:
         """
 
         def document(name: str) -> Any:
-            return load_strict_json(read_document(release, name), name)
+            return parse_json(read_document(release, name), name)
 
         name = DECISION_FILE
         try:
@@ -216,7 +216,7 @@ class _Grounds:
 
 
 def _grounds_links(
-    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+    deployment: Deployment, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[Link]:
     decision = grounds.decision
     yield _link(
@@ -254,7 +254,7 @@ def _grounds_links(
 
 
 def _decision_problems(
-    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+    deployment: Deployment, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[str]:
     found = sha256_json(grounds.decision)
     yield from _differ(DECISION_FILE, found, manifest.decision_sha256)
@@ -280,7 +280,7 @@ def _core(summary: RunSummary) -> RunSummary:
 
 
 def _summary_problems(
-    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+    deployment: Deployment, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[str]:
     path = records.state.runs / f"{manifest.run_id}.json"
     try:
@@ -323,7 +323,7 @@ def _summary_record(deployment: Deployment, state: StateDir) -> DeploymentRecord
 
 
 def _evidence_problems(
-    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+    deployment: Deployment, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[str]:
     digest = grounds.evidence.digest()
     yield from _differ(EVIDENCE_FILE, digest, manifest.evidence_sha256)
@@ -337,7 +337,7 @@ def _evidence_problems(
         yield from _differ(f"the golden {name}", today.get(name), measured_with)
 
 
-def _entry_problems(manifest: BundleManifest, grounds: _Grounds, records: Records) -> Iterator[str]:
+def _entry_problems(manifest: BundleManifest, grounds: _BundledDocuments, records: Records) -> Iterator[str]:
     entry = grounds.entry
     yield from _differ(REGISTRY_ENTRY_FILE, entry.entry_sha256, manifest.entry_sha256)
     yield from _differ(EVIDENCE_FILE, grounds.candidate.entry_sha256, manifest.entry_sha256)
@@ -346,20 +346,21 @@ def _entry_problems(manifest: BundleManifest, grounds: _Grounds, records: Record
         yield from _differ(table.uri, entry_from_table(table.read()).content_sha256, entry.content_sha256)
     except MiltonError as error:
         yield str(error)
-    path = records.state.registry
-    raw = registered(path).get(entry.version)
+    registry = records.registry.uri
+    raw = records.registry.registered().get(entry.version)
     if not isinstance(raw, dict):
-        yield f"{path} holds no entry {entry.version}"
+        yield f"{registry} holds no entry {entry.version}"
     else:
         # Retiring an entry is the one change that it may see.
         found = sha256_json({**raw, "status": entry.raw.get("status")})
-        yield from _differ(f"{path}, entry {entry.version},", found, entry.entry_sha256)
+        yield from _differ(f"{registry}, entry {entry.version},", found, entry.entry_sha256)
 
 
-def _weights_problems(manifest: BundleManifest, grounds: _Grounds) -> Iterator[str]:
+def _weights_problems(manifest: BundleManifest, grounds: _BundledDocuments) -> Iterator[str]:
     artefact = grounds.entry.artefact(manifest.artefact_kind)
     yield from _differ("the measured artefact", grounds.candidate.artefact_sha256, manifest.artefact_sha256)
     yield from _differ(REGISTRY_ENTRY_FILE, artefact.sha256, manifest.artefact_sha256)
+    yield from _differ(manifest.primary, bundled_artefact_sha256(manifest), manifest.artefact_sha256)
     if not Path(artefact.path).exists():
         return
     sources = {file.path: file.source for file in find_source(artefact).files}

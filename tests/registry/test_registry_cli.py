@@ -13,7 +13,7 @@ import pytest
 
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.state import StateDir
-from resources.registry import add_entries, new_entry
+from resources.registries.json_file import add_entries, new_entry
 from tests.support.gguf_file import tiny_gguf
 
 MILTON = Path(sys.executable).with_name("milton")
@@ -131,6 +131,7 @@ def test_adding_nothing_is_a_usage_error(state: StateDir) -> None:
 def test_a_directory_without_gguf_is_shown_without_one(state: StateDir, tmp_path: Path) -> None:
     (tmp_path / "hf").mkdir()
     (tmp_path / "hf/config.json").write_text("{}")
+    (tmp_path / "hf/model.safetensors").write_text("weights")
     told("registry", "add", "--version", "v1", "--hf", tmp_path / "hf", "--base-model", "m")
     assert told("registry", "show", "v1")["gguf"] is None
     assert "hf-distilled" in milton("registry", "show", "v1").stdout
@@ -177,3 +178,18 @@ def test_the_demo_fills_an_empty_registry_with_three_real_models(state: StateDir
     listed = told("registry", "list")
     assert {each["artefacts"][0]["quantization"] for each in listed["entries"]} == {"Q4_1", "Q8_0", "Q4_0"}
     assert listed["quarantined"] == []
+
+
+def test_many_models_are_a_line_each_and_foreign_text_stays_text(state: StateDir) -> None:
+    models = {f"v{n}": new_entry("org/\x1b[2Jm[/bold]", gguf=f"models/{n}.gguf") for n in range(201)}
+    for number in range(201):
+        tiny_gguf(state.root / f"models/{number}.gguf")
+    add_entries(state.registry, models)
+    done = milton("registry", "list")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 202
+    assert "\x1b" not in done.stdout
+    assert r"org/\x1b[2Jm[/bold]" in done.stdout
+    shown = milton("registry", "show", "v7").stdout
+    assert "\x1b" not in shown
+    assert r"org/\x1b[2Jm[/bold]" in shown

@@ -25,25 +25,29 @@ from milton_assets.edge.bundle.composing import (
     check_decision,
     compose_manifest,
     documents,
-    winner_figures,
 )
 from milton_assets.edge.bundle.placing import LinkMode, Placed, place
-from milton_assets.edge.bundle.progress import ByteProgress
-from milton_assets.edge.bundle.read import read_manifest
+from milton_assets.edge.bundle.publishing import naming_lock, publish, staging_folder
 from milton_assets.edge.bundle.source import Source, find_source
-from milton_assets.edge.bundle.staging import naming_lock, publish, staging_folder
-from milton_assets.edge.bundle.sums import render_sums
-from milton_assets.edge.bundle.tensors import TensorPlace, read_layout, regions
+from milton_assets.edge.bundle.tensors import regions
 from milton_assets.edge.manifest import (
     BUNDLE_PREFIX,
     DEFAULT_HEALTH,
     MANIFEST_FILE,
+    MODEL_DIR,
     SUMS_FILE,
     BundleManifest,
     FileEntry,
     HealthContract,
 )
-from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, sha256_listing
+from milton_assets.edge.release import read_manifest
+from milton_assets.edge.release.chain import winner_figures
+from milton_assets.edge.release.progress import ByteProgress
+from milton_assets.edge.release.sums import render_sums
+from milton_assets.edge.release.weights import TensorPlace, read_layout
+from milton_assets.vocabulary.artefact_files import artefact_digest
+from milton_assets.vocabulary.code_version import code_version as version_of_code
+from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.entry_table import told
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import OnProgress, silent
@@ -68,10 +72,9 @@ class Bundle:
 
 
 def code_version() -> str:
-    """Digest of what makes bundles and health contracts: this package, the manifest, the contract's questions."""
-    edge = Path(__file__).parents[1]
-    sources = [*sorted((edge / "bundle").glob("*.py")), edge / "manifest.py", edge / "deployment" / "contract.py"]
-    return sha256_json({path.name: sha256_file(path) for path in sources})
+    """A digest that changes whenever a bundle or a health contract could be made otherwise."""
+    edge = "milton_assets.edge"
+    return version_of_code(__name__, f"{edge}.bundle.keys", f"{edge}.deployment.contract")
 
 
 def create_bundle(
@@ -84,7 +87,6 @@ def create_bundle(
     into: Path,
     now: datetime,
     state: StateDir | None = None,
-    figures: Mapping[str, float] | None = None,
     health: HealthContract = DEFAULT_HEALTH,
     licence: str | None = None,
     expires_at: datetime | None = None,
@@ -98,8 +100,7 @@ def create_bundle(
     """Make a bundle of `entry`'s artefact of that `kind` in the folder `into`.
 
     `decision` is the decision's JSON (`selection.Decision`), which must promote `entry` on this `evidence`; `summary`
-    the run's. `figures` are the metrics that a device's policy may ask for, by name; None takes those that the decision
-    rests on. `now` is aware. Warnings go to `on_warning` before the weights are read, and into the result. `link` says
+    the run's. `now` is aware. Warnings go to `on_warning` before the weights are read, and into the result. `link` says
     whether bytes may be shared with the source, `durable` whether to wait until the disk has everything.
     `previous_release` is by default that of the bundle made before in the same folder. The bundle's documents name what
     lies inside `state` relative to it.
@@ -125,7 +126,7 @@ def create_bundle(
         summary=summary,
         evidence=evidence,
         now=now,
-        figures=winner_figures(decision) if figures is None else figures,
+        figures=winner_figures(decision),
         health=health,
         licence=licence,
         expires_at=expires_at,
@@ -204,10 +205,8 @@ def _place_weights(source: Source, staged: Path, link: LinkMode, on_progress: On
 
 def _check_digest(entry: RegistryEntry, artefact: Artefact, source: Source, weights: Weights) -> None:
     digests = {path: placed.sha256 for path, placed in weights.placed.items()}
-    if artefact.kind is ArtefactKind.GGUF:
-        found = digests[source.primary]
-    else:
-        found = sha256_listing({path.removeprefix(f"{source.primary}/"): sha for path, sha in digests.items()})
+    by_name = {path.removeprefix(f"{MODEL_DIR}/"): sha for path, sha in digests.items()}
+    found = artefact_digest(Path(artefact.path), by_name)
     if found != artefact.sha256:
         raise EvidenceMismatch(
             f"{artefact.path} has the digest {found}",

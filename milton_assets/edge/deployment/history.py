@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from milton_assets.edge.deployment.fileops import FileOps, exists, opened, write_all
+from milton_assets.edge.deployment.fileops import FileOps, exists, write_all
 from milton_assets.edge.deployment.ids import DeploymentId
 from milton_assets.edge.deployment.journal import JournalDamaged, Line
 from milton_assets.edge.deployment.states import (
@@ -30,10 +30,12 @@ from milton_assets.edge.deployment.states import (
     RolledBack,
     Started,
 )
+from milton_assets.edge.release.disk import opened
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import RunId, Slug
+from milton_assets.vocabulary.strict_json import text_lines
 
 
 class Outcome(StrEnum):
@@ -165,7 +167,7 @@ def read_mirror(target: EdgeTarget) -> tuple[Deployment, ...]:
     if path is None or not path.exists():
         return ()
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in text_lines(path.read_bytes(), path):
         try:
             told = Deployment.model_validate_json(line)
             found.append(_with_paths(told, target.place))

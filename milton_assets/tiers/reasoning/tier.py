@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,15 +23,12 @@ from milton_assets.tiers.reasoning.goldens import GoldenCase, ReasoningGoldens, 
 from milton_assets.tiers.reasoning.judge import QualifiedJudge
 from milton_assets.tiers.reasoning.scoring import ScoredCase, SeededDraft, metrics, score_trace
 from milton_assets.vocabulary.chat import ChatModel, Sampling
-from milton_assets.vocabulary.digest import canonical_json, sha256_bytes
+from milton_assets.vocabulary.code_version import code_version as version_of_code
+from milton_assets.vocabulary.digest import canonical_json
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.tier import TierResult
 
 STAGE = "reasoning"
-_FILES_THAT_CHANGE_FIGURES = (
-    "answers.py", "claim.py", "cove.py", "dates.py", "denial.py", "goldens.py", "judge.py",
-    "matching.py", "premises.py", "prompts.py", "quantities.py", "scoring.py", "text.py", "tier.py",
-)  # fmt: skip
 
 
 class ReasoningPlan(BaseModel):
@@ -59,12 +55,12 @@ class ReasoningPlan(BaseModel):
 
     @classmethod
     def smoke(cls) -> ReasoningPlan:
-        """5 cases of each of the 6 kinds, one verification question, short answers, no detection.
+        """5 cases of each of the 6 kinds, one verification question, short answers, one seeded case of each kind.
 
         Sized for a model of 135 M parameters on two busy cores.
         """
         return cls(
-            cases_per_kind=5, seeded_per_kind=0, questions=1, answer_tokens=48, plan_tokens=40, cross_check_tokens=12
+            cases_per_kind=5, seeded_per_kind=1, questions=1, answer_tokens=48, plan_tokens=40, cross_check_tokens=12
         )
 
     def limits(self) -> StepLimits:
@@ -78,8 +74,7 @@ class ReasoningPlan(BaseModel):
 
 def code_version() -> str:
     """A hash of the prompts, the procedure and the scorer, so that a figure's definition is part of its version."""
-    folder = Path(__file__).parent
-    return sha256_bytes(b"\0".join((folder / name).read_bytes() for name in _FILES_THAT_CHANGE_FIGURES))[:16]
+    return version_of_code(__name__, libraries=("numpy", "scipy"))
 
 
 def measure_reasoning(
@@ -229,6 +224,7 @@ def _check_record(check: Check) -> Mapping[str, Any]:
 def _cost_columns(trace: Trace) -> dict[str, Any]:
     calls = [
         {"step": c.step, "label": c.label, "elapsed_ms": round(1000 * c.elapsed_s, 3), "text": c.text}
+        | ({"thought": c.thought} if c.thought else {})
         for c in trace.calls
     ]
     failure = trace.failure
@@ -237,6 +233,8 @@ def _cost_columns(trace: Trace) -> dict[str, Any]:
         "elapsed_ms": 1000 * sum(c.elapsed_s for c in trace.calls),
         "prompt_tokens": sum(c.prompt_tokens or 0 for c in trace.calls),
         "completion_tokens": sum(c.completion_tokens or 0 for c in trace.calls),
+        "thinking_tokens": sum(c.thinking_tokens for c in trace.calls),
+        "thought_aloud": any(c.thought for c in trace.calls),
         "error_step": failure.step.value if failure else None,
         "error_kind": failure.kind if failure else None,
         "error": failure.problem if failure else None,
@@ -257,6 +255,7 @@ def _provenance(
         "prompts_version": prompts.PROMPTS_VERSION,
         "code_version": code_version(),
         "cases": cases,
+        "left_out": {"questions": len(goldens.left_out), "first": list(goldens.left_out[:5])},
         "seeded_drafts": drafts,
         "judge": judge.provenance() if judge else None,
     }
