@@ -19,7 +19,7 @@ from typing import Protocol, runtime_checkable
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from milton_assets.edge.deployment import Collection, Deployment, ProbeReport, TargetStatus
+from milton_assets.edge.deployment import Collection, Deployment, Outcome, ProbeReport, TargetStatus
 from milton_assets.edge.deployment.admission import DevicePolicy
 from milton_assets.edge.deployment.states import CounterReset
 from milton_assets.vocabulary.digest import Sha256
@@ -160,11 +160,16 @@ class KeepsPolicy(Protocol):
 def health_of(status: TargetStatus, history: tuple[Deployment, ...]) -> Health:
     """The health that `status` and `history` of one target amount to."""
     active = status.active
-    probes = [(d, d.health[-1] if d.health else d.load_test) for d in history if active and d.release == active.digest]
+    tried = [d for d in history if active and d.release == active.digest]
+    probes = [(d, d.health[-1] if d.health else d.load_test) for d in tried]
     probed = next(((d, probe) for d, probe in reversed(probes) if probe is not None), None)
     problems = list(status.problems)
     if probed is not None and probed[1] is not None:
         problems += probed[1].problems
+    # A check that fails is told as the reason of the rollback, which leaves this release where another attempt had it.
+    judged = next((d for d, probe in reversed(probes) if probe or d.outcome is Outcome.ROLLED_BACK), None)
+    if judged is not None and judged.outcome is Outcome.ROLLED_BACK and judged.reason:
+        problems.append(f"{judged.id} put it into service again and took it back: {judged.reason}")
     return Health(
         target=status.target,
         model_version=active.model_version if active else None,

@@ -67,7 +67,7 @@ def test_a_target_is_deployed_to_rolled_back_and_cleared(kit: Target, bundles: t
 
 
 def test_a_deployment_that_does_not_stand_comes_with_its_entry(kit: Target, bundles: tuple[Path, Path]) -> None:
-    (bundles[0] / "model" / "weights.bin").write_bytes(b"short")
+    (bundles[0] / "model" / "weights.gguf").write_bytes(b"short")
     with pytest.raises(DeploymentFailed, match="truncated") as failed:
         kit.deploy(bundles[0], BY_HAND)
     assert failed.value.deployment.outcome == "failed"
@@ -89,7 +89,7 @@ def test_a_release_that_its_watch_found_ailing_is_not_well(tmp_path: Path, bundl
     assert target.health().well is True
     ill = Targets(StateDir(tmp_path / "state"), LocalMeans(lambda: ailing, inventory_of)).named("kit")
     with pytest.raises(DeploymentFailed):
-        ill.deploy(bundles[0], BY_HAND)
+        ill.deploy(bundles[0], DeployRequest(actor="ada", load_test=False, health_rounds=1, health_interval_s=0))
     assert target.health().well is False
     assert target.health().problems
 
