@@ -16,9 +16,11 @@ from milton_assets.vocabulary.terminal import printable
 
 _MEANS_SOMETHING = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>&|~!$"})
 _STARTS_A_BLOCK = re.compile(r"^(?:[-+=#:]|\d+(?=[.)]))")
-# A renderer links addresses after it has resolved backslashes, so only code keeps one from becoming a link. What would
-# need an escape of its own within code ends the span.
-_ADDRESS = re.compile(r"[^\s|`\\]*(?:://|www\.|@)[^\s|`\\]*", re.IGNORECASE)
+# Words, and between them what would need an escape of its own within code.
+_PIECE = re.compile(r"[^\s|`\\]+|[|`\\]")
+# A renderer links an address after it has resolved backslashes, so only code keeps one from becoming a link: a URL, a
+# mail address, the name of somebody on a forge.
+_ADDRESS = re.compile(r"://|www\.|@[-\w]+\.[-\w]|(?<!\w)@\w", re.IGNORECASE)
 
 
 def text(foreign: str) -> str:
@@ -28,11 +30,7 @@ def text(foreign: str) -> str:
     as code. It holds in a paragraph, a heading, an item of a list and a cell of a table.
     """
     line = printable(re.sub(r"[ \t\r\n]+", " ", foreign)).strip()
-    parts, end = [], 0
-    for address in _ADDRESS.finditer(line):
-        parts += [line[end : address.start()].translate(_MEANS_SOMETHING), f"`{address[0]}`"]
-        end = address.end()
-    whole = "".join([*parts, line[end:].translate(_MEANS_SOMETHING)])
+    whole = _PIECE.sub(lambda piece: _shown(piece[0]), line)
     start = _STARTS_A_BLOCK.match(whole)
     if start is None:
         return whole
@@ -45,6 +43,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of plain cells; each is passed through `text`."""
     lines = [_row(map(text, header)), _row("---" for _ in header), *(_row(map(text, row)) for row in rows)]
     return "\n".join(lines)
+
+
+def _shown(piece: str) -> str:
+    return f"`{piece}`" if _ADDRESS.search(piece) else piece.translate(_MEANS_SOMETHING)
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ HOSTILE = {
     "link reference": "[a][b] [b]: http://evil",
     "bare address": "see http://evil.example/x_y_z|q and www.evil.example or mail a@evil.example.",
     "upper case address": "HTTPS://EVIL.EXAMPLE WWW.evil.example",
+    "name on a forge": "ask @somebody, (@somebody) or x@y",
     "address in marks": "`http://evil.example` a@b.example`c@d.example",
     "autolink": "<http://evil.example> <a@evil.example>",
     "pipes": "a | b || c \\| d",
