@@ -193,7 +193,7 @@ def _candidates(decision: Decision) -> Grid:
 
 def _baseline(metric: Metric) -> str:
     kind, _, name = metric.name.partition(":")
-    return f"{name} of {BASELINES[kind]} " + " ".join(_figure(metric).split("\n"))
+    return f"{name} of {BASELINES[kind]} " + _one_line(*_figure(metric).split("\n"))
 
 
 def _status(decision: Decision, report: CandidateReport) -> str:
