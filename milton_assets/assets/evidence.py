@@ -17,7 +17,8 @@ from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.digest import sha256_bytes
-from milton_assets.vocabulary.entry_table import entry_from_table, placed
+from milton_assets.vocabulary.entry_paths import placed
+from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.figure import figure, span
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.progress import OnProgress

@@ -14,7 +14,8 @@ from milton_assets.assets.guards import guarded
 from milton_assets.assets.young_features import partition_check
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.vocabulary.artefact_files import artefact_files, check_gguf
-from milton_assets.vocabulary.entry_table import entry_from_table, entry_to_table, placed
+from milton_assets.vocabulary.entry_paths import placed
+from milton_assets.vocabulary.entry_table import entry_from_table, entry_to_table
 from milton_assets.vocabulary.registry import ArtefactKind
 from resources.campaign import Campaign
 from resources.evidence_store import EvidenceFile

@@ -35,7 +35,8 @@ from milton_assets.edge.release import VerificationReport, read_document, read_m
 from milton_assets.edge.release.chain import bundled_artefact_sha256
 from milton_assets.selection.summary import BundleRecord, DeploymentRecord, RunSummary, read_summary
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, short
-from milton_assets.vocabulary.entry_table import entry_from_table, placed
+from milton_assets.vocabulary.entry_paths import placed
+from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest
 from milton_assets.vocabulary.registry import RegistryEntry, RegistryStore

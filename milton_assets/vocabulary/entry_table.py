@@ -5,12 +5,11 @@ What belongs here: that row's layout. What does not: validation, which the entry
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pyarrow as pa
 from pydantic import ValidationError
 
 from milton_assets.vocabulary.digest import canonical_json
+from milton_assets.vocabulary.entry_paths import told
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import RegistryEntry
 from milton_assets.vocabulary.state import StateDir
@@ -40,7 +39,7 @@ def entry_to_table(entry: RegistryEntry, state: StateDir) -> pa.Table:
 
 
 def entry_from_table(table: pa.Table) -> RegistryEntry:
-    """The entry that the row keeps, paths as they were kept: `placed` says where they lie now.
+    """The entry that the row keeps, paths as they were kept: `entry_paths.placed` says where they lie now.
 
     Raises `BadInput` for a table of another shape.
     """
@@ -52,13 +51,3 @@ def entry_from_table(table: pa.Table) -> RegistryEntry:
         raise BadInput(
             f"the table's entry does not hold ({error})", expected="a row written by `registry_entry`"
         ) from error
-
-
-def placed(entry: RegistryEntry, state: StateDir) -> RegistryEntry:
-    """An entry that was kept, with its artefacts where they lie in `state` now."""
-    return entry.with_paths(lambda path: str(state.place(path)))
-
-
-def told(entry: RegistryEntry, state: StateDir) -> RegistryEntry:
-    """An entry as it is kept: artefacts inside the state folder are named relative to it, so that it can be moved."""
-    return entry.with_paths(lambda path: state.tell(Path(path)))

@@ -48,9 +48,9 @@ class ArtefactKind(StrEnum):
 
 
 class Artefact(BaseModel):
-    """One artefact. `path` is absolute; of a GGUF that was split into several files, it is the first one's.
+    """One artefact. `path` is that of a GGUF's first file, where it was split into several.
 
-    `path` is absolute; in what is kept of an entry it is as `StateDir.tell` has it, see `RegistryEntry.with_paths`.
+    It is absolute; in what is kept of an entry it is as `StateDir.tell` has it, see `RegistryEntry.with_paths`.
 
     What consists of one file has that file's digest; otherwise the digest is over the sorted (name, SHA-256) of the
     files. `size_bytes` is of all files. `chat_template_sha256` is of the template's text, None without a template.

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from milton_assets.vocabulary.entry_table import entry_from_table, entry_to_table, placed
+from milton_assets.vocabulary.entry_paths import placed
+from milton_assets.vocabulary.entry_table import entry_from_table, entry_to_table
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, EntryStatus, Registry, RegistryEntry
 from milton_assets.vocabulary.state import StateDir

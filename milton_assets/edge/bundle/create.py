@@ -48,7 +48,7 @@ from milton_assets.edge.release.weights import TensorPlace, read_layout
 from milton_assets.vocabulary.artefact_files import artefact_digest
 from milton_assets.vocabulary.code_version import code_version as version_of_code
 from milton_assets.vocabulary.digest import sha256_bytes
-from milton_assets.vocabulary.entry_table import told
+from milton_assets.vocabulary.entry_paths import told
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
