@@ -31,7 +31,7 @@ from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 
-FORMAT = 1
+FORMAT = 2
 _CHANGES_ANSWERS = ("CUBLAS_", "CUDA_", "GGML_", "LLAMA_", "OMP_", "NVIDIA_", "PYTORCH_", "TORCH_", "VLLM_")
 """Beginnings of the environment variables that servers read; their digest is part of the key."""
 _WHOLE = frozenset({"stop", "length"})

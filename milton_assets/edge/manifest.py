@@ -36,7 +36,7 @@ from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.server import ServingSettings
 from milton_assets.vocabulary.strict_json import parse_json
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 BUNDLE_PREFIX = "milton_edge_bundle_"
 
 MANIFEST_FILE = "manifest.json"
@@ -227,7 +227,7 @@ class BundleManifest(_Noun):
     the artefact. `figures` are the candidate's headline metrics by name, as decided on.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     name: str
     model_version: Slug
     run_id: RunId

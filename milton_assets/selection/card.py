@@ -186,8 +186,8 @@ def _candidates(decision: Decision) -> Grid:
     title = "Candidates" + (f" (the first {len(rows)}; {more} more in the JSON)" if more else "")
     names = ", ".join(f"{c.label} is {c.metric}" for c in decision.policy.criteria if c.label != c.metric)
     caption = f"{names}. With each figure its confidence interval. P(best): share of resamplings it leads."
-    if decision.beside:
-        caption += f" For comparison: {', '.join(_baseline(reading.metric) for reading in decision.beside)}."
+    if decision.baselines:
+        caption += f" For comparison: {', '.join(_baseline(reading.metric) for reading in decision.baselines)}."
     return Grid(title, tuple(header), tuple(rows), caption)
 
 

@@ -89,7 +89,7 @@ def _decided(
         "policy": policy,
         "policy_sha256": policy.sha256,
         "manifest_sha256": manifest_sha256,
-        "beside": _beside(stood, references),
+        "baselines": _baselines(stood, references),
     }
     notes = _notes(policy, manifest, judgements, incumbent)
     unranked = tuple(_report(judgement) for judgement in judgements if not judgement.eligible)
@@ -284,7 +284,7 @@ def _notes(
     )
 
 
-def _beside(candidates: Sequence[Candidate], references: Sequence[MetricRef]) -> tuple[Reading, ...]:
+def _baselines(candidates: Sequence[Candidate], references: Sequence[MetricRef]) -> tuple[Reading, ...]:
     """The baselines of the policy's metrics, as the first candidate that has one states them."""
     found = {}
     for tier, name in (

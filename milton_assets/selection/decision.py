@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -18,7 +18,9 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.metric import Interval, Metric
 
-DECISION_VERSION = 2
+DECISION_VERSION = 3
+"""Version 3 calls the baselines by that name, is written as RFC 8785 has it, and cuts Agresti and Min's interval at -1
+and 1. Another version is not read."""
 
 BASELINES = {"bm25": "BM25 alone", "oracle": "the best possible order of the same documents"}
 """What a metric can be read against, by the prefix under which its tier states it (`bm25:nDCG@10`)."""
@@ -218,8 +220,8 @@ class Decision(_Noun):
 
     `decided_at` is the manifest's time: deciding has no clock of its own. `candidates` stand in the order of their
     rank, those without one after them by version. `reasons` explain the verdict, `notes` are what a careful reader
-    should also know. `beside` are figures that are about no model, to read a model's against: what BM25 alone reaches,
-    and what the best possible order of the same documents would.
+    should also know. `baselines` are figures that are about no model, to read a model's against: what BM25 alone
+    reaches, and what the best possible order of the same documents would.
     """
 
     decision_version: int = DECISION_VERSION
@@ -234,9 +236,17 @@ class Decision(_Noun):
     policy_sha256: Sha256
     manifest_sha256: Sha256
     candidates: tuple[CandidateReport, ...]
-    beside: tuple[Reading, ...] = ()
+    baselines: tuple[Reading, ...] = ()
     confidence: Confidence | None = None
     sensitivity: Sensitivity | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_version(cls, given: Any) -> Any:
+        version = given.get("decision_version", DECISION_VERSION) if isinstance(given, dict) else DECISION_VERSION
+        if version != DECISION_VERSION:
+            raise ValueError(f"the decision has version {version!r:.50}, this release reads version {DECISION_VERSION}")
+        return given
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -278,13 +288,10 @@ class Decision(_Noun):
     def from_json(cls, text: str | bytes) -> Decision:
         """The inverse of `to_json`. Raises `BadInput` when the text is no decision of this version."""
         try:
-            decision = cls.model_validate_json(text)
+            return cls.model_validate_json(text)
         except ValidationError as error:
-            raise BadInput(f"this is no decision: {error}", expected="JSON written by milton") from error
-        if decision.decision_version != DECISION_VERSION:
             raise BadInput(
-                f"the decision has version {decision.decision_version}",
-                expected=str(DECISION_VERSION),
-                remedy="read it with the release that took it, or decide again from its evidence",
-            )
-        return decision
+                f"this is no decision: {error}",
+                expected="JSON written by this release",
+                remedy="read it with the release that took it, or benchmark and decide again",
+            ) from error

@@ -9,23 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
 
 from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
 
-MANIFEST_VERSION = 2
-"""Version 2 names the tiers of the run; version 1 knew three and did not say so."""
-
-_TIERS_OF_VERSION_1 = ("inference", "reasoning", "retrieval")
+MANIFEST_VERSION = 3
+"""Version 2 named the tiers of the run, version 3 is digested as RFC 8785 has it. Another version is not read."""
 
 
 class EvidencePin(BaseModel):
@@ -65,8 +56,7 @@ class CandidateEvidence(BaseModel):
 class EvidenceManifest(BaseModel):
     """What a decision rests on. Its digest is written into the decision, the bundle and the deployment.
 
-    `tiers` are those that a candidate had to be measured by, in their order. A manifest of version 1 is written back as
-    it was read, so that its digest stays.
+    `tiers` are those that a candidate had to be measured by, in their order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,17 +74,11 @@ class EvidenceManifest(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _version_1_had_three_tiers(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("manifest_version") == 1:
-            return {**given, "tiers": _TIERS_OF_VERSION_1}
+    def _of_this_version(cls, given: Any) -> Any:
+        version = given.get("manifest_version", MANIFEST_VERSION) if isinstance(given, dict) else MANIFEST_VERSION
+        if version != MANIFEST_VERSION:
+            raise ValueError(f"the manifest has version {version!r:.50}, this release reads version {MANIFEST_VERSION}")
         return given
-
-    @model_serializer(mode="wrap")
-    def _as_its_version_was_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = write(self)
-        if self.manifest_version == 1:
-            del written["tiers"]
-        return written
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON."""

@@ -7,7 +7,7 @@ Layout (`LAYOUT_VERSION`): one Parquet table per tier and model version. `row_ki
 (columns `metric`, `unit`, `status`, `value`, `ci_low`, `ci_high`, `ci_level`, `ci_method`, `n`, `errors`,
 `valid`, `why`) and `sample` for a measured request, case or query (the tier's own columns). Each kind leaves the
 other's columns null. The table's schema metadata holds, under `milton`, the tier, the model version, the
-artefact's SHA-256 and the provenance as JSON.
+artefact's SHA-256 and the provenance as canonical JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import check_tier_name
 from milton_assets.vocabulary.metric import Interval, Metric, Status
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
+"""Version 2 writes the metadata as RFC 8785 has it. Another version is not read."""
 _METADATA_KEY = b"milton"
 _METRIC_SCHEMA = pa.schema(
     [

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from milton_assets.vocabulary.digest import sha256_bytes, sha256_json
+from milton_assets.vocabulary.digest import NotCanonical, sha256_bytes, sha256_json
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.keys import check_key
@@ -214,8 +214,10 @@ def _entry(version: str, content: Any, reader: ArtefactReader) -> RegistryEntry:
         raise BadInput(f"the entry is {_kind(content)}", expected="an object")
     try:
         sha256_json(content)
-    except ValueError as error:
-        raise BadInput(f"the entry cannot be pinned by digest ({error})", expected="plain JSON") from error
+    except NotCanonical as error:
+        raise BadInput(
+            f"the entry cannot be pinned by digest ({error.problem})", expected=error.expected, remedy=error.remedy
+        ) from error
     fields = _Entry.model_validate_json(json.dumps(content))
     return RegistryEntry(
         version=version,

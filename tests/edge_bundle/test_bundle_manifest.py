@@ -194,7 +194,7 @@ def test_a_tensor_table_of_a_file_that_is_not_listed_is_refused(manifest: Bundle
         (b"\xff\xfe", "no valid JSON"),
         (b"[]", "list"),
         (b"{}", "schema_version None"),
-        (b'{"schema_version": 2}', "schema_version 2"),
+        (b'{"schema_version": 1}', "schema_version 1. expected: 2"),
         (b'{"schema_version": 1, "schema_version": 1}', "appears twice"),
         (b'{"schema_version": NaN}', "NaN"),
         (b'{"schema_version": 1' + b"0" * 5000 + b"}", "no valid JSON"),

@@ -16,6 +16,7 @@ from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.journal import Journal, JournalDamaged, Line, parse, read_journal
 from milton_assets.edge.deployment.states import Failed, Operation, Record, Started, TargetCreated
 from milton_assets.edge.release.disk import Fd, opened
+from milton_assets.vocabulary.digest import canonical_json
 
 AT = datetime(2026, 1, 11, 14, 25, tzinfo=UTC)
 OPS = FileOps()
@@ -121,6 +122,13 @@ def test_a_line_written_anew_with_a_digest_of_its_own_is_tampering() -> None:
     forged = Line.following(None, TargetCreated(at=AT, name="another")).to_bytes()
     with pytest.raises(JournalDamaged, match=r"line 2 .* does not follow"):
         parse(forged + b"".join(lines()[1:]))
+
+
+def test_a_journal_of_another_format_version_is_refused_with_both_versions() -> None:
+    first = json.loads(lines()[0])
+    del first["record"]["journal_version"]
+    with pytest.raises(JournalDamaged, match=r"has format version 1\. expected: 2\. next: use the milton release"):
+        parse(canonical_json(first).encode() + b"\n" + b"".join(lines()[1:]))
 
 
 def test_a_chain_that_holds_but_breaks_the_rules_is_tampering() -> None:

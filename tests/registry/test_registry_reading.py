@@ -177,7 +177,7 @@ def test_the_content_digest_follows_the_file_and_the_entry(state: StateDir) -> N
         (entry(metrics={"distillation": {"model_path": "models/gone"}}), "gone is missing"),
         (entry(metrics={"distillation": {"model_path": GGUF}}), "is a file"),
         (entry(metrics={"distillation": {"model_path": "models"}}), "no config.json"),
-        (entry(note="\ud800"), "surrogates not allowed"),
+        (entry(note="\ud800"), "a text holds half of a surrogate pair"),
     ],
 )
 def test_a_bad_entry_is_quarantined_with_its_reason_and_the_others_go_on(
@@ -196,6 +196,12 @@ def test_a_key_of_half_a_character_is_quarantined_printably(state: StateDir) -> 
     (quarantined,) = read(state).quarantined
     assert quarantined.version == "\\ud800"
     quarantined.reason.encode()
+
+
+def test_an_integer_that_no_double_holds_hurts_only_its_entry(reason: Callable[[Any], str]) -> None:
+    found = reason(entry(trainer={"seed": 2**53 + 1}))
+    assert found.startswith("the entry cannot be pinned by digest (the integer 9007199254740993 is more than")
+    assert "next: write it as a string" in found
 
 
 @pytest.mark.parametrize("number", ["1e999", "NaN", "-Infinity"])

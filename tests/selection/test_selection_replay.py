@@ -12,7 +12,7 @@ import pytest
 
 from milton_assets.selection import Candidate, Policy, Verdict, decide, load_policy
 from milton_assets.selection.replay import decide_again
-from milton_assets.selection.summary import RunSummary
+from milton_assets.selection.summary import RunSummary, read_summary
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from resources.evidence_store import EvidenceStore
@@ -134,8 +134,9 @@ def test_the_evidence_is_plain_parquet(tmp_path: Path) -> None:
     assert table.num_rows == 21
 
 
-class TestADecisionThatAnEarlierReleaseTook:
-    """`past` holds a run as the release wrote it that knew three tiers and wrote manifests of version 1."""
+class TestADecisionTakenBefore:
+    """`past` holds a run as it was written once: its decision is repeated on every machine and by every later release
+    of the same format versions."""
 
     PAST = Path(__file__).parent / "past"
 
@@ -146,13 +147,30 @@ class TestADecisionThatAnEarlierReleaseTook:
         summary = self.summary()
         again = decide_again(lambda uri, _: (self.PAST / uri).read_bytes(), summary, summary.decision.policy)
         assert again.to_json() == summary.decision.to_json()
-        assert again.digest() == "4fda4d7129f8b3abff5db92d95ae05dd0ae1dfe90535026c4dddd9ccd0d6e021"
+        assert again.digest() == "d8f4edfe5eafa1857deed8c39a2344aace076b6b6a83e0e3460eb972e6d397a1"
 
     def test_is_written_back_as_it_was_read(self) -> None:
         raw = json.loads((self.PAST / "summary.json").read_text())
         assert self.summary().model_dump(mode="json") == raw
-        assert "tiers" not in raw["manifest"]
         assert self.summary().manifest.digest() == raw["decision"]["manifest_sha256"]
+
+    @pytest.mark.parametrize(
+        ("part", "field", "why"),
+        [
+            ("decision", "decision_version", "the decision has version 2, this release reads version 3"),
+            ("manifest", "manifest_version", "the manifest has version 2, this release reads version 3"),
+        ],
+        ids=["decision", "manifest"],
+    )
+    def test_of_an_earlier_version_is_refused_with_both_versions(
+        self, tmp_path: Path, part: str, field: str, why: str
+    ) -> None:
+        content = json.loads((self.PAST / "summary.json").read_text())
+        content[part][field] = 2
+        content[part]["policy_sha256"] = "0" * 64
+        (tmp_path / f"{content['run_id']}.json").write_text(json.dumps(content))
+        with pytest.raises(BadInput, match=rf"{why}.* benchmark and decide again"):
+            read_summary(tmp_path)
 
     def test_may_hold_no_candidate_whose_evidence_is_whole_as_excluded(self) -> None:
         summary = self.summary()

@@ -1,13 +1,10 @@
-"""Digests, and the one canonical JSON."""
+"""Digests of bytes, files and folders."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,48 +13,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from milton_assets.vocabulary.digest import (
     Sha256,
-    canonical_json,
     sha256_bytes,
     sha256_file,
-    sha256_json,
     sha256_listing,
     short,
 )
 
 text = st.text(st.characters(codec="utf-8"), max_size=20)
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
-    max_leaves=20,
-)
-
-
-def shuffled(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: shuffled(value[key]) for key in reversed(value)}
-    return [shuffled(each) for each in value] if isinstance(value, list) else value
-
-
-@given(json_values)
-def test_canonical_json_says_the_same_whatever_the_order_of_keys(value: Any) -> None:
-    assert canonical_json(shuffled(value)) == canonical_json(value)
-    assert sha256_json(shuffled(value)) == sha256_json(value)
-
-
-@given(json_values)
-def test_canonical_json_is_read_back_as_it_was(value: Any) -> None:
-    assert json.loads(canonical_json(value)) == value
-    assert canonical_json(json.loads(canonical_json(value))) == canonical_json(value)
-
-
-def test_canonical_json_is_compact_and_plain_utf8() -> None:
-    assert canonical_json({"b": [1, 2.5], "a": "é"}) == '{"a":"é","b":[1,2.5]}'
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, {"a": [math.nan]}])
-def test_what_json_does_not_have_is_refused(value: Any) -> None:
-    with pytest.raises(ValueError, match="JSON compliant"):
-        canonical_json(value)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from milton_assets.edge.deployment.fileops import FileOps, exists, write_all
-from milton_assets.edge.deployment.states import RECORDS, IllegalTransition, Record, TargetState, step
+from milton_assets.edge.deployment.states import JOURNAL_VERSION, RECORDS, IllegalTransition, Record, TargetState, step
 from milton_assets.edge.release.disk import Fd, opened
 from milton_assets.vocabulary.digest import Sha256, canonical_json, sha256_json
 from milton_assets.vocabulary.errors import MiltonError
@@ -104,9 +104,11 @@ def _parse_line(raw: bytes, last: Line | None) -> Line:
     number = 0 if last is None else last.seq + 1
     try:
         data: Any = json.loads(raw)
+        if last is None:
+            _check_version(data["record"])
         record = RECORDS.validate_json(canonical_json(data["record"]))
         found = Line(seq=data["seq"], previous=data["previous"], record=record, sha256=data["sha256"])
-    except (ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
         raise _damaged(number, f"it is no journal line ({type(error).__name__})") from None
     expected = Line.following(last, found.record)
     if found.seq != expected.seq or found.previous != expected.previous:
@@ -114,6 +116,16 @@ def _parse_line(raw: bytes, last: Line | None) -> Line:
     if found.sha256 != expected.sha256 or raw != found.to_bytes():
         raise _damaged(number, "it is not what its digest says")
     return found
+
+
+def _check_version(first: Any) -> None:
+    version = first.get("journal_version", 1)
+    if first.get("kind") == "target_created" and version != JOURNAL_VERSION:
+        raise JournalDamaged(
+            f"the target's journal has format version {version!r:.50}",
+            expected=str(JOURNAL_VERSION),
+            remedy="use the milton release that wrote it, or set up a fresh target",
+        )
 
 
 def _damaged(number: int, why: str) -> JournalDamaged:

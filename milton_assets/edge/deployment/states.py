@@ -26,7 +26,7 @@ The rules:
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -36,6 +36,9 @@ from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.keys import RunId, Slug
 from milton_assets.vocabulary.ownership import Owner
+
+JOURNAL_VERSION: Final = 2
+"""Version 2 writes its lines as RFC 8785 has it, and says so in the first. Another version is not read."""
 
 
 class IllegalTransition(MiltonError):
@@ -87,6 +90,7 @@ class TargetCreated(_Noun):
     """The target came to be, under this name."""
 
     kind: Literal["target_created"] = "target_created"
+    journal_version: Literal[2] = JOURNAL_VERSION
     at: AwareDatetime
     name: Slug
 

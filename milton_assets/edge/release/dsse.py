@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from milton_assets.edge.release.sshsig import PublicKey, SignatureInvalid, public_pem
+from milton_assets.vocabulary.digest import canonical_json
 from milton_assets.vocabulary.strict_json import parse_json
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -36,7 +37,7 @@ _BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 def model_signature(name: str, digests: Mapping[str, str], key: ec.EllipticCurvePrivateKey, ignored: str) -> bytes:
     """The file's bytes for a folder `name` with `{path: SHA-256}`; `ignored` is the signature's own path in it."""
-    payload = json.dumps(_statement(name, digests, ignored), separators=(",", ":")).encode()
+    payload = canonical_json(_statement(name, digests, ignored)).encode()
     signature = key.sign(pre_authentication_encoding(payload), ec.ECDSA(hashes.SHA256()))
     bundle = {
         "mediaType": _BUNDLE_TYPE,
