@@ -27,6 +27,7 @@ from milton_assets.sensors import SENSORS
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
 from resources.campaign import Campaign, one_of
+from resources.console_logger import console_logger
 from resources.evidence_store import evidence_root_from
 from resources.model_server import LlamaCppResource, ModelServerResource, VLLMResource
 from resources.parquet_io import EvidenceStoreResource, ParquetIOManager
@@ -69,6 +70,7 @@ def build_defs(
         jobs=[benchmark_model, promote, deploy, autobench],
         sensors=SENSORS,
         schedules=SCHEDULES,
+        loggers={"console": console_logger},
         resources={**resources, **(overrides or {})},
     )
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from dagster import RunRequest, ScheduleEvaluationContext, SkipReason, schedule
 
+from milton_assets.conductor import new_run_id
 from milton_assets.jobs import benchmark_model
 from milton_assets.partitions import MODEL_VERSIONS
-from milton_assets.sensors import benchmark_request, new_campaign
+from milton_assets.sensors import benchmark_request
 from resources.registry_resource import RegistryResource
 
 
@@ -23,7 +24,7 @@ def every_six_hours(
     if not candidates:
         yield SkipReason("the registry has no candidates")
         return
-    campaign = new_campaign(context.instance)
+    campaign = new_run_id(context.instance)
     context.instance.add_dynamic_partitions(str(MODEL_VERSIONS.name), [entry.version for entry in candidates])
     for entry in candidates:
         yield benchmark_request(entry, campaign, run_key=f"{campaign}:{entry.version}")

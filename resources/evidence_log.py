@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, DagsterRunStatus, EventLogRecord, RunsFilter
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import EvidenceMismatch
@@ -20,6 +19,7 @@ from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifes
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
 from milton_assets.vocabulary.tier import Tier, TierResult, table_metadata
+from resources.dagster_internals import DATA_VERSION_TAG
 from resources.evidence_store import EvidenceFile, EvidenceStore
 
 BENCHMARK_JOB = "benchmark_model"
@@ -167,6 +167,21 @@ def logged_entry(
             expected="the event of the run that benchmarked it",
         )
     return _file(store, records[0])
+
+
+def measured_in(
+    instance: DagsterInstance, store: EvidenceStore, asset: str, version: str, tags: Mapping[str, str]
+) -> bool:
+    """Whether the version's latest evidence of `asset` was written by a run with these tags, and is still whole.
+
+    The event log and the store must agree on the latest file, and its bytes must have the digest that was logged.
+    """
+    record = _latest_record(instance, asset, version)
+    run = instance.get_run_by_id(record.run_id) if record else None
+    if record is None or run is None or any(run.tags.get(name) != value for name, value in tags.items()):
+        return False
+    file = store.latest(asset, version)
+    return file is not None and file.sha256 == _sha256_of(record) == store.digest(file.uri)
 
 
 def why_last_run_failed(instance: DagsterInstance, version: str) -> str | None:

@@ -8,10 +8,10 @@ See https://docs.dagster.io/guides/build/assets/asset-versioning-and-caching
 from collections.abc import Callable
 
 from dagster import AssetKey, AssetObservation, DagsterInstance, DataVersion, SourceAsset
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from milton_assets.assets.young_features import observable
 from milton_assets.tiers import inference, reasoning, retrieval
+from resources.dagster_internals import DATA_VERSION_TAG
 
 DIGESTS: dict[str, Callable[[], str]] = {
     "inference_prompts": lambda: inference.load_goldens().digests["prompts.jsonl"],
