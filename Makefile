@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PORT   ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help install autobench ui test fuzz check format bench-timing bench-quality bench-selection bench-bundle test-vllm clean
+.PHONY: help install autobench ui test fuzz check format bench-timing bench-quality bench-selection bench-bundle test-vllm docs clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ check: $(VENV)/.installed-dev ## Lint, format and type check.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed ## Write the README's table of settings anew.
+	$(BIN)/python docs/make_settings_table.py
 
 format: $(VENV)/.installed-dev ## Format the code.
 	$(BIN)/ruff check --fix .

@@ -25,6 +25,7 @@ from dagster import (
     DagsterInstance,
     DagsterRunStatus,
     DynamicPartitionsDefinition,
+    JobDefinition,
     MetadataValue,
     OpExecutionContext,
     RunsFilter,
@@ -40,16 +41,19 @@ from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, DEPLOYMENT_ASSET, PROMOT
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.outcome import print_outcome
 from milton_assets.selection.summary import read_summary
+from milton_assets.settings import LogLevel
+from milton_assets.tiers import BUILT_IN
 from milton_assets.usecases.dry_run import print_dry_run
 from milton_assets.usecases.resuming import conditions_of, why_not_resumed
+from milton_assets.usecases.settings_check import check_policy
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.keys import mint_run_id
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import console
-from milton_assets.vocabulary.tier import Tier
+from milton_assets.vocabulary.tier import asset_of
 from resources.campaign import Campaign
-from resources.console_logger import was_interrupted
+from resources.console_logger import logged_at, was_interrupted
 from resources.dagster_internals import show_in_ui, start_child
 from resources.evidence_log import DECISION_ASSET, REGISTRY_ENTRY_ASSET, measured_in, why_last_run_failed
 from resources.evidence_store import EvidenceStore
@@ -67,8 +71,6 @@ WAITING_POLL_S = 0.5
 LED_TO = {BENCHMARK_MODEL: REGISTRY_ENTRY_ASSET, PROMOTE: DECISION_ASSET, DEPLOY: DEPLOYMENT_ASSET}
 """The asset whose page links a child of that job with its campaign, and the campaign's page with the child."""
 
-LOGGED: dict[str, Any] = {"console": {"config": {}}}
-"""The logger of this run and its children, unless the launchpad names another level."""
 
 UNFINISHED = [
     status
@@ -90,7 +92,7 @@ class AutobenchConfig(Config):
     )
     tiers: list[str] = Field(
         default_factory=list,
-        description=f"Measure by these tiers of {[str(tier) for tier in Tier]}; empty takes all.",
+        description=f"Measure by these tiers of {list(BUILT_IN)}; empty takes all.",
     )
     resume: bool = Field(
         default=True, description="Go on with an interrupted campaign, if nothing it depends on has changed since."
@@ -129,7 +131,7 @@ class _Conductor:
         return [
             tier
             for tier in self.record.conditions.tiers
-            if measured_in(self.instance, self.store, Tier(tier).asset_name, version, tags)
+            if measured_in(self.instance, self.store, asset_of(tier), version, tags)
         ]
 
     def benchmark(self) -> None:
@@ -141,8 +143,8 @@ class _Conductor:
             if not missing and why_last_run_failed(self.instance, version) is None:
                 self.say(f"model {number}/{len(versions)} {version}: measured before the interruption")
                 continue
-            whole = len(missing) == len(Tier)
-            assets = [] if whole else [REGISTRY_ENTRY_ASSET, *(Tier(tier).asset_name for tier in missing)]
+            whole = len(missing) == len(BUILT_IN)
+            assets = [] if whole else [REGISTRY_ENTRY_ASSET, *(asset_of(tier) for tier in missing)]
             _wait_for_accelerator(self.instance, self.say)
             place = f"{number}/{len(versions)}"
             if not self.child(BENCHMARK_MODEL, version, MODEL_VERSIONS, tags={CANDIDATE_TAG: place}, assets=assets):
@@ -191,8 +193,13 @@ class _Conductor:
         job = self.context.repository_def.get_job(job_name)
         self.instance.add_dynamic_partitions(_name(partitions), [partition])
         given: Mapping[str, Any] = self.context.run.run_config
-        resources = {key: config for key, config in given.get("resources", {}).items() if key in _resources_of(job)}
-        config = {"resources": resources, "ops": dict(ops or {}), "loggers": given.get("loggers", LOGGED)}
+        resources = {key: config for key, config in given.get("resources", {}).items() if key in job.resource_defs}
+        pinned = {**resources.get("campaign", {}).get("config", {}), **self.campaign.pinned()["campaign"]["config"]}
+        config = {
+            **logged_at(self.campaign.log_level),
+            "resources": {**resources, "campaign": {"config": pinned}},
+            "ops": dict(ops or {}),
+        }
         run, events = start_child(
             job,
             self.instance,
@@ -244,7 +251,8 @@ def conduct(
         if config.dry_run or campaign.dry_run:
             print_dry_run(new_run_id(context.instance), current, campaign, console())
             return
-        code = {str(tier): _code_version(context, tier) for tier in tiers}
+        check_policy(campaign.policy)
+        code = {tier: _code_version(context, tier) for tier in tiers}
         conditions = conditions_of(chosen, code, golden_digests(), campaign, model_server)
         left = UnfinishedCampaign.read(state.unfinished_campaign)
         why_not = why_not_resumed(left, conditions, datetime.now(UTC), wanted=config.resume)
@@ -259,7 +267,7 @@ def conduct(
             record = left.led_by(context.run_id)
         record.write(state.unfinished_campaign)
         context.instance.add_run_tags(context.run_id, {CAMPAIGN_TAG: record.run_id})
-        shown = meter(record.run_id, tuple(Tier), len(conditions.candidates))
+        shown = meter(record.run_id, BUILT_IN, len(conditions.candidates))
         conductor = _Conductor(context, campaign, evidence_store.store, record, shown)
         try:
             _say_what_begins(conductor, left, why_not, model_server)
@@ -276,14 +284,18 @@ def conduct(
             forget(record.run_id)
 
 
-@job(
-    executor_def=in_process_executor,
-    config={"loggers": LOGGED},
-    description="The whole road: benchmark every candidate, decide, bundle, deploy.",
-)
-def autobench() -> None:
-    """The conductor's job."""
-    conduct()
+def autobench_job(level: LogLevel) -> JobDefinition:
+    """The conductor's job; Dagster itself says on the terminal what `level` lets it."""
+
+    @job(
+        executor_def=in_process_executor,
+        config=logged_at(level),
+        description="The whole road: benchmark every candidate, decide, bundle, deploy.",
+    )
+    def autobench() -> None:
+        conduct()
+
+    return autobench
 
 
 def candidates_of(current: Registry, campaign: Campaign) -> tuple[RegistryEntry, ...]:
@@ -347,14 +359,14 @@ def _chosen(current: Registry, campaign: Campaign, only: Sequence[str]) -> list[
     return [entry for entry in candidates if not only or entry.version in only]
 
 
-def _chosen_tiers(names: Sequence[str]) -> list[Tier]:
-    if unknown := [name for name in names if name not in set(Tier)]:
-        raise BadInput(f"there is no tier {', '.join(unknown)}", expected=f"one of {[str(tier) for tier in Tier]}")
-    return [tier for tier in Tier if not names or tier in names]
+def _chosen_tiers(names: Sequence[str]) -> list[str]:
+    if unknown := [name for name in names if name not in BUILT_IN]:
+        raise BadInput(f"there is no tier {', '.join(unknown)}", expected=f"one of {list(BUILT_IN)}")
+    return [tier for tier in BUILT_IN if not names or tier in names]
 
 
-def _code_version(context: OpExecutionContext, tier: Tier) -> str:
-    key = AssetKey(tier.asset_name)
+def _code_version(context: OpExecutionContext, tier: str) -> str:
+    key = AssetKey(asset_of(tier))
     return str(context.repository_def.assets_defs_by_key[key].code_versions_by_key[key])
 
 
@@ -415,6 +427,8 @@ def _say_what_begins(
         f"{run_id}: {len(conditions.candidates)} candidates × {len(conditions.tiers)} tiers, "
         f"profile {campaign.profile}, policy {campaign.policy}, served by {model_server.describe()}"
     )
+    for note in campaign.chosen.notes:
+        conductor.say(f"{run_id}: {note}")
     if campaign.reuse_answers and campaign.state.answers.is_dir():
         conductor.say(f"{run_id}: what unchanged models answered before is reused; timing is always measured anew")
 
@@ -459,10 +473,6 @@ def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[str]) -> None:
 
 def _page(asset: str, partition: str) -> MetadataValue:
     return MetadataValue.url(f"/assets/{asset}?view=partitions&partition={partition}")
-
-
-def _resources_of(job: Any) -> set[str]:
-    return set(job.resource_defs)
 
 
 def _name(partitions: DynamicPartitionsDefinition) -> str:

@@ -1,15 +1,14 @@
 """What Dagster's own runs say on the terminal: what went wrong and what to do next, without Dagster's stack.
 
 What belongs here: the `console` logger of every job, and turning a failure into one sentence. What does not: progress
-(`resources.progress`), and the full trace, which the event log keeps whatever is set here. MILTON_LOG_LEVEL (DEBUG,
-INFO, WARNING, ERROR) turns this up; DEBUG and INFO show everything as Dagster writes it, traces included.
+(`resources.progress`), and the full trace, which the event log keeps whatever is set here. The setting `log_level`
+turns this up; DEBUG and INFO show everything as Dagster writes it, traces included.
 See https://docs.dagster.io/guides/log-debug/logging/custom-logging
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,33 +16,29 @@ from typing import Any
 
 from dagster import DagsterEvent, DagsterExecutionInterruptedError, Field, InitLoggerContext, logger
 
-from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.settings import LogLevel
+from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.os_errors import remedy_for
 
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 INTERRUPTS = frozenset({DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__})
 _DAGSTERS_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 _NUMBER = re.compile(r"\[Errno (\d+)\]")
 
 
-def level_from(environment: Mapping[str, str]) -> str:
-    """MILTON_LOG_LEVEL, by default ERROR. Raises `BadInput` for another word."""
-    level = environment.get("MILTON_LOG_LEVEL", "ERROR").upper()
-    if level not in LEVELS:
-        raise BadInput(f"MILTON_LOG_LEVEL is {level!r}", expected=f"one of {list(LEVELS)}")
-    return level
+def logged_at(level: LogLevel) -> dict[str, Any]:
+    """Run configuration that has the console logger, at `level`; without any Dagster would use its own."""
+    return {"loggers": {"console": {"config": {"log_level": level.value}}}}
 
 
 @logger(
     config_schema={
-        "log_level": Field(str, is_required=False, description="DEBUG, INFO, WARNING or ERROR; else MILTON_LOG_LEVEL.")
+        "log_level": Field(str, default_value=LogLevel.ERROR.value, description="DEBUG, INFO, WARNING or ERROR.")
     },
     description="Failures in one sentence on standard error; everything, traces included, from INFO down.",
 )
 def console_logger(context: InitLoggerContext) -> logging.Logger:
-    """The `console` logger of every job. Raises `BadInput` for a level that is none."""
-    told: dict[str, str] = context.logger_config or {}
-    level = level_from({"MILTON_LOG_LEVEL": told["log_level"]} if "log_level" in told else os.environ)
+    """The `console` logger of every job. Raises `ValueError` for a level that is none."""
+    level = LogLevel(context.logger_config["log_level"]).value
     made = logging.Logger("dagster", level)
     handler = logging.StreamHandler(sys.stderr)
     if logging.getLevelNamesMapping()[level] > logging.INFO:

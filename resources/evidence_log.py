@@ -18,7 +18,7 @@ from milton_assets.vocabulary.errors import EvidenceMismatch
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin, Found
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
-from milton_assets.vocabulary.tier import Tier, TierResult, table_metadata
+from milton_assets.vocabulary.tier import TierResult, asset_of, table_metadata
 from resources.dagster_internals import DATA_VERSION_TAG
 from resources.evidence_store import EvidenceFile, EvidenceStore
 
@@ -39,7 +39,7 @@ class GatheredCandidate:
 
     entry: RegistryEntry
     artefact_size_bytes: int
-    tiers: Mapping[Tier, TierResult]
+    tiers: Mapping[str, TierResult]
     excluded: str | None
 
 
@@ -60,7 +60,7 @@ def gather(
     registry_sha256: str,
     measured_kind: ArtefactKind,
     entry_files: Files,
-    tier_files: Mapping[Tier, Files],
+    tier_files: Mapping[str, Files],
     goldens: Mapping[str, str],
     policy_name: str,
     policy_sha256: str,
@@ -80,7 +80,7 @@ def gather(
         tiers, pins, excluded = _evidence_of(instance, entry, artefact, entry_files, tier_files)
         prints = {tier: fingerprint for tier, result in tiers.items() if (fingerprint := _fingerprint(result))}
         fingerprints.update({fp.digest(): fp.model_dump(mode="json") for fp in prints.values()})
-        timed_in = prints.get(Tier.INFERENCE)
+        timed_in = prints.get("inference")
         pinned.append(
             CandidateEvidence(
                 model_version=entry.version,
@@ -101,6 +101,7 @@ def gather(
         goldens=dict(goldens),
         fingerprints=fingerprints,
         candidates=tuple(pinned),
+        tiers=tuple(tier_files),
     )
     return Gathered(tuple(candidates), manifest)
 
@@ -200,15 +201,15 @@ def _evidence_of(
     entry: RegistryEntry,
     artefact: Artefact,
     entry_files: Files,
-    tier_files: Mapping[Tier, Files],
-) -> tuple[dict[Tier, TierResult], list[EvidencePin], str | None]:
+    tier_files: Mapping[str, Files],
+) -> tuple[dict[str, TierResult], list[EvidencePin], str | None]:
     if failure := why_last_run_failed(instance, entry.version):
         return {}, [], failure
     if (recorded := entry_files.get(entry.version)) is None:
         return {}, [], "it was never benchmarked"
     if entry_from_table(recorded.read()).content_sha256 != entry.content_sha256:
         return {}, [], "its registry entry or its files changed after it was benchmarked"
-    tiers: dict[Tier, TierResult] = {}
+    tiers: dict[str, TierResult] = {}
     pins: list[EvidencePin] = []
     for tier, files in tier_files.items():
         if (file := files.get(entry.version)) is None:
@@ -221,8 +222,8 @@ def _evidence_of(
     return tiers, pins, None
 
 
-def _pin(instance: DagsterInstance, version: str, tier: Tier, file: EvidenceFile) -> EvidencePin:
-    record = _latest_record(instance, tier.asset_name, version)
+def _pin(instance: DagsterInstance, version: str, tier: str, file: EvidenceFile) -> EvidencePin:
+    record = _latest_record(instance, asset_of(tier), version)
     logged = _sha256_of(record) if record else None
     if record is None or logged != file.sha256:
         raise EvidenceMismatch(
@@ -251,7 +252,7 @@ def _latest_record(instance: DagsterInstance, asset: str, version: str) -> Event
 
 def _logged_sha256(instance: DagsterInstance, pin: EvidencePin) -> str | None:
     wanted = AssetRecordsFilter(
-        asset_key=AssetKey(pin.tier.asset_name),
+        asset_key=AssetKey(asset_of(pin.tier)),
         asset_partitions=[pin.model_version],
         after_storage_id=pin.storage_id - 1,
         before_storage_id=pin.storage_id + 1,

@@ -1,10 +1,9 @@
 """The `deployment` asset: the active release of one edge target and its history entry.
 
-What belongs here: wiring. What does not: the deployment's state machine (`milton_assets.edge.deployment`).
+What belongs here: wiring. What does not: how a target is changed (`milton_assets.fleet`).
 """
 
 import getpass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,15 +13,15 @@ from pydantic import Field
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.young_features import versioned_output
-from milton_assets.edge.deployment import HealthWindow, deploy
+from milton_assets.fleet.target import DeployRequest
 from milton_assets.partitions import EDGE_TARGETS
 from milton_assets.selection.summary import add_deployment, newest_with_bundle, read_summary
-from milton_assets.usecases.probe import edge_probe
+from milton_assets.settings import Profile
+from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.errors import BadInput
-from resources.campaign import Campaign, Profile
-from resources.edge_server import EdgeServer
+from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
-from resources.model_server import LlamaCppResource
+from resources.model_server import EdgeServerResource
 from resources.parquet_io import EvidenceStoreResource
 from resources.progress import terminal_listener
 
@@ -70,7 +69,7 @@ def deployment(
     config: DeploymentConfig,
     campaign: Campaign,
     evidence_store: EvidenceStoreResource,
-    edge_runtime: LlamaCppResource,
+    edge_runtime: EdgeServerResource,
 ) -> Output[dict[str, str]]:
     """Take a run's bundle to the target: verified, load tested, then active at once; or not at all."""
     runs = campaign.state.runs
@@ -78,15 +77,11 @@ def deployment(
     if not summary.bundle:
         raise BadInput(f"{summary.run_id} promoted nothing", expected="a run that made a bundle")
     check_manifest(context.instance, evidence_store.store, summary.manifest)
-    probe = edge_probe(EdgeServer(file=edge_runtime.server()))
-    done = deploy(
-        Path(summary.bundle["path"]),
-        campaign.targets.named(context.partition_key),
-        load_test=probe,
-        health=HealthWindow(probe, *config.window(campaign.profile)),
-        actor=getpass.getuser(),
-        now=lambda: datetime.now(UTC),
-        on_progress=terminal_listener(),
+    targets = open_targets(campaign.state, campaign.target_paths, server=edge_runtime.edge_server)
+    window = config.window(campaign.profile)
+    request = DeployRequest(actor=getpass.getuser(), health_rounds=window.rounds, health_interval_s=window.interval_s)
+    done = targets.named(context.partition_key).deploy(
+        Path(summary.bundle["path"]), request, on_progress=terminal_listener()
     )
     told = {"id": done.id, "target": done.target, "path": done.target_path, "release": str(done.release)}
     add_deployment(runs, summary.run_id, told)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from dagster import AssetExecutionContext, MetadataValue, Output
 
 from milton_assets.assets.young_features import versioned_output
+from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.entry_table import entry_from_table
@@ -20,7 +21,7 @@ from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.progress import OnProgress
 from milton_assets.vocabulary.registry import Artefact
 from milton_assets.vocabulary.server import Served
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 from resources.answer_cache import CachedChatModel, CacheKey
 from resources.campaign import Campaign
 from resources.evidence_store import EvidenceFile, to_parquet_bytes
@@ -41,7 +42,7 @@ def evidence_output(table: pa.Table, **metadata: Any) -> Output[pa.Table]:
 
 def measure_tier(
     context: AssetExecutionContext,
-    tier: Tier,
+    tier: str,
     registry_entry: EvidenceFile,
     model_server: ModelServerResource,
     measure: Callable[[Served, Artefact, OnProgress], TierResult],
@@ -65,7 +66,7 @@ def measure_tier(
 
 def ask_tier(
     context: AssetExecutionContext,
-    tier: Tier,
+    tier: str,
     registry_entry: EvidenceFile,
     model_server: ModelServerResource,
     campaign: Campaign,
@@ -98,11 +99,11 @@ def pictures(drawn: dict[str, bytes]) -> dict[str, MetadataValue]:
     }
 
 
-def progress_of(context: AssetExecutionContext, tier: Tier) -> OnProgress:
+def progress_of(context: AssetExecutionContext, tier: str) -> OnProgress:
     """A listener that knows the candidate's place in its campaign from the run's tags."""
     tags = context.run.tags
     index, _, count = tags.get(CANDIDATE_TAG, "1/1").partition("/")
-    shown = meter(tags.get(CAMPAIGN_TAG, context.run.run_id), tuple(Tier), int(count))
+    shown = meter(tags.get(CAMPAIGN_TAG, context.run.run_id), BUILT_IN, int(count))
     return shown.listener(context.partition_key, int(index), tier, also=context.log.info)
 
 

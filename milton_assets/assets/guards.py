@@ -13,9 +13,10 @@ from typing import Any
 
 from dagster import AssetExecutionContext, Output
 
+from milton_assets.tiers import BUILT_IN
 from milton_assets.usecases.dry_run import WHY, skipped
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.tier import Tier
+from milton_assets.vocabulary.tier import asset_of
 from resources.campaign import Campaign
 
 
@@ -46,6 +47,6 @@ def guarded(make: Callable[..., Any]) -> Callable[..., Iterator[Output[Any]]]:
 
 def _skipped(asset: str, partition: str) -> Iterator[str]:
     yield f"{asset} of {partition}: skipped ({WHY})"
-    for tier in Tier:
-        if tier.asset_name == asset:
+    for tier in BUILT_IN:
+        if asset_of(tier) == asset:
             yield from (f"{metric.name}: {metric.status} ({metric.why})" for metric in skipped(tier))

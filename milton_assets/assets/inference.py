@@ -11,12 +11,13 @@ from dagster import AssetExecutionContext, Output, asset
 from milton_assets.assets.evidence import measure_tier
 from milton_assets.assets.guards import guarded
 from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.settings import Profile
 from milton_assets.tiers import inference
 from milton_assets.tiers.inference import InferencePlan
 from milton_assets.tiers.inference.load_curve import levels_up_to, measure_with_sweep
 from milton_assets.tiers.inference.plots import pictures_of
-from milton_assets.vocabulary.tier import Tier, TierResult
-from resources.campaign import Campaign, Profile
+from milton_assets.vocabulary.tier import TierResult
+from resources.campaign import Campaign
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
 
@@ -43,7 +44,7 @@ def inference_metrics(
     plan = how.model_copy(update={"slo": campaign.slo})
     return measure_tier(
         context,
-        Tier.INFERENCE,
+        "inference",
         registry_entry,
         model_server,
         lambda served, _, on_progress: _on_goldens(

@@ -9,14 +9,15 @@ from dagster import AssetExecutionContext, Output, asset
 from milton_assets.assets.evidence import ask_tier
 from milton_assets.assets.guards import guarded
 from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.settings import Profile
 from milton_assets.tiers import reasoning
 from milton_assets.tiers.reasoning import ReasoningPlan, load_goldens, measure_reasoning
 from milton_assets.tiers.reasoning.judge import ModelPin
 from milton_assets.usecases.judging import qualified_judge
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.progress import OnProgress
-from milton_assets.vocabulary.tier import Tier, TierResult
-from resources.campaign import Campaign, Profile
+from milton_assets.vocabulary.tier import TierResult
+from resources.campaign import Campaign
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
 from resources.registry_resource import RegistryResource
@@ -55,4 +56,4 @@ def reasoning_metrics(
         with qualified_judge(campaign.judge, goldens.judge_pairs, candidates) as judge:
             return measure_reasoning(model, goldens, at_once, judge=judge, on_progress=on_progress)
 
-    return ask_tier(context, Tier.REASONING, registry_entry, model_server, campaign, ask)
+    return ask_tier(context, "reasoning", registry_entry, model_server, campaign, ask)

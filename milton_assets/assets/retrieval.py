@@ -13,12 +13,13 @@ from dagster import AssetExecutionContext, Output, asset
 from milton_assets.assets.evidence import ask_tier
 from milton_assets.assets.guards import guarded
 from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.settings import Profile
 from milton_assets.tiers import retrieval
 from milton_assets.tiers.retrieval import Method, RetrievalPlan, load_goldens, measure_retrieval
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.progress import OnProgress
-from milton_assets.vocabulary.tier import Tier, TierResult
-from resources.campaign import Campaign, Profile
+from milton_assets.vocabulary.tier import TierResult
+from resources.campaign import Campaign
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
 
@@ -52,4 +53,4 @@ def retrieval_metrics(
         embedding = {"model": side.model, "base_url": side.base_url} if side else None
         return replace(result, provenance={**result.provenance, "embedding": embedding})
 
-    return ask_tier(context, Tier.RETRIEVAL, registry_entry, model_server, campaign, ask)
+    return ask_tier(context, "retrieval", registry_entry, model_server, campaign, ask)

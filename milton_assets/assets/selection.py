@@ -27,11 +27,14 @@ from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Candidate, card, decide, load_policy, plots
 from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
+from milton_assets.tiers import BUILT_IN
 from milton_assets.tiers.inference.plots import pictures_of
 from milton_assets.usecases.incumbent import incumbent_of
+from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.keys import check_run_id
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.campaign import Campaign
+from resources.edge_server import EdgeServer
 from resources.evidence_log import Gathered, check_manifest, gather
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
@@ -43,7 +46,7 @@ from resources.registry_resource import RegistryResource
     partitions_def=BENCHMARK_RUNS,
     ins={
         name: AssetIn(partition_mapping=AllPartitionMapping())
-        for name in ("registry_entry", *(tier.asset_name for tier in Tier))
+        for name in ("registry_entry", *(asset_of(tier) for tier in BUILT_IN))
     },
     io_manager_key="evidence",
     group_name="promote",
@@ -76,14 +79,15 @@ def selection_decision(
         measured_kind=model_server.artefact_kind,
         entry_files=registry_entry,
         tier_files={
-            Tier.INFERENCE: inference_metrics,
-            Tier.REASONING: reasoning_metrics,
-            Tier.RETRIEVAL: retrieval_metrics,
+            "inference": inference_metrics,
+            "reasoning": reasoning_metrics,
+            "retrieval": retrieval_metrics,
         },
         goldens=golden_digests(),
         policy_name=policy.name,
         policy_sha256=policy.sha256,
     )
+    targets = open_targets(campaign.state, campaign.target_paths, server=EdgeServer)
     decision = decide(
         run_id=run_id,
         candidates=[
@@ -97,7 +101,7 @@ def selection_decision(
         ],
         policy=policy,
         manifest=gathered.manifest,
-        incumbent=incumbent_of(campaign.targets.named(name) for name in campaign.target_names()),
+        incumbent=incumbent_of(targets.named(name) for name in campaign.target_names()),
     )
     summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest)
     store = evidence_store.store
@@ -119,7 +123,7 @@ def selection_decision(
 
 
 def _measured(gathered: Gathered) -> dict[str, TierResult]:
-    return {c.entry.version: c.tiers[Tier.INFERENCE] for c in gathered.candidates if Tier.INFERENCE in c.tiers}
+    return {c.entry.version: c.tiers["inference"] for c in gathered.candidates if "inference" in c.tiers}
 
 
 @partition_check(selection_decision, BENCHMARK_RUNS, blocking=True)

@@ -13,14 +13,15 @@ from dagster import (
 
 from milton_assets.assets.young_features import partition_check
 from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary.metric import Status
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.evidence_store import EvidenceFile
 
 
-def _complete(tier: Tier) -> AssetChecksDefinition:
+def _complete(tier: str) -> AssetChecksDefinition:
     @partition_check(
-        tier.asset_name,
+        asset_of(tier),
         MODEL_VERSIONS,
         name=f"{tier}_is_complete",
         description="Every metric that was tried has a value that may be relied on, and no attempt failed.",
@@ -39,4 +40,4 @@ def _complete(tier: Tier) -> AssetChecksDefinition:
     return check
 
 
-TIER_CHECKS = [_complete(tier) for tier in Tier]
+TIER_CHECKS = [_complete(tier) for tier in BUILT_IN]

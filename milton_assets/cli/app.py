@@ -20,9 +20,10 @@ from milton_assets.cli import (
     bench_reasoning,
     bench_retrieval,
     bundle,
+    config,
     deploy,
+    device_policy,
     environment,
-    policy,
     registry,
     results,
     trace,
@@ -59,12 +60,13 @@ def build_app() -> typer.Typer:
 
     environment.register(app)
     autobench.register(app)
+    config.register(app)
     registry.register(app)
     bench = typer.Typer(help="Measure one tier against any running server, without Dagster.", no_args_is_help=True)
     for tier in (bench_inference, bench_reasoning, bench_retrieval):
         tier.register(bench)
     app.add_typer(bench, name="bench")
-    for verbs in (results, bundle, deploy, policy, trace):
+    for verbs in (results, bundle, deploy, device_policy, trace):
         verbs.register(app)
     return app
 

@@ -14,8 +14,9 @@ from typing import Annotated
 
 import typer
 
-from milton_assets.cli.common import EXIT_NO
+from milton_assets.cli.common import EXIT_NO, current_settings
 from milton_assets.cli.environment import exports_for, install_dagster_yaml
+from milton_assets.usecases.settings_check import check_settings
 
 EXIT_INTERRUPTED = 130
 
@@ -51,17 +52,20 @@ def autobench(
     Example: milton autobench --only v1.20260111.1425 --tier reasoning
     """
     told = {"only": only or [], "tiers": tier or [], "resume": not new, "wait": wait, "dry_run": dry_run}
-    os.environ.update(exports_for(os.environ))
+    settings = current_settings()
+    check_settings(settings)
+    os.environ.update(exports_for(settings))
     install_dagster_yaml(Path(os.environ["DAGSTER_HOME"]))
     # Dagster takes SIGTERM for Ctrl-C while a job runs; before and after it, so do we.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
 
     from dagster import DagsterInstance, DagsterRunStatus, execute_job
 
+    from resources.console_logger import logged_at
     from resources.dagster_internals import job_from_module
 
     job = job_from_module(os.environ["DAGSTER_MODULE_NAME"], "autobench")
-    config = {"ops": {"conduct": {"config": told}}, "loggers": {"console": {"config": {}}}}
+    config = {"ops": {"conduct": {"config": told}}, **logged_at(settings.log_level)}
     with DagsterInstance.get() as instance:
         with execute_job(job, instance, run_config=config, raise_on_error=False) as result:
             succeeded, run_id = result.success, result.run_id

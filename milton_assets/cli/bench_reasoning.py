@@ -120,7 +120,7 @@ def _plan(*, smoke: bool, limit: int | None, concurrency: int) -> ReasoningPlan:
 def _payload(result: TierResult, server: dict[str, Any]) -> dict[str, Any]:
     rows = result.samples.astype(object).where(result.samples.notna(), None)
     return {
-        "tier": result.tier.value,
+        "tier": result.tier,
         "metrics": [metric.model_dump(mode="json") for metric in result.metrics],
         "provenance": dict(result.provenance),
         "samples": rows.to_dict("records"),

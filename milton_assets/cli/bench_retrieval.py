@@ -112,7 +112,7 @@ def _payload(result: TierResult, server: dict[str, Any]) -> dict[str, Any]:
         for row in result.samples.to_dict("records")
     ]
     return {
-        "tier": result.tier.value,
+        "tier": result.tier,
         "metrics": [metric.model_dump(mode="json") for metric in result.metrics],
         "queries": queries,
         "provenance": dict(result.provenance),

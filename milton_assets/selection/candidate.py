@@ -12,7 +12,7 @@ from milton_assets.selection.policy import MetricRef
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.metric import Metric
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Candidate:
     """
 
     version: str
-    tiers: Mapping[Tier, TierResult] = field(default_factory=dict)
+    tiers: Mapping[str, TierResult] = field(default_factory=dict)
     artefact_size_bytes: int = 0
     excluded: str | None = None
 
@@ -35,7 +35,7 @@ class Candidate:
                 f"{self.version}: the artefact's size is {self.artefact_size_bytes}", expected="bytes, at least 0"
             )
         for tier, result in self.tiers.items():
-            if result.tier is not tier:
+            if result.tier != tier:
                 raise BadInput(f"{self.version}: the result filed under {tier} is one of {result.tier}")
 
     def metric(self, reference: MetricRef) -> Metric:

@@ -24,7 +24,7 @@ from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.comparability import Procedure, differences, procedure
 from milton_assets.selection.policy import MetricRef
 from milton_assets.selection.scoring import Array
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 
 _MEAN_TOLERANCE = 1e-6
 
@@ -45,9 +45,9 @@ class _Columns:
 def _columns_of(reference: MetricRef) -> _Columns | None:
     """The tiers' layouts: a reasoning case without an answer did not pass; a query without a value has no relevant
     document and is no case."""
-    if reference.tier is Tier.RETRIEVAL:
+    if reference.tier == "retrieval":
         return _Columns("query_id", reference.metric, missing=np.nan)
-    if reference.tier is Tier.REASONING and (column := _REASONING_COLUMN.get(reference.metric)):
+    if reference.tier == "reasoning" and (column := _REASONING_COLUMN.get(reference.metric)):
         return _Columns("case_id", column, missing=0.0, part="cove")
     return None
 

@@ -22,14 +22,14 @@ from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.metric import Status
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 
-GOLDENS: Mapping[str, tuple[Tier, str]] = {
-    "inference_prompts": (Tier.INFERENCE, "prompts.jsonl"),
-    "reasoning_cases": (Tier.REASONING, "cases.jsonl"),
-    "retrieval_corpus": (Tier.RETRIEVAL, "corpus.jsonl"),
-    "retrieval_queries": (Tier.RETRIEVAL, "queries.jsonl"),
-    "retrieval_qrels": (Tier.RETRIEVAL, "qrels/test.tsv"),
+GOLDENS: Mapping[str, tuple[str, str]] = {
+    "inference_prompts": ("inference", "prompts.jsonl"),
+    "reasoning_cases": ("reasoning", "cases.jsonl"),
+    "retrieval_corpus": ("retrieval", "corpus.jsonl"),
+    "retrieval_queries": ("retrieval", "queries.jsonl"),
+    "retrieval_qrels": ("retrieval", "qrels/test.tsv"),
 }
 """Under which tier and file name a table states what the manifest pins, by the golden's name in the manifest.
 
@@ -81,7 +81,7 @@ def differences(one: Procedure, other: Procedure) -> str:
 
 def on_pinned_goldens(candidate: Candidate, manifest: EvidenceManifest) -> Candidate:
     """The candidate, with the figures of every tier invalid that was measured on other goldens than are pinned."""
-    wrong: dict[Tier, list[str]] = {}
+    wrong: dict[str, list[str]] = {}
     for name, pinned in manifest.goldens.items():
         if name not in GOLDENS or (result := candidate.tiers.get(GOLDENS[name][0])) is None:
             continue
@@ -101,10 +101,18 @@ def on_pinned_goldens(candidate: Candidate, manifest: EvidenceManifest) -> Candi
 
 def notes(candidates: Sequence[Candidate]) -> tuple[str, ...]:
     """A sentence for each group of candidates, sorted by version, that was measured otherwise than the first."""
-    return (*(note for tier in Tier for note in _made_otherwise(tier, candidates)), *_mixed(candidates))
+    return (
+        *(note for tier in _tiers_of(candidates) for note in _made_otherwise(tier, candidates)),
+        *_mixed(candidates),
+    )
 
 
-def _made_otherwise(tier: Tier, candidates: Sequence[Candidate]) -> Iterable[str]:
+def _tiers_of(candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """Every tier that somebody was measured by, in the order of the evidence."""
+    return tuple(dict.fromkeys(tier for candidate in candidates for tier in candidate.tiers))
+
+
+def _made_otherwise(tier: str, candidates: Sequence[Candidate]) -> Iterable[str]:
     groups: list[tuple[Procedure, list[str]]] = []
     for candidate in candidates:
         if (result := candidate.tiers.get(tier)) is None:

@@ -1,6 +1,7 @@
 """Challengers against the incumbent: paired where cases can be paired, and corrected for looking many times.
 
-What belongs here: the tests and their correction. What does not: what follows from them (`decide`).
+What belongs here: which test is made of which figures. What does not: the tests (`milton_assets.statistics`), and what
+follows from them (`decide`).
 
 - Right or wrong, by case: McNemar's exact test; the interval of the difference is Agresti and Min's (2005), which
   stays honest when no case differs.
@@ -15,18 +16,28 @@ challenger and metric of the decision.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr, ndtr, ndtri
+from scipy.special import ndtr
 
 from milton_assets.selection.decision import Challenge, Difference
 from milton_assets.selection.policy import Direction, IncumbentRule, Margin, MarginKind
-from milton_assets.selection.resample import Drawn, case_counts
+from milton_assets.selection.resample import Drawn
 from milton_assets.selection.scoring import Array
+from milton_assets.statistics.bootstrap import (
+    drawn_counts,
+    drawn_means,
+    percentile_ends,
+    stream,
+    two_sided_p,
+    widened,
+)
+from milton_assets.statistics.multiplicity import holm
+from milton_assets.statistics.normal import z_leaving
+from milton_assets.statistics.paired import agresti_min, mcnemar_exact
 from milton_assets.vocabulary.metric import Interval
 
 _BOOTSTRAP_FLOATS = 1 << 20
@@ -59,7 +70,7 @@ def challenge(
     if not challengers.size:
         return {}
     by_metric = {drawn.criterion.key: drawn for drawn in prepared}
-    rng = np.random.RandomState(seed)
+    rng = stream(seed)
     outside = 2 * rule.alpha
     compared = [
         _compare(by_metric[margin.key], margin, incumbent, challengers, outside=outside, draws=draws, rng=rng)
@@ -74,30 +85,6 @@ def challenge(
         )
         result[versions[index]] = _challenge(versions[incumbent], differences)
     return result
-
-
-def holm(p_values: Array) -> Array:
-    """Holm's step-down correction over all of `p_values`, whatever their shape. NaN, no test, stays NaN."""
-    flat = p_values.ravel()
-    tested = np.flatnonzero(~np.isnan(flat))
-    order = tested[np.argsort(flat[tested], kind="stable")]
-    corrected = np.full(flat.shape, np.nan)
-    corrected[order] = np.minimum(np.maximum.accumulate(flat[order] * np.arange(len(order), 0, -1)), 1.0)
-    return corrected.reshape(p_values.shape)
-
-
-def mcnemar_exact(wins: Array, losses: Array) -> Array:
-    """Two-sided exact p-values: the discordant cases are fair coin tosses if the two models are equally good."""
-    discordant = (wins + losses).astype(np.int64)
-    return np.asarray(np.minimum(1.0, 2 * bdtr(np.minimum(wins, losses), discordant, 0.5)), dtype=np.float64)
-
-
-def paired_proportions(wins: Array, losses: Array, cases: int, outside: float) -> tuple[Array, Array]:
-    """Agresti and Min's interval for the difference of paired shares: Wald after adding 1/2 to each cell."""
-    more, less, total = wins + 0.5, losses + 0.5, cases + 2
-    centre = (more - less) / total
-    half = _z(outside) * np.sqrt(more + less - (more - less) ** 2 / total) / total
-    return centre - half, centre + half
 
 
 def _compare(
@@ -135,7 +122,7 @@ def _merged(whole: Compared, part: Compared, where: npt.NDArray[np.bool_]) -> Co
 def _by_discordance(gains: Array, outside: float) -> Compared:
     cases = gains.shape[1]
     wins, losses = _won_and_lost(gains)
-    low, high = paired_proportions(wins, losses, cases, outside)
+    low, high = agresti_min(wins, losses, cases, outside=outside)
     difference = (wins - losses) / cases
     # The interval is centred a little nearer to 0 than the difference; it must not exclude its own estimate.
     low, high = np.minimum(low, difference), np.maximum(high, difference)
@@ -146,22 +133,16 @@ def _by_discordance(gains: Array, outside: float) -> Compared:
 
 def _by_bootstrap(gains: Array, outside: float, draws: int, rng: np.random.RandomState) -> Compared:
     challengers, cases = gains.shape
-    counts = case_counts(rng, cases, draws)
+    counts = drawn_counts(rng, cases, draws)
     centre = gains.mean(axis=1)
-    widen = math.sqrt(cases / max(cases - 1, 1))
     low, high, p_value = np.empty((3, challengers))
     step = max(1, _BOOTSTRAP_FLOATS // draws)
     for start in range(0, challengers, step):
         some = slice(start, start + step)
-        drawn = counts @ gains[some].T
-        drawn /= cases
-        drawn -= centre[some]
-        drawn *= widen
-        drawn += centre[some]
+        drawn = widened(drawn_means(counts, gains[some].T), centre[some], cases)
         np.round(drawn, 12, out=drawn)
-        low[some], high[some] = np.quantile(drawn, [outside / 2, 1 - outside / 2], axis=0)
-        below, above = (drawn <= 0).sum(axis=0), (drawn >= 0).sum(axis=0)
-        p_value[some] = np.minimum(1.0, 2 * (1 + np.minimum(below, above)) / (draws + 1))
+        low[some], high[some] = percentile_ends(drawn, outside=outside)
+        p_value[some] = two_sided_p(drawn)
     wins, losses = _won_and_lost(gains)
     n = np.full(challengers, float(cases))
     return Compared(
@@ -194,7 +175,7 @@ def _by_errors(
         gain = sign * (mine - theirs)
         on_own_scale = np.where(log, errors * drawn.values, errors)
         spread = np.hypot(on_own_scale[challengers], on_own_scale[incumbent])
-    half = _z(outside) * spread
+    half = z_leaving(outside) * spread
     # With no spread at all, any difference is one beyond noise.
     score = np.divide(np.abs(gain), spread, out=np.where(gain == 0, 0.0, np.inf), where=spread > 0)
     p_value: Array = np.where(np.isnan(gain) | np.isnan(spread), np.nan, 2 * ndtr(-score))
@@ -271,7 +252,3 @@ def _challenge(incumbent: str, differences: tuple[Difference, ...]) -> Challenge
 
 def _named(test: str, like: Array) -> npt.NDArray[np.object_]:
     return np.full(like.shape, test, dtype=object)
-
-
-def _z(outside: float) -> float:
-    return float(ndtri(1 - outside / 2))

@@ -39,7 +39,6 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.keys import check_key
-from milton_assets.vocabulary.tier import Tier
 
 _PROBABILITY_DECIMALS = 6
 
@@ -252,7 +251,7 @@ def _all_stand(candidates: Sequence[Candidate], manifest: EvidenceManifest) -> N
         evidence = pinned.get(candidate.version)
         if evidence is None and (candidate.excluded is None or candidate.tiers):
             problems.append(f"{candidate.version} stands, but is not pinned")
-        if evidence and candidate.excluded is not None and len(evidence.pins) == len(Tier):
+        if evidence and candidate.excluded is not None and {pin.tier for pin in evidence.pins} >= set(manifest.tiers):
             problems.append(f"{candidate.version} is excluded ({candidate.excluded}), but all its evidence is pinned")
     if problems:
         raise BadInput(
@@ -289,7 +288,7 @@ def _beside(candidates: Sequence[Candidate], references: Sequence[MetricRef]) ->
     """The baselines of the policy's metrics, as the first candidate that has one states them."""
     found = {}
     for tier, name in (
-        (r.tier, f"{baseline}:{r.metric}") for r in references for baseline in BASELINES if r.tier is Tier.RETRIEVAL
+        (r.tier, f"{baseline}:{r.metric}") for r in references for baseline in BASELINES if r.tier == "retrieval"
     ):
         results = (candidate.tiers[tier] for candidate in candidates if tier in candidate.tiers)
         metrics = (metric for result in results for metric in result.metrics if metric.name == name)

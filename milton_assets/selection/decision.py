@@ -15,9 +15,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from milton_assets.selection.policy import GateMode, MarginKind, Normalisation, Operator, Policy
 from milton_assets.vocabulary.digest import Sha256, canonical_json, sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.keys import RunId, Slug
+from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.metric import Interval, Metric
-from milton_assets.vocabulary.tier import Tier
 
 DECISION_VERSION = 2
 
@@ -61,7 +60,7 @@ class _Noun(BaseModel):
 class Reading(_Noun):
     """One metric as the decision saw it."""
 
-    tier: Tier
+    tier: TierName
     metric: Metric
 
 
@@ -72,7 +71,7 @@ class GateOutcome(_Noun):
     counts: under mode `point` the value decides, under `strict` only the answer `pass` does.
     """
 
-    tier: Tier
+    tier: TierName
     metric: str
     op: Operator
     threshold: float
@@ -103,7 +102,7 @@ class Difference(_Noun):
     as `kind` says; `p_value` is two-sided and `p_holm` the same after Holm's correction.
     """
 
-    tier: Tier
+    tier: TierName
     metric: str
     test: str
     kind: MarginKind
@@ -150,10 +149,10 @@ class CandidateReport(_Noun):
     challenge: Challenge | None = None
     why: str = ""
 
-    def reading(self, tier: Tier, metric: str) -> Metric:
+    def reading(self, tier: str, metric: str) -> Metric:
         """That metric as the decision saw it. Raises `BadInput` for one that the policy does not use."""
         for reading in self.readings:
-            if reading.tier is tier and reading.metric.name == metric:
+            if reading.tier == tier and reading.metric.name == metric:
                 return reading.metric
         raise BadInput(f"the decision on {self.version} did not use {metric}")
 

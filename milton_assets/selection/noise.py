@@ -12,13 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from milton_assets.selection.scoring import Array
+from milton_assets.statistics.normal import z_of_level
 from milton_assets.vocabulary.metric import Metric
 
 
@@ -46,7 +45,7 @@ def errors_of(metrics: Sequence[Metric], noise: float) -> Errors:
         interval, value = metric.interval, metric.value
         if interval is None or value is None:
             continue
-        width = 2 * _quantile(interval.level)
+        width = 2 * z_of_level(interval.level)
         log[index] = value > 0 and interval.low > 0
         if log[index]:
             own, between = math.log(interval.high / interval.low) / width, noise
@@ -54,8 +53,3 @@ def errors_of(metrics: Sequence[Metric], noise: float) -> Errors:
             own, between = (interval.high - interval.low) / width, noise * abs(value)
         errors[index] = math.hypot(own, between)
     return Errors(errors, log)
-
-
-@lru_cache(maxsize=32)
-def _quantile(level: float) -> float:
-    return float(ndtri((1 + level) / 2))

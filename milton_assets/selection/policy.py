@@ -14,8 +14,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from milton_assets.vocabulary.digest import sha256_json
-from milton_assets.vocabulary.keys import Slug
-from milton_assets.vocabulary.tier import Tier
+from milton_assets.vocabulary.keys import Slug, TierName
 
 _WEIGHT_SUM_TOLERANCE = 1e-9
 
@@ -85,11 +84,11 @@ class _Noun(BaseModel):
 class MetricRef(_Noun):
     """One metric of one tier, e.g. `inference` and `ttft_ms.median`."""
 
-    tier: Tier
+    tier: TierName
     metric: str = Field(min_length=1)
 
     @property
-    def key(self) -> tuple[Tier, str]:
+    def key(self) -> tuple[str, str]:
         """What makes two references the same."""
         return (self.tier, self.metric)
 

@@ -21,7 +21,7 @@ from milton_assets.selection.policy import Policy
 from milton_assets.selection.summary import RunSummary
 from milton_assets.vocabulary.errors import EvidenceMismatch
 from milton_assets.vocabulary.evidence import EvidenceManifest, EvidencePin
-from milton_assets.vocabulary.tier import Tier, TierResult, table_metadata
+from milton_assets.vocabulary.tier import TierResult, table_metadata
 
 ReadPinned = Callable[[str, str], bytes]
 """The bytes at a URI that have a SHA-256. Raises `EvidenceMismatch` when they are missing or others."""
@@ -48,9 +48,9 @@ def decide_again(read: ReadPinned, summary: RunSummary, policy: Policy) -> Decis
     )
 
 
-def read_pinned(read: ReadPinned, manifest: EvidenceManifest) -> dict[str, dict[Tier, TierResult]]:
+def read_pinned(read: ReadPinned, manifest: EvidenceManifest) -> dict[str, dict[str, TierResult]]:
     """Every pinned table, by version and tier. Raises `EvidenceMismatch`, naming every file that does not hold."""
-    tiers: dict[str, dict[Tier, TierResult]] = {}
+    tiers: dict[str, dict[str, TierResult]] = {}
     problems = []
     for pin in manifest.pins():
         try:
@@ -70,7 +70,7 @@ def _table(read: ReadPinned, pin: EvidencePin) -> TierResult:
     # What is parsed is what was hashed: the file is read once.
     table = pq.read_table(pa.BufferReader(read(pin.uri, pin.sha256)))
     metadata = table_metadata(table)
-    if (metadata["model_version"], metadata["tier"]) != (pin.model_version, pin.tier.value):
+    if (metadata["model_version"], metadata["tier"]) != (pin.model_version, pin.tier):
         raise EvidenceMismatch(
             f"{pin.uri} holds {metadata['tier']} of {metadata['model_version']}, "
             f"pinned as {pin.tier} of {pin.model_version}"

@@ -21,8 +21,8 @@ from milton_assets.selection.cases import Cases, line_up
 from milton_assets.selection.noise import Errors, errors_of
 from milton_assets.selection.policy import Criterion, Policy
 from milton_assets.selection.scoring import SCORE_DECIMALS, Array, plain_sum, utilities
+from milton_assets.statistics.bootstrap import drawn_counts, drawn_means, stream
 from milton_assets.vocabulary.metric import Metric
-from milton_assets.vocabulary.tier import Tier
 
 _FLOATS_PER_CHUNK = 1 << 19
 _TIE_DECIMALS = 9
@@ -65,8 +65,7 @@ class Drawn:
         paired = self.cases.paired
         if counts is None:
             return self._by_error(rng, count, ~paired)
-        means: Array = counts @ self.cases.values.T
-        means /= self.cases.values.shape[1]
+        means = drawn_means(counts, self.cases.values.T)
         if not paired.all():
             means[:, ~paired] = self._by_error(rng, count, ~paired)
         return means
@@ -119,17 +118,16 @@ def probabilities_best(
 ) -> Array:
     """The same, (weightings, candidates), under each of the weightings instead of the policy's own: of the same draws.
 
-    Memory is bounded: the draws are made in chunks of about four megabytes a table. `RandomState` is used because
-    its streams are frozen for ever (NumPy's NEP 19): a decision must be repeated by later releases too.
+    Memory is bounded: the draws are made in chunks of about four megabytes a table.
     """
-    rng = np.random.RandomState(seed)
+    rng = stream(seed)
     pool = len(prepared[0].values)
     draws = policy.certainty.draws
     chunk = max(1, _FLOATS_PER_CHUNK // pool)
     led = np.zeros((len(weightings), pool))
     for start in range(0, draws, chunk):
         count = min(chunk, draws - start)
-        shared: dict[tuple[Tier, int], Array] = {}
+        shared: dict[tuple[str, int], Array] = {}
         parts = []
         for drawn in prepared:
             counts = _shared_counts(drawn, shared, rng, count)
@@ -154,17 +152,12 @@ def _shares_led(parts: Sequence[Array], weights: Sequence[float]) -> Array:
 
 
 def _shared_counts(
-    drawn: Drawn, shared: dict[tuple[Tier, int], Array], rng: np.random.RandomState, count: int
+    drawn: Drawn, shared: dict[tuple[str, int], Array], rng: np.random.RandomState, count: int
 ) -> Array | None:
     """How often each case is drawn, (count, cases); metrics of one tier over the same cases share them."""
     if not drawn.cases.paired.any():
         return None
     key = (drawn.criterion.tier, drawn.cases.values.shape[1])
     if key not in shared:
-        shared[key] = case_counts(rng, key[1], count)
+        shared[key] = drawn_counts(rng, key[1], count)
     return shared[key]
-
-
-def case_counts(rng: np.random.RandomState, cases: int, draws: int) -> Array:
-    """The bootstrap's multinomial counts, (draws, cases), each row summing to `cases`."""
-    return rng.multinomial(cases, np.full(cases, 1 / cases), size=draws).astype(np.float64)

@@ -19,16 +19,18 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri, stdtrit
 
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.decide import decide
 from milton_assets.selection.policy import Policy
 from milton_assets.selection.scoring import Array
+from milton_assets.statistics.normal import z_of_level
+from milton_assets.statistics.samples import mean_interval
+from milton_assets.statistics.shares import wilson
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.metric import Interval, Metric
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 
 RUN_ID = "benchmark_20260111_142500"
 INCUMBENT, CHALLENGER = "incumbent", "challenger"
@@ -124,10 +126,11 @@ def pinned(candidates: Sequence[Candidate], policy: Policy, nonce: str = "") -> 
             )
             for one in candidates
         ),
+        tiers=tuple(dict.fromkeys(tier for one in candidates for tier in one.tiers)),
     )
 
 
-def _pin(version: str, tier: Tier, digest: str) -> EvidencePin:
+def _pin(version: str, tier: str, digest: str) -> EvidencePin:
     return EvidencePin(
         model_version=version,
         tier=tier,
@@ -147,13 +150,13 @@ def _candidate(
     ids = [f"case-{i:03}" for i in range(design.cases)]
     queries = [f"query-{i:03}" for i in range(design.queries)]
     tiers = (
-        TierResult(Tier.INFERENCE, _speeds(rng, truth, design)),
+        TierResult("inference", _speeds(rng, truth, design)),
         TierResult(
-            Tier.REASONING,
+            "reasoning",
             (_share("cove_pass_rate", int(passed.sum()), design.cases),),
             pd.DataFrame({"part": "cove", "case_id": ids, "final_right": passed}),
         ),
-        TierResult(Tier.RETRIEVAL, (_mean("nDCG@10", ndcg),), pd.DataFrame({"query_id": queries, "nDCG@10": ndcg})),
+        TierResult("retrieval", (_mean("nDCG@10", ndcg),), pd.DataFrame({"query_id": queries, "nDCG@10": ndcg})),
     )
     return Candidate(version, {result.tier: result for result in tiers}, 100_000_000)
 
@@ -173,26 +176,21 @@ def _speeds(rng: np.random.Generator, truth: TrueModel, design: Design) -> tuple
     rounds = truth.output_tokens_per_s * luck[1] * np.exp(rng.normal(0, design.within_rounds, design.rounds))
     median = float(np.median(requests))
     # The median's standard error under a normal law is sqrt(pi / 2) of the mean's.
-    half = float(ndtri(0.975)) * math.sqrt(math.pi / 2) * float(requests.std(ddof=1)) / math.sqrt(len(requests))
+    half = z_of_level(0.95) * math.sqrt(math.pi / 2) * float(requests.std(ddof=1)) / math.sqrt(len(requests))
     return figure("ttft_ms.median", "ms", median, half, len(requests)), _mean(
         "output_tokens_per_s", rounds, unit="tokens/s"
     )
 
 
 def _mean(name: str, values: Array, unit: str = "fraction") -> Metric:
-    quantile = float(stdtrit(len(values) - 1, 0.975))
-    half = quantile * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return figure(name, unit, float(values.mean()), half, len(values))
+    interval = mean_interval(values)
+    if interval is None:
+        raise ValueError(f"{name} is a mean of {len(values)} value, which has no interval")
+    return figure(name, unit, float(values.mean()), (interval.high - interval.low) / 2, len(values))
 
 
 def _share(name: str, successes: int, n: int) -> Metric:
-    """A share with its Wilson interval."""
-    z = float(ndtri(0.975))
-    p, scale = successes / n, 1 + z * z / n
-    centre = (p + z * z / (2 * n)) / scale
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / scale
-    interval = Interval(low=max(centre - half, 0), high=min(centre + half, 1), method="wilson")
-    return Metric.measured(name, "fraction", p, n=n, interval=interval)
+    return Metric.measured(name, "fraction", successes / n, n=n, interval=wilson(successes, n))
 
 
 def figure(name: str, unit: str, value: float, half: float, n: int = 100) -> Metric:

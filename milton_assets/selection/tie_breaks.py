@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from milton_assets.selection.policy import Direction, Policy
 from milton_assets.selection.resample import Drawn
+from milton_assets.statistics.normal import z_of_level
 
-_BEYOND = float(ndtri(0.975))
+_BEYOND = z_of_level(0.95)
 """Two figures differ beyond noise when they are further apart than this many standard errors of their difference."""
 
 

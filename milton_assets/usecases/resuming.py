@@ -21,7 +21,20 @@ RESUMED_WITHIN = timedelta(hours=24)
 """How old a campaign may be: timings of one campaign are compared with each other, and machines change by the day."""
 
 NOT_MEASURED_BY = frozenset(
-    {"state_root", "policy", "artifact", "target_paths", "bundle_expires_days", "dry_run", "reuse_answers"}
+    {
+        "state_root",
+        "registry_uri",
+        "profile_set",  # what was chosen counts, set or not
+        "policy_set",
+        "artifact",
+        "target_paths",
+        "target_classes",
+        "device_classes",
+        "bundle_expires_days",
+        "dry_run",
+        "reuse_answers",
+        "log_level",
+    }
 )
 """Settings of a campaign on which no measurement depends: they may change before the campaign is gone on with."""
 
@@ -39,7 +52,7 @@ def conditions_of(
         candidates={entry.version: entry.content_sha256 for entry in entries},
         tiers={str(name): version for name, version in code_versions.items()},
         goldens=dict(goldens),
-        settings=settings,
+        settings={"profile": campaign.profile.value, **settings},
         server={"is": model_server.describe(), **_plain(model_server)},
         host={"milton": __version__, **host_fingerprint().model_dump(mode="json")},
     )

@@ -9,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
-from milton_assets.vocabulary.keys import RunId, Slug
-from milton_assets.vocabulary.tier import Tier
+from milton_assets.vocabulary.keys import RunId, Slug, TierName
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
+"""Version 2 names the tiers of the run; version 1 knew three and did not say so."""
+
+_TIERS_OF_VERSION_1 = ("inference", "reasoning", "retrieval")
 
 
 class EvidencePin(BaseModel):
@@ -25,7 +34,7 @@ class EvidencePin(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model_version: Slug
-    tier: Tier
+    tier: TierName
     dagster_run_id: str
     storage_id: int
     data_version: str
@@ -48,13 +57,17 @@ class CandidateEvidence(BaseModel):
     fingerprint_sha256: Sha256 | None
     pins: tuple[EvidencePin, ...]
 
-    def pin(self, tier: Tier) -> EvidencePin | None:
+    def pin(self, tier: str) -> EvidencePin | None:
         """The pin of that tier, if the candidate has one."""
-        return next((pin for pin in self.pins if pin.tier is tier), None)
+        return next((pin for pin in self.pins if pin.tier == tier), None)
 
 
 class EvidenceManifest(BaseModel):
-    """What a decision rests on. Its digest is written into the decision, the bundle and the deployment."""
+    """What a decision rests on. Its digest is written into the decision, the bundle and the deployment.
+
+    `tiers` are those that a candidate had to be measured by, in their order. A manifest of version 1 is written back as
+    it was read, so that its digest stays.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -67,6 +80,21 @@ class EvidenceManifest(BaseModel):
     goldens: dict[str, Sha256]
     fingerprints: dict[Sha256, dict[str, Any]]
     candidates: tuple[CandidateEvidence, ...]
+    tiers: tuple[TierName, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _version_1_had_three_tiers(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("manifest_version") == 1:
+            return {**given, "tiers": _TIERS_OF_VERSION_1}
+        return given
+
+    @model_serializer(mode="wrap")
+    def _as_its_version_was_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if self.manifest_version == 1:
+            del written["tiers"]
+        return written
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON."""
@@ -115,6 +143,6 @@ class Found(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model_version: Slug
-    tier: Tier
+    tier: TierName
     file_sha256: str | None
     logged_sha256: str | None

@@ -15,6 +15,8 @@ from milton_assets.vocabulary.errors import BadInput
 
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MAX_KEY_LENGTH = 128
+TIER_NAME = re.compile(r"[a-z][a-z0-9_]*")
+MAX_TIER_NAME_LENGTH = 40
 RUN_ID = re.compile(r"benchmark_(\d{8}_\d{6})")
 
 
@@ -38,6 +40,23 @@ def check_key(text: str, what: str = "key") -> str:
 
 
 Slug = Annotated[str, AfterValidator(check_key)]
+
+
+def check_tier_name(text: str) -> str:
+    """Return `text` when it may name a tier: lower-case letters, digits and `_`, starting with a letter.
+
+    Narrower than a slug, because an asset of the graph is named for it. Raises `BadKey`.
+    """
+    if not isinstance(text, str) or len(text) > MAX_TIER_NAME_LENGTH or not TIER_NAME.fullmatch(text):
+        raise BadKey(
+            f"{text!r:.200} cannot name a tier",
+            expected=f"lower-case letters, digits and '_', starting with a letter, at most {MAX_TIER_NAME_LENGTH}",
+            remedy="rename the tier",
+        )
+    return text
+
+
+TierName = Annotated[str, AfterValidator(check_tier_name)]
 
 
 def check_run_id(text: str) -> str:

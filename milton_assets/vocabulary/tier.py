@@ -1,6 +1,7 @@
 """What a tier returns: metrics, the samples they were computed from, and where they came from, in one table.
 
-What belongs here: `Tier`, `TierResult` and its Parquet layout. What does not: measuring.
+What belongs here: `TierResult`, its Parquet layout and the name of the asset that holds it. What does not: which tiers
+there are (`tier_spec`) and measuring. A table of a tier that nobody has installed any more is still read.
 
 Layout (`LAYOUT_VERSION`): one Parquet table per tier and model version. `row_kind` is `metric` for a summary row
 (columns `metric`, `unit`, `status`, `value`, `ci_low`, `ci_high`, `ci_level`, `ci_method`, `n`, `errors`,
@@ -14,7 +15,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import pandas as pd
@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from milton_assets.vocabulary.digest import canonical_json
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.keys import check_tier_name
 from milton_assets.vocabulary.metric import Interval, Metric, Status
 
 LAYOUT_VERSION = 1
@@ -46,17 +47,9 @@ _METRIC_SCHEMA = pa.schema(
 )
 
 
-class Tier(StrEnum):
-    """One kind of measurement."""
-
-    INFERENCE = "inference"
-    REASONING = "reasoning"
-    RETRIEVAL = "retrieval"
-
-    @property
-    def asset_name(self) -> str:
-        """The asset that holds this tier's tables."""
-        return f"{self.value}_metrics"
+def asset_of(tier: str) -> str:
+    """The name of the asset that holds this tier's tables."""
+    return f"{tier}_metrics"
 
 
 @dataclass(frozen=True)
@@ -67,12 +60,13 @@ class TierResult:
     JSON-able and says with what it was measured (fingerprint, goldens' digests, definitions' version, sampling).
     """
 
-    tier: Tier
+    tier: str
     metrics: tuple[Metric, ...]
     samples: pd.DataFrame = field(default_factory=pd.DataFrame)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_tier_name(self.tier)
         names = [metric.name for metric in self.metrics]
         if len(names) != len(set(names)):
             raise BadInput(f"{self.tier}: a metric's name appears twice", expected="unique names")
@@ -87,7 +81,7 @@ class TierResult:
         raise BadInput(f"{self.tier} has no metric {name!r}", expected=f"one of {[m.name for m in self.metrics]}")
 
     @classmethod
-    def skipped(cls, tier: Tier, metrics: Sequence[tuple[str, str]], why: str) -> TierResult:
+    def skipped(cls, tier: str, metrics: Sequence[tuple[str, str]], why: str) -> TierResult:
         """A tier nobody ran: every `(name, unit)` says `skipped` and why."""
         return cls(tier, tuple(Metric.skipped(name, unit, why) for name, unit in metrics))
 
@@ -118,7 +112,7 @@ class TierResult:
             table = pa.concat_tables([table, samples.add_column(0, "row_kind", kinds)], promote_options="default")
         metadata = {
             "layout_version": LAYOUT_VERSION,
-            "tier": self.tier.value,
+            "tier": self.tier,
             "model_version": model_version,
             "artefact_sha256": artefact_sha256,
             "provenance": dict(self.provenance),
@@ -140,7 +134,7 @@ class TierResult:
         # Split before pandas sees it: a column with nulls for the other kind would lose its integers and booleans.
         samples = table.filter(pc.field("row_kind") == "sample").drop_columns(_METRIC_SCHEMA.names)
         metrics = tuple(_metric_of(row) for row in metric_rows.to_pylist())
-        return cls(Tier(metadata["tier"]), metrics, samples.to_pandas(), metadata["provenance"])
+        return cls(metadata["tier"], metrics, samples.to_pandas(), metadata["provenance"])
 
 
 def table_metadata(table: pa.Table) -> dict[str, Any]:

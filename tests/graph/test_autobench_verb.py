@@ -16,8 +16,9 @@ from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, DagsterRunSta
 
 from milton_assets.conductor import only_campaign
 from milton_assets.selection.summary import read_summary
+from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
-from milton_assets.vocabulary.tier import Tier
+from milton_assets.vocabulary.tier import asset_of
 from tests.support.workplace import Workplace, competent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,8 +58,8 @@ class Shell:
     def instance(self) -> DagsterInstance:
         return DagsterInstance.from_config(str(self.wp.state.dagster))
 
-    def times_measured(self, tier: Tier, version: str) -> int:
-        wanted = AssetRecordsFilter(asset_key=AssetKey(tier.asset_name), asset_partitions=[version])
+    def times_measured(self, tier: str, version: str) -> int:
+        wanted = AssetRecordsFilter(asset_key=AssetKey(asset_of(tier)), asset_partitions=[version])
         with self.instance as instance:
             return len(instance.fetch_materializations(wanted, limit=100).records)
 
@@ -175,7 +176,7 @@ def test_an_interrupted_campaign_says_two_lines_and_is_gone_on_with(shell):
     assert done.returncode == 0, done.stderr
     assert f"{record.run_id}: goes on where it was interrupted" in done.stderr
     assert read_summary(shell.wp.state.runs).run_id == record.run_id
-    for tier in Tier:
+    for tier in BUILT_IN:
         assert [shell.times_measured(tier, version) for version in ("v1", "v2", "v3")] == [1, 1, 1]
     assert not shell.wp.state.unfinished_campaign.exists()
 
@@ -218,8 +219,8 @@ def test_one_tier_of_one_model_is_measured_and_the_rest_counts_as_it_was_measure
     assert shell.run("milton", "autobench").returncode == 0
     done = shell.run("milton", "autobench", "--only", "v2", "--tier", "reasoning")
     assert done.returncode == 0, done.stderr
-    measured = {(tier, v): shell.times_measured(tier, v) for tier in Tier for v in ("v1", "v2")}
-    assert {what for what, times in measured.items() if times == 2} == {(Tier.REASONING, "v2")}
+    measured = {(tier, v): shell.times_measured(tier, v) for tier in BUILT_IN for v in ("v1", "v2")}
+    assert {what for what, times in measured.items() if times == 2} == {("reasoning", "v2")}
     assert {c.version for c in read_summary(shell.wp.state.runs).decision.candidates if c.rank} == {"v1", "v2"}
 
 

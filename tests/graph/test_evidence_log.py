@@ -8,10 +8,11 @@ from typing import Any
 
 from dagster import AssetMaterialization, DagsterInstance
 
+from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary.entry_table import entry_to_table
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.evidence_log import Gathered, gather
 from resources.evidence_store import EvidenceFile, EvidenceStore
 from tests.support.bundles import entry_of
@@ -25,15 +26,15 @@ def environment(cpu: str) -> Fingerprint:
     return Fingerprint.model_validate({"host": host})
 
 
-def gathered(root: Path, measured_in: dict[Tier, Fingerprint]) -> Gathered:
+def gathered(root: Path, measured_in: dict[str, Fingerprint]) -> Gathered:
     store = EvidenceStore(root)
     with DagsterInstance.ephemeral() as instance:
 
-        def written(tier: Tier) -> EvidenceFile:
+        def written(tier: str) -> EvidenceFile:
             told: dict[str, Any] = {"fingerprint": measured_in[tier].model_dump(mode="json")}
             table = TierResult(tier, (), provenance=told).to_table("a", WEIGHTS)
-            file = store.write(tier.asset_name, "a", table, "run")
-            event = AssetMaterialization(tier.asset_name, partition="a", metadata={"sha256": file.sha256})
+            file = store.write(asset_of(tier), "a", table, "run")
+            event = AssetMaterialization(asset_of(tier), partition="a", metadata={"sha256": file.sha256})
             instance.report_runless_asset_event(event)
             return file
 
@@ -45,7 +46,7 @@ def gathered(root: Path, measured_in: dict[Tier, Fingerprint]) -> Gathered:
             registry_sha256="2" * 64,
             measured_kind=ArtefactKind.GGUF,
             entry_files={"a": store.write("registry_entry", "a", entry_to_table(ENTRY), "run")},
-            tier_files={tier: {"a": written(tier)} for tier in Tier},
+            tier_files={tier: {"a": written(tier)} for tier in BUILT_IN},
             goldens={},
             policy_name="seed",
             policy_sha256="3" * 64,
@@ -56,7 +57,7 @@ def test_a_candidate_whose_tiers_were_measured_in_several_environments_is_known_
     tmp_path: Path,
 ) -> None:
     one, other = environment("one"), environment("other")
-    found = gathered(tmp_path, {Tier.INFERENCE: one, Tier.REASONING: other, Tier.RETRIEVAL: other})
+    found = gathered(tmp_path, {"inference": one, "reasoning": other, "retrieval": other})
     assert found.candidates[0].excluded is None
     assert found.manifest.candidates[0].fingerprint_sha256 == one.digest()
     assert found.manifest.fingerprints.keys() == {one.digest(), other.digest()}

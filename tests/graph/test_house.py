@@ -16,7 +16,7 @@ DAGSTER_FREE_RESOURCES = [
     ROOT / "resources" / "hardware.py",
     ROOT / "resources" / "registry.py",
     ROOT / "resources" / "demo_models.py",
-    ROOT / "resources" / "edge_targets.py",
+    ROOT / "resources" / "inventory.py",
 ]
 
 
@@ -47,6 +47,12 @@ def test_the_vocabulary_imports_nothing_else_of_ours(path):
         if name.startswith(("milton_assets.", "resources")) and not name.startswith("milton_assets.vocabulary")
     }
     assert not reaches(path, "dagster")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "milton_assets/statistics").rglob("*.py")), ids=name_of)
+def test_statistics_import_the_vocabulary_only(path):
+    ours = {name for name in imports_of(path) if name.startswith(("milton_assets.", "resources"))}
+    assert all(name.startswith(("milton_assets.vocabulary", "milton_assets.statistics")) for name in ours)
 
 
 @pytest.mark.parametrize("package", HOW)

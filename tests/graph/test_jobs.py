@@ -11,15 +11,15 @@ from milton_assets.assets.deployments import WINDOWS
 from milton_assets.edge.bundle import DevicePolicy, verify_bundle
 from milton_assets.edge.bundle.admission import write_device_policy
 from milton_assets.edge.bundle.keys import init_keys
-from milton_assets.edge.deployment import history
 from milton_assets.edge.deployment.layout import POLICY_FILE
 from milton_assets.selection.summary import read_summary
+from milton_assets.tiers import BUILT_IN
 from milton_assets.usecases.dry_run import METRICS
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.campaign import Profile
-from resources.edge_targets import EdgeTargets
 from resources.evidence_store import EvidenceStore
 from tests.support.gguf_file import tiny_gguf
+from tests.support.targets import targets_of
 from tests.support.workplace import clueless, competent, failure_of
 
 RUN = "benchmark_20260101_000000"
@@ -43,16 +43,16 @@ class TestBenchmarkModel:
     @pytest.mark.slow
     def test_each_tier_keeps_its_samples_metrics_and_environment(self, wp, measured):
         store = EvidenceStore(wp.state.benchmarks)
-        for tier in Tier:
-            result = TierResult.from_table(store.latest(tier.asset_name, "good").read())
-            assert result.tier is tier
+        for tier in BUILT_IN:
+            result = TierResult.from_table(store.latest(asset_of(tier), "good").read())
+            assert result.tier == tier
             assert len(result.samples) > 0
             assert result.provenance["fingerprint"]["server"]["name"] == "scripted"
 
     @pytest.mark.slow
     def test_the_data_version_is_the_digest_of_the_table(self, wp, measured):
-        for tier in Tier:
-            materialization = events_of(wp, tier.asset_name, "good")[0].asset_materialization
+        for tier in BUILT_IN:
+            materialization = events_of(wp, asset_of(tier), "good")[0].asset_materialization
             assert materialization.tags["dagster/data_version"] == materialization.metadata["sha256"].value
 
     @pytest.mark.slow
@@ -83,7 +83,7 @@ class TestBenchmarkModel:
 
 
 PARTITIONED = {
-    "benchmark_model": ("registry_entry", *(tier.asset_name for tier in Tier)),
+    "benchmark_model": ("registry_entry", *(asset_of(tier) for tier in BUILT_IN)),
     "promote": ("selection_decision", "edge_bundle"),
     "deploy": ("deployment",),
 }
@@ -118,7 +118,7 @@ class TestDryRun:
             instance=dry.instance, partition_key="good", asset_selection=[AssetKey("reasoning_metrics")]
         )
         said = [record.user_message for record in dry.instance.all_logs(result.run_id)]
-        assert {f"{name}: skipped (dry run)" for name, _ in METRICS[Tier.REASONING]} <= set(said)
+        assert {f"{name}: skipped (dry run)" for name, _ in METRICS["reasoning"]} <= set(said)
         assert sorted(wp.state.benchmarks.rglob("*")) == before
 
 
@@ -131,7 +131,7 @@ class TestPromote:
         assert summary.decision.notes == ()
         assert all(manifest.fingerprints[candidate.fingerprint_sha256] for candidate in manifest.candidates)
         store = EvidenceStore(wp.state.benchmarks)
-        assert {(pin.model_version, pin.tier) for pin in manifest.pins()} == {("good", tier) for tier in Tier}
+        assert {(pin.model_version, pin.tier) for pin in manifest.pins()} == {("good", tier) for tier in BUILT_IN}
         assert all(store.digest(pin.uri) == pin.sha256 for pin in manifest.pins())
         assert {pin.dagster_run_id for pin in manifest.pins()} == {measured.run_id}
 
@@ -199,7 +199,7 @@ class TestDeploy:
         assert result.success, failure_of(result)
         summary = read_summary(wp.state.runs, RUN)
         assert [d["target"] for d in summary.deployments] == ["local"]
-        done = history(EdgeTargets(wp.state).named("local"))[-1]
+        done = targets_of(wp.state).named("local").history()[-1]
         assert len(done.health) == WINDOWS[Profile.SMOKE].rounds > 1
 
     @pytest.mark.slow
@@ -208,17 +208,17 @@ class TestDeploy:
         config = {"ops": {"deployment": {"config": {"health_rounds": 3, "health_interval_s": 0.0}}}}
         result = wp.run("deploy", "local", config=config)
         assert result.success, failure_of(result)
-        assert len(history(EdgeTargets(wp.state).named("local"))[-1].health) == 3
+        assert len(targets_of(wp.state).named("local").history()[-1].health) == 3
 
     @pytest.mark.slow
     def test_a_target_with_a_policy_takes_nothing_that_is_unsigned(self, wp, measured):
         wp.run("promote", RUN)
-        target = EdgeTargets(wp.state).named("local")
+        target = wp.state.deployments / "local"
         keys = init_keys(wp.state.keys)
         policy = DevicePolicy(trusted_keys=(keys.public.read_text().strip(),))
-        write_device_policy(target.path / POLICY_FILE, policy)
+        write_device_policy(target / POLICY_FILE, policy)
         assert "bears no signature" in failure_of(wp.run("deploy", "local"))
-        assert not (target.path / "current").exists()
+        assert not (target / "current").exists()
 
     def test_without_any_bundle_it_says_so(self, wp):
         assert "no benchmark run has made a bundle" in failure_of(wp.run("deploy", "local"))

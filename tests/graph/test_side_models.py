@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from milton_assets.settings import load_settings
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.campaign import Campaign
 from resources.evidence_store import EvidenceStore
 from tests.support.reasoning_player import a_judge, handler
@@ -41,8 +42,7 @@ def test_the_judge_and_the_embedding_model_are_used_and_recorded_with_their_serv
         assert result.success, failure_of(result)
         store = EvidenceStore(wp.state.benchmarks)
         reasoning, retrieval = (
-            TierResult.from_table(store.latest(tier.asset_name, "good").read())
-            for tier in (Tier.REASONING, Tier.RETRIEVAL)
+            TierResult.from_table(store.latest(asset_of(tier), "good").read()) for tier in ("reasoning", "retrieval")
         )
         keys = {e.headers.get("Authorization") for e in side.exchanges if e.path == "/v1/chat/completions"}
     judge = reasoning.provenance["judge"]
@@ -68,12 +68,12 @@ def test_a_candidate_may_not_judge(tmp_path):
 @pytest.mark.parametrize("which", ["JUDGE", "EMBEDDINGS"])
 def test_half_a_side_model_is_refused_where_it_enters(tmp_path, which):
     with pytest.raises(BadInput, match=f"MILTON_{which}_MODEL"):
-        Campaign.from_environment({"MILTON_STATE_DIR": str(tmp_path), f"MILTON_{which}_URL": "http://127.0.0.1:1"})
+        load_settings({"MILTON_STATE_DIR": str(tmp_path), f"MILTON_{which}_URL": "http://127.0.0.1:1"})
 
 
 def test_an_unknown_way_to_rerank_is_refused(tmp_path):
     with pytest.raises(BadInput, match="MILTON_RERANK"):
-        Campaign.from_environment({"MILTON_STATE_DIR": str(tmp_path), "MILTON_RERANK": "guess"})
+        load_settings({"MILTON_STATE_DIR": str(tmp_path), "MILTON_RERANK": "guess"})
 
 
 def test_a_key_that_is_not_there_is_missed_before_anything_is_asked(tmp_path):

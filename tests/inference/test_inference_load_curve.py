@@ -12,7 +12,7 @@ from milton_assets.tiers.inference.plots import pictures_of
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.server import Endpoint
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 from tests.support.scripted_server import ScriptedServer, Status, answer, one_at_a_time, scripted_server
 
 PLAN = InferencePlan(
@@ -70,11 +70,11 @@ def test_a_result_without_a_curve_has_none_and_draws_its_latencies_alone() -> No
     bare = replace(result, provenance={})
     assert sweep_of(bare) is None
     assert sorted(pictures_of({"v1": bare})) == ["latency"]
-    assert pictures_of({"v1": TierResult.skipped(Tier.INFERENCE, (), "nobody ran it")}) == {}
+    assert pictures_of({"v1": TierResult.skipped("inference", (), "nobody ran it")}) == {}
 
 
 def test_a_curve_that_was_tampered_with_is_refused() -> None:
-    tampered = TierResult(Tier.INFERENCE, (), provenance={"sweep": {"points": [{"load": 1}], "stop_reason": "x"}})
+    tampered = TierResult("inference", (), provenance={"sweep": {"points": [{"load": 1}], "stop_reason": "x"}})
     with pytest.raises(BadInput, match="does not read"):
         sweep_of(tampered)
 

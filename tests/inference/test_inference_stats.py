@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from milton_assets.statistics.samples import quantile_interval, rate
 from milton_assets.tiers.inference.histogram import Collector, GroupedHistogram, LogHistogram
-from milton_assets.tiers.inference.stats import quantile_interval, rate, share, summarise, summarise_gaps
+from milton_assets.tiers.inference.stats import share, summarise, summarise_gaps
 
 
 def test_the_statistics_are_those_of_numpy() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from milton_assets.statistics.shares import attempts_to_show
 from milton_assets.tiers.inference import SLO, ClosedLoad, InferencePlan, OpenLoad, Prompt, measure_inference
 from milton_assets.tiers.inference.plots import latency_distribution, throughput_against_latency
-from milton_assets.tiers.inference.stats import least_n
 from milton_assets.tiers.inference.stats import share as share_of
 from milton_assets.tiers.inference.sweep import LoadPoint, find_capacity, point_of, search, sweep
 from milton_assets.vocabulary.errors import BadInput
@@ -112,9 +112,9 @@ def test_a_capacity_needs_an_objective() -> None:
 
 def test_it_takes_so_many_requests_to_show_a_share() -> None:
     for wanted in (0.5, 0.9, 0.95, 0.99):
-        n = least_n(wanted)
+        n = attempts_to_show(wanted)
         assert share_of(n, n)[1].low >= wanted > share_of(n - 1, n - 1)[1].low  # type: ignore[union-attr]
-    assert least_n(0.95) == 73
+    assert attempts_to_show(0.95) == 73
 
 
 def test_the_capacity_of_a_real_server_lies_between_a_rate_it_kept_and_one_it_did_not() -> None:
@@ -126,7 +126,7 @@ def test_the_capacity_of_a_real_server_lies_between_a_rate_it_kept_and_one_it_di
     assert found.high is not None
     assert 5 <= found.low < found.high
     for point in found.points:
-        assert point.slo_share.n >= max(least_n(0.6), point.load.rate_per_s)
+        assert point.slo_share.n >= max(attempts_to_show(0.6), point.load.rate_per_s)
 
 
 def test_a_server_that_is_overloaded_from_the_start_is_bounded() -> None:

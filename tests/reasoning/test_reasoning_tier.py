@@ -16,7 +16,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.server import Endpoint
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 from resources.servers.client import OpenAIChatModel
 from tests.support.reasoning_player import Player, Prompt, failing_at, handler, honest
 from tests.support.scripted_server import Status as HttpStatus
@@ -34,7 +34,7 @@ def value(result: TierResult, name: str) -> float | None:
 def test_every_metric_is_reported_under_its_name_and_unit() -> None:
     result = measure_reasoning(honest(CHOSEN), GOLDENS, PLAN)
     assert tuple((m.name, m.unit) for m in result.metrics) == METRICS
-    assert result.tier is Tier.REASONING
+    assert result.tier == "reasoning"
 
 
 def test_a_model_that_mends_its_drafts_is_credited_for_it() -> None:
@@ -237,11 +237,6 @@ def test_an_error_of_ours_stops_the_run_and_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         measure_reasoning(Player(answer=broken), GOLDENS, ReasoningPlan(concurrency=2))
     assert len(calls) < 20
-
-
-def test_the_code_version_is_stable_and_short() -> None:
-    assert code_version() == code_version()
-    assert len(code_version()) == 16
 
 
 def test_over_http_the_same_model_gives_the_same_answers() -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from milton_assets.vocabulary.metric import Metric
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 from resources.evidence_store import EvidenceStore
 
 BENCH = Path(__file__).resolve().parents[2] / "benches" / "selection" / "measured_noise.py"
@@ -18,7 +18,7 @@ def measure(store: EvidenceStore, version: str, weights: str, ttft_ms: float, ra
         Metric.measured("ttft_ms.median", "ms", ttft_ms, n=40),
         Metric.measured("output_tokens_per_s", "tokens/s", rate, n=40),
     )
-    result = TierResult(Tier.INFERENCE, metrics, provenance={"load": {"concurrency": load}})
+    result = TierResult("inference", metrics, provenance={"load": {"concurrency": load}})
     store.write("inference_metrics", version, result.to_table(version, weights * 64), "run")
 
 

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from milton_assets.selection import Candidate, Decision, card, decide, load_policy
 from milton_assets.vocabulary.metric import Metric
-from milton_assets.vocabulary.tier import Tier
 from tests.support.selection import RUN_ID, candidate, manifest
 
 
@@ -111,13 +110,13 @@ def test_a_cell_never_breaks_its_row_in_markdown() -> None:
 
 def test_the_card_shows_what_retrieval_is_to_be_read_against() -> None:
     plain = candidate("a", ndcg=0.61)
-    result = plain.tiers[Tier.RETRIEVAL]
+    result = plain.tiers["retrieval"]
     beside = (
         Metric.measured("bm25:nDCG@10", "ratio", 0.412, n=60),
         Metric.measured("oracle:nDCG@10", "ratio", 0.873, n=60),
         Metric.measured("random:nDCG@10", "ratio", 0.2, n=60),
     )
-    whole = replace(plain, tiers={**plain.tiers, Tier.RETRIEVAL: replace(result, metrics=(*result.metrics, *beside))})
+    whole = replace(plain, tiers={**plain.tiers, "retrieval": replace(result, metrics=(*result.metrics, *beside))})
     for shown in (drawn(decided(whole)), card.to_markdown(decided(whole))):
         said = " ".join(shown.split())
         assert "nDCG@10 of BM25 alone 0.412, nDCG@10 of the best possible order of the same documents 0.873." in said

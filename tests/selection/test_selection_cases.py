@@ -13,25 +13,25 @@ from milton_assets.selection import Candidate
 from milton_assets.selection.cases import line_up
 from milton_assets.selection.policy import MetricRef
 from milton_assets.vocabulary.metric import Metric
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 
-COVE = MetricRef(tier=Tier.REASONING, metric="cove_pass_rate")
-NDCG = MetricRef(tier=Tier.RETRIEVAL, metric="nDCG@10")
+COVE = MetricRef(tier="reasoning", metric="cove_pass_rate")
+NDCG = MetricRef(tier="retrieval", metric="nDCG@10")
 
 
 def reasoning(samples: Mapping[str, Any], value: float = 0.5, *, goldens: str = "g1", version: str = "a") -> Candidate:
     result = TierResult(
-        Tier.REASONING,
+        "reasoning",
         (Metric.measured("cove_pass_rate", "share", value, n=2),),
         pd.DataFrame(samples),
         {"goldens": {"cases.jsonl": goldens}},
     )
-    return Candidate(version, {Tier.REASONING: result})
+    return Candidate(version, {"reasoning": result})
 
 
 def retrieval(samples: Mapping[str, Any], value: float) -> Candidate:
-    result = TierResult(Tier.RETRIEVAL, (Metric.measured("nDCG@10", "score", value, n=2),), pd.DataFrame(samples))
-    return Candidate("a", {Tier.RETRIEVAL: result})
+    result = TierResult("retrieval", (Metric.measured("nDCG@10", "score", value, n=2),), pd.DataFrame(samples))
+    return Candidate("a", {"retrieval": result})
 
 
 def test_cases_are_lined_up_by_id_whatever_their_order() -> None:
@@ -92,11 +92,11 @@ def test_a_candidate_that_was_asked_other_cases_is_not_paired_with_the_majority(
 
 
 def test_a_speed_is_no_mean_over_cases() -> None:
-    reference = MetricRef(tier=Tier.INFERENCE, metric="ttft_ms.median")
+    reference = MetricRef(tier="inference", metric="ttft_ms.median")
     cases = line_up([Candidate("a")], reference)
     assert cases.why == ("ttft_ms.median is no mean over cases",)
     assert (
-        line_up([reasoning({})], MetricRef(tier=Tier.REASONING, metric="detection_recall"))
+        line_up([reasoning({})], MetricRef(tier="reasoning", metric="detection_recall"))
         .why[0]
         .endswith("no mean over cases")
     )
@@ -109,8 +109,8 @@ def test_lining_up_survives_parquet() -> None:
         "final_right": [True, False, None],
     }
     before = reasoning(samples)
-    table = before.tiers[Tier.REASONING].to_table("a", "f" * 64)
-    after = Candidate("a", {Tier.REASONING: TierResult.from_table(table)})
+    table = before.tiers["reasoning"].to_table("a", "f" * 64)
+    after = Candidate("a", {"reasoning": TierResult.from_table(table)})
     cases = line_up([before, after], COVE)
     assert cases.paired.all()
     assert cases.values[0].tolist() == cases.values[1].tolist() == [0.0, 1.0]

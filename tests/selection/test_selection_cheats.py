@@ -19,7 +19,7 @@ from milton_assets.tiers import reasoning, retrieval
 from milton_assets.tiers.reasoning import ReasoningPlan, measure_reasoning
 from milton_assets.tiers.retrieval import Method, RetrievalPlan, measure_retrieval
 from milton_assets.vocabulary.chat import ChatModel, Completion, Message, Sampling
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 from tests.support.reasoning_player import Player, Prompt, honest
 from tests.support.retrieval_models import FunctionModel, knowing, yes_with
 from tests.support.selection import RUN_ID, manifest, metric
@@ -128,7 +128,7 @@ def judging(goldens: retrieval.RetrievalGoldens, *, doubt: float = 0.0) -> Calla
 
 def candidate(version: str, cheat: Cheat, *, ttft_ms: float, tokens_per_s: float) -> Candidate:
     speed = TierResult(
-        Tier.INFERENCE,
+        "inference",
         (
             metric("ttft_ms.median", "ms", (ttft_ms, ttft_ms * 0.98, ttft_ms * 1.02)),
             metric("output_tokens_per_s", "tokens/s", (tokens_per_s, tokens_per_s * 0.98, tokens_per_s * 1.02)),
@@ -136,7 +136,7 @@ def candidate(version: str, cheat: Cheat, *, ttft_ms: float, tokens_per_s: float
     )
     thought = measure_reasoning(cheat.thinks, CASES, THINKING)
     ranked = measure_retrieval(cheat.ranks, COLLECTION, cheat.plan)
-    return Candidate(version, {Tier.INFERENCE: speed, Tier.REASONING: thought, Tier.RETRIEVAL: ranked}, 1000)
+    return Candidate(version, {"inference": speed, "reasoning": thought, "retrieval": ranked}, 1000)
 
 
 @functools.cache
@@ -162,7 +162,7 @@ def decided(*candidates: Candidate) -> Decision:
 
 def test_the_modest_model_is_modest_and_stands_alone() -> None:
     one = modest()
-    passed, ranked = one.tiers[Tier.REASONING].metric("cove_pass_rate"), one.tiers[Tier.RETRIEVAL].metric("nDCG@10")
+    passed, ranked = one.tiers["reasoning"].metric("cove_pass_rate"), one.tiers["retrieval"].metric("nDCG@10")
     assert passed.value is not None and 0.9 <= passed.value < 1
     assert ranked.value is not None and 0.5 <= ranked.value < 0.68
     assert (decided(one).verdict, decided(one).winner) == (Verdict.PROMOTE, "modest")
@@ -180,7 +180,7 @@ def test_a_cheat_is_refused_or_comes_last_however_fast_it_is(name: str) -> None:
 
 def test_a_model_that_is_slow_where_nobody_times_it_is_refused_although_it_knows_everything() -> None:
     cheat = candidate("cheat", CHEATS["slow-to-verify"](), ttft_ms=1, tokens_per_s=10_000)
-    assert cheat.tiers[Tier.REASONING].metric("cove_pass_rate").value == 1.0
+    assert cheat.tiers["reasoning"].metric("cove_pass_rate").value == 1.0
     report = decided(cheat, modest()).candidate("cheat")
     assert report.standing is Standing.NO_EVIDENCE
     assert "times slower than answering" in report.why

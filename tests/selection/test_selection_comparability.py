@@ -11,13 +11,12 @@ from milton_assets.assets.goldens import DIGESTS
 from milton_assets.selection import Candidate, Decision, Verdict, card, decide, load_policy
 from milton_assets.selection.comparability import GOLDENS
 from milton_assets.selection.decision import GateAnswer, Standing
-from milton_assets.vocabulary.tier import Tier
 from tests.support.selection import RUN_ID, candidate, manifest
 
 OLD, NEW = "1" * 64, "2" * 64
 
 
-def told(one: Candidate, tier: Tier, **provenance: Any) -> Candidate:
+def told(one: Candidate, tier: str, **provenance: Any) -> Candidate:
     """The candidate, whose table of that tier states that of itself."""
     result = one.tiers[tier]
     changed = replace(result, provenance={**result.provenance, **provenance})
@@ -34,7 +33,7 @@ def on_cases(version: str, digest: str, right: int = 95, **provenance: Any) -> C
         passed=[True] * right + [False] * (100 - right),
         ndcg_by_query=[0.6] * 10,
     )
-    return told(one, Tier.REASONING, goldens={"cases.jsonl": digest}, **provenance)
+    return told(one, "reasoning", goldens={"cases.jsonl": digest}, **provenance)
 
 
 def decided(*candidates: Candidate, policy: str = "anchored", incumbent: str | None = None) -> Decision:
@@ -110,8 +109,8 @@ def test_how_many_questions_were_asked_at_once_changes_no_figure() -> None:
 
 @pytest.mark.parametrize("what", ["sampling", "load", "cache", "definitions_version", "prompts_sha256"])
 def test_speeds_that_were_measured_otherwise_are_noted(what: str) -> None:
-    pool = [told(on_cases(v, NEW), Tier.INFERENCE, **{what: v}) for v in ("a", "b", "c")]
-    notes = decided(*pool[:1], *(told(on_cases(v, NEW), Tier.INFERENCE, **{what: "b"}) for v in ("b", "c"))).notes
+    pool = [told(on_cases(v, NEW), "inference", **{what: v}) for v in ("a", "b", "c")]
+    notes = decided(*pool[:1], *(told(on_cases(v, NEW), "inference", **{what: "b"}) for v in ("b", "c"))).notes
     assert notes == (
         f"inference of b, c was measured in another way than of a, so the figures may not be comparable: "
         f"{what}: b against a",
@@ -124,11 +123,11 @@ def environment(cpu: str) -> dict[str, Any]:
 
 
 def test_a_candidate_whose_tiers_were_measured_on_different_machines_is_noted() -> None:
-    mixed = told(on_cases("a", NEW), Tier.INFERENCE, fingerprint=environment("one"))
-    mixed = told(mixed, Tier.REASONING, fingerprint=environment("two"))
+    mixed = told(on_cases("a", NEW), "inference", fingerprint=environment("one"))
+    mixed = told(mixed, "reasoning", fingerprint=environment("two"))
     whole = told(
-        told(on_cases("b", NEW), Tier.INFERENCE, fingerprint=environment("one")),
-        Tier.REASONING,
+        told(on_cases("b", NEW), "inference", fingerprint=environment("one")),
+        "reasoning",
         fingerprint=environment("one"),
     )
     assert decided(mixed, whole).notes == (

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from milton_assets.selection import Candidate, load_policy
-from milton_assets.selection.compare import challenge, holm, mcnemar_exact, paired_proportions
+from milton_assets.selection.compare import challenge
 from milton_assets.selection.decision import Challenge, Difference
 from milton_assets.selection.policy import Policy
 from milton_assets.selection.resample import prepare
+from milton_assets.statistics.multiplicity import holm
+from milton_assets.statistics.paired import agresti_min, mcnemar_exact
 from tests.support.selection import candidate
 
 ANCHORED = load_policy("anchored")
@@ -83,14 +85,14 @@ def test_holm_leaves_out_what_was_not_tested() -> None:
 
 
 def test_no_discordant_case_does_not_make_an_interval_of_no_width() -> None:
-    low, high = paired_proportions(np.array([0.0]), np.array([0.0]), 150, 0.05)
+    low, high = agresti_min(np.array([0.0]), np.array([0.0]), 150, outside=0.05)
     assert -0.02 < low[0] < 0 < high[0] < 0.02
 
 
 def test_the_paired_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.RandomState(5)
     wins, losses, _ = rng.multinomial(150, [0.10, 0.06, 0.84], size=2000).T
-    low, high = paired_proportions(wins.astype(float), losses.astype(float), 150, 0.05)
+    low, high = agresti_min(wins.astype(float), losses.astype(float), 150, outside=0.05)
     covered = ((low <= 0.04) & (high >= 0.04)).mean()
     assert 0.93 <= covered <= 0.97
 

@@ -9,9 +9,10 @@ import pytest
 from milton_assets.selection import Candidate, Decision, Policy, Verdict, decide, load_policy
 from milton_assets.selection.decision import GateAnswer, Standing
 from milton_assets.selection.policy import GateMode, Operator
+from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Interval, Metric
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 from tests.support.selection import COVE, HEADLINES, RUN_ID, candidate, manifest
 
 
@@ -29,7 +30,7 @@ def decided(*candidates: Candidate, policy: Policy | None = None, incumbent: str
 def skipped(version: str) -> Candidate:
     tiers = {
         tier: TierResult.skipped(tier, [(n, u) for t, n, u in HEADLINES if t is tier], "this was a dry run")
-        for tier in Tier
+        for tier in BUILT_IN
     }
     return Candidate(version, tiers, 1000)
 
@@ -136,9 +137,9 @@ def test_one_failed_gate_among_missing_evidence_is_a_rejection() -> None:
 
 def test_a_missing_tier_and_a_missing_metric_are_named() -> None:
     whole = candidate("a")
-    without_tier = Candidate("a", {t: r for t, r in whole.tiers.items() if t is not Tier.REASONING})
+    without_tier = Candidate("a", {t: r for t, r in whole.tiers.items() if t != "reasoning"})
     assert "there is no reasoning evidence" in decided(without_tier).candidate("a").why
-    tiers = dict(whole.tiers) | {Tier.REASONING: TierResult(Tier.REASONING, ())}
+    tiers = dict(whole.tiers) | {"reasoning": TierResult("reasoning", ())}
     assert "no such metric; it has nothing" in decided(Candidate("a", tiers)).candidate("a").why
 
 
@@ -172,7 +173,7 @@ def test_a_gate_answers_from_the_interval_and_admits_by_its_mode(
 def test_a_gate_from_above_reads_the_other_end_of_the_interval() -> None:
     seed = load_policy("seed")
     gate = seed.gates[0].model_copy(
-        update={"tier": Tier.INFERENCE, "metric": "ttft_ms.median", "op": Operator.AT_MOST, "threshold": 100.0}
+        update={"tier": "inference", "metric": "ttft_ms.median", "op": Operator.AT_MOST, "threshold": 100.0}
     )
     policy = Policy.model_validate(seed.model_dump() | {"gates": [gate.model_dump()]})
     answers = [
@@ -298,14 +299,14 @@ def test_a_candidate_refuses_keys_sizes_and_tiers_that_cannot_be() -> None:
     with pytest.raises(BadInput, match="size is -1"):
         Candidate("a", artefact_size_bytes=-1)
     with pytest.raises(BadInput, match="is one of inference"):
-        Candidate("a", {Tier.REASONING: TierResult(Tier.INFERENCE, ())})
+        Candidate("a", {"reasoning": TierResult("inference", ())})
 
 
 def test_a_report_knows_only_what_the_policy_used() -> None:
     report = decided(A).candidate("A")
-    assert report.reading(Tier.REASONING, COVE[1]).value == 0.98
+    assert report.reading("reasoning", COVE[1]).value == 0.98
     with pytest.raises(BadInput, match="did not use recall"):
-        report.reading(Tier.REASONING, "recall")
+        report.reading("reasoning", "recall")
     with pytest.raises(BadInput, match="Z is no candidate"):
         decided(A).candidate("Z")
 

@@ -15,7 +15,6 @@ from milton_assets.selection.replay import decide_again
 from milton_assets.selection.summary import RunSummary
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
-from milton_assets.vocabulary.tier import Tier
 from resources.evidence_store import EvidenceStore
 from tests.support.selection import RUN_ID, candidate, manifest, store
 
@@ -67,7 +66,7 @@ def test_a_table_of_another_model_under_the_pinned_name_is_refused(tmp_path: Pat
     digests = store(tmp_path, POOL)
     swapped = tmp_path / "inference" / "a.parquet"
     swapped.write_bytes((tmp_path / "inference" / "b.parquet").read_bytes())
-    digests["a", Tier.INFERENCE] = sha256_file(swapped)
+    digests["a", "inference"] = sha256_file(swapped)
     pinned = manifest(POOL, sha256_of=digests)
     decision = decide(run_id=RUN_ID, candidates=POOL, policy=load_policy("seed"), manifest=pinned, incumbent=None)
     summary = RunSummary(run_id=RUN_ID, decision=decision, manifest=pinned)
@@ -133,3 +132,34 @@ def test_the_evidence_is_plain_parquet(tmp_path: Path) -> None:
     store(tmp_path, POOL)
     table = pq.read_table(tmp_path / "reasoning" / "a.parquet")
     assert table.num_rows == 21
+
+
+class TestADecisionThatAnEarlierReleaseTook:
+    """`past` holds a run as the release wrote it that knew three tiers and wrote manifests of version 1."""
+
+    PAST = Path(__file__).parent / "past"
+
+    def summary(self) -> RunSummary:
+        return RunSummary.model_validate_json((self.PAST / "summary.json").read_bytes())
+
+    def test_is_repeated_byte_for_byte(self) -> None:
+        summary = self.summary()
+        again = decide_again(lambda uri, _: (self.PAST / uri).read_bytes(), summary, summary.decision.policy)
+        assert again.to_json() == summary.decision.to_json()
+        assert again.digest() == "4fda4d7129f8b3abff5db92d95ae05dd0ae1dfe90535026c4dddd9ccd0d6e021"
+
+    def test_is_written_back_as_it_was_read(self) -> None:
+        raw = json.loads((self.PAST / "summary.json").read_text())
+        assert self.summary().model_dump(mode="json") == raw
+        assert "tiers" not in raw["manifest"]
+        assert self.summary().manifest.digest() == raw["decision"]["manifest_sha256"]
+
+    def test_may_hold_no_candidate_whose_evidence_is_whole_as_excluded(self) -> None:
+        summary = self.summary()
+        reports = [
+            report.model_copy(update={"excluded": "somebody says so"}) if report.version == "v1" else report
+            for report in summary.decision.candidates
+        ]
+        altered = summary.model_copy(update={"decision": summary.decision.model_copy(update={"candidates": reports})})
+        with pytest.raises(BadInput, match=r"v1 is excluded .* but all its evidence is pinned"):
+            decide_again(lambda uri, _: (self.PAST / uri).read_bytes(), altered, summary.decision.policy)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from milton_assets.edge.bundle import Bundle, create_bundle
+from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_listing
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.gguf import read_header
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, EntryStatus, RegistryEntry
-from milton_assets.vocabulary.tier import Tier
 from tests.support.gguf_file import tiny_gguf
 
 NOW = datetime(2026, 1, 11, 14, 25, tzinfo=UTC)
@@ -103,7 +103,7 @@ def evidence_of(entry: RegistryEntry, artefact: Artefact) -> EvidenceManifest:
             uri=f"{tier}/{version}.parquet",
             sha256=sha256_bytes(tier.encode()),
         )
-        for number, tier in enumerate(Tier)
+        for number, tier in enumerate(BUILT_IN)
     )
     return EvidenceManifest(
         run_id=RUN_ID,
@@ -111,6 +111,7 @@ def evidence_of(entry: RegistryEntry, artefact: Artefact) -> EvidenceManifest:
         policy_name="seed",
         policy_sha256=sha256_bytes(b"policy"),
         registry_sha256=sha256_bytes(b"registry"),
+        tiers=BUILT_IN,
         goldens={"prompts.json": sha256_bytes(b"prompts")},
         fingerprints={},
         candidates=(

@@ -14,17 +14,18 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from milton_assets.selection import Candidate, Policy, load_policy
+from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.metric import Interval, Metric
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 
 RUN_ID = "benchmark_20260111_142500"
 
-LATENCY = (Tier.INFERENCE, "ttft_ms.median", "ms")
-THROUGHPUT = (Tier.INFERENCE, "output_tokens_per_s", "tokens/s")
-COVE = (Tier.REASONING, "cove_pass_rate", "share")
-NDCG = (Tier.RETRIEVAL, "nDCG@10", "score")
+LATENCY = ("inference", "ttft_ms.median", "ms")
+THROUGHPUT = ("inference", "output_tokens_per_s", "tokens/s")
+COVE = ("reasoning", "cove_pass_rate", "share")
+NDCG = ("retrieval", "nDCG@10", "score")
 HEADLINES = (LATENCY, THROUGHPUT, COVE, NDCG)
 
 Figure = float | tuple[float, float, float]
@@ -56,8 +57,8 @@ def candidate(
     """A candidate with the four headline figures; with samples per case where `passed`, `ndcg_by_query` are given."""
     figures = dict(zip(HEADLINES, (latency, throughput, cove, ndcg), strict=True))
     samples = {
-        Tier.REASONING: cases(passed) if passed is not None else pd.DataFrame(),
-        Tier.RETRIEVAL: queries(ndcg_by_query) if ndcg_by_query is not None else pd.DataFrame(),
+        "reasoning": cases(passed) if passed is not None else pd.DataFrame(),
+        "retrieval": queries(ndcg_by_query) if ndcg_by_query is not None else pd.DataFrame(),
     }
     tiers = {
         tier: TierResult(
@@ -65,11 +66,11 @@ def candidate(
             tuple(
                 figure if isinstance(figure, Metric) else metric(name, unit, figure)
                 for (of_tier, name, unit), figure in figures.items()
-                if of_tier is tier
+                if of_tier == tier
             ),
             samples.get(tier, pd.DataFrame()),
         )
-        for tier in Tier
+        for tier in BUILT_IN
     }
     return Candidate(version, tiers, size_bytes, excluded)
 
@@ -85,7 +86,7 @@ def queries(ndcg: Sequence[float]) -> pd.DataFrame:
     return pd.DataFrame({"query_id": [f"q{i:03}" for i in range(len(ndcg))], "nDCG@10": list(ndcg)})
 
 
-def store(root: Path, candidates: Sequence[Candidate]) -> dict[tuple[str, Tier], str]:
+def store(root: Path, candidates: Sequence[Candidate]) -> dict[tuple[str, str], str]:
     """Write every tier as Parquet where `manifest` pins it; the files' digests."""
     digests = {}
     for one in candidates:
@@ -97,7 +98,7 @@ def store(root: Path, candidates: Sequence[Candidate]) -> dict[tuple[str, Tier],
     return digests
 
 
-def _uri(version: str, tier: Tier) -> str:
+def _uri(version: str, tier: str) -> str:
     return f"{tier}/{version}.parquet"
 
 
@@ -108,7 +109,7 @@ def manifest(
     run_id: str = RUN_ID,
     fingerprints: Mapping[str, Mapping[str, Any]] | None = None,
     fingerprint_of: Mapping[str, str] | None = None,
-    sha256_of: Mapping[tuple[str, Tier], str] | None = None,
+    sha256_of: Mapping[tuple[str, str], str] | None = None,
 ) -> EvidenceManifest:
     """A manifest that pins every tier of every candidate that is not excluded."""
     chosen = policy or load_policy("seed")
@@ -118,6 +119,7 @@ def manifest(
         policy_name=chosen.name,
         policy_sha256=chosen.sha256,
         registry_sha256="a" * 64,
+        tiers=BUILT_IN,
         goldens={"cases.jsonl": "b" * 64},
         fingerprints={key: dict(value) for key, value in (fingerprints or {}).items()},
         candidates=tuple(
@@ -134,7 +136,7 @@ def manifest(
     )
 
 
-def _pin(version: str, tier: Tier, sha256_of: Mapping[tuple[str, Tier], str] | None) -> EvidencePin:
+def _pin(version: str, tier: str, sha256_of: Mapping[tuple[str, str], str] | None) -> EvidencePin:
     return EvidencePin(
         model_version=version,
         tier=tier,

@@ -10,12 +10,11 @@ from pydantic import ValidationError
 
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin, Found
-from milton_assets.vocabulary.tier import Tier
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 
 
-def pin(version: str, tier: Tier, sha256: str) -> EvidencePin:
+def pin(version: str, tier: str, sha256: str) -> EvidencePin:
     return EvidencePin(
         model_version=version,
         tier=tier,
@@ -38,8 +37,8 @@ def candidate(version: str, *pins: EvidencePin) -> CandidateEvidence:
     )
 
 
-V1 = candidate("v1", pin("v1", Tier.INFERENCE, A), pin("v1", Tier.REASONING, B))
-V2 = candidate("v2", pin("v2", Tier.INFERENCE, C))
+V1 = candidate("v1", pin("v1", "inference", A), pin("v1", "reasoning", B))
+V2 = candidate("v2", pin("v2", "inference", C))
 
 
 def manifest(**changes: Any) -> EvidenceManifest:
@@ -52,6 +51,7 @@ def manifest(**changes: Any) -> EvidenceManifest:
         "goldens": {"cases.jsonl": B},
         "fingerprints": {C: {"host": {}}},
         "candidates": (V1, V2),
+        "tiers": ("inference", "reasoning"),
     }
     return EvidenceManifest(**{**fields, **changes})
 
@@ -84,14 +84,14 @@ def test_a_log_that_says_otherwise_is_a_mismatch() -> None:
 
 
 def test_evidence_of_others_does_not_matter() -> None:
-    extra = found(pin("v3", Tier.RETRIEVAL, A))
+    extra = found(pin("v3", "retrieval", A))
     assert manifest(candidates=(V2,)).check([found(V2.pins[0]), extra]) is None
 
 
 def test_a_candidate_and_its_pins_are_found_by_name() -> None:
     assert manifest().candidate("v2") == V2
-    assert V1.pin(Tier.REASONING) == V1.pins[1]
-    assert V1.pin(Tier.RETRIEVAL) is None
+    assert V1.pin("reasoning") == V1.pins[1]
+    assert V1.pin("retrieval") is None
     with pytest.raises(BadInput, match=r"v3 is no candidate.*'v1', 'v2'"):
         manifest().candidate("v3")
 

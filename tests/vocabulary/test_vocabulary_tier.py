@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Interval, Metric, Status
-from milton_assets.vocabulary.tier import LAYOUT_VERSION, Tier, TierResult, table_metadata
+from milton_assets.vocabulary.tier import LAYOUT_VERSION, TierResult, asset_of, table_metadata
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
@@ -51,7 +51,8 @@ def results(draw: st.DrawFn) -> TierResult:
     chosen = draw(st.lists(st.sampled_from(sorted(columns)), unique=True, min_size=1)) if count else []
     samples = pd.DataFrame({name: [draw(columns[name]) for _ in range(count)] for name in chosen})
     provenance = draw(st.dictionaries(words, st.integers() | words | st.lists(finite, max_size=2), max_size=3))
-    return TierResult(draw(st.sampled_from(Tier)), tuple(draw(metrics(name)) for name in names), samples, provenance)
+    tier = draw(st.from_regex(r"[a-z][a-z0-9_]{0,39}", fullmatch=True))
+    return TierResult(tier, tuple(draw(metrics(name)) for name in names), samples, provenance)
 
 
 @settings(max_examples=60, deadline=None)
@@ -71,7 +72,7 @@ def test_a_result_comes_back_from_parquet_as_it_was(result: TierResult) -> None:
 
 def result(**changes: Any) -> TierResult:
     fields: dict[str, Any] = {
-        "tier": Tier.REASONING,
+        "tier": "reasoning",
         "metrics": (Metric.measured("cove_pass_rate", "", 0.5, n=2), Metric.skipped("x", "ms", "not asked for")),
         "samples": pd.DataFrame({"case": ["a", "b"], "passed": [True, None]}),
     }
@@ -112,7 +113,7 @@ def test_sample_columns_may_not_hide_metric_columns() -> None:
 
 
 def test_a_tier_nobody_ran_says_skipped_everywhere() -> None:
-    skipped = TierResult.skipped(Tier.INFERENCE, [("ttft_ms.median", "ms"), ("success_rate", "")], "dry run")
+    skipped = TierResult.skipped("inference", [("ttft_ms.median", "ms"), ("success_rate", "")], "dry run")
     assert [(m.name, m.unit, m.status, m.why) for m in skipped.metrics] == [
         ("ttft_ms.median", "ms", Status.SKIPPED, "dry run"),
         ("success_rate", "", Status.SKIPPED, "dry run"),
@@ -134,7 +135,7 @@ def test_provenance_that_json_does_not_have_is_refused() -> None:
         (json.dumps({"layout_version": 0}).encode(), "has layout 0"),
         (json.dumps({"layout_version": LAYOUT_VERSION}).encode(), "holds no tier's rows"),
         (
-            json.dumps({"layout_version": LAYOUT_VERSION, "tier": "speed", "provenance": {}}).encode(),
+            json.dumps({"layout_version": LAYOUT_VERSION, "tier": "SPEED!", "provenance": {}}).encode(),
             "holds no tier's rows",
         ),
     ],
@@ -152,4 +153,15 @@ def test_a_table_without_metric_columns_is_refused() -> None:
 
 
 def test_a_tiers_asset_is_named_for_it() -> None:
-    assert [tier.asset_name for tier in Tier] == ["inference_metrics", "reasoning_metrics", "retrieval_metrics"]
+    assert asset_of("reasoning") == "reasoning_metrics"
+
+
+@pytest.mark.parametrize("name", ["", "Reasoning", "json-answers", "1st", "a/b", "..", "a" * 41, "é"], ids=repr)
+def test_what_cannot_name_an_asset_cannot_name_a_tier(name: str) -> None:
+    with pytest.raises(BadInput, match="cannot name a tier"):
+        TierResult(name, ())
+
+
+def test_a_table_of_a_tier_that_nobody_has_installed_is_still_read() -> None:
+    table = TierResult("long_gone", (Metric.measured("score", "share", 0.5, n=4),)).to_table("v1", None)
+    assert TierResult.from_table(table).metric("score").value == 0.5

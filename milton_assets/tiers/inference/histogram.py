@@ -65,7 +65,7 @@ class LogHistogram:
         return float(quantiles_ns(self.counts[np.newaxis, :], q)[0])
 
 
-def quantiles_ns(counts: Counts, q: float, bins: Counts | None = None) -> NDArray[np.float64]:
+def quantiles_ns(counts: Counts | NDArray[np.float64], q: float, bins: Counts | None = None) -> NDArray[np.float64]:
     """The `q` quantile of each row of counts, shape (rows, bins) to (rows,), in ns; NaN where a row is empty.
 
     `bins` says which bin each column counts, ascending; None, that there is a column for every bin.

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from milton_assets.statistics.samples import rate
 from milton_assets.tiers.inference.definitions import PER_REQUEST, SYSTEM
 from milton_assets.tiers.inference.histogram import GroupedHistogram
 from milton_assets.tiers.inference.sample import Sample
-from milton_assets.tiers.inference.stats import STATISTICS, Figure, rate, share, summarise, summarise_gaps
+from milton_assets.tiers.inference.stats import STATISTICS, Figure, share, summarise, summarise_gaps
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.slo import SLO
 

@@ -12,8 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from milton_assets.statistics.shares import attempts_to_show
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan, OpenLoad
-from milton_assets.tiers.inference.stats import least_n
 from milton_assets.tiers.inference.tier import measure_inference
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Metric
@@ -150,7 +150,7 @@ def find_capacity(
 
     def probe(rate_per_s: float) -> LoadPoint:
         load = OpenLoad(rate_per_s=rate_per_s, arrivals=arrivals)
-        requests = max(plan.requests_per_round or 1, least_n(share), math.ceil(rate_per_s * probe_s))
+        requests = max(plan.requests_per_round or 1, attempts_to_show(share), math.ceil(rate_per_s * probe_s))
         here = {"load": load, "requests_per_round": requests, "min_rounds": 1, "decide_share": share}
         return point_of(load, measure_inference(endpoint, plan.model_copy(update=here), on_progress=on_progress))
 

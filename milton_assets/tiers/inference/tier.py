@@ -38,7 +38,7 @@ from milton_assets.tiers.inference.watch import Watch
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.server import Endpoint
-from milton_assets.vocabulary.tier import Tier, TierResult
+from milton_assets.vocabulary.tier import TierResult
 
 _Result = TypeVar("_Result")
 _MOST_CALIBRATED = 64
@@ -214,7 +214,7 @@ class _Subject:
         )
         metrics = judged(self._metrics(), evidence)
         samples = pd.DataFrame([asdict(sample) for sample in (*self._warm_up, *measured)])
-        return TierResult(Tier.INFERENCE, metrics, samples, self._provenance(evidence))
+        return TierResult("inference", metrics, samples, self._provenance(evidence))
 
     def _metrics(self) -> tuple[Metric, ...]:
         return metrics_of(self._rounds, self._gaps, self._plan.slo, self._plan.seed)

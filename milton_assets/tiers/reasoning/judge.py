@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from milton_assets.statistics.agreement import cohen_kappa
 from milton_assets.tiers.reasoning import prompts
 from milton_assets.tiers.reasoning.goldens import GoldenCase, LabelledPair
-from milton_assets.tiers.reasoning.intervals import cohen_kappa
 from milton_assets.vocabulary.chat import ChatModel, ModelCallFailed, Sampling
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.fingerprint import ServerFingerprint

@@ -16,16 +16,16 @@ false alarm on a sound one.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from milton_assets.statistics.paired import paired_difference
+from milton_assets.statistics.shares import newcombe, wilson
 from milton_assets.tiers.reasoning.cove import Label, Step, Trace
 from milton_assets.tiers.reasoning.goldens import GoldenCase, Kind
-from milton_assets.tiers.reasoning.intervals import paired_difference, wilson
 from milton_assets.tiers.reasoning.matching import Reason, match
 from milton_assets.vocabulary.metric import Interval, Metric
 
@@ -226,20 +226,11 @@ def _detection(drafts: Sequence[SeededDraft], skipped: str) -> list[Metric]:
 
 
 def _informedness(name: str, hits: int, alarms: int, faulty: int, sound: int, errors: int) -> Metric:
-    """Youden's J, recall minus false-alarm rate: 0 for a model that flags everything, nothing or at random.
-
-    The interval is Newcombe's (1998, method 10), from the two Wilson intervals.
-    """
-    recall, false_alarm = hits / faulty, alarms / sound
-    one, two = wilson(hits, faulty), wilson(alarms, sound)
-    difference = recall - false_alarm
-    interval = Interval(
-        low=difference - math.hypot(recall - one.low, two.high - false_alarm),
-        high=difference + math.hypot(one.high - recall, false_alarm - two.low),
-        level=one.level,
-        method="newcombe",
+    """Youden's J, recall minus false-alarm rate: 0 for a model that flags everything, nothing or at random."""
+    interval = newcombe(hits, faulty, alarms, sound)
+    return Metric.measured(
+        name, SHARE, hits / faulty - alarms / sound, n=faulty + sound, errors=errors, interval=interval
     )
-    return Metric.measured(name, SHARE, difference, n=faulty + sound, errors=errors, interval=interval)
 
 
 def verification_slowdown(traces: Iterable[Trace]) -> float | None:

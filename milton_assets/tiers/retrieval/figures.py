@@ -20,7 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from milton_assets.tiers.retrieval import bootstrap, measures
+from milton_assets.statistics.bootstrap import intervals_of_means
+from milton_assets.statistics.separation import auroc, auroc_interval
+from milton_assets.tiers.retrieval import measures
 from milton_assets.tiers.retrieval.baselines import Baselines
 from milton_assets.tiers.retrieval.goldens import Query
 from milton_assets.tiers.retrieval.plan import Method, RetrievalPlan
@@ -47,6 +49,7 @@ METRICS: tuple[tuple[str, str], ...] = tuple((name, UNIT) for name in (*MEANS, A
 """Every metric of the tier, with its unit, whatever the plan."""
 
 _HEADLINE = measures.NAMES.index(measures.HEADLINE)
+_INTERVAL = "query_bootstrap"
 _FAILED_POSITIVE, _FAILED_NEGATIVE = -1.0, 2.0
 
 
@@ -149,11 +152,12 @@ class Figures:
         if not self._answerable:
             why = f"split {self.plan.split!r} has no answerable query among those asked"
             return [Metric.failed(name, UNIT, why) for name in MEANS]
-        intervals = bootstrap.intervals_of_means(
+        intervals = intervals_of_means(
             np.column_stack(list(self._per_query.values())),
             resamples=self.plan.resamples,
             seed=self.plan.seed,
             level=self.plan.confidence,
+            method=_INTERVAL,
         )
         interval_of = dict(zip(self._per_query, intervals, strict=True))
         return [self._mean(name, interval_of.get(name)) for name in MEANS]
@@ -185,10 +189,15 @@ class Figures:
         errors = int((positive == _FAILED_POSITIVE).sum() + (negative == _FAILED_NEGATIVE).sum())
         if self.nothing_usable:
             return Metric.failed(AUROC, UNIT, self.nothing_usable, n=count, errors=errors)
-        interval = bootstrap.auroc_interval(
-            positive, negative, resamples=self.plan.resamples, seed=self.plan.seed, level=self.plan.confidence
+        interval = auroc_interval(
+            positive,
+            negative,
+            resamples=self.plan.resamples,
+            seed=self.plan.seed,
+            level=self.plan.confidence,
+            method=_INTERVAL,
         )
-        value = bootstrap.auroc(positive, negative)
+        value = auroc(positive, negative)
         return Metric.measured(AUROC, UNIT, value, n=count, errors=errors, interval=interval)
 
     def _failure_rate(self) -> Metric:

@@ -1,6 +1,6 @@
 """Measures of a ranking, per query, by ir-measures; and what chance and a perfect ranker would earn.
 
-What belongs here: definitions, per query, as pure functions. What does not: intervals (`bootstrap`), asking.
+What belongs here: definitions, per query, as pure functions. What does not: intervals (`statistics`), asking.
 
 - nDCG@10: gains are the grades, the discount is log2(rank + 1), the ideal order is over all judged documents (Järvelin
   and Kekäläinen 2002, as trec_eval computes it).

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from milton_assets.tiers.reasoning.intervals import cohen_kappa, paired_difference, wilson
+from milton_assets.statistics.agreement import cohen_kappa
+from milton_assets.statistics.paired import paired_difference
+from milton_assets.statistics.shares import wilson
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from milton_assets.tiers.retrieval.bootstrap import auroc, auroc_interval, intervals_of_means
+from milton_assets.statistics.bootstrap import intervals_of_means
+from milton_assets.statistics.separation import auroc, auroc_interval
 
-OPTIONS = {"resamples": 1000, "seed": 0, "level": 0.95}
+OPTIONS = {"resamples": 1000, "seed": 0, "level": 0.95, "method": "query_bootstrap"}
 
 
 def test_an_interval_contains_its_mean_and_is_repeatable() -> None:
@@ -63,7 +64,9 @@ def test_auroc_is_the_share_of_pairs_the_right_way_round() -> None:
     negative=st.lists(st.floats(0, 1), min_size=2, max_size=12),
 )
 def test_the_interval_of_auroc_lies_within_zero_and_one(positive: list[float], negative: list[float]) -> None:
-    interval = auroc_interval(np.array(positive), np.array(negative), resamples=200, seed=0, level=0.9)
+    interval = auroc_interval(
+        np.array(positive), np.array(negative), resamples=200, seed=0, level=0.9, method="query_bootstrap"
+    )
     assert interval is not None
     assert -1e-9 <= interval.low <= interval.high <= 1 + 1e-9
 

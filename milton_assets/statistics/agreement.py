@@ -1,39 +1,15 @@
-"""Intervals for shares and agreement, in closed form.
+"""How far two raters agree.
 
-What belongs here: Wilson, Agresti-Min and the interval of Cohen's kappa. What does not: what is counted.
+What belongs here: Cohen's kappa and its interval. What does not: who rates what.
 """
 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
+from milton_assets.statistics.normal import z_of_level
+from milton_assets.statistics.shares import LEVEL
 from milton_assets.vocabulary.metric import Interval
-
-LEVEL = 0.95
-
-
-def _z(level: float) -> float:
-    return NormalDist().inv_cdf(0.5 + level / 2)
-
-
-def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
-    """Wilson's score interval of a share (E. B. Wilson, 1927). `n` is at least 1."""
-    z, share = _z(level), successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # The ends are 0 and 1 exactly at 0 and n successes; rounding must not leave them a hair inside.
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == n else min(1.0, centre + half)
-    return Interval(low=low, high=high, level=level, method="wilson")
-
-
-def paired_difference(gained: int, lost: int, n: int, level: float = LEVEL) -> Interval:
-    """Interval of (gained - lost) / n over `n` matched pairs: Wald, 1/2 added to each cell (Agresti, Min 2005)."""
-    z, total = _z(level), n + 2
-    up, down = (gained + 0.5) / total, (lost + 0.5) / total
-    half = z * math.sqrt((up + down - (up - down) ** 2) / total)
-    return Interval(low=max(-1.0, up - down - half), high=min(1.0, up - down + half), level=level, method="agresti_min")
 
 
 def cohen_kappa(
@@ -58,7 +34,7 @@ def cohen_kappa(
     on = sum(cells[i][i] * (1 - (first[i] + second[i]) * (1 - kappa)) ** 2 for i in (0, 1))
     off = (1 - kappa) ** 2 * sum(cells[i][j] * (second[i] + first[j]) ** 2 for i, j in ((0, 1), (1, 0)))
     variance = (on + off - (kappa - chance * (1 - kappa)) ** 2) / (n * (1 - chance) ** 2)
-    half = _z(level) * math.sqrt(max(variance, 0.0))
+    half = z_of_level(level) * math.sqrt(max(variance, 0.0))
     return kappa, Interval(
         low=max(-1.0, kappa - half), high=min(1.0, kappa + half), level=level, method="fleiss_cohen_everitt"
     )

@@ -1,0 +1,80 @@
+"""One seeded bootstrap: units are drawn with replacement, and what is asked of them is asked again of each draw.
+
+    counts = drawn_counts(stream(seed), len(values), draws)
+    low, high = percentile_ends(drawn_means(counts, values), outside=0.05)
+
+What belongs here: the stream, the draws and the percentile interval (Efron and Tibshirani 1993, chapters 6 and 13).
+What does not: what a unit is (a case, a query, a group of requests), which its caller knows.
+
+A draw is kept as how often each unit came, so that any sum over units is one matrix product, and columns that share the
+counts are paired.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from milton_assets.vocabulary.metric import Interval
+
+Array = npt.NDArray[np.float64]
+
+
+def stream(seed: int) -> np.random.RandomState:
+    """The random numbers of `seed` (0 to 2³² - 1), from a generator whose streams are frozen for ever (NEP 19)."""
+    return np.random.RandomState(seed)
+
+
+def drawn_counts(rng: np.random.RandomState, units: int, draws: int) -> Array:
+    """How often each unit comes in each draw, (draws, units); each row sums to `units`, which is at least 1."""
+    return rng.multinomial(units, np.full(units, 1 / units), size=draws).astype(np.float64)
+
+
+def drawn_means(counts: Array, values: Array) -> Array:
+    """The mean of each column of `values` (units, columns) in each draw, (draws, columns)."""
+    means: Array = counts @ values
+    means /= len(values)
+    return means
+
+
+def widened(drawn: Array, centre: Array, units: int) -> Array:
+    """`drawn` (draws, columns) spread about `centre` (columns,) by sqrt(n / (n - 1)), in place.
+
+    The bootstrap's spread of a mean is that of n, not n - 1, in the denominator: too narrow for few units.
+    """
+    drawn -= centre
+    drawn *= math.sqrt(units / max(units - 1, 1))
+    drawn += centre
+    return drawn
+
+
+def percentile_ends(drawn: Array, *, outside: float) -> tuple[Array, Array]:
+    """The ends of the percentile interval of each column of `drawn` (draws, …) that leaves `outside` out in all."""
+    low, high = np.quantile(drawn, [outside / 2, 1 - outside / 2], axis=0)
+    return np.asarray(low), np.asarray(high)
+
+
+def percentile_interval(drawn: Array, level: float, method: str) -> Interval:
+    """The percentile interval of one figure's draws, (draws,). `method` says what was drawn."""
+    low, high = percentile_ends(drawn, outside=1 - level)
+    return Interval(low=float(low), high=float(high), level=level, method=method)
+
+
+def intervals_of_means(values: Array, *, resamples: int, seed: int, level: float, method: str) -> list[Interval | None]:
+    """An interval for each column's mean over the rows (units). None where fewer than two units can tell.
+
+    All columns are drawn together, so a column of differences is paired.
+    """
+    count, columns = values.shape
+    if count < 2:
+        return [None] * columns
+    drawn = drawn_means(drawn_counts(stream(seed), count, resamples), values)
+    return [percentile_interval(column, level, method) for column in drawn.T]
+
+
+def two_sided_p(drawn: Array) -> Array:
+    """The two-sided p-value of "no difference" of each column of drawn differences, (draws, columns) to (columns,)."""
+    below, above = (drawn <= 0).sum(axis=0), (drawn >= 0).sum(axis=0)
+    return np.asarray(np.minimum(1.0, 2 * (1 + np.minimum(below, above)) / (len(drawn) + 1)), dtype=np.float64)
