@@ -15,11 +15,17 @@ from milton_assets.sensors import benchmark_request
 from resources.registry_resource import RegistryResource
 
 
-@schedule(job=benchmark_model, cron_schedule="0 */6 * * *", execution_timezone="UTC")
+@schedule(
+    job=benchmark_model,
+    cron_schedule="0 */6 * * *",
+    execution_timezone="UTC",
+    description="Measures every candidate again. Off until it is switched on: under Automation in the UI, or by "
+    "`dagster schedule start every_six_hours`.",
+)
 def every_six_hours(
     context: ScheduleEvaluationContext, registry: RegistryResource
 ) -> Iterator[RunRequest | SkipReason]:
-    """A campaign over every candidate. Off until it is switched on in the UI."""
+    """A campaign over every candidate."""
     candidates = registry.read().candidates()
     if not candidates:
         yield SkipReason("the registry has no candidates")

@@ -40,7 +40,12 @@ HASH_BUDGET_S = 20.0
 """What a tick may spend on hashing new files; a sensor has 60 s. The next tick goes on from there."""
 
 
-@sensor(job=benchmark_model, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
+@sensor(
+    job=benchmark_model,
+    minimum_interval_seconds=60,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Benchmarks every new or changed candidate, once; says which entries are quarantined and why.",
+)
 def registry_sensor(
     context: SensorEvaluationContext, registry: RegistryResource, campaign: Campaign
 ) -> SensorResult | SkipReason:
@@ -107,6 +112,7 @@ def benchmark_request(entry: RegistryEntry, campaign: str, *, run_key: str) -> R
 def _promote_sensor(status: DagsterRunStatus) -> SensorDefinition:
     @run_status_sensor(
         run_status=status,
+        description="Requests the decision once no run of the campaign is left to measure a model.",
         name=f"promote_after_{status.value.lower()}",
         monitored_jobs=[benchmark_model],
         request_job=promote,
@@ -135,6 +141,7 @@ def _promote_sensor(status: DagsterRunStatus) -> SensorDefinition:
 
 @run_status_sensor(
     run_status=DagsterRunStatus.SUCCESS,
+    description="Takes a new bundle to every target; a run that promoted nothing deploys nothing.",
     monitored_jobs=[promote],
     request_job=deploy,
     default_status=DefaultSensorStatus.RUNNING,

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from dagster import DagsterRunStatus, RunsFilter
+from dagster import AssetKey, DagsterRunStatus, RunsFilter
 
 from milton_assets.conductor import only_campaign
 from milton_assets.edge.bundle import verify_bundle
@@ -54,6 +54,32 @@ def test_each_child_run_carries_the_campaign_and_its_partition(wp, road):
         ("promote", road.run_id),
         ("deploy", "local"),
     }
+
+
+@pytest.mark.slow
+def test_every_run_of_a_campaign_is_where_the_uis_job_pages_and_timeline_look(wp, road):
+    listed = wp.instance.get_runs(RunsFilter(tags={".dagster/repository": "__repository__@milton_assets"}))
+    assert {run.job_name for run in listed} == {"autobench", "benchmark_model", "promote", "deploy"}
+    assert len(listed) == 6
+    assert {run.remote_job_origin.location_name for run in listed} == {"milton_assets"}
+
+
+@pytest.mark.slow
+def test_a_child_and_its_campaign_link_to_each_other(wp, road):
+    conductor = wp.instance.get_runs(RunsFilter(job_name="autobench"))[0]
+    seen = wp.instance.fetch_observations(AssetKey("registry_entry"), limit=10).records
+    links = {record.asset_observation.partition: record.asset_observation.metadata for record in seen}
+    child = wp.instance.get_runs(RunsFilter(job_name="benchmark_model", tags={"dagster/partition": "good"}))[0]
+    assert links["good"]["run"].value == child.run_id
+    assert links["good"]["campaign"].value == conductor.run_id
+
+
+def test_what_the_launchpad_sets_reaches_the_children(wp):
+    wp.register("v1", broken).unlink()
+    told = {"resources": {"model_server": {"config": {"slots": 3, "threads": 2}}}}
+    wp.conduct(told)
+    child = wp.instance.get_runs(RunsFilter(job_name="benchmark_model"))
+    assert [run.run_config["resources"]["model_server"] for run in child] == [{"config": {"slots": 3, "threads": 2}}]
 
 
 @pytest.mark.slow

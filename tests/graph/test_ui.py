@@ -22,12 +22,22 @@ from tests.support.processes import left_behind
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 150.0
 QUERY = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
-  jobs { name } sensors { name sensorState { status } } schedules { name } } } } }"""
+  jobs { name runs(limit: 5) { runId repositoryOrigin { repositoryLocationName } } }
+  sensors { name sensorState { status } } schedules { name } } } } }"""
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
-def ui(state: StateDir, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def conducted(state: StateDir, tmp_path: Path) -> None:
+    """A campaign that was conducted before the UI came up, and ended at once for want of a registry."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MILTON_STATE_DIR": str(state.root)}
+    milton = Path(sys.executable).with_name("milton")
+    done = subprocess.run([milton, "autobench"], env=environment, capture_output=True, text=True, check=False)
+    assert "there is no registry" in done.stderr
+
+
+@pytest.fixture
+def ui(conducted: None, state: StateDir, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """The UI's address and the process of `make ui`."""
     assert shutil.which("make"), "the suite needs make"
     port = free_port()
@@ -59,13 +69,15 @@ def graph_of(address: str) -> dict:
     pytest.fail(f"{address} did not answer within {DEADLINE_S} s")
 
 
-def test_the_ui_shows_the_graph_and_ctrl_c_ends_it(ui, state):
+def test_the_ui_shows_the_graph_and_earlier_campaigns_and_ctrl_c_ends_it(ui, state):
     address, process = ui
     graph = graph_of(address)
     assert {"autobench", "benchmark_model", "promote", "deploy"} <= {job["name"] for job in graph["jobs"]}
     running = {s["name"] for s in graph["sensors"] if s["sensorState"]["status"] == "RUNNING"}
     assert {"registry_sensor", "promote_after_success", "deploy_when_bundled"} <= running
     assert [schedule["name"] for schedule in graph["schedules"]] == ["every_six_hours"]
+    runs = {job["name"]: job["runs"] for job in graph["jobs"]}
+    assert [run["repositoryOrigin"] for run in runs["autobench"]] == [{"repositoryLocationName": "milton_assets"}]
     os.killpg(process.pid, signal.SIGINT)
     process.wait(60)
     assert left_behind(str(state.root)) == []
