@@ -45,7 +45,7 @@ from milton_assets.settings import LogLevel
 from milton_assets.tiers import BUILT_IN
 from milton_assets.usecases.dry_run import print_dry_run
 from milton_assets.usecases.resuming import conditions_of, why_not_resumed
-from milton_assets.usecases.settings_check import check_policy
+from milton_assets.usecases.settings_check import check_campaign
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.keys import mint_run_id
@@ -57,7 +57,7 @@ from resources.console_logger import logged_at, was_interrupted
 from resources.dagster_internals import show_in_ui, start_child
 from resources.evidence_log import DECISION_ASSET, REGISTRY_ENTRY_ASSET, measured_in, why_last_run_failed
 from resources.evidence_store import EvidenceStore
-from resources.model_server import LlamaCppResource, ModelServerResource
+from resources.model_server import EdgeServerResource, ModelServerResource
 from resources.parquet_io import EvidenceStoreResource
 from resources.progress import Meter, forget, meter
 from resources.registry_resource import RegistryResource
@@ -239,7 +239,7 @@ def conduct(
     campaign: Campaign,
     model_server: ModelServerResource,
     evidence_store: EvidenceStoreResource,
-    edge_runtime: LlamaCppResource,  # its configuration is the children's
+    edge_runtime: EdgeServerResource,
 ) -> None:
     """Read the registry, benchmark every candidate, decide, bundle, deploy, and say what came of it."""
     state = campaign.state
@@ -251,7 +251,7 @@ def conduct(
         if config.dry_run or campaign.dry_run:
             print_dry_run(new_run_id(context.instance), current, campaign, console())
             return
-        check_policy(campaign.policy)
+        check_campaign(campaign, model_server.server, edge_runtime.edge_server)
         code = {tier: _code_version(context, tier) for tier in tiers}
         conditions = conditions_of(chosen, code, golden_digests(), campaign, model_server)
         left = UnfinishedCampaign.read(state.unfinished_campaign)

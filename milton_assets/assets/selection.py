@@ -103,7 +103,8 @@ def selection_decision(
         manifest=gathered.manifest,
         incumbent=incumbent_of(targets.named(name) for name in campaign.target_names()),
     )
-    summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest)
+    notes = campaign.chosen.notes
+    summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest, notes=notes)
     store = evidence_store.store
     decision_uri = store.put("selection_decision", run_id, summary.model_dump_json(indent=2).encode(), suffix=".json")
     write_summary(campaign.state.runs, summary)
@@ -118,6 +119,7 @@ def selection_decision(
         decision_uri=decision_uri,
         evidence_manifest_sha256=gathered.manifest.digest(),
         policy=f"{policy.name} {policy.sha256}",
+        notes=list(notes),
         quarantined={q.version: q.reason for q in current.quarantined},
     )
 
