@@ -43,7 +43,7 @@ class Shell:
             "DAGSTER_MODULE_NAME": "tests.support.served_module",
             "MILTON_PROFILE": "smoke",
             "MILTON_POLICY": "smoke",
-            "MILTON_TEST_SERVER": self.wp.server.base_url,
+            "SCRIPTED_SERVER": self.wp.server.base_url,
             **{k: v for k, v in os.environ.items() if k.startswith("COV")},
             **environment,
         }

@@ -76,10 +76,10 @@ def test_a_child_and_its_campaign_link_to_each_other(wp, road):
 
 def test_what_the_launchpad_sets_reaches_the_children(wp):
     wp.register("v1", broken).unlink()
-    told = {"resources": {"model_server": {"config": {"slots": 3, "threads": 2}}}}
-    wp.conduct(told)
+    told = {"base_url": wp.server.base_url, "slots": 3, "threads": 2}
+    wp.conduct({"resources": {"model_server": {"config": told}}})
     child = wp.instance.get_runs(RunsFilter(job_name="benchmark_model"))
-    assert [run.run_config["resources"]["model_server"] for run in child] == [{"config": {"slots": 3, "threads": 2}}]
+    assert [run.run_config["resources"]["model_server"] for run in child] == [{"config": told}]
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def test_a_registered_model_goes_from_the_sensor_to_a_deployment(wp, tmp_path):
         "MILTON_STATE_DIR": str(wp.state.root),
         "MILTON_PROFILE": "smoke",
         "MILTON_POLICY": "smoke",
-        "MILTON_TEST_SERVER": wp.server.base_url,
+        "SCRIPTED_SERVER": wp.server.base_url,
         **{k: v for k, v in os.environ.items() if k.startswith("COV")},
     }
     log = tmp_path / "daemon.log"
