@@ -74,8 +74,9 @@ def test_a_child_and_its_campaign_link_to_each_other(wp, road):
     assert links["good"]["campaign"].value == conductor.run_id
 
 
+@pytest.mark.slow
 def test_what_the_launchpad_sets_reaches_the_children(wp):
-    wp.register("v1", broken).unlink()
+    wp.register("v1", broken)
     told = {"base_url": wp.server.base_url, "slots": 3, "threads": 2}
     wp.conduct({"resources": {"model_server": {"config": told}}})
     child = wp.instance.get_runs(RunsFilter(job_name="benchmark_model"))
