@@ -6,7 +6,6 @@ the terminal. What does not: what the children do, and what a campaign's measure
 names it with the reason.
 """
 
-import fcntl
 import os
 import sys
 import time
@@ -49,12 +48,13 @@ from milton_assets.usecases.settings_check import check_campaign
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.keys import mint_run_id
+from milton_assets.vocabulary.locks import acquire
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import console
 from milton_assets.vocabulary.tier import asset_of
 from resources.campaign import Campaign
 from resources.console_logger import logged_at, was_interrupted
-from resources.dagster_internals import show_in_ui, start_child
+from resources.dagster_private import show_in_ui, start_child
 from resources.evidence_log import DECISION_ASSET, REGISTRY_ENTRY_ASSET, measured_in, why_last_run_failed
 from resources.evidence_store import EvidenceStore
 from resources.model_server import EdgeServerResource, ModelServerResource
@@ -251,7 +251,7 @@ def conduct(
         if config.dry_run or campaign.dry_run:
             print_dry_run(new_run_id(context.instance), current, campaign, console())
             return
-        check_campaign(campaign, model_server.server, edge_runtime.edge_server)
+        check_campaign(campaign, model_server.launcher, edge_runtime.edge_server)
         code = {tier: _code_version(context, tier) for tier in tiers}
         conditions = conditions_of(chosen, code, golden_digests(), campaign, model_server)
         left = UnfinishedCampaign.read(state.unfinished_campaign)
@@ -319,7 +319,7 @@ def only_campaign(lock: Path, *, wait: bool = False) -> Iterator[None]:
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+") as handle:
         said = False
-        while not _taken(handle.fileno()):
+        while not acquire(handle.fileno(), wait_s=0):
             handle.seek(0)
             holder = f"another campaign is running here (process {handle.read().strip() or 'unknown'})"
             if not wait:
@@ -336,14 +336,6 @@ def only_campaign(lock: Path, *, wait: bool = False) -> Iterator[None]:
         handle.write(str(os.getpid()))
         handle.flush()
         yield
-
-
-def _taken(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _chosen(current: Registry, campaign: Campaign, only: Sequence[str]) -> list[RegistryEntry]:

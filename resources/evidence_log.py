@@ -19,7 +19,7 @@ from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifes
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
 from milton_assets.vocabulary.tier import TierResult, asset_of, table_metadata
-from resources.dagster_internals import DATA_VERSION_TAG
+from resources.dagster_private import DATA_VERSION_TAG
 from resources.evidence_store import EvidenceFile, EvidenceStore
 
 BENCHMARK_JOB = "benchmark_model"

@@ -20,7 +20,7 @@ from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.progress import OnProgress
 from milton_assets.vocabulary.registry import Artefact
-from milton_assets.vocabulary.server import Served
+from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult
 from resources.answer_cache import CachedChatModel, CacheKey
 from resources.campaign import Campaign
@@ -45,7 +45,7 @@ def measure_tier(
     tier: str,
     registry_entry: EvidenceFile,
     model_server: ModelServerResource,
-    measure: Callable[[Served, Artefact, OnProgress], TierResult],
+    measure: Callable[[RunningServer, Artefact, OnProgress], TierResult],
     draw: Callable[[TierResult], dict[str, bytes]] | None = None,
 ) -> Output[pa.Table]:
     """Serve the partition's model, let `measure` ask it, and keep the answer with the environment it was given in."""
@@ -77,7 +77,7 @@ def ask_tier(
     What the same weights on the same server were asked before is answered from the cache, and the table says so.
     """
 
-    def measure(served: Served, artefact: Artefact, on_progress: OnProgress) -> TierResult:
+    def measure(served: RunningServer, artefact: Artefact, on_progress: OnProgress) -> TierResult:
         # What is cached by content may depend on nothing else.
         with OpenAIChatModel(served.endpoint, extra=repeatable_options(served.fingerprint)) as model:
             environment = {**os.environ, **getattr(model_server, "env", {})}

@@ -11,7 +11,7 @@ from dagster import AssetKey, AssetObservation, DagsterInstance, DataVersion, So
 
 from milton_assets.assets.young_features import observable
 from milton_assets.tiers import inference, reasoning, retrieval
-from resources.dagster_internals import DATA_VERSION_TAG
+from resources.dagster_private import DATA_VERSION_TAG
 
 DIGESTS: dict[str, Callable[[], str]] = {
     "inference_prompts": lambda: inference.load_goldens().digests["prompts.jsonl"],

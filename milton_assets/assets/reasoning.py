@@ -46,7 +46,7 @@ def reasoning_metrics(
 
     candidates = [
         ModelPin(model=entry.version, base_url=getattr(model_server, "base_url", None), artefact_sha256=artefact.sha256)
-        for entry in registry.candidates()
+        for entry in registry.read().candidates()
         for artefact in entry.artefacts
     ]
 

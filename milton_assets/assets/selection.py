@@ -24,11 +24,12 @@ from milton_assets.assets.goldens import golden_digests
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.young_features import partition_check
 from milton_assets.partitions import BENCHMARK_RUNS
-from milton_assets.selection import Candidate, card, decide, load_policy, plots
+from milton_assets.selection import Candidate, Verdict, card, decide, load_policy, plots
 from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
 from milton_assets.tiers import BUILT_IN
 from milton_assets.tiers.inference.plots import pictures_of
+from milton_assets.usecases.aliases import name_challenger
 from milton_assets.usecases.incumbent import incumbent_of
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.keys import check_run_id
@@ -108,6 +109,8 @@ def selection_decision(
     store = evidence_store.store
     decision_uri = store.put("selection_decision", run_id, summary.model_dump_json(indent=2).encode(), suffix=".json")
     write_summary(campaign.state.runs, summary)
+    if decision.verdict is Verdict.PROMOTE and decision.winner is not None:
+        name_challenger(registry.store(), decision.winner, context.log.warning)
     return evidence_output(
         ranking_table(decision),
         verdict=decision.verdict.value,

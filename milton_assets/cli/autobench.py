@@ -62,7 +62,7 @@ def autobench(
     from dagster import DagsterInstance, DagsterRunStatus, execute_job
 
     from resources.console_logger import logged_at
-    from resources.dagster_internals import job_from_module
+    from resources.dagster_private import job_from_module
 
     job = job_from_module(os.environ["DAGSTER_MODULE_NAME"], "autobench")
     config = {"ops": {"conduct": {"config": told}}, **logged_at(settings.log_level)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milton_assets.cli.common import JsonOption, answer, current_settings, say_no
+from milton_assets.cli.common import JsonOption, answer, current_settings, registry_of, say_no
 from milton_assets.settings import Settings, dagster_home
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def _records(settings: Settings, known: Mapping[str, Deployment]) -> Iterator[Re
     from milton_assets.usecases.trace import Records
 
     with DagsterInstance.from_config(str(dagster_home(settings))) as instance:
-        yield Records(settings.state, evidence_store_of(settings), instance, golden_digests, known)
+        store, registry = evidence_store_of(settings), registry_of(settings)
+        yield Records(settings.state, store, instance, golden_digests, known, registry)
 
 
 def _draw(chain: Chain, console: Console) -> None:

@@ -32,18 +32,17 @@ from milton_assets.edge.manifest import (
     SIGNATURE_FILES,
     SUMMARY_FILE,
     BundleManifest,
-    load_strict_json,
 )
 from milton_assets.selection.summary import RunSummary, read_summary
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, short
 from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest
-from milton_assets.vocabulary.registry import RegistryEntry
+from milton_assets.vocabulary.registry import RegistryEntry, RegistryStore
 from milton_assets.vocabulary.state import StateDir
+from milton_assets.vocabulary.strict_json import parse_json
 from resources.evidence_log import check_manifest, logged_decision, logged_entry
 from resources.evidence_store import EvidenceStore
-from resources.registry import registered
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,7 @@ class Records:
     instance: DagsterInstance
     goldens: Callable[[], Mapping[str, str]]
     known: Mapping[str, Deployment]
+    registry: RegistryStore
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _links(deployment: Deployment, records: Records) -> Iterator[Link]:
         f"{source} holds the same files" if there else f"{source} is absent; the release holds the same files",
     )
     try:
-        grounds = _Grounds.read(folder, manifest)
+        grounds = _BundledDocuments.read(folder, manifest)
     except MiltonError as error:
         yield Link("decision", manifest.run_id, manifest.decision_sha256, False, str(error))
         return
@@ -185,7 +185,7 @@ def _digest(path: Path) -> str | None:
 
 
 @dataclass(frozen=True)
-class _Grounds:
+class _BundledDocuments:
     """The release's documents."""
 
     decision: dict[str, Any]
@@ -199,7 +199,7 @@ class _Grounds:
         """Read them. Raises `BadInput` naming the one that does not hold."""
 
         def document(name: str) -> Any:
-            return load_strict_json(read_document(release, name), name)
+            return parse_json(read_document(release, name), name)
 
         name = DECISION_FILE
         try:
@@ -213,7 +213,7 @@ class _Grounds:
 
 
 def _grounds_links(
-    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+    deployment: Deployment, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[Link]:
     decision = grounds.decision
     yield _link(
@@ -251,7 +251,7 @@ def _grounds_links(
 
 
 def _decision_problems(
-    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+    deployment: Deployment, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[str]:
     found = sha256_json(grounds.decision)
     yield from _differ(DECISION_FILE, found, manifest.decision_sha256)
@@ -277,7 +277,7 @@ def _core(summary: RunSummary) -> RunSummary:
 
 
 def _summary_problems(
-    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+    deployment: Deployment, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[str]:
     path = records.state.runs / f"{manifest.run_id}.json"
     try:
@@ -320,7 +320,7 @@ def _summary_record(deployment: Deployment) -> dict[str, str]:
 
 
 def _evidence_problems(
-    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+    deployment: Deployment, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[str]:
     digest = grounds.evidence.digest()
     yield from _differ(EVIDENCE_FILE, digest, manifest.evidence_sha256)
@@ -334,7 +334,7 @@ def _evidence_problems(
         yield from _differ(f"the golden {name}", today.get(name), measured_with)
 
 
-def _entry_problems(manifest: BundleManifest, grounds: _Grounds, records: Records) -> Iterator[str]:
+def _entry_problems(manifest: BundleManifest, grounds: _BundledDocuments, records: Records) -> Iterator[str]:
     entry = grounds.entry
     yield from _differ(REGISTRY_ENTRY_FILE, entry.entry_sha256, manifest.entry_sha256)
     yield from _differ(EVIDENCE_FILE, grounds.candidate.entry_sha256, manifest.entry_sha256)
@@ -343,17 +343,17 @@ def _entry_problems(manifest: BundleManifest, grounds: _Grounds, records: Record
         yield from _differ(table.uri, entry_from_table(table.read()).content_sha256, entry.content_sha256)
     except MiltonError as error:
         yield str(error)
-    path = records.state.registry
-    raw = registered(path).get(entry.version)
+    registry = records.registry.uri
+    raw = records.registry.registered().get(entry.version)
     if not isinstance(raw, dict):
-        yield f"{path} holds no entry {entry.version}"
+        yield f"{registry} holds no entry {entry.version}"
     else:
         # Retiring an entry is the one change that it may see.
         found = sha256_json({**raw, "status": entry.raw.get("status")})
-        yield from _differ(f"{path}, entry {entry.version},", found, entry.entry_sha256)
+        yield from _differ(f"{registry}, entry {entry.version},", found, entry.entry_sha256)
 
 
-def _weights_problems(manifest: BundleManifest, grounds: _Grounds) -> Iterator[str]:
+def _weights_problems(manifest: BundleManifest, grounds: _BundledDocuments) -> Iterator[str]:
     artefact = grounds.entry.artefact(manifest.artefact_kind)
     yield from _differ("the measured artefact", grounds.candidate.artefact_sha256, manifest.artefact_sha256)
     yield from _differ(REGISTRY_ENTRY_FILE, artefact.sha256, manifest.artefact_sha256)

@@ -6,12 +6,13 @@ What belongs here: the launcher or the attached server that settings describe. W
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from milton_assets.settings import LaunchSettings, ServerSettings
 from milton_assets.settings.model import LLAMA_CPP, VLLM
-from milton_assets.vocabulary.server import Serves
+from milton_assets.vocabulary.server import Launcher
 from resources.api_keys import key_from
 from resources.edge_server import EdgeServer
 from resources.servers.attached import AttachedServer
@@ -33,10 +34,11 @@ def llama_cpp_launcher(given: LaunchSettings) -> LlamaCppLauncher:
     )
 
 
-def vllm_launcher(given: LaunchSettings) -> VLLMLauncher:
-    """vLLM as `given` says; what it leaves open is the launcher's default."""
+def vllm_launcher(given: LaunchSettings, *, allow_code: Iterable[str] = ()) -> VLLMLauncher:
+    """vLLM as `given` says; what it leaves open is the launcher's default. `allow_code`: models that may run code."""
     return VLLMLauncher(
         interpreter=given.vllm_python,
+        allow_code=frozenset(allow_code),
         context_tokens=given.context_tokens,
         extra=given.extra_args,
         env=dict(given.env),
@@ -57,7 +59,7 @@ def attached_server(
     )
 
 
-def model_server(given: ServerSettings) -> Serves:
+def model_server(given: ServerSettings) -> Launcher:
     """The server that candidates are measured on. Raises `BadInput` when its key's variable is empty."""
     if given.address:
         return attached_server(given.address, slots=given.slots, key_env=given.key_env, path=given.path)

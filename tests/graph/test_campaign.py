@@ -9,7 +9,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.slo import SLO
 from resources.campaign import Campaign
 from resources.demo_models import SMOLLM2
-from resources.registry import add_entries, new_entry
+from resources.registries.json_file import add_entries, new_entry
 
 
 def campaign_of(home, **variables) -> Campaign:

@@ -16,7 +16,8 @@ from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.edge.deployment import Deployment
 from milton_assets.usecases.trace import Link, Records, trace
 from resources.evidence_store import EvidenceStore
-from resources.registry import retire
+from resources.registries import open_registry
+from resources.registries.json_file import retire
 from tests.support.targets import targets_of
 from tests.support.workplace import Workplace, clueless, competent, failure_of, workplace
 
@@ -87,7 +88,9 @@ def follow(place: Workplace, deployment: Deployment) -> Callable[..., dict[str, 
 
     def links(goldens: Callable[[], dict[str, str]] = golden_digests) -> dict[str, Link]:
         store = EvidenceStore(place.state.benchmarks)
-        records = Records(place.state, store, place.instance, goldens, {deployment.id: deployment})
+        records = Records(
+            place.state, store, place.instance, goldens, {deployment.id: deployment}, open_registry(None, place.state)
+        )
         return {link.what: link for link in trace(deployment, records).links}
 
     return links

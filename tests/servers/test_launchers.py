@@ -49,6 +49,7 @@ def hf(tmp_path: Path) -> Path:
     folder = tmp_path / "hf"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"dtype": "bfloat16"}))
+    (folder / "model.safetensors").write_bytes(b"weights")
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
     return folder
 
