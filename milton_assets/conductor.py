@@ -50,7 +50,7 @@ from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.keys import mint_run_id
 from milton_assets.vocabulary.locks import acquire
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
-from milton_assets.vocabulary.terminal import console
+from milton_assets.vocabulary.terminal import console, printable
 from milton_assets.vocabulary.tier import asset_of
 from resources.campaign import Campaign
 from resources.console_logger import logged_at, was_interrupted
@@ -194,10 +194,9 @@ class _Conductor:
         self.instance.add_dynamic_partitions(_name(partitions), [partition])
         given: Mapping[str, Any] = self.context.run.run_config
         resources = {key: config for key, config in given.get("resources", {}).items() if key in job.resource_defs}
-        pinned = {**resources.get("campaign", {}).get("config", {}), **self.campaign.pinned()["campaign"]["config"]}
         config = {
             **logged_at(self.campaign.log_level),
-            "resources": {**resources, "campaign": {"config": pinned}},
+            "resources": {**resources, **self.campaign.pinned()},
             "ops": dict(ops or {}),
         }
         run, events = start_child(
@@ -246,7 +245,7 @@ def conduct(
     show_in_ui(context.instance, context.run_id, context.repository_def.name)
     with _cancelled_when_interrupted(context), only_campaign(state.campaign_lock, wait=config.wait):
         current = registry.read()
-        chosen = _chosen(current, campaign, config.only)
+        chosen = _chosen(current, registry.store().uri, config.only)
         tiers = _chosen_tiers(config.tiers)
         if config.dry_run or campaign.dry_run:
             print_dry_run(new_run_id(context.instance), current, campaign, console())
@@ -298,13 +297,13 @@ def autobench_job(level: LogLevel) -> JobDefinition:
     return autobench
 
 
-def candidates_of(current: Registry, campaign: Campaign) -> tuple[RegistryEntry, ...]:
-    """The registry's candidates. Raises `BadInput` with the next steps when there are none."""
+def candidates_of(current: Registry, uri: str) -> tuple[RegistryEntry, ...]:
+    """The candidates of the registry at `uri`. Raises `BadInput` with the next steps when there are none."""
     if found := current.candidates():
         return found
-    quarantined = "; ".join(f"{q.version}: {q.reason}" for q in current.quarantined)
+    quarantined = printable("; ".join(f"{q.version}: {q.reason}" for q in current.quarantined))
     raise BadInput(
-        f"{campaign.state.registry} has no candidates" + (f" (quarantined: {quarantined})" if quarantined else ""),
+        f"{printable(uri)} has no candidates" + (f" (quarantined: {quarantined})" if quarantined else ""),
         expected="at least one valid entry with status candidate",
         remedy="`milton registry add` registers a model, `milton demo` puts small real ones into an empty registry",
     )
@@ -338,13 +337,14 @@ def only_campaign(lock: Path, *, wait: bool = False) -> Iterator[None]:
         yield
 
 
-def _chosen(current: Registry, campaign: Campaign, only: Sequence[str]) -> list[RegistryEntry]:
-    candidates = candidates_of(current, campaign)
+def _chosen(current: Registry, uri: str, only: Sequence[str]) -> list[RegistryEntry]:
+    candidates = candidates_of(current, uri)
     known = [entry.version for entry in candidates]
     if unknown := [version for version in only if version not in known]:
         reasons = [q.reason for q in current.quarantined if q.version in unknown]
         raise BadInput(
-            f"{', '.join(unknown)} is no candidate" + (f" (quarantined: {'; '.join(reasons)})" if reasons else ""),
+            f"{printable(', '.join(unknown))} is no candidate"
+            + (f" (quarantined: {printable('; '.join(reasons))})" if reasons else ""),
             expected=f"one of {known}",
             remedy="`milton registry list` shows what is registered",
         )
@@ -412,15 +412,15 @@ def _say_what_begins(
 ) -> None:
     run_id, conditions, campaign = conductor.run_id, conductor.record.conditions, conductor.campaign
     if left is not None and why_not:
-        conductor.say(f"{left.run_id} did not end and is not gone on with: {'; '.join(why_not)}")
+        conductor.say(f"{left.run_id} did not end and is not gone on with: {printable('; '.join(why_not))}")
     if left is not None and not why_not:
         conductor.say(f"{run_id}: goes on where it was interrupted; {_progress(conductor)}")
     conductor.say(
         f"{run_id}: {len(conditions.candidates)} candidates × {len(conditions.tiers)} tiers, "
-        f"profile {campaign.profile}, policy {campaign.policy}, served by {model_server.describe()}"
+        f"profile {campaign.profile}, policy {campaign.policy}, served by {printable(model_server.describe())}"
     )
     for note in campaign.chosen.notes:
-        conductor.say(f"{run_id}: {note}")
+        conductor.say(f"{run_id}: {printable(note)}")
     if campaign.reuse_answers and campaign.state.answers.is_dir():
         conductor.say(f"{run_id}: what unchanged models answered before is reused; timing is always measured anew")
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from dagster import AssetKey, DagsterRunStatus, RunsFilter
 
-from milton_assets.conductor import only_campaign
+from milton_assets.conductor import candidates_of, only_campaign
 from milton_assets.edge.release import verify_release
 from milton_assets.selection.summary import read_summary, run_ids
-from milton_assets.vocabulary.errors import MiltonError
+from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.registry import Quarantined, Registry
 from tests.support.targets import targets_of
 from tests.support.workplace import broken, clueless, competent, failure_of
 
@@ -142,6 +144,15 @@ def test_a_registry_of_nothing_but_bad_entries_names_them(wp):
     assert "quarantined: v1" in failure_of(result)
 
 
+def test_what_bad_entries_are_called_does_nothing_to_a_terminal():
+    bad = Quarantined("v1\x1b[2J", "status is '\x1b]0;title\x07'")
+    current = Registry({}, (bad,), sha256="0" * 64, read_at=datetime.now(UTC))
+    with pytest.raises(BadInput) as refused:
+        candidates_of(current, "file:///models\x1b[2J")
+    assert "file:///models\\x1b[2J has no candidates (quarantined: v1\\x1b[2J: status is" in str(refused.value)
+    assert "\x1b" not in str(refused.value)
+
+
 def test_two_campaigns_at_once_are_refused(tmp_path):
     lock = tmp_path / "campaign.lock"
     with only_campaign(lock), pytest.raises(MiltonError, match="another campaign is running"), only_campaign(lock):
@@ -151,7 +162,7 @@ def test_two_campaigns_at_once_are_refused(tmp_path):
 def test_a_campaign_that_was_killed_holds_no_lock(tmp_path):
     lock = tmp_path / "campaign.lock"
     code = (
-        "import os, signal, sys; from pathlib import Path; from milton_assets.conductor import only_campaign\n"
+        "import os, signal, sys; from pathlib import Path; from milton_assets.conductor import candidates_of, only_campaign\n"
         f"with only_campaign(Path({str(lock)!r})): os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)
