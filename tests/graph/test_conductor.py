@@ -162,7 +162,7 @@ def test_two_campaigns_at_once_are_refused(tmp_path):
 def test_a_campaign_that_was_killed_holds_no_lock(tmp_path):
     lock = tmp_path / "campaign.lock"
     code = (
-        "import os, signal, sys; from pathlib import Path; from milton_assets.conductor import candidates_of, only_campaign\n"
+        "import os, signal, sys; from pathlib import Path; from milton_assets.conductor import only_campaign\n"
         f"with only_campaign(Path({str(lock)!r})): os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)
