@@ -14,9 +14,11 @@ from dagster import AssetExecutionContext, MetadataValue, Output
 
 from milton_assets.assets.young_features import versioned_output
 from milton_assets.tiers import BUILT_IN
+from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.entry_table import entry_from_table
+from milton_assets.vocabulary.figure import figure, span
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.progress import OnProgress
 from milton_assets.vocabulary.registry import Artefact
@@ -108,11 +110,13 @@ def progress_of(context: AssetExecutionContext, tier: str) -> OnProgress:
 
 
 def metrics_markdown(metrics: tuple[Metric, ...]) -> str:
-    """The metrics as a Markdown table for the UI."""
-    rows = ["| metric | value | 95 % interval | status | attempts | errors |", "|---|---|---|---|---|---|"]
-    for m in metrics:
-        value = f"{m.value:.4g} {m.unit}" if m.value is not None else "–"
-        interval = f"{m.interval.low:.4g} – {m.interval.high:.4g}" if m.interval else "–"
-        status = m.status.value + ("" if m.valid else ", invalid") + (f": {m.why}" if m.why else "")
-        rows.append(f"| {m.name} | {value} | {interval} | {status} | {m.n} | {m.errors} |")
-    return "\n".join(rows)
+    """The metrics as a Markdown table for the UI: figures with their unit, the interval in a column of its own."""
+    header = ("metric", "value", "95 % interval", "status", "attempts", "errors")
+    return markdown.table(header, map(_metric_row, metrics))
+
+
+def _metric_row(metric: Metric) -> tuple[str, ...]:
+    value = "–" if metric.value is None else f"{figure(metric.value)} {metric.unit}".rstrip()
+    interval = span(metric.interval.low, metric.interval.high) if metric.interval else "–"
+    status = metric.status.value + ("" if metric.valid else ", invalid") + (f": {metric.why}" if metric.why else "")
+    return (metric.name, value, interval, status, str(metric.n), str(metric.errors))

@@ -30,8 +30,11 @@ from milton_assets.selection.decision import (
     WeightChange,
 )
 from milton_assets.selection.policy import MarginKind, MetricRef
+from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.digest import short
+from milton_assets.vocabulary.figure import figure, span
 from milton_assets.vocabulary.metric import Metric, Status
+from milton_assets.vocabulary.terminal import printable
 
 MAX_ROWS = 20
 """Candidates shown; the decision's JSON has them all."""
@@ -52,7 +55,7 @@ _STANDING = {
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: `rows` of cells, a cell may hold several lines; `caption` explains the columns."""
+    """A table: `rows` of cells, a cell may hold several lines, the first its answer; `caption` explains the columns."""
 
     title: str
     header: tuple[str, ...]
@@ -70,11 +73,10 @@ class Lines:
 
 def sections(decision: Decision) -> list[Grid | Lines]:
     """What the card says below its headline, in order; empty parts are left out."""
-    parts: list[Grid | Lines] = [_candidates(decision)]
+    parts: list[Grid | Lines] = [Lines("Why this verdict", decision.reasons), _candidates(decision)]
     if decision.policy.gates:
         parts.append(_gates(decision))
     parts += [
-        Lines("Why this verdict", decision.reasons),
         Lines("Why not the others", tuple(_why_not(decision))),
         Lines("How sure", tuple(_how_sure(decision))),
         *_challenges(decision),
@@ -113,35 +115,40 @@ def render(decision: Decision, console: Console) -> None:
 
 
 def to_markdown(decision: Decision) -> str:
-    """The card in GitHub-flavoured Markdown, for the metadata of an asset."""
-    policy = decision.policy
+    """The card in GitHub-flavoured Markdown, for the metadata of an asset.
+
+    A cell is one line there, with what stands below its answer on the terminal in brackets: Dagster's UI drops `<br>`.
+    """
+    policy, winner = decision.policy, decision.winner or "none"
     parts = [
-        f"## {_escape(headline(decision))}",
-        f"{decision.run_id}, policy **{policy.name}** v{policy.version}: {_escape(policy.summary)}",
+        f"## {markdown.text(headline(decision))}",
+        f"**Winner:** {markdown.text(winner)}. **Run:** {markdown.text(decision.run_id)}. "
+        f"**Policy:** {markdown.text(f'{policy.name} v{policy.version}: {policy.summary}')}",
     ]
     for part in sections(decision):
-        parts.append(f"### {part.title}")
+        parts.append(f"### {markdown.text(part.title)}")
         if isinstance(part, Grid):
-            lines = [part.header, tuple("---" for _ in part.header), *part.rows]
-            parts.append("\n".join(f"| {' | '.join(_cell(c) for c in line)} |" for line in lines))
+            parts.append(markdown.table(_flat(part.header), map(_flat, part.rows)))
             if part.caption:
-                parts.append(_escape(part.caption))
+                parts.append(markdown.text(part.caption))
         else:
-            parts.append("\n".join(f"- {_escape(line)}" for line in part.lines))
+            parts.append("\n".join(f"- {markdown.text(line)}" for line in part.lines))
     return "\n\n".join(parts) + "\n"
 
 
-def printable(text: str) -> str:
-    """`text` with control characters replaced: what a server said must not steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+def _flat(cells: Iterable[str]) -> list[str]:
+    return [_one_line(*cell.split("\n")) for cell in cells]
 
 
-def number(value: float) -> str:
-    """A figure with as many digits as people read."""
-    size = abs(value)
-    if size >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 100 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
+def _one_line(answer: str, *below: str) -> str:
+    if not below:
+        return answer
+    rest = "; ".join(below)
+    return f"{answer} {rest}" if rest.startswith("[") else f"{answer} [{rest}]"
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _grid(part: Grid) -> Table:
@@ -155,9 +162,9 @@ def _grid(part: Grid) -> Table:
         pad_edge=False,
     )
     for column in part.header:
-        table.add_column(Text(printable(column)), overflow="fold")
+        table.add_column(Text(_lines(column)), overflow="fold")
     for row in part.rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(_lines(cell)) for cell in row))
     return table
 
 
@@ -178,7 +185,7 @@ def _candidates(decision: Decision) -> Grid:
     more = len(decision.candidates) - len(rows)
     title = "Candidates" + (f" (the first {len(rows)}; {more} more in the JSON)" if more else "")
     names = ", ".join(f"{c.label} is {c.metric}" for c in decision.policy.criteria if c.label != c.metric)
-    caption = f"{names}. Below each figure its confidence interval. P(best): share of resamplings it leads."
+    caption = f"{names}. With each figure its confidence interval. P(best): share of resamplings it leads."
     if decision.beside:
         caption += f" For comparison: {', '.join(_baseline(reading.metric) for reading in decision.beside)}."
     return Grid(title, tuple(header), tuple(rows), caption)
@@ -186,7 +193,7 @@ def _candidates(decision: Decision) -> Grid:
 
 def _baseline(metric: Metric) -> str:
     kind, _, name = metric.name.partition(":")
-    return f"{name} of {BASELINES[kind]} " + " ".join(_figure(metric).split("\n"))
+    return f"{name} of {BASELINES[kind]} " + _one_line(*_figure(metric).split("\n"))
 
 
 def _status(decision: Decision, report: CandidateReport) -> str:
@@ -204,9 +211,9 @@ def _column(decision: Decision, reference: MetricRef) -> str:
 def _figure(metric: Metric) -> str:
     if metric.value is None:
         return metric.status.value
-    text = number(metric.value)
+    text = figure(metric.value)
     if metric.interval is not None:
-        text += f"\n{number(metric.interval.low)}–{number(metric.interval.high)}"
+        text += f"\n{span(metric.interval.low, metric.interval.high)}"
     if not metric.valid:
         text += "\nnot valid"
     if metric.errors:
@@ -273,16 +280,16 @@ def _difference(difference: Difference) -> tuple[str, ...]:
     def signed(value: float) -> str:
         return f"{value + 0.0:+.1%}" if percent else f"{value + 0.0:+.3f}"
 
-    figure = "unknown"
+    better_by = "unknown"
     if difference.difference is not None:
-        figure = signed(difference.difference)
+        better_by = signed(difference.difference)
         if difference.interval is not None:
-            figure += f"\n[{signed(difference.interval.low)}, {signed(difference.interval.high)}]"
+            better_by += f"\n[{signed(difference.interval.low)}, {signed(difference.interval.high)}]"
     p_value = "-"
     if difference.p_value is not None and difference.p_holm is not None:
         p_value = f"{difference.p_value:.3f} ({difference.p_holm:.3f})"
     wins = "-" if difference.wins is None else f"{difference.wins} : {difference.losses}"
-    return (f"{difference.metric}\n{difference.test}", figure, wins, p_value, difference.why)
+    return (f"{difference.metric}\n{difference.test}", better_by, wins, p_value, difference.why)
 
 
 def _sensitivity(decision: Decision) -> Iterable[str]:
@@ -326,14 +333,3 @@ def _rests_on(decision: Decision) -> Iterable[str]:
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(names[:10])
     return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
-
-
-_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*[<|"})
-
-
-def _escape(text: str) -> str:
-    return printable(text).translate(_MARKDOWN).replace("\n", " ")
-
-
-def _cell(text: str) -> str:
-    return "<br>".join(_escape(line) for line in text.split("\n"))

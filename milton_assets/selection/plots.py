@@ -1,4 +1,4 @@
-"""Pictures of a decision, as PNG: intervals per metric, and the Pareto front.
+"""Pictures of a decision, as PNG of `WIDTH` pixels: intervals per metric, and the Pareto front.
 
 What belongs here: drawing what a decision says. What does not: computing anything (`decide`) and words (`card`).
 Matplotlib is imported when a picture is drawn, with its file-only backend.
@@ -7,6 +7,7 @@ Matplotlib is imported when a picture is drawn, with its file-only backend.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,11 @@ MAX_DRAWN = 20
 """Candidates drawn by name: the best, the winner and the incumbent among them."""
 
 _WINNER, _ELIGIBLE, _OTHER = "#1a7f37", "#0969da", "#8c959f"
-_DOTS_PER_INCH = 130
+WIDTH = 1000
+"""Pixels across every picture: what the web UI's dialogue shows without scrolling."""
+
+_DOTS_PER_INCH = 100
+_PANELS_ABREAST = 2
 _NAME_LENGTH = 36
 
 
@@ -30,16 +35,21 @@ def intervals(decision: Decision) -> bytes:
     """A panel per criterion: each candidate's figure with its confidence interval, and the gates as dashed lines."""
     shown = _shown(decision)
     criteria = decision.policy.criteria
-    figure = _figure(width=3.2 * len(criteria) + 2.2, height=1.4 + 0.42 * max(len(shown), 1))
-    panels: Sequence[Axes] = figure.subplots(1, len(criteria), sharey=True, squeeze=False)[0]
-    for axes, criterion in zip(panels, criteria, strict=True):
+    lines = math.ceil(len(criteria) / _PANELS_ABREAST)
+    figure = _figure(height=0.4 + lines * (0.9 + 0.24 * max(len(shown), 1)))
+    grid = figure.subplots(lines, _PANELS_ABREAST, sharey=True, squeeze=False)
+    panels: Sequence[Axes] = list(grid.flat)
+    for axes, criterion in zip(panels, criteria, strict=False):
         for row, report in enumerate(shown):
             _draw_interval(axes, row, report.reading(criterion.tier, criterion.metric), _colour(decision, report))
         for gate in decision.policy.gates:
             if gate.key == criterion.key:
                 axes.axvline(gate.threshold, color="#cf222e", linestyle="--", linewidth=2)
-        axes.set_xlabel(_axis(decision, criterion))
+        axes.set_xlabel(_axis(decision, criterion), fontsize=8)
+        axes.tick_params(labelsize=8)
         axes.grid(axis="x", alpha=0.3)
+    for empty in panels[len(criteria) :]:
+        empty.set_visible(False)
     panels[0].set_yticks(range(len(shown)), [_name(report) for report in shown])
     panels[0].set_ylim(max(len(shown), 1) - 0.5, -0.5)
     figure.suptitle(f"{decision.run_id}: figures with their intervals; dashed: gates", fontsize=10)
@@ -47,34 +57,55 @@ def intervals(decision: Decision) -> bytes:
 
 
 def pareto(decision: Decision) -> bytes:
-    """Speed against quality: the first criterion across, the last up, the Pareto front over all criteria filled.
+    """Speed against quality: `pareto_figure` as PNG."""
+    return _png(pareto_figure(decision))
 
-    The front is that of all criteria, so a filled point may look dominated in these two.
+
+def pareto_figure(decision: Decision) -> Figure:
+    """The first criterion across, the last up, the Pareto front over all criteria filled.
+
+    The front is that of all criteria, so a filled point may look dominated in these two. No line joins the points: they
+    are different models. A name stands on the side of its point that has more room.
     """
     across, up = decision.policy.criteria[0], decision.policy.criteria[-1]
-    figure = _figure(width=7, height=4.6)
+    figure = _figure(height=5.5)
     axes: Axes = figure.subplots()
     named = {report.version for report in _shown(decision)}
+    points: list[tuple[CandidateReport, float, float]] = []
     for report in decision.candidates:
         x, y = (report.reading(c.tier, c.metric).value for c in (across, up))
         if x is None or y is None:
             continue
+        points.append((report, x, y))
         colour = _colour(decision, report)
         axes.scatter(x, y, s=48, edgecolors=colour, facecolors=colour if report.pareto_optimal else "none", zorder=3)
-        if report.version in named:
-            axes.annotate(_name(report), (x, y), textcoords="offset points", xytext=(6, 5), fontsize=8)
+    axes.margins(x=0.08, y=0.12)
+    middle_x, middle_y = (sum(limits) / 2 for limits in (axes.get_xlim(), axes.get_ylim()))
+    for report, x, y in points:
+        if report.version not in named:
+            continue
+        left, below = x > middle_x, y > middle_y
+        axes.annotate(
+            _name(report),
+            (x, y),
+            textcoords="offset points",
+            xytext=(-6 if left else 6, -5 if below else 5),
+            ha="right" if left else "left",
+            va="top" if below else "bottom",
+            fontsize=8,
+        )
     axes.set_xlabel(_axis(decision, across))
     axes.set_ylabel(_axis(decision, up))
     axes.grid(alpha=0.3)
     figure.suptitle(f"{decision.run_id}: filled points are not dominated on all criteria together", fontsize=10)
-    return _png(figure)
+    return figure
 
 
-def _figure(*, width: float, height: float) -> Figure:
+def _figure(*, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH / _DOTS_PER_INCH, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

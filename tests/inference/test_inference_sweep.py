@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from milton_assets.statistics.shares import attempts_to_show
 from milton_assets.tiers.inference import SLO, ClosedLoad, InferencePlan, OpenLoad, Prompt, measure_inference
-from milton_assets.tiers.inference.plots import latency_distribution, throughput_against_latency
+from milton_assets.tiers.inference.plots import WIDTH, latency_distribution, load_figure, throughput_against_latency
 from milton_assets.tiers.inference.stats import share as share_of
 from milton_assets.tiers.inference.sweep import LoadPoint, find_capacity, point_of, search, sweep
 from milton_assets.vocabulary.errors import BadInput
@@ -179,3 +180,37 @@ def test_throughput_is_drawn_against_latency_and_invalid_points_are_hollow() -> 
     picture = throughput_against_latency({"v1": [point, doubtful]}, picture="svg")
     assert ET.fromstring(picture).tag.endswith("svg")
     assert throughput_against_latency({"v1": [point]}, picture="svg") != picture
+
+
+def test_pictures_are_a_thousand_pixels_wide_whatever_the_names() -> None:
+    result = measured()
+    names = [f"v{number}-{'W' * 100}" for number in range(5)]
+    point = point_of(ClosedLoad(concurrency=3), result)
+    for png in (
+        latency_distribution(dict.fromkeys(names, result.samples)),
+        throughput_against_latency({name: [point] for name in names}),
+    ):
+        assert int.from_bytes(png[16:20], "big") == WIDTH == 1000
+
+
+def test_a_line_joins_the_loads_of_one_model_only_and_no_label_crosses_the_frame() -> None:
+    point = point_of(ClosedLoad(concurrency=3), measured())
+
+    def at(ttft_ms: float, tokens_per_s: float) -> LoadPoint:
+        return replace(
+            point,
+            ttft=Metric.measured("ttft_ms.median", "ms", ttft_ms, n=9),
+            throughput=Metric.measured("output_tokens_per_s", "tokens/s", tokens_per_s, n=9),
+        )
+
+    figure = load_figure({"v1": [at(10, 10), at(500, 90)], "v2": [at(10, 90), at(500, 10)]})
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    joined = [list(line.get_xydata()) for line in axes.lines if len(line.get_xydata()) > 1]
+    assert [[tuple(at) for at in line] for line in joined] == [[(10, 10), (500, 90)], [(10, 90), (500, 10)]]
+    frame = axes.get_window_extent()
+    assert len(axes.texts) == 4
+    for label in axes.texts:
+        extent = label.get_window_extent()
+        assert frame.x0 <= extent.x0 < extent.x1 <= frame.x1
+        assert frame.y0 <= extent.y0 < extent.y1 <= frame.y1

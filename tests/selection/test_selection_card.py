@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from milton_assets.assets.evidence import metrics_markdown
 from milton_assets.selection import Candidate, Decision, card, decide, load_policy
-from milton_assets.vocabulary.metric import Metric
+from milton_assets.vocabulary.metric import Interval, Metric
+from tests.support.dagster_markdown import NEEDS_NODE, rendered
 from tests.support.selection import RUN_ID, candidate, manifest
 
 
@@ -43,8 +45,8 @@ def test_the_card_tells_figures_intervals_gates_ranking_verdict_and_reasons() ->
         "PROMOTE v1.20260111.1425",
         RUN_ID,
         "policy seed v2",
-        "104.2",
-        "101.0–109.9",
+        "104 ",
+        "101–110",
         "0.930–0.990",
         "tokens/s",
         "serves today",
@@ -56,6 +58,16 @@ def test_the_card_tells_figures_intervals_gates_ranking_verdict_and_reasons() ->
         "Pareto front",
     ):
         assert expected in text, expected
+
+
+def test_verdict_winner_and_reasons_come_before_the_figures() -> None:
+    decision = decided(*TYPICAL)
+    for shown in (drawn(decision), card.to_markdown(decision)):
+        titles = ("PROMOTE v1", "Why this verdict", "Candidates", "Gates", "Why not the others")
+        assert [line.strip("#│ ") for line in shown.splitlines() if line.strip("#│ ").startswith(titles)][:5] == [
+            headed if headed != "PROMOTE v1" else "PROMOTE v1.20260111.1425" for headed in titles
+        ]
+    assert card.to_markdown(decision).startswith("## PROMOTE v1")
 
 
 def test_the_card_fits_a_hundred_columns() -> None:
@@ -93,19 +105,59 @@ def test_an_invalid_figure_and_failed_attempts_are_marked() -> None:
     assert "not valid" in drawn(decided(candidate("a", cove=shaky.invalidated("too few"))))
 
 
-def test_what_a_server_said_cannot_steer_the_terminal_or_the_page() -> None:
-    decision = decided(candidate("a", excluded="\x1b[2J[bold]boo![/bold] | ![x](http://e) <script>"))
-    text, page = drawn(decision), card.to_markdown(decision)
-    assert "\x1b" not in text + page
-    assert "[bold]boo![/bold]" in text
-    assert "<script" not in page.replace("\\<script", "")
-    assert "![x]" not in page
+def test_what_a_server_said_cannot_steer_the_terminal() -> None:
+    text = drawn(decided(candidate("a", excluded="\x1b[2J[bold]boo![/bold]\nPROMOTE")), width=200)
+    assert "\x1b" not in text
+    assert "\\x1b[2J[bold]boo![/bold]\\x0aPROMOTE" in text
 
 
-def test_a_cell_never_breaks_its_row_in_markdown() -> None:
-    rows = [line for line in card.to_markdown(decided(*TYPICAL)).splitlines() if line.startswith("|")]
-    widths = {row.replace("\\|", "").count("|") for row in rows[: len(TYPICAL) + 2]}
-    assert len(widths) == 1
+@NEEDS_NODE
+def test_the_web_ui_shows_interval_unit_and_standing_apart_from_their_figure() -> None:
+    rows = rendered(card.to_markdown(decided(*TYPICAL, incumbent="v2.20260111.1425-q4_0"))).rows
+    assert rows[0] == [
+        "",
+        "candidate",
+        "latency [ms]",
+        "throughput [tokens/s]",
+        "reasoning [share]",
+        "retrieval [score]",
+        "score",
+        "P(best)",
+    ]
+    figures = {row[1]: row[2:6] for row in rows[1 : 1 + len(TYPICAL)]}
+    assert figures["v1.20260111.1425 [promoted]"] == [
+        "104 [101–110]",
+        "83.1 [80.0–86.0]",
+        "0.970 [0.930–0.990]",
+        "0.610",
+    ]
+    assert figures["v1.20260111.1425-q8_0 [eligible]"][0] == "130"
+    assert figures["v2.20260111.1425-q4_0 [failed a gate; serves today]"][2] == "0.400 [0.310–0.500]"
+    gates = next(row for row in rows if row[0] == "v2.20260111.1425-q4_0")
+    assert gates[1] == "refused (fail) [0.4 [0.31, 0.5]]"
+
+
+@NEEDS_NODE
+def test_what_a_server_said_is_only_text_in_the_web_ui() -> None:
+    hostile = "\x1b[2J ![x](http://evil/x.png) <img src=x onerror=alert(1)> [a](javascript:alert(1)) | `b` |\n| c |"
+    failed = Metric.failed("cove_pass_rate", "share", hostile)
+    page = rendered(card.to_markdown(decided(candidate("a", excluded=hostile), candidate("b", cove=failed))))
+    assert not page.elements & {"img", "a", "script", "input"}
+    seen = hostile.replace("\x1b", "\\x1b").replace("\n", " ")
+    assert any(seen in item for item in page.items)
+    assert [len(row) for row in page.rows[:3]] == [8, 8, 8]
+
+
+@NEEDS_NODE
+def test_the_metrics_of_a_measurement_show_unit_and_interval_in_the_web_ui() -> None:
+    measured = Metric.measured(
+        "ttft_ms.median", "ms", 214.92, n=30, interval=Interval(low=195.04, high=234, method="t")
+    )
+    failed = Metric.failed("cove_pass_rate", "share", "<b>500</b> | ![x](http://evil/x.png)")
+    page = rendered(metrics_markdown((measured, failed)))
+    assert page.rows[1] == ["ttft_ms.median", "215 ms", "195–234", "ok", "30", "0"]
+    assert page.rows[2][3] == "error: <b>500</b> | ![x](http://evil/x.png)"
+    assert "img" not in page.elements
 
 
 def test_the_card_shows_what_retrieval_is_to_be_read_against() -> None:
@@ -134,13 +186,6 @@ def test_equal_figures_read_as_such() -> None:
     assert "a and b are equal on every criterion" in drawn(decided(candidate("a"), candidate("b")))
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(1234.5, "1,234"), (104.23, "104.2"), (83.1, "83.10"), (0.5, "0.500"), (-0.25, "-0.250")]
-)
-def test_figures_have_as_many_digits_as_people_read(value: float, text: str) -> None:
-    assert card.number(value) == text
-
-
 def test_the_card_shows_the_comparison_with_the_incumbent_and_what_would_change_the_outcome() -> None:
     def paired(version: str, latency: float, right: int, ndcg: float) -> Candidate:
         return candidate(
@@ -156,7 +201,9 @@ def test_the_card_shows_the_comparison_with_the_incumbent_and_what_would_change_
     pool = (paired("old", 100, 91, 0.6), paired("new", 60, 99, 0.6), paired("slow", 300, 92, 0.6))
     policy = load_policy("anchored")
     decision = decide(run_id=RUN_ID, candidates=pool, policy=policy, manifest=manifest(pool, policy), incumbent="old")
-    text, page = drawn(decision), card.to_markdown(decision)
+    text = drawn(decision)
+    # The words, not the escapes: what the UI makes of them is shown above.
+    page = card.to_markdown(decision).replace("\\", "")
     for shown in (text, page):
         assert "Against old, which serves today" in shown
         assert "8 : 0" in shown

@@ -68,10 +68,30 @@ def test_a_run_without_candidates_still_gives_pictures() -> None:
         assert pixels(draw(decided())).size
 
 
-def test_many_candidates_and_long_names_keep_the_picture_in_bounds() -> None:
-    many = decided(*(candidate(f"v{i:03}-{'x' * 100}", latency=10.0 + i) for i in range(60)))
-    height, width = pixels(plots.intervals(many)).shape[:2]
-    assert max(height, width) < 2500
+@pytest.mark.parametrize("draw", [plots.intervals, plots.pareto])
+@pytest.mark.parametrize("count", [0, 1, 4, 60])
+def test_every_picture_is_a_thousand_pixels_wide_whatever_it_shows(
+    draw: Callable[[Decision], bytes], count: int
+) -> None:
+    shown = decided(*(candidate(f"v{i:03}-{'x' * 100}", latency=10.0 + i, ndcg=0.5 + i / 200) for i in range(count)))
+    height, width = pixels(draw(shown)).shape[:2]
+    assert width == plots.WIDTH == 1000
+    assert height < 2000
+
+
+def test_no_name_crosses_the_frame_and_no_line_joins_two_models() -> None:
+    corners = [(10.0, 0.5), (10.0, 0.9), (500.0, 0.5), (500.0, 0.9), (240.0, 0.69), (270.0, 0.71)]
+    models = [candidate(f"v{i}-{'W' * 100}", latency=x, ndcg=y) for i, (x, y) in enumerate(corners)]
+    figure = plots.pareto_figure(decided(*models))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    frame = axes.get_window_extent()
+    assert len(axes.texts) == len(corners)
+    for name in axes.texts:
+        extent = name.get_window_extent()
+        assert frame.x0 <= extent.x0 < extent.x1 <= frame.x1, name.get_text()
+        assert frame.y0 <= extent.y0 < extent.y1 <= frame.y1, name.get_text()
+    assert not axes.lines
 
 
 def test_equal_decisions_give_equal_pictures() -> None:

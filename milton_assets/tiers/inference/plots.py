@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+WIDTH = 1000
+"""Pixels across every picture: what the web UI's dialogue shows without scrolling."""
+
+_DOTS_PER_INCH = 100
+_NAMES_ABREAST = 2
+
 Format = Literal["png", "svg"]
 LATENCIES = {"ttft_ms": "time to first token, ms", "tpot_ms": "time per output token, ms", "e2e_ms": "end to end, ms"}
 
@@ -63,38 +69,66 @@ def latency_distribution(samples: Mapping[str, pd.DataFrame], *, picture: Format
         axis.set_ylim(0, 1.02)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("share of requests")
-    axes[0].legend(fontsize="small", loc="lower right")
+    _legend(figure, axes[0])
     return _bytes(figure, picture)
 
 
 def throughput_against_latency(sweeps: Mapping[str, Sequence[LoadPoint]], *, picture: Format = "png") -> bytes:
-    """Output tokens a second against the median time to first token, a point per load, a line per name.
+    """`load_figure` as a picture. Raises `BadInput` when no point has both figures."""
+    return _bytes(load_figure(sweeps), picture)
 
-    Bars are 95 % intervals; a hollow point was invalid. Raises `BadInput` when no point has both figures.
+
+def load_figure(sweeps: Mapping[str, Sequence[LoadPoint]]) -> Figure:
+    """Output tokens a second against the median time to first token, a point per load.
+
+    A line joins the loads of one name, never those of two. Bars are 95 % intervals; a hollow point was invalid. A
+    load's label stands on the side of its point that has more room. Raises `BadInput` when no point has both figures.
     """
     figure, (axis,) = _figure(columns=1)
-    drawn = 0
+    labels: list[tuple[str, float, float]] = []
     for number, (name, points) in enumerate(sweeps.items()):
         whole = [point for point in points if point.throughput.value is not None and point.ttft.value is not None]
-        drawn += len(whole)
         x = [point.ttft.value or 0.0 for point in whole]
         y = [point.throughput.value or 0.0 for point in whole]
         axis.plot(x, y, color=f"C{number}", label=name, linewidth=1)
         for point, at_x, at_y in zip(whole, x, y, strict=True):
             valid = point.throughput.valid and point.ttft.valid
             axis.plot(at_x, at_y, marker="o", color=f"C{number}", fillstyle="full" if valid else "none")
-            axis.annotate(point.label, (at_x, at_y), textcoords="offset points", xytext=(5, 4), fontsize="small")
+            labels.append((point.label, at_x, at_y))
             if point.throughput.interval:
                 axis.vlines(at_x, point.throughput.interval.low, point.throughput.interval.high, color=f"C{number}")
             if point.ttft.interval:
                 axis.hlines(at_y, point.ttft.interval.low, point.ttft.interval.high, color=f"C{number}")
-    if not drawn:
+    if not labels:
         raise BadInput("there is no load with a throughput and a latency to draw", expected="at least one")
+    axis.margins(x=0.08, y=0.1)
+    middle = sum(axis.get_xlim()) / 2
+    top = sum(axis.get_ylim()) / 2
+    for label, at_x, at_y in labels:
+        left, below = at_x > middle, at_y > top
+        axis.annotate(
+            label,
+            (at_x, at_y),
+            textcoords="offset points",
+            xytext=(-5 if left else 5, -4 if below else 4),
+            ha="right" if left else "left",
+            va="top" if below else "bottom",
+            fontsize="small",
+        )
     axis.set_xlabel("time to first token, median, ms")
     axis.set_ylabel("output tokens/s")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
-    return _bytes(figure, picture)
+    _legend(figure, axis)
+    return figure
+
+
+def _legend(figure: Figure, axis: Axes) -> None:
+    """The names below the panels, where they cover no curve and long ones have room."""
+    handles, names = axis.get_legend_handles_labels()
+    shown = [name if len(name) <= 60 else f"{name[:59]}…" for name in names]
+    figure.legend(handles, shown, loc="outside lower center", ncols=_NAMES_ABREAST, fontsize="small", frameon=False)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.22 * -(-len(names) // _NAMES_ABREAST))
 
 
 def _successful(table: pd.DataFrame) -> pd.DataFrame:
@@ -108,7 +142,7 @@ def _figure(*, columns: int) -> tuple[Figure, list[Axes]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2 * columns + 0.6, 3.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH / _DOTS_PER_INCH, 3.6 if columns > 1 else 5.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, columns, squeeze=False)
     return figure, list(axes[0])
@@ -117,5 +151,5 @@ def _figure(*, columns: int) -> tuple[Figure, list[Axes]]:
 def _bytes(figure: Figure, picture: Format) -> bytes:
     buffer = io.BytesIO()
     # Without a date, the same figures give the same bytes.
-    figure.savefig(buffer, format=picture, dpi=110, metadata={"Date": None} if picture == "svg" else None)
+    figure.savefig(buffer, format=picture, dpi=_DOTS_PER_INCH, metadata={"Date": None} if picture == "svg" else None)
     return buffer.getvalue()
