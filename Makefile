@@ -29,12 +29,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 install: $(VENV)/.installed ## Make .venv and install the package.
 
-autobench: $(VENV)/.installed ## Measure every registered model, decide, bundle and deploy the winner.
+autobench: $(VENV)/.installed ## Measure every registered model, decide, bundle and deploy the winner; goes on after Ctrl-C.
 	@$(BIN)/milton demo
-	@set -e; environment="$$($(BIN)/milton env)"; eval "$$environment"; \
-	  PATH="$(abspath $(BIN)):$$PATH" PYTHONWARNINGS='ignore:Function `job_execute_command`' \
-	  dagster job execute -j autobench; \
-	  echo "            milton is in $(BIN): source $(BIN)/activate"
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/milton autobench
+	@echo "            milton is in $(BIN): source $(BIN)/activate"
 
 # `dagster dev` hands its own workspace to the servers it starts, which refuse it beside DAGSTER_MODULE_NAME.
 ui: $(VENV)/.installed ## Start the web UI and the daemon.

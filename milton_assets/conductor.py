@@ -1,23 +1,33 @@
-"""The conductor: `dagster job execute -j autobench`, the whole road in one run that needs no arguments.
+"""The conductor: `milton autobench`, or `dagster job execute -j autobench`, the whole road in one run.
 
-What belongs here: the order of the child runs and what is said on the terminal. What does not: what the children do.
-One bad model fails alone: its child run fails, the others go on, and the decision names it with the reason.
+What belongs here: the order of the child runs, which of them an interrupted campaign needs no more, and what is said on
+the terminal. What does not: what the children do, and what a campaign's measurements depend on
+(`milton_assets.usecases.resuming`). One bad model fails alone: its child run fails, the others go on, and the decision
+names it with the reason.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from dagster import (
+    AssetKey,
+    AssetObservation,
     Config,
-    DagsterEvent,
     DagsterExecutionInterruptedError,
+    DagsterInstance,
+    DagsterRunStatus,
     DynamicPartitionsDefinition,
-    Failure,
     JobDefinition,
+    MetadataValue,
     OpExecutionContext,
+    RunsFilter,
     in_process_executor,
     job,
     op,
@@ -25,73 +35,252 @@ from dagster import (
 from pydantic import Field
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG
-from milton_assets.assets.goldens import observe_goldens
-from milton_assets.console import quiet
-from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, PROMOTE
+from milton_assets.assets.goldens import golden_digests, observe_goldens
+from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, DEPLOYMENT_ASSET, PROMOTE
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.outcome import print_outcome
 from milton_assets.selection.summary import read_summary
 from milton_assets.settings import LogLevel
 from milton_assets.tiers import BUILT_IN
 from milton_assets.usecases.dry_run import print_dry_run
+from milton_assets.usecases.resuming import conditions_of, why_not_resumed
 from milton_assets.usecases.settings_check import check_campaign
+from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.keys import mint_run_id
 from milton_assets.vocabulary.locks import acquire
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
-from milton_assets.vocabulary.terminal import console
+from milton_assets.vocabulary.terminal import console, printable
+from milton_assets.vocabulary.tier import asset_of
 from resources.campaign import Campaign
+from resources.console_logger import logged_at, was_interrupted
+from resources.dagster_private import show_in_ui, start_child
+from resources.evidence_log import DECISION_ASSET, REGISTRY_ENTRY_ASSET, measured_in, why_last_run_failed
+from resources.evidence_store import EvidenceStore
 from resources.model_server import EdgeServerResource, ModelServerResource
+from resources.parquet_io import EvidenceStoreResource
 from resources.progress import Meter, forget, meter
 from resources.registry_resource import RegistryResource
 
 CONDUCTED_TAG = "milton/conducted"
-"""Marks the conductor's child runs, which the sensors must leave alone."""
+"""Marks the conductor's child runs, which the sensors must leave alone; its value is the conductor's own run."""
+
+ACCELERATOR_POOL = "accelerator"
+WAITING_POLL_S = 0.5
+
+LED_TO = {BENCHMARK_MODEL: REGISTRY_ENTRY_ASSET, PROMOTE: DECISION_ASSET, DEPLOY: DEPLOYMENT_ASSET}
+"""The asset whose page links a child of that job with its campaign, and the campaign's page with the child."""
+
+
+UNFINISHED = [
+    status
+    for status in DagsterRunStatus
+    if status not in {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
+]
 
 
 class AutobenchConfig(Config):
-    """What a campaign may be told at launch."""
+    """What a campaign may be told at launch. Resources take more: profile, policy, server."""
 
     dry_run: bool = Field(
         default=False, description="Validate the registry and show what would be measured; measure nothing."
     )
+    only: list[str] = Field(
+        default_factory=list,
+        description="Measure these model versions; empty takes every candidate. The decision is over all candidates, "
+        "the others on what was measured of them last.",
+    )
+    tiers: list[str] = Field(
+        default_factory=list,
+        description=f"Measure by these tiers of {list(BUILT_IN)}; empty takes all.",
+    )
+    resume: bool = Field(
+        default=True, description="Go on with an interrupted campaign, if nothing it depends on has changed since."
+    )
+    wait: bool = Field(
+        default=False, description="Wait for another campaign that is running here, instead of refusing."
+    )
 
 
-@op
+@dataclass(frozen=True)
+class _Conductor:
+    """One run of `autobench`: what it was started with, and the child runs it can start."""
+
+    context: OpExecutionContext
+    campaign: Campaign
+    store: EvidenceStore
+    record: UnfinishedCampaign
+    shown: Meter
+
+    @property
+    def run_id(self) -> str:
+        return self.record.run_id
+
+    @property
+    def instance(self) -> DagsterInstance:
+        return self.context.instance
+
+    def say(self, line: str) -> None:
+        """A line on the terminal and in the run's log."""
+        self.shown.say(line)
+        self.context.log.info(line)
+
+    def measured(self, version: str) -> list[str]:
+        """The tiers that this campaign measured of that version already."""
+        tags = {CAMPAIGN_TAG: self.run_id}
+        return [
+            tier
+            for tier in self.record.conditions.tiers
+            if measured_in(self.instance, self.store, asset_of(tier), version, tags)
+        ]
+
+    def benchmark(self) -> None:
+        """Measure what is not measured yet, model by model."""
+        versions, tiers = list(self.record.conditions.candidates), list(self.record.conditions.tiers)
+        for number, version in enumerate(versions, 1):
+            measured = self.measured(version)
+            missing = [tier for tier in tiers if tier not in measured]
+            if not missing and why_last_run_failed(self.instance, version) is None:
+                self.say(f"model {number}/{len(versions)} {version}: measured before the interruption")
+                continue
+            whole = len(missing) == len(BUILT_IN)
+            assets = [] if whole else [REGISTRY_ENTRY_ASSET, *(asset_of(tier) for tier in missing)]
+            _wait_for_accelerator(self.instance, self.say)
+            place = f"{number}/{len(versions)}"
+            if not self.child(BENCHMARK_MODEL, version, MODEL_VERSIONS, tags={CANDIDATE_TAG: place}, assets=assets):
+                self.say(f"model {place} {version}: failed; the others go on")
+
+    def decide(self) -> None:
+        """Decide and bundle, unless this campaign did so before it was interrupted. Raises `MiltonError`."""
+        self.say(f"{self.run_id}: deciding")
+        done = RunsFilter(
+            job_name=PROMOTE, tags={"dagster/partition": self.run_id}, statuses=[DagsterRunStatus.SUCCESS]
+        )
+        if not self.instance.get_runs_count(done) and not self.child(PROMOTE, self.run_id, BENCHMARK_RUNS):
+            raise MiltonError(
+                f"the promote run of {self.run_id} failed",
+                remedy="mend what is said above; the same command then decides on what was measured, and measures "
+                "nothing again",
+            )
+
+    def deploy(self) -> list[str]:
+        """Take the bundle, if there is one, to every target that has not got it; the targets where that failed."""
+        summary = read_summary(self.campaign.state.runs, self.run_id)
+        there = {deployment.target for deployment in summary.deployments}
+        failed = []
+        for target in self.campaign.target_names() if summary.bundle else []:
+            if target not in there:
+                self.say(f"{self.run_id}: deploying to {target}")
+                ops = {DEPLOYMENT_ASSET: {"config": {"run_id": self.run_id}}}
+                if not self.child(DEPLOY, target, EDGE_TARGETS, ops=ops):
+                    failed.append(target)
+        return failed
+
+    def child(
+        self,
+        job_name: str,
+        partition: str,
+        partitions: DynamicPartitionsDefinition,
+        *,
+        tags: Mapping[str, str] | None = None,
+        ops: Mapping[str, Any] | None = None,
+        assets: Sequence[str] = (),
+    ) -> bool:
+        """Run one job for one partition in this process; whether it succeeded. An interrupt stops the conductor too.
+
+        The partition is added now and no sooner: one that never ran would stand as missing in the UI for ever.
+        """
+        job = self.context.repository_def.get_job(job_name)
+        self.instance.add_dynamic_partitions(_name(partitions), [partition])
+        given: Mapping[str, Any] = self.context.run.run_config
+        resources = {key: config for key, config in given.get("resources", {}).items() if key in job.resource_defs}
+        config = {
+            **logged_at(self.campaign.log_level),
+            "resources": {**resources, **self.campaign.pinned()},
+            "ops": dict(ops or {}),
+        }
+        run, events = start_child(
+            job,
+            self.instance,
+            repository=self.context.repository_def.name,
+            partition=partition,
+            tags={CONDUCTED_TAG: self.context.run_id, CAMPAIGN_TAG: self.run_id, **(tags or {})},
+            run_config=config,
+            assets=assets,
+        )
+        succeeded = False
+        for event in events:
+            succeeded = succeeded or event.is_job_success
+            if was_interrupted(event):
+                # Otherwise Dagster would call it a failure, and show the stack of the interrupt.
+                self.instance.report_run_canceling(run, message="interrupted together with its campaign")
+                list(events)
+                raise DagsterExecutionInterruptedError
+        self.context.log_event(
+            AssetObservation(
+                LED_TO[job_name],
+                partition=partition,
+                description=f"{job_name} of {partition} {'succeeded' if succeeded else 'failed'} in {self.run_id}",
+                metadata={
+                    "run": MetadataValue.dagster_run(run.run_id),
+                    "campaign": MetadataValue.dagster_run(self.context.run_id),
+                },
+            )
+        )
+        return succeeded
+
+
+@op(description="Benchmark every candidate, decide, bundle and deploy; go on with a campaign that was interrupted.")
 def conduct(
     context: OpExecutionContext,
     config: AutobenchConfig,
     registry: RegistryResource,
     campaign: Campaign,
     model_server: ModelServerResource,
+    evidence_store: EvidenceStoreResource,
     edge_runtime: EdgeServerResource,
 ) -> None:
     """Read the registry, benchmark every candidate, decide, bundle, deploy, and say what came of it."""
-    with only_campaign(campaign.state.root / "campaign.lock"):
+    state = campaign.state
+    show_in_ui(context.instance, context.run_id, context.repository_def.name)
+    with _cancelled_when_interrupted(context), only_campaign(state.campaign_lock, wait=config.wait):
         current = registry.read()
-        versions = [entry.version for entry in candidates_of(current, campaign)]
-        run_id = mint_run_id(datetime.now(UTC), set(context.instance.get_dynamic_partitions(_name(BENCHMARK_RUNS))))
+        chosen = _chosen(current, registry.store().uri, config.only)
+        tiers = _chosen_tiers(config.tiers)
         if config.dry_run or campaign.dry_run:
-            print_dry_run(run_id, current, campaign, console())
+            print_dry_run(new_run_id(context.instance), current, campaign, console())
             return
         check_campaign(campaign, model_server.launcher, edge_runtime.edge_server)
-        observe_goldens(context.instance)
-        _add(context, MODEL_VERSIONS, versions)
-        _add(context, BENCHMARK_RUNS, [run_id])
-        shown = meter(run_id, BUILT_IN, len(versions))
-        shown.say(
-            f"{run_id}: {len(versions)} candidates × {len(BUILT_IN)} tiers, profile {campaign.profile}, "
-            f"policy {campaign.policy}, served by {model_server.describe()}"
-        )
-        for note in campaign.chosen.notes:
-            shown.say(f"{run_id}: {note}")
-        if campaign.reuse_answers and campaign.state.answers.is_dir():
-            shown.say(f"{run_id}: what unchanged models answered before is reused; timing is always measured anew")
+        code = {tier: _code_version(context, tier) for tier in tiers}
+        conditions = conditions_of(chosen, code, golden_digests(), campaign, model_server)
+        left = UnfinishedCampaign.read(state.unfinished_campaign)
+        why_not = why_not_resumed(left, conditions, datetime.now(UTC), wanted=config.resume)
+        if left is not None:
+            _end_what_was_killed(context.instance, left)
+        if left is None or why_not:
+            run_id = new_run_id(context.instance)
+            record = UnfinishedCampaign(
+                run_id=run_id, began_at=datetime.now(UTC), conditions=conditions, conductors=(context.run_id,)
+            )
+        else:
+            record = left.led_by(context.run_id)
+        record.write(state.unfinished_campaign)
+        context.instance.add_run_tags(context.run_id, {CAMPAIGN_TAG: record.run_id})
+        shown = meter(record.run_id, BUILT_IN, len(conditions.candidates))
+        conductor = _Conductor(context, campaign, evidence_store.store, record, shown)
         try:
-            _benchmark(context, shown, run_id, campaign, versions)
-            _decide_and_deploy(context, shown, run_id, campaign)
+            _say_what_begins(conductor, left, why_not, model_server)
+            observe_goldens(context.instance)
+            conductor.benchmark()
+            conductor.decide()
+            failed = conductor.deploy()
+            state.unfinished_campaign.unlink(missing_ok=True)
+            _say_what_came_of_it(conductor, failed)
+        except DagsterExecutionInterruptedError:
+            _say_interrupted(conductor)
+            raise
         finally:
-            forget(run_id)
+            forget(record.run_id)
 
 
 def autobench_job(level: LogLevel) -> JobDefinition:
@@ -99,7 +288,7 @@ def autobench_job(level: LogLevel) -> JobDefinition:
 
     @job(
         executor_def=in_process_executor,
-        config=quiet(level),
+        config=logged_at(level),
         description="The whole road: benchmark every candidate, decide, bundle, deploy.",
     )
     def autobench() -> None:
@@ -108,95 +297,172 @@ def autobench_job(level: LogLevel) -> JobDefinition:
     return autobench
 
 
-def candidates_of(current: Registry, campaign: Campaign) -> tuple[RegistryEntry, ...]:
-    """The registry's candidates. Raises `BadInput` with the next steps when there are none."""
+def candidates_of(current: Registry, uri: str) -> tuple[RegistryEntry, ...]:
+    """The candidates of the registry at `uri`. Raises `BadInput` with the next steps when there are none."""
     if found := current.candidates():
         return found
-    quarantined = "; ".join(f"{q.version}: {q.reason}" for q in current.quarantined)
+    quarantined = printable("; ".join(f"{q.version}: {q.reason}" for q in current.quarantined))
     raise BadInput(
-        f"{campaign.state.registry} has no candidates" + (f" (quarantined: {quarantined})" if quarantined else ""),
+        f"{printable(uri)} has no candidates" + (f" (quarantined: {quarantined})" if quarantined else ""),
         expected="at least one valid entry with status candidate",
         remedy="`milton registry add` registers a model, `milton demo` puts small real ones into an empty registry",
     )
 
 
 @contextmanager
-def only_campaign(lock: Path) -> Iterator[None]:
-    """Hold the campaign lock: two campaigns at once would measure each other. Raises `MiltonError` when it is held."""
+def only_campaign(lock: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the campaign lock: two campaigns at once would measure each other.
+
+    Raises `MiltonError` when it is held, or says so and waits for it.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+") as handle:
-        if not acquire(handle.fileno(), wait_s=0):
+        said = False
+        while not acquire(handle.fileno(), wait_s=0):
             handle.seek(0)
-            raise MiltonError(
-                f"another campaign is running here (process {handle.read().strip() or 'unknown'})",
-                expected="one campaign at a time: two would measure each other",
-                remedy="wait for it to end, or stop that process",
-            )
+            holder = f"another campaign is running here (process {handle.read().strip() or 'unknown'})"
+            if not wait:
+                raise MiltonError(
+                    holder,
+                    expected="one campaign at a time: two would measure each other",
+                    remedy="wait for it to end (`milton autobench --wait` does), or stop that process",
+                )
+            if not said:
+                _tell(f"{holder}; waiting for it to end, Ctrl-C stops the waiting")
+                said = True
+            time.sleep(WAITING_POLL_S)
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()
         yield
 
 
-def _benchmark(context: OpExecutionContext, shown: Meter, run_id: str, campaign: Campaign, versions: list[str]) -> None:
-    for number, version in enumerate(versions, 1):
-        place = f"{number}/{len(versions)}"
-        result = _child(context, campaign, BENCHMARK_MODEL, version, {CAMPAIGN_TAG: run_id, CANDIDATE_TAG: place})
-        if not result:
-            shown.say(f"model {place} {version}: failed; the others go on")
+def _chosen(current: Registry, uri: str, only: Sequence[str]) -> list[RegistryEntry]:
+    candidates = candidates_of(current, uri)
+    known = [entry.version for entry in candidates]
+    if unknown := [version for version in only if version not in known]:
+        reasons = [q.reason for q in current.quarantined if q.version in unknown]
+        raise BadInput(
+            f"{printable(', '.join(unknown))} is no candidate"
+            + (f" (quarantined: {printable('; '.join(reasons))})" if reasons else ""),
+            expected=f"one of {known}",
+            remedy="`milton registry list` shows what is registered",
+        )
+    return [entry for entry in candidates if not only or entry.version in only]
 
 
-def _decide_and_deploy(context: OpExecutionContext, shown: Meter, run_id: str, campaign: Campaign) -> None:
-    shown.say(f"{run_id}: deciding")
-    decided = _child(context, campaign, PROMOTE, run_id, {CAMPAIGN_TAG: run_id})
-    if not decided:
-        raise Failure(f"the promote run of {run_id} failed; its error stands above and in the UI")
-    failed = []
-    if read_summary(campaign.state.runs, run_id).bundle:
-        for target in campaign.target_names():
-            _add(context, EDGE_TARGETS, [target])
-            shown.say(f"{run_id}: deploying to {target}")
-            config = {"ops": {"deployment": {"config": {"run_id": run_id}}}}
-            if not _child(context, campaign, DEPLOY, target, {CAMPAIGN_TAG: run_id}, config):
-                failed.append(target)
-    print_outcome(read_summary(campaign.state.runs, run_id), campaign.state, console())
-    if failed:
-        raise Failure(f"deployment failed on {', '.join(failed)}; nothing there was changed, see the errors above")
+def _chosen_tiers(names: Sequence[str]) -> list[str]:
+    if unknown := [name for name in names if name not in BUILT_IN]:
+        raise BadInput(f"there is no tier {', '.join(unknown)}", expected=f"one of {list(BUILT_IN)}")
+    return [tier for tier in BUILT_IN if not names or tier in names]
 
 
-def _child(
-    context: OpExecutionContext,
-    campaign: Campaign,
-    job_name: str,
-    partition: str,
-    tags: dict[str, str],
-    config: Mapping[str, object] | None = None,
-) -> bool:
-    """Run one job for one partition in this process; whether it succeeded. An interrupt stops the conductor too."""
-    result = context.repository_def.get_job(job_name).execute_in_process(
-        instance=context.instance,
-        partition_key=partition,
-        tags={CONDUCTED_TAG: context.run.run_id, **tags},
-        run_config=quiet(campaign.log_level, {**(config or {}), "resources": campaign.pinned()}),
-        raise_on_error=False,
+def _code_version(context: OpExecutionContext, tier: str) -> str:
+    key = AssetKey(asset_of(tier))
+    return str(context.repository_def.assets_defs_by_key[key].code_versions_by_key[key])
+
+
+def new_run_id(instance: DagsterInstance) -> str:
+    """A run id that nobody has, neither as a partition nor as a campaign that is still being measured."""
+    taken = set(instance.get_dynamic_partitions(_name(BENCHMARK_RUNS)))
+    taken |= {run.tags.get(CAMPAIGN_TAG, "") for run in instance.get_runs(RunsFilter(statuses=UNFINISHED))}
+    return mint_run_id(datetime.now(UTC), taken)
+
+
+def _end_what_was_killed(instance: DagsterInstance, left: UnfinishedCampaign) -> None:
+    """Mark the runs of a killed conductor as failed and free the pool: the lock says that their process is gone."""
+    led = [run for run in (instance.get_run_by_id(conductor) for conductor in left.conductors) if run is not None]
+    for conductor in left.conductors:
+        led += instance.get_runs(RunsFilter(tags={CONDUCTED_TAG: conductor}, statuses=UNFINISHED))
+    for run in led:
+        if not run.is_finished:
+            instance.report_run_failed(run, message=f"its process is gone; {left.run_id} was killed in the middle")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _wait_for_accelerator(instance: DagsterInstance, say: Any) -> None:
+    """Wait, and say so, while other runs hold every place of the pool: inside a child the wait would be silent."""
+    said = False
+    while True:
+        info = instance.event_log_storage.get_concurrency_info(ACCELERATOR_POOL)
+        if not info.claimed_slots or len(info.claimed_slots) < (info.limit or info.slot_count):
+            return
+        if not said:
+            holders = ", ".join(sorted(slot.run_id for slot in info.claimed_slots))
+            say(f"waiting for the accelerator, which Dagster run {holders} holds; Ctrl-C stops the waiting")
+            said = True
+        time.sleep(WAITING_POLL_S)
+
+
+@contextmanager
+def _cancelled_when_interrupted(context: OpExecutionContext) -> Iterator[None]:
+    """An interrupt ends the run as cancelled: for Dagster it would be a failure, told with its stack."""
+    try:
+        yield
+    except DagsterExecutionInterruptedError:
+        run = context.instance.get_run_by_id(context.run_id)
+        if run is None or CAMPAIGN_TAG not in run.tags:
+            _tell("interrupted; nothing was measured")
+        context.instance.report_run_canceling(context.run, message="interrupted (Ctrl-C)")
+        raise
+
+
+def _say_what_begins(
+    conductor: _Conductor, left: UnfinishedCampaign | None, why_not: Sequence[str], model_server: ModelServerResource
+) -> None:
+    run_id, conditions, campaign = conductor.run_id, conductor.record.conditions, conductor.campaign
+    if left is not None and why_not:
+        conductor.say(f"{left.run_id} did not end and is not gone on with: {printable('; '.join(why_not))}")
+    if left is not None and not why_not:
+        conductor.say(f"{run_id}: goes on where it was interrupted; {_progress(conductor)}")
+    conductor.say(
+        f"{run_id}: {len(conditions.candidates)} candidates × {len(conditions.tiers)} tiers, "
+        f"profile {campaign.profile}, policy {campaign.policy}, served by {printable(model_server.describe())}"
     )
-    if any(_interrupted(event) for event in result.all_events):
-        raise DagsterExecutionInterruptedError
-    return result.success
+    for note in campaign.chosen.notes:
+        conductor.say(f"{run_id}: {printable(note)}")
+    if campaign.reuse_answers and campaign.state.answers.is_dir():
+        conductor.say(f"{run_id}: what unchanged models answered before is reused; timing is always measured anew")
 
 
-def _interrupted(event: DagsterEvent) -> bool:
-    """Whether a step ended because somebody asked for the end, and not because of its model."""
-    error = event.step_failure_data.error if event.is_step_failure else None
-    while error:
-        if error.cls_name in {DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__}:
-            return True
-        error = error.cause or error.context
-    return False
+def _say_interrupted(conductor: _Conductor) -> None:
+    _tell(f"interrupted; {_progress(conductor)}")
+    _tell("next: the same command goes on from there, `milton autobench --new` starts over")
 
 
-def _add(context: OpExecutionContext, partitions: DynamicPartitionsDefinition, keys: list[str]) -> None:
-    context.instance.add_dynamic_partitions(_name(partitions), keys)
+def _tell(line: str) -> None:
+    sys.stderr.write(f"milton: {line}\n")
+    sys.stderr.flush()
+
+
+def _progress(conductor: _Conductor) -> str:
+    conditions = conductor.record.conditions
+    done = sum(len(conductor.measured(version)) for version in conditions.candidates)
+    return f"{done} of {len(conditions.candidates) * len(conditions.tiers)} measurements of {conductor.run_id} are kept"
+
+
+def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[str]) -> None:
+    state = conductor.campaign.state
+    summary = read_summary(state.runs, conductor.run_id)
+    decision = summary.decision
+    links: dict[str, Any] = {"verdict": f"{decision.verdict} {decision.winner or ''}".strip()}
+    links |= {f"reason {number}": reason for number, reason in enumerate(decision.reasons, 1)}
+    links["decision"] = _page(DECISION_ASSET, conductor.run_id)
+    if summary.bundle:
+        links["bundle"] = _page("edge_bundle", conductor.run_id)
+        links |= {f"deployment on {told.target}": _page(DEPLOYMENT_ASSET, told.target) for told in summary.deployments}
+    links["all runs of this campaign"] = MetadataValue.url(f"/runs?q[]=tag:{CAMPAIGN_TAG}={conductor.run_id}")
+    conductor.context.add_output_metadata(links)
+    print_outcome(summary, state, console())
+    if failed:
+        raise MiltonError(
+            f"deployment failed on {', '.join(failed)}; nothing there was changed",
+            remedy=f"mend what is said above, then: milton deploy --run {conductor.run_id} --target {failed[0]}",
+        )
+
+
+def _page(asset: str, partition: str) -> MetadataValue:
+    return MetadataValue.url(f"/assets/{asset}?view=partitions&partition={partition}")
 
 
 def _name(partitions: DynamicPartitionsDefinition) -> str:

@@ -26,6 +26,7 @@ from milton_assets.schedules import SCHEDULES
 from milton_assets.sensors import SENSORS
 from milton_assets.settings import Settings, read_settings
 from resources.campaign import Campaign
+from resources.console_logger import console_logger
 from resources.model_server import edge_server_resource, model_server_resource
 from resources.parquet_io import EvidenceStoreResource, ParquetIOManager
 from resources.registry_resource import RegistryResource
@@ -74,6 +75,7 @@ def build_defs(
         jobs=[benchmark_model, promote, deploy, autobench_job(settings.log_level)],
         sensors=SENSORS,
         schedules=SCHEDULES,
+        loggers={"console": console_logger},
         resources={**resources, **(overrides or {})},
     )
 

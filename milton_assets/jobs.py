@@ -13,6 +13,9 @@ BENCHMARK_MODEL = "benchmark_model"
 PROMOTE = "promote"
 DEPLOY = "deploy"
 
+DEPLOYMENT_ASSET = "deployment"
+"""The asset of the `deploy` job, whose configuration names the benchmark run."""
+
 benchmark_model = define_asset_job(
     BENCHMARK_MODEL,
     selection=AssetSelection.groups("benchmark"),

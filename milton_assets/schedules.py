@@ -8,22 +8,29 @@ from collections.abc import Iterator
 
 from dagster import RunRequest, ScheduleEvaluationContext, SkipReason, schedule
 
+from milton_assets.conductor import new_run_id
 from milton_assets.jobs import benchmark_model
 from milton_assets.partitions import MODEL_VERSIONS
-from milton_assets.sensors import benchmark_request, new_campaign
+from milton_assets.sensors import benchmark_request
 from resources.registry_resource import RegistryResource
 
 
-@schedule(job=benchmark_model, cron_schedule="0 */6 * * *", execution_timezone="UTC")
+@schedule(
+    job=benchmark_model,
+    cron_schedule="0 */6 * * *",
+    execution_timezone="UTC",
+    description="Measures every candidate again. Off until it is switched on: under Automation in the UI, or by "
+    "`dagster schedule start every_six_hours`.",
+)
 def every_six_hours(
     context: ScheduleEvaluationContext, registry: RegistryResource
 ) -> Iterator[RunRequest | SkipReason]:
-    """A campaign over every candidate. Off until it is switched on in the UI."""
+    """A campaign over every candidate."""
     candidates = registry.read().candidates()
     if not candidates:
         yield SkipReason("the registry has no candidates")
         return
-    campaign = new_campaign(context.instance)
+    campaign = new_run_id(context.instance)
     context.instance.add_dynamic_partitions(str(MODEL_VERSIONS.name), [entry.version for entry in candidates])
     for entry in candidates:
         yield benchmark_request(entry, campaign, run_key=f"{campaign}:{entry.version}")

@@ -7,11 +7,9 @@ See https://docs.dagster.io/guides/automate/sensors
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Self
 
 from dagster import (
-    DagsterInstance,
     DagsterRunStatus,
     DefaultSensorStatus,
     RunRequest,
@@ -27,12 +25,11 @@ from dagster import (
 from pydantic import RootModel
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG
-from milton_assets.conductor import CONDUCTED_TAG
-from milton_assets.jobs import PROMOTE, benchmark_model, deploy, promote
+from milton_assets.conductor import CONDUCTED_TAG, UNFINISHED, new_run_id
+from milton_assets.jobs import DEPLOYMENT_ASSET, PROMOTE, benchmark_model, deploy, promote
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.summary import read_summary
 from milton_assets.vocabulary.digest import Sha256
-from milton_assets.vocabulary.keys import mint_run_id
 from milton_assets.vocabulary.registry import RegistryEntry, RegistryMissing
 from resources.campaign import Campaign
 from resources.evidence_log import logged_content_sha256
@@ -41,14 +38,13 @@ from resources.registry_resource import RegistryResource
 HASH_BUDGET_S = 20.0
 """What a tick may spend on hashing new files; a sensor has 60 s. The next tick goes on from there."""
 
-UNFINISHED = [
-    status
-    for status in DagsterRunStatus
-    if status not in {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
-]
 
-
-@sensor(job=benchmark_model, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
+@sensor(
+    job=benchmark_model,
+    minimum_interval_seconds=60,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Benchmarks every new or changed candidate, once; says which entries are quarantined and why.",
+)
 def registry_sensor(
     context: SensorEvaluationContext, registry: RegistryResource, campaign: Campaign
 ) -> SensorResult | SkipReason:
@@ -74,7 +70,7 @@ def registry_sensor(
         )
     if campaign.dry_run:
         return SkipReason(f"dry run: {', '.join(entry.version for entry in fresh)} would be benchmarked")
-    campaign_id = new_campaign(context.instance)
+    campaign_id = new_run_id(context.instance)
     return SensorResult(
         run_requests=[benchmark_request(entry, campaign_id, run_key=seen.run_key(entry)) for entry in fresh],
         dynamic_partitions_requests=[MODEL_VERSIONS.build_add_request([entry.version for entry in fresh])],
@@ -112,16 +108,10 @@ def benchmark_request(entry: RegistryEntry, campaign: str, *, run_key: str) -> R
     return RunRequest(run_key=run_key, partition_key=entry.version, tags={CAMPAIGN_TAG: campaign})
 
 
-def new_campaign(instance: DagsterInstance) -> str:
-    """A benchmark run id nobody has, neither as a partition nor as a campaign that is still being measured."""
-    taken = set(instance.get_dynamic_partitions(str(BENCHMARK_RUNS.name)))
-    taken |= {run.tags.get(CAMPAIGN_TAG, "") for run in instance.get_runs(RunsFilter(statuses=UNFINISHED))}
-    return mint_run_id(datetime.now(UTC), taken)
-
-
 def _promote_sensor(status: DagsterRunStatus) -> SensorDefinition:
     @run_status_sensor(
         run_status=status,
+        description="Requests the decision once no run of the campaign is left to measure a model.",
         name=f"promote_after_{status.value.lower()}",
         monitored_jobs=[benchmark_model],
         request_job=promote,
@@ -150,6 +140,7 @@ def _promote_sensor(status: DagsterRunStatus) -> SensorDefinition:
 
 @run_status_sensor(
     run_status=DagsterRunStatus.SUCCESS,
+    description="Takes a new bundle to every target; a run that promoted nothing deploys nothing.",
     monitored_jobs=[promote],
     request_job=deploy,
     default_status=DefaultSensorStatus.RUNNING,
@@ -179,8 +170,6 @@ def _deploy_requests(run_id: str, targets: list[str]) -> Iterator[RunRequest]:
             run_config={"ops": {DEPLOYMENT_ASSET: {"config": {"run_id": run_id}}}},
         )
 
-
-DEPLOYMENT_ASSET = "deployment"
 
 SENSORS = [
     registry_sensor,

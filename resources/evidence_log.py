@@ -170,6 +170,21 @@ def logged_entry(
     return _file(store, records[0])
 
 
+def measured_in(
+    instance: DagsterInstance, store: EvidenceStore, asset: str, version: str, tags: Mapping[str, str]
+) -> bool:
+    """Whether the version's latest evidence of `asset` was written by a run with these tags, and is still whole.
+
+    The event log and the store must agree on the latest file, and its bytes must have the digest that was logged.
+    """
+    record = _latest_record(instance, asset, version)
+    run = instance.get_run_by_id(record.run_id) if record else None
+    if record is None or run is None or any(run.tags.get(name) != value for name, value in tags.items()):
+        return False
+    file = store.latest(asset, version)
+    return file is not None and file.sha256 == _sha256_of(record) == store.digest(file.uri)
+
+
 def why_last_run_failed(instance: DagsterInstance, version: str) -> str | None:
     """One sentence on why the version's newest benchmark run did not succeed; None when it did or there is none."""
     records = instance.get_run_records(RunsFilter(job_name=BENCHMARK_JOB, tags={"dagster/partition": version}), limit=1)

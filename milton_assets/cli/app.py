@@ -6,13 +6,16 @@ What belongs here: assembling the verbs, and turning errors into one clear line 
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
+from itertools import takewhile
+from typing import Annotated, NoReturn
 
 import typer
 
 from milton_assets import __version__
 from milton_assets.cli import (
+    autobench,
     bench_inference,
     bench_reasoning,
     bench_retrieval,
@@ -26,10 +29,10 @@ from milton_assets.cli import (
     target,
     trace,
 )
+from milton_assets.cli.autobench import EXIT_INTERRUPTED
 from milton_assets.cli.common import EXIT_NO
 from milton_assets.vocabulary.errors import MiltonError
-
-EXIT_INTERRUPTED = 130
+from milton_assets.vocabulary.os_errors import explained
 
 
 def _version(wanted: bool) -> None:
@@ -57,6 +60,7 @@ def build_app() -> typer.Typer:
         """Exit codes: 0 yes, 1 no, 2 usage, 130 interrupted."""
 
     environment.register(app)
+    autobench.register(app)
     config.register(app)
     registry.register(app)
     bench = typer.Typer(help="Measure one tier against any running server, without Dagster.", no_args_is_help=True)
@@ -75,5 +79,32 @@ def main() -> None:
     except MiltonError as error:
         typer.echo(f"milton: {error}", err=True)
         sys.exit(EXIT_NO)
+    except OSError as error:
+        _explain(error)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _explain(error: OSError) -> NoReturn:
+    """Say what the operating system refused, where, and what to do next; exit 1. A reader that left is told nothing."""
+    verb = "`" + " ".join(["milton", *takewhile(lambda word: not word.startswith("-"), sys.argv[1:3])]) + "`"
+    told: MiltonError = explained(error, verb)
+    if error.filename is None and not _takes_more(sys.stdout.fileno()):
+        told = MiltonError(
+            f"the answer of {verb} could not be written: {os.strerror(error.errno or 0)} (standard output)",
+            remedy="send it to a file or a pipe that takes it",
+        )
+        # What was not written would be tried again at exit, and Python complain about it there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        typer.echo(f"milton: {told}", err=True)
+    sys.exit(EXIT_NO)
+
+
+def _takes_more(descriptor: int) -> bool:
+    """Whether a line can still be written there; an error of a write does not say of which file."""
+    try:
+        os.write(descriptor, b"\n")
+    except OSError:
+        return False
+    return True

@@ -10,6 +10,7 @@ from rich.console import Console
 from milton_assets.tiers import inference, reasoning, retrieval
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.registry import Registry
+from milton_assets.vocabulary.terminal import printable
 from milton_assets.vocabulary.tier import TierResult
 from resources.campaign import Campaign
 
@@ -32,10 +33,11 @@ def print_dry_run(run_id: str, current: Registry, campaign: Campaign, console: C
     console.print(f"{run_id}: {WHY}, profile {campaign.profile}, policy {campaign.policy}", markup=False)
     for entry in current.candidates():
         artefacts = ", ".join(f"{a.kind} {a.size_bytes / 1e6:.0f} MB" for a in entry.artefacts)
-        console.print(f"\n{entry.version}  {entry.base_model}  {artefacts}", markup=False)
+        console.print(f"\n{entry.version}  {printable(entry.base_model)}  {artefacts}", markup=False)
         for tier in METRICS:
             for metric in skipped(tier):
                 console.print(f"  {tier:<10} {metric.name:<28} {metric.status} ({metric.why})", markup=False)
     for quarantined in current.quarantined:
-        console.print(f"\n{quarantined.version}  quarantined: {quarantined.reason}", soft_wrap=True, markup=False)
+        why = printable(f"{quarantined.version}  quarantined: {quarantined.reason}")
+        console.print(f"\n{why}", soft_wrap=True, markup=False)
     console.print("\nno_verdict: a dry run decides nothing, bundles nothing and deploys nothing.")

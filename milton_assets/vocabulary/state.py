@@ -119,3 +119,13 @@ class StateDir:
     def keys(self) -> Path:
         """Signing keys."""
         return self.root / "keys"
+
+    @property
+    def campaign_lock(self) -> Path:
+        """Held by the campaign that is running here."""
+        return self.root / "campaign.lock"
+
+    @property
+    def unfinished_campaign(self) -> Path:
+        """What the last campaign wanted to measure; there only while it runs, or when it did not end."""
+        return self.root / "unfinished_campaign.json"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from dagster import DagsterRunStatus, RunsFilter
+from dagster import AssetKey, DagsterRunStatus, RunsFilter
 
-from milton_assets.conductor import only_campaign
+from milton_assets.conductor import candidates_of, only_campaign
 from milton_assets.edge.release import verify_release
 from milton_assets.selection.summary import read_summary, run_ids
-from milton_assets.vocabulary.errors import MiltonError
+from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.registry import Quarantined, Registry
 from tests.support.targets import targets_of
 from tests.support.workplace import broken, clueless, competent, failure_of
 
@@ -44,7 +46,9 @@ def test_a_model_that_fails_every_call_is_named_with_its_errors(road):
 
 @pytest.mark.slow
 def test_each_child_run_carries_the_campaign_and_its_partition(wp, road):
-    children = wp.instance.get_runs(RunsFilter(tags={"milton/campaign": road.run_id}))
+    runs = wp.instance.get_runs(RunsFilter(tags={"milton/campaign": road.run_id}))
+    children = [run for run in runs if run.job_name != "autobench"]
+    assert len(runs) == len(children) + 1
     assert {(run.job_name, run.tags["dagster/partition"]) for run in children} == {
         ("benchmark_model", "good"),
         ("benchmark_model", "poor"),
@@ -52,6 +56,33 @@ def test_each_child_run_carries_the_campaign_and_its_partition(wp, road):
         ("promote", road.run_id),
         ("deploy", "local"),
     }
+
+
+@pytest.mark.slow
+def test_every_run_of_a_campaign_is_where_the_uis_job_pages_and_timeline_look(wp, road):
+    listed = wp.instance.get_runs(RunsFilter(tags={".dagster/repository": "__repository__@milton_assets"}))
+    assert {run.job_name for run in listed} == {"autobench", "benchmark_model", "promote", "deploy"}
+    assert len(listed) == 6
+    assert {run.remote_job_origin.location_name for run in listed} == {"milton_assets"}
+
+
+@pytest.mark.slow
+def test_a_child_and_its_campaign_link_to_each_other(wp, road):
+    conductor = wp.instance.get_runs(RunsFilter(job_name="autobench"))[0]
+    seen = wp.instance.fetch_observations(AssetKey("registry_entry"), limit=10).records
+    links = {record.asset_observation.partition: record.asset_observation.metadata for record in seen}
+    child = wp.instance.get_runs(RunsFilter(job_name="benchmark_model", tags={"dagster/partition": "good"}))[0]
+    assert links["good"]["run"].value == child.run_id
+    assert links["good"]["campaign"].value == conductor.run_id
+
+
+@pytest.mark.slow
+def test_what_the_launchpad_sets_reaches_the_children(wp):
+    wp.register("v1", broken)
+    told = {"base_url": wp.server.base_url, "slots": 3, "threads": 2}
+    wp.conduct({"resources": {"model_server": {"config": told}}})
+    child = wp.instance.get_runs(RunsFilter(job_name="benchmark_model"))
+    assert [run.run_config["resources"]["model_server"] for run in child] == [{"config": told}]
 
 
 @pytest.mark.slow
@@ -111,6 +142,15 @@ def test_a_registry_of_nothing_but_bad_entries_names_them(wp):
     wp.write_registry({"v1": {"status": 3}})
     result = wp.conduct()
     assert "quarantined: v1" in failure_of(result)
+
+
+def test_what_bad_entries_are_called_does_nothing_to_a_terminal():
+    bad = Quarantined("v1\x1b[2J", "status is '\x1b]0;title\x07'")
+    current = Registry({}, (bad,), sha256="0" * 64, read_at=datetime.now(UTC))
+    with pytest.raises(BadInput) as refused:
+        candidates_of(current, "file:///models\x1b[2J")
+    assert "file:///models\\x1b[2J has no candidates (quarantined: v1\\x1b[2J: status is" in str(refused.value)
+    assert "\x1b" not in str(refused.value)
 
 
 def test_two_campaigns_at_once_are_refused(tmp_path):

@@ -13,10 +13,10 @@ from dagster import Definitions
 from milton_assets.definitions import build_defs
 from tests.support.workplace import ScriptedModels
 
-SERVER = "MILTON_TEST_SERVER"
+SERVER = "SCRIPTED_SERVER"
 
 
 def make() -> Definitions:
-    """`build_defs` with the models behind the server at `$MILTON_TEST_SERVER`."""
+    """`build_defs` with the models behind the server at `$SCRIPTED_SERVER`."""
     served = ScriptedModels(base_url=os.environ[SERVER])
     return build_defs(overrides={"model_server": served, "edge_runtime": served})

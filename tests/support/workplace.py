@@ -149,7 +149,7 @@ class Workplace:
             "MILTON_STATE_DIR": str(self.state.root),
             "MILTON_PROFILE": "smoke",
             "MILTON_POLICY": self.policy,
-            "MILTON_TEST_SERVER": self.server.base_url,
+            "SCRIPTED_SERVER": self.server.base_url,
         }
         before = dict(os.environ)
         os.environ.update(environment)
