@@ -166,7 +166,7 @@ class _Conductor:
     def deploy(self) -> list[str]:
         """Take the bundle, if there is one, to every target that has not got it; the targets where that failed."""
         summary = read_summary(self.campaign.state.runs, self.run_id)
-        there = {str(deployment["target"]) for deployment in summary.deployments}
+        there = {deployment.target for deployment in summary.deployments}
         failed = []
         for target in self.campaign.target_names() if summary.bundle else []:
             if target not in there:
@@ -450,12 +450,10 @@ def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[str]) -> None:
     links["decision"] = _page(DECISION_ASSET, conductor.run_id)
     if summary.bundle:
         links["bundle"] = _page("edge_bundle", conductor.run_id)
-        links |= {
-            f"deployment on {told['target']}": _page(DEPLOYMENT_ASSET, told["target"]) for told in summary.deployments
-        }
+        links |= {f"deployment on {told.target}": _page(DEPLOYMENT_ASSET, told.target) for told in summary.deployments}
     links["all runs of this campaign"] = MetadataValue.url(f"/runs?q[]=tag:{CAMPAIGN_TAG}={conductor.run_id}")
     conductor.context.add_output_metadata(links)
-    print_outcome(summary, runs, console())
+    print_outcome(summary, conductor.campaign.state, console())
     if failed:
         raise MiltonError(
             f"deployment failed on {', '.join(failed)}; nothing there was changed",

@@ -3,6 +3,8 @@
 What belongs here: the cache that spares a sensor hashing gigabytes on every tick. What does not: verification before
 bundling or deploying, which always hashes anew. Dagster-free.
 
+The cache names files as `StateDir.tell` does, so that a state folder that was moved need not be hashed again.
+
 A file is the same while its path, size, modification and change times, inode and device are. A file that changed
 within the last `SETTLE_S` seconds is hashed but not remembered: it could change again within one tick of the clock.
 """
@@ -11,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Final, Self
@@ -26,6 +27,7 @@ from milton_assets.vocabulary.gguf import GgufHeader, check_model, read_header
 from milton_assets.vocabulary.hf_directory import check_no_pointer
 from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
+from milton_assets.vocabulary.state import StateDir
 
 SETTLE_S: Final = 2.0
 LOCK_TIMEOUT_S: Final = 5.0
@@ -111,19 +113,18 @@ class _Remembered(RootModel[dict[str, FileFacts]]):
 
 
 class FactsReader:
-    """Reads files' facts through a cache file, hashing at most for `budget_s` seconds (None: as long as it takes).
+    """Reads files' facts through the cache of `state`, hashing for `budget_s` seconds at most (None: without limit).
 
     The first file that is not remembered is always hashed, whatever the budget, so that repeated readings get on.
     """
 
-    def __init__(
-        self, cache: Path | None = None, budget_s: float | None = None, on_progress: OnProgress = silent
-    ) -> None:
-        self._cache = cache
+    def __init__(self, state: StateDir, budget_s: float | None = None, on_progress: OnProgress = silent) -> None:
+        self._state = state
+        self._cache = state.digest_cache
         self._on_progress = on_progress
         self._deadline = None if budget_s is None else time.monotonic() + budget_s
         self._hashed_any = False
-        self._remembered = _load(cache)
+        self._remembered = _load(self._cache)
         self._fresh: dict[str, FileFacts] = {}
 
     def of_file(self, path: Path) -> FileFacts:
@@ -145,19 +146,19 @@ class FactsReader:
 
         A cache that cannot be written is reported in the log: it only costs hashing again.
         """
-        if not self._fresh or self._cache is None:
+        if not self._fresh:
             return
         try:
             with locked(self._cache.with_name(f".{self._cache.name}.lock"), timeout_s=LOCK_TIMEOUT_S):
                 merged = {**_load(self._cache), **self._fresh}
-                kept = {path: facts for path, facts in merged.items() if Path(path).exists()}
+                kept = {told: facts for told, facts in merged.items() if self._state.place(told).exists()}
                 write_atomic(self._cache, _Remembered(kept).model_dump_json(indent=1))
         except (OSError, BadInput) as error:
             _log.warning("digests could not be remembered in %s (%s)", self._cache, error)
         self._fresh = {}
 
     def _facts(self, path: Path, *, gguf: bool) -> FileFacts:
-        key = os.fspath(path)
+        key = self._state.tell(path)
         identity = Identity.of(path)
         known = self._remembered.get(key)
         if known is not None and known.identity == identity and (known.gguf is not None or not gguf):
@@ -184,8 +185,8 @@ def _gguf_facts(path: Path) -> GgufFacts:
     return GgufFacts.of(header)
 
 
-def _load(cache: Path | None) -> dict[str, FileFacts]:
-    if cache is None or not cache.exists():
+def _load(cache: Path) -> dict[str, FileFacts]:
+    if not cache.exists():
         return {}
     try:
         return _Remembered.model_validate(json.loads(cache.read_bytes())).root

@@ -16,7 +16,7 @@ from milton_assets.assets.young_features import versioned_output
 from milton_assets.edge.bundle import code_version, create_bundle, default_signer
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict
-from milton_assets.selection.summary import read_summary, write_summary
+from milton_assets.selection.summary import BundleRecord, read_summary, write_summary
 from milton_assets.settings import Profile
 from milton_assets.usecases.probe import measured_contract
 from resources.campaign import Campaign
@@ -69,6 +69,7 @@ def edge_bundle(
         summary=summary.model_dump(mode="json"),
         evidence=summary.manifest,
         into=campaign.state.bundles,
+        state=campaign.state,
         now=now,
         expires_at=None if days is None else now + timedelta(days=days),
         health=health,
@@ -77,10 +78,17 @@ def edge_bundle(
         on_warning=context.log.warning,
     )
     manifest = bundle.manifest
-    told = {"path": str(bundle.path), "name": manifest.name, "release_digest": manifest.release_digest}
-    write_summary(campaign.state.runs, summary.model_copy(update={"bundle": told}))
+    record = BundleRecord(
+        path=campaign.state.tell(bundle.path), name=manifest.name, release_digest=manifest.release_digest
+    )
+    write_summary(campaign.state.runs, summary.model_copy(update={"bundle": record}))
     yield versioned_output(
         manifest.model_dump(mode="json"),
         manifest.release_digest,
-        {**told, "model_version": entry.version, "size_bytes": manifest.payload_bytes},
+        {
+            **record.model_dump(),
+            "path": str(bundle.path),
+            "model_version": entry.version,
+            "size_bytes": manifest.payload_bytes,
+        },
     )

@@ -13,13 +13,13 @@ from pydantic import Field
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.young_features import versioned_output
+from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.partitions import EDGE_TARGETS
-from milton_assets.selection.summary import add_deployment, newest_with_bundle, read_summary
+from milton_assets.selection.summary import DeploymentRecord, add_deployment, read_summary
 from milton_assets.settings import Profile
 from milton_assets.usecases.aliases import name_champion
 from milton_assets.usecases.targets import open_targets
-from milton_assets.vocabulary.errors import BadInput
 from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
 from resources.model_server import EdgeServerResource
@@ -42,7 +42,7 @@ WINDOWS = {Profile.FULL: Window(3, 5.0), Profile.SMOKE: Window(2, 1.0)}
 class DeploymentConfig(Config):
     """Which run's bundle to deploy, and how long to watch it."""
 
-    run_id: str = Field(default="", description="A benchmark run; empty takes the newest run that made a bundle.")
+    run_id: str = Field(default="", description="A benchmark run; empty takes the newest bundle.")
     health_rounds: int | None = Field(
         default=None, ge=1, description="Probes once it is current; by default 3, or 2 with the smoke profile."
     )
@@ -76,18 +76,18 @@ def deployment(
 ) -> Output[dict[str, str]]:
     """Take a run's bundle to the target: verified, load tested, then active at once; or not at all."""
     runs = campaign.state.runs
-    summary = read_summary(runs, config.run_id) if config.run_id else newest_with_bundle(runs)
-    if not summary.bundle:
-        raise BadInput(f"{summary.run_id} promoted nothing", expected="a run that made a bundle")
+    choice = choose_bundle(campaign.state.bundles, kind=campaign.artifact, run_id=config.run_id or None)
+    for sentence in choice.unreadable:
+        context.log.warning(f"passed over {sentence}")
+    summary = read_summary(runs, choice.manifest.run_id)
     check_manifest(context.instance, evidence_store.store, summary.manifest)
     targets = open_targets(campaign.state, campaign.target_paths, server=edge_runtime.edge_server)
     window = config.window(campaign.profile)
     request = DeployRequest(actor=getpass.getuser(), health_rounds=window.rounds, health_interval_s=window.interval_s)
-    done = targets.named(context.partition_key).deploy(
-        Path(summary.bundle["path"]), request, on_progress=terminal_listener()
-    )
+    done = targets.named(context.partition_key).deploy(choice.path, request, on_progress=terminal_listener())
     told = {"id": done.id, "target": done.target, "path": done.target_path, "release": str(done.release)}
-    add_deployment(runs, summary.run_id, told)
+    record = DeploymentRecord.model_validate({**told, "path": campaign.state.tell(Path(done.target_path))})
+    add_deployment(runs, summary.run_id, record)
     name_champion(registry.store(), str(done.model_version), context.log.warning)
     return versioned_output(
         told,

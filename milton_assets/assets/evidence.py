@@ -17,6 +17,7 @@ from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.entry_paths import placed
 from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.figure import figure, span
 from milton_assets.vocabulary.metric import Metric
@@ -47,11 +48,12 @@ def measure_tier(
     tier: str,
     registry_entry: EvidenceFile,
     model_server: ModelServerResource,
+    campaign: Campaign,
     measure: Callable[[RunningServer, Artefact, OnProgress], TierResult],
     draw: Callable[[TierResult], dict[str, bytes]] | None = None,
 ) -> Output[pa.Table]:
     """Serve the partition's model, let `measure` ask it, and keep the answer with the environment it was given in."""
-    entry = entry_from_table(registry_entry.read())
+    entry = placed(entry_from_table(registry_entry.read()), campaign.state)
     artefact = entry.artefact(model_server.artefact_kind)
     with model_server.serve(artefact, entry.version) as served:
         result = measure(served, artefact, progress_of(context, tier))
@@ -90,7 +92,7 @@ def ask_tier(
             result = ask(cached, served.endpoint.slots, on_progress)
         return replace(result, provenance={**result.provenance, "answer_cache": cached.provenance()})
 
-    return measure_tier(context, tier, registry_entry, model_server, measure)
+    return measure_tier(context, tier, registry_entry, model_server, campaign, measure)
 
 
 def pictures(drawn: dict[str, bytes]) -> dict[str, MetadataValue]:

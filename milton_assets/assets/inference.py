@@ -47,6 +47,7 @@ def inference_metrics(
         "inference",
         registry_entry,
         model_server,
+        campaign,
         lambda served, _, on_progress: _on_goldens(
             measure_with_sweep(
                 served.endpoint, plan, levels=levels_up_to(served.endpoint.slots), on_progress=on_progress

@@ -14,6 +14,7 @@ from milton_assets.assets.guards import guarded
 from milton_assets.assets.young_features import partition_check
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.vocabulary.artefact_files import artefact_files, check_gguf
+from milton_assets.vocabulary.entry_paths import placed
 from milton_assets.vocabulary.entry_table import entry_from_table, entry_to_table
 from milton_assets.vocabulary.registry import ArtefactKind
 from resources.campaign import Campaign
@@ -33,12 +34,12 @@ from resources.registry_resource import RegistryResource
 def registry_entry(
     context: AssetExecutionContext,
     registry: RegistryResource,
-    campaign: Campaign,  # the guard's
+    campaign: Campaign,
 ) -> Output[pa.Table]:
     """One validated registry entry: what the registry says, and its artefacts' sizes and SHA-256."""
     entry = registry.entry(context.partition_key)
     return evidence_output(
-        entry_to_table(entry),
+        entry_to_table(entry, campaign.state),
         base_model=entry.base_model,
         status=entry.status.value,
         content_sha256=entry.content_sha256,
@@ -47,10 +48,12 @@ def registry_entry(
 
 
 @partition_check(registry_entry, MODEL_VERSIONS, blocking=True)
-def artefacts_can_be_loaded(context: AssetCheckExecutionContext, registry_entry: EvidenceFile) -> AssetCheckResult:
+def artefacts_can_be_loaded(
+    context: AssetCheckExecutionContext, campaign: Campaign, registry_entry: EvidenceFile
+) -> AssetCheckResult:
     """Every GGUF of the entry is there, has the recorded size, and its header parses."""
     problems = []
-    for artefact in entry_from_table(registry_entry.read()).artefacts:
+    for artefact in placed(entry_from_table(registry_entry.read()), campaign.state).artefacts:
         path = Path(artefact.path)
         if not path.exists():
             problems.append(f"{path} is gone")

@@ -26,6 +26,7 @@ from milton_assets.cli import (
     environment,
     registry,
     results,
+    target,
     trace,
 )
 from milton_assets.cli.autobench import EXIT_INTERRUPTED
@@ -66,7 +67,7 @@ def build_app() -> typer.Typer:
     for tier in (bench_inference, bench_reasoning, bench_retrieval):
         tier.register(bench)
     app.add_typer(bench, name="bench")
-    for verbs in (results, bundle, deploy, device_policy, trace):
+    for verbs in (results, bundle, deploy, target, device_policy, trace):
         verbs.register(app)
     return app
 

@@ -154,6 +154,7 @@ def create(
         summary=summary.model_dump(mode="json"),
         evidence=summary.manifest,
         into=(output or state.bundles).absolute(),
+        state=state,
         now=now,
         health=health,
         previous_release=previous_release,

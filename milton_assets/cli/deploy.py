@@ -26,6 +26,7 @@ from milton_assets.settings import Settings
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch, MiltonError
 from milton_assets.vocabulary.registry import ArtefactKind
+from milton_assets.vocabulary.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,11 +187,15 @@ def status(
 
     Example: milton status
     """
-    found = _of_those_deployed_to(lambda place: place.status(), target, target_path)
+    found, unknown = _of_those_deployed_to(lambda place: place.status(), target, target_path)
     payload = [one.model_dump(mode="json") for one in found]
     answer(payload, as_json=as_json, text=lambda console: _show_status(found, console))
-    if broken := [one.target for one in found if one.problems]:
-        raise say_no(f"not as their journals say: {', '.join(broken)}; `milton recover --target NAME` settles it")
+    broken = [one.target for one in found if one.problems]
+    said = [f"{name}: {error}" for name, error in unknown]
+    if broken:
+        said.append(f"not as their journals say: {', '.join(broken)}; `milton recover --target NAME` settles it")
+    if said:
+        raise say_no("\n".join(said))
 
 
 def recover(
@@ -208,11 +213,11 @@ def recover(
     Example: milton recover --target local
     """
     from milton_assets.edge.deployment import NeverDeployed
-    from milton_assets.fleet.target import Request
+    from milton_assets.fleet.target import RecoverRequest
 
     if every and (target is not None or target_path is not None):
         raise typer.BadParameter("give --all or one target, not both")
-    request = Request(actor=actor or who_runs_this(), wait_s=wait)
+    request = RecoverRequest(actor=actor or who_runs_this(), wait_s=wait)
     done: list[str] = []
     failed: list[str] = []
     for one in _those_meant(None, None) if every else (target_of(target, target_path),):
@@ -273,18 +278,24 @@ def _those_meant(name: str | None, path: Path | None) -> tuple[Target, ...]:
     return targets.all() if name is None and path is None else (place,)
 
 
-def _of_those_deployed_to(ask: Callable[[Target], T], name: str | None, path: Path | None) -> list[T]:
-    """What the targets that are meant answer; where none is named, without those that wait for their first release."""
+def _of_those_deployed_to(
+    ask: Callable[[Target], T], name: str | None, path: Path | None
+) -> tuple[list[T], list[tuple[str, MiltonError]]]:
+    """What the targets that are meant answer. Where none is named, one that cannot answer keeps no other from it: the
+    second list says which and why; those that wait for their first release are left out."""
     from milton_assets.edge.deployment import NeverDeployed
 
-    answers = []
+    one_is_named = name is not None or path is not None
+    answers, failed = [], []
     for place in _those_meant(name, path):
         try:
             answers.append(ask(place))
-        except NeverDeployed:
-            if name is not None or path is not None:
+        except MiltonError as error:
+            if one_is_named:
                 raise
-    return answers
+            if not isinstance(error, NeverDeployed):
+                failed.append((place.name, error))
+    return answers, failed
 
 
 def _check_evidence(settings: Settings, bundle: Path) -> None:
@@ -343,9 +354,9 @@ def _show_deployment(done: Deployment, console: Console) -> None:
         "release": f"{_name(done.release)}, before it {_name(done.from_release)}",
     }
     for name, text in lines.items():
-        console.print(f"{name:<11} {text}", markup=False, soft_wrap=True)
+        console.print(f"{name:<11} {printable(text)}", markup=False, soft_wrap=True)
     for note in done.notes:
-        console.print(f"{'note':<11} {note}", markup=False, soft_wrap=True)
+        console.print(f"{'note':<11} {printable(note)}", markup=False, soft_wrap=True)
 
 
 def _show_collection(done: Collection, console: Console) -> None:
@@ -359,24 +370,26 @@ def _show_collection(done: Collection, console: Console) -> None:
     console.print(f"{verb} {done.freed_bytes / 1e6:.1f} MB on {done.target}", markup=False)
 
 
+_INDENT = 18
+
+
 def _show_history(found: list[Deployment], console: Console) -> None:
-    from rich.table import Table
+    """Two lines an attempt, the first of which has date and id whole in 80 columns, and a third for its reason."""
+    from rich.padding import Padding
+    from rich.text import Text
 
     if not found:
         console.print("nothing was ever deployed")
         return
-    table = Table("deployment", "target", "what", "model", "from → to", "who", "outcome", box=None)
     for one in found:
-        table.add_row(
-            one.id,
-            one.target,
-            one.operation,
-            one.model_version or "?",
-            f"{_name(one.from_release)} → {_name(one.release)}",
-            one.actor,
-            one.outcome + (f": {one.reason}" if one.reason else ""),
-        )
-    console.print(table)
+        console.print(f"{one.started_at:%Y-%m-%d %H:%M}  {one.id}  {one.outcome}", markup=False)
+        told = [
+            f"{one.operation} {one.model_version or 'of nothing that was accepted'} on {one.target} by {one.actor}: "
+            f"{_name(one.from_release)} → {_name(one.release)}"
+        ]
+        told += [one.reason] if one.reason else []
+        for text in told:
+            console.print(Padding(Text(printable(text)), (0, 0, 0, _INDENT)))
 
 
 def _name(digest: str | None) -> str:
@@ -387,8 +400,9 @@ def _show_status(found: list[TargetStatus], console: Console) -> None:
     if not found:
         console.print("there are no targets yet; `milton deploy` makes one")
     for one in found:
-        console.print(f"{one.target} ({one.target_path})", markup=False, soft_wrap=True)
+        console.print(f"{one.target} ({printable(one.target_path)})", markup=False, soft_wrap=True)
         rows: dict[str, Any] = {
+            **({"owner": one.belongs_to} if one.belongs_to else {}),
             "serves": _release(one.active),
             "known good": _release(one.known_good),
             "before it": _release(one.previous),
@@ -398,9 +412,9 @@ def _show_status(found: list[TargetStatus], console: Console) -> None:
         if one.locked:
             rows["busy"] = "someone is working on it now"
         for name, text in rows.items():
-            console.print(f"  {name:<10} {text}", markup=False, soft_wrap=True)
+            console.print(f"  {name:<10} {printable(text)}", markup=False, soft_wrap=True)
         for problem in one.problems:
-            console.print(f"  problem    {problem}", markup=False, soft_wrap=True)
+            console.print(f"  problem    {printable(problem)}", markup=False, soft_wrap=True)
 
 
 def _release(release: Release | None) -> str:

@@ -49,7 +49,7 @@ def results(
     answer(
         summary.model_dump(mode="json"),
         as_json=as_json,
-        text=lambda console: print_outcome(summary, state.runs, console),
+        text=lambda console: print_outcome(summary, state, console),
     )
     if pictures is not None:
         _write_pictures(summary, settings, pictures)

@@ -7,10 +7,12 @@ to work with (`LocalMeans`, which `milton_assets.usecases.targets` puts together
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from milton_assets.edge.deployment import (
     Collection,
@@ -18,6 +20,7 @@ from milton_assets.edge.deployment import (
     FileOps,
     HealthWindow,
     LoadTest,
+    NeverDeployed,
     TargetStatus,
     collect_garbage,
     counter_order,
@@ -29,12 +32,20 @@ from milton_assets.edge.deployment import (
     status,
 )
 from milton_assets.edge.deployment.admission import DevicePolicy, admission, load_device_policy, write_device_policy
+from milton_assets.edge.deployment.history import read_mirror
+from milton_assets.edge.deployment.journal import JOURNAL_FILE
 from milton_assets.edge.deployment.layout import POLICY_FILE, is_target
-from milton_assets.edge.deployment.states import CounterReset
-from milton_assets.fleet.target import CollectRequest, DeployRequest, Health, Request, RollbackRequest, health_of
+from milton_assets.edge.deployment.session import check_owner, read_target
+from milton_assets.edge.deployment.states import CounterReset, TargetState
+from milton_assets.fleet.marks import gone, write_mark
+from milton_assets.fleet.target import CollectRequest, DeployRequest, Health, RecoverRequest, RollbackRequest, health_of
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.inventory import Inventory
+from milton_assets.vocabulary.ownership import asking_owner, owner_of
 from milton_assets.vocabulary.progress import OnProgress, silent
+from milton_assets.vocabulary.state import StateDir
+
+T = TypeVar("T")
 
 
 def _now() -> datetime:
@@ -53,9 +64,10 @@ class LocalMeans:
 
 @dataclass(frozen=True)
 class LocalTarget:
-    """The target in the folder `place.path`; implements `Target` and `KeepsPolicy`."""
+    """The target in the folder `place.path`, spoken to from `state`; implements `Target` and `KeepsPolicy`."""
 
     place: EdgeTarget
+    state: StateDir
     means: LocalMeans
 
     @property
@@ -71,54 +83,69 @@ class LocalTarget:
     def deploy(self, bundle: Path, request: DeployRequest, *, on_progress: OnProgress = silent) -> Deployment:
         """See `Target`."""
         policy = request.device_policy
-        return deploy(
-            bundle,
-            self.place,
-            load_test=self.means.load_test() if request.load_test else None,
-            health=self._watch(request),
-            admit=None if policy is None else admission(policy),
-            actor=request.actor,
-            now=self.means.now,
-            wait_s=request.wait_s,
+        self._refuse_if_gone()
+        return self._changed(
+            lambda place: deploy(
+                bundle,
+                place,
+                load_test=self.means.load_test() if request.load_test else None,
+                health=self._watch(request),
+                admit=None if policy is None else admission(policy),
+                actor=request.actor,
+                now=self.means.now,
+                wait_s=request.wait_s,
+                dry_run=request.dry_run,
+                accept_clock=request.accept_clock,
+                on_progress=on_progress,
+            ),
             dry_run=request.dry_run,
-            accept_clock=request.accept_clock,
-            on_progress=on_progress,
         )
 
     def rollback(self, request: RollbackRequest, *, on_progress: OnProgress = silent) -> Deployment:
         """See `Target`."""
-        return rollback(
-            self.place,
-            load_test=self.means.load_test() if request.load_test else None,
-            health=self._watch(request),
-            actor=request.actor,
-            now=self.means.now,
-            wait_s=request.wait_s,
+        return self._changed(
+            lambda place: rollback(
+                place,
+                load_test=self.means.load_test() if request.load_test else None,
+                health=self._watch(request),
+                actor=request.actor,
+                now=self.means.now,
+                wait_s=request.wait_s,
+                dry_run=request.dry_run,
+                on_progress=on_progress,
+            ),
             dry_run=request.dry_run,
-            on_progress=on_progress,
         )
 
     def status(self) -> TargetStatus:
         """See `Target`."""
-        return status(self.place)
+        with self._explaining_that_it_is_gone():
+            return status(self._seen())
 
     def history(self) -> tuple[Deployment, ...]:
         """See `Target`."""
-        return history(self.place)
+        return history(self._seen()) or read_mirror(self.place)
 
-    def recover(self, request: Request) -> tuple[str, ...]:
+    def recover(self, request: RecoverRequest) -> tuple[str, ...]:
         """See `Target`."""
-        return recover_target(self.place, actor=request.actor, now=self.means.now, wait_s=request.wait_s)
+        return self._changed(
+            lambda place: recover_target(
+                place, actor=request.actor, now=self.means.now, wait_s=request.wait_s, adopt=request.adopt
+            )
+        )
 
     def collect(self, request: CollectRequest) -> Collection:
         """See `Target`."""
-        return collect_garbage(
-            self.place,
-            actor=request.actor,
-            now=self.means.now,
-            keep=request.keep,
+        return self._changed(
+            lambda place: collect_garbage(
+                place,
+                actor=request.actor,
+                now=self.means.now,
+                keep=request.keep,
+                dry_run=request.dry_run,
+                wait_s=request.wait_s,
+            ),
             dry_run=request.dry_run,
-            wait_s=request.wait_s,
         )
 
     def inventory(self) -> Inventory:
@@ -140,8 +167,52 @@ class LocalTarget:
 
     def guard(self, policy: DevicePolicy) -> None:
         """See `KeepsPolicy`. Raises `NotATarget` for a folder that is in use for something else."""
-        is_target(FileOps(), self.place.path)
+        ops = FileOps()
+        place = self._owned()
+        self._refuse_if_gone()
+        state = read_target(place, ops).state if is_target(ops, place.path) else TargetState()
+        check_owner(place, state)
         write_device_policy(self.policy_path, policy)
+        write_mark(self.state, place, self.means.now())
+
+    def _changed(self, change: Callable[[EdgeTarget], T], *, dry_run: bool = False) -> T:
+        """What `change` makes of the target, as its owner; afterwards it is marked as being where it is."""
+        if dry_run:
+            with self._explaining_that_it_is_gone():
+                return change(self._seen())
+        place = self._owned()
+        try:
+            with self._explaining_that_it_is_gone():
+                return change(place)
+        finally:
+            if (place.path / JOURNAL_FILE).exists():
+                write_mark(self.state, place, self.means.now())
+
+    def _seen(self) -> EdgeTarget:
+        """The target for whoever only looks."""
+        return self.place if self._is_inside() else replace(self.place, owner=asking_owner(self.state.root))
+
+    def _owned(self) -> EdgeTarget:
+        """The target for whoever changes it; the state folder gets its id, so that others can tell whose it is."""
+        owner = owner_of(self.state.root)
+        return self.place if self._is_inside() else replace(self.place, owner=owner)
+
+    def _is_inside(self) -> bool:
+        return self.state.holds(self.place.path)
+
+    def _refuse_if_gone(self) -> None:
+        if not any(os.path.lexists(self.place.path / name) for name in (JOURNAL_FILE, POLICY_FILE)) and (
+            error := gone(self.state, self.place)
+        ):
+            raise error
+
+    @contextmanager
+    def _explaining_that_it_is_gone(self) -> Iterator[None]:
+        try:
+            yield
+        except NeverDeployed:
+            self._refuse_if_gone()
+            raise
 
     def counter_order(self, counter: int) -> bytes:
         """See `KeepsPolicy`."""

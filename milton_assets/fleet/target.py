@@ -7,7 +7,8 @@ What belongs here: the protocol, what is asked (requests, which are data and cro
 what the engine's own nouns tell. What does not: how any target does it (`local`).
 
 A target raises what the engine raises: `DeploymentFailed` with the entry when an attempt did not stand,
-`NeverDeployed` when there is nothing to tell yet, `TargetBusy`, `NotATarget`, `JournalDamaged`, `ClockSetBack` and
+`NeverDeployed` when there is nothing to tell yet, `TargetGone` when it is not where it was, `NotOurs` to whoever would
+change another state folder's, `TargetBusy`, `NotATarget`, `JournalDamaged`, `ClockSetBack` and
 `DiskFailed` when no attempt could begin.
 """
 
@@ -18,7 +19,7 @@ from typing import Protocol, runtime_checkable
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from milton_assets.edge.deployment import Collection, Deployment, ProbeReport, TargetStatus
+from milton_assets.edge.deployment import Collection, Deployment, Outcome, ProbeReport, TargetStatus
 from milton_assets.edge.deployment.admission import DevicePolicy
 from milton_assets.edge.deployment.states import CounterReset
 from milton_assets.vocabulary.digest import Sha256
@@ -34,6 +35,12 @@ class Request(BaseModel):
 
     actor: str = Field(min_length=1)
     wait_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+
+class RecoverRequest(Request):
+    """Settle what a crash left behind; with `adopt`, take the target over from the state folder it belongs to."""
+
+    adopt: bool = False
 
 
 class RollbackRequest(Request):
@@ -107,7 +114,7 @@ class Target(Protocol):
         """Every attempt, oldest first; empty when there was none."""
         ...
 
-    def recover(self, request: Request) -> tuple[str, ...]:
+    def recover(self, request: RecoverRequest) -> tuple[str, ...]:
         """Settle what a crash left behind; what had to be done, a sentence each. Raises `NeverDeployed`."""
         ...
 
@@ -153,11 +160,16 @@ class KeepsPolicy(Protocol):
 def health_of(status: TargetStatus, history: tuple[Deployment, ...]) -> Health:
     """The health that `status` and `history` of one target amount to."""
     active = status.active
-    probes = [(d, d.health[-1] if d.health else d.load_test) for d in history if active and d.release == active.digest]
+    tried = [d for d in history if active and d.release == active.digest]
+    probes = [(d, d.health[-1] if d.health else d.load_test) for d in tried]
     probed = next(((d, probe) for d, probe in reversed(probes) if probe is not None), None)
     problems = list(status.problems)
     if probed is not None and probed[1] is not None:
         problems += probed[1].problems
+    # A check that fails is told as the reason of the rollback, which leaves this release where another attempt had it.
+    judged = next((d for d, probe in reversed(probes) if probe or d.outcome is Outcome.ROLLED_BACK), None)
+    if judged is not None and judged.outcome is Outcome.ROLLED_BACK and judged.reason:
+        problems.append(f"{judged.id} put it into service again and took it back: {judged.reason}")
     return Health(
         target=status.target,
         model_version=active.model_version if active else None,

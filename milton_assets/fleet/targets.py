@@ -11,7 +11,6 @@ Another way to reach targets is a module beside this one, with a function like `
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,8 +20,9 @@ from urllib.parse import unquote, urlsplit
 from milton_assets.edge.deployment import Deployment
 from milton_assets.edge.deployment.history import read_mirror
 from milton_assets.fleet.local import LocalMeans, LocalTarget
+from milton_assets.fleet.marks import mark_file, read_mark
 from milton_assets.fleet.target import Target
-from milton_assets.vocabulary.edge_target import DEFAULT_TARGET, EdgeTarget
+from milton_assets.vocabulary.edge_target import DEFAULT_CLASS, DEFAULT_TARGET, EdgeTarget
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import SLUG, check_key
 from milton_assets.vocabulary.state import StateDir
@@ -33,14 +33,14 @@ _MAX_STEM = 40
 
 @dataclass(frozen=True)
 class Address:
-    """A target's name, its URL, and the file in which this state folder mirrors its history.
+    """A target's name, its URL, and the state folder from which it is spoken to.
 
     Raises `BadInput` for a name that is no slug.
     """
 
     name: str
     url: str
-    mirror: Path
+    state: StateDir
 
     def __post_init__(self) -> None:
         check_key(self.name, "target name")
@@ -63,7 +63,13 @@ def local_target(address: Address, means: LocalMeans) -> LocalTarget:
         raise BadInput(
             f"the target {address.name} has the URL {address.url!r:.300}", expected="file:///an/absolute/folder"
         )
-    return LocalTarget(EdgeTarget(address.name, Path(path), address.mirror), means)
+    state = address.state
+    return LocalTarget(EdgeTarget(address.name, Path(path), mirror_file(state, address.name), state), state, means)
+
+
+def mirror_file(state: StateDir, name: str) -> Path:
+    """Where `state` keeps its copy of that target's history."""
+    return state.deployment_history / f"{name}.jsonl"
 
 
 SCHEMES: dict[str, Scheme] = {"file": local_target}
@@ -85,23 +91,25 @@ def url_of(text: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class Targets:
-    """The targets of one state folder. `elsewhere` gives named targets a path or a URL outside it."""
+    """The targets of one state folder. `elsewhere` gives named targets a path or a URL outside it, `classes` their
+    device classes; any other target is of the class `DEFAULT_CLASS`."""
 
     state: StateDir
     means: LocalMeans
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    classes: Mapping[str, str] = field(default_factory=dict)
     schemes: Mapping[str, Scheme] = field(default_factory=lambda: SCHEMES)
 
     def named(self, name: str) -> Target:
-        """The target of that name: where `elsewhere` or its history says it lies, else in the state folder.
+        """The target of that name: where `elsewhere` or its mark says it lies, else in the state folder.
 
         Raises `BadInput` for a name that is no slug, and for a URL whose scheme nobody speaks.
         """
         check_key(name, "target name")
         if name in self.elsewhere:
             return self._open(name, url_of(self.elsewhere[name], name))
-        path = _mirrored_path(self._mirror(name)) or self.state.deployments / name
-        return self._open(name, path.as_uri())
+        mark = read_mark(self.state, name)
+        return self._open(name, (self.state.place(mark.place) if mark else self.state.deployments / name).as_uri())
 
     def at(self, path: Path) -> Target:
         """The target at a custom path. It is named for the path, and found by that name from then on."""
@@ -110,6 +118,9 @@ class Targets:
             return self.named(path.name)
         for name, place in self.elsewhere.items():
             if Path(unquote(urlsplit(place).path)).resolve() == path and urlsplit(place).scheme in {"", "file"}:
+                return self.named(name)
+        for name in self.names():
+            if (mark := read_mark(self.state, name)) and self.state.place(mark.place).resolve() == path:
                 return self.named(name)
         stem = _NO_SLUG.sub("-", path.name).strip("-_")[:_MAX_STEM] or "root"
         name = f"path-{stem}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
@@ -129,14 +140,25 @@ class Targets:
         """The names of `all`, sorted."""
         here = {p.name for p in _entries(self.state.deployments) if p.is_dir() and SLUG.fullmatch(p.name)}
         mirrored = {p.stem for p in _entries(self.state.deployment_history) if p.suffix == ".jsonl"}
-        return tuple(sorted(here | {name for name in mirrored if SLUG.fullmatch(name)} | set(self.elsewhere)))
+        marked = {p.stem for p in _entries(self.state.targets) if p.suffix == ".json"}
+        known = {name for name in mirrored | marked if SLUG.fullmatch(name)}
+        return tuple(sorted(here | known | set(self.elsewhere)))
 
     def mirrored(self, name: str) -> tuple[Deployment, ...]:
         """The finished deployments of that target that this state folder keeps a copy of, oldest first."""
-        return read_mirror(self._mirror(check_key(name, "target name")))
+        place = EdgeTarget(name, self.state.deployments / name, mirror_file(self.state, name), self.state)
+        return read_mirror(place)
+
+    def device_class(self, name: str) -> str:
+        """The class of devices that the target is one of."""
+        return self.classes.get(name, DEFAULT_CLASS)
+
+    def forget(self, name: str) -> None:
+        """Forget where that target was; its history stays."""
+        mark_file(self.state, check_key(name, "target name")).unlink(missing_ok=True)
 
     def _open(self, name: str, url: str) -> Target:
-        address = Address(name, url, self._mirror(name))
+        address = Address(name, url, self.state)
         if (scheme := self.schemes.get(address.scheme)) is None:
             raise BadInput(
                 f"the target {name} has the URL {url!r:.300}, and nothing here speaks {address.scheme!r:.40}",
@@ -145,27 +167,6 @@ class Targets:
             )
         return scheme(address, self.means)
 
-    def _mirror(self, name: str) -> Path:
-        return self.state.deployment_history / f"{name}.jsonl"
-
 
 def _entries(folder: Path) -> Iterator[Path]:
     return iter(sorted(folder.iterdir()) if folder.is_dir() else ())
-
-
-def _mirrored_path(mirror: Path) -> Path | None:
-    """Where the target's latest deployment lay, according to the mirror of its history."""
-    if not mirror.exists():
-        return None
-    lines = mirror.read_text(encoding="utf-8").splitlines()
-    try:
-        path = Path(json.loads(lines[-1])["target_path"])
-    except (IndexError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"the last line of {mirror} names no target path ({type(error).__name__})",
-            expected="a deployment a line",
-            remedy="move the file away; it is written anew from the target's journal",
-        ) from None
-    if not path.is_absolute():
-        raise BadInput(f"{mirror} names the relative target path {str(path)!r:.200}", expected="an absolute path")
-    return path

@@ -6,33 +6,32 @@ not: the card itself (`card`).
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.console import Console
 
 from milton_assets.selection import card
 from milton_assets.selection.summary import RunSummary
+from milton_assets.vocabulary.state import StateDir
 
 
-def print_outcome(summary: RunSummary, runs: Path, console: Console) -> None:
-    """The card, then places and next commands. `runs` is the folder of the summaries."""
+def print_outcome(summary: RunSummary, state: StateDir, console: Console) -> None:
+    """The card, then places and next commands. `state` is the folder that the run was decided in."""
     card.render(summary.decision, console)
     console.print()
     for note in summary.notes:
         warns = note.startswith("WARNING")
         console.print(f"{'' if warns else 'note':<12}{note}", style="bold red" if warns else None, markup=False)
-    for label, place in places(summary, runs):
+    for label, place in places(summary, state):
         console.print(f"{label:<12}{place}", soft_wrap=True, markup=False)
     console.print()
     for number, (command, purpose) in enumerate(next_commands(summary)):
         console.print(f"{'' if number else 'next':<12}{command:<48} {purpose}", soft_wrap=True, markup=False)
 
 
-def places(summary: RunSummary, runs: Path) -> list[tuple[str, str]]:
+def places(summary: RunSummary, state: StateDir) -> list[tuple[str, str]]:
     """Label and path of everything the run left behind."""
-    rows = [("summary", str(runs / f"{summary.run_id}.json"))]
-    rows.append(("bundle", str(summary.bundle["path"]) if summary.bundle else "none was made by this run"))
-    rows += [("deployment", f"{d['id']} on {d['target']}: {d['path']}") for d in summary.deployments]
+    rows = [("summary", str(state.runs / f"{summary.run_id}.json"))]
+    rows.append(("bundle", str(state.place(summary.bundle.path)) if summary.bundle else "none was made by this run"))
+    rows += [("deployment", f"{d.id} on {d.target}: {state.place(d.path)}") for d in summary.deployments]
     return rows
 
 
@@ -41,8 +40,8 @@ def next_commands(summary: RunSummary) -> list[tuple[str, str]]:
     commands = []
     if summary.deployments:
         latest = summary.deployments[-1]
-        commands.append((f"milton trace {latest['id']}", "why this file is on that device"))
-        commands.append((f"milton rollback --target {latest['target']}", "back to the release before"))
+        commands.append((f"milton trace {latest.id}", "why this file is on that device"))
+        commands.append((f"milton rollback --target {latest.target}", "back to the release before"))
     commands.append((f"milton results {summary.run_id}", "this card again"))
     commands.append(("make ui", "the graph and its lineage in the browser"))
     return commands

@@ -11,21 +11,46 @@ points to.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from milton_assets.selection.decision import Decision
+from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.files import write_atomic
-from milton_assets.vocabulary.keys import RUN_ID, RunId, check_run_id
+from milton_assets.vocabulary.keys import RUN_ID, RunId, Slug, check_run_id
 from milton_assets.vocabulary.locks import locked
+
+
+class BundleRecord(BaseModel):
+    """The bundle that a run made: its folder, as `StateDir.tell` names it, its name and its release's digest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    name: str
+    release_digest: Sha256
+
+
+class DeploymentRecord(BaseModel):
+    """A target that a run's bundle was taken to: the deployment's id, the target, its folder there as `StateDir.tell`
+    names it, and the release."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    target: Slug
+    path: str
+    release: Sha256
 
 
 class RunSummary(BaseModel):
     """What one benchmark run came to. `bundle` is None where the run made none; `deployments` holds one for each
     target that the bundle was taken to, the newest last.
+
+    Since format version 2, paths inside the state folder are relative to it; files of version 1 bear no version.
 
     `candidates` maps each version to whatever the run wants to tell about it beyond the decision. `notes` are sentences
     about how the run came to its profile and policy.
@@ -33,11 +58,12 @@ class RunSummary(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    format_version: Literal[2] = 2
     run_id: RunId
     decision: Decision
     manifest: EvidenceManifest
-    bundle: dict[str, Any] | None = None
-    deployments: tuple[dict[str, Any], ...] = ()
+    bundle: BundleRecord | None = None
+    deployments: tuple[DeploymentRecord, ...] = ()
     candidates: dict[str, dict[str, Any]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -61,7 +87,7 @@ def write_summary(runs: Path, summary: RunSummary) -> Path:
     return path
 
 
-def add_deployment(runs: Path, run_id: str, deployment: dict[str, Any]) -> None:
+def add_deployment(runs: Path, run_id: str, deployment: DeploymentRecord) -> None:
     """Add to the run's summary where its bundle was taken; several deployments may end at once."""
     with locked(runs / f".{run_id}.lock"):
         summary = read_summary(runs, run_id)
@@ -98,19 +124,6 @@ def read_summary(runs: Path, run_id: str | None = None) -> RunSummary:
             expected="the file as the run wrote it",
             remedy="restore it, or benchmark and decide again",
         ) from error
-
-
-def newest_with_bundle(runs: Path) -> RunSummary:
-    """The newest run that made a bundle. Raises `BadInput` when none has."""
-    for run_id in reversed(run_ids(runs)):
-        summary = read_summary(runs, run_id)
-        if summary.bundle:
-            return summary
-    raise BadInput(
-        f"no benchmark run has made a bundle yet (looked in {runs})",
-        expected="a run whose verdict is promote",
-        remedy="`milton results` says why the latest run promoted nothing",
-    )
 
 
 def _first(error: ValidationError) -> str:

@@ -37,7 +37,8 @@ def registry_of(settings: Settings) -> RegistryStore:
 def targets_of(settings: Settings) -> Targets:
     """The edge targets: those that are named, and those in the state folder."""
     named = {name: target.at for name, target in settings.targets.items()}
-    return open_targets(settings.state, named, server=lambda: edge_server_of(settings))
+    classes = {name: target.device_class for name, target in settings.targets.items()}
+    return open_targets(settings.state, named, server=lambda: edge_server_of(settings), classes=classes)
 
 
 def edge_server_of(settings: Settings) -> EdgeServer:

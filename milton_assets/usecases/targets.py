@@ -17,15 +17,24 @@ from milton_assets.vocabulary.state import StateDir
 from resources.edge_server import EdgeServer
 
 
-def open_targets(state: StateDir, elsewhere: Mapping[str, str], *, server: Callable[[], EdgeServer]) -> Targets:
-    """The targets of `state`, those in `elsewhere` (name to path or URL) included; releases are tried with `server`."""
+def open_targets(
+    state: StateDir,
+    elsewhere: Mapping[str, str],
+    *,
+    server: Callable[[], EdgeServer],
+    classes: Mapping[str, str] | None = None,
+) -> Targets:
+    """The targets of `state`, those in `elsewhere` (name to path or URL) included; releases are tried with `server`.
+
+    `classes` gives the named ones a device class.
+    """
 
     def load_test() -> LoadTest:
         from milton_assets.usecases.probe import edge_probe
 
         return edge_probe(server())
 
-    return Targets(state, LocalMeans(load_test, _inventory), elsewhere)
+    return Targets(state, LocalMeans(load_test, _inventory), elsewhere, classes or {})
 
 
 def _inventory(folder: Path) -> Inventory:

@@ -33,8 +33,9 @@ from milton_assets.edge.manifest import (
 )
 from milton_assets.edge.release import VerificationReport, read_document, read_manifest, verify_release
 from milton_assets.edge.release.chain import bundled_artefact_sha256
-from milton_assets.selection.summary import RunSummary, read_summary
+from milton_assets.selection.summary import BundleRecord, DeploymentRecord, RunSummary, read_summary
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, short
+from milton_assets.vocabulary.entry_paths import placed
 from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest
@@ -131,7 +132,7 @@ def _links(deployment: Deployment, records: Records) -> Iterator[Link]:
         f"{source} holds the same files" if there else f"{source} is absent; the release holds the same files",
     )
     try:
-        grounds = _BundledDocuments.read(folder, manifest)
+        grounds = _BundledDocuments.read(folder, manifest, records.state)
     except MiltonError as error:
         yield Link("decision", manifest.run_id, manifest.decision_sha256, False, str(error))
         return
@@ -195,8 +196,11 @@ class _BundledDocuments:
     entry: RegistryEntry
 
     @classmethod
-    def read(cls, release: Path, manifest: BundleManifest) -> Self:
-        """Read them. Raises `BadInput` naming the one that does not hold."""
+    def read(cls, release: Path, manifest: BundleManifest, state: StateDir) -> Self:
+        """Read them, the entry's artefacts where they lie in `state` now.
+
+        Raises `BadInput` naming the document that does not hold.
+        """
 
         def document(name: str) -> Any:
             return parse_json(read_document(release, name), name)
@@ -207,7 +211,7 @@ class _BundledDocuments:
             summary = RunSummary.model_validate(document(name := SUMMARY_FILE))
             evidence = EvidenceManifest.model_validate(document(name := EVIDENCE_FILE))
             entry = RegistryEntry.model_validate(document(name := REGISTRY_ENTRY_FILE))
-            return cls(decision, summary, evidence, evidence.candidate(manifest.model_version), entry)
+            return cls(decision, summary, evidence, evidence.candidate(manifest.model_version), placed(entry, state))
         except (ValidationError, ValueError, TypeError, BadInput) as error:
             raise BadInput(f"{release / name} does not hold: {error}", expected="the document as bundled") from error
 
@@ -287,36 +291,36 @@ def _summary_problems(
         return
     if _core(summary) != _core(grounds.summary):
         yield f"{path} tells of another decision than the release's {SUMMARY_FILE}"
-    if summary.bundle is not None and not _leads_to_bundle(summary.bundle, deployment, manifest):
+    if summary.bundle is not None and not _leads_to_bundle(summary.bundle, deployment, manifest, records.state):
         yield f"{path} names a bundle that is not there: {summary.bundle}"
     for told in summary.deployments:
-        known = records.known.get(str(told.get("id")))
-        if deployment.target not in {told.get("target"), known.target if known else None}:
+        known = records.known.get(told.id)
+        if deployment.target not in {told.target, known.target if known else None}:
             continue
-        if known is None or told != _summary_record(known):
+        if known is None or told != _summary_record(known, records.state):
             yield f"{path} tells of a deployment that the target's history does not know so: {told}"
 
 
-def _leads_to_bundle(told: Mapping[str, Any], deployment: Deployment, manifest: BundleManifest) -> bool:
-    path = Path(str(told.get("path")))
-    deployed_from = deployment.bundle_path or str(path)
-    if told == {"path": deployed_from, "name": manifest.name, "release_digest": deployment.release}:
+def _leads_to_bundle(told: BundleRecord, deployment: Deployment, manifest: BundleManifest, state: StateDir) -> bool:
+    path = state.place(told.path)
+    found = (told.name, told.release_digest)
+    if Path(deployment.bundle_path or path) == path and found == (manifest.name, deployment.release):
         return True
     try:
         lies_there = read_manifest(path)
     except (BadInput, OSError):
         return False
-    return told == {"path": str(path), "name": lies_there.name, "release_digest": lies_there.release_digest}
+    return found == (lies_there.name, lies_there.release_digest)
 
 
-def _summary_record(deployment: Deployment) -> dict[str, str]:
+def _summary_record(deployment: Deployment, state: StateDir) -> DeploymentRecord:
     """What a run's summary tells of a deployment."""
-    return {
-        "id": deployment.id,
-        "target": deployment.target,
-        "path": deployment.target_path,
-        "release": str(deployment.release),
-    }
+    return DeploymentRecord(
+        id=deployment.id,
+        target=deployment.target,
+        path=state.tell(Path(deployment.target_path)),
+        release=str(deployment.release),
+    )
 
 
 def _evidence_problems(

@@ -11,23 +11,39 @@ from pathlib import Path
 
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import check_key
+from milton_assets.vocabulary.ownership import Owner
+from milton_assets.vocabulary.state import StateDir
 
 DEFAULT_TARGET = "local"
 """The target that is meant where none is named; it lies in the state folder."""
+DEFAULT_CLASS = "local"
+"""The device class of a target that names none: devices like this machine."""
 
 
 @dataclass(frozen=True)
 class EdgeTarget:
     """A named folder that holds releases. `history_file` is where its history is mirrored, if anywhere.
 
+    `state` is the state folder from which it is spoken to: what is kept names paths inside that relative to it. `owner`
+    is that folder as the target is to record it; None for a target that lies inside, which is its by place.
     Raises `BadInput` for a name that is no slug or a path that is not absolute.
     """
 
     name: str
     path: Path
     history_file: Path | None = None
+    state: StateDir | None = None
+    owner: Owner | None = None
 
     def __post_init__(self) -> None:
         check_key(self.name, "target name")
         if not self.path.is_absolute():
             raise BadInput(f"the target path {str(self.path)!r:.300} is relative", expected="an absolute path")
+
+    def tell(self, path: Path) -> str:
+        """How what is kept names `path`; see `StateDir.tell`."""
+        return str(path.absolute()) if self.state is None else self.state.tell(path)
+
+    def place(self, told: str) -> str:
+        """The inverse of `tell`."""
+        return told if self.state is None else str(self.state.place(told))

@@ -9,12 +9,17 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from milton_assets.vocabulary.digest import canonical_json
+from milton_assets.vocabulary.entry_paths import told
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import RegistryEntry
+from milton_assets.vocabulary.state import StateDir
 
 
-def entry_to_table(entry: RegistryEntry) -> pa.Table:
-    """One row: the entry's fields for people and queries, and the whole entry as JSON in `entry_json`."""
+def entry_to_table(entry: RegistryEntry, state: StateDir) -> pa.Table:
+    """One row: the entry's fields for people and queries, and the whole entry as JSON in `entry_json`.
+
+    Artefacts inside the state folder are named relative to it, so that the row holds wherever that is moved.
+    """
     return pa.Table.from_pylist(
         [
             {
@@ -27,14 +32,17 @@ def entry_to_table(entry: RegistryEntry) -> pa.Table:
                 "artefact_kinds": [a.kind.value for a in entry.artefacts],
                 "artefact_sizes_bytes": [a.size_bytes for a in entry.artefacts],
                 "artefact_sha256s": [a.sha256 for a in entry.artefacts],
-                "entry_json": canonical_json(entry.model_dump(mode="json")),
+                "entry_json": canonical_json(told(entry, state).model_dump(mode="json")),
             }
         ]
     )
 
 
 def entry_from_table(table: pa.Table) -> RegistryEntry:
-    """The inverse of `entry_to_table`. Raises `BadInput` for a table of another shape."""
+    """The entry that the row keeps, paths as they were kept: `entry_paths.placed` says where they lie now.
+
+    Raises `BadInput` for a table of another shape.
+    """
     if table.num_rows != 1 or "entry_json" not in table.column_names:
         raise BadInput(f"the table has {table.num_rows} rows and columns {table.column_names}", expected="one entry")
     try:

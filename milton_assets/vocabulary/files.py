@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from milton_assets.vocabulary.errors import BadInput
@@ -37,6 +38,21 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     except BaseException:
         staged.unlink(missing_ok=True)
         raise
+    fsync_dir(path.parent)
+
+
+def write_once(path: Path, data: str) -> None:
+    """Write `data` to `path` unless something is there; of several that do at once, one has written it, whole."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        write_atomic(staged, data)
+        with suppress(FileExistsError):
+            path.hardlink_to(staged)
+    finally:
+        staged.unlink(missing_ok=True)
     fsync_dir(path.parent)
 
 

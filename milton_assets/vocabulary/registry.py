@@ -6,7 +6,7 @@ What belongs here: the validated entry, its artefacts, the quarantine of what co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -48,7 +48,9 @@ class ArtefactKind(StrEnum):
 
 
 class Artefact(BaseModel):
-    """One artefact. `path` is absolute; of a GGUF that was split into several files, it is the first one's.
+    """One artefact. `path` is that of a GGUF's first file, where it was split into several.
+
+    It is absolute; in what is kept of an entry it is as `StateDir.tell` has it, see `RegistryEntry.with_paths`.
 
     What consists of one file has that file's digest; otherwise the digest is over the sorted (name, SHA-256) of the
     files. `size_bytes` is of all files. `chat_template_sha256` is of the template's text, None without a template.
@@ -85,6 +87,11 @@ class RegistryEntry(BaseModel):
     def content_sha256(self) -> str:
         """Digest of entry and artefacts: changes when the entry is re-registered or its files change."""
         return sha256_json([self.entry_sha256, [(a.kind, a.sha256) for a in self.artefacts]])
+
+    def with_paths(self, change: Callable[[str], str]) -> RegistryEntry:
+        """The same entry with each artefact's path as `change` has it: told to be kept, or placed where it lies now."""
+        artefacts = tuple(a.model_copy(update={"path": change(a.path)}) for a in self.artefacts)
+        return self.model_copy(update={"artefacts": artefacts})
 
     def find(self, kind: ArtefactKind) -> Artefact | None:
         """The artefact of that kind, if the entry has one."""

@@ -1,6 +1,7 @@
 """Where state lies: `$MILTON_STATE_DIR`, else `$XDG_STATE_HOME/milton`, else `~/.local/state/milton`.
 
-What belongs here: the names of the folders. What does not: what is written into them.
+What belongs here: the names of the folders, and how a file of the state folder names a path: relative to it when it
+lies inside, so that the folder can be moved, and absolute otherwise. What does not: what is written into them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,25 @@ class StateDir:
             return cls(Path(xdg) / "milton")
         home = environment.get("HOME")
         return cls((Path(home) if home else Path.home()) / ".local" / "state" / "milton")
+
+    def tell(self, path: Path) -> str:
+        """How a file of the state folder names `path`: relative to the folder when it lies inside, else absolute."""
+        absolute = path.absolute()
+        if ".." not in absolute.parts and absolute.is_relative_to(self.root):
+            return absolute.relative_to(self.root).as_posix()
+        if path.resolve().is_relative_to(self.root.resolve()):
+            return path.resolve().relative_to(self.root.resolve()).as_posix()
+        return str(absolute)
+
+    def holds(self, path: Path) -> bool:
+        """Whether `path` lies in the folder, links followed."""
+        return path.resolve().is_relative_to(self.root.resolve())
+
+    def place(self, told: str) -> Path:
+        """The inverse of `tell`, for the folder where it lies now. Raises `BadInput` for what leaves it by `..`."""
+        if not Path(told).is_absolute() and ".." in Path(told).parts:
+            raise BadInput(f"the path {told!r:.300} leaves its folder", expected="a path below the state folder")
+        return self.root / told
 
     @property
     def registry(self) -> Path:
@@ -67,8 +87,13 @@ class StateDir:
 
     @property
     def deployment_history(self) -> Path:
-        """The journals of deployments."""
+        """What targets' journals say of deployments, mirrored."""
         return self.root / "deployment_history"
+
+    @property
+    def targets(self) -> Path:
+        """Where each target was when it was last changed from here, a file each."""
+        return self.root / "targets"
 
     @property
     def dagster(self) -> Path:

@@ -5,6 +5,7 @@ What belongs here: how wide to draw, and making text that others wrote harmless 
 
 from __future__ import annotations
 
+import os
 import sys
 
 from rich.console import Console
@@ -14,8 +15,10 @@ PLAIN_WIDTH = 100
 
 
 def console() -> Console:
-    """A console on standard output, as wide as the terminal, or `PLAIN_WIDTH` without one."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    """A console on standard output: as wide as the terminal, without one as `COLUMNS` says, or `PLAIN_WIDTH`."""
+    told = os.environ.get("COLUMNS", "")
+    plain = int(told) if told.isdecimal() and int(told) > 0 else PLAIN_WIDTH
+    return Console(highlight=False, width=None if sys.stdout.isatty() else plain)
 
 
 def printable(text: str) -> str:

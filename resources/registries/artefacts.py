@@ -58,7 +58,7 @@ class Surroundings:
 
     def facts(self, *, hash_budget_s: float | None = None, on_progress: OnProgress = silent) -> FactsReader:
         """A reader of files' facts through the state folder's cache."""
-        return FactsReader(self.state.digest_cache, hash_budget_s, on_progress)
+        return FactsReader(self.state, hash_budget_s, on_progress)
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -17,23 +14,7 @@ from milton_assets.vocabulary.state import StateDir
 from tests.support.decided_run import decided
 from tests.support.edge_bundles import make_bundle, read_manifest
 from tests.support.selection import RUN_ID
-
-_CALL = "import sys; from milton_assets.cli.app import main; sys.argv[0] = 'milton'; main()"
-
-
-def milton(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", _CALL, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-def told(*arguments: str | Path) -> Any:
-    done = milton(*arguments, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-UNPROBED = ("--no-load-test", "--health-rounds", "0")
+from tests.support.shell import UNPROBED, milton, told
 
 
 @pytest.fixture
@@ -234,6 +215,23 @@ def test_that_evidence_is_not_here_to_look_at_is_said(state: StateDir, bundle: P
     done = milton("deploy", *UNPROBED)
     assert done.returncode == 0
     assert "note: benchmark_20260111_142500 was not decided here, so its evidence is not looked at" in done.stderr
+
+
+def test_a_history_in_a_pipe_has_date_and_id_whole_in_80_columns(state: StateDir, bundle: Path) -> None:
+    done = told("deploy", "--target", "a-device-with-a-long-name-in-the-kitchen", *UNPROBED, "--actor", "a" * 60)
+    lines = milton("history", COLUMNS="80").stdout.splitlines()
+    assert lines[0].split() == [*done["started_at"][:16].split("T"), done["id"], "committed"]
+    assert max(map(len, lines)) <= 80
+    assert any(done["release"][:12] in line for line in lines)
+
+
+def test_text_that_others_wrote_is_shown_and_does_nothing(state: StateDir, bundle: Path) -> None:
+    told("deploy", *UNPROBED, "--actor", "\x1b[2J\x1b]0;title\x07\u202eada [red]x[/bold]")
+    for verb in ("history", "status"):
+        shown = milton(verb).stdout
+        assert not set(shown) & {"\x1b", "\x07", "\u202e"}
+        assert "\\x1b[2J" in shown
+        assert "[/bold]" in shown
 
 
 def test_nothing_deployed_is_an_answer_not_an_error(state: StateDir) -> None:

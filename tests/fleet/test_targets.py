@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from milton_assets.fleet.local import LocalTarget
+from milton_assets.fleet.marks import write_mark
+from milton_assets.fleet.target import Target
 from milton_assets.fleet.targets import Targets
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput
@@ -47,21 +49,41 @@ def test_a_path_in_the_state_folder_is_the_named_target(targets: Targets) -> Non
     assert targets.at(targets.state.deployments / "pi") == targets.named("pi")
 
 
-def test_a_custom_target_is_found_by_its_name_once_it_has_a_history(targets: Targets, tmp_path: Path) -> None:
+def mark(targets: Targets, target: Target) -> None:
+    assert isinstance(target, LocalTarget)
+    write_mark(targets.state, target.place, datetime.now(UTC))
+
+
+def test_a_custom_target_is_found_by_its_name_once_it_was_changed(targets: Targets, tmp_path: Path) -> None:
     target = targets.at(tmp_path / "device")
-    mirror = targets.state.deployment_history / f"{target.name}.jsonl"
-    mirror.parent.mkdir(parents=True)
-    mirror.write_text(json.dumps({"target_path": str(tmp_path / "device")}) + "\n")
+    mark(targets, target)
     assert targets.named(target.name) == target
     assert targets.all() == (target,)
 
 
-@pytest.mark.parametrize("line", ["", "no json", "[]", "{}", '{"target_path": 3}', '{"target_path": "relative"}'])
-def test_a_history_that_names_no_path_is_a_clear_error(targets: Targets, line: str) -> None:
-    mirror = targets.state.deployment_history / "pi.jsonl"
-    mirror.parent.mkdir(parents=True)
-    mirror.write_text(line + "\n")
-    with pytest.raises(BadInput, match="target path"):
+def test_a_target_in_a_moved_state_folder_is_where_it_was_moved_to(targets: Targets, tmp_path: Path) -> None:
+    mark(targets, targets.named("pi"))
+    mark(targets, targets.at(targets.state.root / "odd" / "place"))
+    names = targets.names()
+    moved = targets_of(StateDir(targets.state.root.rename(tmp_path / "moved")))
+    assert moved.names() == names
+    assert all(target.url.startswith((tmp_path / "moved").as_uri()) for target in moved.all())
+    assert moved.at(tmp_path / "moved" / "odd" / "place").name in names
+
+
+@pytest.mark.parametrize("content", ["", "no json", "[]", "{}", '{"place": 3}'])
+def test_a_mark_that_names_no_place_is_a_clear_error(targets: Targets, content: str) -> None:
+    targets.state.targets.mkdir(parents=True)
+    (targets.state.targets / "pi.json").write_text(content)
+    with pytest.raises(BadInput, match="does not say where the target pi is"):
+        targets.named("pi")
+
+
+def test_a_mark_that_leaves_the_state_folder_is_refused(targets: Targets) -> None:
+    mark(targets, targets.named("pi"))
+    path = targets.state.targets / "pi.json"
+    path.write_text(path.read_text().replace("deployments/pi", "../pi"))
+    with pytest.raises(BadInput, match="leaves its folder"):
         targets.named("pi")
 
 

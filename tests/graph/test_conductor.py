@@ -33,7 +33,7 @@ def road(wp):
 @pytest.mark.slow
 def test_the_best_model_ends_on_the_target(wp, road):
     assert road.decision.winner == "good"
-    assert verify_release(wp.state.bundles / road.bundle["name"]).ok
+    assert verify_release(wp.state.bundles / road.bundle.name).ok
     assert targets_of(wp.state).named("local").status().active.model_version == "good"
 
 

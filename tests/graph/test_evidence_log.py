@@ -12,6 +12,7 @@ from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary.entry_table import entry_to_table
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
+from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.evidence_log import Gathered, gather
 from resources.evidence_store import EvidenceFile, EvidenceStore
@@ -45,7 +46,7 @@ def gathered(root: Path, measured_in: dict[str, Fingerprint]) -> Gathered:
             entries=[ENTRY],
             registry_sha256="2" * 64,
             measured_kind=ArtefactKind.GGUF,
-            entry_files={"a": store.write("registry_entry", "a", entry_to_table(ENTRY), "run")},
+            entry_files={"a": store.write("registry_entry", "a", entry_to_table(ENTRY, StateDir(root)), "run")},
             tier_files={tier: {"a": written(tier)} for tier in BUILT_IN},
             goldens={},
             policy_name="seed",

@@ -146,7 +146,7 @@ class TestPromote:
     def test_the_bundle_holds_decision_and_evidence(self, wp, measured):
         assert wp.run("promote", RUN).success
         summary = read_summary(wp.state.runs, RUN)
-        bundle = wp.state.bundles / summary.bundle["name"]
+        bundle = wp.state.bundles / summary.bundle.name
         assert verify_release(bundle).ok
         assert json.loads((bundle / "decision.json").read_text())["winner"] == "good"
         value = wp.defs.load_asset_value("edge_bundle", instance=wp.instance, partition_key=RUN)
@@ -198,7 +198,7 @@ class TestDeploy:
         result = wp.run("deploy", "local")
         assert result.success, failure_of(result)
         summary = read_summary(wp.state.runs, RUN)
-        assert [d["target"] for d in summary.deployments] == ["local"]
+        assert [d.target for d in summary.deployments] == ["local"]
         done = targets_of(wp.state).named("local").history()[-1]
         assert len(done.health) == WINDOWS[Profile.SMOKE].rounds > 1
 
@@ -221,7 +221,7 @@ class TestDeploy:
         assert not (target / "current").exists()
 
     def test_without_any_bundle_it_says_so(self, wp):
-        assert "no benchmark run has made a bundle" in failure_of(wp.run("deploy", "local"))
+        assert "holds no gguf bundle" in failure_of(wp.run("deploy", "local"))
 
     @pytest.mark.slow
     def test_evidence_that_no_longer_holds_stops_the_deployment(self, wp, measured):

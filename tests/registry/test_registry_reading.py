@@ -394,7 +394,7 @@ def test_an_unchanged_file_is_not_hashed_again(state: StateDir, settled: Path) -
     first = read(state)
     remembered = json.loads(state.digest_cache.read_text())
     false_digest = "0" * 64
-    remembered[str(settled)]["sha256"] = false_digest
+    remembered[state.tell(settled)]["sha256"] = false_digest
     state.digest_cache.write_text(json.dumps(remembered))
     assert first.entries["v1"].artefacts[0].sha256 == sha256_file(settled)
     assert read(state).entries["v1"].artefacts[0].sha256 == false_digest
@@ -419,7 +419,19 @@ def test_the_cache_forgets_files_that_are_gone(state: StateDir, settled: Path) -
     settled.unlink()
     write(state, {"models": {"v2": new_entry("m", gguf="models/quantized/v2/model-q8_0.gguf")}})
     read(state)
-    assert list(json.loads(state.digest_cache.read_text())) == [str(other)]
+    assert list(json.loads(state.digest_cache.read_text())) == [state.tell(other)]
+
+
+@pytest.mark.slow
+def test_a_folder_that_was_moved_is_not_hashed_again(state: StateDir, settled: Path) -> None:
+    wait_until_settled(settled)
+    read(state)
+    remembered = state.digest_cache.read_bytes()
+    assert bytes(state.root) not in remembered
+    moved = StateDir(state.root.rename(state.root.with_name("moved")))
+    false = remembered.replace(sha256_file(moved.root / state.tell(settled)).encode(), b"0" * 64)
+    moved.digest_cache.write_bytes(false)
+    assert read(moved).entries["v1"].artefacts[0].sha256 == "0" * 64
 
 
 def test_a_file_that_just_changed_is_hashed_but_not_remembered(state: StateDir) -> None:

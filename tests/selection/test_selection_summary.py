@@ -9,16 +9,26 @@ import pytest
 from pydantic import ValidationError
 
 from milton_assets.selection import decide, load_policy
-from milton_assets.selection.summary import RunSummary, add_deployment, read_summary, run_ids, write_summary
+from milton_assets.selection.summary import (
+    BundleRecord,
+    DeploymentRecord,
+    RunSummary,
+    add_deployment,
+    read_summary,
+    run_ids,
+    write_summary,
+)
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.selection import RUN_ID, candidate, manifest
+
+BUNDLE = BundleRecord(path="bundles/b", name="b", release_digest="b" * 64)
 
 
 def summary(run_id: str = RUN_ID) -> RunSummary:
     candidates = [candidate("a"), candidate("b", 10)]
     pinned = manifest(candidates, run_id=run_id)
     decision = decide(run_id=run_id, candidates=candidates, policy=load_policy("seed"), manifest=pinned, incumbent=None)
-    return RunSummary(run_id=run_id, decision=decision, manifest=pinned, bundle={"path": "/b"})
+    return RunSummary(run_id=run_id, decision=decision, manifest=pinned, bundle=BUNDLE)
 
 
 def test_a_summary_is_read_back_as_it_was_written(tmp_path: Path) -> None:
@@ -29,7 +39,7 @@ def test_a_summary_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 def _deployed(runs: Path, target: str) -> None:
     for number in range(10):
-        add_deployment(runs, RUN_ID, {"target": target, "id": number})
+        add_deployment(runs, RUN_ID, DeploymentRecord(id=str(number), target=target, path="t", release="a" * 64))
 
 
 def test_deployments_that_end_at_once_are_all_kept(tmp_path: Path) -> None:
@@ -42,7 +52,7 @@ def test_deployments_that_end_at_once_are_all_kept(tmp_path: Path) -> None:
         process.join()
     kept = read_summary(tmp_path).deployments
     for target in ("kitchen", "attic"):
-        assert [one["id"] for one in kept if one["target"] == target] == list(range(10))
+        assert [one.id for one in kept if one.target == target] == [str(number) for number in range(10)]
     assert run_ids(tmp_path) == (RUN_ID,)
 
 
@@ -91,3 +101,10 @@ def test_parts_of_two_runs_make_no_summary() -> None:
     one, other = summary(), summary("benchmark_20260301_000000")
     with pytest.raises(ValidationError, match="the decision is that of benchmark_20260301_000000"):
         RunSummary(run_id=RUN_ID, decision=other.decision, manifest=one.manifest)
+
+
+def test_a_summary_of_another_format_version_is_refused(tmp_path: Path) -> None:
+    path = write_summary(tmp_path, summary())
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 3'))
+    with pytest.raises(BadInput, match="format_version"):
+        read_summary(tmp_path)

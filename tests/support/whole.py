@@ -41,7 +41,7 @@ def check_whole(target: EdgeTarget, allowed: set[str | None]) -> str | None:
     assert all(d.outcome in FINISHED for d in found)
     assert (found[-1].now_serving if found else None) == serving
     if target.history_file is not None:
-        assert [d.id for d in read_mirror(target.history_file)] == [d.id for d in found]
+        assert [d.id for d in read_mirror(target)] == [d.id for d in found]
     seen = status(target)
     assert seen.problems == ()
     assert (seen.active.digest if seen.active else None) == serving

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from milton_assets.vocabulary.entry_paths import placed
 from milton_assets.vocabulary.entry_table import entry_from_table, entry_to_table
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, EntryStatus, Registry, RegistryEntry
+from milton_assets.vocabulary.state import StateDir
 
 WHEN = datetime(2026, 1, 11, 14, 25, tzinfo=UTC)
 GGUF = Artefact(kind=ArtefactKind.GGUF, path="/m.gguf", size_bytes=3, sha256="a" * 64, quantization="Q4_0")
+STATE = StateDir(Path("/state"))
 HF = Artefact(kind=ArtefactKind.HF_DISTILLED, path="/hf", size_bytes=9, sha256="b" * 64)
 
 
@@ -87,16 +91,24 @@ def test_an_entry_that_does_not_hold_does_not_exist(changes: dict[str, Any]) -> 
 
 
 def test_an_entry_comes_back_from_its_row_as_it_was() -> None:
-    table = entry_to_table(entry())
+    table = entry_to_table(entry(), STATE)
     assert (table.num_rows, table["version"][0].as_py()) == (1, "v1")
     assert entry_from_table(table) == entry()
+
+
+def test_a_kept_entry_finds_its_artefacts_in_a_state_folder_that_was_moved() -> None:
+    inside = GGUF.model_copy(update={"path": "/state/models/m.gguf"})
+    kept = entry_from_table(entry_to_table(entry(artefacts=(inside, HF)), STATE))
+    assert [artefact.path for artefact in kept.artefacts] == ["models/m.gguf", "/hf"]
+    moved = placed(kept, StateDir(Path("/moved")))
+    assert [artefact.path for artefact in moved.artefacts] == ["/moved/models/m.gguf", "/hf"]
 
 
 @pytest.mark.parametrize(
     "table",
     [
         pa.table({"version": ["v1"]}),
-        pa.concat_tables([entry_to_table(entry())] * 2),
+        pa.concat_tables([entry_to_table(entry(), STATE)] * 2),
         pa.table({"entry_json": ["{}"]}),
         pa.table({"entry_json": ["{"]}),
     ],

@@ -49,6 +49,7 @@ class Order:
     """What is to be bundled, and everything that says why."""
 
     entry: RegistryEntry
+    kept_entry: RegistryEntry
     artefact: Artefact
     decision: Mapping[str, Any]
     summary: Mapping[str, Any]
@@ -144,7 +145,7 @@ def documents(order: Order, weights: Weights) -> dict[str, bytes]:
     """The bundle's documents by path, without manifest and sums."""
     files = weights.entries()
     return {
-        REGISTRY_ENTRY_FILE: _json(order.entry.model_dump(mode="json"), "the registry entry"),
+        REGISTRY_ENTRY_FILE: _json(order.kept_entry.model_dump(mode="json"), "the registry entry"),
         SUMMARY_FILE: _json(dict(order.summary), "the summary"),
         EVIDENCE_FILE: _json(order.evidence.model_dump(mode="json"), "the evidence manifest"),
         DECISION_FILE: _json(dict(order.decision), "the decision"),

@@ -48,9 +48,11 @@ from milton_assets.edge.release.weights import TensorPlace, read_layout
 from milton_assets.vocabulary.artefact_files import artefact_digest
 from milton_assets.vocabulary.code_version import code_version as version_of_code
 from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.entry_paths import told
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
+from milton_assets.vocabulary.state import StateDir
 
 if TYPE_CHECKING:
     from milton_assets.vocabulary.evidence import EvidenceManifest  # brings pandas, which a device need not have
@@ -84,6 +86,7 @@ def create_bundle(
     evidence: EvidenceManifest,
     into: Path,
     now: datetime,
+    state: StateDir | None = None,
     health: HealthContract = DEFAULT_HEALTH,
     licence: str | None = None,
     expires_at: datetime | None = None,
@@ -99,7 +102,8 @@ def create_bundle(
     `decision` is the decision's JSON (`selection.Decision`), which must promote `entry` on this `evidence`; `summary`
     the run's. `now` is aware. Warnings go to `on_warning` before the weights are read, and into the result. `link` says
     whether bytes may be shared with the source, `durable` whether to wait until the disk has everything.
-    `previous_release` is by default that of the bundle made before in the same folder.
+    `previous_release` is by default that of the bundle made before in the same folder. The bundle's documents name what
+    lies inside `state` relative to it.
 
     Raises `BadInput` when the artefact is missing, of the wrong kind, not a usable GGUF, or does not fit on the disk;
     `EvidenceMismatch` when entry, evidence, decision and the bytes on disk do not belong together.
@@ -116,6 +120,7 @@ def create_bundle(
     check_decision(entry, decision, evidence)
     order = Order(
         entry=entry,
+        kept_entry=entry if state is None else told(entry, state),
         artefact=artefact,
         decision=decision,
         summary=summary,

@@ -34,7 +34,7 @@ from milton_assets.edge.deployment.loadtest import LoadTest, ServedLoadTest
 from milton_assets.edge.deployment.lock import TargetBusy
 from milton_assets.edge.deployment.report import TargetStatus, history, status
 from milton_assets.edge.deployment.safeguards import Admission, HealthWindow
-from milton_assets.edge.deployment.session import ClockSetBack, NeverDeployed
+from milton_assets.edge.deployment.session import ClockSetBack, NeverDeployed, NotOurs
 from milton_assets.edge.deployment.states import Operation, ProbeReport, Release
 from milton_assets.edge.disk_errors import DiskFailed
 from milton_assets.edge.release import ReleaseDamaged
@@ -60,6 +60,7 @@ __all__ = [
     "NotAdmitted",
     "NotEnoughMemory",
     "NotEnoughRoom",
+    "NotOurs",
     "NothingBefore",
     "Operation",
     "Outcome",

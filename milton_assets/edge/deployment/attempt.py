@@ -114,7 +114,7 @@ class Attempt(JournalledAttempt):
 
     def deploy(self, bundle: Path) -> Deployment:
         """Take the bundle into service. Raises `DeploymentFailed`, or what interrupted it."""
-        self._start(Operation.DEPLOY, str(bundle))
+        self._start(Operation.DEPLOY, self._session.target.tell(bundle))
         with self._on_failure(self._fail):
             ready = self._from_bundle(bundle)
             self._prepare(ready, going_back=False)

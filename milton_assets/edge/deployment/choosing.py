@@ -1,4 +1,4 @@
-"""Which bundle to deploy, when only a run, or nothing, was named.
+"""Which bundle to deploy, when only a run, or nothing, was named: the one rule, for graph and command line.
 
 What belongs here: finding bundles in a folder by what their manifests say. What does not: believing them; a deployment
 verifies whatever was chosen.

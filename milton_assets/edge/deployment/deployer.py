@@ -20,7 +20,7 @@ from milton_assets.edge.deployment.loadtest import LoadTest
 from milton_assets.edge.deployment.recovery import recover
 from milton_assets.edge.deployment.rehearsal import Rehearsal
 from milton_assets.edge.deployment.safeguards import Admission, HealthWindow, Safeguards
-from milton_assets.edge.deployment.session import Clock, Session, check_clock, in_hand, read_target
+from milton_assets.edge.deployment.session import Clock, Session, check_clock, check_owner, in_hand, read_target
 from milton_assets.edge.deployment.states import CounterReset
 from milton_assets.edge.disk_errors import disk_errors_explained
 from milton_assets.vocabulary.edge_target import EdgeTarget
@@ -109,12 +109,21 @@ def rollback(
 
 
 def recover_target(
-    target: EdgeTarget, *, actor: str, now: Clock, wait_s: float = 0.0, ops: FileOps | None = None
+    target: EdgeTarget,
+    *,
+    actor: str,
+    now: Clock,
+    wait_s: float = 0.0,
+    adopt: bool = False,
+    ops: FileOps | None = None,
 ) -> tuple[str, ...]:
-    """Settle what a crash left behind, as every other verb does first; what had to be done, a sentence each."""
+    """Settle what a crash left behind, as every other verb does first; what had to be done, a sentence each.
+
+    With `adopt`, take the target over from the state folder that it belongs to.
+    """
     with (
         disk_errors_explained(),
-        in_hand(target, ops or FileOps(), actor=actor, now=now, wait_s=wait_s) as session,
+        in_hand(target, ops or FileOps(), actor=actor, now=now, wait_s=wait_s, adopt=adopt) as session,
     ):
         return recover(session)
 
@@ -161,6 +170,7 @@ def collect_garbage(
     with disk_errors_explained():
         if dry_run:
             state = read_target(target, ops).state
+            check_owner(target, state)
             return plan(target.name, target.path / RELEASES, state, keep=keep, dry_run=True)
         with in_hand(target, ops, actor=actor, now=now, wait_s=wait_s) as session:
             recover(session)

@@ -8,7 +8,7 @@ kept away from the target: it outlives the target, and it betrays a journal whos
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -127,7 +127,7 @@ def _begin(record: Started, target: EdgeTarget, journal_id: str, serving: str | 
         started_at=record.at,
         finished_at=None,
         outcome=Outcome.IN_PROGRESS,
-        bundle_path=record.bundle,
+        bundle_path=None if record.bundle is None else target.place(record.bundle),
         from_release=serving,
         now_serving=serving,
         journal_id=journal_id,
@@ -158,21 +158,37 @@ def _continue(deployment: Deployment, line: Line) -> Deployment:
     return deployment.model_copy(update=changes)
 
 
-def read_mirror(path: Path) -> tuple[Deployment, ...]:
-    """The deployments a mirror holds, oldest first. Raises `BadInput` naming the line that does not parse."""
-    if not path.exists():
+def read_mirror(target: EdgeTarget) -> tuple[Deployment, ...]:
+    """The deployments that the target's mirror holds, oldest first; none where it has no mirror.
+
+    Raises `BadInput` naming the line that does not parse.
+    """
+    path = target.history_file
+    if path is None or not path.exists():
         return ()
     found = []
     for number, line in text_lines(path.read_bytes(), path):
         try:
-            found.append(Deployment.model_validate_json(line))
-        except ValidationError as error:
+            told = Deployment.model_validate_json(line)
+            found.append(_with_paths(told, target.place))
+        except (ValidationError, BadInput) as error:
+            problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.problem
             raise BadInput(
-                f"line {number} of {path} is no deployment: {error.errors()[0]['msg']}",
+                f"line {number} of {path} is no deployment: {problem}",
                 expected="a line a deployment, as written by this program",
                 remedy="move the file away; it is written anew from the target's journal",
             ) from None
     return tuple(found)
+
+
+def _with_paths(deployment: Deployment, change: Callable[[str], str]) -> Deployment:
+    bundle = deployment.bundle_path
+    return deployment.model_copy(
+        update={
+            "target_path": change(deployment.target_path),
+            "bundle_path": None if bundle is None else change(bundle),
+        }
+    )
 
 
 def check_against_mirror(journal_id: str, found: Iterable[Deployment], mirrored: Iterable[Deployment]) -> None:
@@ -191,14 +207,21 @@ def check_against_mirror(journal_id: str, found: Iterable[Deployment], mirrored:
             )
 
 
-def mirror(ops: FileOps, path: Path, found: Iterable[Deployment]) -> None:
-    """Add the finished deployments that the mirror lacks, atomically. Only for the holder of the target's lock."""
-    mirrored = read_mirror(path)
+def mirror(ops: FileOps, target: EdgeTarget, found: Iterable[Deployment]) -> None:
+    """Add the finished deployments that the target's mirror lacks, atomically; nothing where it has no mirror.
+
+    Only for the holder of the target's lock. Paths are written as `EdgeTarget.tell` has them.
+    """
+    path = target.history_file
+    if path is None:
+        return
+    mirrored = read_mirror(target)
     present = {deployment.id for deployment in mirrored}
     new = [d for d in found if d.finished_at is not None and d.id not in present]
     if not new:
         return
-    raw = "".join(f"{d.model_dump_json()}\n" for d in (*mirrored, *new)).encode()
+    told = (_with_paths(d, lambda text: target.tell(Path(text))) for d in (*mirrored, *new))
+    raw = "".join(f"{d.model_dump_json()}\n" for d in told).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = f".{path.name}.next"
     with opened(ops, ops.open_folder(path.parent)) as folder:

@@ -22,7 +22,14 @@ from milton_assets.edge.deployment.ids import mint
 from milton_assets.edge.deployment.layout import RELEASES, is_target
 from milton_assets.edge.deployment.lock import is_locked
 from milton_assets.edge.deployment.safeguards import Safeguards, guarded
-from milton_assets.edge.deployment.session import Clock, check_clock, judged_at, no_such_target, read_target
+from milton_assets.edge.deployment.session import (
+    Clock,
+    check_clock,
+    check_owner,
+    judged_at,
+    no_such_target,
+    read_target,
+)
 from milton_assets.edge.deployment.states import Operation, TargetState
 from milton_assets.edge.release import Folder, ReleaseDocuments, read_documents, verify_release
 from milton_assets.edge.release.disk import folder_beneath, opened
@@ -43,6 +50,7 @@ class Rehearsal:
         self._ops = ops
         self._accept_clock = accept_clock
         self._state = read_target(target, ops).state if is_target(ops, target.path) else TargetState()
+        check_owner(target, self._state)
         if not accept_clock:
             check_clock(self._state, now())
         if is_locked(target.path):

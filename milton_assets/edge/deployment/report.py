@@ -11,19 +11,21 @@ from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.history import Deployment, deployments
 from milton_assets.edge.deployment.layout import Link, NotATarget, is_target, read_link
 from milton_assets.edge.deployment.lock import is_locked
-from milton_assets.edge.deployment.session import read_target
+from milton_assets.edge.deployment.session import owner_problem, read_target
 from milton_assets.edge.deployment.states import InFlight, Release
 from milton_assets.edge.release.disk import opened
 from milton_assets.vocabulary.edge_target import EdgeTarget
 
 
 class TargetStatus(BaseModel):
-    """What a target serves and could go back to. `problems` says where disk and journal disagree, a sentence each."""
+    """What a target serves and could go back to. `problems` says where disk and journal disagree, a sentence each;
+    `belongs_to` whose it is when it is not the asking state folder's, which then may look and not touch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: str
     target_path: str
+    belongs_to: str | None = None
     active: Release | None
     known_good: Release | None
     previous: Release | None
@@ -57,6 +59,7 @@ def status(target: EdgeTarget, *, ops: FileOps | None = None) -> TargetStatus:
     return TargetStatus(
         target=target.name,
         target_path=str(target.path),
+        belongs_to=owner_problem(target, state),
         active=_release(state.releases, state.active),
         known_good=_release(state.releases, state.known_good),
         previous=_release(state.releases, state.previous),

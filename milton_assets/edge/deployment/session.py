@@ -17,10 +17,11 @@ from milton_assets.edge.deployment.history import Deployment, check_against_mirr
 from milton_assets.edge.deployment.journal import Journal, Line, Reading, keep_reserve, read_journal
 from milton_assets.edge.deployment.layout import NotATarget, is_target, set_up
 from milton_assets.edge.deployment.lock import Holder, locked
-from milton_assets.edge.deployment.states import TargetCreated, TargetState
+from milton_assets.edge.deployment.states import Owned, TargetCreated, TargetState
 from milton_assets.edge.release.disk import Fd, opened
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.ownership import Claim, claim, owner_around
 
 Clock = Callable[[], datetime]
 CLOCK_TOLERANCE = timedelta(minutes=1)
@@ -28,6 +29,10 @@ CLOCK_TOLERANCE = timedelta(minutes=1)
 
 class ClockSetBack(MiltonError):
     """The device's clock is behind the target's own journal, so nobody can say what has expired."""
+
+
+class NotOurs(BadInput):
+    """The target belongs to another state folder."""
 
 
 class NeverDeployed(BadInput):
@@ -61,10 +66,8 @@ class Session:
 
     def mirror(self) -> None:
         """Bring the target's mirror up to date. A mirror that cannot be written is noted; it stops nothing."""
-        if self.target.history_file is None:
-            return
         try:
-            mirror(self.ops, self.target.history_file, self.deployments())
+            mirror(self.ops, self.target, self.deployments())
         except (OSError, BadInput) as error:
             self.note(f"the history could not be mirrored, the next run will: {error}")
 
@@ -76,13 +79,23 @@ class Session:
 
 @contextmanager
 def in_hand(
-    target: EdgeTarget, ops: FileOps, *, actor: str, now: Clock, wait_s: float = 0.0, create: bool = False
+    target: EdgeTarget,
+    ops: FileOps,
+    *,
+    actor: str,
+    now: Clock,
+    wait_s: float = 0.0,
+    create: bool = False,
+    adopt: bool = False,
 ) -> Iterator[Session]:
     """Lock and open `target` for the length of a `with` block; with `create`, set it up when it is new.
 
-    Raises `TargetBusy`, `NotATarget`, `JournalDamaged`, and `NeverDeployed` for a target that is not there.
+    With `adopt` it is taken over from whoever it belongs to. Raises `NotOurs`, `TargetBusy`, `NotATarget`,
+    `JournalDamaged`, and `NeverDeployed` for a target that is not there.
     """
     if create:
+        if not is_target(ops, target.path):
+            check_owner(target, TargetState())
         _make_folder(target.path)
     elif not is_target(ops, target.path):
         raise no_such_target(target)
@@ -92,14 +105,18 @@ def in_hand(
         opened(ops, ops.open_folder(target.path)) as folder,
     ):
         journal = Journal(ops, folder)
+        if not adopt:
+            check_owner(target, journal.state)
         if create:
             set_up(ops, folder)
         keep_reserve(ops, folder)
         if create and journal.state.name is None:
             journal.append(TargetCreated(at=now(), name=target.name))
+        if target.owner is not None and journal.state.owner != target.owner:
+            journal.append(Owned(at=now(), actor=actor, owner=target.owner))
         session = Session(target, ops, folder, journal, now, lock)
         try:
-            _check_mirror(target, journal.lines, _mirrored(target))
+            _check_mirror(target, journal.lines, read_mirror(target))
         except (OSError, BadInput) as error:
             session.note(f"the history's mirror could not be read: {error}")
         yield session
@@ -126,20 +143,42 @@ def read_target(target: EdgeTarget, ops: FileOps) -> Reading:
     if not is_target(ops, target.path):
         raise no_such_target(target)
     # The mirror follows the journal, so it is read first: someone may be deploying meanwhile.
-    mirrored = _mirrored(target)
+    mirrored = read_mirror(target)
     with opened(ops, ops.open_folder(target.path)) as folder:
         reading = read_journal(ops, folder)
     _check_mirror(target, reading.lines, mirrored)
     return reading
 
 
-def _mirrored(target: EdgeTarget) -> tuple[Deployment, ...]:
-    return () if target.history_file is None else read_mirror(target.history_file)
-
-
 def _check_mirror(target: EdgeTarget, lines: Sequence[Line], mirrored: Sequence[Deployment]) -> None:
     if lines:
         check_against_mirror(lines[0].sha256, deployments(lines, target), mirrored)
+
+
+def check_owner(target: EdgeTarget, state: TargetState) -> None:
+    """Raise `NotOurs` when the target belongs to another state folder than the one from which it is spoken to."""
+    if problem := owner_problem(target, state):
+        raise NotOurs(
+            problem,
+            expected="a target of this state folder, or nobody's",
+            remedy="work from the folder that it belongs to; if it is to belong to this one from now on, "
+            f"`milton target adopt {target.name}`",
+        )
+
+
+def owner_problem(target: EdgeTarget, state: TargetState) -> str | None:
+    """Whose the target is, when it is not ours; None when it is."""
+    if target.owner is None:
+        return None
+    recorded = state.owner or owner_around(target.path)
+    if recorded is None:
+        return None
+    where = {
+        Claim.FOREIGN: f"belongs to another state folder, {recorded.path}",
+        Claim.COPY: f"belongs to {recorded.path}, which is there too: one of the two state folders is a copy",
+        Claim.OTHER_MACHINE: f"belongs to this state folder as it lies, or lay, at {recorded.path} on another machine",
+    }.get(claim(target.owner, recorded))
+    return where and f"the target {target.name} ({target.path}) {where}"
 
 
 def check_clock(state: TargetState, now: datetime) -> None:

@@ -20,6 +20,7 @@ The rules:
  7. A rollback goes to the release before the active one in the lineage, and shortens the lineage by one.
  8. What is active or last known good is never collected, nor is anything while an attempt is in flight.
  9. The highest counter only grows, but for an order that takes it back; each order does so once.
+10. Whose the target is may be recorded at any time; it changes nothing that is served.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from milton_assets.edge.manifest import RelativePath
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.keys import RunId, Slug
+from milton_assets.vocabulary.ownership import Owner
 
 
 class IllegalTransition(MiltonError):
@@ -89,8 +91,18 @@ class TargetCreated(_Noun):
     name: Slug
 
 
+class Owned(_Noun):
+    """The target is that state folder's from now on: its first one's, a moved one's, or one's that adopted it."""
+
+    kind: Literal["owned"] = "owned"
+    at: AwareDatetime
+    actor: str
+    owner: Owner
+
+
 class Started(_Noun):
-    """Someone began an attempt. `bundle` is where the bundle lay, None for a rollback."""
+    """Someone began an attempt. `bundle` is where the bundle lay, relative to the state folder if it was inside; None
+    for a rollback."""
 
     kind: Literal["started"] = "started"
     at: AwareDatetime
@@ -241,7 +253,7 @@ AttemptRecord = (
     | RolledBack
     | Failed
 )
-Record = TargetCreated | AttemptRecord | Collected | CounterReset
+Record = TargetCreated | Owned | AttemptRecord | Collected | CounterReset
 RECORDS: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 
@@ -271,6 +283,7 @@ class TargetState(_Noun):
     """
 
     name: str | None = None
+    owner: Owner | None = None
     releases: dict[str, Release] = Field(default_factory=dict)
     lineage: tuple[Sha256, ...] = ()
     known_good: Sha256 | None = None
@@ -346,6 +359,8 @@ def _apply(state: TargetState, record: Record) -> TargetState:
         _require(state.name is None, record, "the target exists already")
         return state.model_copy(update={"name": record.name})
     _require(state.name is not None, record, "the target was never created")
+    if isinstance(record, Owned):
+        return state.model_copy(update={"owner": record.owner})
     if isinstance(record, Started):
         return _start(state, record)
     if isinstance(record, Collected):
