@@ -442,8 +442,8 @@ def _progress(conductor: _Conductor) -> str:
 
 
 def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[str]) -> None:
-    state = conductor.campaign.state
-    summary = read_summary(state.runs, conductor.run_id)
+    runs = conductor.campaign.state.runs
+    summary = read_summary(runs, conductor.run_id)
     decision = summary.decision
     links: dict[str, Any] = {"verdict": f"{decision.verdict} {decision.winner or ''}".strip()}
     links |= {f"reason {number}": reason for number, reason in enumerate(decision.reasons, 1)}
@@ -453,7 +453,7 @@ def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[str]) -> None:
         links |= {f"deployment on {told.target}": _page(DEPLOYMENT_ASSET, told.target) for told in summary.deployments}
     links["all runs of this campaign"] = MetadataValue.url(f"/runs?q[]=tag:{CAMPAIGN_TAG}={conductor.run_id}")
     conductor.context.add_output_metadata(links)
-    print_outcome(summary, state, console())
+    print_outcome(summary, conductor.campaign.state, console())
     if failed:
         raise MiltonError(
             f"deployment failed on {', '.join(failed)}; nothing there was changed",

@@ -52,5 +52,5 @@ def test_a_registered_model_goes_from_the_sensor_to_a_deployment(wp, tmp_path):
             daemon.wait(60)
     summary = read_summary(wp.state.runs)
     assert summary.decision.winner == "v1"
-    assert [told["target"] for told in summary.deployments] == ["local"]
+    assert [told.target for told in summary.deployments] == ["local"]
     assert left_behind(str(wp.state.root)) == []
