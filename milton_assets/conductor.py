@@ -31,7 +31,8 @@ from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, PROMOTE
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.outcome import print_outcome
 from milton_assets.selection.summary import read_summary
-from milton_assets.tiers import BUILT_IN
+from milton_assets.selection.policy_file import check_metrics, load_policy
+from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.dry_run import print_dry_run
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.keys import mint_run_id
@@ -64,18 +65,20 @@ def conduct(
 ) -> None:
     """Read the registry, benchmark every candidate, decide, bundle, deploy, and say what came of it."""
     with only_campaign(campaign.state.root / "campaign.lock"):
+        tiers = installed_tiers()
         current = registry.read()
         versions = [entry.version for entry in candidates_of(current, campaign)]
         run_id = mint_run_id(datetime.now(UTC), set(context.instance.get_dynamic_partitions(_name(BENCHMARK_RUNS))))
         if config.dry_run or campaign.dry_run:
-            print_dry_run(run_id, current, campaign, console())
+            print_dry_run(run_id, current, campaign, tiers, console())
             return
-        observe_goldens(context.instance)
+        check_metrics(load_policy(campaign.policy), tiers)
+        observe_goldens(context.instance, tiers, campaign.own_goldens)
         _add(context, MODEL_VERSIONS, versions)
         _add(context, BENCHMARK_RUNS, [run_id])
-        shown = meter(run_id, BUILT_IN, len(versions))
+        shown = meter(run_id, tuple(tiers), len(versions))
         shown.say(
-            f"{run_id}: {len(versions)} candidates × {len(BUILT_IN)} tiers, profile {campaign.profile}, "
+            f"{run_id}: {len(versions)} candidates × {len(tiers)} tiers, profile {campaign.profile}, "
             f"policy {campaign.policy}, served by {model_server.describe()}"
         )
         if campaign.reuse_answers and campaign.state.answers.is_dir():
@@ -150,7 +153,7 @@ def _decide_and_deploy(context: OpExecutionContext, shown: Meter, run_id: str, c
             config = {"ops": {"deployment": {"config": {"run_id": run_id}}}}
             if not _child(context, DEPLOY, target, {CAMPAIGN_TAG: run_id}, config):
                 failed.append(target)
-    print_outcome(read_summary(campaign.state.runs, run_id), campaign.state.runs, console())
+    print_outcome(read_summary(campaign.state.runs, run_id), campaign.state.runs, console(), installed_tiers())
     if failed:
         raise Failure(f"deployment failed on {', '.join(failed)}; nothing there was changed, see the errors above")
 

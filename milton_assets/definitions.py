@@ -13,13 +13,10 @@ from dagster import AssetsDefinition, Definitions, SourceAsset
 
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.deployments import deployment
-from milton_assets.assets.goldens import GOLDENS
-from milton_assets.assets.inference import inference_metrics
-from milton_assets.assets.reasoning import reasoning_metrics
+from milton_assets.assets.goldens import golden_assets
 from milton_assets.assets.registry import artefacts_can_be_loaded, registry_entry
-from milton_assets.assets.retrieval import retrieval_metrics
-from milton_assets.assets.selection import evidence_holds, selection_decision
-from milton_assets.assets.tier_checks import TIER_CHECKS
+from milton_assets.assets.selection import decision_asset, evidence_holds
+from milton_assets.assets.tiers import tier_asset, tier_check
 from milton_assets.conductor import autobench
 from milton_assets.jobs import benchmark_model, deploy, promote
 from milton_assets.schedules import SCHEDULES

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.guards import guarded
-from milton_assets.assets.young_features import versioned_output
+from milton_assets.assets.beta_features import versioned_output
 from milton_assets.edge.deployment import HealthWindow, deploy
 from milton_assets.partitions import EDGE_TARGETS
 from milton_assets.selection.summary import add_deployment, newest_with_bundle, read_summary

@@ -43,6 +43,7 @@ def results(
     from milton_assets.selection.decision import Verdict
     from milton_assets.selection.outcome import print_outcome
     from milton_assets.selection.summary import read_summary
+    from milton_assets.tiers.discovery import installed_tiers
     from milton_assets.vocabulary.state import StateDir
 
     state = StateDir.from_environment()
@@ -50,7 +51,7 @@ def results(
     answer(
         summary.model_dump(mode="json"),
         as_json=as_json,
-        text=lambda console: print_outcome(summary, state.runs, console),
+        text=lambda console: print_outcome(summary, state.runs, console, installed_tiers()),
     )
     if pictures is not None:
         _write_pictures(summary, state, pictures)
@@ -80,9 +81,10 @@ def decide(
     """
     from milton_assets.selection import card
     from milton_assets.selection.decision import Verdict
-    from milton_assets.selection.policy_file import load_policy
+    from milton_assets.selection.policy_file import check_metrics, load_policy
     from milton_assets.selection.replay import decide_again
     from milton_assets.selection.summary import read_summary
+    from milton_assets.tiers.discovery import installed_tiers
     from milton_assets.vocabulary.errors import EvidenceMismatch
     from milton_assets.vocabulary.state import StateDir
     from milton_assets.vocabulary.terminal import console
@@ -91,13 +93,14 @@ def decide(
     state = StateDir.from_environment()
     summary = read_summary(state.runs, run)
     recorded = summary.decision
-    chosen = recorded.policy if policy is None else load_policy(policy)
+    tiers = installed_tiers()
+    chosen = recorded.policy if policy is None else check_metrics(load_policy(policy), tiers)
     store = EvidenceStore(evidence_root_from(os.environ, state))
-    again = decide_again(store.read_bytes, summary, chosen)
+    again = decide_again(store.read_bytes, summary, chosen, tiers)
     if as_json:
         typer.echo(again.to_json())
     else:
-        card.render(again, console())
+        card.render(again, console(), tiers)
     if chosen.sha256 != recorded.policy_sha256:
         typer.echo(
             f"a what-if under {chosen.name}; recorded is {_outcome(recorded)}, this is {_outcome(again)}", err=True
@@ -124,14 +127,14 @@ def register(app: typer.Typer) -> None:
 def _write_pictures(summary: RunSummary, state: StateDir, folder: Path) -> None:
     from milton_assets.selection import plots
     from milton_assets.selection.replay import read_pinned
-    from milton_assets.tiers.inference.plots import pictures_of
+    from milton_assets.usecases.pictures import tier_pictures
+    from milton_assets.tiers.discovery import installed_tiers
     from milton_assets.vocabulary.files import write_atomic
     from resources.evidence_store import EvidenceStore, evidence_root_from
 
-    tiers = read_pinned(EvidenceStore(evidence_root_from(os.environ, state)).read_bytes, summary.manifest)
-    measured = {version: found["inference"] for version, found in tiers.items() if "inference" in found}
+    measured = read_pinned(EvidenceStore(evidence_root_from(os.environ, state)).read_bytes, summary.manifest)
     drawn = {"intervals": plots.intervals(summary.decision), "pareto": plots.pareto(summary.decision)}
-    for name, png in (drawn | pictures_of(measured)).items():
+    for name, png in (drawn | tier_pictures(installed_tiers(), measured)).items():
         path = folder / f"{name}.png"
         write_atomic(path, png)
         typer.echo(f"wrote {path}", err=True)

@@ -20,9 +20,6 @@ from milton_assets.vocabulary.metric import Interval, Metric
 
 DECISION_VERSION = 2
 
-BASELINES = {"bm25": "BM25 alone", "oracle": "the best possible order of the same documents"}
-"""What a metric can be read against, by the prefix under which its tier states it (`bm25:nDCG@10`)."""
-
 
 class Verdict(StrEnum):
     """`promote` the winner; `reject`: nothing is promoted, and it is known why; `no_verdict`: it cannot be known."""

@@ -12,11 +12,12 @@ from rich.console import Console
 
 from milton_assets.selection import card
 from milton_assets.selection.summary import RunSummary
+from milton_assets.vocabulary.tier_spec import Tiers
 
 
-def print_outcome(summary: RunSummary, runs: Path, console: Console) -> None:
+def print_outcome(summary: RunSummary, runs: Path, console: Console, tiers: Tiers) -> None:
     """The card, then places and next commands. `runs` is the folder of the summaries."""
-    card.render(summary.decision, console)
+    card.render(summary.decision, console, tiers)
     console.print()
     for label, place in places(summary, runs):
         console.print(f"{label:<12}{place}", soft_wrap=True, markup=False)

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import resources
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from milton_assets.selection.policy import Policy
+from milton_assets.vocabulary.tier_spec import Tiers
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.yaml_document import BadYaml, YamlDocument, parse_yaml, read_yaml
 
@@ -79,3 +81,32 @@ def _plain(error: Any) -> str:
     if error["type"] in {"missing", "value_error"}:
         return message
     return f"{message} (found {error['input']!r:.80})"
+
+
+def check_metrics(policy: Policy, tiers: Tiers) -> Policy:
+    """The policy, when every metric that it names is one of a tier's, and better the way that the tier says.
+
+    Raises `BadPolicy` naming everything that is not so: to be asked before anything is measured.
+    """
+    problems = []
+    for reference in (*policy.metrics(), *policy.tie_breaks):
+        if (spec := tiers.get(reference.tier)) is None:
+            problems.append(f"{reference.metric} is of tier {reference.tier}, and installed are {list(tiers)}")
+        elif (stated := spec.find(reference.metric)) is None:
+            near = get_close_matches(reference.metric, [metric.name for metric in spec.metrics], n=3)
+            problems.append(
+                f"tier {reference.tier} has no metric {reference.metric!r}"
+                + (f"; near are {near}" if near else f"; it has {[metric.name for metric in spec.metrics]}")
+            )
+    for weighed in (*policy.criteria, *policy.tie_breaks):
+        of_tier = tiers.get(weighed.tier)
+        known = of_tier.find(weighed.metric) if of_tier is not None else None
+        if known is not None and known.better not in {None, weighed.direction}:
+            problems.append(f"{weighed.metric} is said to be better {weighed.direction}, and is better {known.better}")
+    if problems:
+        raise BadPolicy(
+            f"policy {policy.name} does not fit the tiers: {'; '.join(dict.fromkeys(problems))}",
+            expected="metrics that the installed tiers measure",
+            remedy="correct the policy, or install the package that brings the tier",
+        )
+    return policy

@@ -23,7 +23,7 @@ from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
 
 MANIFEST_VERSION = 2
-"""Version 2 names the tiers of the run; version 1 knew three and did not say so."""
+"""Version 2 names the tiers of the run and its private goldens; version 1 knew three and did not say so."""
 
 _TIERS_OF_VERSION_1 = ("inference", "reasoning", "retrieval")
 
@@ -65,7 +65,8 @@ class CandidateEvidence(BaseModel):
 class EvidenceManifest(BaseModel):
     """What a decision rests on. Its digest is written into the decision, the bundle and the deployment.
 
-    `tiers` are those that a candidate had to be measured by, in their order. A manifest of version 1 is written back as
+    `tiers` are those that a candidate had to be measured by, in their order; `private_goldens` are the names in `goldens`
+    of which only the digest is kept. A manifest of version 1 is written back as
     it was read, so that its digest stays.
     """
 
@@ -81,6 +82,7 @@ class EvidenceManifest(BaseModel):
     fingerprints: dict[Sha256, dict[str, Any]]
     candidates: tuple[CandidateEvidence, ...]
     tiers: tuple[TierName, ...]
+    private_goldens: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -93,7 +95,7 @@ class EvidenceManifest(BaseModel):
     def _as_its_version_was_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
         if self.manifest_version == 1:
-            del written["tiers"]
+            del written["tiers"], written["private_goldens"]
         return written
 
     def digest(self) -> str:

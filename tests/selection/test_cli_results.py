@@ -16,9 +16,12 @@ from typer.testing import CliRunner
 from milton_assets.cli import results
 from milton_assets.selection import Candidate, Decision, decide, load_policy
 from milton_assets.selection.summary import RunSummary, write_summary
+from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.state import StateDir
 from tests.support.selection import RUN_ID, candidate, manifest, store
+
+TIERS = installed_tiers()
 
 
 @pytest.fixture
@@ -31,7 +34,9 @@ def app() -> typer.Typer:
 
 def write(state: StateDir, *candidates: Candidate, **parts: Any) -> RunSummary:
     pinned = manifest(candidates, sha256_of=store(state.benchmarks, candidates))
-    decision = decide(run_id=RUN_ID, candidates=candidates, policy=load_policy("seed"), manifest=pinned, incumbent=None)
+    decision = decide(
+        run_id=RUN_ID, candidates=candidates, policy=load_policy("seed"), manifest=pinned, incumbent=None, tiers=TIERS
+    )
     summary = RunSummary(run_id=RUN_ID, decision=decision, manifest=pinned, **parts)
     write_summary(state.runs, summary)
     return summary

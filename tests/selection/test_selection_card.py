@@ -9,8 +9,11 @@ import pytest
 from rich.console import Console
 
 from milton_assets.selection import Candidate, Decision, card, decide, load_policy
+from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.vocabulary.metric import Metric
 from tests.support.selection import RUN_ID, candidate, manifest
+
+TIERS = installed_tiers()
 
 
 def decided(*candidates: Candidate, incumbent: str | None = None) -> Decision:
@@ -20,12 +23,13 @@ def decided(*candidates: Candidate, incumbent: str | None = None) -> Decision:
         policy=load_policy("seed"),
         manifest=manifest(candidates),
         incumbent=incumbent,
+        tiers=TIERS,
     )
 
 
 def drawn(decision: Decision, width: int = 100) -> str:
     out = io.StringIO()
-    card.render(decision, Console(file=out, width=width, color_system=None))
+    card.render(decision, Console(file=out, width=width, color_system=None), TIERS)
     return out.getvalue()
 
 
@@ -79,7 +83,7 @@ def test_versions_of_ordinary_length_are_not_broken() -> None:
 )
 def test_every_verdict_has_its_headline(candidates: tuple[Candidate, ...], says: str) -> None:
     assert says in drawn(decided(*candidates))
-    assert says in card.to_markdown(decided(*candidates))
+    assert says in card.to_markdown(decided(*candidates), TIERS)
 
 
 def test_a_figure_that_is_missing_shows_its_status_and_why() -> None:
@@ -95,7 +99,7 @@ def test_an_invalid_figure_and_failed_attempts_are_marked() -> None:
 
 def test_what_a_server_said_cannot_steer_the_terminal_or_the_page() -> None:
     decision = decided(candidate("a", excluded="\x1b[2J[bold]boo![/bold] | ![x](http://e) <script>"))
-    text, page = drawn(decision), card.to_markdown(decision)
+    text, page = drawn(decision), card.to_markdown(decision, TIERS)
     assert "\x1b" not in text + page
     assert "[bold]boo![/bold]" in text
     assert "<script" not in page.replace("\\<script", "")
@@ -103,7 +107,7 @@ def test_what_a_server_said_cannot_steer_the_terminal_or_the_page() -> None:
 
 
 def test_a_cell_never_breaks_its_row_in_markdown() -> None:
-    rows = [line for line in card.to_markdown(decided(*TYPICAL)).splitlines() if line.startswith("|")]
+    rows = [line for line in card.to_markdown(decided(*TYPICAL), TIERS).splitlines() if line.startswith("|")]
     widths = {row.replace("\\|", "").count("|") for row in rows[: len(TYPICAL) + 2]}
     assert len(widths) == 1
 
@@ -117,7 +121,7 @@ def test_the_card_shows_what_retrieval_is_to_be_read_against() -> None:
         Metric.measured("random:nDCG@10", "ratio", 0.2, n=60),
     )
     whole = replace(plain, tiers={**plain.tiers, "retrieval": replace(result, metrics=(*result.metrics, *beside))})
-    for shown in (drawn(decided(whole)), card.to_markdown(decided(whole))):
+    for shown in (drawn(decided(whole)), card.to_markdown(decided(whole), TIERS)):
         said = " ".join(shown.split())
         assert "nDCG@10 of BM25 alone 0.412, nDCG@10 of the best possible order of the same documents 0.873." in said
     assert "For comparison" not in drawn(decided(plain))
@@ -125,7 +129,7 @@ def test_the_card_shows_what_retrieval_is_to_be_read_against() -> None:
 
 def test_a_long_list_is_cut_and_says_so() -> None:
     many = [candidate(f"v{i:02}", latency=10.0 + i) for i in range(25)]
-    for text in (drawn(decided(*many)), card.to_markdown(decided(*many))):
+    for text in (drawn(decided(*many)), card.to_markdown(decided(*many), TIERS)):
         assert "5 more in the JSON" in text
         assert "v24" not in text.split("Why not")[0]
 
@@ -155,8 +159,10 @@ def test_the_card_shows_the_comparison_with_the_incumbent_and_what_would_change_
 
     pool = (paired("old", 100, 91, 0.6), paired("new", 60, 99, 0.6), paired("slow", 300, 92, 0.6))
     policy = load_policy("anchored")
-    decision = decide(run_id=RUN_ID, candidates=pool, policy=policy, manifest=manifest(pool, policy), incumbent="old")
-    text, page = drawn(decision), card.to_markdown(decision)
+    decision = decide(
+        run_id=RUN_ID, candidates=pool, policy=policy, manifest=manifest(pool, policy), incumbent="old", tiers=TIERS
+    )
+    text, page = drawn(decision), card.to_markdown(decision, TIERS)
     for shown in (text, page):
         assert "Against old, which serves today" in shown
         assert "8 : 0" in shown
@@ -171,7 +177,9 @@ def test_the_card_shows_the_comparison_with_the_incumbent_and_what_would_change_
 def test_a_comparison_that_cannot_be_made_says_so() -> None:
     pool = (candidate("old", (100.0, 98.0, 102.0)), candidate("new", (100.0, 98.0, 102.0)))
     policy = load_policy("anchored")
-    decision = decide(run_id=RUN_ID, candidates=pool, policy=policy, manifest=manifest(pool, policy), incumbent="old")
+    decision = decide(
+        run_id=RUN_ID, candidates=pool, policy=policy, manifest=manifest(pool, policy), incumbent="old", tiers=TIERS
+    )
     assert "unknown" in drawn(decision)
     assert "no shared cases" in " ".join(drawn(decision, width=160).split())
     assert "not shown to be within the margin on output_tokens_per_s" in " ".join(drawn(decision).split())

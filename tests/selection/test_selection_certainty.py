@@ -9,7 +9,10 @@ import pytest
 from milton_assets.selection import Candidate, Decision, Policy, Verdict, decide, load_policy
 from milton_assets.selection.decision import Standing
 from milton_assets.selection.policy import Normalisation
+from milton_assets.tiers.discovery import installed_tiers
 from tests.support.selection import RUN_ID, candidate, manifest
+
+TIERS = installed_tiers()
 
 
 def decided(
@@ -21,7 +24,9 @@ def decided(
 ) -> Decision:
     chosen = load_policy(policy) if isinstance(policy, str) else policy
     pinned = manifest(candidates, chosen, fingerprints=fingerprints, fingerprint_of=fingerprint_of)
-    return decide(run_id=RUN_ID, candidates=candidates, policy=chosen, manifest=pinned, incumbent=incumbent)
+    return decide(
+        run_id=RUN_ID, candidates=candidates, policy=chosen, manifest=pinned, incumbent=incumbent, tiers=TIERS
+    )
 
 
 def about(value: float, share: float = 0.01) -> tuple[float, float, float]:

@@ -11,7 +11,10 @@ from milton_assets.assets.goldens import DIGESTS
 from milton_assets.selection import Candidate, Decision, Verdict, card, decide, load_policy
 from milton_assets.selection.comparability import GOLDENS
 from milton_assets.selection.decision import GateAnswer, Standing
+from milton_assets.tiers.discovery import installed_tiers
 from tests.support.selection import RUN_ID, candidate, manifest
+
+TIERS = installed_tiers()
 
 OLD, NEW = "1" * 64, "2" * 64
 
@@ -39,7 +42,9 @@ def on_cases(version: str, digest: str, right: int = 95, **provenance: Any) -> C
 def decided(*candidates: Candidate, policy: str = "anchored", incumbent: str | None = None) -> Decision:
     chosen = load_policy(policy)
     pinned = manifest(candidates, chosen).model_copy(update={"goldens": {"reasoning_cases": NEW}})
-    return decide(run_id=RUN_ID, candidates=candidates, policy=chosen, manifest=pinned, incumbent=incumbent)
+    return decide(
+        run_id=RUN_ID, candidates=candidates, policy=chosen, manifest=pinned, incumbent=incumbent, tiers=TIERS
+    )
 
 
 NO_FIGURE_RESTS_ON = {"reasoning_dataset", "reasoning_judge_pairs", "retrieval_dataset", "retrieval_qrels_dev"}
@@ -95,7 +100,7 @@ def test_cases_that_were_asked_otherwise_are_compared_unpaired_and_the_card_says
     of_cases = next(d for d in challenge.differences if d.metric == "cove_pass_rate")
     assert of_cases.test == "beyond noise"
     assert f"not paired by case: reasoning was measured in another way than most candidates': {says}" in of_cases.why
-    assert says in card.to_markdown(decision).replace("\\", "")
+    assert says in card.to_markdown(decision, TIERS).replace("\\", "")
 
 
 def test_how_many_questions_were_asked_at_once_changes_no_figure() -> None:

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from milton_assets.selection import Candidate, Decision, decide, load_policy, plots
+from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.vocabulary.metric import Metric
 from tests.support.selection import RUN_ID, candidate, manifest
+
+TIERS = installed_tiers()
 
 
 def decided(*candidates: Candidate) -> Decision:
@@ -21,6 +24,7 @@ def decided(*candidates: Candidate) -> Decision:
         policy=load_policy("seed"),
         manifest=manifest(candidates),
         incumbent=None,
+        tiers=TIERS,
     )
 
 

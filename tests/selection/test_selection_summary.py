@@ -10,14 +10,19 @@ from pydantic import ValidationError
 
 from milton_assets.selection import decide, load_policy
 from milton_assets.selection.summary import RunSummary, add_deployment, read_summary, run_ids, write_summary
+from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.selection import RUN_ID, candidate, manifest
+
+TIERS = installed_tiers()
 
 
 def summary(run_id: str = RUN_ID) -> RunSummary:
     candidates = [candidate("a"), candidate("b", 10)]
     pinned = manifest(candidates, run_id=run_id)
-    decision = decide(run_id=run_id, candidates=candidates, policy=load_policy("seed"), manifest=pinned, incumbent=None)
+    decision = decide(
+        run_id=run_id, candidates=candidates, policy=load_policy("seed"), manifest=pinned, incumbent=None, tiers=TIERS
+    )
     return RunSummary(run_id=run_id, decision=decision, manifest=pinned, bundle={"path": "/b"})
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 
 from milton_assets.selection import decide, load_policy
 from milton_assets.selection.summary import RunSummary, write_summary
+from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.vocabulary.state import StateDir
 from resources.registry import add_entries, new_entry, read_entry
 from tests.support.gguf_file import tiny_gguf
 from tests.support.selection import RUN_ID, candidate, manifest, store
+
+TIERS = installed_tiers()
 
 VERSION = "v1.20260111.1425"
 
@@ -33,5 +36,7 @@ def decided(home: StateDir, cove: float = 0.95, *, gguf: Path | None = None) -> 
         update={"entry_sha256": entry.entry_sha256, "artefact_sha256": entry.artefacts[0].sha256}
     )
     pinned = pinned.model_copy(update={"candidates": (of_entry,)})
-    decision = decide(run_id=RUN_ID, candidates=[one], policy=load_policy("seed"), manifest=pinned, incumbent=None)
+    decision = decide(
+        run_id=RUN_ID, candidates=[one], policy=load_policy("seed"), manifest=pinned, incumbent=None, tiers=TIERS
+    )
     write_summary(home.runs, RunSummary(run_id=RUN_ID, decision=decision, manifest=pinned))
