@@ -30,8 +30,8 @@ from milton_assets.console import quiet
 from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, PROMOTE
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.outcome import print_outcome
-from milton_assets.selection.summary import read_summary
 from milton_assets.selection.policy_file import check_metrics, load_policy
+from milton_assets.selection.summary import read_summary
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.dry_run import print_dry_run
 from milton_assets.vocabulary.errors import BadInput, MiltonError
@@ -73,7 +73,7 @@ def conduct(
             print_dry_run(run_id, current, campaign, tiers, console())
             return
         check_metrics(load_policy(campaign.policy), tiers)
-        observe_goldens(context.instance, tiers, campaign.own_goldens)
+        observe_goldens(context.instance, tiers, campaign.goldens)
         _add(context, MODEL_VERSIONS, versions)
         _add(context, BENCHMARK_RUNS, [run_id])
         shown = meter(run_id, tuple(tiers), len(versions))

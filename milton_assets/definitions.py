@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from dagster import AssetsDefinition, Definitions, SourceAsset
+from dagster import Definitions
 
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.deployments import deployment
@@ -21,6 +21,7 @@ from milton_assets.conductor import autobench
 from milton_assets.jobs import benchmark_model, deploy, promote
 from milton_assets.schedules import SCHEDULES
 from milton_assets.sensors import SENSORS
+from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
 from resources.campaign import Campaign, one_of
@@ -28,17 +29,6 @@ from resources.evidence_store import evidence_root_from
 from resources.model_server import LlamaCppResource, ModelServerResource, VLLMResource
 from resources.parquet_io import EvidenceStoreResource, ParquetIOManager
 from resources.registry_resource import RegistryResource
-
-ASSETS: list[AssetsDefinition | SourceAsset] = [
-    *GOLDENS,
-    registry_entry,
-    inference_metrics,
-    reasoning_metrics,
-    retrieval_metrics,
-    selection_decision,
-    edge_bundle,
-    deployment,
-]
 
 
 def build_defs(
@@ -51,6 +41,7 @@ def build_defs(
     """
     env = os.environ if environment is None else environment
     campaign = Campaign.from_environment(env)
+    tiers = installed_tiers()
     evidence_root = evidence_root_from(env, campaign.state)
     resources: dict[str, object] = {
         "campaign": campaign,
@@ -61,8 +52,15 @@ def build_defs(
         "edge_runtime": LlamaCppResource(),
     }
     return Definitions(
-        assets=ASSETS,
-        asset_checks=[artefacts_can_be_loaded, evidence_holds, *TIER_CHECKS],
+        assets=[
+            *golden_assets(tiers, campaign.goldens),
+            registry_entry,
+            *(tier_asset(spec, tiers) for spec in tiers.values()),
+            decision_asset(tiers),
+            edge_bundle,
+            deployment,
+        ],
+        asset_checks=[artefacts_can_be_loaded, evidence_holds, *(tier_check(spec) for spec in tiers.values())],
         jobs=[benchmark_model, promote, deploy, autobench],
         sensors=SENSORS,
         schedules=SCHEDULES,

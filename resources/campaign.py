@@ -10,11 +10,13 @@ import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from dagster import ConfigurableResource
-from pydantic import Field, field_validator
+from pydantic import Field, TypeAdapter, field_validator
 
+from milton_assets.settings import GoldenSet, load_settings
+from milton_assets.vocabulary.edge_target import DEFAULT_TARGET
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.registry import ArtefactKind
@@ -22,8 +24,9 @@ from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
 from resources.api_keys import key_from
-from resources.edge_targets import DEFAULT_TARGET, EdgeTargets
 from resources.side_models import SideModel
+
+_GOLDENS = TypeAdapter(dict[str, tuple[GoldenSet, ...]])
 
 
 class Rerank(StrEnum):
@@ -87,6 +90,10 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         default_factory=dict, description="Edge targets outside the state folder: name to directory, absolute."
     )
 
+    golden_sets: dict[str, Any] = Field(
+        default_factory=dict, description="Own goldens: tier to a list of sets, each with path and private."
+    )
+
     @field_validator("state_root")
     @classmethod
     def _absolute(cls, value: str) -> str:
@@ -112,11 +119,6 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         return StateDir(Path(self.state_root))
 
     @property
-    def targets(self) -> EdgeTargets:
-        """Where deployments go."""
-        return EdgeTargets(self.state, {name: Path(path) for name, path in self.target_paths.items()})
-
-    @property
     def judge(self) -> SideModel | None:
         """The judge of open answers, if one is named."""
         return _side_model(self.judge_url, self.judge_model, self.judge_key_env, "MILTON_JUDGE")
@@ -129,6 +131,11 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     def target_names(self) -> list[str]:
         """The targets a campaign deploys to: those named in `target_paths`, or the default one."""
         return sorted(self.target_paths) or [DEFAULT_TARGET]
+
+    @property
+    def goldens(self) -> dict[str, tuple[GoldenSet, ...]]:
+        """Sets of goldens of one's own, by tier."""
+        return _GOLDENS.validate_python(self.golden_sets)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -157,6 +164,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             judge_key_env=env.get("MILTON_JUDGE_KEY_ENV") or None,
             embeddings_url=env.get("MILTON_EMBEDDINGS_URL") or None,
             embeddings_model=env.get("MILTON_EMBEDDINGS_MODEL") or None,
+            golden_sets=_GOLDENS.dump_python(load_settings(env).goldens, mode="json"),
             embeddings_key_env=env.get("MILTON_EMBEDDINGS_KEY_ENV") or None,
         )
 

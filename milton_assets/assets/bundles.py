@@ -10,8 +10,8 @@ from typing import Any
 
 from dagster import AssetExecutionContext, Output, asset
 
-from milton_assets.assets.guards import guarded
 from milton_assets.assets.beta_features import versioned_output
+from milton_assets.assets.guards import guarded
 from milton_assets.edge.bundle import code_version, create_bundle, default_signer
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict

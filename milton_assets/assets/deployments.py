@@ -1,23 +1,22 @@
 """The `deployment` asset: the active release of one edge target and its history entry.
 
-What belongs here: wiring. What does not: the deployment's state machine (`milton_assets.edge.deployment`).
+What belongs here: wiring. What does not: how a target is changed (`milton_assets.fleet`).
 """
 
 import getpass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from dagster import AssetDep, AssetExecutionContext, Config, LastPartitionMapping, Output, asset
 from pydantic import Field
 
+from milton_assets.assets.beta_features import versioned_output
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.guards import guarded
-from milton_assets.assets.beta_features import versioned_output
-from milton_assets.edge.deployment import HealthWindow, deploy
+from milton_assets.fleet.target import DeployRequest
 from milton_assets.partitions import EDGE_TARGETS
 from milton_assets.selection.summary import add_deployment, newest_with_bundle, read_summary
-from milton_assets.usecases.probe import edge_probe
+from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.errors import BadInput
 from resources.campaign import Campaign, Profile
 from resources.edge_server import EdgeServer
@@ -78,15 +77,11 @@ def deployment(
     if not summary.bundle:
         raise BadInput(f"{summary.run_id} promoted nothing", expected="a run that made a bundle")
     check_manifest(context.instance, evidence_store.store, summary.manifest)
-    probe = edge_probe(EdgeServer(file=edge_runtime.server()))
-    done = deploy(
-        Path(summary.bundle["path"]),
-        campaign.targets.named(context.partition_key),
-        load_test=probe,
-        health=HealthWindow(probe, *config.window(campaign.profile)),
-        actor=getpass.getuser(),
-        now=lambda: datetime.now(UTC),
-        on_progress=terminal_listener(),
+    targets = open_targets(campaign.state, campaign.target_paths, server=lambda: EdgeServer(file=edge_runtime.server()))
+    window = config.window(campaign.profile)
+    request = DeployRequest(actor=getpass.getuser(), health_rounds=window.rounds, health_interval_s=window.interval_s)
+    done = targets.named(context.partition_key).deploy(
+        Path(summary.bundle["path"]), request, on_progress=terminal_listener()
     )
     told = {"id": done.id, "target": done.target, "path": done.target_path, "release": str(done.release)}
     add_deployment(runs, summary.run_id, told)

@@ -3,33 +3,18 @@
 What belongs here: making that `Output`, and who is told how far it is. What does not: measuring.
 """
 
-import os
 from base64 import b64encode
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 from dagster import AssetExecutionContext, MetadataValue, Output
 
 from milton_assets.assets.beta_features import versioned_output
-from milton_assets.tiers import BUILT_IN
-from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.digest import sha256_bytes
-from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.progress import OnProgress
-from milton_assets.vocabulary.registry import Artefact
-from milton_assets.vocabulary.server import Served
-from milton_assets.vocabulary.tier import TierResult
-from resources.answer_cache import CachedChatModel, CacheKey
-from resources.campaign import Campaign
-from resources.evidence_store import EvidenceFile, to_parquet_bytes
-from resources.hardware import fingerprint
-from resources.model_server import ModelServerResource
+from resources.evidence_store import to_parquet_bytes
 from resources.progress import meter
-from resources.servers.client import OpenAIChatModel
-from resources.servers.repeatable import repeatable_options
 
 CAMPAIGN_TAG = "milton/campaign"
 CANDIDATE_TAG = "milton/candidate"
@@ -49,7 +34,10 @@ def pictures(drawn: dict[str, bytes]) -> dict[str, MetadataValue]:
 
 
 def progress_of(context: AssetExecutionContext, tier: str, tiers: tuple[str, ...]) -> OnProgress:
-    """A listener that knows the candidate's place in its campaign from the run's tags; `tiers` are all that it goes through."""
+    """A listener that knows the candidate's place in its campaign from the run's tags.
+
+    `tiers` are all that it goes through.
+    """
     tags = context.run.tags
     index, _, count = tags.get(CANDIDATE_TAG, "1/1").partition("/")
     shown = meter(tags.get(CAMPAIGN_TAG, context.run.run_id), tiers, int(count))

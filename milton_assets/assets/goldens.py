@@ -31,12 +31,6 @@ def _version(name: str, goldens: TierGoldens) -> str:
     return goldens.pinned.get(name) or sha256_json(dict(goldens.pinned))
 
 
-def golden_digests(tiers: Tiers, own: OwnSets) -> dict[str, str]:
-    """The digest of every golden as it is now, by its name in the manifest. Raises `BadInput` for a set that does not
-    hold."""
-    return {name: sha256 for one in read_all_goldens(tiers, own).values() for name, sha256 in one.pinned.items()}
-
-
 def observe_goldens(instance: DagsterInstance, tiers: Tiers, own: OwnSets) -> None:
     """Record the digests as observations, so that the UI knows what is stale."""
     found = read_all_goldens(tiers, own)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetExecutionContext, Output, asset
 
+from milton_assets.assets.beta_features import partition_check
 from milton_assets.assets.evidence import evidence_output
 from milton_assets.assets.guards import guarded
-from milton_assets.assets.beta_features import partition_check
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.vocabulary.entry_table import entry_from_table, entry_to_table
 from milton_assets.vocabulary.gguf import read_header

@@ -20,9 +20,9 @@ from dagster import (
 )
 
 from milton_assets import selection
+from milton_assets.assets.beta_features import partition_check
 from milton_assets.assets.evidence import evidence_output, pictures
 from milton_assets.assets.guards import guarded
-from milton_assets.assets.beta_features import partition_check
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Candidate, card, decide, load_policy, plots
 from milton_assets.selection.policy_file import check_metrics
@@ -30,10 +30,12 @@ from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
 from milton_assets.usecases.incumbent import incumbent_of
 from milton_assets.usecases.pictures import tier_pictures
+from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.golden_set import read_all_goldens
 from milton_assets.vocabulary.keys import check_run_id
 from milton_assets.vocabulary.tier_spec import Needs, Tiers
 from resources.campaign import Campaign
+from resources.edge_server import EdgeServer
 from resources.evidence_log import check_manifest, gather
 from resources.evidence_store import EvidenceFile
 from resources.golden_copies import keep_goldens
@@ -71,7 +73,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
         run_id = check_run_id(context.partition_key)
         policy = check_metrics(load_policy(campaign.policy), tiers)
         current = registry.read()
-        goldens = read_all_goldens(tiers, campaign.own_goldens)
+        goldens = read_all_goldens(tiers, campaign.goldens)
         store = evidence_store.store
         keep_goldens(store, goldens.values())
         gathered = gather(
@@ -89,6 +91,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             policy_name=policy.name,
             policy_sha256=policy.sha256,
         )
+        targets = open_targets(campaign.state, campaign.target_paths, server=EdgeServer)
         decision = decide(
             run_id=run_id,
             candidates=[
@@ -102,7 +105,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             ],
             policy=policy,
             manifest=gathered.manifest,
-            incumbent=incumbent_of(campaign.targets.named(name) for name in campaign.target_names()),
+            incumbent=incumbent_of(targets.named(name) for name in campaign.target_names()),
             tiers=tiers,
         )
         summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest)

@@ -73,7 +73,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
     ) -> Output[pa.Table]:
         entry = entry_from_table(registry_entry.read())
         artefact = entry.artefact(model_server.artefact_kind)
-        goldens = read_goldens(spec, campaign.own_goldens.get(spec.name, ()))
+        goldens = read_goldens(spec, campaign.goldens.get(spec.name, ()))
         with model_server.serve(artefact, entry.version) as served:
             plan = spec.plan(
                 Conditions(str(campaign.profile), served.endpoint.slots, campaign.slo, campaign.rerank.value)

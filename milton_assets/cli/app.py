@@ -18,8 +18,8 @@ from milton_assets.cli import (
     bench_retrieval,
     bundle,
     deploy,
+    device_policy,
     environment,
-    policy,
     registry,
     results,
     trace,
@@ -60,7 +60,7 @@ def build_app() -> typer.Typer:
     for tier in (bench_inference, bench_reasoning, bench_retrieval):
         tier.register(bench)
     app.add_typer(bench, name="bench")
-    for verbs in (results, bundle, deploy, policy, trace):
+    for verbs in (results, bundle, deploy, device_policy, trace):
         verbs.register(app)
     return app
 

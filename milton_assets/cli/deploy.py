@@ -1,15 +1,14 @@
 """`milton deploy`, `rollback`, `history`, `status`, `recover`, `gc`: what runs where, how it got there, and back.
 
-What belongs here: the verbs' arguments and what they print. What does not: deployments themselves, which are
-`milton_assets.edge.deployment`'s.
+What belongs here: the verbs' arguments and what they print. What does not: deployments themselves, which a target does
+(`milton_assets.fleet.target`).
 """
 
 from __future__ import annotations
 
 import getpass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -24,8 +23,11 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from milton_assets.edge.deployment import Collection, Deployment, EdgeTarget, Release, ServedLoadTest, TargetStatus
-    from resources.edge_targets import EdgeTargets
+    from milton_assets.edge.deployment import Collection, Deployment, Release, TargetStatus
+    from milton_assets.fleet.target import Target
+    from milton_assets.fleet.targets import Targets
+
+T = TypeVar("T")
 
 TargetOption = Annotated[
     str | None, typer.Option("--target", metavar="NAME", help="A named target; `local` when nothing is given.")
@@ -89,10 +91,9 @@ def deploy(
 
     Example: milton deploy --run benchmark_20260111_142500 --target local --dry-run
     """
-    from milton_assets.edge.bundle.admission import admission, load_device_policy
-    from milton_assets.edge.deployment import HealthWindow
-    from milton_assets.edge.deployment import deploy as take_into_service
+    from milton_assets.edge.bundle.admission import load_device_policy
     from milton_assets.edge.deployment.choosing import choose_bundle
+    from milton_assets.fleet.target import DeployRequest
 
     if run is not None and bundle is not None:
         raise typer.BadParameter("give --run or --bundle, not both")
@@ -103,23 +104,17 @@ def deploy(
             typer.echo(f"warning: passed over {sentence}", err=True)
         bundle, artifact = choice.path, choice.manifest.artefact_kind
     _check_evidence(targets.state, bundle)
-    probe = _probe()
-    done = _told(
-        lambda: take_into_service(
-            bundle,
-            place,
-            load_test=probe if load_test else None,
-            health=HealthWindow(probe, health_rounds, health_interval) if health_rounds else None,
-            actor=actor or _me(),
-            now=_now,
-            dry_run=dry_run,
-            wait_s=wait,
-            accept_clock=accept_clock,
-            admit=admission(load_device_policy(device_policy)) if device_policy else None,
-            on_progress=progress_on_stderr(),
-        ),
-        as_json=as_json,
+    request = DeployRequest(
+        actor=actor or _me(),
+        wait_s=wait,
+        load_test=load_test,
+        health_rounds=health_rounds,
+        health_interval_s=health_interval,
+        dry_run=dry_run,
+        accept_clock=accept_clock,
+        device_policy=load_device_policy(device_policy) if device_policy else None,
     )
+    done = _told(lambda: place.deploy(bundle, request, on_progress=progress_on_stderr()), as_json=as_json)
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_deployment(done, console))
 
 
@@ -138,24 +133,18 @@ def rollback(
 
     Example: milton rollback --target local
     """
-    from milton_assets.edge.deployment import HealthWindow
-    from milton_assets.edge.deployment import rollback as go_back
+    from milton_assets.fleet.target import RollbackRequest
 
-    place = place_of(target, target_path)
-    probe = _probe()
-    done = _told(
-        lambda: go_back(
-            place,
-            load_test=probe if load_test else None,
-            health=HealthWindow(probe, health_rounds, health_interval) if health_rounds else None,
-            actor=actor or _me(),
-            now=_now,
-            dry_run=dry_run,
-            wait_s=wait,
-            on_progress=progress_on_stderr(),
-        ),
-        as_json=as_json,
+    place = target_of(target, target_path)
+    request = RollbackRequest(
+        actor=actor or _me(),
+        wait_s=wait,
+        load_test=load_test,
+        health_rounds=health_rounds,
+        health_interval_s=health_interval,
+        dry_run=dry_run,
     )
+    done = _told(lambda: place.rollback(request, on_progress=progress_on_stderr()), as_json=as_json)
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_deployment(done, console))
 
 
@@ -168,9 +157,7 @@ def history(
 
     Example: milton history --target local
     """
-    from milton_assets.edge.deployment import history as attempts
-
-    found = [deployment for place in _places(target, target_path) for deployment in attempts(place)]
+    found = [deployment for place in _those_meant(target, target_path) for deployment in place.history()]
     found.sort(key=lambda deployment: deployment.started_at)
     payload = [deployment.model_dump(mode="json") for deployment in found]
     answer(payload, as_json=as_json, text=lambda console: _show_history(found, console))
@@ -185,9 +172,7 @@ def status(
 
     Example: milton status
     """
-    from milton_assets.edge.deployment import status as look
-
-    found = [look(place) for place in _places(target, target_path)]
+    found = _of_those_deployed_to(lambda place: place.status(), target, target_path)
     payload = [one.model_dump(mode="json") for one in found]
     answer(payload, as_json=as_json, text=lambda console: _show_status(found, console))
     if broken := [one.target for one in found if one.problems]:
@@ -208,15 +193,20 @@ def recover(
 
     Example: milton recover --target local
     """
-    from milton_assets.edge.deployment import recover_target
+    from milton_assets.edge.deployment import NeverDeployed
+    from milton_assets.fleet.target import Request
 
     if every and (target is not None or target_path is not None):
         raise typer.BadParameter("give --all or one target, not both")
+    request = Request(actor=actor or _me(), wait_s=wait)
     done: list[str] = []
     failed: list[str] = []
-    for one in _places(None, None) if every else (place_of(target, target_path),):
+    for one in _those_meant(None, None) if every else (target_of(target, target_path),):
         try:
-            said = recover_target(one, actor=actor or _me(), now=_now, wait_s=wait)
+            said = one.recover(request)
+        except NeverDeployed:
+            if not every:
+                raise
         except MiltonError as error:
             if not every:
                 raise
@@ -242,44 +232,51 @@ def gc(
 
     Example: milton gc --target local --keep 1 --dry-run
     """
-    from milton_assets.edge.deployment import collect_garbage
+    from milton_assets.fleet.target import CollectRequest
 
-    place = place_of(target, target_path)
-    done = collect_garbage(place, actor=actor or _me(), now=_now, keep=keep, dry_run=dry_run, wait_s=wait)
+    request = CollectRequest(actor=actor or _me(), wait_s=wait, keep=keep, dry_run=dry_run)
+    done = target_of(target, target_path).collect(request)
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_collection(done, console))
 
 
-def _place(name: str | None, path: Path | None) -> tuple[EdgeTargets, EdgeTarget]:
-    from resources.edge_targets import EdgeTargets
+def open_targets() -> Targets:
+    """The targets of the state folder."""
+    from milton_assets.usecases.targets import open_targets
+    from resources.edge_server import EdgeServer
 
+    return open_targets(StateDir.from_environment(), {}, server=EdgeServer)
+
+
+def _place(name: str | None, path: Path | None) -> tuple[Targets, Target]:
     if name is not None and path is not None:
         raise typer.BadParameter("give --target or --target-path, not both")
-    targets = EdgeTargets(StateDir.from_environment())
+    targets = open_targets()
     return targets, targets.resolve(name=name, path=path)
 
 
-def place_of(name: str | None, path: Path | None) -> EdgeTarget:
+def target_of(name: str | None, path: Path | None) -> Target:
     """The target that `--target` and `--target-path` mean."""
     return _place(name, path)[1]
 
 
-def _places(name: str | None, path: Path | None) -> tuple[EdgeTarget, ...]:
-    """The target that is meant; if none is, all but those that have a policy and wait for their first release."""
+def _those_meant(name: str | None, path: Path | None) -> tuple[Target, ...]:
+    """The target that is meant; every one there is where none is."""
     targets, place = _place(name, path)
-    return tuple(filter(_was_deployed_to, targets.all())) if name is None and path is None else (place,)
+    return targets.all() if name is None and path is None else (place,)
 
 
-def _was_deployed_to(place: EdgeTarget) -> bool:
-    from milton_assets.edge.deployment.journal import JOURNAL_FILE
+def _of_those_deployed_to(ask: Callable[[Target], T], name: str | None, path: Path | None) -> list[T]:
+    """What the targets that are meant answer; where none is named, without those that wait for their first release."""
+    from milton_assets.edge.deployment import NeverDeployed
 
-    return not place.path.is_dir() or (place.path / JOURNAL_FILE).exists()
-
-
-def _probe() -> ServedLoadTest:
-    from milton_assets.usecases.probe import edge_probe
-    from resources.edge_server import EdgeServer
-
-    return edge_probe(EdgeServer())
+    answers = []
+    for place in _those_meant(name, path):
+        try:
+            answers.append(ask(place))
+        except NeverDeployed:
+            if name is not None or path is not None:
+                raise
+    return answers
 
 
 def _check_evidence(state: StateDir, bundle: Path) -> None:
@@ -303,10 +300,6 @@ def _check_evidence(state: StateDir, bundle: Path) -> None:
             remedy="bundle the run again",
         )
     check_evidence_files(state, evidence)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _me() -> str:

@@ -127,8 +127,8 @@ def register(app: typer.Typer) -> None:
 def _write_pictures(summary: RunSummary, state: StateDir, folder: Path) -> None:
     from milton_assets.selection import plots
     from milton_assets.selection.replay import read_pinned
-    from milton_assets.usecases.pictures import tier_pictures
     from milton_assets.tiers.discovery import installed_tiers
+    from milton_assets.usecases.pictures import tier_pictures
     from milton_assets.vocabulary.files import write_atomic
     from resources.evidence_store import EvidenceStore, evidence_root_from
 

@@ -6,15 +6,14 @@ What belongs here: the verb. What does not: following the chain (`milton_assets.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from milton_assets.cli.common import JsonOption, answer, say_no
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.cli.deploy import open_targets
 from milton_assets.vocabulary.state import StateDir
 
 if TYPE_CHECKING:
@@ -40,59 +39,32 @@ def trace(
 
     Example: milton trace deploy_20260111_142500_123_a1b2c3
     """
+    from milton_assets.usecases.known_deployments import known_deployments
     from milton_assets.usecases.trace import trace as follow
 
-    state = StateDir.from_environment()
-    known = _known(state, deployment_id)
-    with _records(state, known) as records:
+    targets = open_targets()
+    known = known_deployments(targets, deployment_id)
+    with _records(targets.state, known) as records:
         chain = follow(known[deployment_id], records)
     answer(chain.to_json(), as_json=as_json, text=lambda console: _draw(chain, console))
     if not chain.holds:
         raise say_no("the chain is broken")
 
 
-def _known(state: StateDir, deployment_id: str) -> dict[str, Deployment]:
-    """Every deployment that a target's journal or its mirror knows, by id; the journals know the one asked for."""
-    from milton_assets.edge.deployment import JournalDamaged, NotATarget, history
-    from milton_assets.edge.deployment.history import read_mirror
-    from milton_assets.edge.deployment.journal import JOURNAL_FILE
-    from resources.edge_targets import EdgeTargets
-
-    journalled: dict[str, Deployment] = {}
-    mirrored: dict[str, Deployment] = {}
-    damaged: list[JournalDamaged] = []
-    for target in EdgeTargets(state).all():
-        mirrored |= {done.id: done for done in read_mirror(target.history_file)} if target.history_file else {}
-        try:
-            journalled |= {done.id: done for done in history(target)}
-        except (JournalDamaged, NotATarget) as error:
-            damaged.append(JournalDamaged(f"{target.path / JOURNAL_FILE}: {error.problem}", remedy=error.remedy))
-    if deployment_id in journalled:
-        return mirrored | journalled
-    if damaged:
-        raise damaged[0]
-    if deployment_id in mirrored:
-        journal = Path(mirrored[deployment_id].target_path) / JOURNAL_FILE
-        raise JournalDamaged(f"{journal} does not know {deployment_id}, which its mirror holds", remedy="restore it")
-    raise BadInput(
-        f"there is no deployment {deployment_id!r:.100}",
-        expected=f"one of {sorted(journalled)[-5:]}" if journalled else "a deployment; nothing was ever deployed here",
-        remedy="`milton history` lists them",
-    )
-
-
 @contextmanager
-def _records(state: StateDir, known: dict[str, Deployment]) -> Iterator[Records]:
+def _records(state: StateDir, known: Mapping[str, Deployment]) -> Iterator[Records]:
     from dagster import DagsterInstance
 
-    from milton_assets.assets.goldens import golden_digests
+    from milton_assets.settings import load_settings
+    from milton_assets.tiers.discovery import installed_tiers
     from milton_assets.usecases.trace import Records
+    from milton_assets.vocabulary.golden_set import golden_digests
     from resources.evidence_store import EvidenceStore, evidence_root_from
 
     home = os.environ.get("DAGSTER_HOME") or str(state.dagster)
     with DagsterInstance.from_config(home) as instance:
         store = EvidenceStore(evidence_root_from(os.environ, state))
-        yield Records(state, store, instance, golden_digests, known)
+        yield Records(state, store, instance, lambda: golden_digests(installed_tiers(), load_settings().goldens), known)
 
 
 def _draw(chain: Chain, console: Console) -> None:

@@ -1,24 +1,21 @@
-"""The version of what decides: a digest of this package's sources, its policies and the libraries that compute.
+"""The version of what decides and explains.
 
-What belongs here: that digest. What does not: the version of one policy (`policy`) or of the
-decision's JSON (`decision`).
+What belongs here: which code, libraries and policies that is. What does not: the rule (`vocabulary.code_version`), the
+version of one policy (`policy`) and of the decision's JSON (`decision`).
 """
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 
-from milton_assets.vocabulary.digest import sha256_file, sha256_json
-
-_LIBRARIES = ("numpy", "scipy")
+from milton_assets.vocabulary.code_version import code_version as version_of_code
 
 
 def code_version() -> str:
     """A digest that changes whenever equal evidence might be decided or explained otherwise."""
-    folder = Path(__file__).parent
-    sources = {
-        path.relative_to(folder).as_posix(): sha256_file(path)
-        for path in (*folder.glob("*.py"), *folder.glob("policies/*.yaml"))
-    }
-    return sha256_json({"sources": sources, "libraries": {name: version(name) for name in _LIBRARIES}})
+    package = "milton_assets.selection"
+    return version_of_code(
+        *(f"{package}.{module}" for module in ("decide", "policy_file", "summary", "card", "plots")),
+        libraries=("numpy", "scipy"),
+        files=tuple(sorted((Path(__file__).parent / "policies").glob("*.yaml"))),
+    )

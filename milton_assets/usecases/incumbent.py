@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from milton_assets.edge.deployment import EdgeTarget, history, status
+from milton_assets.fleet.target import Target
 
 
-def incumbent_of(targets: Iterable[EdgeTarget]) -> str | None:
+def incumbent_of(targets: Iterable[Target]) -> str | None:
     """The version that the target changed last serves; None when nothing is deployed on any.
 
     Raises as `status` does for a target whose journal does not hold: who serves there cannot be known then.
     """
-    changed = {target: history(target) for target in targets}
-    deployed = [target for target, deployments in changed.items() if deployments]
-    for target in sorted(deployed, key=lambda target: changed[target][-1].started_at, reverse=True):
-        if active := status(target).active:
+    deployed = [(attempts[-1].started_at, target) for target in targets if (attempts := target.history())]
+    for _, target in sorted(deployed, key=lambda pair: pair[0], reverse=True):
+        if active := target.status().active:
             return active.model_version
     return None

@@ -1,7 +1,7 @@
 """An edge target: one device, or one path on this machine, that releases are deployed to.
 
 What belongs here: what names and locates a target. What does not: what lies in it (`milton_assets.edge.deployment`)
-and which targets there are (`resources.edge_targets`).
+and which targets there are (`milton_assets.fleet.targets`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from pathlib import Path
 
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import check_key
+
+DEFAULT_TARGET = "local"
+"""The target that is meant where none is named; it lies in the state folder."""
 
 
 @dataclass(frozen=True)

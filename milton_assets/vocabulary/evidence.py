@@ -65,9 +65,9 @@ class CandidateEvidence(BaseModel):
 class EvidenceManifest(BaseModel):
     """What a decision rests on. Its digest is written into the decision, the bundle and the deployment.
 
-    `tiers` are those that a candidate had to be measured by, in their order; `private_goldens` are the names in `goldens`
-    of which only the digest is kept. A manifest of version 1 is written back as
-    it was read, so that its digest stays.
+    `tiers` are those that a candidate had to be measured by, in their order; `private_goldens` are the names in
+    `goldens` of which only the digest is kept. A manifest of version 1 is written back as it was read, so that its
+    digest stays.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

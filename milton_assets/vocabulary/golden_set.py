@@ -1,4 +1,4 @@
-"""The goldens that a tier is measured on: those that ship, or sets of one's own; read, digested, and kept in if private.
+"""The goldens that a tier is measured on: those that ship, or sets of one's own; digested, and kept in if private.
 
 What belongs here: reading a tier's sets by its spec, the digests under which a manifest pins them, and errors about a
 private set, which tell no text of it. What does not: any format, which is the tier's; keeping copies
@@ -82,10 +82,13 @@ class TierGoldens:
         try:
             yield
         except MiltonError as error:
-            raise PrivateSetFailed(self._cut(error.problem), remedy="measure with the set not private to see it all") from None
-        except Exception as error:
             raise PrivateSetFailed(
-                f"measuring {self.tier} on a private set ended in {type(error).__name__}; its message may hold text of it",
+                self._cut(error.problem), remedy="measure with the set not private to see it all"
+            ) from None
+        except Exception as error:  # noqa: BLE001 (whatever it is, its message may hold a text)
+            kind = type(error).__name__
+            raise PrivateSetFailed(
+                f"measuring {self.tier} on a private set ended in {kind}, whose message may hold text of it",
                 remedy="measure with the set not private, in a place that nobody else reads, to see it",
             ) from None
 
@@ -96,7 +99,9 @@ class TierGoldens:
         samples = result.samples.copy()
         for column in samples.columns:
             if column not in spec.open_columns and not _is_figure(samples[column]):
-                samples[column] = [None if _is_nothing(value) else sha256_bytes(str(value).encode()) for value in samples[column]]
+                samples[column] = [
+                    None if _is_nothing(value) else sha256_bytes(str(value).encode()) for value in samples[column]
+                ]
         metrics = tuple(self._without_text(metric) for metric in result.metrics)
         return replace(result, samples=samples, metrics=metrics, provenance=self._cut_all(dict(result.provenance)))
 
@@ -141,8 +146,11 @@ def read_goldens(spec: TierSpec, own: Sequence[OwnSet] = ()) -> TierGoldens:
     for one in own:
         name = _name_of(one.path)
         if name in named:
-            raise BadInput(f"two sets of {spec.name} are called {name}: {named[name].path} and {one.path}",
-                           expected="sets whose folders or files have names of their own", remedy="rename one")
+            raise BadInput(
+                f"two sets of {spec.name} are called {name}: {named[name].path} and {one.path}",
+                expected="sets whose folders or files have names of their own",
+                remedy="rename one",
+            )
         named[name] = one
     values = {name: _read(spec, one) for name, one in named.items()}
     with _telling_nothing(any(one.private for one in own), f"joining the sets of {spec.name}"):
@@ -160,10 +168,15 @@ def read_goldens(spec: TierSpec, own: Sequence[OwnSet] = ()) -> TierGoldens:
 
 
 def read_all_goldens(tiers: Tiers, own: OwnSets) -> dict[str, TierGoldens]:
-    """What every tier is measured on. Raises `BadInput` for a set of a tier that is not installed, or that does not hold."""
+    """What every tier is measured on. Raises `BadInput` for a set that does not hold, or whose tier is not installed."""
     for tier in own:
-        tiers[tier]
+        _ = tiers[tier]
     return {name: read_goldens(spec, own.get(name, ())) for name, spec in tiers.items()}
+
+
+def golden_digests(tiers: Tiers, own: OwnSets) -> dict[str, str]:
+    """The digest of every golden as it is now, by its name in the manifest. Raises as `read_all_goldens`."""
+    return {name: sha256 for one in read_all_goldens(tiers, own).values() for name, sha256 in one.pinned.items()}
 
 
 def _name_of(path: Path) -> str:
@@ -173,7 +186,9 @@ def _name_of(path: Path) -> str:
 def _read(spec: TierSpec, one: OwnSet) -> Any:
     if not one.path.exists():
         raise BadInput(
-            f"the goldens {one.path} of {spec.name} are not there", expected="a folder or a file", remedy="correct `goldens` in milton.yaml"
+            f"the goldens {one.path} of {spec.name} are not there",
+            expected="a folder or a file",
+            remedy="correct `goldens` in milton.yaml",
         )
     with _telling_nothing(one.private, f"the private set {one.path} of {spec.name}"):
         return spec.read_goldens(one.path)
@@ -194,5 +209,5 @@ def _telling_nothing(private: bool, what: str) -> Iterator[None]:
             expected="a set in its tier's format",
             remedy="name it without `private` in a state folder that nobody else reads to see what is wrong",
         ) from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (whatever it is, its message may hold a text)
         raise PrivateSetFailed(f"{what} cannot be read ({type(error).__name__})") from None

@@ -160,9 +160,9 @@ def test_a_device_policy_can_be_given(state: StateDir, bundle: Path, tmp_path: P
 def test_a_target_with_a_policy_refuses_unsigned_and_foreign_bundles_and_takes_the_own(
     state: StateDir, tmp_path: Path
 ) -> None:
-    assert "milton keys init" in milton("policy", "init").stderr
+    assert "milton keys init" in milton("device-policy", "init").stderr
     own, foreign = init_keys(state.keys), init_keys(tmp_path / "keys")
-    made = told("policy", "init", "--min-health-rounds", "0", "--no-require-load-test")
+    made = told("device-policy", "init", "--min-health-rounds", "0", "--no-require-load-test")
     assert made["path"] == str(state.deployments / "local" / "device-policy.yaml")
     assert made["trusted_keys"] == [own.public.read_text().strip()]
     unsigned = milton("deploy", "--bundle", make_bundle(state.bundles, "v1"), *UNPROBED)
@@ -174,13 +174,13 @@ def test_a_target_with_a_policy_refuses_unsigned_and_foreign_bundles_and_takes_t
         sign(signed)
         done = milton("deploy", "--bundle", signed, *UNPROBED)
         assert (done.returncode, "a key this device does not trust" in done.stderr) == (int(refused), refused)
-    assert "signed by SHA256:" in milton("policy", "show").stdout
-    assert "is there already" in milton("policy", "init").stderr
+    assert "signed by SHA256:" in milton("device-policy", "show").stdout
+    assert "is there already" in milton("device-policy", "init").stderr
 
 
 def test_a_policy_demands_a_load_test_and_a_watch_unless_told_otherwise(state: StateDir, bundle: Path) -> None:
     init_keys(state.keys)
-    told("policy", "init", "--target", "pi", "--admit", "seed")
+    told("device-policy", "init", "--target", "pi", "--admit", "seed")
     assert [told("status"), told("history"), told("recover", "--all")] == [[], [], []]
     done = milton("deploy", "--target", "pi", *UNPROBED)
     assert done.returncode == 1
@@ -192,7 +192,7 @@ def test_a_policy_is_not_put_where_something_else_lives(state: StateDir, tmp_pat
     init_keys(state.keys)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
-    assert "in use for something else" in milton("policy", "init", "--target-path", tmp_path / "photos").stderr
+    assert "in use for something else" in milton("device-policy", "init", "--target-path", tmp_path / "photos").stderr
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
 
 

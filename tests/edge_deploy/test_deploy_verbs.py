@@ -30,7 +30,6 @@ from milton_assets.edge.deployment import (
     ReleaseDamaged,
     TargetBusy,
     deploy,
-    find,
     history,
     recover_target,
     rollback,
@@ -505,14 +504,6 @@ def test_a_release_that_vanished_is_reported(a: Path, target: EdgeTarget) -> Non
     put(a, target)
     (target.path / "releases" / digest(a)).rename(target.path / "releases" / ("f" * 64))
     assert any("which is not there" in problem for problem in status(target).problems)
-
-
-def test_a_deployment_is_found_by_its_id(a: Path, target: EdgeTarget, tmp_path: Path) -> None:
-    other = EdgeTarget("other", tmp_path / "other")
-    done = put(a, other)
-    assert find([target, other], done.id) == (other, done)
-    with pytest.raises(BadInput, match="no target knows"):
-        find([target, other], "deploy_20260111_142500_000_000000")
 
 
 def test_a_target_that_was_never_deployed_to_has_no_history_and_no_status(target: EdgeTarget) -> None:

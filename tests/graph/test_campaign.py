@@ -53,7 +53,7 @@ def test_targets_elsewhere_are_deployed_to_instead_of_the_default_one(tmp_path):
         {"MILTON_STATE_DIR": str(tmp_path), "MILTON_TARGETS": "pi=/mnt/pi,box=/mnt/box"}
     )
     assert campaign.target_names() == ["box", "pi"]
-    assert str(campaign.targets.named("pi").path) == "/mnt/pi"
+    assert campaign.target_paths["pi"] == "/mnt/pi"
 
 
 def test_bundles_expire_when_it_is_asked_for(tmp_path):

@@ -11,10 +11,9 @@ from dagster import DagsterRunStatus, RunsFilter
 
 from milton_assets.conductor import only_campaign
 from milton_assets.edge.bundle import verify_bundle
-from milton_assets.edge.deployment import status
 from milton_assets.selection.summary import read_summary, run_ids
 from milton_assets.vocabulary.errors import MiltonError
-from resources.edge_targets import EdgeTargets
+from tests.support.targets import targets_of
 from tests.support.workplace import broken, clueless, competent, failure_of
 
 
@@ -33,7 +32,7 @@ def road(wp):
 def test_the_best_model_ends_on_the_target(wp, road):
     assert road.decision.winner == "good"
     assert verify_bundle(wp.state.bundles / road.bundle["name"]).ok
-    assert status(EdgeTargets(wp.state).named("local")).active.model_version == "good"
+    assert targets_of(wp.state).named("local").status().active.model_version == "good"
 
 
 @pytest.mark.slow

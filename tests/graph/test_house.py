@@ -16,7 +16,7 @@ DAGSTER_FREE_RESOURCES = [
     ROOT / "resources" / "hardware.py",
     ROOT / "resources" / "registry.py",
     ROOT / "resources" / "demo_models.py",
-    ROOT / "resources" / "edge_targets.py",
+    ROOT / "resources" / "inventory.py",
 ]
 
 

@@ -11,16 +11,14 @@ from milton_assets.assets.deployments import WINDOWS
 from milton_assets.edge.bundle import DevicePolicy, verify_bundle
 from milton_assets.edge.bundle.admission import write_device_policy
 from milton_assets.edge.bundle.keys import init_keys
-from milton_assets.edge.deployment import history
 from milton_assets.edge.deployment.layout import POLICY_FILE
 from milton_assets.selection.summary import read_summary
-from milton_assets.tiers import BUILT_IN
-from milton_assets.usecases.dry_run import METRICS
 from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.campaign import Profile
-from resources.edge_targets import EdgeTargets
 from resources.evidence_store import EvidenceStore
 from tests.support.gguf_file import tiny_gguf
+from tests.support.targets import targets_of
+from tests.support.tiers import BUILT_IN, TIERS
 from tests.support.workplace import clueless, competent, failure_of
 
 RUN = "benchmark_20260101_000000"
@@ -119,7 +117,7 @@ class TestDryRun:
             instance=dry.instance, partition_key="good", asset_selection=[AssetKey("reasoning_metrics")]
         )
         said = [record.user_message for record in dry.instance.all_logs(result.run_id)]
-        assert {f"{name}: skipped (dry run)" for name, _ in METRICS["reasoning"]} <= set(said)
+        assert {f"{name}: skipped (dry run)" for name, _ in TIERS["reasoning"].units()} <= set(said)
         assert sorted(wp.state.benchmarks.rglob("*")) == before
 
 
@@ -200,7 +198,7 @@ class TestDeploy:
         assert result.success, failure_of(result)
         summary = read_summary(wp.state.runs, RUN)
         assert [d["target"] for d in summary.deployments] == ["local"]
-        done = history(EdgeTargets(wp.state).named("local"))[-1]
+        done = targets_of(wp.state).named("local").history()[-1]
         assert len(done.health) == WINDOWS[Profile.SMOKE].rounds > 1
 
     @pytest.mark.slow
@@ -209,17 +207,17 @@ class TestDeploy:
         config = {"ops": {"deployment": {"config": {"health_rounds": 3, "health_interval_s": 0.0}}}}
         result = wp.run("deploy", "local", config=config)
         assert result.success, failure_of(result)
-        assert len(history(EdgeTargets(wp.state).named("local"))[-1].health) == 3
+        assert len(targets_of(wp.state).named("local").history()[-1].health) == 3
 
     @pytest.mark.slow
     def test_a_target_with_a_policy_takes_nothing_that_is_unsigned(self, wp, measured):
         wp.run("promote", RUN)
-        target = EdgeTargets(wp.state).named("local")
+        target = wp.state.deployments / "local"
         keys = init_keys(wp.state.keys)
         policy = DevicePolicy(trusted_keys=(keys.public.read_text().strip(),))
-        write_device_policy(target.path / POLICY_FILE, policy)
+        write_device_policy(target / POLICY_FILE, policy)
         assert "bears no signature" in failure_of(wp.run("deploy", "local"))
-        assert not (target.path / "current").exists()
+        assert not (target / "current").exists()
 
     def test_without_any_bundle_it_says_so(self, wp):
         assert "no benchmark run has made a bundle" in failure_of(wp.run("deploy", "local"))

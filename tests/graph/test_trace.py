@@ -13,11 +13,11 @@ import pytest
 from milton_assets.assets.goldens import golden_digests
 from milton_assets.cli.app import main
 from milton_assets.edge.bundle.keys import init_keys
-from milton_assets.edge.deployment import Deployment, history
+from milton_assets.edge.deployment import Deployment
 from milton_assets.usecases.trace import Link, Records, trace
-from resources.edge_targets import EdgeTargets
 from resources.evidence_store import EvidenceStore
 from resources.registry import retire
+from tests.support.targets import targets_of
 from tests.support.workplace import Workplace, clueless, competent, failure_of, workplace
 
 RUN = "benchmark_20260101_000000"
@@ -78,7 +78,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
 @pytest.fixture
 def deployment(place: Workplace) -> Deployment:
     """The one deployment."""
-    return history(EdgeTargets(place.state).named("local"))[-1]
+    return targets_of(place.state).named("local").history()[-1]
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_a_journal_that_was_tampered_with_is_named(place, ask, how):
     with tampered(journal, TAMPERINGS[how]):
         status, said = ask()
     assert status == 1
-    assert str(journal) in said
+    assert str(journal.parent) in said
 
 
 @contextmanager

@@ -239,11 +239,6 @@ def test_an_error_of_ours_stops_the_run_and_is_raised() -> None:
     assert len(calls) < 20
 
 
-def test_the_code_version_is_stable_and_short() -> None:
-    assert code_version() == code_version()
-    assert len(code_version()) == 16
-
-
 def test_over_http_the_same_model_gives_the_same_answers() -> None:
     in_process = measure_reasoning(honest(CHOSEN), GOLDENS, PLAN)
     with (

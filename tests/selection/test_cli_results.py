@@ -16,12 +16,10 @@ from typer.testing import CliRunner
 from milton_assets.cli import results
 from milton_assets.selection import Candidate, Decision, decide, load_policy
 from milton_assets.selection.summary import RunSummary, write_summary
-from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.state import StateDir
 from tests.support.selection import RUN_ID, candidate, manifest, store
-
-TIERS = installed_tiers()
+from tests.support.tiers import TIERS
 
 
 @pytest.fixture

@@ -9,11 +9,9 @@ import pytest
 from rich.console import Console
 
 from milton_assets.selection import Candidate, Decision, card, decide, load_policy
-from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.vocabulary.metric import Metric
 from tests.support.selection import RUN_ID, candidate, manifest
-
-TIERS = installed_tiers()
+from tests.support.tiers import TIERS
 
 
 def decided(*candidates: Candidate, incumbent: str | None = None) -> Decision:

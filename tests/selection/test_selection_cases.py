@@ -12,11 +12,9 @@ import pytest
 from milton_assets.selection import Candidate
 from milton_assets.selection.cases import line_up
 from milton_assets.selection.policy import MetricRef
-from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.tier import TierResult
-
-TIERS = installed_tiers()
+from tests.support.tiers import TIERS
 
 COVE = MetricRef(tier="reasoning", metric="cove_pass_rate")
 NDCG = MetricRef(tier="retrieval", metric="nDCG@10")

@@ -9,10 +9,8 @@ import pytest
 from milton_assets.selection import Candidate, Decision, Policy, Verdict, decide, load_policy
 from milton_assets.selection.decision import Standing
 from milton_assets.selection.policy import Normalisation
-from milton_assets.tiers.discovery import installed_tiers
 from tests.support.selection import RUN_ID, candidate, manifest
-
-TIERS = installed_tiers()
+from tests.support.tiers import TIERS
 
 
 def decided(

@@ -16,7 +16,6 @@ import pytest
 from milton_assets.selection import Candidate, Decision, Verdict, decide, load_policy
 from milton_assets.selection.decision import Standing
 from milton_assets.tiers import reasoning, retrieval
-from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.tiers.reasoning import ReasoningPlan, measure_reasoning
 from milton_assets.tiers.retrieval import Method, RetrievalPlan, measure_retrieval
 from milton_assets.vocabulary.chat import ChatModel, Completion, Message, Sampling
@@ -24,8 +23,7 @@ from milton_assets.vocabulary.tier import TierResult
 from tests.support.reasoning_player import Player, Prompt, honest
 from tests.support.retrieval_models import FunctionModel, knowing, yes_with
 from tests.support.selection import RUN_ID, manifest, metric
-
-TIERS = installed_tiers()
+from tests.support.tiers import TIERS
 
 CASES, COLLECTION = reasoning.load_goldens(), retrieval.load_goldens()
 THINKING = ReasoningPlan(questions=1, seeded_per_kind=0)

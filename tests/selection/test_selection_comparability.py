@@ -11,10 +11,8 @@ from milton_assets.assets.goldens import DIGESTS
 from milton_assets.selection import Candidate, Decision, Verdict, card, decide, load_policy
 from milton_assets.selection.comparability import GOLDENS
 from milton_assets.selection.decision import GateAnswer, Standing
-from milton_assets.tiers.discovery import installed_tiers
 from tests.support.selection import RUN_ID, candidate, manifest
-
-TIERS = installed_tiers()
+from tests.support.tiers import TIERS
 
 OLD, NEW = "1" * 64, "2" * 64
 

@@ -9,14 +9,11 @@ import pytest
 from milton_assets.selection import Candidate, Decision, Policy, Verdict, decide, load_policy
 from milton_assets.selection.decision import GateAnswer, Standing
 from milton_assets.selection.policy import GateMode, Operator
-from milton_assets.tiers import BUILT_IN
-from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Interval, Metric
 from milton_assets.vocabulary.tier import TierResult
 from tests.support.selection import COVE, HEADLINES, RUN_ID, candidate, manifest
-
-TIERS = installed_tiers()
+from tests.support.tiers import BUILT_IN, TIERS
 
 
 def decided(*candidates: Candidate, policy: Policy | None = None, incumbent: str | None = None) -> Decision:

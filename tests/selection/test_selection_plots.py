@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 
 from milton_assets.selection import Candidate, Decision, decide, load_policy, plots
-from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.vocabulary.metric import Metric
 from tests.support.selection import RUN_ID, candidate, manifest
-
-TIERS = installed_tiers()
+from tests.support.tiers import TIERS
 
 
 def decided(*candidates: Candidate) -> Decision:

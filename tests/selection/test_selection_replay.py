@@ -13,13 +13,11 @@ import pytest
 from milton_assets.selection import Candidate, Policy, Verdict, decide, load_policy
 from milton_assets.selection.replay import decide_again
 from milton_assets.selection.summary import RunSummary
-from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from resources.evidence_store import EvidenceStore
 from tests.support.selection import RUN_ID, candidate, manifest, store
-
-TIERS = installed_tiers()
+from tests.support.tiers import TIERS
 
 POOL = (
     candidate("a", (100.0, 95.0, 106.0), passed=[True] * 19 + [False], ndcg_by_query=[0.5, 0.7]),

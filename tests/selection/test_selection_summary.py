@@ -10,11 +10,9 @@ from pydantic import ValidationError
 
 from milton_assets.selection import decide, load_policy
 from milton_assets.selection.summary import RunSummary, add_deployment, read_summary, run_ids, write_summary
-from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.selection import RUN_ID, candidate, manifest
-
-TIERS = installed_tiers()
+from tests.support.tiers import TIERS
 
 
 def summary(run_id: str = RUN_ID) -> RunSummary:

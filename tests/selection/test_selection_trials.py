@@ -8,9 +8,7 @@ import pytest
 from milton_assets.selection import load_policy
 from milton_assets.selection.policy_file import shipped_policies
 from milton_assets.selection.simulate import Design, TrueModel, campaign, promotions
-from milton_assets.tiers.discovery import installed_tiers
-
-TIERS = installed_tiers()
+from tests.support.tiers import TIERS
 
 SAME = TrueModel(pass_rate=0.95)
 

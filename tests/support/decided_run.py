@@ -9,13 +9,11 @@ from pathlib import Path
 
 from milton_assets.selection import decide, load_policy
 from milton_assets.selection.summary import RunSummary, write_summary
-from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.vocabulary.state import StateDir
 from resources.registry import add_entries, new_entry, read_entry
 from tests.support.gguf_file import tiny_gguf
 from tests.support.selection import RUN_ID, candidate, manifest, store
-
-TIERS = installed_tiers()
+from tests.support.tiers import TIERS
 
 VERSION = "v1.20260111.1425"
 

@@ -110,7 +110,7 @@ def load_device_policy(path: Path) -> DevicePolicy:
         raise BadInput(
             f"the device policy {path} does not hold: {error!s:.500}",
             expected=f"a mapping with trusted_keys and, if wanted, {', '.join([*DevicePolicy.model_fields][1:])}",
-            remedy="correct the file; `milton policy init` writes one for a target that has none",
+            remedy="correct the file; `milton device-policy init` writes one for a target that has none",
         ) from None
 
 

@@ -43,7 +43,8 @@ from milton_assets.edge.manifest import (
     FileEntry,
     HealthContract,
 )
-from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, sha256_listing
+from milton_assets.vocabulary.code_version import code_version as version_of_code
+from milton_assets.vocabulary.digest import sha256_bytes, sha256_listing
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
@@ -66,10 +67,9 @@ class Bundle:
 
 
 def code_version() -> str:
-    """Digest of what makes bundles and health contracts: this package, the manifest, the contract's questions."""
-    edge = Path(__file__).parents[1]
-    sources = [*sorted((edge / "bundle").glob("*.py")), edge / "manifest.py", edge / "deployment" / "contract.py"]
-    return sha256_json({path.name: sha256_file(path) for path in sources})
+    """A digest that changes whenever a bundle or a health contract could be made otherwise."""
+    edge = "milton_assets.edge"
+    return version_of_code(__name__, f"{edge}.bundle.keys", f"{edge}.deployment.contract")
 
 
 def create_bundle(

@@ -6,7 +6,7 @@
     rollback(target, actor="ada", now=clock)
 
 What belongs here: taking bundles into service on a target, and going back. What does not: making bundles
-(`edge.bundle`), which targets there are (`resources.edge_targets`), model servers, Dagster.
+(`edge.bundle`), which targets there are (`milton_assets.fleet.targets`), model servers, Dagster.
 
 Read `states` first: it is the whole argument. `attempt` is the order of steps, `recovery` what happens after a crash.
 """
@@ -22,10 +22,10 @@ from milton_assets.edge.deployment.journal import JournalDamaged
 from milton_assets.edge.deployment.layout import NotATarget
 from milton_assets.edge.deployment.loadtest import LoadTest, ServedLoadTest
 from milton_assets.edge.deployment.lock import TargetBusy
-from milton_assets.edge.deployment.report import TargetStatus, find, history, status
+from milton_assets.edge.deployment.report import TargetStatus, history, status
 from milton_assets.edge.deployment.safeguards import Admission, HealthWindow
 from milton_assets.edge.deployment.sealed import ReleaseDamaged
-from milton_assets.edge.deployment.session import ClockSetBack
+from milton_assets.edge.deployment.session import ClockSetBack, NeverDeployed
 from milton_assets.edge.deployment.settling import DeploymentFailed, ProbeFailed
 from milton_assets.edge.deployment.states import Operation, ProbeReport, Release
 from milton_assets.edge.disk import DiskFailed
@@ -44,6 +44,7 @@ __all__ = [
     "JournalDamaged",
     "LoadTest",
     "Memory",
+    "NeverDeployed",
     "NotATarget",
     "NotEnoughMemory",
     "NotEnoughRoom",
@@ -59,7 +60,6 @@ __all__ = [
     "TargetStatus",
     "collect_garbage",
     "deploy",
-    "find",
     "history",
     "measure_contract",
     "recover_target",

@@ -5,8 +5,6 @@ What belongs here: reading, without the lock. What does not: settling what is fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pydantic import BaseModel, ConfigDict
 
 from milton_assets.edge.deployment.fileops import FileOps, opened
@@ -16,7 +14,6 @@ from milton_assets.edge.deployment.lock import is_locked
 from milton_assets.edge.deployment.session import read_target
 from milton_assets.edge.deployment.states import InFlight, Release
 from milton_assets.vocabulary.edge_target import EdgeTarget
-from milton_assets.vocabulary.errors import BadInput
 
 
 class TargetStatus(BaseModel):
@@ -47,7 +44,7 @@ def history(target: EdgeTarget, *, ops: FileOps | None = None) -> tuple[Deployme
 
 
 def status(target: EdgeTarget, *, ops: FileOps | None = None) -> TargetStatus:
-    """What the target serves now. Raises `BadInput` when nothing was ever deployed to it, `JournalDamaged`."""
+    """What the target serves now. Raises `NeverDeployed`, `JournalDamaged`."""
     ops = ops or FileOps()
     reading = read_target(target, ops)
     state = reading.state
@@ -87,18 +84,3 @@ def _problems(ops: FileOps, target: EdgeTarget, wanted: dict[Link, str | None]) 
             elif not (target.path / link).exists() and release is not None:
                 problems.append(f"{link} points to {release}, which is not there")
     return problems
-
-
-def find(targets: Iterable[EdgeTarget], deployment_id: str) -> tuple[EdgeTarget, Deployment]:
-    """The deployment of that id, and its target. Raises `BadInput` when no target's journal knows it."""
-    asked = []
-    for target in targets:
-        asked.append(target.name)
-        for deployment in history(target):
-            if deployment.id == deployment_id:
-                return target, deployment
-    raise BadInput(
-        f"no target knows the deployment {deployment_id!r:.100}",
-        expected=f"a deployment of one of {asked}",
-        remedy="`milton history` lists them",
-    )

@@ -29,6 +29,10 @@ class ClockSetBack(MiltonError):
     """The device's clock is behind the target's own journal, so nobody can say what has expired."""
 
 
+class NeverDeployed(BadInput):
+    """A target that nothing was ever deployed to has nothing to tell yet."""
+
+
 @dataclass(frozen=True)
 class Session:
     """A target under its lock. `folder` and `lock` are descriptors, open for as long as the session lasts."""
@@ -75,7 +79,7 @@ def in_hand(
 ) -> Iterator[Session]:
     """Lock and open `target` for the length of a `with` block; with `create`, set it up when it is new.
 
-    Raises `TargetBusy`, `NotATarget`, `JournalDamaged`, and `BadInput` for a target that is not there.
+    Raises `TargetBusy`, `NotATarget`, `JournalDamaged`, and `NeverDeployed` for a target that is not there.
     """
     if create:
         _make_folder(target.path)
@@ -107,9 +111,9 @@ def _make_folder(path: Path) -> None:
         raise NotATarget(f"{path} is no folder", expected="a folder, or a path where nothing is yet") from None
 
 
-def no_such_target(target: EdgeTarget) -> BadInput:
+def no_such_target(target: EdgeTarget) -> NeverDeployed:
     """The error for a target that nothing was ever deployed to."""
-    return BadInput(
+    return NeverDeployed(
         f"nothing was ever deployed to the target {target.name} ({target.path})",
         expected="a target with a journal",
         remedy="`milton deploy` makes it; `milton status` lists the targets there are",
@@ -117,7 +121,7 @@ def no_such_target(target: EdgeTarget) -> BadInput:
 
 
 def read_target(target: EdgeTarget, ops: FileOps) -> Reading:
-    """The target's journal, without its lock. Raises `BadInput` when there is none, `JournalDamaged`."""
+    """The target's journal, without its lock. Raises `NeverDeployed` when there is none, `JournalDamaged`."""
     if not is_target(ops, target.path):
         raise no_such_target(target)
     # The mirror follows the journal, so it is read first: someone may be deploying meanwhile.

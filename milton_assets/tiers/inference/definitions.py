@@ -6,9 +6,9 @@ stored figure stale. What does not: computing them.
 
 from __future__ import annotations
 
-from milton_assets.tiers.inference.prompts import load_goldens
+from milton_assets.tiers.inference.prompts import SHIPPED
 from milton_assets.tiers.inference.stats import STATISTICS
-from milton_assets.vocabulary.digest import sha256_json
+from milton_assets.vocabulary.code_version import code_version as version_of_code
 
 DEFINITIONS_VERSION = "1.1.0"
 """Of docs/timing.md. The first number changes when figures stop being comparable with older ones."""
@@ -41,5 +41,9 @@ HEADLINES = ("ttft_ms.median", "output_tokens_per_s")
 
 
 def code_version() -> str:
-    """A digest that changes whenever a figure would mean something else: definitions, metrics, shipped prompts."""
-    return sha256_json([DEFINITIONS_VERSION, METRICS, load_goldens().digests])
+    """A digest that changes whenever a figure could come out otherwise: the code that measures, the shipped prompts."""
+    package = "milton_assets.tiers.inference"
+    # The truth server runs as a program of its own: no import leads to it.
+    return version_of_code(
+        f"{package}.tier", f"{package}.truth_server", libraries=("numpy", "scipy", "h11"), files=(SHIPPED,)
+    )

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,15 +23,12 @@ from milton_assets.tiers.reasoning.goldens import GoldenCase, ReasoningGoldens, 
 from milton_assets.tiers.reasoning.judge import QualifiedJudge
 from milton_assets.tiers.reasoning.scoring import ScoredCase, SeededDraft, metrics, score_trace
 from milton_assets.vocabulary.chat import ChatModel, Sampling
-from milton_assets.vocabulary.digest import canonical_json, sha256_bytes
+from milton_assets.vocabulary.code_version import code_version as version_of_code
+from milton_assets.vocabulary.digest import canonical_json
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.tier import TierResult
 
 STAGE = "reasoning"
-_FILES_THAT_CHANGE_FIGURES = (
-    "answers.py", "claim.py", "cove.py", "dates.py", "denial.py", "goldens.py", "judge.py",
-    "matching.py", "premises.py", "prompts.py", "quantities.py", "scoring.py", "text.py", "tier.py",
-)  # fmt: skip
 
 
 class ReasoningPlan(BaseModel):
@@ -78,8 +74,7 @@ class ReasoningPlan(BaseModel):
 
 def code_version() -> str:
     """A hash of the prompts, the procedure and the scorer, so that a figure's definition is part of its version."""
-    folder = Path(__file__).parent
-    return sha256_bytes(b"\0".join((folder / name).read_bytes() for name in _FILES_THAT_CHANGE_FIGURES))[:16]
+    return version_of_code(__name__, libraries=("numpy", "scipy"))
 
 
 def measure_reasoning(

@@ -7,8 +7,6 @@ any step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
 
 from milton_assets.tiers.retrieval import listwise, pointwise
 from milton_assets.tiers.retrieval.baselines import Baselines, Embeds, baselines
@@ -19,22 +17,21 @@ from milton_assets.tiers.retrieval.pool import Pool, pools, pools_digest, subset
 from milton_assets.tiers.retrieval.prompts import PROMPTS_VERSION
 from milton_assets.tiers.retrieval.reranked import Reranked
 from milton_assets.vocabulary.chat import ChatModel, ModelCallFailed
-from milton_assets.vocabulary.digest import sha256_file, sha256_json
+from milton_assets.vocabulary.code_version import code_version as version_of_code
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.tier import TierResult
 
 __all__ = ["METRICS", "code_version", "measure_retrieval"]
 
-_LIBRARIES = ("bm25s", "ir-measures", "pytrec-eval-terrier")
+_LIBRARIES = ("numpy", "bm25s", "ir-measures", "pytrec-eval-terrier")
 
 _RERANK = {Method.POINTWISE: pointwise.rerank, Method.LISTWISE: listwise.rerank}
 
 
 def code_version() -> str:
-    """Digest of all that changes the figures but plan and goldens: this package, BM25 and the measures."""
-    sources = {path.name: sha256_file(path) for path in Path(__file__).parent.glob("*.py")}
-    return sha256_json({"sources": sources, "libraries": {name: version(name) for name in _LIBRARIES}})
+    """Digest of all that changes the figures but plan and goldens: the code that measures, BM25 and the measures."""
+    return version_of_code(__name__, libraries=_LIBRARIES)
 
 
 def measure_retrieval(

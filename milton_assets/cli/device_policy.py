@@ -1,4 +1,4 @@
-"""`milton policy`: which bundles a target admits, whoever deploys.
+"""`milton device-policy`: which bundles a target admits, whoever deploys.
 
 What belongs here: the verbs' arguments and what they print. What does not: what a policy says and when it is asked
 (`milton_assets.edge.bundle.admission`).
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from milton_assets.cli.common import JsonOption, answer
-from milton_assets.cli.deploy import TargetOption, TargetPathOption, place_of
+from milton_assets.cli.deploy import TargetOption, TargetPathOption, target_of
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.state import StateDir
 
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from milton_assets.edge.bundle import DevicePolicy
+    from milton_assets.fleet.target import KeepsPolicy, Target
 
 
 def register(app: typer.Typer) -> None:
-    """Add `policy` and its verbs to the command line."""
+    """Add `device-policy` and its verbs to the command line."""
     verbs = typer.Typer(help="Which bundles a target admits, whoever deploys.", no_args_is_help=True)
     verbs.command()(init)
     verbs.command()(show)
-    app.add_typer(verbs, name="policy")
+    app.add_typer(verbs, name="device-policy")
 
 
 def init(
@@ -56,12 +57,10 @@ def init(
 
     The target may be one that nothing was deployed to yet. A policy that is there is never overwritten.
 
-    Example: milton policy init --target local
+    Example: milton device-policy init --target local
     """
-    from milton_assets.edge.bundle.admission import DevicePolicy, write_device_policy
+    from milton_assets.edge.bundle.admission import DevicePolicy
     from milton_assets.edge.bundle.keys import KeyFiles, load_public_key, public_line
-    from milton_assets.edge.deployment.fileops import FileOps
-    from milton_assets.edge.deployment.layout import POLICY_FILE, is_target
 
     keys = trust or [KeyFiles(StateDir.from_environment().keys).public]
     policy = DevicePolicy(
@@ -71,30 +70,36 @@ def init(
         require_load_test=require_load_test,
         min_health_rounds=min_health_rounds,
     )
-    place = place_of(target, target_path)
-    is_target(FileOps(), place.path)
-    path = place.path / POLICY_FILE
-    write_device_policy(path, policy)
-    _tell(path, policy, as_json=as_json)
+    place = _with_policy(target_of(target, target_path))
+    place.guard(policy)
+    _tell(place.policy_path, policy, as_json=as_json)
 
 
 def show(target: TargetOption = None, target_path: TargetPathOption = None, as_json: JsonOption = False) -> None:
     """Show a target's device policy. Exits 1 when it has none, or one that does not hold.
 
-    Example: milton policy show --target local
+    Example: milton device-policy show --target local
     """
-    from milton_assets.edge.bundle.admission import load_device_policy
-    from milton_assets.edge.deployment.layout import POLICY_FILE
-
-    place = place_of(target, target_path)
-    path = place.path / POLICY_FILE
-    if not path.exists():
+    named = target_of(target, target_path)
+    place = _with_policy(named)
+    if (policy := place.device_policy()) is None:
         raise BadInput(
-            f"the target {place.name} has no device policy: it takes any bundle that has not expired and is no replay",
-            remedy=f"`milton policy init --target {place.name}` gives it one",
+            f"the target {named.name} has no device policy: it takes any bundle that has not expired and is no replay",
+            remedy=f"`milton device-policy init --target {named.name}` gives it one",
         )
-    policy = load_device_policy(path)
-    _tell(path, policy, as_json=as_json)
+    _tell(place.policy_path, policy, as_json=as_json)
+
+
+def _with_policy(target: Target) -> KeepsPolicy:
+    from milton_assets.fleet.target import KeepsPolicy
+
+    if isinstance(target, KeepsPolicy):
+        return target
+    raise BadInput(
+        f"the device policy of the target {target.name} ({target.url}) cannot be reached from here",
+        expected="a target on this machine",
+        remedy="run `milton device-policy` on the device: the policy is its owner's",
+    )
 
 
 def _tell(path: Path, policy: DevicePolicy, *, as_json: bool) -> None:

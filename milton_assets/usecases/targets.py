@@ -1,0 +1,34 @@
+"""The targets of a state folder, with what a target on this machine works with: the same for graph and command line.
+
+What belongs here: putting `fleet.targets` together with the model server and the hardware of this machine. What does
+not: any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from milton_assets.edge.deployment import LoadTest
+from milton_assets.fleet.local import LocalMeans
+from milton_assets.fleet.targets import Targets
+from milton_assets.vocabulary.inventory import Inventory
+from milton_assets.vocabulary.state import StateDir
+from resources.edge_server import EdgeServer
+
+
+def open_targets(state: StateDir, elsewhere: Mapping[str, str], *, server: Callable[[], EdgeServer]) -> Targets:
+    """The targets of `state`, those in `elsewhere` (name to path or URL) included; releases are tried with `server`."""
+
+    def load_test() -> LoadTest:
+        from milton_assets.usecases.probe import edge_probe
+
+        return edge_probe(server())
+
+    return Targets(state, LocalMeans(load_test, _inventory), elsewhere)
+
+
+def _inventory(folder: Path) -> Inventory:
+    from resources.inventory import inventory_of
+
+    return inventory_of(folder)

@@ -1,0 +1,90 @@
+"""What this machine is, for a target's inventory.
+
+What belongs here: reading the facts. What does not: which facts there are (`milton_assets.vocabulary.inventory`).
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import socket
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from milton_assets.vocabulary.inventory import Disk, Inventory, Memory, Processor, Runtime
+from resources.hardware import CPUINFO, cpu_model, gpu_fingerprints, usable_cores
+
+_FEATURE_KEYS = ("flags", "Features")
+"""x86, then Arm."""
+
+
+def inventory_of(folder: Path) -> Inventory:
+    """This machine's facts; `folder`, which need not be there yet, says which disk is meant."""
+    memory = psutil.virtual_memory()
+    gpus, gpus_absent_because = gpu_fingerprints()
+    runtime, runtime_absent_because = _runtime()
+    return Inventory(
+        host=socket.gethostname(),
+        operating_system=operating_system(),
+        kernel=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        processor=Processor(
+            architecture=platform.machine(),
+            model=cpu_model(CPUINFO),
+            physical_cores=psutil.cpu_count(logical=False),
+            usable_cores=usable_cores(),
+            features=cpu_features(CPUINFO),
+        ),
+        memory=Memory(total_bytes=memory.total, available_bytes=memory.available),
+        disk=disk_of(folder),
+        gpus=gpus,
+        gpus_absent_because=gpus_absent_because,
+        runtime=runtime,
+        runtime_absent_because=runtime_absent_because,
+        clock=datetime.now(UTC),
+    )
+
+
+def operating_system() -> str:
+    """The distribution's own name, else the kernel's."""
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.system()
+
+
+def cpu_features(cpuinfo: Path) -> tuple[str, ...]:
+    """The first processor's instruction set extensions in a file like `/proc/cpuinfo`, sorted; empty without."""
+    try:
+        lines = cpuinfo.read_text(errors="replace").splitlines()
+    except OSError:
+        return ()
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in _FEATURE_KEYS:
+            return tuple(sorted(set(value.split())))
+    return ()
+
+
+def disk_of(folder: Path) -> Disk:
+    """The file system on which `folder`, or the nearest folder above it that is there, lies."""
+    nearest = next(path for path in (folder, *folder.parents) if path.is_dir()).resolve()
+    mounted_at = next(path for path in (nearest, *nearest.parents) if path.is_mount())
+    kinds = {partition.mountpoint: partition.fstype for partition in psutil.disk_partitions(all=True)}
+    usage = shutil.disk_usage(nearest)
+    return Disk(
+        mounted_at=str(mounted_at),
+        kind=kinds.get(str(mounted_at)) or None,
+        total_bytes=usage.total,
+        free_bytes=usage.free,
+    )
+
+
+def _runtime() -> tuple[Runtime | None, str | None]:
+    try:
+        return Runtime(name="llama.cpp (embedded)", build=f"xllamacpp {version('xllamacpp')}"), None
+    except PackageNotFoundError:
+        return None, "xllamacpp is not installed"

@@ -1,0 +1,18 @@
+"""The targets of a state folder, for tests that look at them.
+
+What belongs here: opening them. What does not: assertions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from milton_assets.fleet.targets import Targets
+from milton_assets.usecases.targets import open_targets
+from milton_assets.vocabulary.state import StateDir
+from resources.edge_server import EdgeServer
+
+
+def targets_of(state: StateDir, elsewhere: Mapping[str, str] | None = None) -> Targets:
+    """The targets of `state`, as the command line sees them."""
+    return open_targets(state, elsewhere or {}, server=EdgeServer)
