@@ -5,8 +5,8 @@
 
 What belongs here: keeping a copy and saying whether it is there. What does not: reading goldens.
 
-The goldens that ship come with the release and need no copy; a private set never leaves its place, so of it there is
-none.
+Those that ship are kept too, for the next release may ship others. A private set never leaves its place, so of it there
+is none.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def uri_of(sha256: str) -> str:
 
 
 def keep_goldens(store: EvidenceStore, goldens: Iterable[TierGoldens]) -> None:
-    """Copy every file of a set of one's own that is not private. Raises `BadInput` for one that changed just now."""
+    """Copy every file that is not private and not kept yet. Raises `BadInput` for one that changed just now."""
     for tier in goldens:
         for name, path in tier.files.items():
             sha256 = tier.pinned[name]

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from milton_assets.selection.policy import MetricRef, Policy
+from milton_assets.selection.policy import Criterion, MetricRef, Policy, TieBreak
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.tier_spec import Tiers
 from milton_assets.vocabulary.yaml_document import BadYaml, YamlDocument, parse_yaml, read_yaml
@@ -89,7 +89,8 @@ def check_metrics(policy: Policy, tiers: Tiers) -> Policy:
     Raises `BadPolicy` naming everything that is not so: to be asked before anything is measured.
     """
     problems = [problem for reference in policy.metrics() if (problem := _unmeasured(reference, tiers))]
-    for weighed in (*policy.criteria, *policy.tie_breaks):
+    directed: list[Criterion | TieBreak] = [*policy.criteria, *policy.tie_breaks]
+    for weighed in directed:
         spec = tiers.get(weighed.tier)
         stated = spec.find(weighed.metric) if spec is not None else None
         if stated is not None and stated.better not in {None, weighed.direction}:

@@ -50,7 +50,7 @@ def measure_tier(
             )
         )
     _hold_to(spec, result)
-    stated = {"goldens": dict(goldens.value.digests), "code_version": spec.code_version(), **result.provenance}
+    stated = {"code_version": spec.code_version(), **result.provenance, "goldens": goldens.stated}
     return goldens.closed(replace(result, provenance=stated), spec)
 
 

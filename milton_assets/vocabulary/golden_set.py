@@ -56,14 +56,15 @@ class PrivateSetFailed(MiltonError):
 class TierGoldens:
     """What one tier is measured on. `value` is what its reader returned.
 
-    `pinned` has the SHA-256 of each file under its name in the manifest, `files` where each lies. A private set makes
-    the whole tier private, for its samples hold the answers to all sets.
+    `pinned` has the SHA-256 of each file under its name in the manifest, `files` where each lies. `own`: they are not
+    those that ship. A private set makes the whole tier private, for its samples hold the answers to all sets.
     """
 
     tier: str
     value: Any
     pinned: Mapping[str, str]
     files: Mapping[str, Path]
+    own: bool = False
     private: frozenset[str] = frozenset()
     secrets: tuple[str, ...] = ()
 
@@ -71,6 +72,13 @@ class TierGoldens:
     def is_private(self) -> bool:
         """Whether any of it is."""
         return bool(self.private)
+
+    @property
+    def stated(self) -> dict[str, str]:
+        """The digests as the tier's tables state them: by file, and for sets of one's own by `SET/FILE`."""
+        if not self.own:
+            return dict(self.value.digests)
+        return {name.removeprefix(f"{self.tier}/"): sha256 for name, sha256 in self.pinned.items()}
 
     @contextmanager
     def kept_in(self) -> Iterator[None]:
@@ -141,7 +149,9 @@ def read_goldens(spec: TierSpec, own: Sequence[OwnSet] = ()) -> TierGoldens:
     if not own:
         value = spec.read_goldens(None)
         pinned = {golden.name: value.digests[golden.file] for golden in spec.goldens}
-        return TierGoldens(spec.name, value, pinned, {})
+        shipped = spec.shipped
+        files = {golden.name: shipped / golden.file for golden in spec.goldens} if shipped is not None else {}
+        return TierGoldens(spec.name, value, pinned, files)
     named: dict[str, OwnSet] = {}
     for one in own:
         name = _name_of(one.path)
@@ -154,7 +164,7 @@ def read_goldens(spec: TierSpec, own: Sequence[OwnSet] = ()) -> TierGoldens:
         named[name] = one
     values = {name: _read(spec, one) for name, one in named.items()}
     with _telling_nothing(any(one.private for one in own), f"joining the sets of {spec.name}"):
-        value = spec.join_goldens(values)
+        value = next(iter(values.values())) if len(values) == 1 else spec.join_goldens(values)
     pinned, files, private = {}, {}, set()
     for name, one in named.items():
         for file, sha256 in values[name].digests.items():
@@ -164,11 +174,13 @@ def read_goldens(spec: TierSpec, own: Sequence[OwnSet] = ()) -> TierGoldens:
             if one.private:
                 private.add(key)
     texts = {t for name, one in named.items() if one.private for t in spec.texts(values[name]) if len(t) >= _LEAST_TEXT}
-    return TierGoldens(spec.name, value, pinned, files, frozenset(private), tuple(sorted(texts, key=len, reverse=True)))
+    return TierGoldens(
+        spec.name, value, pinned, files, True, frozenset(private), tuple(sorted(texts, key=len, reverse=True))
+    )
 
 
 def read_all_goldens(tiers: Tiers, own: OwnSets) -> dict[str, TierGoldens]:
-    """What every tier is measured on. Raises `BadInput` for a set that does not hold, or whose tier is not installed."""
+    """What every tier is measured on. Raises `BadInput` for a set that does not hold or whose tier is not there."""
     for tier in own:
         _ = tiers[tier]
     return {name: read_goldens(spec, own.get(name, ())) for name, spec in tiers.items()}

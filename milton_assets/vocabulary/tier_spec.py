@@ -190,11 +190,11 @@ def _one_set(sets: Mapping[str, Any]) -> Any:
 class TierSpec:
     """A tier. Raises `BadInput` for a name that cannot name an asset, metrics named twice, a headline that is none.
 
-    `read_goldens(path)` reads a set, None meaning the one that ships, and raises `BadInput` naming file and line;
-    `join_goldens` makes one of several sets by their names. `open_columns` are the text columns of the samples that
-    hold names and labels only: of a private set, the others are kept as digests. `texts` gives the texts of a set,
-    which a private one's messages are searched for. `baselines` explains the prefixes of metrics that a figure is
-    read against (`bm25:nDCG@10`). `code_version` changes whenever a figure would mean something else.
+    `read_goldens(path)` reads a set, None meaning the one that ships (in the folder `shipped`), and raises `BadInput`
+    naming file and line; `join_goldens` makes one of several sets by their names. `open_columns` are the text columns
+    of the samples that hold names and labels only: of a private set, the others are kept as digests. `texts` gives the
+    texts of a set, which are cut out of a private one's messages. `baselines` explains the prefixes of metrics that a
+    figure is read against (`bm25:nDCG@10`). `code_version` changes whenever a figure would mean something else.
     """
 
     name: str
@@ -207,6 +207,7 @@ class TierSpec:
     code_version: Callable[[], str]
     read_goldens: Callable[[Path | None], Any]
     goldens: tuple[GoldenFile, ...] = ()
+    shipped: Path | None = None
     join_goldens: Callable[[Mapping[str, Any]], Any] = _one_set
     uses: frozenset[Uses] = frozenset()
     baselines: Mapping[str, str] = field(default_factory=dict)
@@ -224,6 +225,9 @@ class TierSpec:
             raise BadInput(
                 f"tier {self.name} has no metric {self.headline!r} as its headline", expected=f"one of {names}"
             )
+
+        if self.goldens and self.shipped is None:
+            raise BadInput(f"tier {self.name} has goldens and no folder that they ship in", expected="shipped=FOLDER")
 
     @property
     def asset_name(self) -> str:

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from milton_assets.assets.goldens import DIGESTS
 from milton_assets.selection import Candidate, Decision, Verdict, card, decide, load_policy
-from milton_assets.selection.comparability import GOLDENS
 from milton_assets.selection.decision import GateAnswer, Standing
 from tests.support.selection import RUN_ID, candidate, manifest
 from tests.support.tiers import TIERS
@@ -48,8 +46,18 @@ def decided(*candidates: Candidate, policy: str = "anchored", incumbent: str | N
 NO_FIGURE_RESTS_ON = {"reasoning_dataset", "reasoning_judge_pairs", "retrieval_dataset", "retrieval_qrels_dev"}
 
 
-def test_every_golden_that_a_figure_rests_on_is_compared() -> None:
-    assert GOLDENS.keys() == DIGESTS.keys() - NO_FIGURE_RESTS_ON
+def test_every_golden_is_scored_but_descriptions_and_what_no_figure_rests_on() -> None:
+    goldens = [golden for spec in TIERS.values() for golden in spec.goldens]
+    assert {golden.name for golden in goldens if not golden.scored} == NO_FIGURE_RESTS_ON
+
+
+@pytest.mark.parametrize(("stated", "stands"), [(NEW, True), (OLD, False)], ids=["same", "another"])
+def test_a_file_of_ones_own_is_compared_under_its_sets_name(stated: str, stands: bool) -> None:
+    one = told(on_cases("a", NEW), "reasoning", goldens={"mine/cases.jsonl": stated})
+    pinned = manifest([one]).model_copy(update={"goldens": {"reasoning/mine/cases.jsonl": NEW}})
+    policy = load_policy("anchored")
+    decision = decide(run_id=RUN_ID, candidates=[one], policy=policy, manifest=pinned, incumbent=None, tiers=TIERS)
+    assert (decision.winner == "a") is stands
 
 
 def test_figures_on_other_goldens_than_the_pinned_are_no_evidence() -> None:

@@ -13,7 +13,7 @@ from milton_assets.tiers.inference.definitions import METRICS, code_version
 from milton_assets.tiers.inference.load_curve import levels_up_to, measure_with_sweep
 from milton_assets.tiers.inference.plan import InferencePlan
 from milton_assets.tiers.inference.plots import pictures_of
-from milton_assets.tiers.inference.prompts import InferenceGoldens, load_goldens
+from milton_assets.tiers.inference.prompts import SHIPPED, InferenceGoldens, load_goldens
 from milton_assets.vocabulary.metric import Direction
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Conditions, GoldenFile, Measuring, MetricSpec, Needs, TierSpec
@@ -77,6 +77,7 @@ SPEC = TierSpec(
     code_version=code_version,
     read_goldens=read,
     join_goldens=join,
+    shipped=SHIPPED.parent,
     goldens=(GoldenFile("inference_prompts", "prompts.jsonl", "The fixed prompts that are timed."),),
     pictures=pictures_of,
     open_columns=frozenset({"phase", "prompt_id", "error_kind", "finish_reason"}),

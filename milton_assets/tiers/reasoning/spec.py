@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from milton_assets.tiers.reasoning.datasets import load_dataset
-from milton_assets.tiers.reasoning.goldens import ReasoningGoldens, load_goldens
+from milton_assets.tiers.reasoning.goldens import SHIPPED, ReasoningGoldens, load_goldens
 from milton_assets.tiers.reasoning.scoring import METRICS
 from milton_assets.tiers.reasoning.tier import ReasoningPlan, code_version, measure_reasoning
 from milton_assets.vocabulary.metric import Direction
@@ -90,6 +90,7 @@ SPEC = TierSpec(
     code_version=code_version,
     read_goldens=read,
     join_goldens=join,
+    shipped=SHIPPED,
     goldens=(
         GoldenFile("reasoning_cases", "cases.jsonl", "Questions with gold answers and aliases."),
         GoldenFile(

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from milton_assets.tiers.retrieval.figures import ABOUT_THE_MODEL, AUROC, FAILURE_RATE, MEANS, METRICS
-from milton_assets.tiers.retrieval.goldens import Document, Query, RetrievalGoldens, load_goldens
+from milton_assets.tiers.retrieval.goldens import SHIPPED, Document, Query, RetrievalGoldens, load_goldens
 from milton_assets.tiers.retrieval.measures import HEADLINE
 from milton_assets.tiers.retrieval.plan import Method, RetrievalPlan
 from milton_assets.tiers.retrieval.tier import code_version, measure_retrieval
@@ -97,6 +97,7 @@ SPEC = TierSpec(
     code_version=code_version,
     read_goldens=load_goldens,
     join_goldens=join,
+    shipped=SHIPPED,
     goldens=(
         GoldenFile("retrieval_corpus", "corpus.jsonl", "The documents that are ranked."),
         GoldenFile("retrieval_queries", "queries.jsonl", "The queries."),
