@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -31,13 +32,15 @@ def speaks_json(body: dict[str, Any]) -> Reply:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the example is installed in, by pip and without a network."""
+    """The folder that the example is installed in, without a network: by pip, or by uv where an environment of its
+    making has no pip."""
     target, source = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("source") / "example"
     shutil.copytree(EXAMPLE, source)
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target", str(target))
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", *options, str(source)], capture_output=True, text=True
-    )
+    pip = ["uv", "pip", "install", "--python", sys.executable]
+    if importlib.util.find_spec("pip") is not None:
+        pip = [sys.executable, "-m", "pip", "install"]
+    done = subprocess.run([*pip, *options, str(source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return target
 
