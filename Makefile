@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PORT   ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help install autobench ui test fuzz check format bench-timing bench-quality bench-selection bench-bundle test-vllm clean
+.PHONY: help install autobench ui test fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-bundle test-vllm docs clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench-timing: $(VENV)/.installed-dev ## How far from the truth: this tier, vllm 
 bench-quality: $(VENV)/.installed-dev ## How busy the quality tiers keep a server.
 	$(BIN)/python benches/quality/bench_quality.py
 
+bench-matcher: $(VENV)/.installed-dev ## How far the reasoning tier's matcher agrees with people's labels.
+	$(BIN)/python benches/quality/bench_matcher.py
+
 bench-selection: $(VENV)/.installed-dev ## Deciding among ten thousand candidates; false promotions in A/A trials.
 	$(BIN)/python benches/selection/bench_selection.py
 	$(BIN)/python benches/selection/aa_trials.py
@@ -73,6 +76,9 @@ check: $(VENV)/.installed-dev ## Lint, format and type check.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed ## Write the README's table of settings anew.
+	$(BIN)/python docs/make_settings_table.py
 
 format: $(VENV)/.installed-dev ## Format the code.
 	$(BIN)/ruff check --fix .

@@ -17,6 +17,7 @@ from dagster import (
     DagsterExecutionInterruptedError,
     DynamicPartitionsDefinition,
     Failure,
+    JobDefinition,
     OpExecutionContext,
     in_process_executor,
     job,
@@ -30,10 +31,11 @@ from milton_assets.console import quiet
 from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, PROMOTE
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.outcome import print_outcome
-from milton_assets.selection.policy_file import check_metrics, load_policy
 from milton_assets.selection.summary import read_summary
+from milton_assets.settings import LogLevel
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.dry_run import print_dry_run
+from milton_assets.usecases.settings_check import check_policy
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.keys import mint_run_id
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
@@ -72,7 +74,7 @@ def conduct(
         if config.dry_run or campaign.dry_run:
             print_dry_run(run_id, current, campaign, tiers, console())
             return
-        check_metrics(load_policy(campaign.policy), tiers)
+        check_policy(campaign.policy)
         observe_goldens(context.instance, tiers, campaign.goldens)
         _add(context, MODEL_VERSIONS, versions)
         _add(context, BENCHMARK_RUNS, [run_id])
@@ -81,23 +83,29 @@ def conduct(
             f"{run_id}: {len(versions)} candidates × {len(tiers)} tiers, profile {campaign.profile}, "
             f"policy {campaign.policy}, served by {model_server.describe()}"
         )
+        for note in campaign.chosen.notes:
+            shown.say(f"{run_id}: {note}")
         if campaign.reuse_answers and campaign.state.answers.is_dir():
             shown.say(f"{run_id}: what unchanged models answered before is reused; timing is always measured anew")
         try:
-            _benchmark(context, shown, run_id, versions)
+            _benchmark(context, shown, run_id, campaign, versions)
             _decide_and_deploy(context, shown, run_id, campaign)
         finally:
             forget(run_id)
 
 
-@job(
-    executor_def=in_process_executor,
-    config=quiet(),
-    description="The whole road: benchmark every candidate, decide, bundle, deploy.",
-)
-def autobench() -> None:
-    """The conductor's job."""
-    conduct()
+def autobench_job(level: LogLevel) -> JobDefinition:
+    """The conductor's job; Dagster itself says on the terminal what `level` lets it."""
+
+    @job(
+        executor_def=in_process_executor,
+        config=quiet(level),
+        description="The whole road: benchmark every candidate, decide, bundle, deploy.",
+    )
+    def autobench() -> None:
+        conduct()
+
+    return autobench
 
 
 def candidates_of(current: Registry, campaign: Campaign) -> tuple[RegistryEntry, ...]:
@@ -132,17 +140,17 @@ def only_campaign(lock: Path) -> Iterator[None]:
         yield
 
 
-def _benchmark(context: OpExecutionContext, shown: Meter, run_id: str, versions: list[str]) -> None:
+def _benchmark(context: OpExecutionContext, shown: Meter, run_id: str, campaign: Campaign, versions: list[str]) -> None:
     for number, version in enumerate(versions, 1):
         place = f"{number}/{len(versions)}"
-        result = _child(context, BENCHMARK_MODEL, version, {CAMPAIGN_TAG: run_id, CANDIDATE_TAG: place})
+        result = _child(context, campaign, BENCHMARK_MODEL, version, {CAMPAIGN_TAG: run_id, CANDIDATE_TAG: place})
         if not result:
             shown.say(f"model {place} {version}: failed; the others go on")
 
 
 def _decide_and_deploy(context: OpExecutionContext, shown: Meter, run_id: str, campaign: Campaign) -> None:
     shown.say(f"{run_id}: deciding")
-    decided = _child(context, PROMOTE, run_id, {CAMPAIGN_TAG: run_id})
+    decided = _child(context, campaign, PROMOTE, run_id, {CAMPAIGN_TAG: run_id})
     if not decided:
         raise Failure(f"the promote run of {run_id} failed; its error stands above and in the UI")
     failed = []
@@ -151,7 +159,7 @@ def _decide_and_deploy(context: OpExecutionContext, shown: Meter, run_id: str, c
             _add(context, EDGE_TARGETS, [target])
             shown.say(f"{run_id}: deploying to {target}")
             config = {"ops": {"deployment": {"config": {"run_id": run_id}}}}
-            if not _child(context, DEPLOY, target, {CAMPAIGN_TAG: run_id}, config):
+            if not _child(context, campaign, DEPLOY, target, {CAMPAIGN_TAG: run_id}, config):
                 failed.append(target)
     print_outcome(read_summary(campaign.state.runs, run_id), campaign.state.runs, console(), installed_tiers())
     if failed:
@@ -160,6 +168,7 @@ def _decide_and_deploy(context: OpExecutionContext, shown: Meter, run_id: str, c
 
 def _child(
     context: OpExecutionContext,
+    campaign: Campaign,
     job_name: str,
     partition: str,
     tags: dict[str, str],
@@ -170,7 +179,7 @@ def _child(
         instance=context.instance,
         partition_key=partition,
         tags={CONDUCTED_TAG: context.run.run_id, **tags},
-        run_config=quiet(config),
+        run_config=quiet(campaign.log_level, {**(config or {}), "resources": campaign.pinned()}),
         raise_on_error=False,
     )
     if any(_interrupted(event) for event in result.all_events):

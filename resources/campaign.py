@@ -1,72 +1,40 @@
-"""How a campaign is to be run: where state lies, how thoroughly to measure, under which policy, what to deploy.
+"""How a campaign is to be run, as a Dagster resource: what a person may edit in the launchpad, made from the settings.
 
-What belongs here: the settings every job shares, read once from the environment and validated. What does not: anything
-that a single asset configures.
+What belongs here: the settings every job shares, as configuration of Dagster's, and what is made of them. What does
+not: reading and validating settings (`milton_assets.settings`), and anything that a single asset configures.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from dagster import ConfigurableResource
 from pydantic import Field, TypeAdapter, field_validator
 
-from milton_assets.settings import GoldenSet, load_settings
+from milton_assets.settings import GoldenSet, LogLevel, Profile, Rerank, Settings, SideModelSettings
+from milton_assets.settings.model import LOCAL_CLASS
 from milton_assets.vocabulary.edge_target import DEFAULT_TARGET
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.registry import ArtefactKind
-from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
-from resources.api_keys import key_from
-from resources.side_models import SideModel
+from resources.demo_default import Chosen, chosen_for
+from resources.side_models import SideModel, side_model
 
 _GOLDENS = TypeAdapter(dict[str, tuple[GoldenSet, ...]])
 
 
-class Rerank(StrEnum):
-    """How candidates rerank: `pointwise` works with every model, `listwise` asks for more."""
-
-    POINTWISE = "pointwise"
-    LISTWISE = "listwise"
-
-
-_MAX_DAYS = 36_500
-
-
-class Profile(StrEnum):
-    """How thoroughly the tiers measure: `full` for decisions, `smoke` for a first look in minutes."""
-
-    FULL = "full"
-    SMOKE = "smoke"
-
-
-Choice = TypeVar("Choice", bound=StrEnum)
-
-
-def one_of(kind: type[Choice], text: str, variable: str) -> Choice:
-    """The choice that `text` names. Raises `BadInput` naming the variable and the choices."""
-    try:
-        return kind(text)
-    except ValueError:
-        raise BadInput(
-            f"{variable} is {text!r}",
-            expected=f"one of {[str(k) for k in kind]}",
-            remedy=f"unset or correct {variable}",
-        ) from None
-
-
 class Campaign(ConfigurableResource):  # type: ignore[type-arg]
-    """Settings of a campaign; `from_environment` documents the variables."""
+    """Settings of a campaign; `milton_assets.settings.Settings` documents them."""
 
     state_root: str = Field(description="The state folder, see MILTON_STATE_DIR.")
-    profile: Profile = Field(default=Profile.FULL, description="full or smoke.")
-    policy: str = Field(default="seed", description="A shipped policy's name, or the path of a YAML file.")
+    profile_set: Profile | None = Field(
+        default=None, description="full or smoke; null: smoke while the registry holds only the demo's models."
+    )
+    policy_set: str | None = Field(
+        default=None, description="A shipped policy's name, or a YAML file's path; null: seed, or smoke likewise."
+    )
     artifact: ArtefactKind = Field(default=ArtefactKind.GGUF, description="What is bundled: gguf or hf-distilled.")
     reuse_answers: bool = Field(
         default=True,
@@ -80,7 +48,9 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     embeddings_model: str | None = Field(default=None, description="The embedding model's name there.")
     embeddings_key_env: str | None = Field(default=None, description="The environment variable that holds its API key.")
     dry_run: bool = Field(default=False, description="Say what would be measured, and measure nothing.")
-    slo_text: str = Field(default="", description="Limits that a request must keep, as in ttft_ms=200,tpot_ms=50.")
+    slo_limits: dict[str, float] = Field(
+        default_factory=dict, description="Limits that a request must keep, as in ttft_ms: 200, tpot_ms: 50."
+    )
     bundle_expires_days: float | None = Field(
         default=None,
         gt=0,
@@ -89,10 +59,13 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     target_paths: dict[str, str] = Field(
         default_factory=dict, description="Edge targets outside the state folder: name to directory, absolute."
     )
-
+    device_classes: list[str] = Field(default_factory=lambda: [LOCAL_CLASS], description="Devices that compute alike.")
+    target_classes: dict[str, str] = Field(default_factory=dict, description="The device class of each target.")
     golden_sets: dict[str, Any] = Field(
         default_factory=dict, description="Own goldens: tier to a list of sets, each with path and private."
     )
+    log_level: LogLevel = Field(default=LogLevel.ERROR, description="How much Dagster says on the terminal.")
+    registry_uri: str | None = Field(default=None, description="The registry; null: the file in the state folder.")
 
     @field_validator("state_root")
     @classmethod
@@ -101,17 +74,60 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             raise BadInput(f"the state folder {value!r} is relative", expected="an absolute path")
         return value
 
-    @field_validator("slo_text")
+    @field_validator("slo_limits")
     @classmethod
-    def _limits(cls, value: str) -> str:
+    def _limits(cls, value: dict[str, float]) -> dict[str, float]:
         if value:
-            SLO.parse(value, "MILTON_SLO")
+            SLO.model_validate(value)
         return value
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """The campaign that the settings describe."""
+        judge, embeddings = settings.judge, settings.embeddings
+        return cls(
+            state_root=str(settings.state_dir),
+            profile_set=settings.profile,
+            policy_set=settings.policy,
+            artifact=settings.artifact,
+            reuse_answers=settings.reuse_answers,
+            rerank=settings.rerank,
+            judge_url=judge.url if judge else None,
+            judge_model=judge.model if judge else None,
+            judge_key_env=judge.key_env if judge else None,
+            embeddings_url=embeddings.url if embeddings else None,
+            embeddings_model=embeddings.model if embeddings else None,
+            embeddings_key_env=embeddings.key_env if embeddings else None,
+            dry_run=settings.dry_run,
+            slo_limits=settings.slo.limits() if settings.slo else {},
+            bundle_expires_days=settings.bundle_expires_days,
+            target_paths={name: target.at for name, target in settings.targets.items()},
+            device_classes=list(settings.device_classes),
+            target_classes={name: target.device_class for name, target in settings.targets.items()},
+            golden_sets=_GOLDENS.dump_python(settings.goldens, mode="json"),
+            log_level=settings.log_level,
+            registry_uri=settings.registry,
+        )
+
+    @property
+    def chosen(self) -> Chosen:
+        """The profile and the policy, and what is to be said of them; where they are not set, the registry decides."""
+        return chosen_for(self.profile_set, self.policy_set, None if self.registry_uri else self.state.registry)
+
+    @property
+    def profile(self) -> Profile:
+        """How thoroughly the tiers measure."""
+        return self.chosen.profile
+
+    @property
+    def policy(self) -> str:
+        """A shipped policy's name, or the path of a YAML file."""
+        return self.chosen.policy
 
     @property
     def slo(self) -> SLO | None:
         """The service-level objective that requests are measured by, if there is one."""
-        return SLO.parse(self.slo_text, "MILTON_SLO") if self.slo_text else None
+        return SLO.model_validate(self.slo_limits) if self.slo_limits else None
 
     @property
     def state(self) -> StateDir:
@@ -119,87 +135,33 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         return StateDir(Path(self.state_root))
 
     @property
+    def goldens(self) -> dict[str, tuple[GoldenSet, ...]]:
+        """Sets of goldens of one's own, by tier."""
+        return _GOLDENS.validate_python(self.golden_sets)
+
+    @property
     def judge(self) -> SideModel | None:
         """The judge of open answers, if one is named."""
-        return _side_model(self.judge_url, self.judge_model, self.judge_key_env, "MILTON_JUDGE")
+        return side_model(_side(self.judge_url, self.judge_model, self.judge_key_env))
 
     @property
     def embeddings(self) -> SideModel | None:
         """The model behind the embedding baselines, if one is named."""
-        return _side_model(self.embeddings_url, self.embeddings_model, self.embeddings_key_env, "MILTON_EMBEDDINGS")
+        return side_model(_side(self.embeddings_url, self.embeddings_model, self.embeddings_key_env))
 
     def target_names(self) -> list[str]:
         """The targets a campaign deploys to: those named in `target_paths`, or the default one."""
         return sorted(self.target_paths) or [DEFAULT_TARGET]
 
-    @property
-    def goldens(self) -> dict[str, tuple[GoldenSet, ...]]:
-        """Sets of goldens of one's own, by tier."""
-        return _GOLDENS.validate_python(self.golden_sets)
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """Read MILTON_STATE_DIR, _PROFILE, _POLICY, _ARTIFACT, _TARGETS, _SLO, _BUNDLE_EXPIRES_DAYS, _DRY_RUN, _RERANK,
-        _JUDGE_… and _EMBEDDINGS_….
-
-        The last two are URL, MODEL and KEY_ENV, the name of the variable that holds the key.
-        MILTON_TARGETS is `NAME=DIR,NAME=DIR`; without it, campaigns deploy to one target in the state folder.
-        MILTON_DRY_RUN is 1 or 0. Raises `BadInput`.
-        """
-        env = os.environ if environment is None else environment
-        for prefix in ("MILTON_JUDGE", "MILTON_EMBEDDINGS"):
-            _side_model(env.get(f"{prefix}_URL"), env.get(f"{prefix}_MODEL"), None, prefix)
-        return cls(
-            state_root=str(StateDir.from_environment(env).root),
-            profile=one_of(Profile, env.get("MILTON_PROFILE", "full"), "MILTON_PROFILE"),
-            policy=env.get("MILTON_POLICY", "seed"),
-            artifact=one_of(ArtefactKind, env.get("MILTON_ARTIFACT", "gguf"), "MILTON_ARTIFACT"),
-            slo_text=env.get("MILTON_SLO", ""),
-            dry_run=_switch(env.get("MILTON_DRY_RUN", "0"), "MILTON_DRY_RUN"),
-            bundle_expires_days=_days(env.get("MILTON_BUNDLE_EXPIRES_DAYS", ""), "MILTON_BUNDLE_EXPIRES_DAYS"),
-            target_paths=_targets(env.get("MILTON_TARGETS", "")),
-            rerank=one_of(Rerank, env.get("MILTON_RERANK", "pointwise"), "MILTON_RERANK"),
-            judge_url=env.get("MILTON_JUDGE_URL") or None,
-            judge_model=env.get("MILTON_JUDGE_MODEL") or None,
-            judge_key_env=env.get("MILTON_JUDGE_KEY_ENV") or None,
-            embeddings_url=env.get("MILTON_EMBEDDINGS_URL") or None,
-            embeddings_model=env.get("MILTON_EMBEDDINGS_MODEL") or None,
-            golden_sets=_GOLDENS.dump_python(load_settings(env).goldens, mode="json"),
-            embeddings_key_env=env.get("MILTON_EMBEDDINGS_KEY_ENV") or None,
-        )
+    def pinned(self) -> dict[str, Any]:
+        """Run configuration that holds a campaign's child runs to the profile and the policy that it began with."""
+        chosen = self.chosen
+        return {"campaign": {"config": {"profile_set": chosen.profile.name, "policy_set": chosen.policy}}}
 
 
-def _side_model(url: str | None, model: str | None, key_env: str | None, prefix: str) -> SideModel | None:
+def _side(url: str | None, model: str | None, key_env: str | None) -> SideModelSettings | None:
     if url and model:
-        return SideModel(Endpoint(url, model).base_url, model, key_from(key_env))
+        return SideModelSettings(url=url, model=model, key_env=key_env)
     if url or model:
-        raise BadInput(f"{prefix}_URL is {url!r} and {prefix}_MODEL is {model!r}", expected="both, or neither of them")
+        raise BadInput(f"a side model's url is {url!r} and its name {model!r}", expected="both, or neither of them")
     return None
-
-
-def _switch(text: str, variable: str) -> bool:
-    if text not in {"", "0", "1"}:
-        raise BadInput(f"{variable} is {text!r}", expected="1 or 0")
-    return text == "1"
-
-
-def _days(text: str, variable: str) -> float | None:
-    if not text:
-        return None
-    try:
-        days = float(text)
-    except ValueError:
-        days = 0.0
-    if not 0 < days <= _MAX_DAYS:
-        raise BadInput(f"{variable} is {text!r}", expected=f"a number of days, above 0 and at most {_MAX_DAYS}")
-    return days
-
-
-def _targets(text: str) -> dict[str, str]:
-    paths = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, _, path = part.partition("=")
-        if not Path(path).is_absolute():
-            raise BadInput(f"MILTON_TARGETS holds {part!r}", expected="NAME=DIR,NAME=DIR with absolute directories")
-        paths[check_key(name, "target name")] = path
-    return paths

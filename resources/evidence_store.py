@@ -10,7 +10,6 @@ the newest file, its SHA-256 and the run that wrote it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -25,14 +24,8 @@ from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.evidence import EvidenceManifest, Found
 from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.keys import check_key
-from milton_assets.vocabulary.state import StateDir
 
 _POINTER = "latest.json"
-
-
-def evidence_root_from(environment: Mapping[str, str], state: StateDir) -> str:
-    """Where evidence lies: MILTON_EVIDENCE_URL, by default in the state folder."""
-    return environment.get("MILTON_EVIDENCE_URL") or str(state.benchmarks)
 
 
 class Pointer(BaseModel):

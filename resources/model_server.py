@@ -10,20 +10,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from dagster import ConfigurableResource, InitResourceContext
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, ValidationError
 
+from milton_assets.settings import LaunchSettings, Settings
+from milton_assets.settings.model import LLAMA_CPP, VLLM
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 from milton_assets.vocabulary.server import Served, Serves
-from resources.api_keys import key_from
-from resources.servers.attached import AttachedServer
+from resources.edge_server import EdgeServer
 from resources.servers.held import HeldServer
 from resources.servers.identity import verified_serving
-from resources.servers.llama_cpp import LlamaCppLauncher
-from resources.servers.vllm import VLLMLauncher
+from resources.servers.launching import attached_server, edge_server, llama_cpp_launcher, vllm_launcher
 
 
 class ModelServerResource(ConfigurableResource, ABC):  # type: ignore[type-arg]
@@ -75,16 +75,32 @@ class ModelServerResource(ConfigurableResource, ABC):  # type: ignore[type-arg]
             yield served
 
 
-class LlamaCppResource(ModelServerResource):
-    """Serves GGUF files with llama.cpp, one child process a candidate."""
+class LaunchedServer(ConfigurableResource):  # type: ignore[type-arg]
+    """How a server is launched, as `milton_assets.settings.LaunchSettings` has it; null is the server's own default."""
 
-    slots: int = Field(default=1, ge=1, description="How many requests run at once.")
-    context_tokens: int = Field(default=4096, ge=1, description="Each slot's context.")
-    threads: int | None = Field(default=None, ge=1, description="Threads; by default the usable physical cores.")
-    start_deadline_s: float = Field(default=120.0, gt=0, description="How long the server may take to be ready.")
+    binary: str | None = Field(default=None, description="The `llama-server` to run; else the wheel's CPU build.")
     prefer_binary: bool = Field(default=False, description="Run `llama-server` from PATH when it is there.")
+    gpu_layers: int | None = Field(default=None, ge=0, description="llama.cpp: so many layers on the GPU; 99 for all.")
+    slots: int | None = Field(default=None, ge=1, description="How many requests run at once.")
+    context_tokens: int | None = Field(default=None, ge=1, description="Each slot's context.")
+    threads: int | None = Field(default=None, ge=1, description="llama.cpp: threads; by default the usable cores.")
     extra_args: list[str] = Field(default_factory=list, description="Further arguments of the server program.")
+    env: dict[str, str] = Field(default_factory=dict, description="Added to the launched server's environment.")
+    vllm_python: str | None = Field(default=None, description="A Python that has vLLM; else `vllm` from PATH.")
+    start_deadline_s: float | None = Field(default=None, gt=0, description="How long it may take to be ready.")
     log_dir: str | None = Field(default=None, description="Where the server's logs stay; nowhere by default.")
+
+    def launch_settings(self) -> LaunchSettings:
+        """The same as settings. Raises `BadInput` for what is none."""
+        try:
+            return LaunchSettings.model_validate({name: getattr(self, name) for name in LaunchSettings.model_fields})
+        except ValidationError as error:
+            told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise BadInput(f"the {type(self).__name__}'s configuration does not hold: {told}") from error
+
+
+class LlamaCppResource(ModelServerResource, LaunchedServer):
+    """Serves GGUF files with llama.cpp, one child process a candidate."""
 
     @property
     def artefact_kind(self) -> ArtefactKind:
@@ -93,22 +109,15 @@ class LlamaCppResource(ModelServerResource):
 
     def describe(self) -> str:
         """llama.cpp and its slots."""
-        return f"llama.cpp, {self.slots} slot{'s' if self.slots > 1 else ''}, started per candidate"
+        slots = self.slots or 1
+        return f"llama.cpp, {slots} slot{'s' if slots > 1 else ''}, started per candidate"
 
-    def server(self) -> LlamaCppLauncher:
+    def server(self) -> Serves:
         """The launcher."""
-        return LlamaCppLauncher(
-            context_tokens=self.context_tokens,
-            slots=self.slots,
-            threads=self.threads,
-            prefer_binary=self.prefer_binary,
-            extra=tuple(self.extra_args),
-            start_deadline_s=self.start_deadline_s,
-            log_dir=Path(self.log_dir) if self.log_dir else None,
-        )
+        return llama_cpp_launcher(self.launch_settings())
 
 
-class VLLMResource(ModelServerResource):
+class VLLMResource(ModelServerResource, LaunchedServer):
     """Serves models with vLLM: attaches to the server at `base_url`, or launches one per candidate and stops it.
 
     Attached, it takes any OpenAI-compatible server, which must list the model under its version's name and, where it
@@ -123,13 +132,6 @@ class VLLMResource(ModelServerResource):
         description="What the attached server has loaded: gguf or hf-distilled.",
     )
     path_there: str | None = Field(default=None, description="The artefact's path as the attached server sees it.")
-    interpreter: str | None = Field(default=None, description="A Python that has vLLM; else `vllm` from PATH.")
-    slots: int = Field(default=16, ge=1, description="How many sequences run at once.")
-    context_tokens: int | None = Field(default=None, ge=1, description="The longest context; by default the model's.")
-    extra_args: list[str] = Field(default_factory=list, description="Further arguments of vLLM's.")
-    env: dict[str, str] = Field(default_factory=dict, description="Added to the launched server's environment.")
-    start_deadline_s: float = Field(default=600.0, gt=0, description="How long the server may take to be ready.")
-    log_dir: str | None = Field(default=None, description="Where the server's logs stay; nowhere by default.")
 
     @property
     def artefact_kind(self) -> ArtefactKind:
@@ -142,19 +144,48 @@ class VLLMResource(ModelServerResource):
 
     def server(self) -> Serves:
         """The attached server or the launcher."""
-        if self.base_url:
-            return AttachedServer(
-                self.base_url,
-                api_key=key_from(self.api_key_env),
-                slots=self.slots,
-                path_there=Path(self.path_there) if self.path_there else None,
-            )
-        return VLLMLauncher(
-            interpreter=Path(self.interpreter) if self.interpreter else None,
-            context_tokens=self.context_tokens,
-            slots=self.slots,
-            extra=tuple(self.extra_args),
-            env=dict(self.env),
-            start_deadline_s=self.start_deadline_s,
-            log_dir=Path(self.log_dir) if self.log_dir else None,
-        )
+        if self.base_url is None:
+            return vllm_launcher(self.launch_settings())
+        return attached_server(self.base_url, slots=self.slots, key_env=self.api_key_env, path=self.path_there)
+
+
+class EdgeServerResource(LaunchedServer):
+    """Serves releases as edge targets do: llama.cpp for a GGUF file, vLLM for a directory."""
+
+    program: str = Field(
+        default=LLAMA_CPP,
+        pattern=f"^({LLAMA_CPP}|{VLLM})$",
+        description="Which of the two the rest configures; the other one runs with its own defaults.",
+    )
+
+    def edge_server(self) -> EdgeServer:
+        """The server of edge targets."""
+        return edge_server(self.launch_settings(), self.program)
+
+
+def model_server_resource(settings: Settings) -> ModelServerResource:
+    """The resource that serves candidates as `settings.server` says."""
+    server = settings.server
+    launch = _configuration(server)
+    if server.which == LLAMA_CPP:
+        return LlamaCppResource(**launch)
+    if server.which == VLLM:
+        return VLLMResource(**launch)
+    return VLLMResource(
+        base_url=server.address,
+        attached_kind=settings.artifact.value,
+        api_key_env=server.key_env,
+        path_there=server.path,
+        **launch,
+    )
+
+
+def edge_server_resource(settings: Settings) -> EdgeServerResource:
+    """The resource that serves releases as `settings.edge_server` says."""
+    return EdgeServerResource(program=settings.edge_program, **_configuration(settings.edge_server))
+
+
+def _configuration(given: LaunchSettings) -> dict[str, Any]:
+    return LaunchSettings.model_validate(
+        {name: getattr(given, name) for name in LaunchSettings.model_fields}
+    ).model_dump(mode="json")

@@ -6,20 +6,18 @@ See https://docs.dagster.io/guides/build/external-resources
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from dagster import ConfigurableResource
 from pydantic import Field, field_validator
 
+from milton_assets.settings import Settings
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.state import StateDir
 from resources.registry import (
     PastDecision,
-    artefact_roots,
     best_version,
     past_decisions,
     read_entry,
@@ -44,13 +42,9 @@ class RegistryResource(ConfigurableResource):  # type: ignore[type-arg]
         return value
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """Read MILTON_STATE_DIR and MILTON_ARTEFACT_ROOTS. Raises `BadInput`."""
-        env = os.environ if environment is None else environment
-        return cls(
-            state_root=str(StateDir.from_environment(env).root),
-            artefact_roots=[str(root) for root in artefact_roots(env)],
-        )
+    def from_settings(cls, settings: Settings) -> Self:
+        """The registry that the settings describe."""
+        return cls(state_root=str(settings.state_dir), artefact_roots=[str(root) for root in settings.artefact_roots])
 
     def read(self, hash_budget_s: float | None = None) -> Registry:
         """The registry now. A sensor gives `hash_budget_s`, see `resources.registry.read_registry`."""

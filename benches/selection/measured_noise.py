@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections import defaultdict
 
@@ -23,11 +22,10 @@ from scipy.special import chdtri
 from upath import UPath
 
 from milton_assets.selection.comparability import procedure
+from milton_assets.settings import load_settings
 from milton_assets.vocabulary.digest import sha256_json
 from milton_assets.vocabulary.metric import Status
-from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.tier import TierResult, table_metadata
-from resources.evidence_store import evidence_root_from
 
 SPEEDS = ("ttft_ms.median", "output_tokens_per_s")
 
@@ -50,7 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--evidence",
-        default=evidence_root_from(os.environ, StateDir.from_environment()),
+        default=load_settings().evidence_root,
         help="a folder of evidence, or its fsspec URL",
     )
     evidence = UPath(parser.parse_args().evidence)

@@ -16,11 +16,11 @@ from milton_assets.edge.bundle import code_version, create_bundle, default_signe
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict
 from milton_assets.selection.summary import read_summary, write_summary
+from milton_assets.settings import Profile
 from milton_assets.usecases.probe import measured_contract
-from resources.campaign import Campaign, Profile
-from resources.edge_server import EdgeServer
+from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
-from resources.model_server import LlamaCppResource
+from resources.model_server import EdgeServerResource
 from resources.parquet_io import EvidenceStoreResource
 from resources.progress import terminal_listener
 from resources.registry_resource import RegistryResource
@@ -43,7 +43,7 @@ def edge_bundle(
     registry: RegistryResource,
     campaign: Campaign,
     evidence_store: EvidenceStoreResource,
-    edge_runtime: LlamaCppResource,
+    edge_runtime: EdgeServerResource,
 ) -> Iterator[Output[dict[str, Any]]]:
     """The winner's model with everything that explains why it was chosen; its value is its manifest.
 
@@ -58,7 +58,7 @@ def edge_bundle(
     entry = registry.entry(decision.winner)
     weights = Path(entry.artefact(campaign.artifact).path)
     health = measured_contract(
-        EdgeServer(file=edge_runtime.server()), weights, entry.version, least_speed=LEAST_SPEED[campaign.profile]
+        edge_runtime.edge_server(), weights, entry.version, least_speed=LEAST_SPEED[campaign.profile]
     )
     now, days = datetime.now(UTC), campaign.bundle_expires_days
     bundle = create_bundle(

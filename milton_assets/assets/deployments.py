@@ -16,12 +16,12 @@ from milton_assets.assets.guards import guarded
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.partitions import EDGE_TARGETS
 from milton_assets.selection.summary import add_deployment, newest_with_bundle, read_summary
+from milton_assets.settings import Profile
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.errors import BadInput
-from resources.campaign import Campaign, Profile
-from resources.edge_server import EdgeServer
+from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
-from resources.model_server import LlamaCppResource
+from resources.model_server import EdgeServerResource
 from resources.parquet_io import EvidenceStoreResource
 from resources.progress import terminal_listener
 
@@ -69,7 +69,7 @@ def deployment(
     config: DeploymentConfig,
     campaign: Campaign,
     evidence_store: EvidenceStoreResource,
-    edge_runtime: LlamaCppResource,
+    edge_runtime: EdgeServerResource,
 ) -> Output[dict[str, str]]:
     """Take a run's bundle to the target: verified, load tested, then active at once; or not at all."""
     runs = campaign.state.runs
@@ -77,7 +77,7 @@ def deployment(
     if not summary.bundle:
         raise BadInput(f"{summary.run_id} promoted nothing", expected="a run that made a bundle")
     check_manifest(context.instance, evidence_store.store, summary.manifest)
-    targets = open_targets(campaign.state, campaign.target_paths, server=lambda: EdgeServer(file=edge_runtime.server()))
+    targets = open_targets(campaign.state, campaign.target_paths, server=edge_runtime.edge_server)
     window = config.window(campaign.profile)
     request = DeployRequest(actor=getpass.getuser(), health_rounds=window.rounds, health_interval_s=window.interval_s)
     done = targets.named(context.partition_key).deploy(

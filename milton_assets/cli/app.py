@@ -15,6 +15,7 @@ from milton_assets import __version__
 from milton_assets.cli import (
     bench,
     bundle,
+    config,
     deploy,
     device_policy,
     environment,
@@ -53,6 +54,7 @@ def build_app() -> typer.Typer:
         """Exit codes: 0 yes, 1 no, 2 usage, 130 interrupted."""
 
     environment.register(app)
+    config.register(app)
     registry.register(app)
     for verbs in (bench, results, bundle, deploy, device_policy, trace):
         verbs.register(app)

@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milton_assets.cli.common import JsonOption, answer, check_evidence_files, progress_on_stderr, say_no
+from milton_assets.cli.common import (
+    JsonOption,
+    answer,
+    check_evidence_files,
+    current_settings,
+    current_state,
+    progress_on_stderr,
+    say_no,
+)
+from milton_assets.settings import Settings
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
-from milton_assets.vocabulary.state import StateDir
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +67,9 @@ def create(
         str | None,
         typer.Option("--run", metavar="RUN", help="The benchmark run whose winner it is; by default the latest."),
     ] = None,
-    artifact: Annotated[ArtefactKind, typer.Option("--artifact", help="What to bundle.")] = ArtefactKind.GGUF,
+    artifact: Annotated[
+        ArtefactKind | None, typer.Option("--artifact", help="What to bundle; by default the setting `artifact`.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="DIR", help="Where to; by default bundles/ in the state folder.")
     ] = None,
@@ -78,7 +88,12 @@ def create(
         bool, typer.Option("--sign/--no-sign", help="Sign it with the key of `milton keys init`, if there is one.")
     ] = True,
     expires_in_days: Annotated[
-        float | None, typer.Option("--expires-in-days", min=0.001, help="After that, devices refuse to start with it.")
+        float | None,
+        typer.Option(
+            "--expires-in-days",
+            min=0.001,
+            help="After that, devices refuse to start with it; by default the setting `bundle_expires_days`.",
+        ),
     ] = None,
     previous_release: Annotated[
         str | None,
@@ -115,24 +130,27 @@ def create(
     from milton_assets.selection.summary import read_summary
     from resources.registry import artefact_roots, read_entry
 
-    state = StateDir.from_environment()
+    settings = current_settings()
+    state = settings.state
+    kind = artifact or settings.artifact
+    days = settings.bundle_expires_days if expires_in_days is None else expires_in_days
     summary = read_summary(state.runs, run)
     if summary.decision.winner is None:
         raise say_no(f"{summary.run_id} promoted nothing ({summary.decision.verdict}): there is nothing to bundle")
-    check_evidence_files(state, summary.manifest)
+    check_evidence_files(settings, summary.manifest)
     now = datetime.now(UTC)
     signer = default_signer(state.keys) if sign else None
     entry = read_entry(
         state.registry, state.root, summary.decision.winner, extra_roots=artefact_roots(), cache=state.digest_cache
     )
     if health_contract:
-        health = _measured_contract(Path(entry.artefact(artifact).path), entry.version, same_answers=same_answers)
+        health = _measured_contract(settings, Path(entry.artefact(kind).path), entry.version, same_answers=same_answers)
     else:
         health = DEFAULT_HEALTH
         typer.echo("note: no health contract was measured: devices take any answer, at any speed", err=True)
     bundle = create_bundle(
         entry=entry,
-        kind=artifact,
+        kind=kind,
         decision=summary.decision.model_dump(mode="json"),
         summary=summary.model_dump(mode="json"),
         evidence=summary.manifest,
@@ -140,7 +158,7 @@ def create(
         now=now,
         health=health,
         previous_release=previous_release,
-        expires_at=None if expires_in_days is None else now + timedelta(days=expires_in_days),
+        expires_at=None if days is None else now + timedelta(days=days),
         sign=signer,
         link=LinkMode.HARD if hard_link else LinkMode.AUTO,
         durable=sync,
@@ -158,12 +176,12 @@ def create(
     answer(told, as_json=as_json, text=lambda console: _show_made(bundle, console))
 
 
-def _measured_contract(weights: Path, model: str, *, same_answers: bool) -> HealthContract:
+def _measured_contract(settings: Settings, weights: Path, model: str, *, same_answers: bool) -> HealthContract:
+    from milton_assets.usecases.compose import edge_server_of
     from milton_assets.usecases.probe import measured_contract
-    from resources.edge_server import EdgeServer
 
     typer.echo(f"measuring the health contract: serving {weights.name} (--no-health-contract leaves it out)", err=True)
-    return measured_contract(EdgeServer(), weights, model, same_answers=same_answers)
+    return measured_contract(edge_server_of(settings), weights, model, same_answers=same_answers)
 
 
 def verify(
@@ -236,7 +254,7 @@ def unpack(
     """
     from milton_assets.edge.bundle import unpack_bundle
 
-    into = (output or StateDir.from_environment().bundles).absolute()
+    into = (output or current_state().bundles).absolute()
     trusted = _trusted(trust, any_signer=any_signer)
     path = unpack_bundle(archive, into, trusted=trusted, on_progress=progress_on_stderr())
     _tell_received("unpacked", path, as_json=as_json)
@@ -326,7 +344,7 @@ def apply(
     """
     from milton_assets.edge.bundle import apply_delta
 
-    into = (output or StateDir.from_environment().bundles).absolute()
+    into = (output or current_state().bundles).absolute()
     before = None if old is None else find_bundle(old)
     trusted = _trusted(trust, any_signer=any_signer)
     path = apply_delta(file, before, into, trusted=trusted, on_progress=progress_on_stderr())
@@ -339,7 +357,7 @@ def _trusted(trust: list[Path] | None, *, any_signer: bool) -> set[str] | None:
 
     if any_signer and trust:
         raise typer.BadParameter("give --trust or --any-signer, not both")
-    own = KeyFiles(StateDir.from_environment().keys).public
+    own = KeyFiles(current_state().keys).public
     return None if any_signer else _fingerprints(trust or ([own] if own.exists() else None))
 
 
@@ -378,7 +396,7 @@ def init_keys(as_json: JsonOption = False) -> None:
     from milton_assets.edge.bundle.keys import described
     from milton_assets.edge.bundle.keys import init_keys as make_keys
 
-    files = make_keys(StateDir.from_environment().keys)
+    files = make_keys(current_state().keys)
     told = described(files.public) | {"allowed_signers": str(files.allowed_signers)}
     answer(told, as_json=as_json, text=lambda console: _show_key(told, console))
 
@@ -390,7 +408,7 @@ def show_keys(as_json: JsonOption = False) -> None:
     """
     from milton_assets.edge.bundle.keys import KeyFiles, described
 
-    files = KeyFiles(StateDir.from_environment().keys)
+    files = KeyFiles(current_state().keys)
     told = described(files.public) | {"allowed_signers": str(files.allowed_signers)}
     answer(told, as_json=as_json, text=lambda console: _show_key(told, console))
 
@@ -399,7 +417,7 @@ def find_bundle(named: str | None) -> Path:
     """The bundle that is meant: a path, a name in the state folder, or the latest there. Raises `BadInput`."""
     from milton_assets.edge.manifest import BUNDLE_PREFIX
 
-    bundles = StateDir.from_environment().bundles
+    bundles = current_state().bundles
     if named is not None:
         candidates = [Path(named), bundles / named]
         found = next((path for path in candidates if path.exists()), None)

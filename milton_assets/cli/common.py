@@ -1,13 +1,12 @@
 """What every verb of the command line shares.
 
 What belongs here: the `--json` option, printing an answer for people or machines, the exit codes (0 yes, 1 no,
-2 usage), and holding evidence against its files. What does not: any verb.
+2 usage), the settings, and holding evidence against its files. What does not: any verb.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from milton_assets.settings import Settings, read_settings
 from milton_assets.vocabulary.progress import OnProgress, Progress
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.terminal import console
@@ -41,11 +41,33 @@ def say_no(message: str) -> typer.Exit:
     return typer.Exit(EXIT_NO)
 
 
-def check_evidence_files(state: StateDir, evidence: EvidenceManifest) -> None:
-    """Raise `EvidenceMismatch` unless every file that `evidence` pins is as it was; the event log is not asked."""
-    from resources.evidence_store import EvidenceStore, check_files
+def current_settings() -> Settings:
+    """The settings of this process, the same that the graph has; what looks like a misspelt variable is said once.
 
-    check_files(EvidenceStore(os.environ.get("MILTON_EVIDENCE_URL") or state.benchmarks), evidence)
+    Raises `BadInput` with every setting that does not hold, and its source.
+    """
+    reading = read_settings()
+    for note in reading.notes:
+        if note not in _told:
+            typer.echo(f"warning: {note}", err=True)
+            _told.add(note)
+    return reading.settings
+
+
+def current_state() -> StateDir:
+    """The state folder of this process's settings."""
+    return current_settings().state
+
+
+_told: set[str] = set()
+
+
+def check_evidence_files(settings: Settings, evidence: EvidenceManifest) -> None:
+    """Raise `EvidenceMismatch` unless every file that `evidence` pins is as it was; the event log is not asked."""
+    from milton_assets.usecases.compose import evidence_store_of
+    from resources.evidence_store import check_files
+
+    check_files(evidence_store_of(settings), evidence)
 
 
 def progress_on_stderr() -> OnProgress:

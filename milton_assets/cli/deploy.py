@@ -12,11 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from milton_assets.cli.common import EXIT_NO, JsonOption, answer, check_evidence_files, progress_on_stderr, say_no
+from milton_assets.cli.common import (
+    EXIT_NO,
+    JsonOption,
+    answer,
+    check_evidence_files,
+    current_settings,
+    progress_on_stderr,
+    say_no,
+)
+from milton_assets.settings import Settings
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch, MiltonError
 from milton_assets.vocabulary.registry import ArtefactKind
-from milton_assets.vocabulary.state import StateDir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,8 +72,9 @@ def deploy(
         Path | None, typer.Option("--bundle", metavar="DIR", help="Deploy the bundle in this folder.")
     ] = None,
     artifact: Annotated[
-        ArtefactKind, typer.Option("--artifact", help="Which kind of bundle, when none is named.")
-    ] = ArtefactKind.GGUF,
+        ArtefactKind | None,
+        typer.Option("--artifact", help="Which kind of bundle, when none is named; by default the setting `artifact`."),
+    ] = None,
     target: TargetOption = None,
     target_path: TargetPathOption = None,
     load_test: LoadTestOption = True,
@@ -97,13 +106,14 @@ def deploy(
 
     if run is not None and bundle is not None:
         raise typer.BadParameter("give --run or --bundle, not both")
+    settings = current_settings()
     targets, place = _place(target, target_path)
     if bundle is None:
-        choice = choose_bundle(targets.state.bundles, kind=artifact, run_id=run)
+        choice = choose_bundle(targets.state.bundles, kind=artifact or settings.artifact, run_id=run)
         for sentence in choice.unreadable:
             typer.echo(f"warning: passed over {sentence}", err=True)
-        bundle, artifact = choice.path, choice.manifest.artefact_kind
-    _check_evidence(targets.state, bundle)
+        bundle = choice.path
+    _check_evidence(settings, bundle)
     request = DeployRequest(
         actor=actor or _me(),
         wait_s=wait,
@@ -239,18 +249,12 @@ def gc(
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_collection(done, console))
 
 
-def open_targets() -> Targets:
-    """The targets of the state folder."""
-    from milton_assets.usecases.targets import open_targets
-    from resources.edge_server import EdgeServer
-
-    return open_targets(StateDir.from_environment(), {}, server=EdgeServer)
-
-
 def _place(name: str | None, path: Path | None) -> tuple[Targets, Target]:
+    from milton_assets.usecases.compose import targets_of
+
     if name is not None and path is not None:
         raise typer.BadParameter("give --target or --target-path, not both")
-    targets = open_targets()
+    targets = targets_of(current_settings())
     return targets, targets.resolve(name=name, path=path)
 
 
@@ -279,7 +283,7 @@ def _of_those_deployed_to(ask: Callable[[Target], T], name: str | None, path: Pa
     return answers
 
 
-def _check_evidence(state: StateDir, bundle: Path) -> None:
+def _check_evidence(settings: Settings, bundle: Path) -> None:
     """Hold the bundle's evidence against the files it pins, where this machine has them; say so where it has not."""
     from milton_assets.edge.bundle import read_manifest
 
@@ -287,19 +291,20 @@ def _check_evidence(state: StateDir, bundle: Path) -> None:
         manifest = read_manifest(bundle)
     except BadInput:
         return  # no bundle, as the deployment is going to say, in its history too
-    if not (state.runs / f"{manifest.run_id}.json").exists():
+    runs = settings.state.runs
+    if not (runs / f"{manifest.run_id}.json").exists():
         typer.echo(f"note: {manifest.run_id} was not decided here, so its evidence is not looked at", err=True)
         return
     from milton_assets.selection.summary import read_summary
 
-    evidence = read_summary(state.runs, manifest.run_id).manifest
+    evidence = read_summary(runs, manifest.run_id).manifest
     if evidence.digest() != manifest.evidence_sha256:
         raise EvidenceMismatch(
             f"the bundle rests on the evidence manifest {manifest.evidence_sha256}",
             expected=f"{evidence.digest()}, that of {manifest.run_id} here",
             remedy="bundle the run again",
         )
-    check_evidence_files(state, evidence)
+    check_evidence_files(settings, evidence)
 
 
 def _me() -> str:

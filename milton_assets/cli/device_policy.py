@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milton_assets.cli.common import JsonOption, answer
+from milton_assets.cli.common import JsonOption, answer, current_state
 from milton_assets.cli.deploy import TargetOption, TargetPathOption, target_of
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.state import StateDir
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +61,7 @@ def init(
     from milton_assets.edge.bundle.admission import DevicePolicy
     from milton_assets.edge.bundle.keys import KeyFiles, load_public_key, public_line
 
-    keys = trust or [KeyFiles(StateDir.from_environment().keys).public]
+    keys = trust or [KeyFiles(current_state().keys).public]
     policy = DevicePolicy(
         trusted_keys=tuple(public_line(load_public_key(key)) for key in keys),
         policies=tuple(admit or ()),

@@ -1,23 +1,22 @@
 """`milton env`: the exports that make the literal `dagster job execute -j autobench` work.
 
-What belongs here: which variables, and putting dagster.yaml where Dagster looks for it. What does not: their meaning,
-which `resources.campaign` and `vocabulary.state` document.
+What belongs here: which variables, and putting dagster.yaml where Dagster looks for it. What does not: settings, which
+every process reads for itself (`milton_assets.settings`); exported, they would outlive what they were meant for.
 """
 
 from __future__ import annotations
 
-import os
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
 
 import milton_assets
-from milton_assets.cli.common import JsonOption, answer
+from milton_assets.cli.common import JsonOption, answer, current_settings
+from milton_assets.settings import Settings, dagster_home, dagster_module
+from milton_assets.usecases.settings_check import check_settings
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.state import StateDir
-
-DEMO_SETTING = "smoke"
 
 
 def register(app: typer.Typer) -> None:
@@ -28,37 +27,24 @@ def register(app: typer.Typer) -> None:
 def env(as_json: JsonOption = False) -> None:
     """Print the exports for Dagster: [bold]eval "$(milton env)"[/bold], then `dagster job execute -j autobench`.
 
-    Also puts dagster.yaml into DAGSTER_HOME. Variables that are set already are kept. When the registry holds nothing
-    but the demo's models, profile and policy are `smoke`, whose thresholds suit models of that size; for any other
-    registry they are `full` and `seed`.
+    Also puts dagster.yaml into DAGSTER_HOME, and checks every setting, so that a campaign does not begin in vain.
+    DAGSTER_HOME and DAGSTER_MODULE_NAME are kept where they are set already.
     """
-    exports = exports_for(os.environ)
+    settings = current_settings()
+    check_settings(settings)
+    exports = exports_for(settings)
     install_dagster_yaml(Path(exports["DAGSTER_HOME"]))
     text = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in exports.items())
     answer(exports, as_json=as_json, text=lambda _: typer.echo(text))
 
 
-def exports_for(environment: os._Environ[str] | dict[str, str]) -> dict[str, str]:
-    """The variables and their values, those that are set already as they are."""
-    state = StateDir.from_environment(environment)
-    setting = DEMO_SETTING if only_demo_models(state.registry) else None
-    defaults = {
-        "MILTON_STATE_DIR": str(state.root),
-        "DAGSTER_HOME": str(state.dagster),
-        "DAGSTER_MODULE_NAME": "milton_assets.definitions",
-        "MILTON_PROFILE": setting or "full",
-        "MILTON_POLICY": setting or "seed",
+def exports_for(settings: Settings, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables and their values; `environment` replaces the process's."""
+    return {
+        "MILTON_STATE_DIR": str(settings.state_dir),
+        "DAGSTER_HOME": str(dagster_home(settings, environment)),
+        "DAGSTER_MODULE_NAME": dagster_module(environment),
     }
-    return {name: environment.get(name) or value for name, value in defaults.items()}
-
-
-def only_demo_models(registry: Path) -> bool:
-    """Whether the registry holds entries and `milton demo` wrote every one."""
-    from resources.demo_models import is_demo
-    from resources.registry import registered
-
-    entries = registered(registry) if registry.exists() else {}
-    return bool(entries) and all(is_demo(entry) for entry in entries.values())
 
 
 def install_dagster_yaml(home: Path) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from milton_assets.cli.common import JsonOption, answer, progress_on_stderr
+from milton_assets.cli.common import JsonOption, answer, current_settings, current_state, progress_on_stderr
 from milton_assets.vocabulary.gguf import read_header
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, Registry, RegistryEntry
@@ -54,14 +54,15 @@ def demo(
     Example: milton demo && milton registry list
     """
     from resources.demo_models import fill_empty_registry
-    from resources.wheel_models import cache_folder
 
-    state = StateDir.from_environment()
+    state = current_state()
     current = _read(state) if state.registry.exists() else None
     present = [] if current is None else [*current.entries, *(q.version for q in current.quarantined)]
     added: tuple[str, ...] = ()
     if not present:
-        added = fill_empty_registry(state, cache_folder(), with_gemma=with_gemma, on_progress=progress_on_stderr())
+        added = fill_empty_registry(
+            state, current_settings().cache_dir, with_gemma=with_gemma, on_progress=progress_on_stderr()
+        )
 
     def text(console: Console) -> None:
         if added:
@@ -85,7 +86,7 @@ def list_entries(as_json: JsonOption = False) -> None:
     """
     from resources.registry import best_version, past_decisions
 
-    state = StateDir.from_environment()
+    state = current_state()
     registry = _read(state)
     best = best_version(past_decisions(state.runs))
 
@@ -105,7 +106,7 @@ def show(version: Version, as_json: JsonOption = False) -> None:
     """
     from resources.registry import artefact_roots, read_entry
 
-    state = StateDir.from_environment()
+    state = current_state()
     entry = read_entry(state.registry, state.root, version, extra_roots=artefact_roots(), cache=state.digest_cache)
     payload = {**_entry_payload(entry), "raw": entry.raw, "gguf": _gguf_payload(entry)}
 
@@ -134,7 +135,7 @@ def add(
 
     if gguf is None and hf is None:
         raise typer.BadParameter("give --gguf FILE, --hf DIR, or both")
-    state = StateDir.from_environment()
+    state = current_state()
     entry = register_model(
         state,
         check_key(version, "model version"),
@@ -160,7 +161,7 @@ def retire(version: Version, as_json: JsonOption = False) -> None:
     """
     from resources.registry import retire as retire_entry
 
-    state = StateDir.from_environment()
+    state = current_state()
     changed = retire_entry(state.registry, version)
     sentence = f"Retired {version}." if changed else f"{version} was retired already."
     answer(

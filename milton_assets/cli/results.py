@@ -6,18 +6,17 @@ What belongs here: the two verbs' arguments and what they print. What does not: 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milton_assets.cli.common import JsonOption, answer, say_no
+from milton_assets.cli.common import JsonOption, answer, current_settings, say_no
 
 if TYPE_CHECKING:
     from milton_assets.selection.decision import Decision
     from milton_assets.selection.summary import RunSummary
-    from milton_assets.vocabulary.state import StateDir
+    from milton_assets.settings import Settings
 
 
 def results(
@@ -44,9 +43,9 @@ def results(
     from milton_assets.selection.outcome import print_outcome
     from milton_assets.selection.summary import read_summary
     from milton_assets.tiers.discovery import installed_tiers
-    from milton_assets.vocabulary.state import StateDir
 
-    state = StateDir.from_environment()
+    settings = current_settings()
+    state = settings.state
     summary = read_summary(state.runs, run)
     answer(
         summary.model_dump(mode="json"),
@@ -54,7 +53,7 @@ def results(
         text=lambda console: print_outcome(summary, state.runs, console, installed_tiers()),
     )
     if pictures is not None:
-        _write_pictures(summary, state, pictures)
+        _write_pictures(summary, settings, pictures)
     if summary.decision.verdict is not Verdict.PROMOTE:
         raise say_no(f"{summary.run_id}: nothing was promoted ({summary.decision.verdict})")
 
@@ -85,18 +84,16 @@ def decide(
     from milton_assets.selection.replay import decide_again
     from milton_assets.selection.summary import read_summary
     from milton_assets.tiers.discovery import installed_tiers
+    from milton_assets.usecases.compose import evidence_store_of
     from milton_assets.vocabulary.errors import EvidenceMismatch
-    from milton_assets.vocabulary.state import StateDir
     from milton_assets.vocabulary.terminal import console
-    from resources.evidence_store import EvidenceStore, evidence_root_from
 
-    state = StateDir.from_environment()
-    summary = read_summary(state.runs, run)
+    settings = current_settings()
+    summary = read_summary(settings.state.runs, run)
     recorded = summary.decision
     tiers = installed_tiers()
     chosen = recorded.policy if policy is None else check_metrics(load_policy(policy), tiers)
-    store = EvidenceStore(evidence_root_from(os.environ, state))
-    again = decide_again(store.read_bytes, summary, chosen, tiers)
+    again = decide_again(evidence_store_of(settings).read_bytes, summary, chosen, tiers)
     if as_json:
         typer.echo(again.to_json())
     else:
@@ -124,15 +121,15 @@ def register(app: typer.Typer) -> None:
     app.command()(decide)
 
 
-def _write_pictures(summary: RunSummary, state: StateDir, folder: Path) -> None:
+def _write_pictures(summary: RunSummary, settings: Settings, folder: Path) -> None:
     from milton_assets.selection import plots
     from milton_assets.selection.replay import read_pinned
     from milton_assets.tiers.discovery import installed_tiers
+    from milton_assets.usecases.compose import evidence_store_of
     from milton_assets.usecases.pictures import tier_pictures
     from milton_assets.vocabulary.files import write_atomic
-    from resources.evidence_store import EvidenceStore, evidence_root_from
 
-    measured = read_pinned(EvidenceStore(evidence_root_from(os.environ, state)).read_bytes, summary.manifest)
+    measured = read_pinned(evidence_store_of(settings).read_bytes, summary.manifest)
     drawn = {"intervals": plots.intervals(summary.decision), "pareto": plots.pareto(summary.decision)}
     for name, png in (drawn | tier_pictures(installed_tiers(), measured)).items():
         path = folder / f"{name}.png"

@@ -5,16 +5,14 @@ What belongs here: the verb. What does not: following the chain (`milton_assets.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milton_assets.cli.common import JsonOption, answer, say_no
-from milton_assets.cli.deploy import open_targets
-from milton_assets.vocabulary.state import StateDir
+from milton_assets.cli.common import JsonOption, answer, current_settings, say_no
+from milton_assets.settings import Settings, dagster_home
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,12 +37,13 @@ def trace(
 
     Example: milton trace deploy_20260111_142500_123_a1b2c3
     """
+    from milton_assets.usecases.compose import targets_of
     from milton_assets.usecases.known_deployments import known_deployments
     from milton_assets.usecases.trace import trace as follow
 
-    targets = open_targets()
-    known = known_deployments(targets, deployment_id)
-    with _records(targets.state, known) as records:
+    settings = current_settings()
+    known = known_deployments(targets_of(settings), deployment_id)
+    with _records(settings, known) as records:
         chain = follow(known[deployment_id], records)
     answer(chain.to_json(), as_json=as_json, text=lambda console: _draw(chain, console))
     if not chain.holds:
@@ -52,19 +51,19 @@ def trace(
 
 
 @contextmanager
-def _records(state: StateDir, known: Mapping[str, Deployment]) -> Iterator[Records]:
+def _records(settings: Settings, known: Mapping[str, Deployment]) -> Iterator[Records]:
     from dagster import DagsterInstance
 
-    from milton_assets.settings import load_settings
     from milton_assets.tiers.discovery import installed_tiers
+    from milton_assets.usecases.compose import evidence_store_of
     from milton_assets.usecases.trace import Records
     from milton_assets.vocabulary.golden_set import golden_digests
-    from resources.evidence_store import EvidenceStore, evidence_root_from
 
-    home = os.environ.get("DAGSTER_HOME") or str(state.dagster)
-    with DagsterInstance.from_config(home) as instance:
-        store = EvidenceStore(evidence_root_from(os.environ, state))
-        yield Records(state, store, instance, lambda: golden_digests(installed_tiers(), load_settings().goldens), known)
+    with DagsterInstance.from_config(str(dagster_home(settings))) as instance:
+        store = evidence_store_of(settings)
+        yield Records(
+            settings.state, store, instance, lambda: golden_digests(installed_tiers(), settings.goldens), known
+        )
 
 
 def _draw(chain: Chain, console: Console) -> None:

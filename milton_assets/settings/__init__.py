@@ -19,9 +19,19 @@ from milton_assets.settings.model import (
     SideModelSettings,
     TargetSettings,
 )
-from milton_assets.settings.reading import Origin, Reading, load_settings, read_settings
+from milton_assets.settings.reading import (
+    SETTINGS_FILE,
+    Origin,
+    Reading,
+    dagster_home,
+    dagster_module,
+    load_settings,
+    read_settings,
+    state_of_process,
+)
 
 __all__ = [
+    "SETTINGS_FILE",
     "EdgeServerSettings",
     "GoldenSet",
     "LaunchSettings",
@@ -34,6 +44,9 @@ __all__ = [
     "Settings",
     "SideModelSettings",
     "TargetSettings",
+    "dagster_home",
+    "dagster_module",
     "load_settings",
     "read_settings",
+    "state_of_process",
 ]

@@ -141,6 +141,10 @@ def _address(url: str) -> str:
     return url
 
 
+def _is_policy_file(value: object) -> bool:
+    return isinstance(value, str) and ("/" in value or value.endswith((".yaml", ".yml")))
+
+
 def is_url(text: str) -> bool:
     """Whether the text is an address with a scheme, such as `ssh://pi@kitchen`."""
     return "://" in text
@@ -152,6 +156,20 @@ Program = Annotated[
     Field(min_length=1),
     BeforeValidator(lambda value, info: str(_in_folder(value, info)) if "/" in str(value) else value),
     FromText(lambda text: _absolute(text) if "/" in text else text, "an absolute path, or a program's name on PATH"),
+]
+PolicyName = Annotated[
+    str,
+    Field(min_length=1),
+    BeforeValidator(lambda value, info: str(_in_folder(value, info)) if _is_policy_file(value) else value),
+    FromText(
+        lambda text: _absolute(text) if _is_policy_file(text) else text, "a shipped policy's name, or an absolute path"
+    ),
+]
+FolderOrUrl = Annotated[
+    str,
+    Field(min_length=1),
+    BeforeValidator(lambda value, info: value if is_url(str(value)) else str(_in_folder(value, info))),
+    FromText(lambda text: text if is_url(text) else _absolute(text), "an absolute path, or a URL"),
 ]
 Paths = Annotated[
     tuple[Annotated[Path, BeforeValidator(_in_folder)], ...],
@@ -190,7 +208,9 @@ class LaunchSettings(_Noun):
         default=None, ge=0, description="llama.cpp: so many layers on the GPU (`-ngl`; 99 for all). Needs a binary."
     )
     slots: int | None = Field(
-        default=None, ge=1, description="How many requests run at once: 1 for llama.cpp, 16 for vLLM, what it tells."
+        default=None,
+        ge=1,
+        description="How many requests run at once: 1 for llama.cpp, 16 for others, what a server tells.",
     )
     context_tokens: int | None = Field(
         default=None, ge=1, description="The context of a slot: 4096 for llama.cpp, the model's own for vLLM."
@@ -307,7 +327,7 @@ def _slo(text: str) -> SLO:
 
 
 class Settings(_Noun):
-    """Every setting. Defaults of `profile` and `policy` depend on the registry (`usecases.demo_default`)."""
+    """Every setting. Defaults of `profile` and `policy` depend on the registry (`resources.demo_default`)."""
 
     state_dir: Annotated[Path, Variable("MILTON_STATE_DIR")] = Field(
         description="Where all state lies; milton.yaml lies there too, so it cannot name it."
@@ -315,8 +335,8 @@ class Settings(_Noun):
     profile: Profile | None = Field(
         default=None, description="How thoroughly the tiers measure: `full`, or `smoke` for a first look."
     )
-    policy: str | None = Field(
-        default=None, min_length=1, description="Gates and weights: a shipped policy's name, or a YAML file."
+    policy: PolicyName | None = Field(
+        default=None, description="Gates and weights: a shipped policy's name, or a YAML file."
     )
     targets: Annotated[dict[Slug, TargetSettings], FromText(_target_places, "NAME=DIR,NAME=DIR")] = Field(
         default_factory=dict,
@@ -337,11 +357,14 @@ class Settings(_Noun):
         description="Limits that a request must keep (`ttft_ms`, `ttfv_ms`, `tpot_ms`, `e2e_ms`): measures `slo_share` "
         "and `goodput_per_s`.",
     )
-    registry: str | None = Field(
-        default=None, min_length=1, description="The registry's URI. None: `models/registry.json` in the state folder."
+    registry: FolderOrUrl | None = Field(
+        default=None, description="The registry's path or URI. None: `models/registry.json` in the state folder."
     )
     artefact_roots: Paths = Field(
         default=(), description="Folders outside the state folder that registered artefacts may lie in."
+    )
+    allow_model_code: Names = Field(
+        default=(), description="Versions whose artefacts may hold pickles and code of their own."
     )
     goldens: dict[Slug, tuple[GoldenSet, ...]] = Field(
         default_factory=dict,
@@ -364,9 +387,8 @@ class Settings(_Noun):
         default_factory=EdgeServerSettings,
         description="The model server of edge targets; what is not given is as `server` has it.",
     )
-    evidence_url: str | None = Field(
+    evidence_url: FolderOrUrl | None = Field(
         default=None,
-        min_length=1,
         description="A folder or fsspec URL for the evidence. None: `benchmarks/` in the state folder.",
     )
     cache_dir: AnyPath = Field(description="Where downloaded models lie, for all state folders.")
@@ -379,18 +401,6 @@ class Settings(_Noun):
     log_level: Annotated[LogLevel, BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)] = Field(
         default=LogLevel.ERROR, description="How much Dagster itself says on the terminal."
     )
-
-    @field_validator("policy")
-    @classmethod
-    def _policy_file_is_absolute(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None or ("/" not in value and not value.endswith((".yaml", ".yml"))):
-            return value
-        return str(_in_folder(value, info))
-
-    @field_validator("evidence_url")
-    @classmethod
-    def _evidence_is_absolute(cls, value: str | None, info: ValidationInfo) -> str | None:
-        return value if value is None or is_url(value) else str(_in_folder(value, info))
 
     @model_validator(mode="after")
     def _classes_are_known(self) -> Self:

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 
 from milton_assets.settings.model import GoldenSet, LaunchSettings, Leaf, Settings, cache_folder, group_of, leaves
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.secrets import without_user
 from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.yaml_document import YamlDocument, read_yaml
@@ -76,6 +77,11 @@ class Reading:
         return self.origins.get(path, DEFAULT)
 
 
+def state_of_process() -> StateDir:
+    """The state folder of this process, whatever its milton.yaml holds. Raises `BadInput` for a relative one."""
+    return StateDir.from_environment(os.environ)
+
+
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """The settings; `environment` replaces the process's. Raises `BadInput` with every problem and its source."""
     return read_settings(environment).settings
@@ -97,8 +103,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Reading:
         _put(values, leaf.path, value)
         origins[leaf.path] = Origin(From.VARIABLE, str(leaf.variable))
     values["state_dir"] = state.root
-    if not env.get("MILTON_STATE_DIR"):
-        origins.pop(("state_dir",), None)
+    if env.get("MILTON_STATE_DIR"):
+        origins["state_dir",] = Origin(From.VARIABLE, "MILTON_STATE_DIR")
     values.setdefault("cache_dir", cache_folder(env))
     try:
         settings = Settings.model_validate(values, context={"folder": state.root})
@@ -106,6 +112,18 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Reading:
         raise _explained(error, document, origins) from None
     _follow_server(settings, origins)
     return Reading(settings, origins, path, _unknown_variables(settings, known.values(), env))
+
+
+def dagster_home(settings: Settings, environment: Mapping[str, str] | None = None) -> Path:
+    """Dagster's instance: `DAGSTER_HOME`, which is Dagster's own setting, else a folder of the state folder."""
+    env = os.environ if environment is None else environment
+    return Path(env.get("DAGSTER_HOME") or settings.state.dagster)
+
+
+def dagster_module(environment: Mapping[str, str] | None = None) -> str:
+    """Where `dagster job execute` finds the graph: `DAGSTER_MODULE_NAME`, which is Dagster's own setting, else ours."""
+    env = os.environ if environment is None else environment
+    return env.get("DAGSTER_MODULE_NAME") or "milton_assets.definitions"
 
 
 def _in_file(document: YamlDocument) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -172,7 +190,7 @@ def _in_variables(known: Iterable[Leaf], environment: Mapping[str, str]) -> Iter
             problems.append((leaf, text, error))
     if problems:
         raise BadSettings(
-            "; ".join(f"{leaf.variable} is {redacted(text)!r:.200}: {error}" for leaf, text, error in problems),
+            "; ".join(f"{leaf.variable} is {without_user(text)!r:.200}: {error}" for leaf, text, error in problems),
             expected="; ".join(dict.fromkeys(leaf.text.form for leaf, _, _ in problems)),
             remedy=f"correct or unset {', '.join(str(leaf.variable) for leaf, _, _ in problems)}",
         )
@@ -192,6 +210,9 @@ def _explained(
         location = tuple(problem["loc"]) or _named_in(str(problem["msg"]))
         path = next((location[:n] for n in range(len(location), 0, -1) if location[:n] in origins), location)
         origin = origins.get(tuple(map(str, path)), DEFAULT)
+        if origin is DEFAULT:  # what is missing in a group is told with what was given of it
+            beside = (known for given, known in origins.items() if location and given[0] == location[0])
+            origin = next(beside, DEFAULT)
         name = ".".join(map(str, location))
         message = _plain(str(problem["msg"]))
         if origin.kind is From.FILE:
@@ -201,7 +222,8 @@ def _explained(
         what = f"{source}: {name}" if origin.kind is not From.VARIABLE else f"{source} ({name})"
         if problem["type"] == "missing":
             found.append(f"{what} is missing")
-            message = name
+            variables = {leaf.name: leaf.variable for leaf in leaves()}
+            message = f"{name}, also as {variables[name]}" if variables.get(name) else name
         elif problem["type"] == "extra_forbidden":
             found.append(f"{what}: there is no such key")
             message = _nearest(str(location[-1]), _KEYS_BELOW.get(str(location[0]), []))
@@ -211,7 +233,7 @@ def _explained(
             found.append(f"{what.removesuffix('.[key]')} is no name")
             message = "a slug: letters, digits, '.', '_' and '-'"
         else:
-            found.append(f"{what} is {redacted(str(problem['input']))!r:.200}")
+            found.append(f"{what} is {without_user(str(problem['input']))!r:.200}")
         expected.append(message.rpartition("expected ")[2])
         sources.append(str(origin) if origin.kind is From.VARIABLE else source)
     return BadSettings(
@@ -256,8 +278,3 @@ def _unknown_variables(settings: Settings, known: Iterable[Leaf], environment: M
         for name in sorted(environment)
         if name.startswith(PREFIX) and name not in names and name not in keys
     )
-
-
-def redacted(text: str) -> str:
-    """The text without what an address in it says of a user and a password."""
-    return re.sub(r"(://)[^/@\s]+@", r"\1…@", text)

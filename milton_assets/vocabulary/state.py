@@ -5,7 +5,6 @@ What belongs here: the names of the folders. What does not: what is written into
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +19,15 @@ class StateDir:
     root: Path
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> StateDir:
-        """Resolve the folder from the environment. Raises `BadInput` for a relative `MILTON_STATE_DIR`."""
-        env = os.environ if environment is None else environment
-        if chosen := env.get("MILTON_STATE_DIR"):
+    def from_environment(cls, environment: Mapping[str, str]) -> StateDir:
+        """Resolve the folder from an environment. Raises `BadInput` for a relative `MILTON_STATE_DIR`."""
+        if chosen := environment.get("MILTON_STATE_DIR"):
             if not Path(chosen).is_absolute():
                 raise BadInput(f"MILTON_STATE_DIR is {chosen!r}", expected="an absolute path")
             return cls(Path(chosen))
-        if (xdg := env.get("XDG_STATE_HOME")) and Path(xdg).is_absolute():
+        if (xdg := environment.get("XDG_STATE_HOME")) and Path(xdg).is_absolute():
             return cls(Path(xdg) / "milton")
-        home = env.get("HOME")
+        home = environment.get("HOME")
         return cls((Path(home) if home else Path.home()) / ".local" / "state" / "milton")
 
     @property

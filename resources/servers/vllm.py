@@ -16,10 +16,11 @@ from pathlib import Path
 
 from milton_assets.vocabulary import hf_directory
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.secrets import without_secrets
 from milton_assets.vocabulary.server import Endpoint, Served
 from resources.servers.identity import identify
 from resources.servers.probe import probe
-from resources.servers.process import Command, listening, without_secrets
+from resources.servers.process import Command, listening
 
 PROGRAM = "vllm"
 MODULE = "vllm.entrypoints.openai.api_server"
@@ -49,7 +50,7 @@ class VLLMLauncher:
     def serve(self, artefact: Path, model: str) -> Iterator[Served]:
         """Serve the directory under the name `model`. Raises `BadInput` for another kind of path, `ServerFailed`."""
         hf_directory.check_directory(artefact)
-        program = self._program(artefact)
+        program = self.program(artefact)
         flags = (*self._flags(), *self.extra)
 
         def command(port: int) -> Command:
@@ -70,7 +71,8 @@ class VLLMLauncher:
             identify(fingerprint, artefact)
             yield Served(Endpoint(server.base_url, model, self.slots), fingerprint)
 
-    def _program(self, artefact: Path) -> tuple[str, ...]:
+    def program(self, artefact: Path) -> tuple[str, ...]:
+        """The command that is going to run, up to the artefact. Raises `BadInput` for a program that is not there."""
         if self.interpreter is not None:
             if not self.interpreter.is_file():
                 raise BadInput(f"there is no interpreter {self.interpreter}", expected="a Python that has vLLM")

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dagster import AssetKey, Definitions
 
-from milton_assets.definitions import build_defs, model_server_from
+from milton_assets.definitions import build_defs
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.golden_set import golden_digests
@@ -84,34 +84,47 @@ def test_workspace_and_pyproject_name_the_same_module():
     assert workspace["location_name"] == tools["dagster"]["code_location_name"] == dg["code_location_name"]
 
 
-def test_llama_cpp_is_launched_unless_another_server_is_named():
-    assert isinstance(model_server_from({}), LlamaCppResource)
+def server_of(tmp_path, **variables):
+    return build_defs(environment={"MILTON_STATE_DIR": str(tmp_path), **variables}).resources["model_server"]
 
 
-def test_vllm_is_launched_from_hugging_face_directories():
-    server = model_server_from({"MILTON_SERVER": "vllm"})
+def test_llama_cpp_is_launched_unless_another_server_is_named(tmp_path):
+    assert isinstance(server_of(tmp_path), LlamaCppResource)
+
+
+def test_vllm_is_launched_from_hugging_face_directories(tmp_path):
+    server = server_of(tmp_path, MILTON_SERVER="vllm")
     assert isinstance(server, VLLMResource)
     assert server.artefact_kind is ArtefactKind.HF_DISTILLED
 
 
-def test_an_address_is_attached_to():
-    server = model_server_from({"MILTON_SERVER": "http://gpu-box:8000"})
+def test_an_address_is_attached_to(tmp_path):
+    server = server_of(tmp_path, MILTON_SERVER="http://gpu-box:8000")
     assert isinstance(server, VLLMResource)
     assert server.base_url == "http://gpu-box:8000"
 
 
-def test_an_attached_server_has_loaded_what_is_to_be_bundled():
+def test_an_attached_server_has_loaded_what_is_to_be_bundled(tmp_path):
     address = {"MILTON_SERVER": "http://gpu-box:8000"}
-    assert model_server_from(address).artefact_kind is ArtefactKind.GGUF
-    elsewhere = model_server_from({**address, "MILTON_SERVER_PATH": "/mnt/v1.gguf"})
+    assert server_of(tmp_path, **address).artefact_kind is ArtefactKind.GGUF
+    elsewhere = server_of(tmp_path, **address, MILTON_SERVER_PATH="/mnt/v1.gguf")
     assert elsewhere.path_there == "/mnt/v1.gguf"
-    full = model_server_from({**address, "MILTON_ARTIFACT": "hf-distilled", "MILTON_SERVER_KEY_ENV": "KEY"})
+    full = server_of(tmp_path, **address, MILTON_ARTIFACT="hf-distilled", MILTON_SERVER_KEY_ENV="KEY")
     assert (full.artefact_kind, full.api_key_env) == (ArtefactKind.HF_DISTILLED, "KEY")
 
 
-def test_what_is_no_server_is_refused():
-    with pytest.raises(BadInput, match="MILTON_SERVER"):
-        model_server_from({"MILTON_SERVER": "ollama"})
+def test_a_variable_that_no_setting_has_is_told_when_the_graph_loads(tmp_path):
+    environment = {"MILTON_STATE_DIR": str(tmp_path), "PATH": "", "HOME": str(tmp_path), "MILTON_POLICEY": "seed"}
+    command = [sys.executable, "-c", "import milton_assets.definitions"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0
+    assert "MILTON_POLICEY; did you mean MILTON_POLICY?" in done.stderr
+
+
+def test_a_milton_yaml_that_does_not_hold_keeps_the_graph_from_loading(tmp_path):
+    (tmp_path / "milton.yaml").write_text("polcy: seed\n")
+    with pytest.raises(BadInput, match=r"line 1: there is no setting 'polcy'.*expected: policy"):
+        build_defs(environment={"MILTON_STATE_DIR": str(tmp_path)})
 
 
 def test_the_graph_is_the_same_for_tests_as_for_production(tmp_path):

@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import pytest
 
-from milton_assets.cli.environment import exports_for, install_dagster_yaml, only_demo_models
+from milton_assets.cli.environment import exports_for, install_dagster_yaml
+from milton_assets.settings import load_settings
 from milton_assets.vocabulary.errors import BadInput
-from resources.demo_models import SMOLLM2
-from resources.registry import add_entries, new_entry
 
 
-def demo_entry():
-    return new_entry("HuggingFaceTB/SmolLM2", gguf="models/a.gguf", extra={"source": SMOLLM2.requirements})
+def exports(environment):
+    return exports_for(load_settings(environment), environment)
 
 
-def test_a_registry_of_demo_models_is_decided_under_the_smoke_policy(state):
-    add_entries(state.registry, {"v1": demo_entry()})
-    exports = exports_for({"MILTON_STATE_DIR": str(state.root)})
-    assert (exports["MILTON_PROFILE"], exports["MILTON_POLICY"]) == ("smoke", "smoke")
-
-
-def test_one_model_of_the_users_own_brings_the_real_policy_back(state):
-    add_entries(state.registry, {"v1": demo_entry(), "v2": new_entry("org/mine", gguf="models/b.gguf")})
-    exports = exports_for({"MILTON_STATE_DIR": str(state.root)})
-    assert (exports["MILTON_PROFILE"], exports["MILTON_POLICY"]) == ("full", "seed")
-
-
-def test_an_empty_registry_is_no_demo(state):
-    assert not only_demo_models(state.registry)
+def test_only_what_dagster_needs_to_find_the_graph_is_exported(state):
+    assert exports({"MILTON_STATE_DIR": str(state.root), "MILTON_POLICY": "smoke"}) == {
+        "MILTON_STATE_DIR": str(state.root),
+        "DAGSTER_HOME": str(state.dagster),
+        "DAGSTER_MODULE_NAME": "milton_assets.definitions",
+    }
 
 
 def test_what_is_set_already_is_kept(state):
-    exports = exports_for({"MILTON_STATE_DIR": str(state.root), "MILTON_POLICY": "strict", "DAGSTER_HOME": "/dh"})
-    assert (exports["MILTON_POLICY"], exports["DAGSTER_HOME"]) == ("strict", "/dh")
+    environment = {
+        "MILTON_STATE_DIR": str(state.root),
+        "DAGSTER_HOME": "/dh",
+        "DAGSTER_MODULE_NAME": "mine.definitions",
+    }
+    assert exports(environment)["DAGSTER_HOME"] == "/dh"
+    assert exports(environment)["DAGSTER_MODULE_NAME"] == "mine.definitions"
 
 
 def test_dagster_yaml_is_linked_once_and_then_left_alone(tmp_path):
@@ -53,4 +49,4 @@ def test_a_dangling_link_is_mended(tmp_path):
 
 def test_a_relative_state_folder_is_refused():
     with pytest.raises(BadInput, match="MILTON_STATE_DIR"):
-        exports_for({"MILTON_STATE_DIR": "here"})
+        exports({"MILTON_STATE_DIR": "here"})

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from milton_assets.settings import load_settings
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.campaign import Campaign
@@ -67,12 +68,12 @@ def test_a_candidate_may_not_judge(tmp_path):
 @pytest.mark.parametrize("which", ["JUDGE", "EMBEDDINGS"])
 def test_half_a_side_model_is_refused_where_it_enters(tmp_path, which):
     with pytest.raises(BadInput, match=f"MILTON_{which}_MODEL"):
-        Campaign.from_environment({"MILTON_STATE_DIR": str(tmp_path), f"MILTON_{which}_URL": "http://127.0.0.1:1"})
+        load_settings({"MILTON_STATE_DIR": str(tmp_path), f"MILTON_{which}_URL": "http://127.0.0.1:1"})
 
 
 def test_an_unknown_way_to_rerank_is_refused(tmp_path):
     with pytest.raises(BadInput, match="MILTON_RERANK"):
-        Campaign.from_environment({"MILTON_STATE_DIR": str(tmp_path), "MILTON_RERANK": "guess"})
+        load_settings({"MILTON_STATE_DIR": str(tmp_path), "MILTON_RERANK": "guess"})
 
 
 def test_a_key_that_is_not_there_is_missed_before_anything_is_asked(tmp_path):

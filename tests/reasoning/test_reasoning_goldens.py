@@ -237,7 +237,6 @@ def a_set(folder: Path, *lines: str, about: str = ABOUT) -> Path:
         ({"wrong": ["It is red"]}, "matches its gold answer"),
         ({"answer": {"type": "text", "accept": []}}, "accept"),
         ({"answer": {"type": "text", "accept": ["…"]}}, "no word left"),
-        ({"answer": {"type": "text", "accept": ["Red", "the red"]}}, "normalise to the same"),
         ({"answer": {"type": "number", "value": "NaN"}}, "value"),
         ({"answer": {"type": "number", "value": 1, "unit": "cubit"}}, "unknown unit"),
         ({"answer": {"type": "date"}}, "needs a year"),

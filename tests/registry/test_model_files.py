@@ -148,17 +148,12 @@ def test_a_copy_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
 
 def test_the_resource_reads_the_registry_below_its_state_folder(state: StateDir, tmp_path: Path) -> None:
     entry = register_model(state, "v1", base_model="m", gguf=tiny_gguf(tmp_path / "m.gguf"))
-    resource = RegistryResource.from_environment({"MILTON_STATE_DIR": str(state.root)})
+    resource = RegistryResource(state_root=str(state.root))
     assert resource.candidates() == (entry,)
     assert resource.entry("v1") == entry
     assert resource.read(hash_budget_s=0).entries == {"v1": entry}
     with pytest.raises(BadInput, match="not in the registry"):
         resource.entry("v2")
-
-
-def test_the_resource_takes_further_roots_from_the_environment(state: StateDir, tmp_path: Path) -> None:
-    environment = {"MILTON_STATE_DIR": str(state.root), "MILTON_ARTEFACT_ROOTS": "/srv/a:/srv/b"}
-    assert RegistryResource.from_environment(environment).artefact_roots == ["/srv/a", "/srv/b"]
 
 
 @pytest.mark.parametrize("settings", [{"state_root": "state"}, {"state_root": "/s", "artefact_roots": ["models"]}])

@@ -66,7 +66,7 @@ def test_llama_cpps_configuration_reaches_its_launcher(tmp_path: Path) -> None:
 
 
 def test_vllm_without_an_address_is_launched() -> None:
-    resource = VLLMResource(interpreter="/venv/bin/python", slots=4, extra_args=["--enforce-eager"], env={"A": "1"})
+    resource = VLLMResource(vllm_python="/venv/bin/python", slots=4, extra_args=["--enforce-eager"], env={"A": "1"})
     assert resource.artefact_kind is ArtefactKind.HF_DISTILLED
     assert resource.server() == VLLMLauncher(
         interpreter=Path("/venv/bin/python"), slots=4, extra=("--enforce-eager",), env={"A": "1"}
@@ -171,7 +171,7 @@ RUN = """
             time.sleep(60)
 
     env = {"PYTHONPATH": sys.argv[2]}
-    dg.materialize([measured], resources={"model_server": VLLMResource(interpreter=sys.executable, env=env)})
+    dg.materialize([measured], resources={"model_server": VLLMResource(vllm_python=sys.executable, env=env)})
 """
 
 

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
+from milton_assets.vocabulary.secrets import without_secrets
 from resources.servers.process import (
     AddressTaken,
     Command,
@@ -26,7 +27,6 @@ from resources.servers.process import (
     listening,
     running,
     wait_until_ready,
-    without_secrets,
 )
 from tests.support import toy_server
 from tests.support.processes import gone

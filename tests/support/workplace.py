@@ -24,6 +24,7 @@ from milton_assets.tiers import reasoning, retrieval
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.server import Endpoint, Served
 from milton_assets.vocabulary.state import StateDir
+from resources.edge_server import EdgeServer
 from resources.model_server import LlamaCppResource
 from resources.registry import add_entries, new_entry
 from tests.support.gguf_file import tiny_gguf
@@ -99,6 +100,10 @@ class ScriptedModels(LlamaCppResource):
 
     def server(self) -> ScriptedServing:  # type: ignore[override]
         return ScriptedServing(self.base_url)
+
+    def edge_server(self) -> EdgeServer:
+        """What edge targets are served with."""
+        return EdgeServer(file=self.server())
 
 
 @dataclass

@@ -110,8 +110,8 @@ def test_targets_are_recovered_at_start_up_before_anything_deploys_to_them(check
     checkout.install("--no-start")
     unit = checkout.unit("milton-recover.service")
     started = unit["Service"]["ExecStart"].split()
-    assert started[0] == f"{checkout.project}/systemd/with-milton-env"
-    assert " ".join(started[1:]) == "milton recover --all --wait 60"
+    assert started[0] == f"{checkout.project}/.venv/bin/milton"
+    assert " ".join(started[1:]) == "recover --all --wait 60"
     assert unit["Unit"]["Before"] == "milton-autobench.service milton-dagster-daemon.service"
     assert (unit["Service"]["Type"], unit["Install"]["WantedBy"]) == ("oneshot", "default.target")
 

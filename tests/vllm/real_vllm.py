@@ -69,7 +69,7 @@ def artefact(directory: Path) -> Artefact:
 @pytest.fixture(scope="module")
 def resource(interpreter: Path) -> VLLMResource:
     return VLLMResource(
-        interpreter=str(interpreter),
+        vllm_python=str(interpreter),
         slots=4,
         context_tokens=2048,
         extra_args=["--enforce-eager"],

@@ -67,11 +67,6 @@ def test_state_lies_where_the_environment_says(environment: dict[str, str], root
     assert StateDir.from_environment(environment).root == Path(root)
 
 
-def test_the_processs_own_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MILTON_STATE_DIR", "/mine")
-    assert StateDir.from_environment().root == Path("/mine")
-
-
 def test_a_relative_state_folder_is_refused() -> None:
     with pytest.raises(BadInput, match="MILTON_STATE_DIR is 's'"):
         StateDir.from_environment({"MILTON_STATE_DIR": "s"})

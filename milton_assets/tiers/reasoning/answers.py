@@ -23,12 +23,9 @@ Alias = Annotated[str, Field(min_length=1, max_length=MOST_ALIAS_CHARACTERS)]
 
 
 def _check_aliases(aliases: tuple[str, ...]) -> tuple[str, ...]:
-    normalised = [phrase(alias) for alias in aliases]
-    for alias, as_words in zip(aliases, normalised, strict=True):
-        if not as_words:
+    for alias in aliases:
+        if not phrase(alias):
             raise ValueError(f"the alias {alias!r} has no word left after normalising")
-    if len(set(normalised)) != len(normalised):
-        raise ValueError(f"two of the aliases {list(aliases)} normalise to the same words; keep one")
     return aliases
 
 

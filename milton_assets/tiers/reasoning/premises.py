@@ -21,7 +21,8 @@ from enum import StrEnum
 
 from milton_assets.tiers.reasoning.answers import PremiseAnswer
 from milton_assets.tiers.reasoning.claim import claim_of
-from milton_assets.tiers.reasoning.denial import NEGATORS, NOT_DENYING, is_denied
+from milton_assets.tiers.reasoning.denial import NOT_DENYING, is_denied
+from milton_assets.tiers.reasoning.lexicon import NEGATORS
 from milton_assets.tiers.reasoning.text import Word, occurrences, phrase, words
 
 Span = tuple[int, int]
@@ -114,7 +115,7 @@ def _is_negated_before(said: Sequence[Word], start: int) -> bool:
             return follower not in _NOT_DENYING
         if word.text == "no" and start - position <= _REACH_OF_NO:
             return follower not in NOT_DENYING
-        if (word.text, follower) in {("rather", "than"), ("no", "one")}:
+        if (word.text, follower) in {("rather", "than"), ("no", "1")}:
             return True
     return False
 

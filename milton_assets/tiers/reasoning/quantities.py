@@ -13,29 +13,21 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from milton_assets.tiers.reasoning.numerals import SCALES, SMALL
 from milton_assets.tiers.reasoning.text import NUMBER, canonical, digits_as_number
 
-_UNITS = {
-    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
-    "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16,
-    "seventeen": 17, "eighteen": 18, "nineteen": 19,
-}  # fmt: skip
-_TENS = {
-    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
-}  # fmt: skip
-_SCALES = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
-_SMALL = {**_UNITS, **_TENS}
 _GROUPS = {"hundred": 100, "dozen": 12}
 _PARTS = {"half": 0.5, "quarter": 0.25, "quarters": 0.25}
-_WORDS = "|".join(sorted([*_SMALL, *_GROUPS, *_PARTS, *_SCALES], key=len, reverse=True))
+_WORDS = "|".join(sorted([*SMALL, *_GROUPS, *_PARTS, *SCALES], key=len, reverse=True))
 _WORD_NUMBER = rf"\b(?:a )?(?:{_WORDS})\b(?:(?: and a | and |-| a | )(?:{_WORDS})\b)*"
 _QUANTITY = re.compile(
-    rf"(?P<words>{_WORD_NUMBER})"
+    rf"(?P<minus>\b(?:minus|negative) )?(?:(?P<words>{_WORD_NUMBER})"
     rf"|(?P<sign>(?<![\w)])-)?(?P<digits>{NUMBER})"
-    rf"(?:(?P<fraction> ?/ ?(?P<denominator>[1-9]\d*)(?![\d/]))|(?: (?P<top>\d+)/(?P<bottom>[1-9]\d*)))?"
-    rf"(?:\^(?P<raised>-?\d+))?"
-    rf"(?: ?(?:[×x*]|times) ?10 ?\^ ?(?P<power>-?\d+)|[eE](?P<exponent>[+-]?\d+)\b)?"
-    rf"(?: (?P<scale>{'|'.join(_SCALES)})\b)?",
+    rf"(?:(?P<fraction> ?/ ?(?P<denominator>[1-9]\d{{0,17}})(?![\d/]))"
+    rf"|(?: (?P<top>\d{{1,18}})/(?P<bottom>[1-9]\d{{0,17}})(?!\d)))?"
+    rf"(?:\^(?P<raised>-?\d{{1,6}})(?!\d))?"
+    rf"(?: *(?:[×x*·⋅]|times) *10 ?\^ ?(?P<power>-?\d{{1,6}})(?!\d)|[eE](?P<exponent>[+-]?\d{{1,6}})\b)?"
+    rf"(?: (?P<scale>{'|'.join(SCALES)})\b)?)",
     re.IGNORECASE,
 )
 
@@ -128,12 +120,18 @@ def convert(value: float, source: Unit, target: Unit) -> float:
 
 
 def _quantities(text: str) -> Iterator[Quantity]:
+    last_end = -1
     for match in _QUANTITY.finditer(text):
         start, end = match.span()
         if match["digits"] and _is_part_of_a_word(text, match.start("digits"), end):
             continue
         value = _spelled(match["words"]) if match["words"] else _digits(match)
+        if match["minus"]:
+            # "16 minus 10" takes away, "minus 10" is a number of its own.
+            takes_away = match["minus"].lower() == "minus " and last_end >= 0 and text[last_end:start].strip() == ""
+            start, value = (match.end("minus"), value) if takes_away else (start, -value)
         unit, end = _unit_at(text, end)
+        last_end = end
         yield Quantity(value, unit, start, end)
 
 
@@ -151,7 +149,7 @@ def _digits(match: re.Match[str]) -> float:
         value += int(match["top"]) / int(match["bottom"])
     power = int(match["power"] or match["exponent"] or 0)
     value = _or_infinite(lambda: value ** int(match["raised"] or 1) * 10.0**power)
-    value *= _SCALES[match["scale"].lower()] if match["scale"] else 1
+    value *= SCALES[match["scale"].lower()] if match["scale"] else 1
     return -value if match["sign"] else value
 
 
@@ -167,15 +165,15 @@ def _spelled(phrase: str) -> float:
     total = current = 0.0
     previous = ""
     for word in re.split(r"[\s-]+", phrase.lower()):
-        if word in _SMALL:
-            current += _SMALL[word]
+        if word in SMALL:
+            current += SMALL[word]
         elif word in _PARTS:
             # "two and a half" adds, "three quarters" multiplies, "half" stands alone.
-            current = current * _PARTS[word] if previous in _SMALL else current + _PARTS[word]
+            current = current * _PARTS[word] if previous in SMALL else current + _PARTS[word]
         elif word in _GROUPS:
-            current = (current or 1) * _GROUPS[word]
-        elif word in _SCALES:
-            total, current = total + (current or 1) * _SCALES[word], 0.0
+            current = (current or 1.0) * _GROUPS[word]
+        elif word in SCALES:
+            total, current = total + (current or 1) * SCALES[word], 0.0
         previous = word
     return total + current
 

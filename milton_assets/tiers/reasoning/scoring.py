@@ -26,7 +26,8 @@ from milton_assets.statistics.paired import paired_difference
 from milton_assets.statistics.shares import newcombe, wilson
 from milton_assets.tiers.reasoning.cove import Label, Step, Trace
 from milton_assets.tiers.reasoning.goldens import GoldenCase, Kind
-from milton_assets.tiers.reasoning.matching import Reason, match
+from milton_assets.tiers.reasoning.matching import match
+from milton_assets.tiers.reasoning.verdict import Reason
 from milton_assets.vocabulary.metric import Interval, Metric
 
 SHARE = "fraction"

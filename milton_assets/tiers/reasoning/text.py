@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+
+from milton_assets.tiers.reasoning.markup import without_latex
+from milton_assets.tiers.reasoning.numerals import SCALES, SPELLED, roman_value, spelled_value
 
 _LETTERS_WITHOUT_DECOMPOSITION = str.maketrans(
     {"ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ð": "d", "þ": "th", "æ": "ae", "Æ": "Ae", "œ": "oe"}
@@ -18,9 +21,14 @@ _LETTERS_WITHOUT_DECOMPOSITION = str.maketrans(
 _PUNCTUATION = str.maketrans(
     {"’": "'", "‘": "'", "ʼ": "'", "“": '"', "”": '"', "−": "-", "‐": "-", "‑": "-", "–": " - ", "—": " - ", "⁄": "/"}
 )
+_SIGN = re.compile(r"(?<![\w)\]])[–—](?=\d)")
 _SUPERSCRIPT = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _VULGAR_FRACTION = re.compile(r"(\d?)([¼½¾⅓⅔⅛⅜⅝⅞])")
 _DOTTED_ABBREVIATION = re.compile(r"\b(?:[A-Za-z]\.){2,}")
+_INITIAL = re.compile(
+    r"\b([A-Z][a-z]+ [A-Z]|[A-Z](?=\. [A-Z]\.))\.(?= [A-Z])(?! (?:It|The|He|She|This|That|They|In|A|An|There)\b)"
+)
+_TITLE = re.compile(r"\b(St|Dr|Mr|Mrs|Ms|Prof|Jr|Sr)\.")
 _IRREGULAR_NEGATION = re.compile(r"\b(?:(ca)n't|(wo)n't|(can)not)\b", re.IGNORECASE)
 _NEGATION = re.compile(r"n't\b", re.IGNORECASE)
 _POSSESSIVE = re.compile(r"(?<=\w)'s\b|(?<=s)'(?!\w)", re.IGNORECASE)
@@ -34,33 +42,46 @@ NUMBER = (
 )
 """A number in digits: thousands by comma or space, decimals by point, or by a comma before one or two digits."""
 
+_SCALED = rf"(?P<scaled>{NUMBER}) (?P<scale>{'|'.join(SCALES)})\b"
+_SYMBOL = r"(?<![^\W_])(?-i:[A-Za-z]{1,2}(?:\+\+|#)(?![\w+#])|[A-Z]{1,2}[+-](?![\w+#-]))"
 _TOKEN = re.compile(
-    rf"(?P<number>{NUMBER})|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)*)|(?P<sentence>[.!?\n]+)|(?P<clause>[,;:()\"|•]| - )"
+    rf"(?P<spelled>{SPELLED})|{_SCALED}|(?P<number>{NUMBER})(?:(?:st|nd|rd|th)\b)?"
+    rf"|(?P<word>{_SYMBOL}|[^\W\d_]+(?:'[^\W\d_]+)*)|(?P<sentence>[.!?\n]+)|(?P<clause>[,;:()\"|•]| - )",
+    re.IGNORECASE,
 )
+"""A symbol keeps its sign: `C++`, `C#` and `C` are three languages, `O+` and `O-` two blood groups."""
+_NOUN_AT = re.compile(r" (?!(?:is|was|and|or)\b)[^\W_]")
 
 
 @dataclass(frozen=True)
 class Word:
-    """One word or number: its comparable text, where it stood, and the clause and sentence it belongs to."""
+    """One word or number: its comparable text, where it stood, and the clause and sentence it belongs to.
+
+    `named` says that it was written with a capital or in digits, `asked` that its sentence ends with a question mark.
+    """
 
     text: str
     clause: int
     sentence: int
     start: int
     end: int
+    named: bool = False
+    asked: bool = False
 
 
 def canonical(text: str) -> str:
-    """`text` with one spelling per character: NFKC, no accents, plain quotes, expanded `n't`, no possessives.
+    """`text` with one spelling per character: NFKC, no accents, no LaTeX, plain quotes, expanded `n't`, no possessives.
 
     Case, line breaks and punctuation stay. Applying it twice changes nothing more.
     """
+    text = _SIGN.sub("-", without_latex(text))
     text = _SUPERSCRIPT.sub(lambda m: "^" + unicodedata.normalize("NFKC", m.group()), text)
     text = _VULGAR_FRACTION.sub(lambda m: f"{m.group(1)} {m.group(2)}" if m.group(1) else m.group(2), text)
     text = unicodedata.normalize("NFKC", text).translate(_PUNCTUATION)
     decomposed = unicodedata.normalize("NFD", text)
     text = "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
     text = unicodedata.normalize("NFC", text).translate(_LETTERS_WITHOUT_DECOMPOSITION)
+    text = _INITIAL.sub(r"\1", _TITLE.sub(r"\1", text))
     text = _DOTTED_ABBREVIATION.sub(lambda m: m.group().replace(".", ""), text)
     text = _IRREGULAR_NEGATION.sub(lambda m: "will not" if m.group(2) else "can not", text)
     return _POSSESSIVE.sub("", _NEGATION.sub(" not", text))
@@ -76,32 +97,53 @@ def digits_as_number(digits: str) -> float:
 
 @lru_cache(maxsize=2048)
 def words(text: str) -> tuple[Word, ...]:
-    """The words of `text` in order, case-folded, without articles; offsets refer to `canonical(text)`."""
-    return tuple(_words(canonical(text)))
+    """The words of `text` in order, case-folded, without articles; offsets refer to `canonical(text)`.
+
+    A text that is nothing but an article ("A", the answer to a multiple choice) keeps it.
+    """
+    plain = canonical(text)
+    return tuple(_words(plain)) or tuple(_words(plain, keep_articles=True))
 
 
-def _words(text: str) -> Iterator[Word]:
+def _words(text: str, *, keep_articles: bool = False) -> Iterator[Word]:
     clause = sentence = 0
     opens = True
+    sentence_so_far: list[Word] = []
     for match in _TOKEN.finditer(text):
         if match.lastgroup == "sentence":
+            yield from _ended(sentence_so_far, asked="?" in match.group())
+            sentence_so_far = []
             sentence, clause, opens = sentence + 1, clause + 1, True
         elif match.lastgroup == "clause":
             clause += 1
         else:
             raw = match.group()
-            if not _is_article(raw, opens=opens):
-                yield Word(_comparable(raw), clause, sentence, match.start(), match.end())
+            if keep_articles or not _is_article(raw, text, match.end(), opens=opens):
+                named = raw[0].isupper() or raw[0].isdigit()
+                sentence_so_far.append(Word(_comparable(match), clause, sentence, *match.span(), named))
             opens = False
+    yield from sentence_so_far
 
 
-def _is_article(raw: str, *, opens: bool) -> bool:
-    # A capital A inside a sentence is a name ("vitamin A"), not an article.
-    return raw.lower() in {"the", "an"} or raw == "a" or (raw == "A" and opens)
+def _ended(sentence: list[Word], *, asked: bool) -> list[Word]:
+    return [replace(word, asked=True) for word in sentence] if asked else sentence
 
 
-def _comparable(raw: str) -> str:
-    return f"{digits_as_number(raw):.15g}" if raw[0].isdigit() else raw.casefold()
+def _is_article(raw: str, text: str, end: int, *, opens: bool) -> bool:
+    # A capital A inside a sentence is a name ("vitamin A"), and so is one that opens it as its subject ("A is right").
+    return raw.lower() in {"the", "an"} or raw == "a" or (raw == "A" and opens and bool(_NOUN_AT.match(text, end)))
+
+
+def _comparable(match: re.Match[str]) -> str:
+    """Numbers in words, in Roman numerals, as ordinals and in digits are one ("six" and "6", "fifth" and "5")."""
+    if match["spelled"]:
+        return f"{spelled_value(match['spelled']):.15g}"
+    if match["scaled"]:
+        return f"{digits_as_number(match['scaled']) * SCALES[match['scale'].lower()]:.15g}"
+    if match["number"]:
+        return f"{digits_as_number(match['number']):.15g}"
+    roman = roman_value(match.group())
+    return match.group().casefold() if roman is None else str(roman)
 
 
 @lru_cache(maxsize=16384)

@@ -1,0 +1,56 @@
+"""From settings to the things that work: what graph and command line are both put together with.
+
+    settings = load_settings()
+    server = edge_server_of(settings)
+
+What belongs here: a function for each thing that settings describe, so that both front doors get the same. What does
+not: Dagster's resources, which `milton_assets.definitions` makes of the same settings, and the settings themselves.
+"""
+
+from __future__ import annotations
+
+from milton_assets.fleet.targets import Targets
+from milton_assets.settings import Settings
+from milton_assets.usecases.targets import open_targets
+from milton_assets.vocabulary.server import Serves
+from resources.demo_default import Chosen, chosen_for
+from resources.edge_server import EdgeServer
+from resources.evidence_store import EvidenceStore
+from resources.servers import launching
+from resources.side_models import SideModel, side_model
+
+
+def evidence_store_of(settings: Settings) -> EvidenceStore:
+    """Where the evidence lies."""
+    return EvidenceStore(settings.evidence_root)
+
+
+def targets_of(settings: Settings) -> Targets:
+    """The edge targets: those that are named, and those in the state folder."""
+    named = {name: target.at for name, target in settings.targets.items()}
+    return open_targets(settings.state, named, server=lambda: edge_server_of(settings))
+
+
+def edge_server_of(settings: Settings) -> EdgeServer:
+    """What releases are served with, here and on devices."""
+    return launching.edge_server(settings.edge_server, settings.edge_program)
+
+
+def model_server_of(settings: Settings) -> Serves:
+    """What candidates are measured on. Raises `BadInput` when the variable that is to hold its key is empty."""
+    return launching.model_server(settings.server)
+
+
+def judge_of(settings: Settings) -> SideModel | None:
+    """The judge of open answers, if one is named. Raises `BadInput` when the variable of its key is empty."""
+    return side_model(settings.judge)
+
+
+def embeddings_of(settings: Settings) -> SideModel | None:
+    """The model behind the embedding baselines, if one is named. Raises as `judge_of`."""
+    return side_model(settings.embeddings)
+
+
+def chosen_of(settings: Settings) -> Chosen:
+    """The profile and the policy: what is set, else what suits the registry."""
+    return chosen_for(settings.profile, settings.policy, None if settings.registry else settings.state.registry)
