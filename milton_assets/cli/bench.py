@@ -173,10 +173,11 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
     if embedding_model:
         embedding_key = given["embedding_api_key"] if embedding_url else key
         embeddings = SideModel(embedding_url or given["base_url"], embedding_model, embedding_key, timeout_s)
+    _plan(spec, given, slots=1)  # an option that is none is said before a server is asked
     goldens = read_goldens(spec, [_OwnSet(path.absolute()) for path in given["dataset"] or ()])
     with ExitStack() as stack:
         served = stack.enter_context(AttachedServer(given["base_url"], key).attach(given["model"]))
-        plan = _plan(spec, given, served.endpoint.slots)
+        plan = _plan(spec, given, slots=served.endpoint.slots)
         candidate = ModelPin(
             model=given["model"],
             base_url=served.endpoint.base_url,
@@ -210,7 +211,7 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
         raise typer.Exit(EXIT_NO)
 
 
-def _plan(spec: TierSpec, given: Mapping[str, Any], slots: int) -> Any:
+def _plan(spec: TierSpec, given: Mapping[str, Any], *, slots: int) -> Any:
     from pydantic import ValidationError
 
     from milton_assets.vocabulary.tier_spec import Conditions

@@ -101,6 +101,17 @@ def _stated_at(name: str, tiers: Tiers) -> tuple[str, str] | None:
     return (shipped[0].name, shipped[1].file) if shipped is not None and shipped[1].scored else None
 
 
+def own_goldens(manifest: EvidenceManifest) -> tuple[str, ...]:
+    """A sentence for each tier that was measured on sets of one's own: which files, with their digests."""
+    files: dict[str, list[str]] = {}
+    for name, sha256 in sorted(manifest.goldens.items()):
+        tier, own, file = name.partition("/")
+        if own:
+            private = ", private" if name in manifest.private_goldens else ""
+            files.setdefault(tier, []).append(f"{file} ({short(sha256)}{private})")
+    return tuple(f"{tier} was measured on goldens of one's own: {', '.join(told)}" for tier, told in files.items())
+
+
 def notes(candidates: Sequence[Candidate]) -> tuple[str, ...]:
     """A sentence for each group of candidates, sorted by version, that was measured otherwise than the first."""
     return (

@@ -288,6 +288,7 @@ def _notes(
         *_passed_over(judgements, eligible),
         *_environments(manifest, {candidate.version for candidate in eligible}),
         *comparability.notes(eligible),
+        *comparability.own_goldens(manifest),
     )
 
 

@@ -58,6 +58,9 @@ def test_a_file_of_ones_own_is_compared_under_its_sets_name(stated: str, stands:
     policy = load_policy("anchored")
     decision = decide(run_id=RUN_ID, candidates=[one], policy=policy, manifest=pinned, incumbent=None, tiers=TIERS)
     assert (decision.winner == "a") is stands
+    named = f"reasoning was measured on goldens of one's own: mine/cases.jsonl ({NEW[:12]})"
+    assert named in decision.notes
+    assert named in card.to_markdown(decision, TIERS)
 
 
 def test_figures_on_other_goldens_than_the_pinned_are_no_evidence() -> None:

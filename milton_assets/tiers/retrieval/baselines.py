@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from milton_assets.tiers.retrieval.goldens import Document, Query
-from milton_assets.tiers.retrieval.order import ranked
 from milton_assets.tiers.retrieval.pool import pools
 from milton_assets.tiers.retrieval.prompts import passage_of
+from milton_assets.tiers.retrieval.shuffles import ranked
 from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed
 
 Floats = npt.NDArray[np.float64]
