@@ -35,13 +35,13 @@ from milton_assets.selection.summary import read_summary
 from milton_assets.settings import LogLevel
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.dry_run import print_dry_run
-from milton_assets.usecases.settings_check import check_policy
+from milton_assets.usecases.settings_check import check_campaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.keys import mint_run_id
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import console
 from resources.campaign import Campaign
-from resources.model_server import ModelServerResource
+from resources.model_server import EdgeServerResource, ModelServerResource
 from resources.progress import Meter, forget, meter
 from resources.registry_resource import RegistryResource
 
@@ -64,6 +64,7 @@ def conduct(
     registry: RegistryResource,
     campaign: Campaign,
     model_server: ModelServerResource,
+    edge_runtime: EdgeServerResource,
 ) -> None:
     """Read the registry, benchmark every candidate, decide, bundle, deploy, and say what came of it."""
     with only_campaign(campaign.state.root / "campaign.lock"):
@@ -74,7 +75,7 @@ def conduct(
         if config.dry_run or campaign.dry_run:
             print_dry_run(run_id, current, campaign, tiers, console())
             return
-        check_policy(campaign.policy)
+        check_campaign(campaign, model_server.server, edge_runtime.edge_server)
         observe_goldens(context.instance, tiers, campaign.goldens)
         _add(context, MODEL_VERSIONS, versions)
         _add(context, BENCHMARK_RUNS, [run_id])

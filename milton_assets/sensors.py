@@ -33,10 +33,9 @@ from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSION
 from milton_assets.selection.summary import read_summary
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.keys import mint_run_id
-from milton_assets.vocabulary.registry import RegistryEntry
+from milton_assets.vocabulary.registry import RegistryEntry, RegistryMissing
 from resources.campaign import Campaign
 from resources.evidence_log import logged_content_sha256
-from resources.registry import RegistryMissing
 from resources.registry_resource import RegistryResource
 
 HASH_BUDGET_S = 20.0

@@ -8,14 +8,18 @@ from __future__ import annotations
 import os
 
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.secrets import check_api_key
 
 
 def key_from(variable: str | None) -> str | None:
-    """The key that the environment variable holds; None without a variable. Raises `BadInput` when it is empty."""
+    """The key that the environment variable holds; None without a variable.
+
+    Raises `BadInput` when it is empty or holds what no header can carry, without telling any of it.
+    """
     if variable is None:
         return None
     if key := os.environ.get(variable):
-        return key
+        return check_api_key(key, variable)
     raise BadInput(
         f"the environment variable {variable} is empty",
         expected="the server's API key",

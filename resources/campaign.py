@@ -35,6 +35,9 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     policy_set: str | None = Field(
         default=None, description="A shipped policy's name, or a YAML file's path; null: seed, or smoke likewise."
     )
+    notes_set: list[str] | None = Field(
+        default=None, description="What is to be said of profile and policy; a campaign tells its child runs."
+    )
     artifact: ArtefactKind = Field(default=ArtefactKind.GGUF, description="What is bundled: gguf or hf-distilled.")
     reuse_answers: bool = Field(
         default=True,
@@ -112,6 +115,8 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     @property
     def chosen(self) -> Chosen:
         """The profile and the policy, and what is to be said of them; where they are not set, the registry decides."""
+        if self.profile_set and self.policy_set and self.notes_set is not None:
+            return Chosen(self.profile_set, self.policy_set, tuple(self.notes_set))
         return chosen_for(self.profile_set, self.policy_set, None if self.registry_uri else self.state.registry)
 
     @property
@@ -156,7 +161,8 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     def pinned(self) -> dict[str, Any]:
         """Run configuration that holds a campaign's child runs to the profile and the policy that it began with."""
         chosen = self.chosen
-        return {"campaign": {"config": {"profile_set": chosen.profile.name, "policy_set": chosen.policy}}}
+        told = {"profile_set": chosen.profile.name, "policy_set": chosen.policy, "notes_set": list(chosen.notes)}
+        return {"campaign": {"config": told}}
 
 
 def _side(url: str | None, model: str | None, key_env: str | None) -> SideModelSettings | None:

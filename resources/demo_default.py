@@ -16,7 +16,7 @@ from pathlib import Path
 
 from milton_assets.settings import Profile
 from resources.demo_models import is_demo
-from resources.registry import registered
+from resources.registries.json_file import registered
 
 SMOKE_POLICY = "smoke"
 REAL_POLICY = "seed"

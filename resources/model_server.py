@@ -132,6 +132,9 @@ class VLLMResource(ModelServerResource, LaunchedServer):
         description="What the attached server has loaded: gguf or hf-distilled.",
     )
     path_there: str | None = Field(default=None, description="The artefact's path as the attached server sees it.")
+    allow_code: list[str] = Field(
+        default_factory=list, description="Versions that may bring pickles and code, see allow_model_code."
+    )
 
     @property
     def artefact_kind(self) -> ArtefactKind:
@@ -145,7 +148,7 @@ class VLLMResource(ModelServerResource, LaunchedServer):
     def server(self) -> Serves:
         """The attached server or the launcher."""
         if self.base_url is None:
-            return vllm_launcher(self.launch_settings())
+            return vllm_launcher(self.launch_settings(), allow_code=self.allow_code)
         return attached_server(self.base_url, slots=self.slots, key_env=self.api_key_env, path=self.path_there)
 
 
@@ -170,7 +173,7 @@ def model_server_resource(settings: Settings) -> ModelServerResource:
     if server.which == LLAMA_CPP:
         return LlamaCppResource(**launch)
     if server.which == VLLM:
-        return VLLMResource(**launch)
+        return VLLMResource(allow_code=list(settings.allow_model_code), **launch)
     return VLLMResource(
         base_url=server.address,
         attached_kind=settings.artifact.value,

@@ -1,6 +1,6 @@
-"""The registry as a Dagster resource (this module imports Dagster; the command line uses `resources.registry`).
+"""The registry as a Dagster resource (this module imports Dagster; the command line opens `resources.registries`).
 
-What belongs here: configuration and the questions assets ask. What does not: how the file is read.
+What belongs here: configuration and the questions assets ask. What does not: any registry.
 See https://docs.dagster.io/guides/build/external-resources
 """
 
@@ -14,23 +14,21 @@ from pydantic import Field, field_validator
 
 from milton_assets.settings import Settings
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.registry import Registry, RegistryEntry
+from milton_assets.vocabulary.registry import Registry, RegistryEntry, RegistryStore
 from milton_assets.vocabulary.state import StateDir
-from resources.registry import (
-    PastDecision,
-    best_version,
-    past_decisions,
-    read_entry,
-    read_registry,
-)
+from resources.registries import open_registry
 
 
 class RegistryResource(ConfigurableResource):  # type: ignore[type-arg]
-    """The registry below a state folder. Nothing is read before it is asked for."""
+    """The registry at a URI, by default that below the state folder. Nothing is read before it is asked for."""
 
     state_root: str = Field(description="The state folder, see MILTON_STATE_DIR.")
+    uri: str | None = Field(default=None, description="Which registry; by default the state folder's registry.json.")
     artefact_roots: list[str] = Field(
         default_factory=list, description="Further folders that may hold artefacts, see MILTON_ARTEFACT_ROOTS."
+    )
+    allow_code: list[str] = Field(
+        default_factory=list, description="Versions that may hold pickles and code, see allow_model_code."
     )
 
     @field_validator("state_root", "artefact_roots")
@@ -43,37 +41,27 @@ class RegistryResource(ConfigurableResource):  # type: ignore[type-arg]
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """The registry that the settings describe."""
-        return cls(state_root=str(settings.state_dir), artefact_roots=[str(root) for root in settings.artefact_roots])
-
-    def read(self, hash_budget_s: float | None = None) -> Registry:
-        """The registry now. A sensor gives `hash_budget_s`, see `resources.registry.read_registry`."""
-        state = self._state
-        return read_registry(
-            state.registry,
-            state.root,
-            extra_roots=self._extra_roots,
-            cache=state.digest_cache,
-            hash_budget_s=hash_budget_s,
+        """The registry that the settings name."""
+        return cls(
+            state_root=str(settings.state_dir),
+            uri=settings.registry,
+            artefact_roots=[str(root) for root in settings.artefact_roots],
+            allow_code=list(settings.allow_model_code),
         )
 
-    def candidates(self) -> tuple[RegistryEntry, ...]:
-        """Entries with status `candidate`, oldest first."""
-        return self.read().candidates()
+    def store(self) -> RegistryStore:
+        """The registry itself. Raises `BadInput` for a URI that no registry is for."""
+        return open_registry(
+            self.uri,
+            StateDir(Path(self.state_root)),
+            artefact_roots=map(Path, self.artefact_roots),
+            allow_code=self.allow_code,
+        )
+
+    def read(self, hash_budget_s: float | None = None) -> Registry:
+        """The registry now, see `RegistryStore.read`."""
+        return self.store().read(hash_budget_s=hash_budget_s)
 
     def entry(self, version: str) -> RegistryEntry:
-        """That version's entry. Raises `BadInput` when it is quarantined or unknown, with the reason."""
-        state = self._state
-        return read_entry(state.registry, state.root, version, extra_roots=self._extra_roots, cache=state.digest_cache)
-
-    def best(self) -> PastDecision | None:
-        """The newest decision that promoted a version: the best model on past evidence."""
-        return best_version(past_decisions(self._state.runs))
-
-    @property
-    def _state(self) -> StateDir:
-        return StateDir(Path(self.state_root))
-
-    @property
-    def _extra_roots(self) -> tuple[Path, ...]:
-        return tuple(Path(root) for root in self.artefact_roots)
+        """That version's entry, see `RegistryStore.entry`."""
+        return self.store().entry(version)

@@ -17,6 +17,7 @@ from milton_assets.fleet.target import DeployRequest
 from milton_assets.partitions import EDGE_TARGETS
 from milton_assets.selection.summary import add_deployment, newest_with_bundle, read_summary
 from milton_assets.settings import Profile
+from milton_assets.usecases.aliases import name_champion
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.errors import BadInput
 from resources.campaign import Campaign
@@ -24,6 +25,7 @@ from resources.evidence_log import check_manifest
 from resources.model_server import EdgeServerResource
 from resources.parquet_io import EvidenceStoreResource
 from resources.progress import terminal_listener
+from resources.registry_resource import RegistryResource
 
 
 class Window(NamedTuple):
@@ -68,6 +70,7 @@ def deployment(
     context: AssetExecutionContext,
     config: DeploymentConfig,
     campaign: Campaign,
+    registry: RegistryResource,
     evidence_store: EvidenceStoreResource,
     edge_runtime: EdgeServerResource,
 ) -> Output[dict[str, str]]:
@@ -85,6 +88,7 @@ def deployment(
     )
     told = {"id": done.id, "target": done.target, "path": done.target_path, "release": str(done.release)}
     add_deployment(runs, summary.run_id, told)
+    name_champion(registry.store(), str(done.model_version), context.log.warning)
     return versioned_output(
         told,
         str(done.release),

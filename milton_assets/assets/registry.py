@@ -1,7 +1,7 @@
 """The `registry_entry` asset: one validated entry of the registry, its artefacts' sizes and digests.
 
 What belongs here: the asset and the check that stands between it and the tiers. What does not: reading and validating
-the registry (`resources.registry`). See https://docs.dagster.io/guides/test/asset-checks
+the registry (`resources.registries`). See https://docs.dagster.io/guides/test/asset-checks
 """
 
 from pathlib import Path
@@ -13,8 +13,8 @@ from milton_assets.assets.beta_features import partition_check
 from milton_assets.assets.evidence import evidence_output
 from milton_assets.assets.guards import guarded
 from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.vocabulary.artefact_files import artefact_files, check_gguf
 from milton_assets.vocabulary.entry_table import entry_from_table, entry_to_table
-from milton_assets.vocabulary.gguf import read_header
 from milton_assets.vocabulary.registry import ArtefactKind
 from resources.campaign import Campaign
 from resources.evidence_store import EvidenceFile
@@ -55,7 +55,8 @@ def artefacts_can_be_loaded(context: AssetCheckExecutionContext, registry_entry:
         if not path.exists():
             problems.append(f"{path} is gone")
         elif artefact.kind is ArtefactKind.GGUF:
-            if (size := path.stat().st_size) != artefact.size_bytes:
+            parts = artefact_files(path)
+            if (size := sum(part.stat().st_size for part in parts.values())) != artefact.size_bytes:
                 problems.append(f"{path} has {size} bytes, recorded were {artefact.size_bytes}")
-            read_header(path)
+            check_gguf(parts)
     return AssetCheckResult(passed=not problems, metadata={"problems": problems})

@@ -24,10 +24,11 @@ from milton_assets.assets.beta_features import partition_check
 from milton_assets.assets.evidence import evidence_output, pictures
 from milton_assets.assets.guards import guarded
 from milton_assets.partitions import BENCHMARK_RUNS
-from milton_assets.selection import Candidate, card, decide, load_policy, plots
+from milton_assets.selection import Candidate, Verdict, card, decide, load_policy, plots
 from milton_assets.selection.policy_file import check_metrics
 from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
+from milton_assets.usecases.aliases import name_challenger
 from milton_assets.usecases.incumbent import incumbent_of
 from milton_assets.usecases.pictures import tier_pictures
 from milton_assets.usecases.targets import open_targets
@@ -108,10 +109,13 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             incumbent=incumbent_of(targets.named(name) for name in campaign.target_names()),
             tiers=tiers,
         )
-        summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest)
+        notes = campaign.chosen.notes
+        summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest, notes=notes)
         document = summary.model_dump_json(indent=2).encode()
         decision_uri = store.put("selection_decision", run_id, document, suffix=".json")
         write_summary(campaign.state.runs, summary)
+        if decision.verdict is Verdict.PROMOTE and decision.winner is not None:
+            name_challenger(registry.store(), decision.winner, context.log.warning)
         return evidence_output(
             ranking_table(decision),
             verdict=decision.verdict.value,
@@ -123,6 +127,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             decision_uri=decision_uri,
             evidence_manifest_sha256=gathered.manifest.digest(),
             policy=f"{policy.name} {policy.sha256}",
+            notes=list(notes),
             quarantined={q.version: q.reason for q in current.quarantined},
         )
 

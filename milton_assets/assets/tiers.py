@@ -134,7 +134,7 @@ def _candidates(registry: RegistryResource, model_server: ModelServerResource) -
     at = getattr(model_server, "base_url", None)
     return [
         ModelPin(model=entry.version, base_url=at, artefact_sha256=artefact.sha256)
-        for entry in registry.candidates()
+        for entry in registry.read().candidates()
         for artefact in entry.artefacts
     ]
 

@@ -19,6 +19,7 @@ from milton_assets.cli.common import (
     current_settings,
     current_state,
     progress_on_stderr,
+    registry_of,
     say_no,
 )
 from milton_assets.settings import Settings
@@ -128,7 +129,6 @@ def create(
     from milton_assets.edge.bundle import LinkMode, create_bundle, default_signer
     from milton_assets.edge.manifest import DEFAULT_HEALTH
     from milton_assets.selection.summary import read_summary
-    from resources.registry import artefact_roots, read_entry
 
     settings = current_settings()
     state = settings.state
@@ -140,9 +140,7 @@ def create(
     check_evidence_files(settings, summary.manifest)
     now = datetime.now(UTC)
     signer = default_signer(state.keys) if sign else None
-    entry = read_entry(
-        state.registry, state.root, summary.decision.winner, extra_roots=artefact_roots(), cache=state.digest_cache
-    )
+    entry = registry_of(settings).entry(summary.decision.winner)
     if health_contract:
         health = _measured_contract(settings, Path(entry.artefact(kind).path), entry.version, same_answers=same_answers)
     else:

@@ -21,6 +21,7 @@ from milton_assets.vocabulary.terminal import console
 
 if TYPE_CHECKING:
     from milton_assets.vocabulary.evidence import EvidenceManifest
+    from milton_assets.vocabulary.registry import RegistryStore
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
 
@@ -68,6 +69,15 @@ def check_evidence_files(settings: Settings, evidence: EvidenceManifest) -> None
     from resources.evidence_store import check_files
 
     check_files(evidence_store_of(settings), evidence)
+
+
+def registry_of(settings: Settings) -> RegistryStore:
+    """The registry that the settings name, by default the state folder's. Raises `BadInput`."""
+    from resources.registries import open_registry
+
+    return open_registry(
+        settings.registry, settings.state, artefact_roots=settings.artefact_roots, allow_code=settings.allow_model_code
+    )
 
 
 def progress_on_stderr() -> OnProgress:

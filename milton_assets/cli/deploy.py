@@ -19,6 +19,7 @@ from milton_assets.cli.common import (
     check_evidence_files,
     current_settings,
     progress_on_stderr,
+    registry_of,
     say_no,
 )
 from milton_assets.settings import Settings
@@ -103,6 +104,7 @@ def deploy(
     from milton_assets.edge.bundle.admission import load_device_policy
     from milton_assets.edge.deployment.choosing import choose_bundle
     from milton_assets.fleet.target import DeployRequest
+    from milton_assets.usecases.aliases import name_champion
 
     if run is not None and bundle is not None:
         raise typer.BadParameter("give --run or --bundle, not both")
@@ -125,6 +127,8 @@ def deploy(
         device_policy=load_device_policy(device_policy) if device_policy else None,
     )
     done = _told(lambda: place.deploy(bundle, request, on_progress=progress_on_stderr()), as_json=as_json)
+    if not dry_run and done.model_version is not None:
+        name_champion(registry_of(settings), done.model_version, lambda said: typer.echo(f"note: {said}", err=True))
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_deployment(done, console))
 
 

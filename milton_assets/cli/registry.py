@@ -1,12 +1,12 @@
 """`milton demo` and `milton registry list / show / add / retire`.
 
 What belongs here: the verbs' arguments and how their answers look. What does not: reading and writing the registry
-(`resources.registry`), moving weights (`resources.model_files`) and where the demo's come from
-(`resources.demo_models`).
+(`resources.registries`), and where the demo's weights come from (`resources.demo_models`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,11 +15,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from milton_assets.cli.common import JsonOption, answer, current_settings, current_state, progress_on_stderr
+from milton_assets.cli.common import (
+    JsonOption,
+    answer,
+    current_settings,
+    current_state,
+    progress_on_stderr,
+    registry_of,
+)
 from milton_assets.vocabulary.gguf import read_header
 from milton_assets.vocabulary.keys import check_key
-from milton_assets.vocabulary.registry import Artefact, ArtefactKind, Registry, RegistryEntry
-from milton_assets.vocabulary.state import StateDir
+from milton_assets.vocabulary.registry import Artefact, ArtefactKind, NewModel, Registry, RegistryEntry
+from milton_assets.vocabulary.terminal import printable
 
 Version = Annotated[
     str, typer.Argument(metavar="VERSION", help="The model version, as `milton registry list` shows it.")
@@ -54,10 +61,10 @@ def demo(
     Example: milton demo && milton registry list
     """
     from resources.demo_models import fill_empty_registry
+    from resources.registries.json_file import registered
 
     state = current_state()
-    current = _read(state) if state.registry.exists() else None
-    present = [] if current is None else [*current.entries, *(q.version for q in current.quarantined)]
+    present = list(registered(state.registry)) if state.registry.exists() else []
     added: tuple[str, ...] = ()
     if not present:
         added = fill_empty_registry(
@@ -66,11 +73,12 @@ def demo(
 
     def text(console: Console) -> None:
         if added:
-            console.print(f"Registered {', '.join(added)} in {state.registry}.", soft_wrap=True)
+            console.print(f"Registered {', '.join(added)} in {_foreign(str(state.registry))}.", soft_wrap=True)
             console.print("Next: milton registry list", soft_wrap=True)
         else:
             console.print(
-                f"{state.registry} is not empty and was left as it is. It holds: {escape(', '.join(present))}.",
+                f"{_foreign(str(state.registry))} is not empty and was left as it is. "
+                f"It holds: {_foreign(', '.join(present))}.",
                 soft_wrap=True,
             )
 
@@ -84,18 +92,23 @@ def list_entries(as_json: JsonOption = False) -> None:
 
     Example: milton registry list --json | jq '.entries[].version'
     """
-    from resources.registry import best_version, past_decisions
+    from milton_assets.usecases.past_decisions import best_version, past_decisions
 
-    state = current_state()
-    registry = _read(state)
-    best = best_version(past_decisions(state.runs))
+    settings = current_settings()
+    store = registry_of(settings)
+    registry = store.read(on_progress=progress_on_stderr())
+    aliases = store.aliases()
+    best = best_version(past_decisions(settings.state.runs))
 
     def text(console: Console) -> None:
-        _draw(console, state, registry)
+        _draw(console, store.uri, registry, aliases)
         if best is not None:
             console.print(f"Best on past evidence: {best.winner}, promoted by {best.run_id}.", soft_wrap=True)
 
-    payload = {**_registry_payload(state, registry), "best": None if best is None else best.model_dump(mode="json")}
+    payload = {
+        **_registry_payload(store.uri, registry, aliases),
+        "best": None if best is None else best.model_dump(mode="json"),
+    }
     answer(payload, as_json=as_json, text=text)
 
 
@@ -104,23 +117,29 @@ def show(version: Version, as_json: JsonOption = False) -> None:
 
     Example: milton registry show smollm2-135m-q4_1
     """
-    from resources.registry import artefact_roots, read_entry
-
-    state = current_state()
-    entry = read_entry(state.registry, state.root, version, extra_roots=artefact_roots(), cache=state.digest_cache)
-    payload = {**_entry_payload(entry), "raw": entry.raw, "gguf": _gguf_payload(entry)}
+    store = registry_of(current_settings())
+    entry = store.entry(version, on_progress=progress_on_stderr())
+    aliases = _of_version(version, store.aliases())
+    payload = {**_entry_payload(entry), "aliases": list(aliases), "raw": entry.raw, "gguf": _gguf_payload(entry)}
 
     def text(console: Console) -> None:
-        for label, value in _facts(entry, payload["gguf"]):
-            console.print(f"[bold]{label:15}[/bold] {escape(value)}", soft_wrap=True)
+        for label, value in _facts(entry, payload["gguf"], aliases):
+            console.print(f"[bold]{label:15}[/bold] {_foreign(value)}", soft_wrap=True)
 
     answer(payload, as_json=as_json, text=text)
 
 
 def add(
-    version: Annotated[str, typer.Option(help="The new version, a slug that no entry has, e.g. v1.20260111.1425.")],
     base_model: Annotated[str, typer.Option(help="What it was made from, e.g. HuggingFaceTB/SmolLM2-135M-Instruct.")],
-    gguf: Annotated[Path | None, typer.Option(help="The quantised model, a GGUF file.")] = None,
+    version: Annotated[
+        str | None,
+        typer.Option(
+            help="The new version, a slug that no entry has, e.g. v1.20260111.1425; MLflow numbers its versions itself."
+        ),
+    ] = None,
+    gguf: Annotated[
+        Path | None, typer.Option(help="The quantised model, a GGUF file; of a split one, the first part.")
+    ] = None,
     hf: Annotated[Path | None, typer.Option(help="The distilled model, a Hugging Face directory.")] = None,
     link: Annotated[bool, typer.Option("--link", help="Hard-link the files instead of copying them.")] = False,
     as_json: JsonOption = False,
@@ -131,25 +150,23 @@ def add(
 
     Example: milton registry add --version v2 --gguf model-q4_0.gguf --base-model org/model
     """
-    from resources.model_files import register_model
-
     if gguf is None and hf is None:
         raise typer.BadParameter("give --gguf FILE, --hf DIR, or both")
-    state = current_state()
-    entry = register_model(
-        state,
-        check_key(version, "model version"),
+    store = registry_of(current_settings())
+    model = NewModel(
+        version=None if version is None else check_key(version, "model version"),
         base_model=base_model,
         gguf=gguf,
         hf=hf,
         link=link,
-        on_progress=progress_on_stderr(),
     )
+    entry = store.add(model, on_progress=progress_on_stderr())
     answer(
         _entry_payload(entry),
         as_json=as_json,
         text=lambda console: console.print(
-            f"Registered {version} in {state.registry}. Next: milton registry show {version}", soft_wrap=True
+            f"Registered {entry.version} in {_foreign(store.uri)}. Next: milton registry show {entry.version}",
+            soft_wrap=True,
         ),
     )
 
@@ -159,36 +176,22 @@ def retire(version: Version, as_json: JsonOption = False) -> None:
 
     Example: milton registry retire smollm2-135m-q4_0
     """
-    from resources.registry import retire as retire_entry
-
-    state = current_state()
-    changed = retire_entry(state.registry, version)
+    changed = registry_of(current_settings()).retire(version)
     sentence = f"Retired {version}." if changed else f"{version} was retired already."
     answer(
         {"version": version, "status": "retired", "changed": changed},
         as_json=as_json,
-        text=lambda console: console.print(escape(sentence), soft_wrap=True),
+        text=lambda console: console.print(_foreign(sentence), soft_wrap=True),
     )
 
 
-def _read(state: StateDir) -> Registry:
-    from resources.registry import artefact_roots, read_registry
-
-    return read_registry(
-        state.registry,
-        state.root,
-        extra_roots=artefact_roots(),
-        cache=state.digest_cache,
-        on_progress=progress_on_stderr(),
-    )
-
-
-def _registry_payload(state: StateDir, registry: Registry) -> dict[str, Any]:
+def _registry_payload(uri: str, registry: Registry, aliases: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "registry": str(state.registry),
+        "registry": uri,
         "sha256": registry.sha256,
         "entries": [_entry_payload(entry) for entry in registry.entries.values()],
         "quarantined": [{"version": each.version, "reason": each.reason} for each in registry.quarantined],
+        "aliases": dict(aliases),
     }
 
 
@@ -211,37 +214,46 @@ def _gguf_payload(entry: RegistryEntry) -> dict[str, Any] | None:
     return None
 
 
-def _draw(console: Console, state: StateDir, registry: Registry) -> None:
-    table = Table(title=escape(str(state.registry)), title_justify="left")
+def _draw(console: Console, uri: str, registry: Registry, aliases: Mapping[str, str]) -> None:
+    table = Table(title=_foreign(uri), title_justify="left")
     table.add_column("version", no_wrap=True)
     for name in ("status", "base model", "created (UTC)", "artefacts"):
         table.add_column(name, overflow="fold")
     for entry in registry.entries.values():
         table.add_row(
             entry.version,
-            entry.status.value,
-            escape(entry.base_model),
+            ", ".join((entry.status.value, *_of_version(entry.version, aliases))),
+            _foreign(entry.base_model),
             f"{entry.created_at:%Y-%m-%d %H:%M}",
             "\n".join(_in_words(artefact) for artefact in entry.artefacts) or "none left",
         )
     console.print(table)
     for quarantined in registry.quarantined:
         console.print(
-            f"[red]quarantined[/red] {escape(quarantined.version)}: {escape(quarantined.reason)}", soft_wrap=True
+            f"[red]quarantined[/red] {_foreign(quarantined.version)}: {_foreign(quarantined.reason)}", soft_wrap=True
         )
     if not registry.entries and not registry.quarantined:
         console.print("The registry is empty. Next: milton demo, or milton registry add", soft_wrap=True)
 
 
+def _foreign(text: str) -> str:
+    """Text that others wrote, for rich's markup."""
+    return escape(printable(text))
+
+
+def _of_version(version: str, aliases: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(sorted(alias for alias, whose in aliases.items() if whose == version))
+
+
 def _in_words(artefact: Artefact) -> str:
     label = artefact.quantization or artefact.kind.value
-    return f"{label}, {artefact.size_bytes / 1e6:,.0f} MB"
+    return f"{_foreign(label)}, {artefact.size_bytes / 1e6:,.0f} MB"
 
 
-def _facts(entry: RegistryEntry, gguf: dict[str, Any] | None) -> list[tuple[str, str]]:
+def _facts(entry: RegistryEntry, gguf: dict[str, Any] | None, aliases: Sequence[str]) -> list[tuple[str, str]]:
     facts = [
         ("version", entry.version),
-        ("status", entry.status.value),
+        ("status", ", ".join((entry.status.value, *aliases))),
         ("base model", entry.base_model),
         ("created", entry.created_at.isoformat()),
         ("entry digest", entry.entry_sha256),
@@ -250,6 +262,8 @@ def _facts(entry: RegistryEntry, gguf: dict[str, Any] | None) -> list[tuple[str,
     for artefact in entry.artefacts:
         facts.append((artefact.kind.value, artefact.path))
         facts.append(("", f"{artefact.size_bytes:,} bytes, SHA-256 {artefact.sha256}"))
+        template = artefact.chat_template_sha256
+        facts.append(("", f"chat template SHA-256 {template}" if template else "no chat template"))
     if gguf is not None:
         facts.append(
             (

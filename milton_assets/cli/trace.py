@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milton_assets.cli.common import JsonOption, answer, current_settings, say_no
+from milton_assets.cli.common import JsonOption, answer, current_settings, registry_of, say_no
 from milton_assets.settings import Settings, dagster_home
 
 if TYPE_CHECKING:
@@ -60,9 +60,14 @@ def _records(settings: Settings, known: Mapping[str, Deployment]) -> Iterator[Re
     from milton_assets.vocabulary.golden_set import golden_digests
 
     with DagsterInstance.from_config(str(dagster_home(settings))) as instance:
-        store = evidence_store_of(settings)
+        store, registry = evidence_store_of(settings), registry_of(settings)
         yield Records(
-            settings.state, store, instance, lambda: golden_digests(installed_tiers(), settings.goldens), known
+            settings.state,
+            store,
+            instance,
+            lambda: golden_digests(installed_tiers(), settings.goldens),
+            known,
+            registry,
         )
 
 

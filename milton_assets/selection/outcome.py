@@ -19,6 +19,9 @@ def print_outcome(summary: RunSummary, runs: Path, console: Console, tiers: Tier
     """The card, then places and next commands. `runs` is the folder of the summaries."""
     card.render(summary.decision, console, tiers)
     console.print()
+    for note in summary.notes:
+        warns = note.startswith("WARNING")
+        console.print(f"{'' if warns else 'note':<12}{note}", style="bold red" if warns else None, markup=False)
     for label, place in places(summary, runs):
         console.print(f"{label:<12}{place}", soft_wrap=True, markup=False)
     console.print()

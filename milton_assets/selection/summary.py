@@ -26,7 +26,8 @@ class RunSummary(BaseModel):
     """What one benchmark run came to. `bundle` is None where the run made none; `deployments` holds one for each
     target that the bundle was taken to, the newest last.
 
-    `candidates` maps each version to whatever the run wants to tell about it beyond the decision.
+    `candidates` maps each version to whatever the run wants to tell about it beyond the decision. `notes` are sentences
+    about how the run came to its profile and policy.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +38,7 @@ class RunSummary(BaseModel):
     bundle: dict[str, Any] | None = None
     deployments: tuple[dict[str, Any], ...] = ()
     candidates: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _one_run(self) -> Self:

@@ -8,25 +8,73 @@ which is checked when they are read (`milton_assets.settings`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from milton_assets.selection import Policy, load_policy
 from milton_assets.selection.policy_file import check_metrics
-from milton_assets.settings import Settings
+from milton_assets.settings import GoldenSet, Settings
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases import compose
+from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.golden_set import read_goldens
+from milton_assets.vocabulary.registry import ArtefactKind
+from resources.edge_server import EdgeServer
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.vllm import VLLMLauncher
+
+if TYPE_CHECKING:
+    from resources.campaign import Campaign  # which imports Dagster
 
 
 def check_settings(settings: Settings) -> None:
     """Raise `BadInput` with everything that `problems_of` finds."""
-    if found := problems_of(settings):
+    _refuse(problems_of(settings))
+
+
+def problems_of(settings: Settings) -> tuple[MiltonError, ...]:
+    """Everything that would fail later: policy, goldens, servers, targets, side models, registry, evidence store."""
+    return _collected(
+        settings.goldens,
+        lambda: check_policy(compose.chosen_of(settings).policy),
+        lambda: compose.judge_of(settings),
+        lambda: compose.embeddings_of(settings),
+        lambda: compose.evidence_store_of(settings),
+        *(partial(compose.targets_of(settings).named, name) for name in settings.targets),
+        lambda: _launchable(compose.model_server_of(settings)),
+        lambda: _edge_launchable(compose.edge_server_of(settings), settings.artifact),
+    )
+
+
+def check_campaign(campaign: Campaign, server: Callable[[], object], edge: Callable[[], EdgeServer]) -> None:
+    """As `check_settings`, for a campaign as it was launched: with what was edited in the launchpad.
+
+    `server` and `edge` make what candidates and releases are served with. Raises `BadInput`.
+    """
+    targets = open_targets(campaign.state, campaign.target_paths, server=edge)
+    _refuse(
+        _collected(
+            campaign.goldens,
+            lambda: check_policy(campaign.policy),
+            lambda: campaign.judge,
+            lambda: campaign.embeddings,
+            *(partial(targets.named, name) for name in campaign.target_names()),
+            lambda: _launchable(server()),
+            lambda: _edge_launchable(edge(), campaign.artifact),
+        )
+    )
+
+
+def check_policy(name_or_path: str) -> Policy:
+    """The policy, whose every metric some installed tier measures. Raises `BadInput` otherwise, with the nearest."""
+    return check_metrics(load_policy(name_or_path), installed_tiers())
+
+
+def _refuse(found: Sequence[MiltonError]) -> None:
+    if found:
         raise BadInput(
             "; ".join(error.problem for error in found),
             expected="; ".join(dict.fromkeys(error.expected for error in found if error.expected)) or None,
@@ -35,38 +83,28 @@ def check_settings(settings: Settings) -> None:
         )
 
 
-def problems_of(settings: Settings) -> tuple[MiltonError, ...]:
-    """Everything that would fail later: policy, goldens, servers, targets, side models, evidence store."""
-    return tuple({str(problem): problem for problem in _problems(settings)}.values())
+def _collected(goldens: Mapping[str, Sequence[GoldenSet]], *attempts: Callable[[], object]) -> tuple[MiltonError, ...]:
+    found = [*_broken_goldens(goldens)]
+    for attempt in attempts:
+        try:
+            attempt()
+        except MiltonError as error:
+            found.append(error)
+    return tuple({str(error): error for error in found}.values())
 
 
-def check_policy(name_or_path: str) -> Policy:
-    """The policy, whose every metric some installed tier measures. Raises `BadInput` otherwise, with the nearest."""
-    return check_metrics(load_policy(name_or_path), installed_tiers())
-
-
-def _problems(settings: Settings) -> Iterator[MiltonError]:
-    yield from _raised(lambda: check_policy(compose.chosen_of(settings).policy))
-    yield from _goldens(settings)
-    for name in settings.targets:
-        yield from _raised(partial(compose.targets_of(settings).named, name))
-    makers: tuple[Callable[[Settings], Any], ...] = (
-        compose.judge_of,
-        compose.embeddings_of,
-        compose.evidence_store_of,
-    )
-    for make in makers:
-        yield from _raised(partial(make, settings))
-    yield from _raised(lambda: _launchable(compose.model_server_of(settings)))
-    edge = compose.edge_server_of(settings)
-    yield from _raised(lambda: _launchable(edge.file if settings.artifact.value == "gguf" else edge.directory))
-
-
-def _goldens(settings: Settings) -> Iterator[MiltonError]:
-    """Every set is read whole by its tier's own reader."""
+def _broken_goldens(goldens: Mapping[str, Sequence[GoldenSet]]) -> Iterator[MiltonError]:
+    """Every set is read whole, by its tier's own reader."""
     tiers = installed_tiers()
-    for tier, sets in settings.goldens.items():
-        yield from _raised(lambda tier=tier, sets=sets: read_goldens(tiers[tier], sets))  # type: ignore[misc]
+    for tier, sets in goldens.items():
+        try:
+            read_goldens(tiers[tier], sets)
+        except MiltonError as error:
+            yield error
+
+
+def _edge_launchable(edge: EdgeServer, kind: ArtefactKind) -> None:
+    _launchable(edge.file if kind is ArtefactKind.GGUF else edge.directory)
 
 
 def _launchable(server: object) -> None:
@@ -74,10 +112,3 @@ def _launchable(server: object) -> None:
         server.program()
     elif isinstance(server, VLLMLauncher):
         server.program(Path("MODEL"))
-
-
-def _raised(attempt: Callable[[], Any]) -> Iterator[MiltonError]:
-    try:
-        attempt()
-    except MiltonError as error:
-        yield error

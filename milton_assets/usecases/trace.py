@@ -40,11 +40,10 @@ from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_js
 from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest
-from milton_assets.vocabulary.registry import RegistryEntry
+from milton_assets.vocabulary.registry import RegistryEntry, RegistryStore
 from milton_assets.vocabulary.state import StateDir
 from resources.evidence_log import check_manifest, logged_decision, logged_entry
 from resources.evidence_store import EvidenceStore
-from resources.registry import registered
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ class Records:
     instance: DagsterInstance
     goldens: Callable[[], Mapping[str, str]]
     known: Mapping[str, Deployment]
+    registry: RegistryStore
 
 
 @dataclass(frozen=True)
@@ -343,14 +343,14 @@ def _entry_problems(manifest: BundleManifest, grounds: _Grounds, records: Record
         yield from _differ(table.uri, entry_from_table(table.read()).content_sha256, entry.content_sha256)
     except MiltonError as error:
         yield str(error)
-    path = records.state.registry
-    raw = registered(path).get(entry.version)
+    registry = records.registry.uri
+    raw = records.registry.registered().get(entry.version)
     if not isinstance(raw, dict):
-        yield f"{path} holds no entry {entry.version}"
+        yield f"{registry} holds no entry {entry.version}"
     else:
         # Retiring an entry is the one change that it may see.
         found = sha256_json({**raw, "status": entry.raw.get("status")})
-        yield from _differ(f"{path}, entry {entry.version},", found, entry.entry_sha256)
+        yield from _differ(f"{registry}, entry {entry.version},", found, entry.entry_sha256)
 
 
 def _weights_problems(manifest: BundleManifest, grounds: _Grounds) -> Iterator[str]:

@@ -6,6 +6,7 @@ HTTP (`resources.servers.client` implements the protocol) and streaming, which i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -70,6 +71,47 @@ class CallErrorKind(StrEnum):
     USAGE_MISSING = "usage_missing"
     TRUNCATED = "truncated"
     EMPTY = "empty"
+    ABORTED = "aborted"
+
+
+_FINISHED = frozenset({"stop", "length", "tool_calls", "function_call", "eos_token", "stop_sequence"})
+"""Why an answer may end: OpenAI's reasons, and text-generation-inference's names for the first."""
+
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def aborted(finish_reason: str | None) -> str | None:
+    """What is wrong with an answer that ended for this reason, None when it is whole or was cut at its token limit.
+
+    "abort" (vLLM), "error", "cancelled", "content_filter" and whatever else no server gives for a finished answer.
+    """
+    if finish_reason is None or finish_reason in _FINISHED:
+        return None
+    return f"the server ended the answer for the reason {finish_reason!r:.60}"
+
+
+def clean_text(text: str) -> str:
+    """`text` with halves of surrogate pairs joined where they meet and replaced (U+FFFD) where they stand alone.
+
+    JSON can carry half a character; no file format of ours can.
+    """
+    if not _HALF_A_PAIR.search(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def text_of(content: object) -> str:
+    """The text of a message's `content`: a string, null, or a list of parts of which those of type `text` count.
+
+    Raises `ValueError` for anything else.
+    """
+    if content is None or isinstance(content, str):
+        return content or ""
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        texts = [part.get("text") for part in content if part.get("type") == "text"]
+        if all(isinstance(text, str) for text in texts):
+            return "".join(map(str, texts))
+    raise ValueError(f"content is {content!s:.80}, not a text or a list of text parts")
 
 
 class ModelCallFailed(MiltonError):

@@ -213,9 +213,26 @@ class GgufHeader:
         return self._text("general.architecture")
 
     @property
+    def base_model(self) -> str | None:
+        """What the model was made from (`general.base_model.0.…`), else its own `general.name`."""
+        told = (self._text(f"general.base_model.0.{key}") for key in ("repo_url", "name"))
+        found = next(filter(None, told), None) or self._text("general.name")
+        return found.removeprefix("https://huggingface.co/") if found else None
+
+    @property
     def chat_template(self) -> str | None:
         """`tokenizer.chat_template`, the Jinja text."""
         return self._text("tokenizer.chat_template")
+
+    @property
+    def split_count(self) -> int:
+        """Of how many files the model consists (`split.count`); 1 when it was not split."""
+        return max(self._number("split.count"), 1)
+
+    @property
+    def split_number(self) -> int:
+        """Which of these files this is (`split.no`), counted from 0."""
+        return self._number("split.no")
 
     @property
     def parameters(self) -> int:
@@ -241,6 +258,37 @@ class GgufHeader:
     def _text(self, key: str) -> str | None:
         value = self.metadata.get(key)
         return value if isinstance(value, str) else None
+
+    def _number(self, key: str) -> int:
+        value = self.metadata.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def check_model(path: Path, header: GgufHeader) -> None:
+    """Raise `BadInput` unless the header at `path` is that of a language model's weights, whole or the first part.
+
+    An adapter, a projector (mmproj), an importance matrix or a mere vocabulary is a GGUF too, and no model.
+    """
+    kind = header.metadata.get("general.type", "model")
+    if header.architecture == "clip" and kind == "model":
+        kind = "mmproj"
+    if any(key.startswith("adapter.") for key in header.metadata) and kind == "model":
+        kind = "adapter"
+    if kind != "model":
+        raise BadInput(
+            f"{path} is a GGUF of the type {kind!r:.100}",
+            expected="a language model's weights (general.type 'model', or none)",
+            remedy=_INSTEAD.get(str(kind), "register the model that it was made for"),
+        )
+    if not header.tensors and header.split_count == 1:
+        raise BadInput(f"{path} holds no tensors", expected="a GGUF with weights", remedy="convert the model again")
+
+
+_INSTEAD: Final = {
+    "adapter": "merge the adapter into its base (`llama-export-lora`), and register the result",
+    "mmproj": "register the language model that the projector belongs to",
+    "imatrix": "quantise the model with it (`llama-quantize --imatrix`), and register the result",
+}
 
 
 def read_header(path: Path) -> GgufHeader:

@@ -1,7 +1,7 @@
-"""A registry entry and its artefacts.
+"""A registry: its entries, their artefacts, and what every registry can be asked.
 
-What belongs here: the validated entry, its artefacts, and the quarantine of what could not be validated. What does
-not: reading the registry file or the artefacts (`resources.registry`).
+What belongs here: the validated entry, its artefacts, the quarantine of what could not be validated, and the protocol
+`RegistryStore`. What does not: any registry (`resources.registries`).
 """
 
 from __future__ import annotations
@@ -10,13 +10,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import Slug
+from milton_assets.vocabulary.progress import OnProgress, silent
+
+
+class RegistryMissing(BadInput):
+    """There is no registry where one was looked for."""
+
+
+class RegistryUnreadable(BadInput):
+    """The registry as a whole is not what it must be, or does not answer. Nothing was written."""
+
+
+class RegistryReadOnly(BadInput):
+    """The registry cannot be written to from here."""
 
 
 class EntryStatus(StrEnum):
@@ -34,7 +48,11 @@ class ArtefactKind(StrEnum):
 
 
 class Artefact(BaseModel):
-    """One artefact. `path` is absolute. A directory's digest is over the sorted (name, SHA-256) of its files."""
+    """One artefact. `path` is absolute; of a GGUF that was split into several files, it is the first one's.
+
+    What consists of one file has that file's digest; otherwise the digest is over the sorted (name, SHA-256) of the
+    files. `size_bytes` is of all files. `chat_template_sha256` is of the template's text, None without a template.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,6 +61,7 @@ class Artefact(BaseModel):
     size_bytes: int = Field(ge=0)
     sha256: Sha256
     quantization: str | None = None
+    chat_template_sha256: Sha256 | None = None
 
 
 class RegistryEntry(BaseModel):
@@ -114,3 +133,78 @@ class Registry:
         """Entries with status `candidate`, oldest first, then by version."""
         wanted = (e for e in self.entries.values() if e.status is EntryStatus.CANDIDATE)
         return tuple(sorted(wanted, key=lambda e: (e.created_at, e.version)))
+
+
+CHAMPION: Final = "champion"
+"""The alias of the version that was deployed last."""
+
+CHALLENGER: Final = "challenger"
+"""The alias of the version that was promoted last and is not deployed yet."""
+
+
+@dataclass(frozen=True)
+class NewModel:
+    """A model to be registered as a candidate: a GGUF, a Hugging Face directory, or both.
+
+    `version` is None where the registry numbers its versions itself. `link` asks for hard links instead of copies.
+    """
+
+    version: Slug | None
+    base_model: str
+    gguf: Path | None = None
+    hf: Path | None = None
+    link: bool = False
+
+
+class RegistryStore(Protocol):
+    """What every registry answers. `resources.registries.open_registry` finds one by its URI."""
+
+    @property
+    def uri(self) -> str:
+        """Where the registry is, for people; holds no secret."""
+        ...
+
+    def read(self, *, hash_budget_s: float | None = None, on_progress: OnProgress = silent) -> Registry:
+        """The registry now, every entry judged alone.
+
+        With `hash_budget_s`, entries whose files could not be fetched and hashed in that time are `pending`: another
+        reading goes on from there. Raises `RegistryMissing`, and `RegistryUnreadable` when the registry as a whole
+        does not hold.
+        """
+        ...
+
+    def entry(self, version: str, *, on_progress: OnProgress = silent) -> RegistryEntry:
+        """One entry; the files of the others are not looked at.
+
+        Raises `BadInput` when there is no such entry or it does not hold, with the reason, and otherwise as `read`.
+        """
+        ...
+
+    def registered(self) -> Mapping[str, Any]:
+        """What the registry says of each version (`RegistryEntry.raw`), none of it judged and no file looked at.
+
+        Raises as `read`.
+        """
+        ...
+
+    def add(self, model: NewModel, *, on_progress: OnProgress = silent) -> RegistryEntry:
+        """Register the model as a candidate and return its entry; it is judged before anything is written.
+
+        Raises `BadInput` when it does not hold or its version is taken, and `RegistryReadOnly`.
+        """
+        ...
+
+    def retire(self, version: str) -> bool:
+        """Make the entry no candidate any more; nothing is deleted. False when it was retired already.
+
+        Raises `BadInput` when there is no such entry.
+        """
+        ...
+
+    def aliases(self) -> Mapping[str, str]:
+        """The versions that have an alias, by alias, as they were last set. Raises as `read`."""
+        ...
+
+    def set_alias(self, alias: str, version: str | None) -> None:
+        """Give the alias to the version, or to none. Raises `BadInput` when that cannot be written."""
+        ...

@@ -10,31 +10,33 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from milton_assets.vocabulary.address import server_root
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
+from milton_assets.vocabulary.secrets import check_api_key
 
 
 @dataclass(frozen=True)
 class Endpoint:
     """Where an OpenAI-compatible server answers. `base_url` has no trailing slash and no `/v1`.
 
-    `slots` is how many requests the server works on at once; `model` the name it serves the model under.
+    `slots` is how many requests the server works on at once; `model` the name it serves the model under; `ca_file`
+    holds the certificates to trust beside the system's, for a server with one of its own making.
     """
 
     base_url: str
     model: str
     slots: int = 1
     api_key: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in {"http", "https"} or not parts.netloc:
-            raise BadInput(f"{self.base_url!r} is no server address", expected="http://HOST:PORT")
-        object.__setattr__(self, "base_url", self.base_url.rstrip("/").removesuffix("/v1"))
+        object.__setattr__(self, "base_url", server_root(self.base_url))
+        if self.api_key is not None:
+            check_api_key(self.api_key, f"the endpoint {self.base_url}")
         if self.slots < 1:
             raise BadInput(f"the endpoint has {self.slots} slots", expected="at least 1")
 

@@ -1,6 +1,6 @@
 """The terminal, and what stands in for one when output goes to a file or a pipe.
 
-What belongs here: how wide to draw. What does not: what is drawn.
+What belongs here: how wide to draw, and making text that others wrote harmless to print. What does not: what is drawn.
 """
 
 from __future__ import annotations
@@ -16,3 +16,16 @@ PLAIN_WIDTH = 100
 def console() -> Console:
     """A console on standard output, as wide as the terminal, or `PLAIN_WIDTH` without one."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+
+
+def printable(text: str) -> str:
+    """Text that others wrote, for a terminal: what is not printable is shown as its code.
+
+    So it can neither clear the screen, set a title, make a link, reverse the writing nor pass for another line. For
+    rich's markup, wrap what this returns in `rich.text.Text` or `rich.markup.escape`.
+    """
+    return "".join(character if character.isprintable() else _code(ord(character)) for character in text)
+
+
+def _code(number: int) -> str:
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

@@ -30,6 +30,7 @@ class AttachedServer:
     slots: int | None = None
     path_there: Path | None = None
     timeout_s: float = DEFAULT_TIMEOUT_S
+    ca_file: Path | None = None
 
     @contextmanager
     def serve(self, artefact: Path, model: str) -> Iterator[Served]:
@@ -44,7 +45,7 @@ class AttachedServer:
     @contextmanager
     def attach(self, model: str) -> Iterator[Served]:
         """Attach to whatever is served under the name `model`, with no artefact to compare it with."""
-        asked = Endpoint(self.base_url, model, api_key=self.api_key)
-        found = probe(asked.base_url, model, self.api_key, self.timeout_s)
+        asked = Endpoint(self.base_url, model, api_key=self.api_key, ca_file=self.ca_file)
+        found = probe(asked.base_url, model, self.api_key, self.timeout_s, self.ca_file)
         slots = found.about.slots or self.slots or 1
-        yield Served(Endpoint(asked.base_url, found.model.id, slots, self.api_key), found.fingerprint())
+        yield Served(replace(asked, model=found.model.id, slots=slots), found.fingerprint())

@@ -10,6 +10,7 @@ streaming and timing (`milton_assets.tiers.inference`), and what a server says o
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,12 +24,18 @@ from milton_assets.vocabulary.chat import (
     ModelCallFailed,
     Sampling,
     TokenLogprob,
+    aborted,
 )
+from milton_assets.vocabulary.secrets import redact
 from milton_assets.vocabulary.server import Endpoint
 from resources.servers import wire
 from resources.servers.transport import Transport, excerpt
 
 DEFAULT_TIMEOUT_S = 120.0
+AS_IT_IS = "as it is"
+FOLDED = "folded into the first user turn"
+_REFUSES_ROLE = re.compile(r"answered (?:400|422|500): .*\brole", re.IGNORECASE | re.DOTALL)
+"""How servers pass on what a template raises: "System role not supported", "Conversation roles must alternate"."""
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
 
@@ -48,7 +55,8 @@ class OpenAIChatModel:
     ) -> None:
         self.endpoint = endpoint
         self._extra = dict(extra or {})
-        self._transport = Transport(endpoint.base_url, endpoint.api_key, timeout_s)
+        self._transport = Transport(endpoint.base_url, endpoint.api_key, timeout_s, endpoint.ca_file)
+        self._folds_system = False
 
     def __enter__(self) -> Self:
         return self
@@ -57,6 +65,11 @@ class OpenAIChatModel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def system_role(self) -> str:
+        """How a conversation's system turn was sent: `as it is`, or `folded into the first user turn`."""
+        return FOLDED if self._folds_system else AS_IT_IS
 
     def close(self) -> None:
         """Close the connections. Calls after this fail."""
@@ -74,8 +87,29 @@ class OpenAIChatModel:
 
         `top_logprobs` asks for that many alternatives at each token; those of the first token are returned, most
         likely first. `json_schema` is sent as `response_format`; whether the answer keeps to it is the caller's to
-        check. Raises `ModelCallFailed`.
+        check. An answer that the server broke off (`aborted`), or whose `usage` counts more than `max_tokens`, is none.
+
+        A server whose chat template knows no system role (Gemma 2) refuses the first conversation that has one; from
+        then on its text opens the first user turn (`system_role`). Raises `ModelCallFailed`.
         """
+        if self._folds_system:
+            messages = folded(messages)
+        try:
+            return self._complete(messages, sampling, top_logprobs, json_schema)
+        except ModelCallFailed as refusal:
+            if folded(messages) == list(messages) or not _REFUSES_ROLE.search(refusal.problem):
+                raise
+        completion = self._complete(folded(messages), sampling, top_logprobs, json_schema)
+        self._folds_system = True
+        return completion
+
+    def _complete(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        top_logprobs: int,
+        json_schema: Mapping[str, Any] | None,
+    ) -> Completion:
         request: dict[str, Any] = {
             "model": self.endpoint.model,
             "messages": [{"role": m.role, "content": m.content} for m in messages],
@@ -92,12 +126,18 @@ class OpenAIChatModel:
             request["response_format"] = {"type": "json_schema", "json_schema": schema}
         answer = self._post("chat/completions", request | self._extra, wire.ChatAnswer)
         choice, usage = answer.choices[0], answer.usage or wire.Usage()
+        if (why := aborted(choice.finish_reason)) is not None:
+            raise ModelCallFailed(CallErrorKind.ABORTED, why)
+        if (told := usage.completion_tokens or 0) > sampling.max_tokens:
+            raise ModelCallFailed(
+                CallErrorKind.MALFORMED, f"usage counts {told} tokens, asked were {sampling.max_tokens} at most"
+            )
         return Completion(
-            text=choice.message.content or "",
+            text=choice.message.content,
             finish_reason=choice.finish_reason,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
-            first_token_alternatives=_first_token(choice.logprobs) if top_logprobs else (),
+            first_token_alternatives=self._first_token(choice.logprobs) if top_logprobs else (),
         )
 
     def embeddings(self, texts: Sequence[str]) -> list[list[float]]:
@@ -129,21 +169,38 @@ class OpenAIChatModel:
         found = self._transport.json("POST", f"{self.endpoint.v1}/{path}", request)
         if isinstance(found, dict) and found.get("error") and "choices" not in found:
             raise ModelCallFailed(
-                CallErrorKind.ERROR_IN_STREAM, f"status 200 with an error: {excerpt(json.dumps(found['error']))}"
+                CallErrorKind.ERROR_IN_STREAM, f"status 200 with an error: {self._excerpt(found['error'])}"
             )
+        return self._valid(path, shape, found)
+
+    def _valid(self, path: str, shape: type[_Shape], found: Any) -> _Shape:
         try:
             return shape.model_validate(found)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the answer"
             raise ModelCallFailed(
-                CallErrorKind.MALFORMED, f"{path}: {where}: {first['msg']}: {excerpt(json.dumps(found))}"
+                CallErrorKind.MALFORMED, f"{path}: {where}: {first['msg']}: {self._excerpt(found)}"
             ) from error
 
+    def _excerpt(self, found: Any) -> str:
+        return excerpt(redact(json.dumps(found), self.endpoint.api_key))
 
-def _first_token(logprobs: wire.Logprobs | None) -> tuple[TokenLogprob, ...]:
-    tokens = (logprobs and logprobs.content) or ()
-    if not tokens:
-        return ()
-    ranked = sorted(tokens[0].top_logprobs, key=lambda a: -a.logprob)
-    return tuple(TokenLogprob(a.token, a.logprob) for a in ranked)
+    def _first_token(self, logprobs: Any) -> tuple[TokenLogprob, ...]:
+        """The alternatives of the first token; none where the server sent null or an empty list."""
+        if not logprobs:
+            return ()
+        tokens = self._valid("chat/completions, logprobs", wire.Logprobs, logprobs).content
+        if not tokens:
+            return ()
+        ranked = sorted(tokens[0].top_logprobs, key=lambda a: -a.logprob)
+        return tuple(TokenLogprob(a.token, a.logprob) for a in ranked)
+
+
+def folded(messages: Sequence[Message]) -> list[Message]:
+    """The conversation with an opening system turn's text at the beginning of the first user turn."""
+    match list(messages):
+        case [Message(role="system") as system, Message(role="user") as user, *rest]:
+            return [Message("user", f"{system.content}\n\n{user.content}"), *rest]
+        case unchanged:
+            return unchanged

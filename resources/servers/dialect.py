@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from milton_assets.vocabulary.chat import ModelCallFailed
@@ -73,9 +74,9 @@ class Ask:
 
 
 @contextmanager
-def asking(base_url: str, api_key: str | None, timeout_s: float) -> Iterator[Ask]:
+def asking(base_url: str, api_key: str | None, timeout_s: float, ca_file: Path | None = None) -> Iterator[Ask]:
     """Ask the server at `base_url`."""
-    with Transport(base_url, api_key, timeout_s) as transport:
+    with Transport(base_url, api_key, timeout_s, ca_file) as transport:
         yield Ask(transport, base_url)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from milton_assets.vocabulary.artefact_files import artefact_files
 from milton_assets.vocabulary.errors import ServerFailed
 from milton_assets.vocabulary.server import Served, Serves
 from resources.file_facts import Identity
@@ -34,10 +35,8 @@ class _Kept:
 
 
 def identities(artefact: Path) -> dict[str, Identity]:
-    """The identity of the file, or of every file below the directory, by relative path. Raises `OSError`."""
-    if artefact.is_file():
-        return {artefact.name: Identity.of(artefact)}
-    return {str(p.relative_to(artefact)): Identity.of(p) for p in sorted(artefact.rglob("*")) if p.is_file()}
+    """The identity of every file of the artefact, by its name within. Raises `OSError`, and as `artefact_files`."""
+    return {name: Identity.of(file) for name, file in artefact_files(artefact).items()}
 
 
 class HeldServer:

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from milton_assets.vocabulary.digest import sha256_file, sha256_listing
+from milton_assets.vocabulary.artefact_files import artefact_digest, artefact_files
+from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.fingerprint import IdentityProof, ServerFingerprint
 from milton_assets.vocabulary.server import Served, Serves
@@ -26,17 +27,15 @@ _PARTS = re.compile(r"[/\\]")
 
 
 def digest_of(artefact: Path) -> str:
-    """SHA-256 of a file, or of a folder as `sha256_listing` of its files. Raises `BadInput` when there is neither."""
-    if artefact.is_file():
-        return sha256_file(artefact)
-    if artefact.is_dir():
-        files = (path for path in artefact.rglob("*") if path.is_file())
-        return sha256_listing({path.relative_to(artefact).as_posix(): sha256_file(path) for path in files})
-    raise BadInput(
-        f"there is no artefact at {artefact}",
-        expected="a GGUF file or a Hugging Face directory",
-        remedy="correct the path in the registry, or quantise the model again",
-    )
+    """The digest of a GGUF, of all parts of a split one, or of a directory. Raises `BadInput` when there is neither."""
+    if not artefact.exists():
+        raise BadInput(
+            f"there is no artefact at {artefact}",
+            expected="a GGUF file or a Hugging Face directory",
+            remedy="correct the path in the registry, or quantise the model again",
+        )
+    files = artefact_files(artefact)
+    return artefact_digest(artefact, {name: sha256_file(file) for name, file in files.items()})
 
 
 def identify(server: ServerFingerprint, artefact: Path, sha256: str | None = None) -> IdentityProof:

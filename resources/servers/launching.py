@@ -6,6 +6,7 @@ What belongs here: the launcher or the attached server that settings describe. W
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ def llama_cpp_launcher(given: LaunchSettings) -> LlamaCppLauncher:
     )
 
 
-def vllm_launcher(given: LaunchSettings) -> VLLMLauncher:
-    """vLLM as `given` says; what it leaves open is the launcher's default."""
+def vllm_launcher(given: LaunchSettings, *, allow_code: Iterable[str] = ()) -> VLLMLauncher:
+    """vLLM as `given` says; what it leaves open is the launcher's default. `allow_code`: models that may run code."""
     return VLLMLauncher(
         interpreter=given.vllm_python,
+        allow_code=frozenset(allow_code),
         context_tokens=given.context_tokens,
         extra=given.extra_args,
         env=dict(given.env),

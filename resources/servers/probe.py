@@ -7,6 +7,7 @@ does not: comparing it with what it should be (`identity`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -50,33 +51,65 @@ class Probed:
         )
 
 
-def probe(base_url: str, model: str, api_key: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Probed:
+def probe(
+    base_url: str,
+    model: str,
+    api_key: str | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    ca_file: Path | None = None,
+) -> Probed:
     """Ask the server about `model`.
 
     Raises `ServerFailed` when it does not answer, is no OpenAI-compatible server, or does not serve that model.
     """
-    with asking(base_url, api_key, timeout_s) as ask:
+    with asking(base_url, api_key, timeout_s, ca_file) as ask:
         listed = _listed(ask)
-        for found in listed:
+        for found in listed.models:
             dialect = dialect_of(found)
             if dialect.same_model(model, found.id) or model in (found.aliases or ()):
                 return Probed(found, dialect.name, dialect.describe(ask, found))
-    names = [found.id for found in listed]
+    names = [found.id for found in listed.models]
     more = f" and {len(names) - _LISTED_NAMES} more" if len(names) > _LISTED_NAMES else ""
     raise ServerFailed(
-        f"the server at {base_url} serves {names[:_LISTED_NAMES]}{more}",
+        f"the server at {base_url} serves {names[:_LISTED_NAMES]}{more}{listed.told_of_odd_lines()}",
         expected=f"a model named {model!r}",
         remedy="start the server with that model under that name, or name one that it serves",
     )
 
 
-def _listed(ask: Ask) -> tuple[ServedModel, ...]:
+@dataclass(frozen=True)
+class _Listed:
+    """The lines of a server's list that hold, and what is wrong with the others."""
+
+    models: tuple[ServedModel, ...]
+    odd: tuple[str, ...]
+
+    def told_of_odd_lines(self) -> str:
+        """What to add to an error about a model that was not found."""
+        return f"; {len(self.odd)} of its lines do not hold, first: {self.odd[0]}" if self.odd else ""
+
+
+def _listed(ask: Ask) -> _Listed:
     page = ask.get("/v1/models")
+    models, odd = [], []
     try:
-        return ServedModels.model_validate(page).data
+        lines = ServedModels.model_validate(page).data or ()
+        for number, line in enumerate(lines):
+            try:
+                models.append(ServedModel.model_validate(line))
+            except ValidationError as error:
+                first = error.errors()[0]
+                odd.append(f"data.{number}.{'.'.join(map(str, first['loc']))}: {first['msg']}")
     except ValidationError as error:
-        raise ServerFailed(
-            f"{ask.base_url}/v1/models gave no list of models: {error.errors()[0]['msg']}",
-            expected="an OpenAI-compatible server",
-            remedy="check the address; it is the server's root, without /v1",
-        ) from error
+        raise _no_list(ask, error.errors()[0]["msg"]) from error
+    if odd and not models:
+        raise _no_list(ask, odd[0])
+    return _Listed(tuple(models), tuple(odd))
+
+
+def _no_list(ask: Ask, why: str) -> ServerFailed:
+    return ServerFailed(
+        f"{ask.base_url}/v1/models gave no list of models: {why}",
+        expected="an OpenAI-compatible server",
+        remedy="check the address; it is the server's root",
+    )

@@ -7,16 +7,18 @@ What belongs here: connections, deadlines, limits, and failures by kind. What do
 from __future__ import annotations
 
 import json
-import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
 from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed
+from milton_assets.vocabulary.secrets import redact
+from milton_assets.vocabulary.tls import trusting
 
 MAX_ANSWER_BYTES = 64 << 20
 _CONNECT_TIMEOUT_S = 10.0
@@ -28,14 +30,15 @@ class Transport:
 
     A kept-alive connection that the server closed between two requests is replaced by a new one and is never an error.
     Proxies named in the environment are not used: what is asked is the server at this address. `timeout_s` is the
-    longest silence and the longest whole answer.
+    longest silence and the longest whole answer. `ca_file` is trusted beside the system's certificates.
     """
 
-    def __init__(self, base_url: str, api_key: str | None, timeout_s: float) -> None:
+    def __init__(self, base_url: str, api_key: str | None, timeout_s: float, ca_file: Path | None = None) -> None:
         self._timeout_s = timeout_s
+        self._api_key = api_key
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         # Reading the certificate store takes tens of milliseconds: only for https, and once for both clients.
-        verify = ssl.create_default_context() if base_url.startswith("https:") else False
+        verify = trusting(ca_file) if base_url.startswith("https:") else False
         timeout = httpx.Timeout(timeout_s, connect=min(_CONNECT_TIMEOUT_S, timeout_s))
 
         def client(kept_alive: int) -> httpx.Client:
@@ -62,14 +65,15 @@ class Transport:
         """The answer's JSON. Raises `ModelCallFailed`, of kind `http_status` for every status but 200."""
         status, raw = self.exchange(method, url, body)
         if status != httpx.codes.OK:
-            text = raw.decode(errors="replace")
-            raise ModelCallFailed(CallErrorKind.HTTP_STATUS, f"{url} answered {status}: {excerpt(text)}")
+            raise ModelCallFailed(CallErrorKind.HTTP_STATUS, f"{url} answered {status}: {self._excerpt(raw)}")
         try:
             # json.loads alone would let NaN and Infinity in, which are not JSON.
             return json.loads(raw, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
-            text = raw.decode(errors="replace")
-            raise ModelCallFailed(CallErrorKind.NOT_JSON, f"{url} answered {excerpt(text)!r}") from error
+            raise ModelCallFailed(CallErrorKind.NOT_JSON, f"{url} answered {self._excerpt(raw)!r}") from error
+
+    def _excerpt(self, raw: bytes) -> str:
+        return excerpt(redact(raw.decode(errors="replace"), self._api_key))
 
     def exchange(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
         """The answer's status and body, whatever they are. Raises `ModelCallFailed` when there is no whole answer."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from milton_assets.vocabulary import hf_directory
+from milton_assets.vocabulary.artefact_files import directory_files
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.secrets import without_secrets
 from milton_assets.vocabulary.server import Endpoint, Served
@@ -24,6 +25,7 @@ from resources.servers.process import Command, listening
 
 PROGRAM = "vllm"
 MODULE = "vllm.entrypoints.openai.api_server"
+REMOTE_CODE = "--trust-remote-code"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
 """A launched server looks nothing up and reports nothing: the weights are the ones in the directory."""
 
@@ -34,13 +36,15 @@ class VLLMLauncher:
 
     Without an `interpreter`, `vllm serve` from PATH runs; with one, its module `vllm.entrypoints.openai.api_server`,
     which the CPU build needs. `slots` is how many sequences run at once (`--max-num-seqs`). `extra` are further
-    options of vLLM's; `env` is added to our environment (on a CPU, `VLLM_CPU_KVCACHE_SPACE`).
+    options of vLLM's; `allow_code` names the models that may bring pickles and code of their own, which vLLM never runs
+    for another; `env` is added to our environment (on a CPU, `VLLM_CPU_KVCACHE_SPACE`).
     """
 
     interpreter: Path | None = None
     context_tokens: int | None = None
     slots: int = 16
     extra: tuple[str, ...] = ()
+    allow_code: frozenset[str] = frozenset()
     env: Mapping[str, str] = field(default_factory=dict)
     start_deadline_s: float = 600.0
     grace_s: float = 30.0
@@ -49,9 +53,12 @@ class VLLMLauncher:
     @contextmanager
     def serve(self, artefact: Path, model: str) -> Iterator[Served]:
         """Serve the directory under the name `model`. Raises `BadInput` for another kind of path, `ServerFailed`."""
-        hf_directory.check_directory(artefact)
+        if not artefact.is_dir():
+            raise BadInput(f"vLLM is to serve {artefact}", expected="a Hugging Face model directory")
+        files = directory_files(artefact)
+        hf_directory.check_directory(artefact, files, allow_code=model in self.allow_code)
         program = self.program(artefact)
-        flags = (*self._flags(), *self.extra)
+        flags = (*self._flags(), *self._code_flags(model, files), *self.extra)
 
         def command(port: int) -> Command:
             place = ("--served-model-name", model, "--host", "127.0.0.1", "--port", str(port))
@@ -85,6 +92,16 @@ class VLLMLauncher:
                 remedy="install vLLM, name its interpreter, or attach to a running server by its URL",
             )
         return (found, "serve", str(artefact))
+
+    def _code_flags(self, model: str, files: Mapping[str, Path]) -> tuple[str, ...]:
+        """`--trust-remote-code` for a model that brings code and may. Raises `BadInput` when `extra` asks for more."""
+        if any(REMOTE_CODE in option.replace("_", "-") for option in self.extra) and model not in self.allow_code:
+            raise BadInput(
+                f"vLLM's options for {model} include {REMOTE_CODE}, for whatever it serves",
+                expected="models that may run code of their own named one by one",
+                remedy=f"leave the option out, and name {model} in MILTON_ALLOW_MODEL_CODE if you trust who made it",
+            )
+        return (REMOTE_CODE,) if hf_directory.runs_remote_code(files) else ()
 
     def _flags(self) -> tuple[str, ...]:
         context = ("--max-model-len", str(self.context_tokens)) if self.context_tokens else ()

@@ -6,11 +6,29 @@ HTTP, and what the shapes mean to us.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from milton_assets.vocabulary.chat import clean_text, text_of
 
 
 class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+def _empty_for_null(value: object) -> object:
+    return () if value is None else value
+
+
+def _whole_number(value: object) -> object:
+    """Some servers write counts as 8192.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Text = Annotated[str, BeforeValidator(lambda content: clean_text(text_of(content)))]
+"""A message's content: a string, null (empty), or a list of text parts (joined)."""
+Count = Annotated[int, BeforeValidator(_whole_number)]
 
 
 class Alternative(_Wire):
@@ -24,7 +42,7 @@ class Token(_Wire):
     """One generated token and the most likely alternatives at its place, itself included."""
 
     token: str
-    top_logprobs: tuple[Alternative, ...] = Field(default=(), strict=False)
+    top_logprobs: Annotated[tuple[Alternative, ...], BeforeValidator(_empty_for_null)] = Field(default=(), strict=False)
 
 
 class Logprobs(_Wire):
@@ -34,24 +52,24 @@ class Logprobs(_Wire):
 
 
 class AnswerMessage(_Wire):
-    """What the model said. `content` is null in an answer that is all reasoning, refusal or tool call."""
+    """What the model said. Empty in an answer that is all reasoning, refusal or tool call."""
 
-    content: str | None = None
+    content: Text = ""
 
 
 class Choice(_Wire):
-    """One answer."""
+    """One answer. `logprobs` is read (`Logprobs`) only where it was asked for: what servers send unasked is odd."""
 
     message: AnswerMessage
     finish_reason: str | None = None
-    logprobs: Logprobs | None = None
+    logprobs: Any = None
 
 
 class Usage(_Wire):
     """Token counts."""
 
-    prompt_tokens: int | None = Field(default=None, ge=0)
-    completion_tokens: int | None = Field(default=None, ge=0)
+    prompt_tokens: Count | None = Field(default=None, ge=0)
+    completion_tokens: Count | None = Field(default=None, ge=0)
 
 
 class ChatAnswer(_Wire):
@@ -79,12 +97,12 @@ class ServedModel(_Wire):
 
     id: str
     root: str | None = None
-    max_model_len: int | None = None
+    max_model_len: Count | None = None
     owned_by: str | None = None
     aliases: tuple[str, ...] | None = Field(default=None, strict=False)
 
 
 class ServedModels(_Wire):
-    """`GET /v1/models`."""
+    """`GET /v1/models`. Each line is judged alone (`ServedModel`), so that an odd one does not hide the others."""
 
-    data: tuple[ServedModel, ...] = Field(strict=False)
+    data: tuple[Any, ...] | None = Field(strict=False)

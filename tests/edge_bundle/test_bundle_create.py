@@ -310,14 +310,24 @@ def test_the_full_directory_is_bundled_on_request_with_its_size_as_a_warning_fir
     assert verify_bundle(bundle.path).ok
 
 
-def test_files_that_are_links_are_bundled_as_files(tmp_path: Path, model: Ingredients, into: Path) -> None:
-    folder = hf_folder(tmp_path / "hf")
-    blob = tmp_path / "blob"
-    blob.write_text("weights")
-    (folder / "model.bin").symlink_to(blob)
+def test_links_into_the_hugging_face_cache_are_bundled_as_files(tmp_path: Path, model: Ingredients, into: Path) -> None:
+    folder = hf_folder(tmp_path / "models--org--name/snapshots/abc")
+    blob = tmp_path / "models--org--name/blobs/0123"
+    blob.parent.mkdir()
+    blob.write_text("words")
+    (folder / "vocab.txt").symlink_to("../../blobs/0123")
     path = model.with_artefact(hf_artefact(folder)).bundle(into).path
-    assert not (path / "model/model.bin").is_symlink()
-    assert (path / "model/model.bin").read_text() == "weights"
+    assert not (path / "model/vocab.txt").is_symlink()
+    assert (path / "model/vocab.txt").read_text() == "words"
+
+
+def test_a_link_out_of_the_model_is_never_bundled(tmp_path: Path, model: Ingredients, into: Path) -> None:
+    folder = hf_folder(tmp_path / "hf")
+    artefact = hf_artefact(folder)
+    (tmp_path / "private.key").write_text("secret")
+    (folder / "notes.txt").symlink_to(tmp_path / "private.key")
+    with pytest.raises(BadInput, match="out of the model"):
+        model.with_artefact(artefact).bundle(into)
 
 
 def break_folder(folder: Path, shape: str) -> Path:
@@ -347,7 +357,7 @@ def break_folder(folder: Path, shape: str) -> Path:
         ("missing", r"is missing.*--artifact gguf"),
         ("no config", "no config.json"),
         ("pipe", "no regular file"),
-        ("dangling", "no regular file"),
+        ("dangling", "which is missing"),
         ("linked folder", "a link to a folder"),
         ("case", "one on some file system"),
     ],

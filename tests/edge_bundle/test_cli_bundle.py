@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,26 @@ def test_create_refuses_evidence_that_changed_since_the_decision(app: typer.Type
     assert isinstance(made.exception, EvidenceMismatch)
     assert str(table.relative_to(home.benchmarks)) in str(made.exception)
     assert not home.bundles.exists()
+
+
+def test_bundles_expire_by_the_setting_unless_the_verb_is_told(
+    app: typer.Typer, home: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided(home)
+    monkeypatch.setenv("MILTON_BUNDLE_EXPIRES_DAYS", "30")
+    by_setting = json.loads(CliRunner().invoke(app, ["bundle", "create", *UNMEASURED, "--json"]).stdout)
+    told = ["bundle", "create", *UNMEASURED, "--json", "--expires-in-days", "2", "--output", str(home.root / "other")]
+    by_option = json.loads(CliRunner().invoke(app, told).stdout)
+    for made, days in ((by_setting, 30), (by_option, 2)):
+        manifest = read_manifest(Path(made["path"]))
+        assert manifest.expires_at - manifest.created_at == timedelta(days=days)
+
+
+def test_what_is_bundled_is_the_setting(app: typer.Typer, home: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    decided(home)
+    monkeypatch.setenv("MILTON_ARTIFACT", "hf-distilled")
+    refused = CliRunner().invoke(app, ["bundle", "create", *UNMEASURED])
+    assert "no distilled Hugging Face directory" in str(refused.exception)
 
 
 def test_create_can_be_told_which_release_it_follows(app: typer.Typer, home: StateDir) -> None:

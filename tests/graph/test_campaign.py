@@ -9,7 +9,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.slo import SLO
 from resources.campaign import Campaign
 from resources.demo_models import SMOLLM2
-from resources.registry import add_entries, new_entry
+from resources.registries.json_file import add_entries, new_entry
 
 
 def campaign_of(home, **variables) -> Campaign:
@@ -69,3 +69,13 @@ def test_targets_elsewhere_are_deployed_to_instead_of_the_default_one(tmp_path):
 def test_half_a_side_model_in_the_launchpad_is_refused(tmp_path):
     with pytest.raises(BadInput, match="both, or neither"):
         _ = Campaign(state_root=str(tmp_path), judge_url="http://j:1").judge
+
+
+def test_child_runs_keep_what_their_campaign_began_with(state):
+    add_entries(state.registry, {"v1": demo_entry()})
+    campaign = campaign_of(state.root)
+    told = campaign.pinned()["campaign"]["config"]
+    add_entries(state.registry, {"v2": new_entry("org/mine", gguf="models/b.gguf")})
+    child = Campaign(**{**campaign.model_dump(), **told, "profile_set": Profile[told["profile_set"]]})
+    assert (child.profile, child.policy) == (Profile.SMOKE, "smoke")
+    assert child.chosen.notes == ("profile and policy smoke, because the registry holds only the demo's models",)

@@ -14,7 +14,7 @@ DAGSTER_FREE_RESOURCES = [
     *(ROOT / "resources" / "servers").rglob("*.py"),
     ROOT / "resources" / "evidence_store.py",
     ROOT / "resources" / "hardware.py",
-    ROOT / "resources" / "registry.py",
+    *(ROOT / "resources" / "registries").rglob("*.py"),
     ROOT / "resources" / "demo_models.py",
     ROOT / "resources" / "inventory.py",
 ]

@@ -16,7 +16,8 @@ from milton_assets.edge.deployment import Deployment
 from milton_assets.usecases.trace import Link, Records, trace
 from milton_assets.vocabulary.golden_set import golden_digests
 from resources.evidence_store import EvidenceStore
-from resources.registry import retire
+from resources.registries import open_registry
+from resources.registries.json_file import retire
 from tests.support.targets import targets_of
 from tests.support.tiers import TIERS
 from tests.support.workplace import Workplace, clueless, competent, failure_of, workplace
@@ -93,7 +94,9 @@ def follow(place: Workplace, deployment: Deployment) -> Callable[..., dict[str, 
 
     def links(goldens: Callable[[], dict[str, str]] = shipped_digests) -> dict[str, Link]:
         store = EvidenceStore(place.state.benchmarks)
-        records = Records(place.state, store, place.instance, goldens, {deployment.id: deployment})
+        records = Records(
+            place.state, store, place.instance, goldens, {deployment.id: deployment}, open_registry(None, place.state)
+        )
         return {link.what: link for link in trace(deployment, records).links}
 
     return links

@@ -159,3 +159,37 @@ def test_an_endless_event_is_no_event_stream() -> None:
     for _ in range(200):
         stream.on_body(1, b"x" * 65536)
     assert kind(stream) is CallErrorKind.NOT_SSE
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", "cancelled", "content_filter"])
+def test_a_stream_that_the_server_broke_off_is_an_error(reason: str) -> None:
+    assert kind(streamed(delta(content="a"), finish(reason), USAGE, "[DONE]")) is CallErrorKind.ABORTED
+
+
+def test_more_tokens_than_were_asked_for_are_malformed() -> None:
+    whole = streamed(*[delta(content="word")] * 64, finish("length"), usage(65), "[DONE]")
+    assert kind(whole, max_tokens=64) is CallErrorKind.MALFORMED
+    assert kind(whole, max_tokens=65) is None
+
+
+def test_more_tokens_than_bytes_of_text_are_malformed() -> None:
+    assert kind(streamed(delta(content="word"), finish(), usage(40), "[DONE]")) is CallErrorKind.MALFORMED
+    assert kind(streamed(delta(reasoning_content="0" * 40), finish(), usage(40), "[DONE]")) is None
+
+
+def test_a_delta_of_parts_is_the_text_of_its_text_parts() -> None:
+    assert streamed(delta(content=[{"type": "text", "text": "ab"}]), finish(), USAGE).head == "ab"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [b"[" * 200_000, b'{"choices": ' + b"9" * 4_301 + b"}"],
+    ids=["200,000 nested brackets", "a number of 4,301 digits"],
+)
+def test_json_that_python_will_not_read_is_an_error_of_that_request(odd: bytes) -> None:
+    stream = streamed(b"data: " + odd + b"\n\n", delta(content="a"), finish(), USAGE)
+    assert kind(stream) is CallErrorKind.NOT_JSON
+
+
+def usage(completion_tokens: int) -> dict[str, Any]:
+    return {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": completion_tokens}}

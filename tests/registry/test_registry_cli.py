@@ -13,7 +13,7 @@ import pytest
 
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.state import StateDir
-from resources.registry import add_entries, new_entry
+from resources.registries.json_file import add_entries, new_entry
 from tests.support.gguf_file import tiny_gguf
 
 MILTON = Path(sys.executable).with_name("milton")
@@ -131,6 +131,7 @@ def test_adding_nothing_is_a_usage_error(state: StateDir) -> None:
 def test_a_directory_without_gguf_is_shown_without_one(state: StateDir, tmp_path: Path) -> None:
     (tmp_path / "hf").mkdir()
     (tmp_path / "hf/config.json").write_text("{}")
+    (tmp_path / "hf/model.safetensors").write_text("weights")
     told("registry", "add", "--version", "v1", "--hf", tmp_path / "hf", "--base-model", "m")
     assert told("registry", "show", "v1")["gguf"] is None
     assert "hf-distilled" in milton("registry", "show", "v1").stdout

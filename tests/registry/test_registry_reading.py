@@ -17,19 +17,10 @@ from hypothesis import strategies as st
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_listing
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import Progress
-from milton_assets.vocabulary.registry import ArtefactKind, EntryStatus, Registry
+from milton_assets.vocabulary.registry import ArtefactKind, EntryStatus, Registry, RegistryMissing, RegistryUnreadable
 from milton_assets.vocabulary.state import StateDir
-from resources.registry import (
-    RegistryMissing,
-    RegistryUnreadable,
-    artefact_roots,
-    best_version,
-    new_entry,
-    past_decisions,
-    read_entry,
-    read_registry,
-)
-from resources.registry_resource import RegistryResource
+from resources.registries import open_registry
+from resources.registries.json_file import new_entry
 from tests.support.gguf_file import gguf_bytes, tiny_gguf
 
 WHEN = datetime(2026, 1, 11, 14, 25, tzinfo=UTC)
@@ -42,8 +33,8 @@ def write(state: StateDir, content: Any) -> None:
     state.registry.write_bytes(raw)
 
 
-def read(state: StateDir, **options: Any) -> Registry:
-    return read_registry(state.registry, state.root, **options)
+def read(state: StateDir, *, extra_roots: tuple[Path, ...] = (), **options: Any) -> Registry:
+    return open_registry(None, state, artefact_roots=extra_roots).read(**options)
 
 
 def entry(**changes: Any) -> dict[str, Any]:
@@ -62,7 +53,7 @@ def reason(state: StateDir) -> Callable[[Any], str]:
         (quarantined,) = registry.quarantined
         assert quarantined.version == version
         with pytest.raises(BadInput):
-            read_entry(state.registry, state.root, version)
+            open_registry(None, state).entry(version)
         return quarantined.reason
 
     return _reason
@@ -93,7 +84,7 @@ def test_an_entry_carries_what_the_registry_says_and_what_is_on_disk(state: Stat
     )
     assert registry.sha256 == sha256_bytes(state.registry.read_bytes())
     assert registry.quarantined == registry.pending == ()
-    assert read_entry(state.registry, state.root, "v1") == found
+    assert open_registry(None, state).entry("v1") == found
 
 
 def test_a_directorys_digest_is_over_the_sorted_names_and_digests(state: StateDir) -> None:
@@ -112,6 +103,7 @@ def test_an_entry_with_a_directory_alone_says_that_it_has_no_gguf(state: StateDi
     folder = state.root / "models/distilled/v1"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_text("weights")
     write(state, {"models": {"v1": new_entry("m", hf="models/distilled/v1")}})
     with pytest.raises(BadInput, match="--artifact hf-distilled"):
         read(state).entries["v1"].artefact(ArtefactKind.GGUF)
@@ -265,13 +257,13 @@ def test_a_link_out_of_a_directory_is_quarantined(state: StateDir, tmp_path: Pat
     (folder / "config.json").write_text("{}")
     (tmp_path / "secret").write_text("key")
     (folder / "model.safetensors").symlink_to(tmp_path / "secret")
-    assert "leads to" in reason(new_entry("m", hf="models/distilled/v1"))
+    assert "out of the model" in reason(new_entry("m", hf="models/distilled/v1"))
 
 
 def test_a_directory_of_too_many_files_is_quarantined(
     state: StateDir, reason: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resources.registry.MAX_DIRECTORY_FILES", 2)
+    monkeypatch.setattr("milton_assets.vocabulary.artefact_files.MAX_DIRECTORY_FILES", 2)
     folder = state.root / "models/distilled/v1"
     folder.mkdir(parents=True)
     for name in ("config.json", "a", "b"):
@@ -291,20 +283,15 @@ def test_a_file_outside_is_welcome_below_a_configured_root(state: StateDir, tmp_
     store = tmp_path / "store"
     gguf = tiny_gguf(store / "m.gguf")
     write(state, {"models": {"v1": new_entry("m", gguf=str(gguf))}})
-    roots = artefact_roots({"MILTON_ARTEFACT_ROOTS": f"{store}:/srv/models"})
+    roots = (store, Path("/srv/models"))
     assert read(state).quarantined
     assert read(state, extra_roots=roots).entries["v1"].artefacts[0].path == str(gguf)
-
-
-def test_artefact_roots_must_be_absolute() -> None:
-    with pytest.raises(BadInput, match="absolute"):
-        artefact_roots({"MILTON_ARTEFACT_ROOTS": "models"})
 
 
 def test_an_unknown_version_is_answered_with_those_there_are(state: StateDir) -> None:
     write(state, {"models": {"v1": {}, "v2": {}}})
     with pytest.raises(BadInput, match="one of v1, v2"):
-        read_entry(state.registry, state.root, "v3")
+        open_registry(None, state).entry("v3")
 
 
 # Files that as a whole do not hold
@@ -349,7 +336,7 @@ def test_a_directory_in_the_files_place_is_a_clear_error(state: StateDir) -> Non
 
 
 def test_a_file_too_large_to_be_a_registry_is_not_taken_in(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resources.registry.MAX_REGISTRY_BYTES", 100)
+    monkeypatch.setattr("resources.registries.json_file.MAX_REGISTRY_BYTES", 100)
     write(state, b" " * 101)
     with pytest.raises(RegistryUnreadable, match="larger than 100 bytes"):
         read(state)
@@ -404,40 +391,41 @@ def wait_until_settled(path: Path) -> None:
 @pytest.mark.slow
 def test_an_unchanged_file_is_not_hashed_again(state: StateDir, settled: Path) -> None:
     wait_until_settled(settled)
-    first = read(state, cache=state.digest_cache)
+    first = read(state)
     remembered = json.loads(state.digest_cache.read_text())
     false_digest = "0" * 64
     remembered[str(settled)]["sha256"] = false_digest
     state.digest_cache.write_text(json.dumps(remembered))
     assert first.entries["v1"].artefacts[0].sha256 == sha256_file(settled)
-    assert read(state, cache=state.digest_cache).entries["v1"].artefacts[0].sha256 == false_digest
+    assert read(state).entries["v1"].artefacts[0].sha256 == false_digest
+    state.digest_cache.unlink()
     assert read(state).entries["v1"].artefacts[0].sha256 == sha256_file(settled)
 
 
 @pytest.mark.slow
 def test_a_file_changed_behind_an_old_date_is_hashed_again(state: StateDir, settled: Path) -> None:
     wait_until_settled(settled)
-    read(state, cache=state.digest_cache)
+    read(state)
     tiny_gguf(settled, seed=9)
     os.utime(settled, (1e9, 1e9))
-    assert read(state, cache=state.digest_cache).entries["v1"].artefacts[0].sha256 == sha256_file(settled)
+    assert read(state).entries["v1"].artefacts[0].sha256 == sha256_file(settled)
 
 
 @pytest.mark.slow
 def test_the_cache_forgets_files_that_are_gone(state: StateDir, settled: Path) -> None:
     other = tiny_gguf(state.root / "models/quantized/v2/model-q8_0.gguf")
     wait_until_settled(other)
-    read(state, cache=state.digest_cache)
+    read(state)
     settled.unlink()
     write(state, {"models": {"v2": new_entry("m", gguf="models/quantized/v2/model-q8_0.gguf")}})
-    read(state, cache=state.digest_cache)
+    read(state)
     assert list(json.loads(state.digest_cache.read_text())) == [str(other)]
 
 
 def test_a_file_that_just_changed_is_hashed_but_not_remembered(state: StateDir) -> None:
     gguf = tiny_gguf(state.root / GGUF)
     write(state, {"models": {"v1": entry()}})
-    assert read(state, cache=state.digest_cache).entries["v1"].artefacts[0].sha256 == sha256_file(gguf)
+    assert read(state).entries["v1"].artefacts[0].sha256 == sha256_file(gguf)
     assert not state.digest_cache.exists()
 
 
@@ -447,7 +435,7 @@ def test_a_broken_cache_only_costs_time(state: StateDir, content: str, caplog: p
     write(state, {"models": {"v1": entry()}})
     state.digest_cache.parent.mkdir(parents=True)
     state.digest_cache.write_text(content)
-    assert read(state, cache=state.digest_cache).entries["v1"].artefacts[0].sha256 == sha256_file(gguf)
+    assert read(state).entries["v1"].artefacts[0].sha256 == sha256_file(gguf)
     assert "hashed again" in caplog.text
 
 
@@ -457,7 +445,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(
 ) -> None:
     wait_until_settled(settled)
     state.cache.touch()  # a file in the folder's place
-    assert read(state, cache=state.digest_cache).entries["v1"].artefacts[0].sha256 == sha256_file(settled)
+    assert read(state).entries["v1"].artefacts[0].sha256 == sha256_file(settled)
     assert "could not be remembered" in caplog.text
 
 
@@ -492,39 +480,5 @@ def test_repeated_readings_out_of_time_finish_in_the_end(state: StateDir) -> Non
         tiny_gguf(state.root / f"models/{version}.gguf")
     wait_until_settled(state.root / "models/b.gguf")
     write(state, {"models": {v: new_entry("m", gguf=f"models/{v}.gguf") for v in ("a", "b")}})
-    assert read(state, cache=state.digest_cache, hash_budget_s=0).pending == ("b",)
-    assert read(state, cache=state.digest_cache, hash_budget_s=0).pending == ()
-
-
-# The past
-
-
-def decide(state: StateDir, day: int, verdict: str, winner: str | None) -> None:
-    run_id = f"benchmark_202601{day:02}_000000"
-    decision = {"run_id": run_id, "verdict": verdict, "winner": winner, "reasons": []}
-    state.runs.mkdir(parents=True, exist_ok=True)
-    (state.runs / f"{run_id}.json").write_text(json.dumps({"run_id": run_id, "decision": decision}))
-
-
-def test_the_best_version_is_the_newest_promoted_one(state: StateDir) -> None:
-    decide(state, 1, "promote", "v1")
-    decide(state, 2, "promote", "v2")
-    decide(state, 3, "no_verdict", None)
-    decide(state, 4, "reject", None)
-    best = RegistryResource(state_root=str(state.root)).best()
-    assert best is not None
-    assert (best.winner, best.run_id) == ("v2", "benchmark_20260102_000000")
-
-
-def test_without_a_promotion_there_is_no_best_version(state: StateDir) -> None:
-    assert best_version(past_decisions(state.runs)) is None
-    decide(state, 1, "reject", None)
-    assert best_version(past_decisions(state.runs)) is None
-
-
-@pytest.mark.parametrize("text", ["", "{}", '{"decision": {"run_id": "x", "verdict": "promote", "winner": "v1"}}'])
-def test_a_summary_that_does_not_hold_is_named(state: StateDir, text: str) -> None:
-    decide(state, 1, "promote", "v1")
-    (state.runs / "benchmark_20260101_000000.json").write_text(text)
-    with pytest.raises(BadInput, match=r"benchmark_20260101_000000\.json does not hold"):
-        past_decisions(state.runs)
+    assert read(state, hash_budget_s=0).pending == ("b",)
+    assert read(state, hash_budget_s=0).pending == ()

@@ -12,16 +12,10 @@ import pytest
 
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import locked
+from milton_assets.vocabulary.registry import RegistryMissing, RegistryUnreadable
 from milton_assets.vocabulary.state import StateDir
-from resources.registry import (
-    RegistryMissing,
-    RegistryUnreadable,
-    _editing,
-    add_entries,
-    new_entry,
-    read_registry,
-    retire,
-)
+from resources.registries import open_registry
+from resources.registries.json_file import _editing, add_entries, new_entry, retire
 
 FOREIGN = (
     '{"schema": 7, "models": {"z": {"status": "candidate", "b": 1, "a": [1.5, null, "é"], "run": NaN},\n'
@@ -165,7 +159,7 @@ def test_no_half_written_file_is_left_beside_it(state: StateDir) -> None:
 def test_a_writer_waits_for_the_other_and_says_so_when_it_takes_too_long(
     state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resources.registry.LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("resources.registries.json_file.LOCK_TIMEOUT_S", 0.1)
     write(state, '{"models": {}}')
     with (
         locked(state.registry.with_name(".registry.json.lock")),
@@ -186,9 +180,9 @@ def test_what_another_program_wrote_meanwhile_is_not_overwritten(state: StateDir
 @pytest.mark.slow
 def test_writers_at_once_lose_nothing(state: StateDir) -> None:
     program = (
-        "import sys; from pathlib import Path; from resources.registry import add_entries, new_entry\n"
+        "import sys; from pathlib import Path; from resources.registries.json_file import add_entries, new_entry\n"
         "for n in range(20): add_entries(Path(sys.argv[1]), {f'{sys.argv[2]}-{n}': new_entry('m', gguf='x.gguf')})"
     )
     writers = [subprocess.Popen([sys.executable, "-c", program, str(state.registry), name]) for name in ("a", "b", "c")]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
-    assert len(read_registry(state.registry, state.root).quarantined) == 60
+    assert len(open_registry(None, state).read().quarantined) == 60

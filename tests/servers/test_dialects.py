@@ -294,6 +294,36 @@ def test_what_is_no_openai_compatible_server_is_said_so(page: Any, message: str)
         pytest.fail("it must not begin")
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [None, {"name": "v2"}, {"id": 7}, "v2"],
+    ids=["null", "no id", "a number for an id", "a text"],
+)
+def test_an_odd_line_does_not_hide_a_good_one(odd: Any) -> None:
+    page = Body({"data": [odd, {"id": "v1", "max_model_len": 8192.0}]})
+    with server_of({"/v1/models": page}) as server, AttachedServer(server.base_url).attach("v1") as served:
+        assert served.endpoint.model == "v1"
+
+
+def test_odd_lines_are_told_when_the_model_is_not_among_the_others() -> None:
+    page = Body({"data": [{"id": "v2"}, {"id": 7}]})
+    with (
+        server_of({"/v1/models": page}) as server,
+        pytest.raises(ServerFailed, match=r"serves \['v2'\]; 1 of its lines do not hold, first: data.1.id"),
+        AttachedServer(server.base_url).attach("v1"),
+    ):
+        pytest.fail("it must not begin")
+
+
+def test_a_server_that_lists_nothing_is_said_to_serve_nothing() -> None:
+    with (
+        server_of({"/v1/models": Body({"data": None})}) as server,
+        pytest.raises(ServerFailed, match=r"serves \[\]"),
+        AttachedServer(server.base_url).attach("v1"),
+    ):
+        pytest.fail("it must not begin")
+
+
 def test_the_key_opens_the_pages_too() -> None:
     with server_of({}) as server, AttachedServer(server.base_url, api_key="sk-secret").attach("scripted") as served:
         assert served.endpoint.api_key == "sk-secret"

@@ -11,9 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from milton_assets.settings import load_settings
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.hf_directory import chat_template_sha256, quantization
+from resources.servers.launching import edge_server, model_server
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.vllm import VLLMLauncher
 from tests.support import toy_server
@@ -47,6 +49,7 @@ def hf(tmp_path: Path) -> Path:
     folder = tmp_path / "hf"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"dtype": "bfloat16"}))
+    (folder / "model.safetensors").write_bytes(b"weights")
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
     return folder
 
@@ -69,6 +72,41 @@ def test_a_llama_server_on_path_is_run_when_it_is_preferred(on_path, gguf: Path)
     assert served.fingerprint.launched_by_us
     assert "--mlock" in served.fingerprint.flags
     assert not {"--model", "--port", str(gguf)} & set(served.fingerprint.flags)
+
+
+def test_a_llama_server_of_ones_own_is_run_with_its_layers_on_the_gpu(on_path, gguf: Path, tmp_path: Path) -> None:
+    (tmp_path / "milton.yaml").write_text(
+        f"server: {{binary: {on_path('my-llama')}, gpu_layers: 99, slots: 2, extra_args: [--flash-attn, 'on']}}\n"
+    )
+    settings = load_settings({"MILTON_STATE_DIR": str(tmp_path)})
+    for server in (model_server(settings.server), edge_server(settings.edge_server, settings.edge_program).file):
+        with server.serve(gguf, "toy") as served:
+            said = dict(pairwise(httpx.get(f"{served.endpoint.base_url}/arguments").json()))
+        assert (said["--gpu-layers"], said["--parallel"], said["--flash-attn"]) == ("99", "2", "on")
+        assert "--gpu-layers" in served.fingerprint.flags
+        assert "embedded" not in served.fingerprint.name
+
+
+def test_a_llama_server_is_found_on_path_by_its_name(on_path) -> None:
+    program = on_path("llama-cuda")
+    assert LlamaCppLauncher(binary="llama-cuda").program() == str(program)
+
+
+def test_a_llama_server_that_is_not_there_is_refused(gguf: Path) -> None:
+    with (
+        pytest.raises(BadInput, match="there is no program /no/llama-server"),
+        LlamaCppLauncher(binary="/no/llama-server").serve(gguf, "v1"),
+    ):
+        pytest.fail("it must not begin")
+
+
+def test_layers_for_a_gpu_are_never_left_to_the_cpu_build(monkeypatch: pytest.MonkeyPatch, gguf: Path) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with (
+        pytest.raises(BadInput, match=r"99 layers are to be on the GPU.*built for the CPU"),
+        LlamaCppLauncher(prefer_binary=True, gpu_layers=99).serve(gguf, "v1"),
+    ):
+        pytest.fail("it must not begin")
 
 
 @pytest.mark.parametrize("kind", ["directory", "nothing"])

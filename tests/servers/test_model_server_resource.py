@@ -183,6 +183,7 @@ def test_a_run_that_ends_in_whatever_way_leaves_no_server(how: str | signal.Sign
     folder = tmp_path / "hf"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
     script = tmp_path / "run.py"
     script.write_text(textwrap.dedent(RUN))
     root = Path(toy_server.__file__).parents[2]

@@ -130,7 +130,116 @@ def test_a_truncated_or_empty_answer_is_returned_as_it_is() -> None:
         assert model.complete(ASK, Sampling()).text == ""
 
 
+@pytest.mark.parametrize(
+    "logprobs",
+    [[], {"content": [{"token": "a", "top_logprobs": None}]}, {"tokens": ["a"], "top_logprobs": [{"a": -0.1}]}],
+    ids=["an empty list", "null alternatives", "the older shape"],
+)
+def test_logprobs_that_nobody_asked_for_are_not_looked_at(logprobs: Any) -> None:
+    choice = {"message": {"content": "Paris"}, "logprobs": logprobs}
+    with scripted_server(Body({"choices": [choice]})) as server, model_of(server) as model:
+        assert model.complete(ASK, Sampling()).text == "Paris"
+
+
+def test_null_alternatives_that_were_asked_for_are_none() -> None:
+    choice = {"message": {"content": "a"}, "logprobs": {"content": [{"token": "a", "top_logprobs": None}]}}
+    with scripted_server(Body({"choices": [choice]})) as server, model_of(server) as model:
+        assert model.complete(ASK, Sampling(), top_logprobs=2).first_token_alternatives == ()
+
+
+def test_a_content_of_parts_is_the_text_of_its_text_parts() -> None:
+    parts = [{"type": "text", "text": "Par"}, {"type": "refusal", "refusal": "no"}, {"type": "text", "text": "is"}]
+    with scripted_server(Body({"choices": [{"message": {"content": parts}}]})) as server, model_of(server) as model:
+        assert model.complete(ASK, Sampling()).text == "Paris"
+
+
+def test_half_a_character_is_replaced_and_two_halves_are_joined() -> None:
+    raw = rb'{"choices": [{"message": {"content": "a\ud83d b\ud83d\ude00"}}]}'
+    with scripted_server(Body(raw)) as server, model_of(server) as model:
+        assert model.complete(ASK, Sampling()).text == "a\ufffd b\U0001f600"
+
+
+def test_counts_written_as_whole_floats_are_counts() -> None:
+    usage = {"prompt_tokens": 11.0, "completion_tokens": 2.0}
+    reply = Body({"choices": [{"message": {"content": "Paris"}}], "usage": usage})
+    with scripted_server(reply) as server, model_of(server) as model:
+        assert model.complete(ASK, Sampling()).prompt_tokens == 11
+
+
+# ------------------------------------------------------------------------------------- without a system role
+
+NO_SYSTEM_ROLE = Status(500, "Jinja Exception: System role not supported")
+
+
+def gemma(body: dict[str, Any]) -> Any:
+    """A server whose chat template refuses the system role."""
+    return NO_SYSTEM_ROLE if body["messages"][0]["role"] == "system" else answer("Paris")
+
+
+def test_a_system_turn_that_the_template_refuses_opens_the_first_user_turn() -> None:
+    with scripted_server(gemma) as server, model_of(server) as model:
+        assert model.system_role == "as it is"
+        assert model.complete(ASK, Sampling()).text == "Paris"
+        assert model.system_role == "folded into the first user turn"
+    assert server.requests[-1]["messages"] == [
+        {"role": "user", "content": "Be short.\n\nWhat is the capital of France?"}
+    ]
+
+
+def test_the_refusal_is_asked_for_once_a_server() -> None:
+    with scripted_server(gemma) as server, model_of(server) as model:
+        for _ in range(3):
+            model.complete(ASK, Sampling())
+    assert len(server.requests) == 4
+
+
+def test_another_refusal_is_no_reason_to_fold() -> None:
+    with scripted_server(Status(500, "out of memory")) as server, model_of(server) as model:
+        with pytest.raises(ModelCallFailed):
+            model.complete(ASK, Sampling())
+        assert model.system_role == "as it is"
+    assert len(server.requests) == 1
+
+
+def test_a_refusal_of_the_role_without_a_system_turn_stays_a_refusal() -> None:
+    with (
+        scripted_server(NO_SYSTEM_ROLE) as server,
+        model_of(server) as model,
+        pytest.raises(ModelCallFailed, match="not supported"),
+    ):
+        model.complete([Message("user", "Hello?")], Sampling())
+    assert len(server.requests) == 1
+
+
 # --------------------------------------------------------------------------------------------------- failing
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", "cancelled", "content_filter", "timeout"])
+def test_an_answer_that_the_server_broke_off_is_none(reason: str) -> None:
+    assert failure(answer("Par", finish_reason=reason)).kind is CallErrorKind.ABORTED
+
+
+def test_more_tokens_than_were_asked_for_are_malformed() -> None:
+    assert failure(answer("Paris", completion_tokens=10_000)).kind is CallErrorKind.MALFORMED
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Status(401, "bad key sk-secret"),
+        Body("your key sk-secret is no JSON"),
+        Body({"error": "sk-secret"}),
+        Body({"choices": "sk-secret"}),
+    ],
+    ids=["refused", "not JSON", "an error at status 200", "malformed"],
+)
+def test_a_key_that_the_server_echoes_is_redacted(reply: Any) -> None:
+    with scripted_server(reply) as server:
+        endpoint = Endpoint(server.base_url, "scripted", api_key="sk-secret")
+        with OpenAIChatModel(endpoint) as model, pytest.raises(ModelCallFailed) as caught:
+            model.complete(ASK, Sampling())
+    assert "sk-secret" not in str(caught.value)
+    assert "***" in str(caught.value)
 
 
 @pytest.mark.parametrize(

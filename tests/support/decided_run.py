@@ -10,7 +10,8 @@ from pathlib import Path
 from milton_assets.selection import decide, load_policy
 from milton_assets.selection.summary import RunSummary, write_summary
 from milton_assets.vocabulary.state import StateDir
-from resources.registry import add_entries, new_entry, read_entry
+from resources.registries import open_registry
+from resources.registries.json_file import add_entries, new_entry
 from tests.support.gguf_file import tiny_gguf
 from tests.support.selection import RUN_ID, candidate, manifest, store
 from tests.support.tiers import TIERS
@@ -27,7 +28,7 @@ def decided(home: StateDir, cove: float = 0.95, *, gguf: Path | None = None) -> 
         weights.parent.mkdir(parents=True)
         weights.hardlink_to(gguf)
     add_entries(home.registry, {VERSION: new_entry("example/base", gguf="models/quantized/m.gguf")})
-    entry = read_entry(home.registry, home.root, VERSION)
+    entry = open_registry(None, home).entry(VERSION)
     one = candidate(VERSION, cove=cove)
     pinned = manifest([one], sha256_of=store(home.benchmarks, [one]))
     of_entry = pinned.candidates[0].model_copy(

@@ -98,3 +98,20 @@ def tiny_gguf(path: Path, *, quantization: int = 0, seed: int = 0, data_bytes: i
         )
     )
     return path
+
+
+def split_gguf(folder: Path, *, parts: int = 3, name: str = "model", seed: int = 0) -> Path:
+    """Write a GGUF that llama.cpp's splitter would make: `name-00001-of-0000N.gguf` and so on; return the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}-{number + 1:05}-of-{parts:05}.gguf" for number in range(parts)]
+    for number, path in enumerate(paths):
+        pairs = [
+            pair("split.no", UINT16, number),
+            pair("split.count", UINT16, parts),
+            pair("split.tensors.count", INT32, parts),
+        ]
+        if number == 0:
+            pairs = [pair("general.architecture", STRING, "llama"), pair("general.file_type", UINT32, 2), *pairs]
+        data = bytes((index * 7 + seed + number) % 256 for index in range(256))
+        path.write_bytes(gguf_bytes(pairs, [tensor(f"blk.{number}.weight", (64,), F32, 0)], data=data))
+    return paths[0]

@@ -26,7 +26,7 @@ from milton_assets.vocabulary.server import Endpoint, Served
 from milton_assets.vocabulary.state import StateDir
 from resources.edge_server import EdgeServer
 from resources.model_server import LlamaCppResource
-from resources.registry import add_entries, new_entry
+from resources.registries.json_file import add_entries, new_entry
 from tests.support.gguf_file import tiny_gguf
 from tests.support.reasoning_player import Player, handler, honest
 from tests.support.retrieval_models import knowing

@@ -140,6 +140,7 @@ def test_it_can_be_attached_to_and_refuses_another_directory(served: Served, dir
 
 
 def test_a_model_it_cannot_load_fails_with_its_own_words(resource: VLLMResource, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
     (tmp_path / "config.json").write_text('{"model_type": "no-such-architecture"}')
     artefact = Artefact(kind=ArtefactKind.HF_DISTILLED, path=str(tmp_path), size_bytes=1, sha256=digest_of(tmp_path))
     before = set(psutil.Process().children(recursive=True))

@@ -38,13 +38,15 @@ from milton_assets.edge.manifest import (
     BUNDLE_PREFIX,
     DEFAULT_HEALTH,
     MANIFEST_FILE,
+    MODEL_DIR,
     SUMS_FILE,
     BundleManifest,
     FileEntry,
     HealthContract,
 )
+from milton_assets.vocabulary.artefact_files import artefact_digest
 from milton_assets.vocabulary.code_version import code_version as version_of_code
-from milton_assets.vocabulary.digest import sha256_bytes, sha256_listing
+from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
@@ -199,10 +201,8 @@ def _place_weights(source: Source, staged: Path, link: LinkMode, on_progress: On
 
 def _check_digest(entry: RegistryEntry, artefact: Artefact, source: Source, weights: Weights) -> None:
     digests = {path: placed.sha256 for path, placed in weights.placed.items()}
-    if artefact.kind is ArtefactKind.GGUF:
-        found = digests[source.primary]
-    else:
-        found = sha256_listing({path.removeprefix(f"{source.primary}/"): sha for path, sha in digests.items()})
+    by_name = {path.removeprefix(f"{MODEL_DIR}/"): sha for path, sha in digests.items()}
+    found = artefact_digest(Path(artefact.path), by_name)
     if found != artefact.sha256:
         raise EvidenceMismatch(
             f"{artefact.path} has the digest {found}",

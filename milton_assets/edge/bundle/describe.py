@@ -15,6 +15,7 @@ from rich.text import Text
 from milton_assets.edge.manifest import BundleManifest
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.server import ServingSettings
+from milton_assets.vocabulary.terminal import printable
 
 
 def described(manifest: BundleManifest) -> dict[str, Any]:
@@ -33,15 +34,15 @@ def show(manifest: BundleManifest, console: Console) -> None:
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
     for name, value in _facts(manifest):
-        facts.add_row(name, Text(_printable(value)))
-    console.print(Text(_printable(manifest.name), style="bold"))
+        facts.add_row(name, Text(printable(value)))
+    console.print(Text(printable(manifest.name), style="bold"))
     console.print(facts)
     files = Table(title="Files", title_justify="left")
     files.add_column("path", overflow="fold")
     files.add_column("MB", justify="right")
     files.add_column("SHA-256")
     for entry in manifest.files:
-        files.add_row(Text(_printable(entry.path)), f"{entry.size_bytes / 1e6:.3f}", short(entry.sha256))
+        files.add_row(Text(printable(entry.path)), f"{entry.size_bytes / 1e6:.3f}", short(entry.sha256))
     console.print(files)
 
 
@@ -80,8 +81,3 @@ def _facts(manifest: BundleManifest) -> list[tuple[str, str]]:
 def _settings(served: ServingSettings) -> str:
     said = {"context tokens a slot": served.context_tokens, "slots": served.slots, "threads": served.threads}
     return ", ".join(f"{value} {name}" for name, value in said.items() if value is not None)
-
-
-def _printable(text: str) -> str:
-    """A bundle's words on a terminal, without control sequences."""
-    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)

@@ -6,12 +6,11 @@ does not: reading the weights (`create`).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from milton_assets.edge.manifest import MAX_FILES, MODEL_DIR, check_no_collision, check_path
+from milton_assets.vocabulary.artefact_files import artefact_files, check_gguf
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 
@@ -68,8 +67,10 @@ def _gguf(path: Path) -> Source:
         raise BadInput(f"{path} is no regular file", expected="a GGUF file")
     if path.suffix.lower() != ".gguf":
         raise BadInput(f"{path} does not end in .gguf", expected="a GGUF file", remedy="register the quantised file")
-    relative = check_path(f"{MODEL_DIR}/{path.name}")
-    return Source((SourceFile(path, relative, path.stat().st_size),), relative)
+    parts = artefact_files(path)
+    check_gguf(parts)
+    files = tuple(_placed(name, file) for name, file in parts.items())
+    return Source(files, files[0].path)
 
 
 def _folder(root: Path) -> Source:
@@ -83,30 +84,14 @@ def _folder(root: Path) -> Source:
             expected="the directory that the registry entry names in metrics.distillation.model_path",
             remedy="restore it, or deploy the GGUF with --artifact gguf",
         )
-    files = tuple(sorted(_files_below(root, root), key=lambda file: file.path))
+    files = tuple(_placed(name, file) for name, file in artefact_files(root).items())
+    if len(files) > MAX_FILES - 16:
+        raise BadInput(f"{root} holds more than {MAX_FILES - 16} files", expected="a model's directory")
     if not any(file.path == f"{MODEL_DIR}/config.json" for file in files):
         raise BadInput(f"{root} holds no config.json", expected="a Hugging Face directory")
     check_no_collision([file.path for file in files])
     return Source(files, MODEL_DIR)
 
 
-def _files_below(folder: Path, root: Path) -> Iterator[SourceFile]:
-    """Regular files, also through links to files (the Hugging Face cache consists of them), never through folders'."""
-    count = 0
-    for here, folders, names in os.walk(folder, onerror=_raise):
-        for name in folders:
-            if (Path(here) / name).is_symlink():
-                raise BadInput(f"{Path(here) / name} is a link to a folder", expected="plain folders")
-        for name in names:
-            source = Path(here) / name
-            if not source.is_file():
-                raise BadInput(f"{source} is no regular file", expected="regular files only")
-            count += 1
-            if count > MAX_FILES - 16:
-                raise BadInput(f"{root} holds more than {MAX_FILES - 16} files", expected="a model's directory")
-            relative = check_path(f"{MODEL_DIR}/{source.relative_to(root).as_posix()}")
-            yield SourceFile(source, relative, source.stat().st_size)
-
-
-def _raise(error: OSError) -> None:
-    raise error
+def _placed(name: str, file: Path) -> SourceFile:
+    return SourceFile(file, check_path(f"{MODEL_DIR}/{name}"), file.stat().st_size)

@@ -13,7 +13,7 @@ from milton_assets.tiers.inference.plan import InferencePlan
 from milton_assets.tiers.inference.prompts import Prompt
 from milton_assets.tiers.inference.stream import ChatStream, Failure
 from milton_assets.tiers.inference.transport import Timing
-from milton_assets.vocabulary.chat import CallErrorKind
+from milton_assets.vocabulary.chat import CallErrorKind, clean_text
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Sample:
     Offsets count from the start of the measurement. Latencies start at `sent`, under an open load at `scheduled`.
     `joined_events` came in one read with the token event before them, so that only the last one's arrival is known;
     `first_token_joined` says whether one of them followed the first token.
+    `output_bytes` is the text that came, visible or not, as UTF-8.
     `ok` rows have no `error_kind`; latencies that a failed request still showed are kept, but enter no figure.
     """
 
@@ -61,6 +62,7 @@ class Sample:
     output_tokens: int | None
     prompt_tokens: int | None
     cached_tokens: int | None
+    output_bytes: int
     token_events: int
     reasoning_events: int
     joined_events: int
@@ -104,7 +106,7 @@ def to_sample(ask: Ask, plan: InferencePlan, timing: Timing, stream: ChatStream,
         nonce=ask.nonce,
         ok=failure is None,
         error_kind=failure.kind.value if failure else None,
-        error_detail=failure.detail if failure else None,
+        error_detail=clean_text(failure.detail) if failure else None,
         http_status=stream.status,
         scheduled_offset_ms=_ms(timing.due_ns, epoch_ns),
         sent_offset_ms=_ms(timing.sent_ns, epoch_ns),
@@ -120,13 +122,14 @@ def to_sample(ask: Ask, plan: InferencePlan, timing: Timing, stream: ChatStream,
         output_tokens=tokens,
         prompt_tokens=usage.prompt_tokens if usage else None,
         cached_tokens=usage.cached_tokens if usage else None,
+        output_bytes=stream.text_bytes,
         token_events=stream.token_events,
         reasoning_events=stream.reasoning_events,
         joined_events=stream.joined_events,
         first_token_joined=stream.first_token_joined,
         finish_reason=stream.finish_reason,
         truncated=stream.finish_reason == "length",
-        output_head=stream.head,
+        output_head=clean_text(stream.head),
     )
 
 

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from milton_assets.tiers.inference.sse import Event, EventParser, EventTooLarge
-from milton_assets.vocabulary.chat import CallErrorKind
+from milton_assets.vocabulary.chat import CallErrorKind, aborted, text_of
 
 HEAD_CHARACTERS = 160
 _BODY_HEAD_BYTES = 2048
+_SILENT_TOKENS = 8
+"""Tokens without a text of their own that a server may count: the end of the turn, and of a reasoning part."""
 _REASONING_KEYS = ("reasoning_content", "reasoning")
 
 
@@ -58,6 +60,7 @@ class ChatStream:
         self.last_token_ns: int | None = None
         self.last_event_ns: int | None = None
         self.token_events = 0
+        self.text_bytes = 0
         self.reasoning_events = 0
         self.joined_events = 0
         self.first_token_joined = False
@@ -106,6 +109,8 @@ class ChatStream:
             return Failure(CallErrorKind.EMPTY, "the response has no body")
         if not self.done and self.finish_reason is None:
             return Failure(CallErrorKind.CUT_SHORT, "the stream ended with neither a finish reason nor [DONE]")
+        if (why := aborted(self.finish_reason)) is not None:
+            return Failure(CallErrorKind.ABORTED, why)
         if self.first_token_ns is None:
             return Failure(CallErrorKind.EMPTY, "the stream carried no token")
         return self._usage_verdict(max_tokens)
@@ -116,6 +121,13 @@ class ChatStream:
         told = self.usage.completion_tokens
         if told < 1:
             return Failure(CallErrorKind.MALFORMED, f"usage counts {told} tokens, {self.token_events} events had some")
+        if told > max_tokens:
+            return Failure(CallErrorKind.MALFORMED, f"usage counts {told} tokens, asked were {max_tokens} at most")
+        if told > self.text_bytes + _SILENT_TOKENS:
+            return Failure(
+                CallErrorKind.MALFORMED,
+                f"usage counts {told} tokens, but {self.text_bytes} bytes of text came, and a token is at least one",
+            )
         if self.finish_reason == "length" and told < max_tokens:
             return Failure(CallErrorKind.TRUNCATED, f"stopped for length after {told} of {max_tokens} tokens")
         return None
@@ -123,7 +135,7 @@ class ChatStream:
     def _chunk(self, stamp_ns: int, event: Event) -> None:
         try:
             chunk = json.loads(event.data.decode())
-        except ValueError:
+        except (ValueError, RecursionError):
             self._fail(CallErrorKind.NOT_JSON, event.data[:HEAD_CHARACTERS].decode(errors="replace"))
             return
         if not isinstance(chunk, dict):
@@ -147,12 +159,14 @@ class ChatStream:
         if not isinstance(delta, dict):
             self._fail(CallErrorKind.MALFORMED, f"a delta is {type(delta).__name__}, not an object")
             return
-        content = delta.get("content") or ""
-        reasoning = next((delta[key] for key in _REASONING_KEYS if delta.get(key)), "")
-        if not isinstance(content, str) or not isinstance(reasoning, str):
-            self._fail(CallErrorKind.MALFORMED, f"a delta's text is no string: {str(delta)[:HEAD_CHARACTERS]}")
+        try:
+            content = text_of(delta.get("content"))
+            reasoning = text_of(next((delta[key] for key in _REASONING_KEYS if delta.get(key)), ""))
+        except ValueError as error:
+            self._fail(CallErrorKind.MALFORMED, f"a delta's {error}")
             return
         if content or reasoning:
+            self.text_bytes += len((content + reasoning).encode(errors="surrogatepass"))
             self._token(stamp_ns, visible=bool(content), text=content or reasoning)
 
     def _token(self, stamp_ns: int, *, visible: bool, text: str) -> None:

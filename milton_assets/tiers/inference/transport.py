@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from milton_assets.tiers.inference.connection import Connection, Exchange, Pump,
 from milton_assets.tiers.inference.stream import Failure
 from milton_assets.vocabulary.chat import CallErrorKind
 from milton_assets.vocabulary.server import Endpoint
+from milton_assets.vocabulary.tls import trusting
 
 AnySink = TypeVar("AnySink", bound=Sink)
 _CROSSING_NS = 100_000_000
@@ -68,10 +68,10 @@ class Transport:
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._prefix = parts.path
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls = trusting(endpoint.ca_file) if parts.scheme == "https" else None
         self._timeouts = timeouts
         self._headers = [
-            ("Host", parts.netloc.rpartition("@")[2]),
+            ("Host", parts.netloc),
             ("Accept", "text/event-stream"),
             ("Accept-Encoding", "identity"),
             ("Content-Type", "application/json"),

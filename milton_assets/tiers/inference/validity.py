@@ -15,6 +15,10 @@ limit of an SLO that what the client adds decides on which side they are. What t
   once cannot merge anything: what then shares a stamp was sent together. Joined events count from 5 % on for a typical
   figure, from 1 % on for a tail: of the first tokens for what ends with one, of all token events for what lies between.
 
+A count of tokens that the stream does not bear out is doubted, and with it every figure that rests on it: more than two
+tokens an event while there are less than 1.5 bytes of text a token (prose has three to five), or less than half a token
+an event.
+
 Above 90 % of a core every figure is invalid. With a cold cache less than half of a prompt may have been cached (as the
 median goes), with a warm one some of it must have been, where the server tells; that holds for every figure which a
 cache moves, so for all but the time per output token, gaps and the success rate.
@@ -41,12 +45,16 @@ ALLOWED_SHARE = 0.05
 MAX_CPU_SHARE = 0.9
 MAX_COLD_SHARE = 0.5
 MAX_UNSURE_SHARE = 0.01
+MAX_TOKENS_AN_EVENT = 2.0
+MIN_TOKENS_AN_EVENT = 0.5
+MIN_BYTES_A_TOKEN = 1.5
 MAX_JOINED_SHARE = 0.05
 MAX_JOINED_SHARE_OF_TAILS = 0.01
 _FROM_START = ("ttfb_ms", "ttft_ms", "ttfv_ms", "e2e_ms")
 _BETWEEN_TOKENS = ("tpot_ms", "itl_ms")
 _WITHIN_SLO = ("slo_share", "goodput_per_s")
 _MOVED_BY_CACHE = (*_FROM_START, *_WITHIN_SLO, "request_output_tokens_per_s", "output_tokens_per_s", "requests_per_s")
+_RESTS_ON_USAGE = ("tpot_ms", "request_output_tokens_per_s", "output_tokens_per_s")
 _TYPICAL = ("median", "mean")
 
 
@@ -80,6 +88,8 @@ def _reasons(metric: Metric, evidence: ClientEvidence) -> Iterator[str]:
         yield from _excesses(name, metric.value, typical=statistic in _TYPICAL, evidence=evidence)
     if name in _WITHIN_SLO and evidence.slo is not None and (doubt := _doubt(evidence.slo, evidence)):
         yield doubt
+    if name in _RESTS_ON_USAGE and (complaint := _usage_complaint(evidence)):
+        yield complaint
     if name in _MOVED_BY_CACHE and (complaint := _cache_complaint(evidence)):
         yield complaint
 
@@ -158,6 +168,19 @@ def _joined_share(name: str, samples: Sequence[Sample]) -> float:
     else:
         joined, stamped = sum(sample.joined_events for sample in good), sum(sample.token_events for sample in good)
     return joined / stamped if stamped else 0.0
+
+
+def _usage_complaint(evidence: ClientEvidence) -> str | None:
+    good = [sample for sample in evidence.samples if sample.ok and sample.output_tokens]
+    tokens, events = sum(s.output_tokens or 0 for s in good), sum(s.token_events for s in good)
+    if not tokens or not events:
+        return None
+    bytes_a_token = sum(s.output_bytes for s in good) / tokens
+    if tokens > MAX_TOKENS_AN_EVENT * events and bytes_a_token < MIN_BYTES_A_TOKEN:
+        return f"the server counts {tokens} tokens in {events} events, with {bytes_a_token:.1f} bytes of text a token"
+    if tokens < MIN_TOKENS_AN_EVENT * events:
+        return f"the server counts {tokens} tokens in {events} events that each carried text"
+    return None
 
 
 def _cache_complaint(evidence: ClientEvidence) -> str | None:
