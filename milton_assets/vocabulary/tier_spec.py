@@ -96,16 +96,7 @@ class GoldenFile:
     scored: bool = True
 
 
-class ReadGoldens(Protocol):
-    """Goldens as a tier's reader returns them: whatever the tier likes, with the SHA-256 of each file by its name."""
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """SHA-256 by the file's name, relative to the set's folder."""
-        ...
-
-
-class EmbedsTexts(Protocol):
+class Embeds(Protocol):
     """A client of a server that turns texts into vectors."""
 
     def embeddings(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
@@ -126,7 +117,7 @@ class EmbeddingServer(Protocol):
         """The model's name there."""
         ...
 
-    def client(self) -> AbstractContextManager[EmbedsTexts]:
+    def client(self) -> AbstractContextManager[Embeds]:
         """A client of it."""
         ...
 
