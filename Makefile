@@ -2,11 +2,12 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN    := $(VENV)/bin
 PORT   ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help install autobench ui test fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-bundle test-vllm docs clean
+.PHONY: help install autobench ui test test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-bundle test-vllm docs clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,14 +17,14 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
+$(VENV)/.installed: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	@echo "Installing the package and what it needs (once, about two minutes) …"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing what the tests need (once) …"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
 	@touch $@
 
 install: $(VENV)/.installed ## Make .venv and install the package.
@@ -49,6 +50,9 @@ test: $(VENV)/.installed-dev ## Run the whole suite, with coverage.
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not (real_model or alone)' --cov --cov-report= --cov-fail-under=0 $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -m 'real_model or alone' --cov --cov-append --cov-report=term $(PYTEST_ARGS)
 
+test-newest: ## Run the whole suite with the newest releases that pyproject.toml allows, in an environment of its own.
+	$(MAKE) VENV=.venv-newest CONSTRAINTS=constraints-newest.txt test
+
 fuzz: $(VENV)/.installed-dev ## Try hostile input that no run has tried before.
 	$(BIN)/python -m pytest -n auto -m hypothesis --hypothesis-profile=fuzz $(PYTEST_ARGS)
 
@@ -72,10 +76,11 @@ bench-selection: $(VENV)/.installed-dev ## Deciding among ten thousand candidate
 bench-bundle: $(VENV)/.installed-dev ## Bundles of 4 GB beside tar, model-signing and cp; deltas beside zstd.
 	$(BIN)/python benches/bundle/bench_bundle.py
 
-check: $(VENV)/.installed-dev ## Lint, format and type check.
+check: $(VENV)/.installed-dev ## Lint, format, type check, and who imports whom.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 docs: $(VENV)/.installed ## Write the README's table of settings anew.
 	$(BIN)/python docs/make_settings_table.py
@@ -85,4 +90,4 @@ format: $(VENV)/.installed-dev ## Format the code.
 	$(BIN)/ruff format .
 
 clean: ## Remove what the tests and builds leave behind; keeps .venv and the state folder.
-	rm -rf build dist *.egg-info .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

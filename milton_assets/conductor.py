@@ -4,7 +4,6 @@ What belongs here: the order of the child runs and what is said on the terminal.
 One bad model fails alone: its child run fails, the others go on, and the decision names it with the reason.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +37,7 @@ from milton_assets.usecases.dry_run import print_dry_run
 from milton_assets.usecases.settings_check import check_campaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.keys import mint_run_id
+from milton_assets.vocabulary.locks import acquire
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import console
 from resources.campaign import Campaign
@@ -75,7 +75,7 @@ def conduct(
         if config.dry_run or campaign.dry_run:
             print_dry_run(run_id, current, campaign, tiers, console())
             return
-        check_campaign(campaign, model_server.server, edge_runtime.edge_server)
+        check_campaign(campaign, model_server.launcher, edge_runtime.edge_server)
         observe_goldens(context.instance, tiers, campaign.goldens)
         _add(context, MODEL_VERSIONS, versions)
         _add(context, BENCHMARK_RUNS, [run_id])
@@ -126,15 +126,13 @@ def only_campaign(lock: Path) -> Iterator[None]:
     """Hold the campaign lock: two campaigns at once would measure each other. Raises `MiltonError` when it is held."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not acquire(handle.fileno(), wait_s=0):
             handle.seek(0)
             raise MiltonError(
                 f"another campaign is running here (process {handle.read().strip() or 'unknown'})",
                 expected="one campaign at a time: two would measure each other",
                 remedy="wait for it to end, or stop that process",
-            ) from None
+            )
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from milton_assets.vocabulary.server import Served, Serves, ServingSettings
+from milton_assets.vocabulary.server import Launcher, RunningServer, ServingSettings
 from resources.hardware import usable_cores
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.vllm import VLLMLauncher
@@ -18,12 +18,12 @@ from resources.servers.vllm import VLLMLauncher
 
 @dataclass(frozen=True)
 class EdgeServer:
-    """Serves a release's model on a port of its own; implements `milton_assets.edge.deployment.loadtest.EdgeServes`."""
+    """Serves a release's model on a port of its own; implements `edge.deployment.loadtest.EdgeLauncher`."""
 
-    file: Serves = field(default_factory=LlamaCppLauncher)
-    directory: Serves = field(default_factory=VLLMLauncher)
+    file: Launcher = field(default_factory=LlamaCppLauncher)
+    directory: Launcher = field(default_factory=VLLMLauncher)
 
-    def serve(self, artefact: Path, model: str) -> AbstractContextManager[Served]:
+    def serve(self, artefact: Path, model: str) -> AbstractContextManager[RunningServer]:
         """Serve `artefact` under the name `model`. Raises `ServerFailed` with the server's last lines."""
         return self._for(artefact).serve(artefact, model)
 
@@ -42,11 +42,11 @@ class EdgeServer:
         """The same server with these settings."""
         return replace(self, file=_configured(self.file, settings), directory=_configured(self.directory, settings))
 
-    def _for(self, artefact: Path) -> Serves:
+    def _for(self, artefact: Path) -> Launcher:
         return self.directory if artefact.is_dir() else self.file
 
 
-def _configured(server: Serves, settings: ServingSettings) -> Serves:
+def _configured(server: Launcher, settings: ServingSettings) -> Launcher:
     match server:
         case LlamaCppLauncher():
             context_tokens = settings.context_tokens or server.context_tokens

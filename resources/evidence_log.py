@@ -19,10 +19,8 @@ from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifes
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
 from milton_assets.vocabulary.tier import TierResult, asset_of, table_metadata
+from resources.dagster_private import DATA_VERSION_TAG
 from resources.evidence_store import EvidenceFile, EvidenceStore
-
-DATA_VERSION_TAG = "dagster/data_version"
-"""The tag under which an event says the data version; Dagster keeps the constant in a private module."""
 
 BENCHMARK_JOB = "benchmark_model"
 REGISTRY_ENTRY_ASSET = "registry_entry"

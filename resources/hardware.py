@@ -17,14 +17,14 @@ import psutil
 import pynvml
 
 from milton_assets.vocabulary.fingerprint import Fingerprint, GpuFingerprint, HostFingerprint
-from milton_assets.vocabulary.server import Served
+from milton_assets.vocabulary.server import RunningServer
 
 CPUINFO = Path("/proc/cpuinfo")
 _MODEL_KEYS = ("model name", "Model", "cpu model", "Processor")
 """x86, then what Arm boards and others write."""
 
 
-def fingerprint(served: Served | None = None) -> Fingerprint:
+def fingerprint(served: RunningServer | None = None) -> Fingerprint:
     """This machine's fingerprint, or that of a server and the machine it runs on.
 
     What cannot be read is None, never guessed: of a server elsewhere, the machine is unknown.

@@ -19,10 +19,10 @@ from milton_assets.settings import LaunchSettings, Settings
 from milton_assets.settings.model import LLAMA_CPP, VLLM
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
-from milton_assets.vocabulary.server import Served, Serves
+from milton_assets.vocabulary.server import Launcher, RunningServer
 from resources.edge_server import EdgeServer
-from resources.servers.held import HeldServer
 from resources.servers.identity import verified_serving
+from resources.servers.kept import KeptServer
 from resources.servers.launching import attached_server, edge_server, llama_cpp_launcher, vllm_launcher
 
 
@@ -35,10 +35,10 @@ class ModelServerResource(ConfigurableResource, ABC):  # type: ignore[type-arg]
         """Which of a model's artefacts this server serves."""
 
     @abstractmethod
-    def server(self) -> Serves:
+    def launcher(self) -> Launcher:
         """The launcher or the attached server that this configuration describes. Raises `BadInput`."""
 
-    _held: HeldServer | None = PrivateAttr(default=None)
+    _held: KeptServer | None = PrivateAttr(default=None)
 
     @abstractmethod
     def describe(self) -> str:
@@ -47,7 +47,7 @@ class ModelServerResource(ConfigurableResource, ABC):  # type: ignore[type-arg]
     @contextmanager
     def yield_for_execution(self, context: InitResourceContext) -> Iterator[Self]:
         """Within a Dagster run, keep the first server that is started until the run ends, however it ends."""
-        with HeldServer() as held:
+        with KeptServer() as held:
             self._held = held
             try:
                 yield self
@@ -55,7 +55,7 @@ class ModelServerResource(ConfigurableResource, ABC):  # type: ignore[type-arg]
                 self._held = None
 
     @contextmanager
-    def serve(self, artefact: Artefact, model: str) -> Iterator[Served]:
+    def serve(self, artefact: Artefact, model: str) -> Iterator[RunningServer]:
         """Serve the artefact under the name `model` and show that it is the registered one.
 
         Within a Dagster run the server outlives the block and serves the run's next tier; outside, it ends with it.
@@ -70,7 +70,7 @@ class ModelServerResource(ConfigurableResource, ABC):  # type: ignore[type-arg]
                 expected=f"a {self.artefact_kind} artefact",
                 remedy="choose the server that serves it",
             )
-        what = (self.server(), Path(artefact.path), model, artefact.sha256)
+        what = (self.launcher(), Path(artefact.path), model, artefact.sha256)
         with verified_serving(*what) if self._held is None else self._held.serve(*what) as served:
             yield served
 
@@ -112,7 +112,7 @@ class LlamaCppResource(ModelServerResource, LaunchedServer):
         slots = self.slots or 1
         return f"llama.cpp, {slots} slot{'s' if slots > 1 else ''}, started per candidate"
 
-    def server(self) -> Serves:
+    def launcher(self) -> Launcher:
         """The launcher."""
         return llama_cpp_launcher(self.launch_settings())
 
@@ -145,7 +145,7 @@ class VLLMResource(ModelServerResource, LaunchedServer):
         """The address it attaches to, or that it launches vLLM."""
         return f"the server at {self.base_url}" if self.base_url else "vLLM, started per candidate"
 
-    def server(self) -> Serves:
+    def launcher(self) -> Launcher:
         """The attached server or the launcher."""
         if self.base_url is None:
             return vllm_launcher(self.launch_settings(), allow_code=self.allow_code)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from milton_assets.settings import SideModelSettings
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
-from milton_assets.vocabulary.server import Endpoint, Served
+from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.api_keys import key_from
 from resources.servers.attached import AttachedServer
 from resources.servers.client import DEFAULT_TIMEOUT_S, OpenAIChatModel
@@ -40,7 +40,7 @@ class SideModel:
             yield client
 
     @contextmanager
-    def attach(self) -> Iterator[tuple[Served, OpenAIChatModel]]:
+    def attach(self) -> Iterator[tuple[RunningServer, OpenAIChatModel]]:
         """A client whose answers are repeatable, and who its server says it is. Raises `ServerFailed`."""
         with AttachedServer(self.base_url, self.api_key).attach(self.model) as served:
             options = repeatable_options(served.fingerprint)

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from milton_assets.vocabulary.files import fsync_dir, locked
+from milton_assets.vocabulary.files import fsync_dir
+from milton_assets.vocabulary.locks import locked
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from milton_assets.settings import load_settings
 from milton_assets.tiers import reasoning, retrieval
 from milton_assets.vocabulary.chat import ChatModel, Message, Sampling
 from milton_assets.vocabulary.errors import ServerFailed
-from milton_assets.vocabulary.server import Served
+from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult
 from resources.demo_models import SMOLLM2
 from resources.servers.client import OpenAIChatModel
@@ -108,7 +108,7 @@ class TimedTransport(Transport):
 class TimedChatModel(OpenAIChatModel):
     """The client as it is, over a `TimedTransport`."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: RunningServer) -> None:
         super().__init__(served.endpoint, extra=repeatable_options(served.fingerprint))
         self._transport.close()
         self.timed = TimedTransport(served.endpoint.base_url, served.endpoint.api_key, CALL_TIMEOUT_S)
@@ -124,7 +124,7 @@ def union_s(spans: Sequence[tuple[float, float]]) -> float:
     return total
 
 
-def utilisation(served: Served, tier: str, measure: Callable[[ChatModel], TierResult]) -> Utilisation:
+def utilisation(served: RunningServer, tier: str, measure: Callable[[ChatModel], TierResult]) -> Utilisation:
     """Run one tier and compare the clock with the server's own account."""
     with TimedChatModel(served) as chat:
         chat.complete([Message("user", "Hello")], Sampling(max_tokens=1))

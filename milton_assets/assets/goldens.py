@@ -12,7 +12,7 @@ from milton_assets.assets.beta_features import observable
 from milton_assets.vocabulary.digest import sha256_json
 from milton_assets.vocabulary.golden_set import OwnSets, TierGoldens, read_all_goldens, read_goldens
 from milton_assets.vocabulary.tier_spec import Tiers, TierSpec
-from resources.evidence_log import DATA_VERSION_TAG
+from resources.dagster_private import DATA_VERSION_TAG
 
 
 def golden_assets(tiers: Tiers, own: OwnSets) -> list[SourceAsset]:

@@ -35,7 +35,7 @@ from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.golden_set import TierGoldens, read_goldens
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.registry import Artefact
-from milton_assets.vocabulary.server import Served
+from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Conditions, Needs, Tiers, TierSpec, Uses
 from resources.answer_cache import CachedChatModel, CacheKey
@@ -108,7 +108,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
 @contextmanager
 def _chat_model(
     spec: TierSpec,
-    served: Served,
+    served: RunningServer,
     artefact: Artefact,
     model_server: ModelServerResource,
     campaign: Campaign,

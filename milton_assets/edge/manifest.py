@@ -10,13 +10,12 @@ every byte, and nothing has to hold its own digest.
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -34,6 +33,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import RunId, Slug
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.server import ServingSettings
+from milton_assets.vocabulary.strict_json import parse_json
 
 SCHEMA_VERSION: Final = 1
 BUNDLE_PREFIX = "milton_edge_bundle_"
@@ -304,32 +304,11 @@ def _check_table(table: TensorTable, by_path: dict[str, FileEntry]) -> None:
         raise ValueError(f"the tensors of {table.path!r:.200} reach beyond its end")
 
 
-def load_strict_json(raw: bytes, what: str) -> Any:
-    """Parse JSON from outside. Raises `BadInput` for what is no UTF-8 or JSON, too deep, or has a key twice or NaN."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-            raise ValueError(f"the key {twice!r:.100} appears twice")
-        return found
-
-    def no_constant(name: str) -> Any:
-        raise ValueError(f"{name} is no JSON number")
-
-    try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
-    except RecursionError:
-        raise BadInput(f"{what} is nested too deeply", expected="a manifest made by `milton bundle create`") from None
-    except ValueError as error:
-        raise BadInput(f"{what} is no valid JSON: {error!s:.300}", expected="strict JSON in UTF-8") from None
-
-
 def parse_manifest(raw: bytes) -> BundleManifest:
     """Read `manifest.json`'s bytes as hostile input. Raises `BadInput` naming the first few things that are wrong."""
     if len(raw) > MAX_MANIFEST_BYTES:
         raise BadInput(f"{MANIFEST_FILE} has {len(raw)} bytes", expected=f"at most {MAX_MANIFEST_BYTES}")
-    data = load_strict_json(raw, MANIFEST_FILE)
+    data = parse_json(raw, MANIFEST_FILE, expected="a manifest made by `milton bundle create`")
     if not isinstance(data, dict):
         raise BadInput(f"{MANIFEST_FILE} is a JSON {type(data).__name__}", expected="an object")
     if data.get("schema_version") != SCHEMA_VERSION:

@@ -47,8 +47,8 @@ _BOOTSTRAP_FLOATS = 1 << 20
 class Compared:
     """One metric, the challengers against the incumbent: arrays (challengers,), oriented so that above 0 is better.
 
-    NaN where nothing can be said. `wins` and `losses` count cases; -1 where there are none. `hindered` is why cases
-    that there could be are not paired, or empty.
+    NaN where nothing can be said. `wins` and `losses` count cases; -1 where there are none. `unpaired_because`
+    is why cases that there could be are not paired, or empty.
     """
 
     test: npt.NDArray[np.object_]
@@ -59,7 +59,7 @@ class Compared:
     p_value: Array
     wins: Array
     losses: Array
-    hindered: npt.NDArray[np.object_]
+    unpaired_because: npt.NDArray[np.object_]
 
 
 def challenge(
@@ -103,7 +103,7 @@ def _compare(
     pairs = cases.paired[challengers] & cases.paired[incumbent]
     if margin.kind is MarginKind.RELATIVE or not cases.by_case:
         return by_errors
-    by_errors.hindered[:] = [cases.why[incumbent] or cases.why[index] for index in challengers]
+    by_errors.unpaired_because[:] = [cases.why[incumbent] or cases.why[index] for index in challengers]
     if not pairs.any():
         return by_errors
     gains = sign * (cases.values[challengers[pairs]] - cases.values[incumbent])
@@ -199,7 +199,8 @@ def _by_errors(
 
 def _difference(margin: Margin, compared: Compared, place: int, p_holm: float, alpha: float) -> Difference:
     difference, low, high = (float(part[place]) for part in (compared.difference, compared.low, compared.high))
-    hindered = f"; not paired by case: {compared.hindered[place]}" if compared.hindered[place] else ""
+    because = compared.unpaired_because[place]
+    unpaired = f"; not paired by case: {because}" if because else ""
     if np.isnan(low) or np.isnan(difference):
         return Difference(
             tier=margin.tier,
@@ -210,7 +211,7 @@ def _difference(margin: Margin, compared: Compared, place: int, p_holm: float, a
             n=0,
             non_inferior=False,
             superior=False,
-            why=f"cannot be compared: no interval and no shared cases{hindered}",
+            why=f"cannot be compared: no interval and no shared cases{unpaired}",
         )
     non_inferior = low >= -margin.margin
     superior = difference > 0 and p_holm < alpha
@@ -234,7 +235,7 @@ def _difference(margin: Margin, compared: Compared, place: int, p_holm: float, a
         p_holm=p_holm,
         non_inferior=non_inferior,
         superior=superior,
-        why=f"{words}; {relation} {limit} worse{hindered}",
+        why=f"{words}; {relation} {limit} worse{unpaired}",
     )
 
 

@@ -60,12 +60,12 @@ def decide(
     stands twice, a manifest of another run, a figure that the manifest does not pin, or evidence in the manifest that
     nobody stands for; `NoSuchTier` when the policy or the manifest names a tier that `tiers` lacks.
     """
-    with _without_collecting():
+    with _garbage_collection_paused():
         return _decided(run_id, candidates, policy, manifest, incumbent, tiers)
 
 
 @contextmanager
-def _without_collecting() -> Iterator[None]:
+def _garbage_collection_paused() -> Iterator[None]:
     """Reports are many objects and no reference cycles: looking for garbage takes a third of the time, for nothing."""
     was = gc.isenabled()
     gc.disable()

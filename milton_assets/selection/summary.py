@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from milton_assets.selection.decision import Decision
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
-from milton_assets.vocabulary.files import locked, write_atomic
+from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.keys import RUN_ID, RunId, check_run_id
+from milton_assets.vocabulary.locks import locked
 
 
 class RunSummary(BaseModel):

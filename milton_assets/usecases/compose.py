@@ -12,7 +12,7 @@ from __future__ import annotations
 from milton_assets.fleet.targets import Targets
 from milton_assets.settings import Settings
 from milton_assets.usecases.targets import open_targets
-from milton_assets.vocabulary.server import Serves
+from milton_assets.vocabulary.server import Launcher
 from resources.demo_default import Chosen, chosen_for
 from resources.edge_server import EdgeServer
 from resources.evidence_store import EvidenceStore
@@ -36,7 +36,7 @@ def edge_server_of(settings: Settings) -> EdgeServer:
     return launching.edge_server(settings.edge_server, settings.edge_program)
 
 
-def model_server_of(settings: Settings) -> Serves:
+def model_server_of(settings: Settings) -> Launcher:
     """What candidates are measured on. Raises `BadInput` when the variable that is to hold its key is empty."""
     return launching.model_server(settings.server)
 

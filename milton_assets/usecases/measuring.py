@@ -12,7 +12,7 @@ from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.golden_set import TierGoldens
 from milton_assets.vocabulary.progress import OnProgress, Progress
-from milton_assets.vocabulary.server import Served
+from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import EmbeddingServer, JudgeOf, Measuring, TierSpec, no_judge
 
@@ -23,7 +23,7 @@ class BrokenResult(MiltonError):
 
 def measure_tier(
     spec: TierSpec,
-    served: Served,
+    served: RunningServer,
     goldens: TierGoldens,
     plan: object,
     *,

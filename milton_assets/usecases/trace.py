@@ -32,7 +32,6 @@ from milton_assets.edge.manifest import (
     SIGNATURE_FILES,
     SUMMARY_FILE,
     BundleManifest,
-    load_strict_json,
 )
 from milton_assets.selection.summary import RunSummary, read_summary
 from milton_assets.usecases.golden_links import broken_goldens, notes_on_goldens
@@ -42,6 +41,7 @@ from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest
 from milton_assets.vocabulary.registry import RegistryEntry, RegistryStore
 from milton_assets.vocabulary.state import StateDir
+from milton_assets.vocabulary.strict_json import parse_json
 from resources.evidence_log import check_manifest, logged_decision, logged_entry
 from resources.evidence_store import EvidenceStore
 
@@ -132,7 +132,7 @@ def _links(deployment: Deployment, records: Records) -> Iterator[Link]:
         f"{source} holds the same files" if there else f"{source} is absent; the release holds the same files",
     )
     try:
-        grounds = _Grounds.read(folder, manifest)
+        grounds = _BundledDocuments.read(folder, manifest)
     except MiltonError as error:
         yield Link("decision", manifest.run_id, manifest.decision_sha256, False, str(error))
         return
@@ -186,7 +186,7 @@ def _digest(path: Path) -> str | None:
 
 
 @dataclass(frozen=True)
-class _Grounds:
+class _BundledDocuments:
     """The release's documents."""
 
     decision: dict[str, Any]
@@ -200,7 +200,7 @@ class _Grounds:
         """Read them. Raises `BadInput` naming the one that does not hold."""
 
         def document(name: str) -> Any:
-            return load_strict_json(read_document(release, name), name)
+            return parse_json(read_document(release, name), name)
 
         name = DECISION_FILE
         try:
@@ -214,7 +214,7 @@ class _Grounds:
 
 
 def _grounds_links(
-    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+    deployment: Deployment, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[Link]:
     decision = grounds.decision
     yield _link(
@@ -253,7 +253,7 @@ def _grounds_links(
 
 
 def _decision_problems(
-    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+    deployment: Deployment, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[str]:
     found = sha256_json(grounds.decision)
     yield from _differ(DECISION_FILE, found, manifest.decision_sha256)
@@ -279,7 +279,7 @@ def _core(summary: RunSummary) -> RunSummary:
 
 
 def _summary_problems(
-    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+    deployment: Deployment, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[str]:
     path = records.state.runs / f"{manifest.run_id}.json"
     try:
@@ -322,7 +322,7 @@ def _summary_record(deployment: Deployment) -> dict[str, str]:
 
 
 def _evidence_problems(
-    deployment: Deployment, manifest: BundleManifest, grounds: _Grounds, records: Records
+    deployment: Deployment, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[str]:
     digest = grounds.evidence.digest()
     yield from _differ(EVIDENCE_FILE, digest, manifest.evidence_sha256)
@@ -334,7 +334,7 @@ def _evidence_problems(
     yield from broken_goldens(grounds.evidence, records.store)
 
 
-def _entry_problems(manifest: BundleManifest, grounds: _Grounds, records: Records) -> Iterator[str]:
+def _entry_problems(manifest: BundleManifest, grounds: _BundledDocuments, records: Records) -> Iterator[str]:
     entry = grounds.entry
     yield from _differ(REGISTRY_ENTRY_FILE, entry.entry_sha256, manifest.entry_sha256)
     yield from _differ(EVIDENCE_FILE, grounds.candidate.entry_sha256, manifest.entry_sha256)
@@ -353,7 +353,7 @@ def _entry_problems(manifest: BundleManifest, grounds: _Grounds, records: Record
         yield from _differ(f"{registry}, entry {entry.version},", found, entry.entry_sha256)
 
 
-def _weights_problems(manifest: BundleManifest, grounds: _Grounds) -> Iterator[str]:
+def _weights_problems(manifest: BundleManifest, grounds: _BundledDocuments) -> Iterator[str]:
     artefact = grounds.entry.artefact(manifest.artefact_kind)
     yield from _differ("the measured artefact", grounds.candidate.artefact_sha256, manifest.artefact_sha256)
     yield from _differ(REGISTRY_ENTRY_FILE, artefact.sha256, manifest.artefact_sha256)

@@ -1,17 +1,13 @@
 """Files that are either the old or the new version, never half of one.
 
-What belongs here: atomic writes, fsync of folders, lock files, and keeping a path inside its folder. What does
-not: formats.
+What belongs here: atomic writes, fsync of folders, and keeping a path inside its folder. What does not: formats, and
+locks (`locks`).
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from milton_assets.vocabulary.errors import BadInput
@@ -42,30 +38,6 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         staged.unlink(missing_ok=True)
         raise
     fsync_dir(path.parent)
-
-
-@contextmanager
-def locked(path: Path, *, timeout_s: float | None = None) -> Iterator[None]:
-    """Hold the exclusive advisory lock of the lock file `path`, made when absent and never removed.
-
-    Waits for another holder for ever, or `timeout_s` seconds and then raises `BadInput`. The kernel lets go of the
-    lock when its holder dies.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    with path.open("ab") as stream:
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise BadInput(
-                        f"{path} has been locked by another process for {timeout_s:g} s",
-                        remedy="wait until that process is done, or end it",
-                    ) from None
-                time.sleep(0.02)
-        yield
 
 
 def inside(folder: Path, relative: str) -> Path:

@@ -1,7 +1,7 @@
 """A model server as the rest of the project sees it: an endpoint, and something that serves a file.
 
-What belongs here: `Endpoint`, `Served`, `ServingSettings` and the `Serves` protocol. What does not: processes and HTTP,
-which are in `resources.servers`.
+What belongs here: `Endpoint`, `RunningServer`, `ServingSettings` and the `Launcher` protocol. What does not: processes
+and HTTP, which are in `resources.servers`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
-class Served:
+class RunningServer:
     """A server that answers, and what is known of it.
 
     `artefact_there` is the artefact's path as the server sees it, where that is another than ours.
@@ -68,9 +68,9 @@ class ServingSettings(BaseModel):
     threads: int | None = Field(default=None, ge=1)
 
 
-class Serves(Protocol):
+class Launcher(Protocol):
     """Anything that can serve an artefact for the length of a `with` block and stop it whatever happens."""
 
-    def serve(self, artefact: Path, model: str) -> AbstractContextManager[Served]:
+    def serve(self, artefact: Path, model: str) -> AbstractContextManager[RunningServer]:
         """Serve `artefact` under the name `model`. Raises `ServerFailed` with the server's last lines."""
         ...

@@ -37,7 +37,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import check_tier_name
 from milton_assets.vocabulary.metric import Direction
 from milton_assets.vocabulary.progress import OnProgress, silent
-from milton_assets.vocabulary.server import Served
+from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.tier import TierResult, asset_of
 
@@ -155,7 +155,7 @@ def no_judge(_: Any) -> AbstractContextManager[None]:
 class Measuring:
     """What `measure` is handed. `goldens` is what the tier's reader returned, `plan` what its `plan` made."""
 
-    served: Served
+    served: RunningServer
     goldens: Any
     plan: Any
     chat_model: ChatModel | None = None

@@ -12,8 +12,9 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from milton_assets.vocabulary.files import locked, write_atomic
+from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.keys import Slug
+from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.registry import RegistryUnreadable
 
 LOCK_TIMEOUT_S: Final = 30.0

@@ -25,8 +25,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.files import locked, write_atomic
+from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.keys import check_key
+from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import (
     Artefact,

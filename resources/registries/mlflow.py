@@ -24,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 from milton_assets.vocabulary.artefact_files import artefact_files, is_first_part, without_part
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.files import locked
+from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.registry import (
     Artefact,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from milton_assets.vocabulary.server import Endpoint, Served
+from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.servers.dialect import DEFAULT_TIMEOUT_S
 from resources.servers.identity import identify
 from resources.servers.probe import probe
@@ -33,7 +33,7 @@ class AttachedServer:
     ca_file: Path | None = None
 
     @contextmanager
-    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
+    def serve(self, artefact: Path, model: str) -> Iterator[RunningServer]:
         """Attach, and check that the server serves `artefact` under the name `model`.
 
         Raises `ServerFailed` with what was found and expected when it lists no such model, or tells another path.
@@ -43,9 +43,9 @@ class AttachedServer:
             yield replace(served, artefact_there=self.path_there)
 
     @contextmanager
-    def attach(self, model: str) -> Iterator[Served]:
+    def attach(self, model: str) -> Iterator[RunningServer]:
         """Attach to whatever is served under the name `model`, with no artefact to compare it with."""
         asked = Endpoint(self.base_url, model, api_key=self.api_key, ca_file=self.ca_file)
         found = probe(asked.base_url, model, self.api_key, self.timeout_s, self.ca_file)
         slots = found.about.slots or self.slots or 1
-        yield Served(replace(asked, model=found.model.id, slots=slots), found.fingerprint())
+        yield RunningServer(replace(asked, model=found.model.id, slots=slots), found.fingerprint())

@@ -155,16 +155,6 @@ class OpenAIChatModel:
             )
         return [by_index[index] for index in range(len(texts))]
 
-    def server_props(self) -> dict[str, Any] | None:
-        """llama.cpp's `GET /props`; None where the server has no such page. Raises `ModelCallFailed`."""
-        try:
-            found = self._transport.json("GET", f"{self.endpoint.base_url}/props")
-        except ModelCallFailed as error:
-            if error.kind is CallErrorKind.HTTP_STATUS:
-                return None
-            raise
-        return found if isinstance(found, dict) else None
-
     def _post(self, path: str, request: Mapping[str, Any], shape: type[_Shape]) -> _Shape:
         found = self._transport.json("POST", f"{self.endpoint.v1}/{path}", request)
         if isinstance(found, dict) and found.get("error") and "choices" not in found:

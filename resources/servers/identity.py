@@ -18,7 +18,7 @@ from milton_assets.vocabulary.artefact_files import artefact_digest, artefact_fi
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.fingerprint import IdentityProof, ServerFingerprint
-from milton_assets.vocabulary.server import Served, Serves
+from milton_assets.vocabulary.server import Launcher, RunningServer
 
 Digest = Callable[[Path], str]
 _BLOB = re.compile(r"(?:^|[/\\@])sha256[-:]([0-9a-fA-F]{64})$")
@@ -70,13 +70,13 @@ def identify(server: ServerFingerprint, artefact: Path, sha256: str | None = Non
 
 @contextmanager
 def verified_serving(
-    serves: Serves,
+    launcher: Launcher,
     artefact: Path,
     model: str,
     expected_sha256: str | None,
     *,
     digest: Digest = digest_of,
-) -> Iterator[Served]:
+) -> Iterator[RunningServer]:
     """Serve `artefact` and show that it is the registered one.
 
     Its SHA-256 is `expected_sha256` before the server starts and after it was used (not looked at when None), and what
@@ -84,7 +84,7 @@ def verified_serving(
     otherwise; an error of the block's own passes as it is.
     """
     _check_digest(artefact, expected_sha256, digest, "before it was served")
-    with serves.serve(artefact, model) as served:
+    with launcher.serve(artefact, model) as served:
         shown = identify(served.fingerprint, served.artefact_there or artefact, expected_sha256)
         if served.fingerprint.launched_by_us and expected_sha256 is not None:
             shown = IdentityProof.LAUNCHED_FROM_DIGEST

@@ -12,7 +12,7 @@ from typing import Any
 
 from milton_assets.settings import LaunchSettings, ServerSettings
 from milton_assets.settings.model import LLAMA_CPP, VLLM
-from milton_assets.vocabulary.server import Serves
+from milton_assets.vocabulary.server import Launcher
 from resources.api_keys import key_from
 from resources.edge_server import EdgeServer
 from resources.servers.attached import AttachedServer
@@ -59,7 +59,7 @@ def attached_server(
     )
 
 
-def model_server(given: ServerSettings) -> Serves:
+def model_server(given: ServerSettings) -> Launcher:
     """The server that candidates are measured on. Raises `BadInput` when its key's variable is empty."""
     if given.address:
         return attached_server(given.address, slots=given.slots, key_env=given.key_env, path=given.path)

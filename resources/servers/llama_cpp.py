@@ -18,7 +18,7 @@ from pathlib import Path
 
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.secrets import without_secrets
-from milton_assets.vocabulary.server import Endpoint, Served
+from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.hardware import usable_cores
 from resources.servers.identity import identify
 from resources.servers.probe import probe
@@ -59,7 +59,7 @@ class LlamaCppLauncher:
                 raise BadInput(f"{what} is {getattr(self, what)}", expected="at least 1")
 
     @contextmanager
-    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
+    def serve(self, artefact: Path, model: str) -> Iterator[RunningServer]:
         """Serve the GGUF file under the name `model`. Raises `BadInput` for another kind of path, `ServerFailed`."""
         if not artefact.is_file():
             found = "a directory" if artefact.is_dir() else "nothing"
@@ -87,7 +87,7 @@ class LlamaCppLauncher:
                 known = {"name": f"{fingerprint.name} (embedded)", "build": f"xllamacpp {version('xllamacpp')}"}
                 fingerprint = fingerprint.model_copy(update=known)
             identify(fingerprint, artefact)
-            yield Served(Endpoint(server.base_url, model, self.slots), fingerprint)
+            yield RunningServer(Endpoint(server.base_url, model, self.slots), fingerprint)
 
     def program(self) -> str | None:
         """The `llama-server` that is going to run; None for the embedded one. Raises `BadInput` for one not there."""

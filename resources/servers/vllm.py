@@ -18,7 +18,7 @@ from milton_assets.vocabulary import hf_directory
 from milton_assets.vocabulary.artefact_files import directory_files
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.secrets import without_secrets
-from milton_assets.vocabulary.server import Endpoint, Served
+from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.servers.identity import identify
 from resources.servers.probe import probe
 from resources.servers.process import Command, listening
@@ -51,7 +51,7 @@ class VLLMLauncher:
     log_dir: Path | None = None
 
     @contextmanager
-    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
+    def serve(self, artefact: Path, model: str) -> Iterator[RunningServer]:
         """Serve the directory under the name `model`. Raises `BadInput` for another kind of path, `ServerFailed`."""
         if not artefact.is_dir():
             raise BadInput(f"vLLM is to serve {artefact}", expected="a Hugging Face model directory")
@@ -76,7 +76,7 @@ class VLLMLauncher:
             }
             fingerprint = fingerprint.model_copy(update=from_files)
             identify(fingerprint, artefact)
-            yield Served(Endpoint(server.base_url, model, self.slots), fingerprint)
+            yield RunningServer(Endpoint(server.base_url, model, self.slots), fingerprint)
 
     def program(self, artefact: Path) -> tuple[str, ...]:
         """The command that is going to run, up to the artefact. Raises `BadInput` for a program that is not there."""

@@ -17,11 +17,11 @@ from milton_assets.edge.manifest import (
     FileEntry,
     check_no_collision,
     check_path,
-    load_strict_json,
     parse_manifest,
     release_digest,
 )
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.strict_json import parse_json
 from tests.support.bundles import ingredients
 
 
@@ -220,4 +220,4 @@ def test_any_json_is_either_a_manifest_or_bad_input(value: Any) -> None:
 
 
 def test_strict_json_keeps_what_is_right() -> None:
-    assert load_strict_json(b'{"a": [1, 2.5, "x"]}', "it") == {"a": [1, 2.5, "x"]}
+    assert parse_json(b'{"a": [1, 2.5, "x"]}', "it") == {"a": [1, 2.5, "x"]}

@@ -16,7 +16,7 @@ from milton_assets.edge.manifest import HealthContract, Probe
 from milton_assets.vocabulary.chat import Completion
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
-from milton_assets.vocabulary.server import Endpoint, Served, ServingSettings
+from milton_assets.vocabulary.server import Endpoint, RunningServer, ServingSettings
 from resources.edge_server import EdgeServer
 from resources.hardware import usable_cores
 from resources.servers.client import OpenAIChatModel
@@ -38,9 +38,9 @@ class Scripted:
         self.requests: list[dict[str, object]] = []
 
     @contextmanager
-    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
+    def serve(self, artefact: Path, model: str) -> Iterator[RunningServer]:
         with scripted_server(self.script, models=(model,)) as server:
-            yield Served(Endpoint(server.base_url, model), ServerFingerprint(name="scripted"))
+            yield RunningServer(Endpoint(server.base_url, model), ServerFingerprint(name="scripted"))
             self.requests = list(server.requests)
 
 
@@ -48,7 +48,7 @@ class Broken:
     """A server that never starts."""
 
     @contextmanager
-    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
+    def serve(self, artefact: Path, model: str) -> Iterator[RunningServer]:
         raise ServerFailed("llama-server ended with 1; its last line: cannot open the file")
         yield
 

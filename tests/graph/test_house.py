@@ -1,23 +1,26 @@
-"""The house: dependencies run one way, and every module says what belongs in it."""
+"""The house: dependencies run one way, and every module says what belongs in it.
+
+Who may import whom is held by import-linter's contracts in pyproject.toml; here stands what they cannot say.
+"""
 
 from __future__ import annotations
 
 import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HOW = ("tiers.inference", "tiers.reasoning", "tiers.retrieval", "selection", "edge")
 MODULES = sorted(p for top in ("milton_assets", "resources") for p in (ROOT / top).rglob("*.py"))
-DAGSTER_FREE_RESOURCES = [
-    *(ROOT / "resources" / "servers").rglob("*.py"),
-    ROOT / "resources" / "evidence_store.py",
-    ROOT / "resources" / "hardware.py",
-    *(ROOT / "resources" / "registries").rglob("*.py"),
-    ROOT / "resources" / "demo_models.py",
-    ROOT / "resources" / "inventory.py",
-]
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+NEITHER_ABOVE_NOR_BELOW = {"__init__", "partitions", "console"}
+"""Modules of `milton_assets` without a place of their own among the layers: names that jobs and assets share."""
 
 
 def imports_of(path: Path) -> set[str]:
@@ -31,41 +34,55 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-def reaches(path: Path, package: str) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for name in imports_of(path))
-
-
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "milton_assets/vocabulary").rglob("*.py")), ids=name_of)
-def test_the_vocabulary_imports_nothing_else_of_ours(path):
-    assert not {
-        name
-        for name in imports_of(path)
-        if name.startswith(("milton_assets.", "resources")) and not name.startswith("milton_assets.vocabulary")
-    }
-    assert not reaches(path, "dagster")
+def linted(root: Path) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("lint-imports")
+    environment = os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [program, "--no-cache", "--config", root / "pyproject.toml"]
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "milton_assets/statistics").rglob("*.py")), ids=name_of)
-def test_statistics_import_the_vocabulary_only(path):
-    ours = {name for name in imports_of(path) if name.startswith(("milton_assets.", "resources"))}
-    assert all(name.startswith(("milton_assets.vocabulary", "milton_assets.statistics")) for name in ours)
+def test_every_contract_on_imports_is_kept():
+    done = linted(ROOT)
+    assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("package", HOW)
-def test_a_how_package_knows_neither_dagster_nor_resources_nor_another(package):
-    others = [f"milton_assets.{other}" for other in HOW if other != package]
-    for path in (ROOT / "milton_assets" / package.replace(".", "/")).rglob("*.py"):
-        for forbidden in ("dagster", "resources", "milton_assets.assets", "milton_assets.cli", *others):
-            assert not reaches(path, forbidden), f"{name_of(path)} imports {forbidden}"
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("milton_assets/vocabulary/keys.py", "import milton_assets.edge", "Dependencies run one way"),
+        ("milton_assets/selection/gates.py", "import milton_assets.tiers.inference", "Dependencies run one way"),
+        ("milton_assets/edge/manifest.py", "import resources.hardware", "Dependencies run one way"),
+        ("milton_assets/tiers/inference/load.py", "import milton_assets.tiers.reasoning", "Tiers do not import"),
+        ("milton_assets/edge/deployment/ids.py", "import pandas", "A device needs nothing heavy"),
+        ("resources/servers/wire.py", "import dagster", "knows no Dagster"),
+    ],
+    ids=["upward", "sibling", "edge-resources", "tier-tier", "heavy", "dagster"],
+)
+def test_an_import_against_the_house_breaks_a_contract(tmp_path, module, line, contract):
+    for top in ("milton_assets", "resources"):
+        shutil.copytree(ROOT / top, tmp_path / top, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / module).open("a") as stream:
+        stream.write(f"\n{line}\n")
+    done = linted(tmp_path)
+    assert done.returncode == 1
+    assert re.search(rf"{contract}.* BROKEN", done.stdout), done.stdout
 
 
-@pytest.mark.parametrize("path", DAGSTER_FREE_RESOURCES, ids=name_of)
-def test_what_the_command_line_uses_of_resources_is_free_of_dagster(path):
-    assert not reaches(path, "dagster")
+def test_every_part_of_the_package_has_a_place_among_the_layers():
+    layers = next(contract["layers"] for contract in CONTRACTS if contract["type"] == "layers")
+    placed = {part.strip().removeprefix("milton_assets.") for layer in layers for part in re.split("[|:]", layer)}
+    parts = {path.stem for path in (ROOT / "milton_assets").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert parts - {"__pycache__", "py"} - NEITHER_ABOVE_NOR_BELOW - placed == set()
+
+
+def test_what_dagster_keeps_private_is_reached_in_one_module():
+    reaching = {name_of(path) for path in MODULES if any(re.match(r"dagster\._", n) for n in imports_of(path))}
+    assert reaching == {"resources/dagster_private.py"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -10,7 +10,7 @@ import pytest
 from milton_assets.tiers.reasoning import ReasoningPlan, load_goldens, measure_reasoning
 from milton_assets.tiers.reasoning.judge import JudgeRefused, ModelPin, qualify
 from milton_assets.vocabulary.digest import sha256_file
-from milton_assets.vocabulary.server import Served
+from milton_assets.vocabulary.server import RunningServer
 from resources.answer_cache import CachedChatModel, CacheKey
 from resources.servers.client import OpenAIChatModel
 from resources.servers.llama_cpp import LlamaCppLauncher
@@ -22,7 +22,7 @@ PLAN = ReasoningPlan.smoke().model_copy(update={"cases_per_kind": 1, "concurrenc
 
 
 @pytest.fixture(scope="module")
-def served(small_gguf: Path) -> Iterator[Served]:
+def served(small_gguf: Path) -> Iterator[RunningServer]:
     # One thread leaves a core to whatever else runs; the figures asserted here do not depend on speed.
     with LlamaCppLauncher(slots=2, context_tokens=1024, threads=1).serve(small_gguf, "v1") as found:
         yield found
@@ -33,7 +33,7 @@ def never(prompt: Prompt) -> str:
 
 
 def test_every_case_is_answered_and_the_second_evaluation_costs_nothing(
-    served: Served, small_gguf: Path, tmp_path: Path
+    served: RunningServer, small_gguf: Path, tmp_path: Path
 ) -> None:
     key = CacheKey.of(sha256_file(small_gguf), served.fingerprint)
     assert key is not None
@@ -49,6 +49,6 @@ def test_every_case_is_answered_and_the_second_evaluation_costs_nothing(
     assert list(second.samples.final) == list(first.samples.final)
 
 
-def test_so_small_a_model_is_refused_as_a_judge(served: Served) -> None:
+def test_so_small_a_model_is_refused_as_a_judge(served: RunningServer) -> None:
     with OpenAIChatModel(served.endpoint, 120) as model, pytest.raises(JudgeRefused):
         qualify(model, ModelPin(model="v1"), load_goldens().judge_pairs, [ModelPin(model="v2")])

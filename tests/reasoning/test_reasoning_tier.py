@@ -177,9 +177,52 @@ def test_the_smoke_plan_asks_at_least_30_cases_and_says_so() -> None:
     plan = ReasoningPlan.smoke()
     result = measure_reasoning(honest(GOLDENS.cases), GOLDENS, plan, on_progress=steps.append)
     assert result.metric("cove_pass_rate").n == 30
-    assert [step.done for step in steps] == list(range(30 * 5 + 1))
-    assert {step.total for step in steps} == {150}
+    seeded = 6 * 2 * 3
+    assert [step.done for step in steps] == list(range(30 * 5 + seeded + 1))
+    assert {step.total for step in steps} == {150 + seeded}
     assert steps[1].note == "baseline" and steps[-1].note == "revise"
+    assert result.metric("detection_informedness").value == 1.0
+
+
+def test_the_pass_rate_says_what_the_baseline_alone_has() -> None:
+    result = measure_reasoning(honest(CHOSEN), GOLDENS, PLAN)
+    assert result.metric("baseline_pass_rate").value == pytest.approx(2 / 3, abs=0.01)
+    assert (result.metric("cove_pass_rate").why or "").startswith("without verification 0.66")
+    assert result.metric("cove_gain").valid
+
+
+def test_verification_that_never_flags_a_seeded_fault_is_marked_as_without_effect() -> None:
+    player = honest(CHOSEN)
+    player.cross_check = lambda prompt: "CONSISTENT"
+    result = measure_reasoning(player, GOLDENS, PLAN)
+    marked = {m.name for m in result.metrics if not m.valid}
+    assert marked == {"cove_gain", "cove_kept", "cove_fixed", "cove_broken", "cove_missed"}
+    assert "without effect: none of 12 seeded faults" in (result.metric("cove_gain").why or "")
+    assert result.metric("cove_pass_rate").valid, "the final answers are right or wrong all the same"
+    assert "without effect" in (result.metric("cove_pass_rate").why or "")
+
+
+def test_the_share_of_each_verdict_is_told() -> None:
+    result = measure_reasoning(honest(CHOSEN), GOLDENS, PLAN)
+    shares = {m.name.removeprefix("verdict_share."): m.value for m in result.metrics if "verdict_share" in m.name}
+    assert sum(value or 0 for value in shares.values()) == pytest.approx(1.0)
+    assert (shares["consistent"] or 0) > (shares["inconsistent"] or 0) > 0 == shares["unparseable"]
+
+
+def test_what_is_thought_aloud_is_no_answer_and_its_tokens_are_counted_apart() -> None:
+    def player() -> Player:
+        known = honest(CHOSEN, wrong_every=100)
+        answering = known.answer
+        known.answer = lambda prompt: f"<think>Is it Nice, or is it Lille?</think>\n\n{answering(prompt)}"
+        return known
+
+    plan = PLAN.model_copy(update={"seeded_per_kind": 0})
+    result = measure_reasoning(player(), GOLDENS, plan)
+    assert result.metric("cove_pass_rate").value == 1.0
+    rows = result.samples
+    assert rows.thought_aloud.all() and not rows.baseline.str.contains("think").any()
+    assert ((rows.thinking_tokens > 0) & (rows.thinking_tokens < rows.completion_tokens)).all()
+    assert not measure_reasoning(honest(CHOSEN), GOLDENS, plan).samples.thought_aloud.any()
 
 
 def test_cases_are_worked_on_at_the_plans_concurrency_and_give_the_same_result() -> None:

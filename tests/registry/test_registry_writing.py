@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.files import locked
+from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.registry import RegistryMissing, RegistryUnreadable
 from milton_assets.vocabulary.state import StateDir
 from resources.registries import open_registry

@@ -13,7 +13,7 @@ import pytest
 
 from milton_assets.tiers.retrieval import RetrievalPlan, load_goldens, measure_retrieval
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
-from milton_assets.vocabulary.server import Endpoint, Served
+from milton_assets.vocabulary.server import Endpoint, RunningServer
 from tests.support.scripted_server import Body, Reply, scripted_server
 
 BENCH = Path(__file__).resolve().parents[2] / "benches" / "quality" / "bench_quality.py"
@@ -48,7 +48,9 @@ def working(_: dict[str, Any]) -> Reply:
 def measured(bench: ModuleType, concurrency: int) -> Any:
     plan = PLAN.model_copy(update={"concurrency": concurrency})
     with scripted_server(working) as server:
-        served = Served(Endpoint(server.base_url, "scripted", slots=2), ServerFingerprint(name="scripted", slots=2))
+        served = RunningServer(
+            Endpoint(server.base_url, "scripted", slots=2), ServerFingerprint(name="scripted", slots=2)
+        )
         return bench.utilisation(served, "retrieval", lambda chat: measure_retrieval(chat, load_goldens(), plan))
 
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
-from milton_assets.vocabulary.server import Endpoint, Served
+from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.hardware import cpu_model, cpu_quota, fingerprint, gpu_fingerprints, is_here, usable_cores
 
 
@@ -34,13 +34,13 @@ def test_gpus_are_named_or_their_absence_is() -> None:
 
 def test_the_server_is_part_of_it() -> None:
     server = ServerFingerprint(name="toy")
-    assert fingerprint(Served(Endpoint("http://127.0.0.1:8000", "m"), server)).server == server
+    assert fingerprint(RunningServer(Endpoint("http://127.0.0.1:8000", "m"), server)).server == server
     assert fingerprint().server is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.9.9.9"])
 def test_a_server_on_this_machine_has_this_machine(host: str) -> None:
-    here = fingerprint(Served(Endpoint(f"http://{host}:8000", "m"), ServerFingerprint(name="toy")))
+    here = fingerprint(RunningServer(Endpoint(f"http://{host}:8000", "m"), ServerFingerprint(name="toy")))
     assert here.host == fingerprint().host
     assert here.host_absent_because is None
 
@@ -53,7 +53,7 @@ def test_every_address_of_this_machine_is_here() -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.7", "no-such-host.invalid"])
 def test_of_a_server_elsewhere_the_machine_is_unknown_and_not_guessed(host: str) -> None:
-    elsewhere = fingerprint(Served(Endpoint(f"http://{host}:8000", "m"), ServerFingerprint(name="toy")))
+    elsewhere = fingerprint(RunningServer(Endpoint(f"http://{host}:8000", "m"), ServerFingerprint(name="toy")))
     assert (elsewhere.host, elsewhere.gpus) == (None, ())
     assert elsewhere.host_absent_because == elsewhere.gpus_absent_because
     assert f"{host}:8000" in (elsewhere.host_absent_because or "")

@@ -13,13 +13,13 @@ import pytest
 from milton_assets.vocabulary.digest import sha256_listing
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
-from milton_assets.vocabulary.server import Endpoint, Served
+from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.servers.identity import digest_of, verified_serving
 
 
 @dataclass
 class Recording:
-    """A `Serves` that says it loaded `path`, and remembers whether it was started."""
+    """A `Launcher` that says it loaded `path`, and remembers whether it was started."""
 
     path: str | None = None
     launched: bool = False
@@ -27,10 +27,10 @@ class Recording:
     started: bool = False
 
     @contextmanager
-    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
+    def serve(self, artefact: Path, model: str) -> Iterator[RunningServer]:
         self.started = True
         told = ServerFingerprint(name="toy", model_path=self.path, launched_by_us=self.launched)
-        yield Served(Endpoint("http://127.0.0.1:1", model), told, self.artefact_there)
+        yield RunningServer(Endpoint("http://127.0.0.1:1", model), told, self.artefact_there)
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_llama_cpps_configuration_reaches_its_launcher(tmp_path: Path) -> None:
         log_dir=str(tmp_path),
     )
     assert resource.artefact_kind is ArtefactKind.GGUF
-    assert resource.server() == LlamaCppLauncher(
+    assert resource.launcher() == LlamaCppLauncher(
         slots=2,
         context_tokens=512,
         threads=1,
@@ -68,7 +68,7 @@ def test_llama_cpps_configuration_reaches_its_launcher(tmp_path: Path) -> None:
 def test_vllm_without_an_address_is_launched() -> None:
     resource = VLLMResource(vllm_python="/venv/bin/python", slots=4, extra_args=["--enforce-eager"], env={"A": "1"})
     assert resource.artefact_kind is ArtefactKind.HF_DISTILLED
-    assert resource.server() == VLLMLauncher(
+    assert resource.launcher() == VLLMLauncher(
         interpreter=Path("/venv/bin/python"), slots=4, extra=("--enforce-eager",), env={"A": "1"}
     )
 
@@ -76,7 +76,7 @@ def test_vllm_without_an_address_is_launched() -> None:
 def test_vllm_with_an_address_is_attached_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPU_BOX_KEY", "sk-secret")
     resource = VLLMResource(base_url="http://gpu-box:8000", api_key_env="GPU_BOX_KEY", slots=8, path_there="/mnt/m")
-    assert resource.server() == AttachedServer(
+    assert resource.launcher() == AttachedServer(
         "http://gpu-box:8000", api_key="sk-secret", slots=8, path_there=Path("/mnt/m")
     )
     assert VLLMResource(base_url="http://x", attached_kind="gguf").artefact_kind is ArtefactKind.GGUF
@@ -98,7 +98,7 @@ def test_an_attached_server_may_see_the_artefact_under_another_path(gguf: Path) 
 def test_a_key_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GPU_BOX_KEY", raising=False)
     with pytest.raises(BadInput, match="GPU_BOX_KEY is empty"):
-        VLLMResource(base_url="http://gpu-box:8000", api_key_env="GPU_BOX_KEY").server()
+        VLLMResource(base_url="http://gpu-box:8000", api_key_env="GPU_BOX_KEY").launcher()
 
 
 def test_an_attached_kind_that_is_none_is_refused() -> None:

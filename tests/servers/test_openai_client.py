@@ -382,19 +382,6 @@ def test_embeddings_that_do_not_match_the_texts_are_malformed(data: Any) -> None
     assert caught.value.kind is CallErrorKind.MALFORMED
 
 
-def test_props_are_given_where_there_are_any() -> None:
-    with scripted_server(pages={"/props": {"total_slots": 4}}) as server, model_of(server) as model:
-        assert model.server_props() == {"total_slots": 4}
-    with scripted_server() as server, model_of(server) as model:
-        assert model.server_props() is None
-    with (
-        scripted_server(pages={"/props": Body("<html>")}) as server,
-        model_of(server) as model,
-        pytest.raises(ModelCallFailed),
-    ):
-        model.server_props()
-
-
 # -------------------------------------------------------------------------------------------------- hostile
 
 JSON = st.recursive(

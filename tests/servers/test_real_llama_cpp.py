@@ -14,7 +14,7 @@ from milton_assets.vocabulary.chat import Message, Sampling
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import ServerFailed
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
-from milton_assets.vocabulary.server import Served
+from milton_assets.vocabulary.server import RunningServer
 from resources.model_server import LlamaCppResource
 from resources.servers.attached import AttachedServer
 from resources.servers.client import OpenAIChatModel
@@ -26,13 +26,13 @@ FRANCE = [Message("user", "Name the capital of France.")]
 
 
 @pytest.fixture(scope="module")
-def served(small_gguf: Path) -> Iterator[Served]:
+def served(small_gguf: Path) -> Iterator[RunningServer]:
     with LlamaCppLauncher(slots=2, context_tokens=1024).serve(small_gguf, "v1") as found:
         yield found
 
 
 @pytest.fixture
-def model(served: Served) -> Iterator[OpenAIChatModel]:
+def model(served: RunningServer) -> Iterator[OpenAIChatModel]:
     with OpenAIChatModel(served.endpoint, 60) as found:
         yield found
 
@@ -74,7 +74,7 @@ def test_its_closed_connections_are_no_errors(model: OpenAIChatModel) -> None:
     assert len(set(texts)) == 1
 
 
-def test_its_fingerprint_is_that_of_the_file(served: Served, small_gguf: Path) -> None:
+def test_its_fingerprint_is_that_of_the_file(served: RunningServer, small_gguf: Path) -> None:
     fingerprint = served.fingerprint
     assert fingerprint.name == "llama.cpp (embedded)"
     assert fingerprint.build is not None
@@ -84,7 +84,9 @@ def test_its_fingerprint_is_that_of_the_file(served: Served, small_gguf: Path) -
     assert fingerprint.chat_template_sha256 is not None
 
 
-def test_it_can_be_attached_to_by_url_and_is_recognised(served: Served, small_gguf: Path, tmp_path: Path) -> None:
+def test_it_can_be_attached_to_by_url_and_is_recognised(
+    served: RunningServer, small_gguf: Path, tmp_path: Path
+) -> None:
     attached = AttachedServer(served.endpoint.base_url)
     with attached.serve(small_gguf, "v1") as found:
         assert (found.fingerprint.name, found.endpoint.slots) == ("llama.cpp", 2)

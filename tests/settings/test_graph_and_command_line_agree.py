@@ -47,7 +47,7 @@ def measured(file: str, variables: dict[str, str], attribute: str, expected: Any
     return Row(
         file,
         variables,
-        lambda defs: getattr(defs.resources["model_server"].server(), attribute),
+        lambda defs: getattr(defs.resources["model_server"].launcher(), attribute),
         lambda settings: getattr(compose.model_server_of(settings), attribute),
         expected,
     )

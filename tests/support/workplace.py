@@ -22,7 +22,7 @@ from milton_assets.definitions import build_defs
 from milton_assets.edge.deployment.contract import QUESTIONS
 from milton_assets.tiers import reasoning, retrieval
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
-from milton_assets.vocabulary.server import Endpoint, Served
+from milton_assets.vocabulary.server import Endpoint, RunningServer
 from milton_assets.vocabulary.state import StateDir
 from resources.edge_server import EdgeServer
 from resources.model_server import LlamaCppResource
@@ -84,13 +84,13 @@ def _yes_or_no(probability: float) -> Answer:
 
 @dataclass(frozen=True)
 class ScriptedServing:
-    """`Serves` for the scripted server: every artefact is served there, under the name asked for."""
+    """`Launcher` for the scripted server: every artefact is served there, under the name asked for."""
 
     base_url: str
 
     @contextmanager
-    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
-        yield Served(Endpoint(self.base_url, model), ServerFingerprint(name="scripted", launched_by_us=True))
+    def serve(self, artefact: Path, model: str) -> Iterator[RunningServer]:
+        yield RunningServer(Endpoint(self.base_url, model), ServerFingerprint(name="scripted", launched_by_us=True))
 
 
 class ScriptedModels(LlamaCppResource):
@@ -98,12 +98,12 @@ class ScriptedModels(LlamaCppResource):
 
     base_url: str
 
-    def server(self) -> ScriptedServing:  # type: ignore[override]
+    def launcher(self) -> ScriptedServing:  # type: ignore[override]
         return ScriptedServing(self.base_url)
 
     def edge_server(self) -> EdgeServer:
         """What edge targets are served with."""
-        return EdgeServer(file=self.server())
+        return EdgeServer(file=self.launcher())
 
 
 @dataclass

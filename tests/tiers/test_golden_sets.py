@@ -17,7 +17,7 @@ from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.golden_set import PrivateSetFailed, golden_digests, read_goldens
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.progress import Progress, silent
-from milton_assets.vocabulary.server import Endpoint, Served
+from milton_assets.vocabulary.server import Endpoint, RunningServer
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Conditions, Measuring, NoSuchTier, TierSpec
 from resources.evidence_store import EvidenceStore
@@ -28,7 +28,7 @@ from tests.support.tiers import TIERS
 
 MARKER = "the heron stands on one leg at noon"
 REASONING = TIERS["reasoning"]
-SERVED = Served(Endpoint("http://127.0.0.1:9", "m"), ServerFingerprint(name="scripted", launched_by_us=True))
+SERVED = RunningServer(Endpoint("http://127.0.0.1:9", "m"), ServerFingerprint(name="scripted", launched_by_us=True))
 
 
 @dataclass(frozen=True)

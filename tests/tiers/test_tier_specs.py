@@ -16,12 +16,12 @@ from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.golden_set import read_goldens
 from milton_assets.vocabulary.metric import Direction, Metric
 from milton_assets.vocabulary.progress import silent
-from milton_assets.vocabulary.server import Endpoint, Served
+from milton_assets.vocabulary.server import Endpoint, RunningServer
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Conditions, TierSpec
 from tests.support.tiers import TIERS
 
-SERVED = Served(Endpoint("http://127.0.0.1:9", "m"), ServerFingerprint(name="scripted", launched_by_us=True))
+SERVED = RunningServer(Endpoint("http://127.0.0.1:9", "m"), ServerFingerprint(name="scripted", launched_by_us=True))
 
 
 def changed(policy: Policy, **criterion: object) -> Policy:

@@ -25,7 +25,7 @@ from milton_assets.vocabulary.errors import ServerFailed
 from milton_assets.vocabulary.hf_directory import chat_template_sha256
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
-from milton_assets.vocabulary.server import Served
+from milton_assets.vocabulary.server import RunningServer
 from resources.hardware import fingerprint
 from resources.model_server import VLLMResource
 from resources.servers.attached import AttachedServer
@@ -79,7 +79,7 @@ def resource(interpreter: Path) -> VLLMResource:
 
 
 @pytest.fixture(scope="module")
-def served(resource: VLLMResource, artefact: Artefact) -> Iterator[Served]:
+def served(resource: VLLMResource, artefact: Artefact) -> Iterator[RunningServer]:
     began = time.monotonic()
     with resource.serve(artefact, "v1") as found:
         print(f"vLLM was ready after {time.monotonic() - began:.0f} s")
@@ -94,7 +94,7 @@ def served(resource: VLLMResource, artefact: Artefact) -> Iterator[Served]:
         httpx.get(found.endpoint.v1)
 
 
-def test_it_answers_and_gives_logprobs(served: Served) -> None:
+def test_it_answers_and_gives_logprobs(served: RunningServer) -> None:
     with OpenAIChatModel(served.endpoint, 120) as model:
         said = model.complete([Message("user", "Name the capital of France.")], Sampling(max_tokens=12))
         ask = [Message("user", "Is Paris in France? Answer Yes or No.")]
@@ -105,7 +105,7 @@ def test_it_answers_and_gives_logprobs(served: Served) -> None:
     assert {"Yes", "No"} & {alternative.token for alternative in first}
 
 
-def test_its_fingerprint_names_build_directory_template_and_flags(served: Served, directory: Path) -> None:
+def test_its_fingerprint_names_build_directory_template_and_flags(served: RunningServer, directory: Path) -> None:
     found = fingerprint(served).server
     assert found is not None
     assert (found.name, found.launched_by_us) == ("vllm", True)
@@ -116,7 +116,7 @@ def test_its_fingerprint_names_build_directory_template_and_flags(served: Served
     assert "--enforce-eager" in found.flags
 
 
-def test_the_inference_tier_measures_it(served: Served) -> None:
+def test_the_inference_tier_measures_it(served: RunningServer) -> None:
     result = measure_inference(served.endpoint, InferencePlan.smoke())
     assert {metric.name for metric in result.metrics} == {name for name, _ in METRICS}
     success = result.metric("success_rate")
@@ -129,7 +129,9 @@ def test_the_inference_tier_measures_it(served: Served) -> None:
         assert metric.value > 0
 
 
-def test_it_can_be_attached_to_and_refuses_another_directory(served: Served, directory: Path, tmp_path: Path) -> None:
+def test_it_can_be_attached_to_and_refuses_another_directory(
+    served: RunningServer, directory: Path, tmp_path: Path
+) -> None:
     attached = AttachedServer(served.endpoint.base_url, slots=4)
     with attached.serve(directory, "v1") as found:
         assert found.fingerprint.name == "vllm"

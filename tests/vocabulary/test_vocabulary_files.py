@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.files import fsync_dir, inside, locked, write_atomic
+from milton_assets.vocabulary.files import fsync_dir, inside, write_atomic
+from milton_assets.vocabulary.locks import locked
 
 
 @pytest.mark.parametrize(("data", "raw"), [("é", "é".encode()), (b"\0\xff", b"\0\xff"), ("", b"")])
@@ -96,7 +97,7 @@ def test_a_lock_keeps_others_out_until_it_is_let_go(tmp_path: Path) -> None:
 
 def test_a_lock_is_let_go_when_its_holder_dies(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from milton_assets.vocabulary.files import locked\n"
+        "import sys, time; from pathlib import Path; from milton_assets.vocabulary.locks import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "lock")], stdout=subprocess.PIPE)

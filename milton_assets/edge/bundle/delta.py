@@ -49,9 +49,10 @@ from milton_assets.edge.bundle.read import read_manifest
 from milton_assets.edge.bundle.streaming import Region
 from milton_assets.edge.bundle.verify import BundleDamaged
 from milton_assets.edge.disk import disk_errors_explained
-from milton_assets.edge.manifest import BundleManifest, FileEntry, TensorEntry, TensorTable, load_strict_json
+from milton_assets.edge.manifest import BundleManifest, FileEntry, TensorEntry, TensorTable
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import OnProgress, silent
+from milton_assets.vocabulary.strict_json import parse_json
 
 MAGIC = b"milton-delta-1\n"
 MAX_HEAD_BYTES = 64 << 10
@@ -331,7 +332,7 @@ def _read_head(stream: Incoming) -> tuple[dict[str, Any], dict[str, bytes]]:
     (length,) = _LENGTH.unpack(stream.exactly(_LENGTH.size))
     if length > MAX_HEAD_BYTES:
         raise _malformed(f"its head has {length} bytes")
-    head = load_strict_json(stream.exactly(length), "the delta's head")
+    head = parse_json(stream.exactly(length), "the delta's head")
     if not isinstance(head, dict) or head.keys() != {"base_release", "release", "documents"}:
         raise _malformed("its head has other fields")
     sizes = head["documents"]

@@ -17,8 +17,9 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final
 
-from milton_assets.edge.manifest import MAX_TENSORS, load_strict_json
+from milton_assets.edge.manifest import MAX_TENSORS
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.strict_json import parse_json
 
 MAX_HEADER_BYTES: Final = 32 << 20
 MAX_DIMENSIONS: Final = 8
@@ -66,7 +67,7 @@ def read_tensors(path: Path) -> tuple[SafeTensor, ...]:
             raw = stream.read(length)
             if raw.count(b"[") + raw.count(b"{") > MAX_BRACKETS or raw.count(b",") > MAX_COMMAS:
                 raise _unusable(path, f"its header holds more than {MAX_TENSORS} tensors have")
-            header = load_strict_json(raw, f"the header of {path}")
+            header = parse_json(raw, f"the header of {path}")
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror})", expected="a safetensors file") from None
     return _tensors(path, header, data_start=8 + length, end=facts.st_size)
@@ -106,8 +107,6 @@ def _tensors(path: Path, header: Any, data_start: int, end: int) -> tuple[SafeTe
 def _tensor(name: str, row: Any, data_start: int) -> tuple[SafeTensor, None] | tuple[None, str]:
     if not 1 <= len(name) <= MAX_NAME_LENGTH:
         return None, f"has a name of {len(name)} characters"
-    if any("\ud800" <= character <= "\udfff" for character in name):
-        return None, "has a name that is no Unicode text"
     if not isinstance(row, dict) or row.keys() != {"dtype", "shape", "data_offsets"}:
         return None, "has no dtype, shape and data_offsets, or more than these"
     dtype, shape, offsets = row["dtype"], row["shape"], row["data_offsets"]

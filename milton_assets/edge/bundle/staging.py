@@ -6,7 +6,6 @@ process left. What does not: what is written into it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -16,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from milton_assets.vocabulary.files import fsync_dir
+from milton_assets.vocabulary.locks import acquire
 
 _PREFIX = ".staging-"
 _ABANDONED_AFTER_S = 60.0
@@ -33,7 +33,7 @@ def staging_folder(into: Path) -> Iterator[Path]:
     staged = into / f"{_PREFIX}{secrets.token_hex(8)}"
     staged.mkdir(mode=0o755)
     try:
-        with _locked(staged, fcntl.LOCK_EX):
+        with _locked(staged):
             yield staged
     finally:
         if staged.exists():
@@ -43,7 +43,7 @@ def staging_folder(into: Path) -> Iterator[Path]:
 @contextmanager
 def naming_lock(into: Path) -> Iterator[None]:
     """Hold the right to choose a name and a counter in `into`; other makers wait."""
-    with _locked(into, fcntl.LOCK_EX):
+    with _locked(into):
         yield
 
 
@@ -71,15 +71,16 @@ def _sweep(into: Path) -> None:
     for left in into.glob(f"{_PREFIX}*"):
         with suppress(FileNotFoundError, BlockingIOError):  # another maker swept it, or is at work in it
             if time.time() - left.stat().st_mtime > _ABANDONED_AFTER_S:
-                with _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                with _locked(left, wait_s=0):
                     shutil.rmtree(left)
 
 
 @contextmanager
-def _locked(folder: Path, how: int) -> Iterator[None]:
+def _locked(folder: Path, *, wait_s: float | None = None) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(handle, how)
+        if not acquire(handle, wait_s=wait_s):
+            raise BlockingIOError(f"{folder} is locked")
         yield
     finally:
         os.close(handle)

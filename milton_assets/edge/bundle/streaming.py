@@ -14,7 +14,7 @@ import hashlib
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
@@ -188,8 +188,3 @@ def digest_descriptor(source: int, *, on_bytes: OnBytes = ignore_bytes) -> tuple
     """`(size, SHA-256)` of what is left to read of `source`."""
     digest = hashlib.sha256()
     return pump(source, here=[digest.update], on_bytes=on_bytes), digest.hexdigest()
-
-
-def regions_of(bounds: Iterable[tuple[int, int]]) -> list[Region]:
-    """Regions of `(offset, size)` pairs, sorted by offset."""
-    return [Region(offset, offset + size) for offset, size in sorted(bounds)]

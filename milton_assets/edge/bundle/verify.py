@@ -32,12 +32,12 @@ from milton_assets.edge.manifest import (
     SUMS_FILE,
     BundleManifest,
     FileEntry,
-    load_strict_json,
     parse_manifest,
 )
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.progress import OnProgress, silent
+from milton_assets.vocabulary.strict_json import parse_json
 
 
 class ProblemKind(StrEnum):
@@ -267,7 +267,7 @@ def _chain_problems(folder: Folder, manifest: BundleManifest) -> Iterator[Proble
     }
     for name, expected in expected_digests.items():
         try:
-            document = load_strict_json(read_document(folder, name), name)
+            document = parse_json(read_document(folder, name), name)
             found = sha256_json(document["raw"] if name == REGISTRY_ENTRY_FILE else document)
         except (BadInput, KeyError, TypeError, RecursionError, OSError) as error:
             yield Problem(ProblemKind.CHAIN, name, f"cannot be read: {error}")

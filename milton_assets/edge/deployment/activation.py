@@ -51,7 +51,7 @@ class Activation(Settling):
 
     def run(self) -> Deployment:
         """Swap, watch, commit. Raises `DeploymentFailed` when it had to go back, or what interrupted it."""
-        with self._or_else(self.settle):
+        with self._on_failure(self.settle):
             self._swap(self.ready.release)
             self._watch(self.ready)
             self._safeguards.at("commit")

@@ -103,7 +103,7 @@ class Attempt(Settling):
     def deploy(self, bundle: Path) -> Deployment:
         """Take the bundle into service. Raises `DeploymentFailed`, or what interrupted it."""
         self._start(Operation.DEPLOY, str(bundle))
-        with self._or_else(self._fail):
+        with self._on_failure(self._fail):
             ready = self._from_bundle(bundle)
             self._prepare(ready)
         return activate(self._session, self._safeguards, self._id, ready)
@@ -111,7 +111,7 @@ class Attempt(Settling):
     def roll_back(self) -> Deployment:
         """Go back to the release before. Raises `DeploymentFailed`, or what interrupted it."""
         self._start(Operation.ROLLBACK, None)
-        with self._or_else(self._fail):
+        with self._on_failure(self._fail):
             ready = self._from_target()
             self._prepare(ready)
         return activate(self._session, self._safeguards, self._id, ready)

@@ -64,7 +64,7 @@ class Guarded(Settling):
 
     def run(self) -> Deployment:
         """Hand over, look on, and tell how it ended. Raises `DeploymentFailed`, or what interrupted it."""
-        with self._or_else(self._activation.settle):
+        with self._on_failure(self._activation.settle):
             job = self._packed()
             guard = self._start(job)
         try:

@@ -34,6 +34,7 @@ from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import RunId, Slug
+from milton_assets.vocabulary.strict_json import text_lines
 
 
 class Outcome(StrEnum):
@@ -161,7 +162,7 @@ def read_mirror(path: Path) -> tuple[Deployment, ...]:
     if not path.exists():
         return ()
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in text_lines(path.read_bytes(), path):
         try:
             found.append(Deployment.model_validate_json(line))
         except ValidationError as error:

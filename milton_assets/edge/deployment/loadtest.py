@@ -18,7 +18,7 @@ from milton_assets.edge.manifest import HealthContract, Probe
 from milton_assets.vocabulary.chat import ChatModel, Completion, Message, ModelCallFailed, Sampling
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import ServerFailed
-from milton_assets.vocabulary.server import Endpoint, Serves, ServingSettings
+from milton_assets.vocabulary.server import Endpoint, Launcher, ServingSettings
 
 _SHOWN_CHARACTERS = 200
 
@@ -31,10 +31,10 @@ class LoadTest(Protocol):
         ...
 
 
-class EdgeServes(Serves, Protocol):
+class EdgeLauncher(Launcher, Protocol):
     """A server that can be told what a contract was measured with, e.g. `resources.edge_server.EdgeServer`."""
 
-    def configured(self, settings: ServingSettings) -> Serves:
+    def configured(self, settings: ServingSettings) -> Launcher:
         """The same server with these settings."""
         ...
 
@@ -43,19 +43,19 @@ class EdgeServes(Serves, Protocol):
 class ServedLoadTest:
     """A load test against a server of its own, on a port of its own.
 
-    `serves` starts and stops it, under the settings of the contract if it names any; `chat_model` makes a client of its
-    endpoint, e.g. `resources.servers.client.OpenAIChatModel`.
+    `launcher` starts and stops it, under the settings of the contract if it names any; `chat_model` makes a client of
+    its endpoint, e.g. `resources.servers.client.OpenAIChatModel`.
     """
 
-    serves: EdgeServes
+    launcher: EdgeLauncher
     chat_model: Callable[[Endpoint], AbstractContextManager[ChatModel]]
 
     def __call__(self, artefact: Path, model: str, contract: HealthContract) -> ProbeReport:
         """Serve `artefact` as `model` and ask each of the contract's questions once, greedily."""
-        serves = self.serves.configured(contract.served_with) if contract.served_with else self.serves
+        launcher = self.launcher.configured(contract.served_with) if contract.served_with else self.launcher
         started = time.monotonic()
         try:
-            with serves.serve(artefact, model) as served, self.chat_model(served.endpoint) as chat:
+            with launcher.serve(artefact, model) as served, self.chat_model(served.endpoint) as chat:
                 load_s = time.monotonic() - started
                 return judge(contract, load_s, [_ask(chat, probe) for probe in contract.probes])
         except ServerFailed as error:

@@ -5,11 +5,9 @@ What belongs here: taking, waiting for and reading the lock. What does not: what
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -20,9 +18,9 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Valid
 
 from milton_assets.edge.deployment.fileops import Fd, FileOps
 from milton_assets.vocabulary.errors import MiltonError
+from milton_assets.vocabulary.locks import acquire
 
 LOCK_FILE = "lock"
-_POLL_S = 0.05
 _GLANCE_S = 0.25
 _HOLDER_BYTES = 1024
 _MAX_NAME_CHARACTERS = 60
@@ -61,7 +59,8 @@ def locked(target: Path, holder: Holder, *, wait_s: float = 0.0, ops: FileOps | 
     """
     handle = os.open(target / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
-        _acquire(handle, target, time.monotonic() + max(wait_s, _GLANCE_S))
+        if not acquire(handle, wait_s=max(wait_s, _GLANCE_S)):
+            raise _busy(target, handle)
         # Padded and never cut: a file that keeps its block can be written on a full disk. Whoever cannot even so holds
         # the lock all the same, without saying who it is.
         with suppress(OSError):
@@ -70,17 +69,6 @@ def locked(target: Path, holder: Holder, *, wait_s: float = 0.0, ops: FileOps | 
         yield handle
     finally:
         os.close(handle)
-
-
-def _acquire(handle: int, target: Path, deadline: float) -> None:
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise _busy(target, handle) from None
-            time.sleep(_POLL_S)
 
 
 def _busy(target: Path, handle: int) -> TargetBusy:
@@ -105,9 +93,6 @@ def is_locked(target: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not acquire(handle, wait_s=0, shared=True)
     finally:
         os.close(handle)
-    return False

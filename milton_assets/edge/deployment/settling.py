@@ -48,7 +48,7 @@ class Settling:
         self._id = deployment_id
 
     @contextmanager
-    def _or_else(self, settle: Callable[[BaseException], None]) -> Iterator[None]:
+    def _on_failure(self, settle: Callable[[BaseException], None]) -> Iterator[None]:
         """Whatever happens in the `with` block, a Ctrl-C too, is settled before anyone hears of it.
 
         A Ctrl-C may come while a record becomes durable, so the journal says how far the attempt has come.

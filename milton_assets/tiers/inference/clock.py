@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import perf_counter_ns as now_ns
 
-__all__ = ["go_first", "measuring_loop", "now_ns", "quiet_interpreter", "sleep_until"]
+__all__ = ["measuring_loop", "now_ns", "prefer_this_thread", "quiet_interpreter", "sleep_until"]
 
 _SWITCH_INTERVAL_S = 1e-4
 _FIRST = -15
@@ -47,7 +47,7 @@ async def sleep_until(instant_ns: int) -> None:
         await asyncio.sleep(left / 1e9)
 
 
-def go_first() -> int:
+def prefer_this_thread() -> int:
     """Ask that this thread run before others, and return its nice value: lower where that is allowed, else unchanged.
 
     A measuring thread needs little of a core, but at once: bytes that wait to be read are joined by those that follow,

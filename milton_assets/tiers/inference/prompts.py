@@ -6,7 +6,6 @@ version, every other line a prompt). What does not: making a prompt unique for a
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import Slug
+from milton_assets.vocabulary.strict_json import Line, json_lines
 
 SHIPPED = Path(__file__).resolve().parents[3] / "goldens" / "inference" / "prompts.jsonl"
+MAX_LINE_BYTES = 1 << 20
 _Row = TypeVar("_Row", bound=BaseModel)
 _REMEDY = "compare it with goldens/inference/prompts.jsonl of this release"
 
@@ -58,21 +59,21 @@ def load_goldens(path: Path | None = None) -> InferenceGoldens:
     except OSError as error:
         raise BadInput(f"the prompts cannot be read: {error}", expected="a JSONL file of prompts") from error
     name = (path or SHIPPED).name
-    lines = [(number, line) for number, line in enumerate(raw.splitlines(), 1) if line.strip()]
+    lines = list(json_lines(raw, name, max_line_bytes=MAX_LINE_BYTES))
     if len(lines) < 2:
         raise BadInput(f"{name} holds no prompts", expected="a header line and a prompt a line", remedy=_REMEDY)
-    header = _parse(name, *lines[0], _Header)
-    prompts = tuple(_parse(name, number, line, Prompt) for number, line in lines[1:])
+    header = _parse(lines[0], _Header)
+    prompts = tuple(_parse(line, Prompt) for line in lines[1:])
     twice = [key for key, count in Counter(prompt.id for prompt in prompts).items() if count > 1]
     if twice:
         raise BadInput(f"{name}: prompt ids {twice} appear more than once", expected="unique ids", remedy=_REMEDY)
     return InferenceGoldens(prompts, header.version, {name: sha256_bytes(raw)})
 
 
-def _parse(name: str, number: int, line: bytes, kind: type[_Row]) -> _Row:
+def _parse(line: Line, kind: type[_Row]) -> _Row:
     try:
-        return kind.model_validate(json.loads(line))
-    except (ValueError, ValidationError) as error:
+        return kind.model_validate(line.value)
+    except ValidationError as error:
         raise BadInput(
-            f"{name} line {number} is wrong: {error}", expected=f"a {kind.__name__.strip('_').lower()}", remedy=_REMEDY
+            f"{line.where} is wrong: {error}", expected=f"a {kind.__name__.strip('_').lower()}", remedy=_REMEDY
         ) from error

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from milton_assets.tiers.inference.calibrate import TOKENS, Calibration, calibrate
-from milton_assets.tiers.inference.clock import go_first, measuring_loop, now_ns, quiet_interpreter
+from milton_assets.tiers.inference.clock import measuring_loop, now_ns, prefer_this_thread, quiet_interpreter
 from milton_assets.tiers.inference.definitions import DEFINITIONS_VERSION, HEADLINES, code_version
 from milton_assets.tiers.inference.histogram import Collector, GroupedHistogram
 from milton_assets.tiers.inference.load import SendOne, run_round
@@ -94,7 +94,7 @@ def _in_own_loop(main: Callable[[OnProgress], Coroutine[Any, Any, _Result]], on_
     async def measured() -> _Result:
         running.append((asyncio.get_running_loop(), asyncio.current_task()))  # type: ignore[arg-type]
         started.set()
-        go_first()
+        prefer_this_thread()
         with quiet_interpreter():
             return await main(steps.put)
 

@@ -26,6 +26,7 @@ from enum import StrEnum
 from milton_assets.tiers.reasoning import prompts
 from milton_assets.tiers.reasoning.text import occurrences, phrase, words
 from milton_assets.vocabulary.chat import ChatModel, Completion, Message, ModelCallFailed, Sampling
+from milton_assets.vocabulary.thinking import Spoken, thinking_tokens, without_thinking
 
 MOST_CHARACTERS = 20_000
 """More than any step's token limit can mean."""
@@ -82,7 +83,11 @@ class StepLimits:
 
 @dataclass(frozen=True)
 class Call:
-    """One call to the model: what it wrote, how it could be read, and what it took."""
+    """One call to the model: what it wrote, how it could be read, and what it took.
+
+    `text` is the answer alone; what the model thought aloud before it is `thought`. `thinking_tokens` are about that
+    many of `completion_tokens`.
+    """
 
     step: Step
     text: str
@@ -91,6 +96,8 @@ class Call:
     characters: int
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    thought: str = ""
+    thinking_tokens: int = 0
 
 
 @dataclass
@@ -235,10 +242,11 @@ class Cove:
             trace.failure = Failure(step, error.kind.value, error.problem)
             raise _CallStopped from error
         elapsed_s = time.perf_counter() - started if completion.elapsed_s is None else completion.elapsed_s
-        text, label = read_completion(completion)
-        characters = sum(len(message.content) for message in messages) + len(text)
+        spoken, label = read_completion(completion)
+        characters = sum(len(message.content) for message in messages) + len(spoken.thought) + len(spoken.answer)
         tokens = completion.prompt_tokens, completion.completion_tokens
-        call = Call(step, text, label, elapsed_s, characters, *tokens)
+        thinking = thinking_tokens(completion.completion_tokens, spoken) or 0
+        call = Call(step, spoken.answer, label, elapsed_s, characters, *tokens, spoken.thought, thinking)
         trace.calls.append(call)
         return call
 
@@ -284,15 +292,16 @@ def _verdict_named(written: str) -> Verdict:
     return Verdict.CONSISTENT if name == "consistent" else Verdict.INCONSISTENT
 
 
-def read_completion(completion: Completion) -> tuple[str, Label]:
-    """The text that is kept, and how it can be read.
+def read_completion(completion: Completion) -> tuple[Spoken, Label]:
+    """What the model thought and answered, and how the answer can be read.
 
     Lone surrogates are replaced: they are no characters, and neither a prompt nor a table can hold them. What goes on
-    beyond `MOST_CHARACTERS` was not asked for, whatever the server says of it, and is cut off.
+    beyond `MOST_CHARACTERS` was not asked for, whatever the server says of it, and is cut off. A thought that was cut
+    off before any answer is a truncated answer.
     """
-    text = completion.text[: MOST_CHARACTERS + 1].encode("utf-8", "replace").decode().strip()
-    if not text:
-        return "", Label.EMPTY
+    spoken = without_thinking(completion.text.encode("utf-8", "replace").decode())
+    thought, text = spoken.thought.strip()[:MOST_CHARACTERS], spoken.answer.strip()
+    kept = Spoken(thought, text[:MOST_CHARACTERS])
     if len(text) > MOST_CHARACTERS or completion.finish_reason == "length":
-        return text[:MOST_CHARACTERS], Label.TRUNCATED
-    return text, Label.OK
+        return kept, Label.TRUNCATED if text or thought else Label.EMPTY
+    return kept, Label.OK if text else Label.EMPTY

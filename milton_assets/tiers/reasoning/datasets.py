@@ -30,11 +30,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from milton_assets.tiers.reasoning.answers import MOST_ALIAS_CHARACTERS, Gold, NumberAnswer, TextAnswer
 from milton_assets.tiers.reasoning.goldens import (
+    MAX_CASES,
+    MAX_LINE_BYTES,
     GoldenCase,
     Kind,
     ReasoningGoldens,
     Split,
-    json_lines,
     read_bytes,
 )
 from milton_assets.tiers.reasoning.matching import match
@@ -43,6 +44,7 @@ from milton_assets.tiers.reasoning.text import canonical, phrase
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import check_key
+from milton_assets.vocabulary.strict_json import json_lines
 
 _GSM8K_ANSWER = re.compile(r"####\s*(\S.*)\s*$")
 _GOLD: TypeAdapter[Gold] = TypeAdapter(Gold)
@@ -61,12 +63,12 @@ def load_dataset(path: Path) -> ReasoningGoldens:
     """
     raw = read_bytes(path)
     cases = []
-    for number, value in json_lines(raw, path):
+    for line in json_lines(raw, path, max_line_bytes=MAX_LINE_BYTES, max_lines=MAX_CASES):
         try:
-            cases.append(_case(value, number, path.name))
+            cases.append(_case(line.value, line.number, path.name))
         except (ValidationError, _Unusable) as error:
             fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise BadInput(f"{path}:{number}: {fault}", expected=_EXPECTED) from error
+            raise BadInput(f"{line.where}: {fault}", expected=_EXPECTED) from error
     digest = sha256_bytes(raw)
     return ReasoningGoldens(_without_repeats(cases), digest, {path.name: digest})
 

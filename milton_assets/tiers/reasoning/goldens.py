@@ -9,7 +9,6 @@ qualified on) and `dataset.json` (its name, version and licence). The digests of
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,12 +23,13 @@ from milton_assets.tiers.reasoning.matching import match
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import Slug
+from milton_assets.vocabulary.strict_json import json_lines, parse_json
 
 SHIPPED = Path(__file__).resolve().parents[3] / "goldens" / "reasoning"
 CASES_FILE = "cases.jsonl"
 PAIRS_FILE = "judge_pairs.jsonl"
 ABOUT_FILE = "dataset.json"
-MAX_LINE_CHARACTERS = 20_000
+MAX_LINE_BYTES = 20_000
 MAX_CASES = 100_000
 
 
@@ -64,7 +64,7 @@ class GoldenCase(BaseModel):
     id: Slug
     kind: Kind
     split: Split
-    question: str = Field(min_length=3, max_length=MAX_LINE_CHARACTERS)
+    question: str = Field(min_length=3, max_length=MAX_LINE_BYTES)
     answer: Gold
     wrong: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     source: str = Field(min_length=3)
@@ -149,7 +149,7 @@ def load_goldens(path: Path | None = None) -> ReasoningGoldens:
     raw_about = read_bytes(folder / ABOUT_FILE)
     digests[ABOUT_FILE] = sha256_bytes(raw_about)
     try:
-        about = _About.model_validate_json(raw_about)
+        about = _About.model_validate(parse_json(raw_about, str(folder / ABOUT_FILE)))
     except ValidationError as error:
         raise BadInput(
             f"{folder / ABOUT_FILE}: {error.errors()[0]['msg']}",
@@ -166,38 +166,18 @@ def read_bytes(path: Path) -> bytes:
         raise BadInput(f"{path} cannot be read: {error.strerror}", expected="a readable file") from error
 
 
-def json_lines(raw: bytes, path: Path) -> Iterable[tuple[int, object]]:
-    """Line number and JSON value of every line that is not blank. Raises `BadInput` with the line's number."""
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is not UTF-8 (byte {error.start})", expected="JSON Lines in UTF-8") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        if len(line) > MAX_LINE_CHARACTERS or number > MAX_CASES:
-            raise BadInput(
-                f"{path}:{number} is beyond the limits",
-                expected=f"at most {MAX_LINE_CHARACTERS} characters a line and {MAX_CASES} lines",
-            )
-        try:
-            yield number, json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise BadInput(f"{path}:{number} is no JSON: {error}", expected="one JSON object a line") from error
-
-
 Record = TypeVar("Record", bound=BaseModel)
 
 
 def parse_lines(raw: bytes, kind: type[Record], path: Path) -> tuple[Record, ...]:
     """Every line as a `kind`. Raises `BadInput` naming file, line and every fault of that line."""
     records = []
-    for number, value in json_lines(raw, path):
+    for line in json_lines(raw, path, max_line_bytes=MAX_LINE_BYTES, max_lines=MAX_CASES):
         try:
-            records.append(kind.model_validate(value))
+            records.append(kind.model_validate(line.value))
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'case'}: {e['msg']}" for e in error.errors())
-            raise BadInput(f"{path}:{number}: {faults}", expected=f"a {kind.__name__}") from error
+            raise BadInput(f"{line.where}: {faults}", expected=f"a {kind.__name__}") from error
     return tuple(records)
 
 

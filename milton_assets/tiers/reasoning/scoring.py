@@ -24,7 +24,7 @@ from enum import StrEnum
 
 from milton_assets.statistics.paired import paired_difference
 from milton_assets.statistics.shares import newcombe, wilson
-from milton_assets.tiers.reasoning.cove import Label, Step, Trace
+from milton_assets.tiers.reasoning.cove import Label, Step, Trace, Verdict
 from milton_assets.tiers.reasoning.goldens import GoldenCase, Kind
 from milton_assets.tiers.reasoning.matching import match
 from milton_assets.tiers.reasoning.verdict import Reason
@@ -42,6 +42,7 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("cove_broken", "cases"),
     ("cove_missed", "cases"),
     ("verified_rate", SHARE),
+    *((f"verdict_share.{verdict}", SHARE) for verdict in Verdict),
     *((f"accuracy.{kind}", SHARE) for kind in Kind),
     ("detection_precision", SHARE),
     ("detection_recall", SHARE),
@@ -144,6 +145,7 @@ def metrics(
         *_pass_rates(cases, failed),
         *_two_by_two(cases, failed),
         _share("verified_rate", sum(c.trace.verified for c in cases), len(cases), failed),
+        *_verdict_shares([*(c.trace for c in cases), *(d.trace for d in drafts)]),
         *(_accuracy(kind, cases) for kind in Kind),
         *_detection(drafts, detection_skipped),
         _slowdown_metric(slowdown, len(cases), failed),
@@ -152,7 +154,42 @@ def metrics(
     if slowdown is not None and slowdown > most_slowdown:
         why = f"verification is {slowdown:.1f} times slower than answering; at most {most_slowdown:g} is believed"
         found = [m.invalidated(why) if m.name in {"cove_pass_rate", "cove_gain"} else m for m in found]
-    return tuple(found)
+    return tuple(_said_beside(metric, cases, drafts) for metric in found)
+
+
+def without_effect(drafts: Sequence[SeededDraft]) -> str | None:
+    """Why verification does nothing, when the model never flagged a seeded fault; None when it did, or none was seeded.
+
+    Its Chain-of-Verification then leaves drafts as they are, or changes them at random.
+    """
+    faulty = [draft for draft in drafts if draft.faulty and draft.trace.failure is None]
+    if not faulty or any(draft.trace.flagged for draft in faulty):
+        return None
+    return f"verification is without effect: none of {len(faulty)} seeded faults was flagged"
+
+
+def _said_beside(metric: Metric, cases: Sequence[ScoredCase], drafts: Sequence[SeededDraft]) -> Metric:
+    """The pass rate says what the baseline alone has; figures of what CoVe does are marked where it does nothing.
+
+    The pass rate itself stays valid: the final answers are right or wrong, whoever may be thanked for it.
+    """
+    why = without_effect(drafts)
+    if metric.name == "cove_pass_rate" and metric.value is not None and metric.valid:
+        baseline = sum(case.baseline.right for case in cases) / len(cases)
+        beside = f"without verification {baseline:.3f}"
+        return metric.model_copy(update={"why": f"{beside}; {why}" if why else beside})
+    if metric.name in {"cove_gain", *(f"cove_{cell}" for cell in Cell)} and metric.valid and why:
+        return metric.invalidated(why)
+    return metric
+
+
+def _verdict_shares(traces: Sequence[Trace]) -> list[Metric]:
+    """How often each verdict was given, over all cross-checks: a model that only ever gives one tells nothing by it."""
+    given = Counter(check.verdict for trace in traces for check in trace.checks)
+    return [
+        _share(f"verdict_share.{verdict}", given[verdict], given.total(), why="nothing was cross-checked")
+        for verdict in Verdict
+    ]
 
 
 def nothing_usable(cases: Sequence[ScoredCase], drafts: Sequence[SeededDraft]) -> str | None:

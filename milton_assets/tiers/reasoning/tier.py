@@ -55,12 +55,12 @@ class ReasoningPlan(BaseModel):
 
     @classmethod
     def smoke(cls) -> ReasoningPlan:
-        """5 cases of each of the 6 kinds, one verification question, short answers, no detection.
+        """5 cases of each of the 6 kinds, one verification question, short answers, one seeded case of each kind.
 
         Sized for a model of 135 M parameters on two busy cores.
         """
         return cls(
-            cases_per_kind=5, seeded_per_kind=0, questions=1, answer_tokens=48, plan_tokens=40, cross_check_tokens=12
+            cases_per_kind=5, seeded_per_kind=1, questions=1, answer_tokens=48, plan_tokens=40, cross_check_tokens=12
         )
 
     def limits(self) -> StepLimits:
@@ -224,6 +224,7 @@ def _check_record(check: Check) -> Mapping[str, Any]:
 def _cost_columns(trace: Trace) -> dict[str, Any]:
     calls = [
         {"step": c.step, "label": c.label, "elapsed_ms": round(1000 * c.elapsed_s, 3), "text": c.text}
+        | ({"thought": c.thought} if c.thought else {})
         for c in trace.calls
     ]
     failure = trace.failure
@@ -232,6 +233,8 @@ def _cost_columns(trace: Trace) -> dict[str, Any]:
         "elapsed_ms": 1000 * sum(c.elapsed_s for c in trace.calls),
         "prompt_tokens": sum(c.prompt_tokens or 0 for c in trace.calls),
         "completion_tokens": sum(c.completion_tokens or 0 for c in trace.calls),
+        "thinking_tokens": sum(c.thinking_tokens for c in trace.calls),
+        "thought_aloud": any(c.thought for c in trace.calls),
         "error_step": failure.step.value if failure else None,
         "error_kind": failure.kind if failure else None,
         "error": failure.problem if failure else None,

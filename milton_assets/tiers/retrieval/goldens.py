@@ -11,22 +11,22 @@ document has grade 0 is *unanswerable*: somebody looked, and nothing in the corp
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from milton_assets.vocabulary.digest import sha256_file, sha256_json, short
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.strict_json import json_lines, parse_json, text_lines
 
 SHIPPED = Path(__file__).resolve().parents[3] / "goldens" / "retrieval"
 """The collection that comes with the project; its datasheet is the README.md beside the files."""
 
 ABOUT_FILE = "dataset.json"
 BEIR_LAYOUT = "a BEIR folder: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv"
-MAX_LINE_BYTES = 8 << 20
 MAX_GRADE = 100
+_QREL = "query id, document id and grade, tab-separated"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def load_goldens(folder: Path | None = None) -> RetrievalGoldens:
 
 def _read_corpus(path: Path) -> dict[str, Document]:
     corpus: dict[str, Document] = {}
-    for where, record in _json_lines(path):
+    for where, record in _records(path):
         doc_id = _text(record, "_id", where)
         if doc_id in corpus:
             raise BadInput(f"{where}: the document {doc_id!r} is there twice", expected="unique ids")
@@ -121,7 +121,7 @@ def _read_corpus(path: Path) -> dict[str, Document]:
 
 def _read_queries(path: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
-    for where, record in _json_lines(path):
+    for where, record in _records(path):
         query_id = _text(record, "_id", where)
         if query_id in texts:
             raise BadInput(f"{where}: the query {query_id!r} is there twice", expected="unique ids")
@@ -131,26 +131,29 @@ def _read_queries(path: Path) -> dict[str, str]:
 
 def _read_split(path: Path, texts: Mapping[str, str], corpus: Mapping[str, Document]) -> tuple[Query, ...]:
     grades: dict[str, dict[str, int]] = {}
-    for number, line in _lines(path):
-        where = f"{path.name}:{number}"
-        fields = line.split("\t")
-        if number == 1 and len(fields) == 3 and _grade(fields[2]) is None:
-            continue
-        if len(fields) != 3:
-            raise BadInput(f"{where}: {len(fields)} columns", expected="query id, document id and grade, tab-separated")
-        query_id, doc_id, raw = fields
-        grade = _grade(raw)
-        if grade is None:
-            raise BadInput(f"{where}: the grade is {raw!r:.80}", expected=f"a whole number up to {MAX_GRADE}")
-        for unknown, known, what in ((query_id, texts, "query"), (doc_id, corpus, "document")):
-            if unknown not in known:
+    with _opened(path) as stream:
+        for number, line in text_lines(stream, path.name):
+            where = f"{path.name}:{number}"
+            fields = line.split("\t")
+            if number == 1 and len(fields) == 3 and _grade(fields[2]) is None:
+                continue
+            if len(fields) != 3:
                 raise BadInput(
-                    f"{where}: there is no {what} {unknown!r:.200}", expected=f"the id of a {what} in the folder"
+                    f"{where}: {len(fields)} columns", expected="query id, document id and grade, tab-separated"
                 )
-        judged = grades.setdefault(query_id, {})
-        if doc_id in judged:
-            raise BadInput(f"{where}: {doc_id!r} is judged twice for {query_id!r}", expected="one grade a pair")
-        judged[doc_id] = grade
+            query_id, doc_id, raw = fields
+            grade = _grade(raw)
+            if grade is None:
+                raise BadInput(f"{where}: the grade is {raw!r:.80}", expected=f"a whole number up to {MAX_GRADE}")
+            for unknown, known, what in ((query_id, texts, "query"), (doc_id, corpus, "document")):
+                if unknown not in known:
+                    raise BadInput(
+                        f"{where}: there is no {what} {unknown!r:.200}", expected=f"the id of a {what} in the folder"
+                    )
+            judged = grades.setdefault(query_id, {})
+            if doc_id in judged:
+                raise BadInput(f"{where}: {doc_id!r} is judged twice for {query_id!r}", expected="one grade a pair")
+            judged[doc_id] = grade
     if not grades:
         raise BadInput(f"{path} holds no judgements", expected=BEIR_LAYOUT)
     return tuple(Query(query_id, texts[query_id], judged) for query_id, judged in grades.items())
@@ -169,42 +172,24 @@ def _read_identity(root: Path, digests: Mapping[str, str]) -> tuple[str, str]:
     path = root / ABOUT_FILE
     if not path.is_file():
         return root.resolve().name, f"sha256-{short(sha256_json(dict(digests)))}"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"{path} is no JSON: {error}", expected='{"name": …, "version": …}') from error
+    record = parse_json(path.read_bytes(), str(path), expected='{"name": …, "version": …}')
     if not isinstance(record, dict):
         raise BadInput(f"{path} holds a {type(record).__name__}", expected='{"name": …, "version": …}')
     return _text(record, "name", path.name), _text(record, "version", path.name)
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in _lines(path):
-        where = f"{path.name}:{number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"{where}: no JSON: {error}", expected="one JSON object a line") from error
-        if not isinstance(record, dict):
-            raise BadInput(f"{where}: a {type(record).__name__}", expected="one JSON object a line")
-        yield where, record
+def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with _opened(path) as stream:
+        for line in json_lines(stream, path.name):
+            if not isinstance(line.value, dict):
+                raise BadInput(f"{line.where}: a {type(line.value).__name__}", expected="one JSON object a line")
+            yield line.where, line.value
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _opened(path: Path) -> BinaryIO:
     if not path.is_file():
         raise BadInput(f"{path} is missing", expected=BEIR_LAYOUT)
-    with path.open("rb") as stream:
-        number = 0
-        while raw := stream.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(raw) > MAX_LINE_BYTES:
-                raise BadInput(f"{path.name}:{number}: the line is longer than {MAX_LINE_BYTES} bytes")
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise BadInput(f"{path.name}:{number}: not UTF-8: {error.reason}", expected="UTF-8 text") from error
-            if line.strip():
-                yield number, line.rstrip("\r\n")
+    return path.open("rb")
 
 
 def _text(record: Mapping[str, Any], key: str, where: str, *, may_be_empty: bool = False) -> str:

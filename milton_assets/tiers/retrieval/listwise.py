@@ -22,6 +22,7 @@ from milton_assets.tiers.retrieval.pool import Pool
 from milton_assets.tiers.retrieval.prompts import listwise, passage_of
 from milton_assets.tiers.retrieval.reranked import Failure, Reranked
 from milton_assets.vocabulary.chat import ChatModel, Completion, ModelCallFailed, Sampling
+from milton_assets.vocabulary.thinking import without_thinking
 
 EMPTY = "empty"
 TRUNCATED = "truncated"
@@ -115,7 +116,7 @@ def read_answer(answer: Completion, count: int) -> tuple[int, ...]:
     """`read_order` of an answer that was not cut off. Raises `BadOrder`."""
     if answer.finish_reason == "length":
         raise BadOrder(TRUNCATED)
-    return read_order(answer.text, count)
+    return read_order(without_thinking(answer.text).answer, count)
 
 
 def read_order(text: str, count: int) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from milton_assets.vocabulary.chat import ChatModel, ModelCallFailed, Sampling, 
 NO_LOGPROBS = "no_logprobs"
 BAD_LOGPROBS = "bad_logprobs"
 NEITHER_YES_NOR_NO = "neither_yes_nor_no"
+THINKS_FIRST = "thinks_first"
 
 _LOGPROB_SLACK = 1e-3
 _SMALLEST = 1e-300
@@ -97,6 +98,9 @@ def yes_log_odds(alternatives: Sequence[TokenLogprob]) -> float:
         if (word := one.token.strip(_WORD_EDGES).casefold()) in mass:
             mass[word] += probability
             named = True
+    if not named and max(alternatives, key=lambda one: one.logprob).token.strip().startswith("<th"):
+        # One token is asked for: a model that opens a <think> block has judged nothing yet.
+        raise Unreadable(THINKS_FIRST)
     if not named:
         raise Unreadable(NEITHER_YES_NOR_NO)
     most_unlisted = min(*listed, max(0.0, 1.0 - sum(listed)))

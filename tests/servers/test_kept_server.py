@@ -15,9 +15,9 @@ import pytest
 
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import ServerFailed
-from milton_assets.vocabulary.server import Endpoint, Served
-from resources.servers.held import HeldServer
+from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.servers.identity import digest_of
+from resources.servers.kept import KeptServer
 from resources.servers.probe import probe
 from resources.servers.process import Command, listening
 from tests.support import toy_server
@@ -30,7 +30,7 @@ class ToyLauncher:
     label: str = "a"
 
     @contextmanager
-    def serve(self, artefact: Path, model: str) -> Iterator[Served]:
+    def serve(self, artefact: Path, model: str) -> Iterator[RunningServer]:
         def command(port: int) -> Command:
             argv = (sys.executable, toy_server.__file__, "--port", str(port), "--served-model-name", model)
             return Command("toy", argv, {})
@@ -38,7 +38,7 @@ class ToyLauncher:
         with listening(command, start_deadline_s=30) as server:
             fingerprint = probe(server.base_url, model).fingerprint(launched_by_us=True)
             pid = httpx.get(f"{server.base_url}/pid").json()
-            yield Served(Endpoint(server.base_url, model), fingerprint.model_copy(update={"build": str(pid)}))
+            yield RunningServer(Endpoint(server.base_url, model), fingerprint.model_copy(update={"build": str(pid)}))
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def pid_of(served: Served) -> int:
+def pid_of(served: RunningServer) -> int:
     return int(served.fingerprint.build or 0)
 
 
-def alive(served: Served) -> bool:
+def alive(served: RunningServer) -> bool:
     try:
         return httpx.get(f"{served.endpoint.base_url}/health").status_code == 200
     except httpx.ConnectError:
@@ -60,7 +60,7 @@ def alive(served: Served) -> bool:
 
 
 def test_it_is_started_once_and_ends_with_the_holder(weights: Path) -> None:
-    with HeldServer() as held:
+    with KeptServer() as held:
         with held.serve(ToyLauncher(), weights, "v1", sha256_file(weights)) as first:
             pass
         with held.serve(ToyLauncher(), weights, "v1", sha256_file(weights)) as second:
@@ -71,7 +71,7 @@ def test_it_is_started_once_and_ends_with_the_holder(weights: Path) -> None:
 
 @pytest.mark.parametrize("other", ["model", "launcher", "artefact"])
 def test_another_one_replaces_it(other: str, weights: Path) -> None:
-    with HeldServer() as held:
+    with KeptServer() as held:
         with held.serve(ToyLauncher(), weights, "v1", sha256_file(weights)) as first:
             pass
         if other == "artefact":
@@ -85,7 +85,7 @@ def test_another_one_replaces_it(other: str, weights: Path) -> None:
 
 
 def test_a_server_that_died_in_the_block_is_said_with_its_last_lines_and_replaced(weights: Path) -> None:
-    with HeldServer() as held:
+    with KeptServer() as held:
         with (
             pytest.raises(ServerFailed, match=r"ended by signal 9 while it was in use[\s\S]*toy server starting"),
             held.serve(ToyLauncher(), weights, "v1", sha256_file(weights)) as first,
@@ -97,7 +97,7 @@ def test_a_server_that_died_in_the_block_is_said_with_its_last_lines_and_replace
 
 def test_the_blocks_own_error_tells_of_the_death(weights: Path) -> None:
     with (
-        HeldServer() as held,
+        KeptServer() as held,
         pytest.raises(KeyError) as caught,
         held.serve(ToyLauncher(), weights, "v1", sha256_file(weights)) as served,
     ):
@@ -107,7 +107,7 @@ def test_the_blocks_own_error_tells_of_the_death(weights: Path) -> None:
 
 
 def test_the_blocks_own_error_leaves_a_live_server_for_the_next(weights: Path) -> None:
-    with HeldServer() as held:
+    with KeptServer() as held:
         with pytest.raises(KeyError), held.serve(ToyLauncher(), weights, "v1", sha256_file(weights)) as first:
             raise KeyError("the block's own")
         with held.serve(ToyLauncher(), weights, "v1", sha256_file(weights)) as second:
@@ -116,7 +116,7 @@ def test_the_blocks_own_error_leaves_a_live_server_for_the_next(weights: Path) -
 
 def test_files_that_change_in_the_block_are_an_error_at_its_end(weights: Path) -> None:
     registered = sha256_file(weights)
-    held = HeldServer()
+    held = KeptServer()
     with (
         pytest.raises(ServerFailed, match="changed while v1 was measured"),
         held.serve(ToyLauncher(), weights, "v1", registered),
@@ -130,7 +130,7 @@ def test_a_directorys_files_count_too(tmp_path: Path) -> None:
     folder = tmp_path / "hf"
     (folder / "sub").mkdir(parents=True)
     (folder / "sub" / "a").write_text("a")
-    held = HeldServer()
+    held = KeptServer()
     with (
         pytest.raises(ServerFailed, match="changed while"),
         held.serve(ToyLauncher(), folder, "v1", digest_of(folder)),

@@ -1,6 +1,6 @@
 """Keep one checked server over several `with` blocks, so that a model is loaded once for all that is asked of it.
 
-    with HeldServer() as held:
+    with KeptServer() as held:
         with held.serve(launcher, path, "v1", sha256) as served: ...   # starts it
         with held.serve(launcher, path, "v1", sha256) as served: ...   # finds it running
 
@@ -19,7 +19,7 @@ from typing import Self
 
 from milton_assets.vocabulary.artefact_files import artefact_files
 from milton_assets.vocabulary.errors import ServerFailed
-from milton_assets.vocabulary.server import Served, Serves
+from milton_assets.vocabulary.server import Launcher, RunningServer
 from resources.file_facts import Identity
 from resources.servers.identity import verified_serving
 from resources.servers.probe import probe
@@ -27,10 +27,10 @@ from resources.servers.probe import probe
 
 @dataclass(frozen=True)
 class _Kept:
-    serves: Serves
+    launcher: Launcher
     sha256: str
     model: str
-    served: Served
+    served: RunningServer
     files: dict[str, Identity]
 
 
@@ -39,7 +39,7 @@ def identities(artefact: Path) -> dict[str, Identity]:
     return {name: Identity.of(file) for name, file in artefact_files(artefact).items()}
 
 
-class HeldServer:
+class KeptServer:
     """Holds at most one server; another artefact, name or server replaces it. For one thread at a time."""
 
     def __init__(self) -> None:
@@ -60,18 +60,18 @@ class HeldServer:
         self._stack.close()
 
     @contextmanager
-    def serve(self, serves: Serves, artefact: Path, model: str, sha256: str) -> Iterator[Served]:
+    def serve(self, launcher: Launcher, artefact: Path, model: str, sha256: str) -> Iterator[RunningServer]:
         """The server that is kept, when it serves just this, else one that is started and checked now.
 
         Raises `ServerFailed` as `verified_serving` does, and when by the block's end the server has died or the
         artefact's files are not those that it was started on; an error of the block's own gets the former as a note.
         """
         kept = self._kept
-        if kept is None or (kept.serves, kept.sha256, kept.model) != (serves, sha256, model):
+        if kept is None or (kept.launcher, kept.sha256, kept.model) != (launcher, sha256, model):
             self.close()
             files = identities(artefact)
-            served = self._stack.enter_context(verified_serving(serves, artefact, model, sha256))
-            kept = self._kept = _Kept(serves, sha256, model, served, files)
+            served = self._stack.enter_context(verified_serving(launcher, artefact, model, sha256))
+            kept = self._kept = _Kept(launcher, sha256, model, served, files)
         try:
             yield kept.served
         except Exception as error:
