@@ -6,6 +6,7 @@ not: reading and validating settings (`milton_assets.settings`), and anything th
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Any, Self
 
@@ -159,9 +160,14 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         return sorted(self.target_paths) or [DEFAULT_TARGET]
 
     def pinned(self) -> dict[str, Any]:
-        """Run configuration that holds a campaign's child runs to the profile and the policy that it began with."""
+        """Run configuration that holds a campaign's child runs to the profile and the policy that it began with.
+
+        It is the whole of the resource's: what a run configures of a resource replaces all that it was made with.
+        """
         chosen = self.chosen
-        told = {"profile_set": chosen.profile.name, "policy_set": chosen.policy, "notes_set": list(chosen.notes)}
+        whole = {name: getattr(self, name) for name in type(self).model_fields}
+        whole |= {"profile_set": chosen.profile, "policy_set": chosen.policy, "notes_set": list(chosen.notes)}
+        told = {name: value.name if isinstance(value, Enum) else value for name, value in whole.items()}
         return {"campaign": {"config": told}}
 
 

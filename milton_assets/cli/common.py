@@ -72,12 +72,10 @@ def check_evidence_files(settings: Settings, evidence: EvidenceManifest) -> None
 
 
 def registry_of(settings: Settings) -> RegistryStore:
-    """The registry that the settings name, by default the state folder's. Raises `BadInput`."""
-    from resources.registries import open_registry
+    """The registry that the settings name; composed when it is asked for, so that help needs none of it."""
+    from milton_assets.usecases import compose
 
-    return open_registry(
-        settings.registry, settings.state, artefact_roots=settings.artefact_roots, allow_code=settings.allow_model_code
-    )
+    return compose.registry_of(settings)
 
 
 def progress_on_stderr() -> OnProgress:

@@ -12,10 +12,12 @@ from __future__ import annotations
 from milton_assets.fleet.targets import Targets
 from milton_assets.settings import Settings
 from milton_assets.usecases.targets import open_targets
+from milton_assets.vocabulary.registry import RegistryStore
 from milton_assets.vocabulary.server import Launcher
 from resources.demo_default import Chosen, chosen_for
 from resources.edge_server import EdgeServer
 from resources.evidence_store import EvidenceStore
+from resources.registries import open_registry
 from resources.servers import launching
 from resources.side_models import SideModel, side_model
 
@@ -23,6 +25,13 @@ from resources.side_models import SideModel, side_model
 def evidence_store_of(settings: Settings) -> EvidenceStore:
     """Where the evidence lies."""
     return EvidenceStore(settings.evidence_root)
+
+
+def registry_of(settings: Settings) -> RegistryStore:
+    """The registry that is named, by default the state folder's. Raises `BadInput` for a URI that none is for."""
+    return open_registry(
+        settings.registry, settings.state, artefact_roots=settings.artefact_roots, allow_code=settings.allow_model_code
+    )
 
 
 def targets_of(settings: Settings) -> Targets:

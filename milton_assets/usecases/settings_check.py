@@ -43,6 +43,7 @@ def problems_of(settings: Settings) -> tuple[MiltonError, ...]:
         lambda: compose.judge_of(settings),
         lambda: compose.embeddings_of(settings),
         lambda: compose.evidence_store_of(settings),
+        lambda: compose.registry_of(settings),
         *(partial(compose.targets_of(settings).named, name) for name in settings.targets),
         lambda: _launchable(compose.model_server_of(settings)),
         lambda: _edge_launchable(compose.edge_server_of(settings), settings.artifact),

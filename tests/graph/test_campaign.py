@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from dagster import job, op
 
 from milton_assets.settings import Profile, load_settings
 from milton_assets.vocabulary.errors import BadInput
@@ -73,9 +74,19 @@ def test_half_a_side_model_in_the_launchpad_is_refused(tmp_path):
 
 def test_child_runs_keep_what_their_campaign_began_with(state):
     add_entries(state.registry, {"v1": demo_entry()})
-    campaign = campaign_of(state.root)
-    told = campaign.pinned()["campaign"]["config"]
+    campaign = campaign_of(state.root, MILTON_TARGETS="kit=/srv/kit")
+    pinned = campaign.pinned()
     add_entries(state.registry, {"v2": new_entry("org/mine", gguf="models/b.gguf")})
-    child = Campaign(**{**campaign.model_dump(), **told, "profile_set": Profile[told["profile_set"]]})
-    assert (child.profile, child.policy) == (Profile.SMOKE, "smoke")
-    assert child.chosen.notes == ("profile and policy smoke, because the registry holds only the demo's models",)
+    seen = []
+
+    @op
+    def child(campaign: Campaign) -> None:
+        seen.append((campaign.profile, campaign.policy, campaign.chosen.notes, campaign.target_names()))
+
+    @job(resource_defs={"campaign": campaign_of(state.root)})
+    def child_run() -> None:
+        child()
+
+    child_run.execute_in_process(run_config={"resources": pinned})
+    note = "profile and policy smoke, because the registry holds only the demo's models"
+    assert seen == [(Profile.SMOKE, "smoke", (note,), ["kit"])]

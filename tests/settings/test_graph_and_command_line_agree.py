@@ -169,6 +169,20 @@ ROWS: dict[str, Row] = {
         setting("artefact_roots"),
         (Path("/a"), Path("/b")),
     ),
+    "registry": Row(
+        "registry: 'folder:///srv/gguf'",
+        {"MILTON_REGISTRY": "folder:///srv/gguf"},
+        lambda defs: defs.resources["registry"].store().uri,
+        lambda settings: compose.registry_of(settings).uri,
+        "folder:///srv/gguf",
+    ),
+    "allow_model_code": Row(
+        "allow_model_code: [v1]",
+        {"MILTON_ALLOW_MODEL_CODE": "v1"},
+        lambda defs: set(defs.resources["registry"].allow_code),
+        lambda settings: set(settings.allow_model_code),
+        {"v1"},
+    ),
     "goldens": Row(
         "goldens: {reasoning: [{path: /g, private: true}]}",
         {},

@@ -14,14 +14,14 @@ from milton_assets.settings.model import leaves
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOM = ROOT / "milton_assets" / "settings"
-BY_NAME = ROOT / "resources" / "api_keys.py"
-"""Reads an API key from the variable that a setting names."""
+CREDENTIALS = {ROOT / "resources" / "api_keys.py", ROOT / "resources" / "registries" / "mlflow_api.py"}
+"""Read keys alone: from the variable that a setting names, and from those in which MLflow's clients keep theirs."""
 
 MODULES = [
     path
     for package in ("milton_assets", "resources")
     for path in sorted((ROOT / package).rglob("*.py"))
-    if ROOM not in path.parents and path not in {BY_NAME, ROOT / "resources" / "registry.py"}
+    if ROOM not in path.parents and path not in CREDENTIALS
 ]
 
 
@@ -120,8 +120,7 @@ def test_every_line_of_the_written_file_holds_once_its_mark_is_removed(tmp_path)
 
 def test_no_secret_is_shown(tmp_path):
     (tmp_path / "milton.yaml").write_text(
-        "server: {which: 'http://me:hush@box:1', env: {HF_TOKEN: hush}, extra_args: [--api-key, hush]}\n"
-        "targets: {pi: 'ssh://me:hush@pi'}\n"
+        "server: {env: {HF_TOKEN: hush}, extra_args: [--api-key, hush]}\ntargets: {pi: 'ssh://me:hush@pi'}\n"
     )
     rows = shown(read_settings({"MILTON_STATE_DIR": str(tmp_path)}))
     assert "hush" not in str(rows)
