@@ -119,7 +119,7 @@ def measure(measuring: Measuring) -> TierResult:
         for row in pool.map(lambda case: _row(measuring.chat, case, sampling), chosen):
             rows.append(row)
             measuring.on_progress(Progress(NAME, len(rows), len(chosen), str(row["case_id"])))
-    valid, failed = sum(bool(row["valid"]) for row in rows), sum(row["error_kind"] is not None for row in rows)
+    valid, failed = sum(bool(row["is_valid"]) for row in rows), sum(row["error_kind"] is not None for row in rows)
     share = Metric.measured(
         "valid_share", "share", valid / len(rows), n=len(rows), errors=failed, interval=wilson(valid, len(rows))
     )
@@ -132,14 +132,14 @@ def _row(model: ChatModel, case: Case, sampling: Sampling) -> dict[str, object]:
     try:
         answer = model.complete([Message("user", case.prompt())], sampling).text
     except ModelCallFailed as failed:
-        return {"case_id": case.id, "answer": None, "valid": False, "error_kind": failed.kind.value}
-    return {"case_id": case.id, "answer": answer, "valid": is_valid(answer, case), "error_kind": None}
+        return {"case_id": case.id, "answer": None, "is_valid": False, "error_kind": failed.kind.value}
+    return {"case_id": case.id, "answer": answer, "is_valid": is_valid(answer, case), "error_kind": None}
 
 
 SPEC = TierSpec(
     name=NAME,
     about="How often the model answers in JSON, with the keys asked for, when it is asked to.",
-    metrics=(MetricSpec("valid_share", "share", Direction.HIGHER, CaseColumns("case_id", "valid", missing=0.0)),),
+    metrics=(MetricSpec("valid_share", "share", Direction.HIGHER, CaseColumns("case_id", "is_valid", missing=0.0)),),
     headline="valid_share",
     needs=Needs.CHAT,
     plan=plan,
