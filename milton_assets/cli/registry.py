@@ -6,7 +6,7 @@ What belongs here: the verbs' arguments and how their answers look. What does no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +31,9 @@ from milton_assets.vocabulary.terminal import printable
 Version = Annotated[
     str, typer.Argument(metavar="VERSION", help="The model version, as `milton registry list` shows it.")
 ]
+
+MANY = 200
+"""Of more entries than these, `list` draws lines in place of a table."""
 
 
 def register(app: typer.Typer) -> None:
@@ -215,6 +218,37 @@ def _gguf_payload(entry: RegistryEntry) -> dict[str, Any] | None:
 
 
 def _draw(console: Console, uri: str, registry: Registry, aliases: Mapping[str, str]) -> None:
+    if len(registry.entries) > MANY:
+        console.out("\n".join(_lines(uri, registry, aliases)), highlight=False)
+    else:
+        console.print(_table(uri, registry, aliases))
+    for quarantined in registry.quarantined:
+        console.print(
+            f"[red]quarantined[/red] {_foreign(quarantined.version)}: {_foreign(quarantined.reason)}", soft_wrap=True
+        )
+    if not registry.entries and not registry.quarantined:
+        console.print("The registry is empty. Next: milton demo, or milton registry add", soft_wrap=True)
+
+
+def _lines(uri: str, registry: Registry, aliases: Mapping[str, str]) -> Iterator[str]:
+    """The entries a line each, in columns: of so many, measuring and folding a table's cells takes most of the time."""
+    yield printable(uri)
+    rows = [
+        (
+            entry.version,
+            ", ".join((entry.status.value, *_of_version(entry.version, aliases))),
+            f"{entry.created_at:%Y-%m-%d %H:%M}",
+            "; ".join(_in_words(artefact) for artefact in entry.artefacts) or "none left",
+            printable(entry.base_model),
+        )
+        for entry in registry.entries.values()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _table(uri: str, registry: Registry, aliases: Mapping[str, str]) -> Table:
     table = Table(title=_foreign(uri), title_justify="left")
     table.add_column("version", no_wrap=True)
     for name in ("status", "base model", "created (UTC)", "artefacts"):
@@ -225,15 +259,9 @@ def _draw(console: Console, uri: str, registry: Registry, aliases: Mapping[str, 
             ", ".join((entry.status.value, *_of_version(entry.version, aliases))),
             _foreign(entry.base_model),
             f"{entry.created_at:%Y-%m-%d %H:%M}",
-            "\n".join(_in_words(artefact) for artefact in entry.artefacts) or "none left",
+            escape("\n".join(_in_words(artefact) for artefact in entry.artefacts)) or "none left",
         )
-    console.print(table)
-    for quarantined in registry.quarantined:
-        console.print(
-            f"[red]quarantined[/red] {_foreign(quarantined.version)}: {_foreign(quarantined.reason)}", soft_wrap=True
-        )
-    if not registry.entries and not registry.quarantined:
-        console.print("The registry is empty. Next: milton demo, or milton registry add", soft_wrap=True)
+    return table
 
 
 def _foreign(text: str) -> str:
@@ -247,7 +275,7 @@ def _of_version(version: str, aliases: Mapping[str, str]) -> tuple[str, ...]:
 
 def _in_words(artefact: Artefact) -> str:
     label = artefact.quantization or artefact.kind.value
-    return f"{_foreign(label)}, {artefact.size_bytes / 1e6:,.0f} MB"
+    return f"{printable(label)}, {artefact.size_bytes / 1e6:,.0f} MB"
 
 
 def _facts(entry: RegistryEntry, gguf: dict[str, Any] | None, aliases: Sequence[str]) -> list[tuple[str, str]]:

@@ -364,9 +364,7 @@ class Settings(_Noun):
         default=(), description="Folders outside the state folder that registered artefacts may lie in."
     )
     allow_model_code: Names = Field(
-        default=(),
-        description="Versions that may hold pickles (`*.bin`) and bring code of their own (`auto_map`); others are "
-        "refused. Whoever made them runs code here.",
+        default=(), description="Versions whose artefacts may hold pickles and code of their own."
     )
     goldens: dict[Slug, tuple[GoldenSet, ...]] = Field(
         default_factory=dict,

@@ -54,7 +54,11 @@ class VLLMLauncher:
     def serve(self, artefact: Path, model: str) -> Iterator[RunningServer]:
         """Serve the directory under the name `model`. Raises `BadInput` for another kind of path, `ServerFailed`."""
         if not artefact.is_dir():
-            raise BadInput(f"vLLM is to serve {artefact}", expected="a Hugging Face model directory")
+            raise BadInput(
+                f"{artefact} is no Hugging Face model directory",
+                expected="a directory with a config.json",
+                remedy="give the distilled model's directory, or serve the GGUF with llama.cpp",
+            )
         files = directory_files(artefact)
         hf_directory.check_directory(artefact, files, allow_code=model in self.allow_code)
         program = self.program(artefact)

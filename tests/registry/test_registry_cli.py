@@ -178,3 +178,18 @@ def test_the_demo_fills_an_empty_registry_with_three_real_models(state: StateDir
     listed = told("registry", "list")
     assert {each["artefacts"][0]["quantization"] for each in listed["entries"]} == {"Q4_1", "Q8_0", "Q4_0"}
     assert listed["quarantined"] == []
+
+
+def test_many_models_are_a_line_each_and_foreign_text_stays_text(state: StateDir) -> None:
+    models = {f"v{n}": new_entry("org/\x1b[2Jm[/bold]", gguf=f"models/{n}.gguf") for n in range(201)}
+    for number in range(201):
+        tiny_gguf(state.root / f"models/{number}.gguf")
+    add_entries(state.registry, models)
+    done = milton("registry", "list")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 202
+    assert "\x1b" not in done.stdout
+    assert r"org/\x1b[2Jm[/bold]" in done.stdout
+    shown = milton("registry", "show", "v7").stdout
+    assert "\x1b" not in shown
+    assert r"org/\x1b[2Jm[/bold]" in shown

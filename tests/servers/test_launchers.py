@@ -239,3 +239,17 @@ def test_no_template_is_none_and_a_broken_file_is_said(hf: Path) -> None:
     (hf / "tokenizer_config.json").write_text("{half")
     with pytest.raises(BadInput, match=r"tokenizer_config\.json is no JSON"):
         chat_template_sha256(hf)
+
+
+def test_vllm_is_never_started_with_remote_code_for_a_model_that_is_not_named(hf: Path) -> None:
+    with (
+        pytest.raises(BadInput, match="for whatever it serves"),
+        VLLMLauncher(interpreter=Path(sys.executable), extra=("--trust_remote_code",)).serve(hf, "v1"),
+    ):
+        pytest.fail("it must not begin")
+    (hf / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "modeling.Mine"}}))
+    with (
+        pytest.raises(BadInput, match="auto_map"),
+        VLLMLauncher(interpreter=Path(sys.executable), allow_code=frozenset({"v2"})).serve(hf, "v1"),
+    ):
+        pytest.fail("it must not begin")
