@@ -3,7 +3,7 @@
     SPEC = TierSpec(
         name="json_answers",
         about="Whether the model answers in JSON when asked to.",
-        metrics=(MetricSpec("valid_share", "share", Direction.HIGHER, CaseColumns("case_id", "is_valid", missing=0.0)),),
+        metrics=(MetricSpec("valid_share", "share", Direction.HIGHER, CaseColumns("case_id", "is_valid")),),
         headline="valid_share",
         needs=Needs.CHAT,
         goldens=(GoldenFile("json_answers_cases", "cases.jsonl", "Requests for JSON."),),
