@@ -38,7 +38,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benches.bundle import bench_delta
 from benches.bundle.ingredients import arguments
-from milton_assets.edge.bundle import LinkMode, create_bundle, pack_bundle, verify_bundle
+from milton_assets.edge.bundle import LinkMode, create_bundle, pack_bundle
+from milton_assets.edge.release import verify_release
 from milton_assets.vocabulary.digest import sha256_file
 
 TENSOR_BYTES = 32 << 20
@@ -116,7 +117,7 @@ def run_way(way: str, work: Path, sha256: str) -> Callable[[], object]:
         )
     bundle = next(iter((work / "bundles").iterdir()))
     if way == "verify":
-        return lambda: verify_bundle(bundle).require()
+        return lambda: verify_release(bundle).require()
     if way == "pack":
         return lambda: pack_bundle(bundle, out / "b.tar")
     if way == "model-signing":

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benches.bundle.ingredients import bundled
 from benches.bundle.variants import fine_tuned, partly_replaced
-from milton_assets.edge.bundle import apply_delta, create_delta
+from milton_assets.edge.bundle.delta import apply_delta, create_delta
 from milton_assets.settings import load_settings
 from resources.demo_models import SMOLLM2
 from resources.requantise import requantise

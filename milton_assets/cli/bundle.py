@@ -29,8 +29,9 @@ from milton_assets.vocabulary.registry import ArtefactKind
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from milton_assets.edge.bundle import Bundle, Damage, VerificationReport
+    from milton_assets.edge.bundle import Bundle, Damage
     from milton_assets.edge.manifest import HealthContract
+    from milton_assets.edge.release import VerificationReport
 
 BundleArgument = Annotated[
     str | None,
@@ -198,9 +199,9 @@ def verify(
 
     Example: milton bundle verify milton_edge_bundle_v1.20260111.1425_20260111_150000 --trust signing_key.pub
     """
-    from milton_assets.edge.bundle import verify_bundle
+    from milton_assets.edge.release import verify_release
 
-    report = verify_bundle(find_bundle(bundle), trusted=_fingerprints(trust), on_progress=progress_on_stderr())
+    report = verify_release(find_bundle(bundle), trusted=_fingerprints(trust), on_progress=progress_on_stderr())
     answer(report.to_json(), as_json=as_json, text=lambda console: _show_report(report, console))
     if not report.ok:
         raise say_no(f"{report.path} is not a whole bundle: {len(report.problems)} problem(s)")
@@ -211,8 +212,8 @@ def inspect(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:
 
     Example: milton bundle inspect
     """
-    from milton_assets.edge.bundle import read_manifest
     from milton_assets.edge.bundle.describe import described, show
+    from milton_assets.edge.release import read_manifest
 
     manifest = read_manifest(find_bundle(bundle))
     answer(described(manifest), as_json=as_json, text=lambda console: show(manifest, console))
@@ -304,7 +305,7 @@ def delta(
 
     Example: milton bundle delta --from milton_edge_bundle_v1_20260111_150000 --to milton_edge_bundle_v2_20260118_150000
     """
-    from milton_assets.edge.bundle import create_delta
+    from milton_assets.edge.bundle.delta import create_delta
 
     before, after = find_bundle(old), find_bundle(new)
     report = create_delta(before, after, output or Path(f"{after.name}.delta"), on_progress=progress_on_stderr())
@@ -340,7 +341,7 @@ def apply(
 
     Example: milton bundle apply new.delta --from milton_edge_bundle_v1_20260111_150000 --trust signing_key.pub
     """
-    from milton_assets.edge.bundle import apply_delta
+    from milton_assets.edge.bundle.delta import apply_delta
 
     into = (output or current_state().bundles).absolute()
     before = None if old is None else find_bundle(old)
@@ -360,8 +361,8 @@ def _trusted(trust: list[Path] | None, *, any_signer: bool) -> set[str] | None:
 
 
 def _tell_received(what: str, path: Path, *, as_json: bool) -> None:
-    from milton_assets.edge.bundle import signed_by
-    from milton_assets.edge.bundle.sshsig import fingerprint
+    from milton_assets.edge.release import signed_by
+    from milton_assets.edge.release.sshsig import fingerprint
 
     key = signed_by(path)
     signer = None if key is None else fingerprint(key)
@@ -375,7 +376,7 @@ def _tell_received(what: str, path: Path, *, as_json: bool) -> None:
 
 def _fingerprints(trust: list[Path] | None) -> set[str] | None:
     from milton_assets.edge.bundle.keys import load_public_key
-    from milton_assets.edge.bundle.sshsig import fingerprint
+    from milton_assets.edge.release.sshsig import fingerprint
 
     return {fingerprint(load_public_key(path)) for path in trust} if trust else None
 

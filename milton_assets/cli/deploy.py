@@ -101,7 +101,7 @@ def deploy(
 
     Example: milton deploy --run benchmark_20260111_142500 --target local --dry-run
     """
-    from milton_assets.edge.bundle.admission import load_device_policy
+    from milton_assets.edge.deployment.admission import load_device_policy
     from milton_assets.edge.deployment.choosing import choose_bundle
     from milton_assets.fleet.target import DeployRequest
     from milton_assets.usecases.aliases import name_champion
@@ -117,7 +117,7 @@ def deploy(
         bundle = choice.path
     _check_evidence(settings, bundle)
     request = DeployRequest(
-        actor=actor or _me(),
+        actor=actor or who_runs_this(),
         wait_s=wait,
         load_test=load_test,
         health_rounds=health_rounds,
@@ -151,7 +151,7 @@ def rollback(
 
     place = target_of(target, target_path)
     request = RollbackRequest(
-        actor=actor or _me(),
+        actor=actor or who_runs_this(),
         wait_s=wait,
         load_test=load_test,
         health_rounds=health_rounds,
@@ -212,7 +212,7 @@ def recover(
 
     if every and (target is not None or target_path is not None):
         raise typer.BadParameter("give --all or one target, not both")
-    request = Request(actor=actor or _me(), wait_s=wait)
+    request = Request(actor=actor or who_runs_this(), wait_s=wait)
     done: list[str] = []
     failed: list[str] = []
     for one in _those_meant(None, None) if every else (target_of(target, target_path),):
@@ -248,7 +248,7 @@ def gc(
     """
     from milton_assets.fleet.target import CollectRequest
 
-    request = CollectRequest(actor=actor or _me(), wait_s=wait, keep=keep, dry_run=dry_run)
+    request = CollectRequest(actor=actor or who_runs_this(), wait_s=wait, keep=keep, dry_run=dry_run)
     done = target_of(target, target_path).collect(request)
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_collection(done, console))
 
@@ -289,7 +289,7 @@ def _of_those_deployed_to(ask: Callable[[Target], T], name: str | None, path: Pa
 
 def _check_evidence(settings: Settings, bundle: Path) -> None:
     """Hold the bundle's evidence against the files it pins, where this machine has them; say so where it has not."""
-    from milton_assets.edge.bundle import read_manifest
+    from milton_assets.edge.release import read_manifest
 
     try:
         manifest = read_manifest(bundle)
@@ -311,7 +311,8 @@ def _check_evidence(settings: Settings, bundle: Path) -> None:
     check_evidence_files(settings, evidence)
 
 
-def _me() -> str:
+def who_runs_this() -> str:
+    """This process's user, for the history. Raises `BadInput` when it has no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -1,7 +1,7 @@
 """`milton device-policy`: which bundles a target admits, whoever deploys.
 
 What belongs here: the verbs' arguments and what they print. What does not: what a policy says and when it is asked
-(`milton_assets.edge.bundle.admission`).
+(`milton_assets.edge.deployment.admission`).
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from milton_assets.cli.common import JsonOption, answer, current_state
-from milton_assets.cli.deploy import TargetOption, TargetPathOption, target_of
+from milton_assets.cli.deploy import ActorOption, TargetOption, TargetPathOption, target_of, who_runs_this
 from milton_assets.vocabulary.errors import BadInput
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from milton_assets.edge.bundle import DevicePolicy
+    from milton_assets.edge.deployment.admission import DevicePolicy
     from milton_assets.fleet.target import KeepsPolicy, Target
 
 
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     verbs = typer.Typer(help="Which bundles a target admits, whoever deploys.", no_args_is_help=True)
     verbs.command()(init)
     verbs.command()(show)
+    verbs.command()(reset_counter)
     app.add_typer(verbs, name="device-policy")
 
 
@@ -58,8 +59,9 @@ def init(
 
     Example: milton device-policy init --target local
     """
-    from milton_assets.edge.bundle.admission import DevicePolicy
-    from milton_assets.edge.bundle.keys import KeyFiles, load_public_key, public_line
+    from milton_assets.edge.bundle.keys import KeyFiles, load_public_key
+    from milton_assets.edge.deployment.admission import DevicePolicy
+    from milton_assets.edge.release.sshsig import public_line
 
     keys = trust or [KeyFiles(current_state().keys).public]
     policy = DevicePolicy(
@@ -87,6 +89,50 @@ def show(target: TargetOption = None, target_path: TargetPathOption = None, as_j
             remedy=f"`milton device-policy init --target {named.name}` gives it one",
         )
     _tell(place.policy_path, policy, as_json=as_json)
+
+
+def reset_counter(
+    counter: Annotated[
+        int,
+        typer.Option(
+            "--counter",
+            metavar="N",
+            min=0,
+            help="Take bundles from this counter on; `milton bundle inspect` shows one's.",
+        ),
+    ],
+    target: TargetOption = None,
+    target_path: TargetPathOption = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", metavar="FILE", help="The private key to sign with; by default that of `milton keys init`."
+        ),
+    ] = None,
+    actor: ActorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a target's highest counter back, signed by a key that its policy trusts.
+
+    A target takes no bundle with a lower counter than it ever ran, so one from a clock that was far ahead locks out all
+    that come after it.
+
+    Example: milton device-policy reset-counter --target local --counter 1768140000
+    """
+    from milton_assets.edge.bundle.keys import KeyFiles, load_private_key
+    from milton_assets.edge.deployment import COUNTER_NAMESPACE
+    from milton_assets.edge.release.sshsig import sign
+
+    place = _with_policy(target_of(target, target_path))
+    private = load_private_key(key or KeyFiles(current_state().keys).private)
+    order = place.counter_order(counter)
+    done = place.reset_counter(order, sign(order, private, COUNTER_NAMESPACE), actor=actor or who_runs_this())
+    told = done.model_dump(mode="json")
+    answer(
+        told,
+        as_json=as_json,
+        text=lambda console: console.print(f"the highest counter was {done.from_counter} and is now {done.counter}"),
+    )
 
 
 def _with_policy(target: Target) -> KeepsPolicy:

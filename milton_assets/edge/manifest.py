@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from milton_assets.vocabulary.artefact_files import part_names
 from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import RunId, Slug
@@ -59,6 +60,10 @@ MAX_FILES = 10_000
 MAX_TENSORS = 100_000
 MAX_PATH_BYTES = 512
 MAX_PART_BYTES = 200
+MAX_DEPTH = 32
+"""Folders that a file may lie in, one below another."""
+MAX_COUNTER = 1 << 53
+"""What every reader of JSON can tell from its neighbours."""
 
 _NAME = re.compile(BUNDLE_PREFIX + r"(?P<version>.+)_(?P<timestamp>\d{8}_\d{6})(-[1-9]\d*)?")
 _BAD_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"})
@@ -72,8 +77,8 @@ def check_path(path: str) -> str:
     """Return `path` when a bundle may name it; raise `BadPath` otherwise.
 
     A path is relative, POSIX, in Unicode NFC, without empty, `.` or `..` parts, backslashes, control or invisible
-    characters, parts that begin or end with a space or end with a dot, and within 512 bytes (200 a part). It would
-    read alike on every file system, and `sha256sum -c` needs no escapes for it.
+    characters, parts that begin or end with a space or end with a dot, and within 512 bytes (200 a part) and 32
+    folders. It would read alike on every file system, and `sha256sum -c` needs no escapes for it.
     """
     for problem, found in _path_problems(path):
         if found:
@@ -94,6 +99,7 @@ def _path_problems(path: str) -> Iterable[tuple[str, bool]]:
     yield "is not in Unicode NFC", unicodedata.normalize("NFC", path) != path
     yield "has a part that begins or ends with a space", any(part.strip() != part for part in parts)
     yield "has a part that ends with a dot", any(part.endswith(".") for part in parts)
+    yield f"lies more than {MAX_DEPTH} folders deep", len(parts) - 1 > MAX_DEPTH
     sizes = [len(part.encode(errors="surrogatepass")) for part in parts]
     too_long = max(sizes) > MAX_PART_BYTES or sum(sizes) + len(sizes) - 1 > MAX_PATH_BYTES
     yield f"is longer than {MAX_PATH_BYTES} bytes, or {MAX_PART_BYTES} in a part", too_long
@@ -227,7 +233,7 @@ class BundleManifest(_Noun):
     run_id: RunId
     created_at: AwareDatetime
     expires_at: AwareDatetime | None = None
-    counter: int = Field(ge=1)
+    counter: int = Field(ge=1, le=MAX_COUNTER)
     release_digest: Sha256
     previous_release: Sha256 | None = None
 
@@ -288,8 +294,15 @@ class BundleManifest(_Noun):
         raise BadInput(f"the manifest of {self.name} lists no file {path!r:.200}", expected="a listed file")
 
     def model_files(self) -> tuple[FileEntry, ...]:
-        """The artefact's files: one for a GGUF, the folder's for `hf-distilled`."""
-        return tuple(e for e in self.files if e.path == self.primary or e.path.startswith(f"{self.primary}/"))
+        """The artefact's files: a GGUF's parts (mostly one), the folder's for `hf-distilled`; those that are listed.
+
+        Raises `BadInput` when the primary is a later part of a split GGUF.
+        """
+        if self.artefact_kind is ArtefactKind.GGUF:
+            primary = PurePosixPath(self.primary)
+            parts = {str(primary.with_name(name)) for name in part_names(primary.name)}
+            return tuple(entry for entry in self.files if entry.path in parts)
+        return tuple(entry for entry in self.files if entry.path.startswith(f"{self.primary}/"))
 
     def to_json(self) -> bytes:
         """The bytes of `manifest.json`."""

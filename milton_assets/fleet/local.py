@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from milton_assets.edge.bundle.admission import DevicePolicy, admission, load_device_policy, write_device_policy
 from milton_assets.edge.deployment import (
     Collection,
     Deployment,
@@ -21,13 +20,17 @@ from milton_assets.edge.deployment import (
     LoadTest,
     TargetStatus,
     collect_garbage,
+    counter_order,
     deploy,
     history,
     recover_target,
+    reset_counter,
     rollback,
     status,
 )
+from milton_assets.edge.deployment.admission import DevicePolicy, admission, load_device_policy, write_device_policy
 from milton_assets.edge.deployment.layout import POLICY_FILE, is_target
+from milton_assets.edge.deployment.states import CounterReset
 from milton_assets.fleet.target import CollectRequest, DeployRequest, Health, Request, RollbackRequest, health_of
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.inventory import Inventory
@@ -139,6 +142,14 @@ class LocalTarget:
         """See `KeepsPolicy`. Raises `NotATarget` for a folder that is in use for something else."""
         is_target(FileOps(), self.place.path)
         write_device_policy(self.policy_path, policy)
+
+    def counter_order(self, counter: int) -> bytes:
+        """See `KeepsPolicy`."""
+        return counter_order(self.place, counter, self.means.now())
+
+    def reset_counter(self, order: bytes, signature: bytes, *, actor: str) -> CounterReset:
+        """See `KeepsPolicy`."""
+        return reset_counter(self.place, order, signature, actor=actor, now=self.means.now)
 
     def _watch(self, request: RollbackRequest) -> HealthWindow | None:
         if not request.health_rounds:

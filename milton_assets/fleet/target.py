@@ -18,8 +18,9 @@ from typing import Protocol, runtime_checkable
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from milton_assets.edge.bundle.admission import DevicePolicy
 from milton_assets.edge.deployment import Collection, Deployment, ProbeReport, TargetStatus
+from milton_assets.edge.deployment.admission import DevicePolicy
+from milton_assets.edge.deployment.states import CounterReset
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.inventory import Inventory
 from milton_assets.vocabulary.keys import Slug
@@ -133,6 +134,14 @@ class KeepsPolicy(Protocol):
 
     def guard(self, policy: DevicePolicy) -> None:
         """Give it that policy. Raises `BadInput` when it has one: its owner's file is never overwritten."""
+        ...
+
+    def counter_order(self, counter: int) -> bytes:
+        """The order that takes its highest counter back to `counter`, to be signed by a key that it trusts."""
+        ...
+
+    def reset_counter(self, order: bytes, signature: bytes, *, actor: str) -> CounterReset:
+        """Carry out such an order; see `edge.deployment.reset_counter`."""
         ...
 
     @property

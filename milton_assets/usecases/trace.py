@@ -20,8 +20,6 @@ from typing import Any, Self
 from dagster import DagsterInstance
 from pydantic import ValidationError
 
-from milton_assets.edge.bundle import VerificationReport, read_manifest, verify_bundle
-from milton_assets.edge.bundle.read import read_document
 from milton_assets.edge.bundle.source import find_source
 from milton_assets.edge.deployment import Deployment, Outcome
 from milton_assets.edge.manifest import (
@@ -33,6 +31,8 @@ from milton_assets.edge.manifest import (
     SUMMARY_FILE,
     BundleManifest,
 )
+from milton_assets.edge.release import VerificationReport, read_document, read_manifest, verify_release
+from milton_assets.edge.release.chain import bundled_artefact_sha256
 from milton_assets.selection.summary import RunSummary, read_summary
 from milton_assets.usecases.golden_links import broken_goldens, notes_on_goldens
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, short
@@ -110,7 +110,7 @@ def _links(deployment: Deployment, records: Records) -> Iterator[Link]:
     if folder is None or not folder.is_dir():
         yield Link("release", deployment.bundle or "unknown", deployment.release, False, f"{folder} is not there")
         return
-    report = verify_bundle(folder)
+    report = verify_release(folder, one_name_each=True)
     manifest = report.manifest
     if manifest is None:
         yield _link("release", str(folder), deployment.release, _damage(report), "")
@@ -169,7 +169,7 @@ def _release_problems(deployment: Deployment, report: VerificationReport, manife
 
 
 def _bundle_problems(bundle: Path, release: VerificationReport, manifest: BundleManifest) -> Iterator[str]:
-    report = verify_bundle(bundle)
+    report = verify_release(bundle)
     yield from _damage(report)
     if report.manifest is not None:
         yield from _differ(bundle / MANIFEST_FILE, report.manifest.release_digest, manifest.release_digest)
@@ -357,6 +357,7 @@ def _weights_problems(manifest: BundleManifest, grounds: _BundledDocuments) -> I
     artefact = grounds.entry.artefact(manifest.artefact_kind)
     yield from _differ("the measured artefact", grounds.candidate.artefact_sha256, manifest.artefact_sha256)
     yield from _differ(REGISTRY_ENTRY_FILE, artefact.sha256, manifest.artefact_sha256)
+    yield from _differ(manifest.primary, bundled_artefact_sha256(manifest), manifest.artefact_sha256)
     if not Path(artefact.path).exists():
         return
     sources = {file.path: file.source for file in find_source(artefact).files}

@@ -79,6 +79,22 @@ def is_first_part(name: str) -> bool:
     return split is None or int(split["number"]) == 1
 
 
+def part_names(name: str) -> tuple[str, ...]:
+    """The names of all parts of the GGUF whose first part, or whole file, has that name.
+
+    Raises `BadInput` for the name of a later part.
+    """
+    named = _SPLIT_NAME.fullmatch(name)
+    if named is None:
+        return (name,)
+    number, count = int(named["number"]), int(named["count"])
+    if number != 1 or not 1 <= count <= MAX_PARTS:
+        raise BadInput(
+            f"{name} is part {number} of {count} of a split GGUF", expected=f"the first of at most {MAX_PARTS}"
+        )
+    return tuple(f"{named['prefix']}-{each:05}-of-{count:05}.gguf" for each in range(1, count + 1))
+
+
 def without_part(name: str) -> str:
     """The name of a GGUF file without its suffix and without the number of the part that it is."""
     split = _SPLIT_NAME.fullmatch(name)

@@ -18,11 +18,12 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from milton_assets.edge.bundle import LinkMode, create_bundle, read_manifest, verify_bundle
-from milton_assets.edge.bundle.composing import winner_figures
+from milton_assets.edge.bundle import LinkMode, create_bundle
 from milton_assets.edge.bundle.placing import place
 from milton_assets.edge.bundle.streaming import CHUNK_BYTES, Region
 from milton_assets.edge.manifest import RESERVED_FILES
+from milton_assets.edge.release import read_manifest, verify_release
+from milton_assets.edge.release.chain import winner_figures
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import Progress
@@ -119,7 +120,7 @@ def test_two_in_one_second_have_different_names_and_rising_counters(model: Ingre
     assert first.manifest.counter < second.manifest.counter < third.manifest.counter
     assert first.manifest.previous_release is None
     assert third.manifest.previous_release == second.manifest.release_digest
-    assert all(verify_bundle(bundle.path).ok for bundle in (first, second, third))
+    assert all(verify_release(bundle.path).ok for bundle in (first, second, third))
 
 
 def test_the_counter_rises_even_when_the_clock_was_set_back(model: Ingredients, into: Path) -> None:
@@ -152,12 +153,10 @@ def test_optional_facts_reach_the_manifest(model: Ingredients, into: Path) -> No
         licence="MIT",
         expires_at=NOW + timedelta(days=30),
         previous_release="a" * 64,
-        figures={"speed": 3.0},
     ).manifest
     assert manifest.licence == "MIT"
     assert manifest.expires_at == datetime(2026, 2, 10, 14, 25, tzinfo=UTC)
     assert manifest.previous_release == "a" * 64
-    assert manifest.figures == {"speed": 3.0}
 
 
 def test_progress_ends_at_its_total(tmp_path: Path, into: Path) -> None:
@@ -307,7 +306,7 @@ def test_the_full_directory_is_bundled_on_request_with_its_size_as_a_warning_fir
     assert bundle.manifest.primary == "model"
     assert (bundle.path / "model/original/params.json").exists()
     assert bundle.manifest.requirements.runtime == "vLLM or transformers"
-    assert verify_bundle(bundle.path).ok
+    assert verify_release(bundle.path).ok
 
 
 def test_links_into_the_hugging_face_cache_are_bundled_as_files(tmp_path: Path, model: Ingredients, into: Path) -> None:
@@ -426,18 +425,18 @@ def test_an_edit_of_the_source_in_place_does_not_reach_a_bundle(model: Ingredien
     with source.open("r+b") as stream:
         stream.seek(-1, os.SEEK_END)
         stream.write(b"\xff")
-    assert verify_bundle(bundle.path).ok
+    assert verify_release(bundle.path).ok
 
 
 def test_an_edit_through_a_hard_link_is_not_unnoticed(model: Ingredients, into: Path) -> None:
     bundle = model.bundle(into, link=LinkMode.HARD)
-    before = verify_bundle(bundle.path)
+    before = verify_release(bundle.path)
     assert before.ok
     assert any("hard link" in note for note in before.notes)
     with Path(model.entry.artefacts[0].path).open("r+b") as stream:
         stream.seek(-1, os.SEEK_END)
         stream.write(b"\xff")
-    (problem,) = verify_bundle(bundle.path).problems
+    (problem,) = verify_release(bundle.path).problems
     assert (problem.kind, problem.path) == ("digest", bundle.manifest.primary)
 
 
@@ -459,12 +458,12 @@ def test_a_hard_link_across_file_systems_is_refused_with_the_remedy(model: Ingre
 def test_not_waiting_for_the_disk_makes_the_same_bundle(model: Ingredients, into: Path, tmp_path: Path) -> None:
     quick, durable = model.bundle(into, durable=False), model.bundle(tmp_path / "other")
     assert quick.manifest == durable.manifest
-    assert verify_bundle(quick.path).ok
+    assert verify_release(quick.path).ok
 
 
 def test_copying_can_be_asked_for(model: Ingredients, into: Path) -> None:
     bundle = model.bundle(into, link=LinkMode.COPY)
-    assert verify_bundle(bundle.path).ok
+    assert verify_release(bundle.path).ok
     assert (bundle.path / bundle.manifest.primary).stat().st_nlink == 1
 
 

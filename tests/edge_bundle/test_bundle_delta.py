@@ -13,20 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milton_assets.edge.bundle import (
-    Bundle,
-    BundleDamaged,
-    SignatureInvalid,
-    apply_delta,
-    create_delta,
-    default_signer,
-    verify_bundle,
-)
+from milton_assets.edge.bundle import Bundle, default_signer
 from milton_assets.edge.bundle.coding import FIELDS, Coding, chunk_bytes, decode, encode, from_planes, to_planes, xor
-from milton_assets.edge.bundle.delta import MAGIC, MAX_HEAD_BYTES, Op
+from milton_assets.edge.bundle.delta import MAGIC, MAX_HEAD_BYTES, Op, apply_delta, create_delta
 from milton_assets.edge.bundle.keys import init_keys, load_public_key
-from milton_assets.edge.bundle.sshsig import fingerprint
-from milton_assets.edge.disk import DiskFailed
+from milton_assets.edge.disk_errors import DiskFailed
+from milton_assets.edge.release import ReleaseDamaged, SignatureInvalid, verify_release
+from milton_assets.edge.release.sshsig import fingerprint
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import Progress
 from tests.support.bundles import hf_artefact, hf_folder, ingredients
@@ -100,7 +93,7 @@ def test_what_is_applied_is_the_new_bundle_byte_for_byte(
     for path in new.path.rglob("*"):
         if path.is_file():
             assert (applied / path.relative_to(new.path)).read_bytes() == path.read_bytes()
-    assert verify_bundle(applied).ok
+    assert verify_release(applied).ok
     assert {step.stage for step in steps} == {"delta", "apply"}
 
 
@@ -123,7 +116,7 @@ def test_unchanged_tensors_cost_nothing_even_renamed_or_moved(
     report = create_delta(old.path, new.path, tmp_path / "d")
     assert (report.same, report.xor, report.raw) == (4, 0, 0)
     assert report.size_bytes < 0.25 * weights_bytes(new)
-    assert verify_bundle(apply_delta(tmp_path / "d", old.path, tmp_path / "in")).ok
+    assert verify_release(apply_delta(tmp_path / "d", old.path, tmp_path / "in")).ok
 
 
 def test_a_new_tensor_is_sent_raw(
@@ -133,7 +126,7 @@ def test_a_new_tensor_is_sent_raw(
     report = create_delta(old.path, new.path, tmp_path / "d")
     assert (report.same, report.xor, report.raw) == (3, 0, 1)
     assert Q8_BYTES < report.size_bytes < 2 * Q8_BYTES
-    assert verify_bundle(apply_delta(tmp_path / "d", old.path, tmp_path / "in")).ok
+    assert verify_release(apply_delta(tmp_path / "d", old.path, tmp_path / "in")).ok
 
 
 def test_models_that_have_nothing_in_common_are_sent_whole_and_need_no_old_one(
@@ -146,7 +139,7 @@ def test_models_that_have_nothing_in_common_are_sent_whole_and_need_no_old_one(
     report = create_delta(old.path, new.path, tmp_path / "d")
     assert not report.pays
     assert report.size_bytes > new.manifest.payload_bytes
-    assert verify_bundle(apply_delta(tmp_path / "d", None, tmp_path / "in")).ok
+    assert verify_release(apply_delta(tmp_path / "d", None, tmp_path / "in")).ok
 
 
 def test_a_directory_of_files_without_tensors_travels_too(tmp_path: Path, old: Bundle) -> None:
@@ -155,9 +148,9 @@ def test_a_directory_of_files_without_tensors_travels_too(tmp_path: Path, old: B
     second = model.bundle(tmp_path / "bundles")
     report = create_delta(first.path, second.path, tmp_path / "d")
     assert report.size_bytes < 40_000
-    assert verify_bundle(apply_delta(tmp_path / "d", first.path, tmp_path / "in")).ok
+    assert verify_release(apply_delta(tmp_path / "d", first.path, tmp_path / "in")).ok
     create_delta(old.path, second.path, tmp_path / "e")
-    assert verify_bundle(apply_delta(tmp_path / "e", old.path, tmp_path / "in2")).ok
+    assert verify_release(apply_delta(tmp_path / "e", old.path, tmp_path / "in2")).ok
 
 
 def test_a_delta_is_never_overwritten(old: Bundle, tmp_path: Path) -> None:
@@ -202,7 +195,7 @@ def test_a_damaged_old_tensor_is_named_and_nothing_is_left(
     with (old.path / old.manifest.primary).open("r+b") as stream:
         stream.seek(place.offset_bytes + 50)
         stream.write(b"\xaa\xbb\xcc")
-    with pytest.raises(BundleDamaged, match=rf"tensor blk\.{number}\.weight .* did not come out"):
+    with pytest.raises(ReleaseDamaged, match=rf"tensor blk\.{number}\.weight .* did not come out"):
         apply_delta(delta, old.path, tmp_path / "in")
     assert nothing_left(tmp_path / "in")
 
@@ -221,7 +214,7 @@ def test_an_old_bundle_that_is_not_whole_is_named(delta: Path, old: Bundle, tmp_
 def test_a_new_bundle_that_is_not_whole_makes_no_delta(old: Bundle, new: Bundle, tmp_path: Path) -> None:
     path = new.path / new.manifest.primary
     os.truncate(path, path.stat().st_size - 500)
-    with pytest.raises(BundleDamaged, match="shorter than"):
+    with pytest.raises(ReleaseDamaged, match="shorter than"):
         create_delta(old.path, new.path, tmp_path / "d")
     assert not (tmp_path / "d").exists()
 
@@ -240,7 +233,7 @@ def test_a_signature_must_hold_and_be_trusted(tmp_path: Path, old: Bundle, tenso
     model = ingredients(tmp_path, version="v2", gguf=write_model(tmp_path / "v2.gguf", [tuned(t) for t in tensors]))
     signed = model.bundle(tmp_path / "bundles", sign=default_signer(keys.folder))
     create_delta(old.path, signed.path, tmp_path / "d")
-    assert verify_bundle(apply_delta(tmp_path / "d", old.path, tmp_path / "in", trusted={ours}), trusted={ours}).ok
+    assert verify_release(apply_delta(tmp_path / "d", old.path, tmp_path / "in", trusted={ours}), trusted={ours}).ok
     with pytest.raises(SignatureInvalid, match="not trusted"):
         apply_delta(tmp_path / "d", old.path, tmp_path / "in2", trusted={"SHA256:other"})
     unsigned = model.bundle(tmp_path / "bundles")
@@ -297,7 +290,7 @@ def test_a_hostile_delta_is_refused_with_its_own_message_and_leaves_nothing(
     delta: Path, old: Bundle, tmp_path: Path, change: Callable[[bytes], bytes], why: str
 ) -> None:
     delta.write_bytes(change(delta.read_bytes()))
-    with pytest.raises((BadInput, BundleDamaged), match=why):
+    with pytest.raises((BadInput, ReleaseDamaged), match=why):
         apply_delta(delta, old.path, tmp_path / "in")
     assert nothing_left(tmp_path / "in")
 
@@ -308,7 +301,7 @@ def test_no_flipped_byte_makes_another_release(delta: Path, old: Bundle, tmp_pat
         changed = bytearray(raw)
         changed[at] ^= 0x41
         delta.write_bytes(changed)
-        with pytest.raises((BadInput, BundleDamaged)):
+        with pytest.raises((BadInput, ReleaseDamaged)):
             apply_delta(delta, old.path, tmp_path / "in")
     assert nothing_left(tmp_path / "in")
 

@@ -12,18 +12,16 @@ from typer.testing import CliRunner
 
 from milton_assets.cli.app import build_app
 from milton_assets.edge.bundle import (
-    apply_delta,
-    create_delta,
     default_signer,
     pack_bundle,
-    read_manifest,
     repair_bundle,
     scrub_bundle,
     unpack_bundle,
-    verify_bundle,
 )
+from milton_assets.edge.bundle.delta import apply_delta, create_delta
 from milton_assets.edge.bundle.keys import init_keys, load_public_key
-from milton_assets.edge.bundle.sshsig import fingerprint
+from milton_assets.edge.release import read_manifest, verify_release
+from milton_assets.edge.release.sshsig import fingerprint
 from milton_assets.vocabulary.state import StateDir
 from resources.edge_server import EdgeServer
 from tests.support.bundles import ingredients
@@ -56,7 +54,7 @@ def test_a_real_model_survives_the_road(
     new = ingredients(tmp_path, version="requantised", gguf=requantised).bundle(tmp_path / "bundles", sign=sign)
     report = create_delta(old.path, new.path, tmp_path / "delta")
     assert report.pays
-    assert verify_bundle(apply_delta(tmp_path / "delta", there, tmp_path / "device", trusted=ours), trusted=ours).ok
+    assert verify_release(apply_delta(tmp_path / "delta", there, tmp_path / "device", trusted=ours), trusted=ours).ok
 
     patch = ["zstd", "-q", "-3", "--long=28", f"--patch-from={small_gguf}", requantised, "-o", tmp_path / "patch"]
     try:

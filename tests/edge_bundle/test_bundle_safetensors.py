@@ -13,8 +13,8 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milton_assets.edge.bundle import verify_bundle
-from milton_assets.edge.bundle.safetensors import MAX_HEADER_BYTES, read_tensors
+from milton_assets.edge.release import verify_release
+from milton_assets.edge.release.safetensors import MAX_HEADER_BYTES, read_tensors
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.bundles import hf_artefact, hf_folder, ingredients
 
@@ -126,7 +126,7 @@ def test_a_directory_with_safetensors_has_a_digest_per_tensor(tmp_path: Path) ->
         ("a", blake3(data[:24]).hexdigest()),
         ("b", blake3(data[24:]).hexdigest()),
     ]
-    assert verify_bundle(bundle.path).ok
+    assert verify_release(bundle.path).ok
 
 
 def test_a_directory_with_a_broken_safetensors_is_refused(tmp_path: Path) -> None:

@@ -10,16 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from milton_assets.edge.bundle import (
-    Bundle,
-    BundleDamaged,
-    LinkMode,
-    RepairImpossible,
-    repair_bundle,
-    scrub_bundle,
-    verify_bundle,
-)
-from milton_assets.edge.disk import DiskFailed
+from milton_assets.edge.bundle import Bundle, LinkMode, RepairImpossible, repair_bundle, scrub_bundle
+from milton_assets.edge.disk_errors import DiskFailed
+from milton_assets.edge.release import ReleaseDamaged, verify_release
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import Progress
 from tests.support.bundles import ingredients
@@ -87,7 +80,7 @@ def test_the_damaged_tensor_is_named_and_only_it_is_fetched(bundle: Bundle, good
     report = repair_bundle(bundle.path, good)
     assert report.fetched_bytes == SIZE
     assert report.repaired == (damage,)
-    assert verify_bundle(bundle.path).ok
+    assert verify_release(bundle.path).ok
 
 
 def test_damage_outside_the_tensors_is_told_apart(bundle: Bundle, good: Path) -> None:
@@ -98,7 +91,7 @@ def test_damage_outside_the_tensors_is_told_apart(bundle: Bundle, good: Path) ->
     assert "header or the padding" in str(damage)
     outside = weights(bundle).stat().st_size - 3 * SIZE
     assert repair_bundle(bundle.path, good).fetched_bytes == SIZE + outside
-    assert verify_bundle(bundle.path).ok
+    assert verify_release(bundle.path).ok
 
 
 @pytest.mark.parametrize("shape", ["truncated", "missing", "link", "document"])
@@ -120,7 +113,7 @@ def test_a_file_of_which_nothing_can_be_told_is_fetched_as_a_whole(
     assert damage.whole
     assert "as a whole" in str(damage)
     assert repair_bundle(bundle.path, good).fetched_bytes == size
-    assert verify_bundle(bundle.path).ok
+    assert verify_release(bundle.path).ok
     if shape == "link":
         assert (tmp_path / "outside").read_text() == "untouched"
 
@@ -128,7 +121,7 @@ def test_a_file_of_which_nothing_can_be_told_is_fetched_as_a_whole(
 def test_a_missing_folder_is_made_again(bundle: Bundle, good: Path) -> None:
     shutil.rmtree(bundle.path / "model")
     repair_bundle(bundle.path, good)
-    assert verify_bundle(bundle.path).ok
+    assert verify_release(bundle.path).ok
 
 
 def test_another_version_helps_when_it_shares_the_tensor(bundle: Bundle, tmp_path: Path) -> None:
@@ -136,7 +129,7 @@ def test_another_version_helps_when_it_shares_the_tensor(bundle: Bundle, tmp_pat
     source = other.bundle(tmp_path / "others").path
     damage_tensor(bundle, 0)
     assert repair_bundle(bundle.path, source).fetched_bytes == SIZE
-    assert verify_bundle(bundle.path).ok
+    assert verify_release(bundle.path).ok
     damage_tensor(bundle, 2)
     with pytest.raises(RepairImpossible, match=r"does not have tensor blk\.2\.weight"):
         repair_bundle(bundle.path, source)
@@ -159,7 +152,7 @@ def test_a_source_that_is_damaged_too_mends_nothing(bundle: Bundle, good: Path) 
     assert weights(bundle).read_bytes() == before
     assert sorted(p.name for p in weights(bundle).parent.iterdir()) == ["m.gguf"]
     os.truncate(weights(bundle), 10)
-    with pytest.raises(BundleDamaged, match="still not"):
+    with pytest.raises(ReleaseDamaged, match="still not"):
         repair_bundle(bundle.path, good)
 
 
@@ -171,7 +164,7 @@ def test_a_repair_leaves_the_other_name_of_a_hard_link_alone(tmp_path: Path) -> 
     damage_tensor(linked, 0)
     edited = source.read_bytes()
     repair_bundle(linked.path, good)
-    assert verify_bundle(linked.path).ok
+    assert verify_release(linked.path).ok
     assert source.read_bytes() == edited
 
 
@@ -193,7 +186,7 @@ def test_a_folder_in_the_place_of_a_file_is_left_to_people(bundle: Bundle, good:
 def test_a_damaged_manifest_is_refused(bundle: Bundle) -> None:
     forged = bundle.manifest.model_copy(update={"counter": 1})
     (bundle.path / "manifest.json").write_bytes(forged.to_json())
-    with pytest.raises(BadInput, match="not the one its SHA256SUMS lists"):
+    with pytest.raises(BadInput, match="says of itself is damaged"):
         scrub_bundle(bundle.path)
 
 
@@ -229,7 +222,7 @@ def test_a_tensor_that_the_disk_cannot_read_is_named_and_fetched(bundle: Bundle,
     assert (found.returncode, found.stdout) == (1, f"{bundle.manifest.primary}: tensor {tensor.name}\n")
     mended = milton_with_bad_sector(*sector, "bundle", "repair", bundle.path, "--from", good)
     assert mended.returncode == 0, mended.stderr
-    assert verify_bundle(bundle.path).ok
+    assert verify_release(bundle.path).ok
 
 
 def test_a_header_or_a_document_that_the_disk_cannot_read_is_told_too(bundle: Bundle, bad_sectors: Path) -> None:

@@ -18,20 +18,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milton_assets.edge.bundle import Bundle, SignatureInvalid, default_signer, signed_by, signer, verify_bundle
-from milton_assets.edge.bundle.keys import (
-    MAX_KEY_BYTES,
-    NAMESPACE,
-    KeyFiles,
-    init_keys,
-    load_private_key,
-    load_public_key,
-    parse_public_key,
-)
-from milton_assets.edge.bundle.sshsig import (
+from milton_assets.edge.bundle import Bundle, default_signer, signer
+from milton_assets.edge.bundle.keys import MAX_KEY_BYTES, KeyFiles, init_keys, load_private_key, load_public_key
+from milton_assets.edge.release import SignatureInvalid, signed_by, verify_release
+from milton_assets.edge.release.signature import NAMESPACE
+from milton_assets.edge.release.sshsig import (
     MAX_SIGNATURE_BYTES,
     PrivateKey,
     fingerprint,
+    parse_public_key,
     public_key_of,
     sign,
     verify,
@@ -287,21 +282,21 @@ def test_model_signing_verifies_a_bundle_and_notices_a_change(signed: Bundle, ke
 
 
 def test_verify_names_the_signer(signed: Bundle, keys: KeyFiles) -> None:
-    report = verify_bundle(signed.path)
+    report = verify_release(signed.path)
     assert report.ok
     assert report.signer == fingerprint(load_public_key(keys.public)) == report.to_json()["signer"]
 
 
 def test_an_ed25519_key_signs_for_ssh_alone(model: Ingredients, tmp_path: Path) -> None:
     bundle = model.bundle(tmp_path / "bundles", sign=signer(ed25519.Ed25519PrivateKey.generate()))
-    assert verify_bundle(bundle.path).signer is not None
+    assert verify_release(bundle.path).signer is not None
     assert not (bundle.path / "model.sig").exists()
 
 
 def test_an_unsigned_bundle_holds_but_is_said_to_be_unsigned(model: Ingredients, tmp_path: Path) -> None:
     bundle = model.bundle(tmp_path / "bundles")
     assert signed_by(bundle.path) is None
-    report = verify_bundle(bundle.path)
+    report = verify_release(bundle.path)
     assert report.ok
     assert report.signer is None
     assert "it is not signed" in report.notes
@@ -311,11 +306,11 @@ def test_with_trusted_keys_an_unsigned_or_foreign_bundle_is_a_problem(
     model: Ingredients, signed: Bundle, keys: KeyFiles, tmp_path: Path
 ) -> None:
     ours = {fingerprint(load_public_key(keys.public))}
-    assert verify_bundle(signed.path, trusted=ours).ok
+    assert verify_release(signed.path, trusted=ours).ok
     unsigned = model.bundle(tmp_path / "bundles")
-    (problem,) = verify_bundle(unsigned.path, trusted=ours).problems
+    (problem,) = verify_release(unsigned.path, trusted=ours).problems
     assert (problem.kind.value, problem.detail) == ("signature", "is missing: it is not signed")
-    (problem,) = verify_bundle(signed.path, trusted=set()).problems
+    (problem,) = verify_release(signed.path, trusted=set()).problems
     assert "not trusted" in problem.detail
 
 
@@ -336,5 +331,5 @@ def test_a_signature_file_that_does_not_hold_is_a_problem(signed: Bundle, damage
         os.truncate(path, 1 << 30)
     else:
         path.write_bytes(b"garbage")
-    problems = {(p.kind.value, p.path) for p in verify_bundle(signed.path).problems}
+    problems = {(p.kind.value, p.path) for p in verify_release(signed.path).problems}
     assert ("signature", "SHA256SUMS.sig") in problems

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milton_assets.edge.bundle import Bundle, BundleDamaged, Folder, read_sums, verify_bundle
-from milton_assets.edge.bundle.folder import MAX_DEPTH
-from milton_assets.edge.bundle.sums import MAX_SUMS_BYTES, parse_sums, render_sums
+from milton_assets.edge.bundle import Bundle
 from milton_assets.edge.manifest import release_digest
+from milton_assets.edge.release import Folder, ReleaseDamaged, read_sums, verify_release
+from milton_assets.edge.release.folder import MAX_DEPTH
+from milton_assets.edge.release.sums import MAX_SUMS_BYTES, parse_sums, render_sums
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.bundles import ingredients
@@ -30,7 +31,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 def test_a_fresh_bundle_holds(bundle: Bundle) -> None:
-    report = verify_bundle(bundle.path)
+    report = verify_release(bundle.path)
     assert report.ok
     assert report.files_checked == len(bundle.manifest.files)
     assert report.bytes_checked == bundle.manifest.payload_bytes
@@ -39,8 +40,8 @@ def test_a_fresh_bundle_holds(bundle: Bundle) -> None:
 
 def test_it_needs_neither_dagster_nor_the_models_runtime(bundle: Bundle) -> None:
     code = (
-        "import sys; from pathlib import Path; from milton_assets.edge.bundle import verify_bundle; "
-        f"assert verify_bundle(Path({str(bundle.path)!r})).ok; "
+        "import sys; from pathlib import Path; from milton_assets.edge.release import verify_release; "
+        f"assert verify_release(Path({str(bundle.path)!r})).ok; "
         "print(sorted({'dagster', 'pandas', 'xllamacpp', 'httpx'} & {m.split('.')[0] for m in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -87,7 +88,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object], str, str]] = [
     ("a missing file", lambda b: (b / "evidence_manifest.json").unlink(), "missing", "evidence_manifest.json"),
     ("a missing folder", lambda b: shutil.rmtree(b / "model"), "missing", "model/model-q4_0.gguf"),
     ("an extra file", lambda b: (b / "model/extra.bin").write_text("x"), "extra", "model/extra.bin"),
-    ("an extra folder", lambda b: (b / "empty").mkdir(), "special", "empty/"),
+    ("an extra folder", lambda b: (b / "empty").mkdir(), "extra", "empty/"),
     ("a link", lambda b: swap(b / "decision.json", lambda p: p.symlink_to("/etc/passwd")), "symlink", "decision.json"),
     ("an extra link", lambda b: (b / "link").symlink_to("decision.json"), "symlink", "link"),
     ("a pipe", lambda b: swap(b / "decision.json", os.mkfifo), "special", "decision.json"),
@@ -120,18 +121,18 @@ def test_damage_is_named_with_its_kind_and_path(
         damage(bundle.path)
     except PermissionError:
         pytest.skip("making a device needs root")
-    report = verify_bundle(bundle.path)
+    report = verify_release(bundle.path)
     assert not report.ok
     assert (kind, path or str(bundle.path)) in {(p.kind.value, p.path) for p in report.problems} or kind == "malformed"
     assert report.to_json()["ok"] is False
-    with pytest.raises(BundleDamaged):
+    with pytest.raises(ReleaseDamaged):
         report.require()
 
 
 def test_a_folder_swapped_for_a_link_is_not_followed(bundle: Bundle, tmp_path: Path) -> None:
     (bundle.path / "model").rename(tmp_path / "elsewhere")
     (bundle.path / "model").symlink_to(tmp_path / "elsewhere")
-    found = {(problem.kind.value, problem.path) for problem in verify_bundle(bundle.path).problems}
+    found = {(problem.kind.value, problem.path) for problem in verify_release(bundle.path).problems}
     assert ("symlink", "model") in found
     assert ("special", "model/model-q4_0.gguf") in found
 
@@ -140,13 +141,13 @@ def test_all_problems_are_told_not_only_the_first(bundle: Bundle) -> None:
     (bundle.path / "decision.json").unlink()
     (bundle.path / "extra").write_text("")
     flip(bundle.path / bundle.manifest.primary, -1)
-    found = {(problem.kind.value, problem.path) for problem in verify_bundle(bundle.path).problems}
+    found = {(problem.kind.value, problem.path) for problem in verify_release(bundle.path).problems}
     assert {("missing", "decision.json"), ("extra", "extra"), ("digest", bundle.manifest.primary)} <= found
 
 
 def test_a_name_with_control_characters_is_told_without_them(bundle: Bundle) -> None:
     (bundle.path / "evil\x1b[2J").write_text("")
-    (problem,) = verify_bundle(bundle.path).problems
+    (problem,) = verify_release(bundle.path).problems
     assert "\x1b" not in str(problem)
 
 
@@ -154,7 +155,7 @@ def test_a_file_that_cannot_be_read_is_a_problem_of_its_own(bundle: Bundle) -> N
     if os.geteuid() == 0:
         pytest.skip("root reads everything")
     (bundle.path / "decision.json").chmod(0)
-    assert ("unreadable", "decision.json") in {(p.kind.value, p.path) for p in verify_bundle(bundle.path).problems}
+    assert ("unreadable", "decision.json") in {(p.kind.value, p.path) for p in verify_release(bundle.path).problems}
 
 
 def resealed(bundle: Bundle, path: str, raw: bytes) -> None:
@@ -175,26 +176,27 @@ def test_a_document_that_was_swapped_and_resealed_breaks_the_chain(bundle: Bundl
     document = json.loads((bundle.path / path).read_text())
     (document["raw"] if path == "registry_entry.json" else document)["added"] = True
     resealed(bundle, path, json.dumps(document).encode())
-    assert [(p.kind.value, p.path) for p in verify_bundle(bundle.path).problems] == [("chain", path)]
+    assert [(p.kind.value, p.path) for p in verify_release(bundle.path).problems] == [("chain", path)]
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"{}", b"nonsense", b'{"a": 1, "a": 2}'])
 def test_a_resealed_document_of_another_shape_breaks_the_chain(bundle: Bundle, raw: bytes) -> None:
     resealed(bundle, "registry_entry.json", raw)
-    assert [(p.kind.value, p.path) for p in verify_bundle(bundle.path).problems] == [("chain", "registry_entry.json")]
+    assert [(p.kind.value, p.path) for p in verify_release(bundle.path).problems] == [("chain", "registry_entry.json")]
 
 
 def test_weights_whose_header_does_not_parse_are_malformed_even_with_right_digests(bundle: Bundle) -> None:
     size = bundle.manifest.file(bundle.manifest.primary).size_bytes
     resealed(bundle, bundle.manifest.primary, b"GGUF" + b"\xff" * (size - 4))
-    (problem,) = verify_bundle(bundle.path).problems
+    problem, chain = verify_release(bundle.path).problems
     assert (problem.kind.value, problem.path) == ("malformed", bundle.manifest.primary)
+    assert (chain.kind.value, chain.path) == ("chain", bundle.manifest.primary)
 
 
 def test_weights_with_other_tensors_than_the_manifest_lists_are_malformed(bundle: Bundle) -> None:
     raw = (bundle.path / bundle.manifest.primary).read_bytes().replace(b"token_embd.weight", b"token_embd.bright")
     resealed(bundle, bundle.manifest.primary, raw)
-    (problem,) = verify_bundle(bundle.path).problems
+    problem, _ = verify_release(bundle.path).problems
     assert "other tensors" in problem.detail
 
 
@@ -210,27 +212,27 @@ def test_sums_that_disagree_with_the_manifest_are_told(
     bundle: Bundle, sums: Callable[[dict[str, str]], dict[str, str]], why: str
 ) -> None:
     (bundle.path / "SHA256SUMS").write_bytes(render_sums(sums(read_sums(bundle.path))))
-    (problem,) = verify_bundle(bundle.path).problems
+    (problem,) = verify_release(bundle.path).problems
     assert why in problem.detail
 
 
 def test_what_is_no_folder_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="no folder"):
-        verify_bundle(tmp_path / "file")
-    with pytest.raises(BadInput, match="there is no folder"):
-        verify_bundle(tmp_path / "nowhere")
+        verify_release(tmp_path / "file")
+    with pytest.raises(BadInput, match="does not exist"):
+        verify_release(tmp_path / "nowhere")
 
 
 def test_a_folder_nested_without_end_is_refused(bundle: Bundle) -> None:
     (bundle.path / "/".join(["d"] * (MAX_DEPTH + 2))).mkdir(parents=True)
-    (problem,) = verify_bundle(bundle.path).problems
+    (problem,) = verify_release(bundle.path).problems
     assert "folders deep" in problem.detail
 
 
 def test_a_document_that_is_too_long_is_not_read(bundle: Bundle) -> None:
     os.truncate(bundle.path / "SHA256SUMS", MAX_SUMS_BYTES + 1)
-    (problem,) = verify_bundle(bundle.path).problems
+    (problem,) = verify_release(bundle.path).problems
     assert "at most" in problem.detail
 
 

@@ -14,9 +14,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from milton_assets.cli import bundle as verbs
-from milton_assets.edge.bundle import LinkMode, default_signer, pack_bundle, read_manifest, verify_bundle
+from milton_assets.edge.bundle import LinkMode, default_signer, pack_bundle
 from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.edge.deployment import ProbeFailed
+from milton_assets.edge.release import read_manifest, verify_release
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.state import StateDir
 from tests.support.bundles import ingredients
@@ -47,7 +48,7 @@ def test_create_bundles_the_winner_of_the_latest_run(app: typer.Typer, home: Sta
     assert made.exit_code == 0, made.output
     told = json.loads(made.stdout)
     assert Path(told["path"]).parent == home.bundles
-    report = verify_bundle(Path(told["path"]))
+    report = verify_release(Path(told["path"]))
     assert report.ok
     assert report.manifest is not None
     assert report.manifest.release_digest == told["release_digest"]
@@ -229,7 +230,7 @@ def test_a_bundle_travels_as_one_file(app: typer.Typer, home: StateDir, tmp_path
     assert back.exit_code == 0, back.output
     (path,) = (tmp_path / "in").iterdir()
     assert f"unpacked {path}" in back.stdout
-    assert verify_bundle(path).ok
+    assert verify_release(path).ok
 
 
 def test_what_is_received_must_be_signed_by_the_own_key_unless_any_signer_will_do(
@@ -291,4 +292,4 @@ def test_a_delta_makes_the_new_bundle_from_the_old_one(app: typer.Typer, home: S
         app, ["bundle", "apply", file, "--from", before, "--output", str(tmp_path / "in"), "--json"]
     )
     assert applied.exit_code == 0, applied.output
-    assert verify_bundle(Path(json.loads(applied.stdout)["path"])).ok
+    assert verify_release(Path(json.loads(applied.stdout)["path"])).ok

@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from milton_assets.edge.deployment import DeploymentFailed, EdgeTarget, FileOps, deploy
-from milton_assets.edge.deployment.fileops import CHUNK_BYTES, Fd
+from milton_assets.edge.release.disk import CHUNK_BYTES, Fd
 from tests.support.crashing import clock
-from tests.support.edge_bundles import make_bundle
+from tests.support.edge_bundles import TOKENS_FILE, make_bundle
 from tests.support.page_cache import is_cached, require_direct
 
-WEIGHTS = Path("model/weights.bin")
+COPIED = Path(TOKENS_FILE)
+"""A file of any size and content."""
 
 
 def bundle_of(tmp_path: Path, size_bytes: int) -> Path:
-    return make_bundle(tmp_path / "bundles", "v1", weights=os.urandom(size_bytes))
+    return make_bundle(tmp_path / "bundles", "v1", tokens=os.urandom(size_bytes))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,20 @@ def test_a_file_of_any_size_arrives_whole(
     bundle = bundle_of(tmp_path, size_bytes)
     target = EdgeTarget("edge", quick_folder / "target") if in_memory else target
     deploy(bundle, target, load_test=None, actor="ada", now=clock)
-    assert (target.path / "current" / WEIGHTS).read_bytes() == (bundle / WEIGHTS).read_bytes()
+    assert (target.path / "current" / COPIED).read_bytes() == (bundle / COPIED).read_bytes()
+
+
+class ResizingOps(FileOps):
+    """Somebody changes the source's size after it was checked, when its copy begins."""
+
+    def __init__(self, source: Path, size_bytes: int) -> None:
+        self.source = source
+        self.size_bytes = size_bytes
+
+    def create(self, name: str, parent: Fd) -> Fd:
+        if name == self.source.name:
+            os.truncate(self.source, self.size_bytes)
+        return super().create(name, parent)
 
 
 @pytest.mark.parametrize("chunks", [1, 2])
@@ -41,19 +55,18 @@ def test_a_file_that_ends_early_or_late_is_refused_wherever_that_is(
 ) -> None:
     size = chunks * CHUNK_BYTES
     bundle = bundle_of(tmp_path, size)
-    with (bundle / WEIGHTS).open("ab") as stream:
-        stream.write(b"!")
     with pytest.raises(DeploymentFailed, match=f"is longer than the {size} bytes its manifest says"):
-        deploy(bundle, target, load_test=None, actor="ada", now=clock)
-    os.truncate(bundle / WEIGHTS, size - CHUNK_BYTES)
+        deploy(bundle, target, load_test=None, actor="ada", now=clock, ops=ResizingOps(bundle / COPIED, size + 1))
+    os.truncate(bundle / COPIED, size)
+    shorter = ResizingOps(bundle / COPIED, size - CHUNK_BYTES)
     with pytest.raises(DeploymentFailed, match=f"ends after {size - CHUNK_BYTES} of {size} bytes"):
-        deploy(bundle, target, load_test=None, actor="ada", now=clock)
+        deploy(bundle, target, load_test=None, actor="ada", now=clock, ops=shorter)
 
 
 def test_a_release_takes_no_room_in_the_page_cache_while_it_is_written(tmp_path: Path, target: EdgeTarget) -> None:
     require_direct(tmp_path)
     deploy(bundle_of(tmp_path, 3 * CHUNK_BYTES), target, load_test=None, actor="ada", now=clock)
-    assert not is_cached(target.path / "current" / WEIGHTS, CHUNK_BYTES)
+    assert not is_cached(target.path / "current" / COPIED, CHUNK_BYTES)
 
 
 class InterruptedOps(FileOps):

@@ -140,17 +140,17 @@ def test_a_kill_while_a_damaged_release_in_service_is_replaced_leaves_it_as_it_w
 
     def damaged() -> EdgeTarget:
         target = stage.target()
-        (target.path / "current" / "model" / "weights.bin").write_bytes(b"damaged")
+        (target.path / "current" / "model" / "weights.gguf").write_bytes(b"damaged")
         return target
 
     while killed_at(step, When.HALFWAY, do_deploy, stage.a, target := damaged()):
         recover_target(target, actor="recovery", now=clock)
-        weights = target.path / "releases" / stage.a_digest / "model" / "weights.bin"
+        weights = target.path / "releases" / stage.a_digest / "model" / "weights.gguf"
         found.add(weights.read_bytes())
         do_deploy(stage.a, target, CountingOps())
         assert check_whole(target, {stage.a_digest})
         step += 1
-    assert found == {b"damaged", (stage.a / "model" / "weights.bin").read_bytes()}
+    assert found == {b"damaged", (stage.a / "model" / "weights.gguf").read_bytes()}
 
 
 @pytest.mark.slow

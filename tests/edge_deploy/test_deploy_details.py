@@ -22,7 +22,7 @@ from milton_assets.edge.deployment import (
 )
 from milton_assets.edge.deployment.ids import check_deployment_id, mint
 from milton_assets.edge.deployment.lock import Holder, locked
-from milton_assets.edge.disk import explained
+from milton_assets.edge.disk_errors import explained
 from milton_assets.edge.manifest import HealthContract
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.crashing import When, clock, do_deploy, healthy, killed_at

@@ -24,10 +24,11 @@ from milton_assets.edge.deployment import (
     rollback,
     status,
 )
-from milton_assets.edge.deployment.fileops import Fd, FileOps
+from milton_assets.edge.deployment.fileops import FileOps
+from milton_assets.edge.release.disk import Fd
 from milton_assets.vocabulary.errors import MiltonError
 from tests.support.crashing import CountingOps, FailingOps, Verb, clock, do_deploy, do_rollback, healthy
-from tests.support.edge_bundles import make_bundle, read_manifest, write_manifest
+from tests.support.edge_bundles import gguf_around, make_bundle, read_manifest, write_manifest
 from tests.support.file_limits import file_size_limit
 
 MESSAGES = {
@@ -127,7 +128,7 @@ class LyingOps(FileOps):
     """A disk that says it wrote and keeps something else."""
 
     def write(self, handle: Fd, data: bytes | memoryview) -> int:
-        is_weights = Path(f"/proc/self/fd/{handle}").readlink().name == "weights.bin"
+        is_weights = Path(f"/proc/self/fd/{handle}").readlink().name == "weights.gguf"
         return super().write(handle, bytes(len(data)) if is_weights else data)
 
 
@@ -162,7 +163,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def big_bundle(folder: Path, version: str, counter: int) -> Path:
-    return make_bundle(folder, version, counter=counter, weights=version.encode() * (2 << 20))
+    return make_bundle(folder, version, counter=counter, weights=gguf_around(version.encode() * (2 << 20)))
 
 
 def test_a_release_that_would_not_fit_is_refused_before_anything_is_written(tmp_path: Path, small_disk: Path) -> None:
@@ -188,7 +189,9 @@ def test_on_a_full_disk_a_failure_is_recorded_a_rollback_works_and_gc_makes_room
     tmp_path: Path, small_disk: Path
 ) -> None:
     target = EdgeTarget("edge", small_disk / "target")
-    bundles = [make_bundle(tmp_path, f"v{n}", counter=n, weights=f"v{n}".encode() * (1 << 19)) for n in (1, 2, 3)]
+    bundles = [
+        make_bundle(tmp_path, f"v{n}", counter=n, weights=gguf_around(f"v{n}".encode() * (1 << 19))) for n in (1, 2, 3)
+    ]
     for bundle in bundles[:2]:
         deploy(bundle, target, load_test=healthy, actor="ada", now=clock)
     fill(small_disk / "filler")

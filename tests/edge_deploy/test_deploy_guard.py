@@ -23,8 +23,9 @@ from milton_assets.edge.deployment import (
     recover_target,
     status,
 )
-from milton_assets.edge.deployment.fileops import Fd, FileOps
+from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.journal import JOURNAL_FILE
+from milton_assets.edge.release.disk import Fd
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import Progress
 from tests.support.crashing import ailing, clock, healthy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from milton_assets.edge.deployment import DeploymentFailed, EdgeTarget, FileOps, Outcome, deploy, history
-from milton_assets.edge.deployment.fileops import Fd
 from milton_assets.edge.manifest import FileEntry, TensorTable, release_digest
+from milton_assets.edge.release.disk import Fd
 from tests.support.crashing import clock, healthy
 from tests.support.edge_bundles import make_bundle, read_manifest, write_manifest
 
-WEIGHTS = Path("model/weights.bin")
+WEIGHTS = Path("model/weights.gguf")
 
 
 @pytest.fixture
@@ -105,16 +106,16 @@ def a_device(weights: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (truncated, "model/weights.bin is truncated: it ends after 100 of 14000 bytes"),
-        (lengthened, "model/weights.bin is longer than the 14000 bytes its manifest says"),
-        (flipped, "model/weights.bin has the SHA-256"),
-        (zeroed, "model/weights.bin holds nothing but zero bytes"),
-        (absent, "model/weights.bin is missing"),
-        (linked, "model/weights.bin is a symbolic link, not a regular file"),
-        (a_folder, "model/weights.bin is a folder, not a regular file"),
-        (a_pipe, "model/weights.bin is a pipe, not a regular file"),
-        (a_socket, "model/weights.bin is a socket, not a regular file"),
-        (a_device, "model/weights.bin is a character device, not a regular file"),
+        (truncated, "model/weights.gguf: is truncated: it has 100 bytes, listed are 14128"),
+        (lengthened, "model/weights.gguf: is too long: it has 14129 bytes, listed are 14128"),
+        (flipped, "model/weights.gguf: has the SHA-256"),
+        (zeroed, "model/weights.gguf: holds nothing but zero bytes"),
+        (absent, "model/weights.gguf: is missing"),
+        (linked, "model/weights.gguf: is a symbolic link, not a regular file"),
+        (a_folder, "model/weights.gguf: is a folder, not a regular file"),
+        (a_pipe, "model/weights.gguf: is a pipe, not a regular file"),
+        (a_socket, "model/weights.gguf: is a socket, not a regular file"),
+        (a_device, "model/weights.gguf: is a character device, not a regular file"),
     ],
 )
 def test_a_damaged_or_odd_file_is_refused(
@@ -134,10 +135,10 @@ def test_a_folder_that_is_a_link_is_not_followed(bundle: Path, target: EdgeTarge
 def test_a_manifest_that_is_a_link_or_a_pipe_is_refused(bundle: Path, target: EdgeTarget, name: str) -> None:
     (bundle / name).rename(bundle / "aside")
     os.mkfifo(bundle / name)
-    assert f"{name} is a pipe" in refusal(bundle, target)
+    assert f"{name!r} is no regular file" in refusal(bundle, target)
     (bundle / name).unlink()
     (bundle / name).symlink_to(bundle / "aside")
-    assert "symbolic link" in refusal(bundle, target)
+    assert "leads through a link" in refusal(bundle, target)
     (bundle / name).unlink()
     assert f"holds no {name}" in refusal(bundle, target)
 
@@ -160,7 +161,7 @@ def test_a_path_that_leaves_the_release_is_refused(bundle: Path, target: EdgeTar
     assert why in refusal(bundle, target)
 
 
-@pytest.mark.parametrize("twin", ["model/WEIGHTS.bin", "model/weights.bin", "model/weights.bin/below"])
+@pytest.mark.parametrize("twin", ["model/WEIGHTS.gguf", "model/weights.gguf", "model/weights.gguf/below"])
 def test_names_that_collide_are_refused(bundle: Path, target: EdgeTarget, twin: str) -> None:
     raw = json.loads((bundle / "manifest.json").read_bytes())
     raw["files"].append(raw["files"][-1] | {"path": twin})
@@ -191,13 +192,12 @@ def test_more_files_than_a_manifest_may_list_are_refused(bundle: Path, target: E
 def test_sums_that_contradict_the_manifest_are_refused(bundle: Path, target: EdgeTarget) -> None:
     sums = bundle / "SHA256SUMS"
     sums.write_text(sums.read_text().replace("a", "b", 3))
-    assert "SHA256SUMS is not the sums of what manifest.json lists" in refusal(bundle, target)
+    assert "SHA256SUMS says" in refusal(bundle, target)
 
 
-def test_files_that_the_manifest_does_not_name_are_not_copied(bundle: Path, target: EdgeTarget) -> None:
+def test_a_file_that_the_manifest_does_not_name_is_refused(bundle: Path, target: EdgeTarget) -> None:
     (bundle / "model" / "surprise.so").write_bytes(b"\x7fELF")
-    deploy(bundle, target, load_test=healthy, actor="ada", now=clock)
-    assert not (target.path / "current" / "model" / "surprise.so").exists()
+    assert "model/surprise.so: does not belong there" in refusal(bundle, target)
 
 
 class SwappingOps(FileOps):
@@ -258,12 +258,21 @@ def replace_by_link(staged: Path) -> None:
     (staged / WEIGHTS).symlink_to("/dev/zero")
 
 
+def exchange_for_another_release(staged: Path) -> None:
+    other = make_bundle(staged.parent.parent / "another", "v9")
+    for entry in staged.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for entry in other.iterdir():
+        entry.rename(staged / entry.name)
+
+
 @pytest.mark.parametrize(
     ("interfere", "message"),
     [
+        (exchange_for_another_release, "says something else of itself than what it was accepted by"),
         (hard_link, "has 2 hard links, so it can be changed under another name"),
-        (add_file, "model/surprise.so does not belong there"),
-        (replace_by_link, "model/weights.bin is a symbolic link, not a regular file"),
+        (add_file, "model/surprise.so: does not belong there"),
+        (replace_by_link, "model/weights.gguf: is a symbolic link, not a regular file"),
     ],
 )
 def test_what_was_added_to_the_staged_release_is_found(
@@ -273,8 +282,8 @@ def test_what_was_added_to_the_staged_release_is_found(
 
 
 def test_a_weights_header_that_does_not_parse_is_never_loaded(tmp_path: Path, target: EdgeTarget) -> None:
-    bundle = make_bundle(tmp_path / "bundles", "v1", weights=b"GGUF" + b"\xff" * 60, weights_file="model/weights.gguf")
-    assert "model/weights.gguf must not be loaded" in refusal(bundle, target)
+    bundle = make_bundle(tmp_path / "bundles", "v1", weights=b"GGUF" + b"\xff" * 60)
+    assert "model/weights.gguf: must not be loaded" in refusal(bundle, target)
 
 
 def test_a_tensor_table_for_a_file_without_tensors_is_refused(bundle: Path, target: EdgeTarget) -> None:
@@ -286,7 +295,7 @@ def test_a_tensor_table_for_a_file_without_tensors_is_refused(bundle: Path, targ
 def test_a_bundle_that_is_no_folder_is_refused(tmp_path: Path, target: EdgeTarget) -> None:
     assert "does not exist" in refusal(tmp_path / "nothing", target)
     (tmp_path / "file.tar").write_bytes(b"")
-    assert "is not a folder" in refusal(tmp_path / "file.tar", target)
+    assert "is no folder" in refusal(tmp_path / "file.tar", target)
 
 
 def test_a_release_digest_that_is_not_that_of_the_files_is_refused(bundle: Path, target: EdgeTarget) -> None:

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milton_assets.edge.deployment.fileops import Fd, FileOps, opened
+from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.journal import Journal, JournalDamaged, Line, parse, read_journal
 from milton_assets.edge.deployment.states import Failed, Operation, Record, Started, TargetCreated
+from milton_assets.edge.release.disk import Fd, opened
 
 AT = datetime(2026, 1, 11, 14, 25, tzinfo=UTC)
 OPS = FileOps()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from milton_assets.edge.deployment import HealthWindow, ProbeFailed, ServedLoadTest, measure_contract
-from milton_assets.edge.deployment.loadtest import Answer, judge
+from milton_assets.edge.deployment.contention import LEAST_SHARE, ProcessorTimes, processor_times, share_left
+from milton_assets.edge.deployment.loadtest import SPEED_ROUNDS, Answer, judge
 from milton_assets.edge.deployment.states import ProbeReport
 from milton_assets.edge.manifest import HealthContract, Probe
 from milton_assets.vocabulary.chat import Completion
@@ -100,6 +104,61 @@ def completion(tokens: int | None) -> Completion:
 def test_a_model_slower_than_promised_is_a_problem(tokens: int | None, verdict: list[str]) -> None:
     report = judge(contract(None, floor=50.0), 1.0, [Answer(completion(tokens), took_s=1.0)])
     assert [p.split(" tokens/s")[0].removeprefix("it wrote ") for p in report.problems] == verdict
+
+
+@pytest.mark.parametrize(
+    ("left", "is_slow"), [(1.0, True), (0.75, True), (0.5, False)], ids=["idle", "a-quarter-taken", "half-taken"]
+)
+def test_of_the_promised_speed_so_much_is_asked_for_as_others_left(left: float, is_slow: bool) -> None:
+    report = judge(contract(None, floor=50.0), 1.0, [Answer(completion(30), took_s=1.0)], share_left=left)
+    assert bool(report.problems) is is_slow
+
+
+def test_processors_that_others_take_are_told_from_those_that_we_take() -> None:
+    before = ProcessorTimes(total_s=100.0, busy_s=50.0, ours_s=10.0)
+    assert share_left(before, ProcessorTimes(total_s=110.0, busy_s=58.0, ours_s=13.0)) == 0.5
+    assert share_left(before, ProcessorTimes(total_s=110.0, busy_s=60.0, ours_s=20.0)) == 1.0
+    assert share_left(before, ProcessorTimes(total_s=110.0, busy_s=60.0, ours_s=10.0)) == LEAST_SHARE
+    assert share_left(before, before) == 1.0
+
+
+def test_what_a_child_of_ours_works_is_ours() -> None:
+    before = processor_times()
+    worker = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        deadline = time.monotonic() + 60
+        while (after := processor_times()).ours_s - before.ours_s < 0.3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        worker.kill()
+        worker.wait()
+    assert after.ours_s - before.ours_s >= 0.3
+    assert after.busy_s - before.busy_s >= 0.3
+
+
+def test_a_release_that_is_only_too_slow_is_asked_again_and_its_fastest_round_counts() -> None:
+    # 33 tokens/s, below a tenth of what is promised, and then some thousands.
+    hurried = answer("Paris", completion_tokens=100)
+    serves = Scripted([answer("Paris", completion_tokens=100, first_delay_s=3.0), hurried])
+    asked = contract(sha("Paris"), floor=400.0)
+    report = ServedLoadTest(serves, OpenAIChatModel, pause_s=0)(Path("/model"), "v1", asked)
+    assert report.problems == ()
+    assert len(serves.requests) == 2
+
+
+def test_a_release_that_is_too_slow_every_time_is_refused() -> None:
+    serves = Scripted(answer("Paris"))
+    asked = contract(sha("Paris"), floor=1e9)
+    report = ServedLoadTest(serves, OpenAIChatModel, pause_s=0)(Path("/model"), "v1", asked)
+    assert "tokens/s, at least 1000000000.0 is promised" in report.problems[0]
+    assert len(serves.requests) == SPEED_ROUNDS
+
+
+def test_a_wrong_answer_is_not_asked_for_again() -> None:
+    serves = Scripted(answer("baa"))
+    report = ServedLoadTest(serves, OpenAIChatModel, pause_s=0)(Path("/m"), "v1", contract(sha("Paris"), floor=1e9))
+    assert len(report.problems) == 2
+    assert len(serves.requests) == 1
 
 
 def test_a_model_that_loads_slower_than_promised_is_a_problem() -> None:

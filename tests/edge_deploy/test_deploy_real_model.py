@@ -49,7 +49,7 @@ def test_a_garbled_release_is_rolled_back_to_the_one_that_serves(
 ) -> None:
     good = small_gguf.read_bytes()
     asked = HealthContract(probes=(QUESTION,))
-    a = make_bundle(tmp_path / "bundles", "v1", weights=good, weights_file="model/weights.gguf", health=asked)
+    a = make_bundle(tmp_path / "bundles", "v1", weights=good, health=asked)
     first = deploy(a, target, load_test=probe(), actor="ada", now=clock)
     assert first.outcome is Outcome.COMMITTED
     (said,) = first.load_test.answer_sha256
@@ -60,7 +60,6 @@ def test_a_garbled_release_is_rolled_back_to_the_one_that_serves(
         "v2",
         counter=2,
         weights=garbled(small_gguf),
-        weights_file="model/weights.gguf",
         health=promised,
     )
     with pytest.raises(DeploymentFailed, match="was rolled back: health check 1 of 1 failed"):

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from milton_assets.edge.bundle.admission import Trial
 from milton_assets.edge.deployment import (
     ClockSetBack,
     Deployment,
@@ -35,9 +34,11 @@ from milton_assets.edge.deployment import (
     rollback,
     status,
 )
-from milton_assets.edge.deployment.fileops import Fd, FileOps
+from milton_assets.edge.deployment.admission import Trial
+from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.lock import Holder, locked
 from milton_assets.edge.manifest import HealthContract
+from milton_assets.edge.release.disk import Fd
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.progress import Progress
 from tests.support.crashing import ailing, clock, healthy
@@ -131,8 +132,8 @@ def test_a_rollback_with_nothing_before_fails_and_is_in_the_history(a: Path, tar
 def test_a_rollback_to_a_damaged_release_is_refused(a: Path, b: Path, target: EdgeTarget) -> None:
     put(a, target)
     put(b, target)
-    (target.path / "releases" / digest(a) / "model" / "weights.bin").write_bytes(b"x")
-    with pytest.raises(DeploymentFailed, match="1 bytes instead of"):
+    (target.path / "releases" / digest(a) / "model" / "weights.gguf").write_bytes(b"x")
+    with pytest.raises(DeploymentFailed, match="is truncated: it has 1 bytes"):
         rollback(target, actor="ada", now=clock)
     assert serving(target) == digest(b)
 
@@ -173,7 +174,7 @@ def test_a_release_that_sickens_in_its_health_window_is_rolled_back(a: Path, b: 
     probe = Sickening(content=1)
     with pytest.raises(DeploymentFailed, match="was rolled back: health check 2 of 3 failed") as raised:
         put(b, target, health=HealthWindow(probe, rounds=3, interval_s=0, detached=False))
-    assert probe.shown[0] == (target.path / "releases" / digest(b) / "model" / "weights.bin").resolve()
+    assert probe.shown[0] == (target.path / "releases" / digest(b) / "model" / "weights.gguf").resolve()
     entry = raised.value.deployment
     assert (entry.outcome, entry.now_serving, len(entry.health)) == (Outcome.ROLLED_BACK, digest(a), 1)
     assert serving(target) == digest(a)
@@ -236,16 +237,16 @@ def test_a_failing_listener_or_history_never_undoes_a_deployment(a: Path, target
 
 def test_the_same_release_again_is_not_copied_again(a: Path, target: EdgeTarget) -> None:
     put(a, target)
-    before = (target.path / "current" / "model" / "weights.bin").stat().st_ino
+    before = (target.path / "current" / "model" / "weights.gguf").stat().st_ino
     done = put(a, target)
     assert done.outcome is Outcome.COMMITTED
-    assert (target.path / "current" / "model" / "weights.bin").stat().st_ino == before
+    assert (target.path / "current" / "model" / "weights.gguf").stat().st_ino == before
     assert len(list((target.path / "releases").iterdir())) == 1
 
 
 def test_deploying_a_damaged_release_again_makes_it_whole(a: Path, target: EdgeTarget) -> None:
     put(a, target)
-    (target.path / "current" / "model" / "weights.bin").write_bytes(b"damaged")
+    (target.path / "current" / "model" / "weights.gguf").write_bytes(b"damaged")
     done = put(a, target)
     assert any("what is installed is replaced" in note for note in done.notes)
     assert snapshot(target.path / "current") == snapshot(a)
@@ -272,7 +273,7 @@ def test_a_dry_run_checks_everything_and_changes_nothing(a: Path, b: Path, targe
     probe = Sickening(content=1)
     would = put(b, target, dry_run=True, load_test=probe)
     assert (would.outcome, would.release, would.from_release) == (Outcome.WOULD_COMMIT, digest(b), digest(a))
-    assert probe.shown == [b / "model" / "weights.bin"]
+    assert probe.shown == [b / "model" / "weights.gguf"]
     assert snapshot(target.path) == before
 
 
@@ -282,8 +283,8 @@ def test_a_dry_run_on_a_new_target_does_not_make_it(a: Path, target: EdgeTarget)
 
 
 def test_a_dry_run_finds_what_a_deployment_would(a: Path, target: EdgeTarget) -> None:
-    (a / "model" / "weights.bin").write_bytes(b"damaged")
-    with pytest.raises(ReleaseDamaged, match=r"model/weights.bin has 7 bytes"):
+    (a / "model" / "weights.gguf").write_bytes(b"damaged")
+    with pytest.raises(ReleaseDamaged, match=r"model/weights.gguf: is truncated: it has 7 bytes"):
         put(a, target, dry_run=True)
     with pytest.raises(ProbeFailed):
         put(make_bundle(a.parent, "v9"), target, dry_run=True, load_test=ailing)

@@ -10,7 +10,7 @@ import pytest
 from dagster import DagsterRunStatus, RunsFilter
 
 from milton_assets.conductor import only_campaign
-from milton_assets.edge.bundle import verify_bundle
+from milton_assets.edge.release import verify_release
 from milton_assets.selection.summary import read_summary, run_ids
 from milton_assets.vocabulary.errors import MiltonError
 from tests.support.targets import targets_of
@@ -31,7 +31,7 @@ def road(wp):
 @pytest.mark.slow
 def test_the_best_model_ends_on_the_target(wp, road):
     assert road.decision.winner == "good"
-    assert verify_bundle(wp.state.bundles / road.bundle["name"]).ok
+    assert verify_release(wp.state.bundles / road.bundle["name"]).ok
     assert targets_of(wp.state).named("local").status().active.model_version == "good"
 
 

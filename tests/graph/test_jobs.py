@@ -8,10 +8,10 @@ import pytest
 from dagster import AssetKey, AssetRecordsFilter
 
 from milton_assets.assets.deployments import WINDOWS
-from milton_assets.edge.bundle import DevicePolicy, verify_bundle
-from milton_assets.edge.bundle.admission import write_device_policy
 from milton_assets.edge.bundle.keys import init_keys
+from milton_assets.edge.deployment.admission import DevicePolicy, write_device_policy
 from milton_assets.edge.deployment.layout import POLICY_FILE
+from milton_assets.edge.release import verify_release
 from milton_assets.selection.summary import read_summary
 from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.campaign import Profile
@@ -146,7 +146,7 @@ class TestPromote:
         assert wp.run("promote", RUN).success
         summary = read_summary(wp.state.runs, RUN)
         bundle = wp.state.bundles / summary.bundle["name"]
-        assert verify_bundle(bundle).ok
+        assert verify_release(bundle).ok
         assert json.loads((bundle / "decision.json").read_text())["winner"] == "good"
         value = wp.defs.load_asset_value("edge_bundle", instance=wp.instance, partition_key=RUN)
         assert value == json.loads((bundle / "manifest.json").read_text())

@@ -125,12 +125,9 @@ def test_the_version_is_the_files_digest(tmp_path: Path) -> None:
         ({"answer": "a dog"}, "no question"),
         ({"question": "What barks?"}, "no answer"),
         ({"question": "What barks?", "answer": None}, "no answer"),
-        ({"question": "What barks?", "answer": True}, "no answer"),
         ({"question": "What barks?", "answer": {"type": "riddle"}}, "type"),
-        ({"question": "What barks?", "answers": []}, "at least 1"),
         ({"question": "What barks?", "answer": ""}, "at least 1"),
         ({"question": 5, "answer": "a dog"}, "no question"),
-        ({"question": "What barks?", "answers": {"text": []}}, "at least 1"),
         ({"question": "What barks?", "answers": {"answer_start": [3]}}, "no answer"),
         (["What barks?", "a dog"], "no question"),
         ("text", "no question"),
@@ -156,3 +153,55 @@ def test_a_foreign_set_is_measured_under_the_kind_other(tmp_path: Path) -> None:
     assert result.metric("accuracy.other").n == 2
     assert result.metric("accuracy.single_fact").value is None
     assert result.provenance["goldens_version"] == goldens.version
+
+
+def test_an_unanswerable_question_is_left_out_named_and_counted(tmp_path: Path) -> None:
+    lines = [
+        {"question": "Which animal barks?", "answers": {"text": ["a dog"]}},
+        {"question": "Which animal barks in space?", "answers": {"text": [], "answer_start": []}},
+        {"question": "Which animal barks at sea?", "answers": ["a seal"], "is_impossible": True},
+        {"question": "Which mark ends it?", "answers": ["…"]},
+    ]
+    path = tmp_path / "theirs.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    goldens = load_dataset(path)
+    assert [case.question for case in goldens.cases] == ["Which animal barks?"]
+    assert [line.partition(": ")[0] for line in goldens.left_out] == [f"theirs.jsonl:{n}" for n in (2, 3, 4)]
+    assert "unanswerable" in goldens.left_out[0] and "word" in goldens.left_out[2]
+
+
+def test_a_set_of_nothing_but_unanswerable_questions_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.jsonl"
+    path.write_text('{"question": "Which animal barks?", "answers": []}\n')
+    with pytest.raises(BadInput, match="none of its 1 questions can be asked"):
+        load_dataset(path)
+
+
+@pytest.mark.parametrize(
+    ("given", "accepted"),
+    [
+        (["a dog", "A Dog", "a hound"], ("a dog", "a hound")),
+        (True, ("yes", "true")),
+        (False, ("no", "false")),
+        ("A", ("A",)),
+    ],
+    ids=["nq-open", "boolq-true", "boolq-false", "letter"],
+)
+def test_shapes_of_other_sets_are_read(tmp_path: Path, given: object, accepted: tuple[str, ...]) -> None:
+    case = one(tmp_path, answer=given)
+    assert case.answer == TextAnswer(accept=accepted)
+    assert match(accepted[0], case.answer, question=case.question).right
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"question": "Which animal barks?", "answer": "a dog"}\n')
+    assert len(load_dataset(path).cases) == 1
+
+
+@pytest.mark.parametrize("value", ["9" * 4301, "[" * 200_000], ids=["4301-digits", "200000-brackets"])
+def test_a_line_beyond_what_json_readers_hold_is_an_error_with_its_number(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "theirs.jsonl"
+    path.write_text(f'{{"question": "Which animal barks?", "answer": {value}}}\n')
+    with pytest.raises(BadInput, match=r"theirs\.jsonl:1"):
+        load_dataset(path)

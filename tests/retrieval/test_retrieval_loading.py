@@ -85,6 +85,11 @@ def test_a_negative_grade_means_not_relevant(folder: Path) -> None:
     assert load_goldens(folder).queries("test")[0].grades == {"d1": 0}
 
 
+def test_a_whole_grade_may_be_written_as_a_decimal_and_a_judgement_may_be_repeated(folder: Path) -> None:
+    (folder / "qrels" / "test.tsv").write_text(HEADER + "q1\td1\t1.0\nq1\td2\t0.0\nq1\td1\t1\n")
+    assert load_goldens(folder).queries("test")[0].grades == {"d1": 1, "d2": 0}
+
+
 def test_an_unknown_split_names_those_there_are(folder: Path) -> None:
     with pytest.raises(BadInput, match=r"no split 'train'.*\['dev', 'test'\]"):
         load_goldens(folder).queries("train")
@@ -117,6 +122,7 @@ HEADER = "query-id\tcorpus-id\tscore\n"
         (removed("queries.jsonl"), "queries.jsonl is missing"),
         (replaced("corpus.jsonl", ""), "holds no documents"),
         (replaced("corpus.jsonl", DOCUMENT * 2), "corpus.jsonl:2: the document 'd1' is there twice"),
+        (replaced("corpus.jsonl", '{"_id": "d1", "text": "… !"}\n'), "none of its 1 documents has a word"),
         (replaced("corpus.jsonl", "{\n"), "corpus.jsonl:1 is no valid JSON"),
         (replaced("corpus.jsonl", "[" * 100_000), "corpus.jsonl:1 is no valid JSON: it is nested too deeply"),
         (replaced("corpus.jsonl", "[1]\n"), "corpus.jsonl:1: a list"),
@@ -131,6 +137,8 @@ HEADER = "query-id\tcorpus-id\tscore\n"
         (replaced("qrels/test.tsv", HEADER + "q1\td1\n"), "test.tsv:2: 2 columns"),
         (replaced("qrels/test.tsv", HEADER + "q1\td1\tgood\n"), "the grade is 'good'"),
         (replaced("qrels/test.tsv", HEADER + "q1\td1\t101\n"), "the grade is '101'"),
+        (replaced("qrels/test.tsv", HEADER + "q1\td1\t1.5\n"), "the grade is '1.5'"),
+        (replaced("qrels/test.tsv", HEADER + "q1\td1\t" + "9" * 4301 + "\n"), "the grade is '999"),
         (replaced("qrels/test.tsv", HEADER + "q9\td1\t1\n"), "no query 'q9'"),
         (replaced("qrels/test.tsv", HEADER + "q1\td9\t1\n"), "no document 'd9'"),
         (replaced("qrels/test.tsv", HEADER + "q1\td1\t1\nq1\td1\t2\n"), "judged twice"),

@@ -1,13 +1,21 @@
-"""Small bundles, made with the manifest's own nouns, for tests that deploy them."""
+"""Small bundles, made with the manifest's own nouns, for tests that deploy them.
+
+What belongs here: making a whole bundle, whose documents and weights are what its manifest says, so that every door
+takes it. What does not: hostile variants (`hostile_bundles`).
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 from milton_assets.edge.manifest import (
+    DECISION_FILE,
+    EVIDENCE_FILE,
     MANIFEST_FILE,
+    REGISTRY_ENTRY_FILE,
     SUMS_FILE,
     BundleManifest,
     FileEntry,
@@ -16,10 +24,26 @@ from milton_assets.edge.manifest import (
     Requirements,
     release_digest,
 )
-from milton_assets.vocabulary.registry import ArtefactKind
+from milton_assets.edge.release.chain import winner_figures
+from milton_assets.vocabulary.digest import sha256_bytes, sha256_json
+from milton_assets.vocabulary.registry import Artefact, ArtefactKind
+from tests.support.bundles import decision_of, entry_of, evidence_of
+from tests.support.gguf_file import STRING, gguf_bytes, pair, tensor
 
 MADE_AT = datetime(2026, 1, 11, 14, 25, tzinfo=UTC)
 CONTRACT = HealthContract(probes=(Probe(prompt="Say hello."),))
+WEIGHTS_FILE = "model/weights.gguf"
+TOKENS_FILE = "model/parts/tokens.txt"
+_I8 = 24
+
+
+def gguf_around(data: bytes) -> bytes:
+    """A GGUF whose one tensor, of a byte an element, holds `data`. No server can load it."""
+    return gguf_bytes(
+        [pair("general.architecture", STRING, "llama")],
+        [tensor("token_embd.weight", (len(data),), _I8, 0)],
+        data=data,
+    )
 
 
 def make_bundle(
@@ -28,31 +52,42 @@ def make_bundle(
     *,
     counter: int = 1,
     weights: bytes | None = None,
+    tokens: bytes = b"a b c\n",
     health: HealthContract = CONTRACT,
     ram_bytes: int = 0,
     run_id: str = "benchmark_20260111_142500",
-    name_suffix: str = "",
-    kind: ArtefactKind = ArtefactKind.GGUF,
-    weights_file: str = "model/weights.bin",
+    policy_name: str = "smoke",
 ) -> Path:
     """A whole bundle of `version` in a folder of its own below `folder`; its path.
 
-    Unless real ones are given, the weights are no model, and their suffix keeps them from being read as one.
+    `weights` are a whole GGUF file, `tokens` any bytes that go with it.
     """
-    name = f"milton_edge_bundle_{version}_20260111_142500{name_suffix}"
+    name = f"milton_edge_bundle_{version}_20260111_142500"
     bundle = folder / name
+    raw = weights if weights is not None else gguf_around(f"weights of {version}\n".encode() * 1000)
+    artefact = Artefact(
+        kind=ArtefactKind.GGUF,
+        path=f"/models/{version}.gguf",
+        size_bytes=len(raw),
+        sha256=sha256_bytes(raw),
+        quantization=None,
+    )
+    entry = entry_of(artefact, version)
+    evidence = evidence_of(entry, artefact).model_copy(update={"run_id": run_id, "policy_name": policy_name})
+    decision = decision_of(evidence, version)
     contents = {
-        weights_file: weights if weights is not None else f"weights of {version}\n".encode() * 1000,
-        "model/parts/tokens.txt": b"a b c\n",
-        "decision.json": b"{}",
-        "evidence_manifest.json": b"{}",
+        WEIGHTS_FILE: raw,
+        TOKENS_FILE: tokens,
+        REGISTRY_ENTRY_FILE: entry.model_dump_json().encode(),
+        EVIDENCE_FILE: evidence.model_dump_json().encode(),
+        DECISION_FILE: json.dumps(decision).encode(),
     }
-    for path, raw in contents.items():
+    for path, content in contents.items():
         (bundle / path).parent.mkdir(parents=True, exist_ok=True)
-        (bundle / path).write_bytes(raw)
+        (bundle / path).write_bytes(content)
     files = tuple(
-        FileEntry(path=path, size_bytes=len(raw), sha256=hashlib.sha256(raw).hexdigest())
-        for path, raw in sorted(contents.items())
+        FileEntry(path=path, size_bytes=len(content), sha256=sha256_bytes(content))
+        for path, content in sorted(contents.items())
     )
     write_manifest(
         bundle,
@@ -63,18 +98,19 @@ def make_bundle(
             created_at=MADE_AT,
             counter=counter,
             release_digest=release_digest(files),
-            artefact_kind=kind,
-            artefact_sha256="a" * 64,
-            primary=weights_file if kind is ArtefactKind.GGUF else "model",
+            artefact_kind=ArtefactKind.GGUF,
+            artefact_sha256=artefact.sha256,
+            primary=WEIGHTS_FILE,
             files=files,
-            base_model="a base",
+            base_model=entry.base_model,
             requirements=Requirements(runtime="llama.cpp", ram_bytes=ram_bytes, disk_bytes=0),
             health=health,
-            entry_sha256="b" * 64,
-            evidence_sha256="c" * 64,
-            decision_sha256="d" * 64,
-            policy_name="smoke",
-            policy_sha256="e" * 64,
+            entry_sha256=entry.entry_sha256,
+            evidence_sha256=evidence.digest(),
+            decision_sha256=sha256_json(decision),
+            policy_name=policy_name,
+            policy_sha256=evidence.policy_sha256,
+            figures=winner_figures(decision),
         ),
     )
     return bundle

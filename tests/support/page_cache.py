@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from milton_assets.edge.direct import set_direct
+from milton_assets.edge.page_cache import bypass_page_cache
 
 
 def is_cached(path: Path, offset: int) -> bool:
@@ -27,7 +27,7 @@ def require_direct(folder: Path) -> None:
     probe = folder / "probe"
     probe.write_bytes(b"x")
     with probe.open("r+b") as stream:
-        can = set_direct(stream.fileno(), True)
+        can = bypass_page_cache(stream.fileno(), True)
     try:
         is_cached(probe, 0)
     except OSError:

@@ -17,7 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from milton_assets.edge.deployment.fileops import Fd, FileOps
+from milton_assets.edge.deployment.fileops import FileOps
+from milton_assets.edge.release.disk import Fd
 
 Node = int
 

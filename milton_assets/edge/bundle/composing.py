@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from milton_assets.edge.bundle.attestations import PROVENANCE_FILE, TEST_RESULT_FILE, provenance, test_result
 from milton_assets.edge.bundle.placing import Placed
 from milton_assets.edge.bundle.sbom import bill_of_materials
-from milton_assets.edge.bundle.tensors import TensorPlace, tensor_table
+from milton_assets.edge.bundle.tensors import tensor_table
 from milton_assets.edge.manifest import (
     DECISION_FILE,
     EVIDENCE_FILE,
@@ -30,11 +30,11 @@ from milton_assets.edge.manifest import (
     TensorTable,
     release_digest,
 )
+from milton_assets.edge.release.weights import TensorPlace
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json, short
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.gguf import read_header
 from milton_assets.vocabulary.hf_directory import chat_template_sha256
-from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.registry import Artefact, RegistryEntry
 
 if TYPE_CHECKING:
@@ -138,17 +138,6 @@ def check_decision(entry: RegistryEntry, decision: Mapping[str, Any], evidence: 
             expected="the measured artefact in the registry entry",
             remedy="benchmark and decide again",
         )
-
-
-def winner_figures(decision: Mapping[str, Any]) -> dict[str, float]:
-    """The winner's metrics by name, as the decision read them; without those that have no value or may not be used."""
-    return {
-        reading["metric"]["name"]: reading["metric"]["value"]
-        for candidate in decision.get("candidates", ())
-        if candidate["version"] == decision["winner"]
-        for reading in candidate["readings"]
-        if reading["metric"]["status"] == Status.OK and reading["metric"]["valid"]
-    }
 
 
 def documents(order: Order, weights: Weights) -> dict[str, bytes]:

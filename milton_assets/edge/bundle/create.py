@@ -25,15 +25,11 @@ from milton_assets.edge.bundle.composing import (
     check_decision,
     compose_manifest,
     documents,
-    winner_figures,
 )
 from milton_assets.edge.bundle.placing import LinkMode, Placed, place
-from milton_assets.edge.bundle.progress import ByteProgress
-from milton_assets.edge.bundle.read import read_manifest
+from milton_assets.edge.bundle.publishing import naming_lock, publish, staging_folder
 from milton_assets.edge.bundle.source import Source, find_source
-from milton_assets.edge.bundle.staging import naming_lock, publish, staging_folder
-from milton_assets.edge.bundle.sums import render_sums
-from milton_assets.edge.bundle.tensors import TensorPlace, read_layout, regions
+from milton_assets.edge.bundle.tensors import regions
 from milton_assets.edge.manifest import (
     BUNDLE_PREFIX,
     DEFAULT_HEALTH,
@@ -44,6 +40,11 @@ from milton_assets.edge.manifest import (
     FileEntry,
     HealthContract,
 )
+from milton_assets.edge.release import read_manifest
+from milton_assets.edge.release.chain import winner_figures
+from milton_assets.edge.release.progress import ByteProgress
+from milton_assets.edge.release.sums import render_sums
+from milton_assets.edge.release.weights import TensorPlace, read_layout
 from milton_assets.vocabulary.artefact_files import artefact_digest
 from milton_assets.vocabulary.code_version import code_version as version_of_code
 from milton_assets.vocabulary.digest import sha256_bytes
@@ -83,7 +84,6 @@ def create_bundle(
     evidence: EvidenceManifest,
     into: Path,
     now: datetime,
-    figures: Mapping[str, float] | None = None,
     health: HealthContract = DEFAULT_HEALTH,
     licence: str | None = None,
     expires_at: datetime | None = None,
@@ -97,8 +97,7 @@ def create_bundle(
     """Make a bundle of `entry`'s artefact of that `kind` in the folder `into`.
 
     `decision` is the decision's JSON (`selection.Decision`), which must promote `entry` on this `evidence`; `summary`
-    the run's. `figures` are the metrics that a device's policy may ask for, by name; None takes those that the decision
-    rests on. `now` is aware. Warnings go to `on_warning` before the weights are read, and into the result. `link` says
+    the run's. `now` is aware. Warnings go to `on_warning` before the weights are read, and into the result. `link` says
     whether bytes may be shared with the source, `durable` whether to wait until the disk has everything.
     `previous_release` is by default that of the bundle made before in the same folder.
 
@@ -122,7 +121,7 @@ def create_bundle(
         summary=summary,
         evidence=evidence,
         now=now,
-        figures=winner_figures(decision) if figures is None else figures,
+        figures=winner_figures(decision),
         health=health,
         licence=licence,
         expires_at=expires_at,

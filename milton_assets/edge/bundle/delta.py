@@ -32,24 +32,21 @@ import zstandard
 from blake3 import blake3
 
 from milton_assets.edge.bundle.coding import Coding, chunk_bytes, decode, encode, sampled_size, xor
-from milton_assets.edge.bundle.folder import Folder
-from milton_assets.edge.bundle.parcel import (
-    UNLISTED_LIMITS,
+from milton_assets.edge.bundle.pieces import PieceIndex, gaps, tensor_regions
+from milton_assets.edge.bundle.streaming import Region
+from milton_assets.edge.bundle.transfer import (
     Incoming,
-    checked_manifest,
+    checked_documents,
     created_below,
     new_file,
     opened,
-    read_unlisted,
     receiving,
 )
-from milton_assets.edge.bundle.pieces import PieceIndex, gaps, tensor_regions
-from milton_assets.edge.bundle.progress import ByteProgress
-from milton_assets.edge.bundle.read import read_manifest
-from milton_assets.edge.bundle.streaming import Region
-from milton_assets.edge.bundle.verify import BundleDamaged
-from milton_assets.edge.disk import disk_errors_explained
+from milton_assets.edge.disk_errors import disk_errors_explained
 from milton_assets.edge.manifest import BundleManifest, FileEntry, TensorEntry, TensorTable
+from milton_assets.edge.release import Folder, ReleaseDamaged, read_documents, read_manifest
+from milton_assets.edge.release.documents import UNLISTED_LIMITS
+from milton_assets.edge.release.progress import ByteProgress
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.strict_json import parse_json
@@ -131,15 +128,16 @@ def apply_delta(
 
     Every tensor is compared with the digest in the new release's manifest as it is made, then every file with its
     SHA-256; a signature must hold, and with `trusted` be by one of those keys. Raises `BadInput` when the delta is
-    malformed or made from another old bundle, `SignatureInvalid`, or `BundleDamaged` naming the tensor that did not
+    malformed or made from another old bundle, `SignatureInvalid`, or `ReleaseDamaged` naming the tensor that did not
     come out right; nothing is left then.
     """
     with opened(delta) as stream:
-        head, documents = _read_head(stream)
-        manifest = checked_manifest(documents, trusted)
+        head, unlisted = _read_head(stream)
+        documents = checked_documents(unlisted, trusted, delta)
+        manifest = documents.manifest
         if manifest.release_digest != head["release"]:
             raise BadInput(f"{delta} says it makes another release than its manifest", remedy="fetch it again")
-        with _base_of(head["base_release"], old, delta) as base, receiving(into, manifest, documents) as staged:
+        with _base_of(head["base_release"], old, delta) as base, receiving(into, documents) as staged:
             progress = ByteProgress("apply", manifest.payload_bytes, on_progress)
             tables = {table.path: table for table in manifest.tensor_tables}
             for entry in manifest.files:
@@ -242,7 +240,7 @@ class _Base:
 def _write(
     out: IO[bytes], after: Folder, manifest: BundleManifest, base: _Base | None, on_progress: OnProgress
 ) -> dict[Op, int]:
-    documents = read_unlisted(after)
+    documents = read_documents(after).unlisted
     head = {
         "base_release": base.release if base else None,
         "release": manifest.release_digest,
@@ -309,7 +307,7 @@ def _choose(piece: _Slice, entry: FileEntry, base: _Base, content: Callable[[int
 def _exactly(handle: int, offset: int, size: int, path: str) -> bytes:
     raw = os.pread(handle, size, offset)
     if len(raw) != size:
-        raise BundleDamaged(f"{path} is shorter than its manifest says", remedy="`milton bundle scrub` the new bundle")
+        raise ReleaseDamaged(f"{path} is shorter than its manifest says", remedy="`milton bundle scrub` the new bundle")
     return raw
 
 
@@ -385,8 +383,8 @@ def _apply_file(
         raise _came_out_wrong(entry.path)
 
 
-def _came_out_wrong(what: str) -> BundleDamaged:
-    return BundleDamaged(
+def _came_out_wrong(what: str) -> ReleaseDamaged:
+    return ReleaseDamaged(
         f"{what} did not come out as the new release's manifest says",
         expected="an undamaged old bundle and delta",
         remedy="`milton bundle scrub` the old bundle, or fetch the new one whole",

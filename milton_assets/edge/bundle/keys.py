@@ -1,7 +1,7 @@
 """The keys that bundles are signed with, as files.
 
-What belongs here: making a key pair, reading private and public keys. What does not: signing (`sshsig`, `dsse`) and
-who is trusted (`admission`).
+What belongs here: making a key pair, reading the files of private and public keys. What does not: formats
+(`edge.release.sshsig`), signing (`signing`) and who is trusted (`edge.deployment.admission`).
 
 `milton keys init` makes one ECDSA P-256 pair: it is the one type that both `ssh-keygen -Y verify` and the
 `model_signing` package take, so one key has one fingerprint everywhere. An Ed25519 key of one's own signs too, but
@@ -19,11 +19,19 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from milton_assets.edge.bundle.sshsig import PrivateKey, PublicKey, checked_public, fingerprint
+from milton_assets.edge.release.signature import NAMESPACE
+from milton_assets.edge.release.sshsig import (
+    PrivateKey,
+    PublicKey,
+    checked_public,
+    fingerprint,
+    parse_public_key,
+    public_line,
+    public_pem,
+)
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import fsync_dir
 
-NAMESPACE = "milton-bundle"
 PRINCIPAL = "milton"
 PRIVATE_FILE = "signing_key"
 PUBLIC_FILE = "signing_key.pub"
@@ -84,17 +92,6 @@ def init_keys(folder: Path) -> KeyFiles:
     return files
 
 
-def public_line(key: PublicKey) -> str:
-    """The key as one OpenSSH line, e.g. `ecdsa-sha2-nistp256 AAAA… milton`."""
-    raw = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    return f"{raw.decode()} {PRINCIPAL}"
-
-
-def public_pem(key: PublicKey) -> bytes:
-    """The key as PEM (SubjectPublicKeyInfo)."""
-    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
 def load_private_key(path: Path) -> PrivateKey:
     """The private key in an OpenSSH or PEM file. Raises `BadInput` when it cannot be used, or others can read it."""
     raw = _read(path)
@@ -116,17 +113,6 @@ def load_private_key(path: Path) -> PrivateKey:
         checked_public(key.public_key())
         return key
     raise BadInput(f"{path} holds a key of the type {type(key).__name__}", expected="ECDSA on P-256, or Ed25519")
-
-
-def parse_public_key(line: str) -> PublicKey:
-    """The public key in an OpenSSH line. Raises `BadInput`."""
-    try:
-        return checked_public(serialization.load_ssh_public_key(line.strip().encode()))
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise BadInput(
-            f"{line!r:.120} is no public key: {error!s:.100}",
-            expected="a line like that of signing_key.pub: 'ecdsa-sha2-nistp256 AAAA…' or 'ssh-ed25519 AAAA…'",
-        ) from None
 
 
 def load_public_key(path: Path) -> PublicKey:

@@ -21,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from milton_assets.edge.bundle.streaming import CHUNK_BYTES, OnBytes, Region, RegionDigests, Sink, ignore_bytes, pump
-from milton_assets.edge.direct import set_direct
+from milton_assets.edge.page_cache import bypass_page_cache
 from milton_assets.vocabulary.errors import BadInput
 
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
@@ -134,11 +134,11 @@ class _Writer:
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
-        set_direct(handle, True)
+        bypass_page_cache(handle, True)
 
     def __call__(self, view: memoryview) -> None:
         if len(view) < CHUNK_BYTES:
-            set_direct(self._handle, False)
+            bypass_page_cache(self._handle, False)
         while view:
             view = view[os.write(self._handle, view) :]
 

@@ -27,16 +27,13 @@ from typing import Any
 
 from blake3 import blake3
 
-from milton_assets.edge.bundle.folder import Folder
 from milton_assets.edge.bundle.pieces import PieceIndex, gaps, tensor_regions
 from milton_assets.edge.bundle.placing import SPARE_BYTES
-from milton_assets.edge.bundle.progress import ByteProgress
-from milton_assets.edge.bundle.read import read_document, read_manifest, read_sums
 from milton_assets.edge.bundle.streaming import CHUNK_BYTES, Region, RegionDigests, digest_descriptor, pump
-from milton_assets.edge.bundle.verify import BundleDamaged
-from milton_assets.edge.disk import disk_errors_explained
-from milton_assets.edge.manifest import MANIFEST_FILE, BundleManifest, FileEntry, TensorTable, parse_manifest
-from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.edge.disk_errors import disk_errors_explained
+from milton_assets.edge.manifest import BundleManifest, FileEntry, TensorTable
+from milton_assets.edge.release import Folder, ReleaseDamaged, read_documents, read_manifest
+from milton_assets.edge.release.progress import ByteProgress
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import fsync_dir
 from milton_assets.vocabulary.progress import OnProgress, silent
@@ -114,14 +111,14 @@ def scrub_bundle(bundle: Path, *, on_progress: OnProgress = silent) -> ScrubRepo
 
 
 def _undamaged_manifest(folder: Folder) -> BundleManifest:
-    raw = read_document(folder, MANIFEST_FILE)
-    if read_sums(folder).get(MANIFEST_FILE) != sha256_bytes(raw):
+    documents = read_documents(folder)
+    if problems := list(documents.problems()):
         raise BadInput(
-            f"the manifest of {folder.path} is not the one its SHA256SUMS lists",
+            f"what {folder.path} says of itself is damaged: {problems[0]}",
             expected="an undamaged manifest to compare the files with",
             remedy="fetch the bundle again",
         )
-    return parse_manifest(raw)
+    return documents.manifest
 
 
 def _damage(folder: Folder, entry: FileEntry, table: TensorTable | None, progress: ByteProgress) -> Damage | None:
@@ -304,7 +301,7 @@ def _require_digest(handle: int, entry: FileEntry) -> None:
     os.lseek(handle, 0, os.SEEK_SET)
     size, found = digest_descriptor(handle)
     if (size, found) != (entry.size_bytes, entry.sha256):
-        raise BundleDamaged(
+        raise ReleaseDamaged(
             f"{entry.path} is still not what the manifest lists after its repair: {found}",
             expected=entry.sha256,
             remedy="fetch the bundle again",

@@ -1,10 +1,10 @@
-"""Signing a bundle, offline, and finding out who did.
+"""Signing a bundle, offline.
 
-What belongs here: what is signed and where the signatures lie. What does not: formats (`sshsig`, `dsse`), key files
-(`keys`) and whom to trust (`admission`).
+What belongs here: what is signed and where the signatures lie. What does not: formats (`edge.release.sshsig`, `dsse`),
+key files (`keys`), checking signatures (`edge.release`) and whom to trust (`edge.deployment.admission`).
 
 The SSH signature covers `SHA256SUMS`, which covers every file and the manifest. The `model_signing` signature lists
-the same files, `SHA256SUMS` and the SSH signature; it is for others' tools, and nothing here rests on it.
+the same files, `SHA256SUMS` and the SSH signature, for others' tools; trust rests on the SSH signature.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from milton_assets.edge.bundle.dsse import model_signature
-from milton_assets.edge.bundle.folder import Folder
-from milton_assets.edge.bundle.keys import NAMESPACE, KeyFiles, load_private_key
-from milton_assets.edge.bundle.read import read_document, read_manifest
-from milton_assets.edge.bundle.sshsig import MAX_SIGNATURE_BYTES, PrivateKey, PublicKey, sign, verify
-from milton_assets.edge.bundle.sums import parse_sums
+from milton_assets.edge.bundle.keys import KeyFiles, load_private_key
 from milton_assets.edge.manifest import MODEL_SIGNATURE_FILE, SSH_SIGNATURE_FILE, SUMS_FILE
+from milton_assets.edge.release import read_document, read_manifest
+from milton_assets.edge.release.dsse import model_signature
+from milton_assets.edge.release.signature import NAMESPACE
+from milton_assets.edge.release.sshsig import PrivateKey, sign
+from milton_assets.edge.release.sums import parse_sums
 from milton_assets.vocabulary.digest import sha256_bytes
 
 
@@ -49,19 +49,3 @@ def default_signer(keys: Path) -> Callable[[Path], None] | None:
     """
     private = KeyFiles(keys).private
     return signer(load_private_key(private)) if private.exists() else None
-
-
-def signed_by(bundle: Path | Folder) -> PublicKey | None:
-    """The key whose SSH signature of the bundle's `SHA256SUMS` holds; None when it is not signed.
-
-    Raises `SignatureInvalid` when there is a signature that does not hold, `BadInput` when it cannot be read. Says
-    nothing of whether the files agree with `SHA256SUMS`; `verify_bundle` does.
-    """
-    if isinstance(bundle, Path):
-        with Folder(bundle) as folder:
-            return signed_by(folder)
-    try:
-        armoured = bundle.read(SSH_SIGNATURE_FILE, MAX_SIGNATURE_BYTES)
-    except FileNotFoundError:
-        return None
-    return verify(armoured, read_document(bundle, SUMS_FILE), NAMESPACE)

@@ -11,11 +11,21 @@ What belongs here: taking bundles into service on a target, and going back. What
 Read `states` first: it is the whole argument. `attempt` is the order of steps, `recovery` what happens after a crash.
 """
 
+from milton_assets.edge.deployment.admission import (
+    DevicePolicy,
+    NotAdmitted,
+    Trial,
+    admission,
+    admit,
+    load_device_policy,
+)
 from milton_assets.edge.deployment.attempt import NothingBefore
+from milton_assets.edge.deployment.attempt_ending import DeploymentFailed, ProbeFailed
 from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory, NotEnoughRoom
 from milton_assets.edge.deployment.collection import Collection
 from milton_assets.edge.deployment.contract import measure_contract
-from milton_assets.edge.deployment.deployer import collect_garbage, deploy, recover_target, rollback
+from milton_assets.edge.deployment.counter_reset import COUNTER_NAMESPACE, counter_order
+from milton_assets.edge.deployment.deployer import collect_garbage, deploy, recover_target, reset_counter, rollback
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.history import Deployment, Outcome
 from milton_assets.edge.deployment.journal import JournalDamaged
@@ -24,19 +34,20 @@ from milton_assets.edge.deployment.loadtest import LoadTest, ServedLoadTest
 from milton_assets.edge.deployment.lock import TargetBusy
 from milton_assets.edge.deployment.report import TargetStatus, history, status
 from milton_assets.edge.deployment.safeguards import Admission, HealthWindow
-from milton_assets.edge.deployment.sealed import ReleaseDamaged
 from milton_assets.edge.deployment.session import ClockSetBack, NeverDeployed
-from milton_assets.edge.deployment.settling import DeploymentFailed, ProbeFailed
 from milton_assets.edge.deployment.states import Operation, ProbeReport, Release
-from milton_assets.edge.disk import DiskFailed
+from milton_assets.edge.disk_errors import DiskFailed
+from milton_assets.edge.release import ReleaseDamaged
 from milton_assets.vocabulary.edge_target import EdgeTarget
 
 __all__ = [
+    "COUNTER_NAMESPACE",
     "Admission",
     "ClockSetBack",
     "Collection",
     "Deployment",
     "DeploymentFailed",
+    "DevicePolicy",
     "DiskFailed",
     "EdgeTarget",
     "FileOps",
@@ -46,6 +57,7 @@ __all__ = [
     "Memory",
     "NeverDeployed",
     "NotATarget",
+    "NotAdmitted",
     "NotEnoughMemory",
     "NotEnoughRoom",
     "NothingBefore",
@@ -58,11 +70,17 @@ __all__ = [
     "ServedLoadTest",
     "TargetBusy",
     "TargetStatus",
+    "Trial",
+    "admission",
+    "admit",
     "collect_garbage",
+    "counter_order",
     "deploy",
     "history",
+    "load_device_policy",
     "measure_contract",
     "recover_target",
+    "reset_counter",
     "rollback",
     "status",
 ]

@@ -10,13 +10,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from milton_assets.edge.deployment.admission import PROVED, admission, policy_of
+from milton_assets.edge.deployment.attempt_ending import JournalledAttempt, ProbeFailed, reason_of, require_healthy
 from milton_assets.edge.deployment.history import Deployment
-from milton_assets.edge.deployment.layout import Link, point
+from milton_assets.edge.deployment.layout import RELEASES, Link, point
 from milton_assets.edge.deployment.recovery import clear_staging, settle_links
 from milton_assets.edge.deployment.safeguards import Safeguards
-from milton_assets.edge.deployment.sealed import Sealed
 from milton_assets.edge.deployment.session import Session
-from milton_assets.edge.deployment.settling import ProbeFailed, Settling, reason_of, require_healthy
 from milton_assets.edge.deployment.states import (
     Activated,
     Activating,
@@ -27,7 +27,9 @@ from milton_assets.edge.deployment.states import (
     Release,
     RolledBack,
 )
+from milton_assets.edge.release import ReleaseDocuments
 from milton_assets.vocabulary.digest import short
+from milton_assets.vocabulary.errors import MiltonError
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,12 @@ class Ready:
     """A release whose bytes were read back from the target: where they lie, and whether they still have to move."""
 
     release: Release
-    sealed: Sealed
+    documents: ReleaseDocuments
     folder: Path
     staged: bool
 
 
-class Activation(Settling):
+class Activation(JournalledAttempt):
     """The second half of the attempt `deployment_id`, whose release is installed."""
 
     def __init__(self, session: Session, safeguards: Safeguards, deployment_id: str, ready: Ready) -> None:
@@ -84,7 +86,7 @@ class Activation(Settling):
             if number > 1:
                 time.sleep(window.interval_s)
             self._safeguards.at("health", f"round {number} of {window.rounds}")
-            report = window.probe(serving, ready.release.model_version, ready.sealed.manifest.health)
+            report = window.probe(serving, ready.release.model_version, ready.documents.manifest.health)
             require_healthy(report, f"health check {number} of {window.rounds}")
             self._journal.append(
                 HealthChecked(at=self._now(), deployment=self._id, round=number, rounds=window.rounds, report=report)
@@ -101,15 +103,32 @@ class Activation(Settling):
             self._fail(error)
 
     def _undo(self, flight: InFlight, error: BaseException) -> None:
-        """Back to the last known good release when the new one broke its contract, else to the one before."""
+        """Back to the last known good release when the new one broke its contract, else to the one before.
+
+        A known good release that the device no longer admits (its key was revoked) is passed over: then the target
+        serves what it served before, which is no worse than not having tried.
+        """
         reason, interrupted = reason_of(error)
         to = flight.fallback if isinstance(error, ProbeFailed) else flight.from_release
+        if to is not None and to != flight.from_release and (refused := self._refusal(to)):
+            reason = f"{reason}; the last known good release {short(to)} was passed over: {refused}"
+            to = flight.from_release
         with self._even_if_the_disk_fails("the rollback is not complete, the next run will complete it"):
             point(self._ops, self._session.folder, Link.CURRENT, to)
             self._journal.append(
                 RolledBack(at=self._now(), deployment=self._id, to=to, reason=reason, interrupted=interrupted)
             )
         self._session.mirror()
+
+    def _refusal(self, release: str) -> str | None:
+        """Why the device's own policy, as it is now, does not let it go back to that release; None when it does."""
+        target = self._session.target
+        folder = target.path / RELEASES / release
+        try:
+            admission(policy_of(target))(folder, now=self._now(), highest_counter=None, trial=PROVED)
+        except (MiltonError, OSError) as error:
+            return str(error)
+        return None
 
     def finish(self) -> None:
         """What is left after the commit. It is repeated by every later run, so a failure here is only noted."""

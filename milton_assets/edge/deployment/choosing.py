@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from milton_assets.edge.deployment.fileops import FileOps, opened
-from milton_assets.edge.deployment.sealed import read_sealed
 from milton_assets.edge.manifest import BUNDLE_PREFIX, BundleManifest
+from milton_assets.edge.release import Folder, read_documents
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
 
@@ -49,6 +48,5 @@ def choose_bundle(bundles: Path, *, kind: ArtefactKind, run_id: str | None = Non
 
 
 def _manifest(path: Path) -> BundleManifest:
-    ops = FileOps()
-    with opened(ops, ops.open_folder(path)) as folder:
-        return read_sealed(ops, folder, str(path)).manifest
+    with Folder(path) as folder:
+        return read_documents(folder).manifest

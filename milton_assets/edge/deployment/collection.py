@@ -15,10 +15,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from milton_assets.edge.deployment.fileops import folder_beneath, names, remove_tree
+from milton_assets.edge.deployment.fileops import remove_tree
 from milton_assets.edge.deployment.layout import RELEASES, STAGING
 from milton_assets.edge.deployment.session import Session
 from milton_assets.edge.deployment.states import Collected, TargetState
+from milton_assets.edge.release.disk import folder_beneath, names
 from milton_assets.vocabulary.digest import Sha256
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")

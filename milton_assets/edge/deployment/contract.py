@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from milton_assets.edge.deployment.attempt_ending import require_healthy
 from milton_assets.edge.deployment.loadtest import LoadTest
-from milton_assets.edge.deployment.settling import require_healthy
 from milton_assets.edge.manifest import HealthContract, Probe
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.server import ServingSettings

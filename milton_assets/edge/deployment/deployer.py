@@ -1,27 +1,28 @@
-"""The verbs of a target: `deploy`, `rollback`, `recover_target`, `collect_garbage`.
+"""The verbs of a target: `deploy`, `rollback`, `recover_target`, `collect_garbage`, `reset_counter`.
 
 What belongs here: taking the target into hand for each of them. What does not: how they are done (`attempt`,
-`rehearsal`, `recovery`, `collection`).
+`rehearsal`, `recovery`, `collection`, `counter_reset`).
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from milton_assets.edge.bundle.admission import admission, load_device_policy
+from milton_assets.edge.deployment.admission import admission, policy_of
 from milton_assets.edge.deployment.attempt import Attempt
 from milton_assets.edge.deployment.capacity import Memory, device_memory
 from milton_assets.edge.deployment.collection import Collection, collect, plan
+from milton_assets.edge.deployment.counter_reset import checked_order
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.history import Deployment
-from milton_assets.edge.deployment.layout import POLICY_FILE, RELEASES
+from milton_assets.edge.deployment.layout import RELEASES
 from milton_assets.edge.deployment.loadtest import LoadTest
 from milton_assets.edge.deployment.recovery import recover
 from milton_assets.edge.deployment.rehearsal import Rehearsal
 from milton_assets.edge.deployment.safeguards import Admission, HealthWindow, Safeguards
 from milton_assets.edge.deployment.session import Clock, Session, check_clock, in_hand, read_target
-from milton_assets.edge.disk import disk_errors_explained
+from milton_assets.edge.deployment.states import CounterReset
+from milton_assets.edge.disk_errors import disk_errors_explained
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import OnProgress, silent
@@ -60,7 +61,7 @@ def deploy(
     bundle = bundle.absolute()
 
     def safeguards() -> Safeguards:
-        policies = (_policy_of(target), *([] if admit is None else [admit]))
+        policies = (admission(policy_of(target)), *([] if admit is None else [admit]))
         return Safeguards(load_test, health, policies, on_progress, memory or device_memory())
 
     with disk_errors_explained():
@@ -90,16 +91,21 @@ def rollback(
 ) -> Deployment:
     """Go back to the release before the one in service, verified whole first; its history entry, committed.
 
-    A clock that was set back does not stop a rollback. Parameters and errors otherwise as for `deploy`.
+    The device's policy is asked as for a deployment, but for age: an expired or older release is taken back, one that
+    is signed by a key that the device no longer trusts is not. A clock that was set back does not stop a rollback.
+    Parameters and errors otherwise as for `deploy`.
     """
     ops = ops or FileOps()
-    safeguards = Safeguards(load_test, health, (), on_progress, memory or device_memory())
+
+    def safeguards() -> Safeguards:
+        return Safeguards(load_test, health, (admission(policy_of(target)),), on_progress, memory or device_memory())
+
     with disk_errors_explained():
         if dry_run:
-            return Rehearsal(target, safeguards, actor=actor, now=now, accept_clock=True, ops=ops).roll_back()
+            return Rehearsal(target, safeguards(), actor=actor, now=now, accept_clock=True, ops=ops).roll_back()
         with in_hand(target, ops, actor=actor, now=now, wait_s=wait_s) as session:
             _recover(session)
-            return Attempt(session, safeguards, actor).roll_back()
+            return Attempt(session, safeguards(), actor).roll_back()
 
 
 def recover_target(
@@ -111,6 +117,28 @@ def recover_target(
         in_hand(target, ops or FileOps(), actor=actor, now=now, wait_s=wait_s) as session,
     ):
         return recover(session)
+
+
+def reset_counter(
+    target: EdgeTarget,
+    order: bytes,
+    signature: bytes,
+    *,
+    actor: str,
+    now: Clock,
+    wait_s: float = 0.0,
+    ops: FileOps | None = None,
+) -> CounterReset:
+    """Take the target's highest counter back, as a `counter_order` says that a key of the device's policy signed.
+
+    What was recorded is returned. Raises `BadInput` for an order that does not hold, is for another target or was
+    carried out before, `SignatureInvalid`, and `NotAdmitted` when the device does not trust the key.
+    """
+    with disk_errors_explained(), in_hand(target, ops or FileOps(), actor=actor, now=now, wait_s=wait_s) as session:
+        _recover(session)
+        record = checked_order(session.journal.lines, session.state, policy_of(target), order, signature, actor, now())
+        session.journal.append(record)
+        return record
 
 
 def collect_garbage(
@@ -137,11 +165,6 @@ def collect_garbage(
         with in_hand(target, ops, actor=actor, now=now, wait_s=wait_s) as session:
             recover(session)
             return collect(session, actor=actor, keep=keep)
-
-
-def _policy_of(target: EdgeTarget) -> Admission:
-    policy = target.path / POLICY_FILE
-    return admission(load_device_policy(policy) if os.path.lexists(policy) else None)
 
 
 def _recover(session: Session) -> None:

@@ -1,42 +1,29 @@
 """The one door through which a deployment touches the disk.
 
-What belongs here: one method a system call, relative to an open folder and never following a link. What does not:
-any order of steps; that order is what `deployer`, `staging` and `recovery` are about, and because every step of it
-passes this door, a test can stop the deployer at each of them, or let each of them fail.
+What belongs here: what `edge.release.disk` reads with, and one method a system call for writing, relative to an open
+folder and never following a link. What does not: any order of steps; that order is what `deployer`, `copying` and
+`recovery` are about, and because every step of it passes this door, a test can stop the deployer at each of them, or
+let each of them fail.
 """
 
 from __future__ import annotations
 
 import ctypes
-import errno
-import mmap
 import os
-from collections import deque
-from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import secrets
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from milton_assets.edge.direct import set_direct
+from milton_assets.edge.manifest import MAX_DEPTH
+from milton_assets.edge.page_cache import bypass_page_cache
+from milton_assets.edge.release.disk import Fd, ReadOnlyDisk, names, opened
 
-CHUNK_BYTES = 4 << 20
-_CHUNKS_AHEAD = 4
 _RENAME_EXCHANGE = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
-Fd = int
 
-
-class FileOps:
+class FileOps(ReadOnlyDisk):
     """The real disk. Folders and files are file descriptors; names are single path parts. Raises `OSError`."""
-
-    def open_folder(self, path: str | Path, parent: Fd | None = None) -> Fd:
-        """Open a folder; with `parent`, the folder of that name in it, which must not be a link."""
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | (os.O_NOFOLLOW if parent is not None else 0), dir_fd=parent)
-
-    def open_read(self, name: str, parent: Fd) -> Fd:
-        """Open a file for reading. Never blocks, even when the name is a pipe's."""
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
 
     def open_append(self, name: str, parent: Fd) -> Fd:
         """Open a file for appending, creating it when it is not there."""
@@ -45,18 +32,6 @@ class FileOps:
     def create(self, name: str, parent: Fd) -> Fd:
         """Create a file that must not be there yet."""
         return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=parent)
-
-    def close(self, handle: Fd) -> None:
-        """Close a file or folder."""
-        os.close(handle)
-
-    def read(self, handle: Fd, size: int) -> bytes:
-        """Up to `size` bytes; empty at the end of the file."""
-        return os.read(handle, size)
-
-    def read_into(self, handle: Fd, buffer: memoryview) -> int:
-        """Fill some of `buffer`; how many bytes, 0 at the end of the file."""
-        return os.readv(handle, [buffer])
 
     def write(self, handle: Fd, data: bytes | memoryview) -> int:
         """Write some of `data`; how many bytes."""
@@ -71,7 +46,7 @@ class FileOps:
 
         Straight to the disk go whole pages, from a buffer that is aligned to a page (an `mmap` is).
         """
-        set_direct(handle, wanted)
+        bypass_page_cache(handle, wanted)
 
     def truncate(self, handle: Fd, size: int) -> None:
         """Cut the file to `size` bytes."""
@@ -84,20 +59,6 @@ class FileOps:
     def fsync(self, handle: Fd) -> None:
         """Make a file's bytes, or a folder's entries, durable."""
         os.fsync(handle)
-
-    def open_uncached(self, name: str, parent: Fd) -> Fd:
-        """Open a file so that it is read from the disk and not from memory, as far as its file system allows.
-
-        Reads must fill buffers that are aligned to a page (an `mmap` is).
-        """
-        try:
-            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_DIRECT, dir_fd=parent)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-        handle = self.open_read(name, parent)
-        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        return handle
 
     def mkdir(self, name: str, parent: Fd) -> None:
         """Create a folder that must not be there yet."""
@@ -138,49 +99,13 @@ def write_all(ops: FileOps, handle: Fd, data: bytes | memoryview) -> None:
         left = left[ops.write(handle, left) :]
 
 
-def read_ahead(ops: FileOps, handle: Fd, size: int) -> Generator[memoryview]:
-    """The file's bytes, `CHUNK_BYTES` at a time in buffers aligned to a page; stops once it is beyond `size`.
-
-    A thread, which ends with the iterator, fills the next buffers while one is worked on; a file that fits in one needs
-    none. Close the iterator before the file.
-    """
-    buffers = [memoryview(mmap.mmap(-1, CHUNK_BYTES)) for _ in range(min(_CHUNKS_AHEAD, size // CHUNK_BYTES + 1))]
-    seen = 0
-    if len(buffers) == 1:
-        while seen <= size and (count := ops.read_into(handle, buffers[0])):
-            seen += count
-            yield buffers[0][:count]
-        return
-    with ThreadPoolExecutor(1) as reader:
-        reading = deque((buffer, reader.submit(ops.read_into, handle, buffer)) for buffer in buffers)
-        try:
-            while seen <= size:
-                buffer, filled = reading.popleft()
-                if not (count := filled.result()):
-                    return
-                seen += count
-                yield buffer[:count]
-                reading.append((buffer, reader.submit(ops.read_into, handle, buffer)))
-        finally:
-            reader.shutdown(cancel_futures=True)
-
-
 @contextmanager
-def opened(ops: FileOps, handle: Fd) -> Iterator[Fd]:
-    """The handle for the length of a `with` block."""
-    try:
-        yield handle
-    finally:
-        ops.close(handle)
-
-
-@contextmanager
-def folder_beneath(ops: FileOps, root: Fd, parts: tuple[str, ...], *, create: bool = False) -> Iterator[Fd]:
-    """The folder `parts` below `root`, walked part by part, no part a link; with `create`, missing ones are made."""
+def folder_made_beneath(ops: FileOps, root: Fd, parts: tuple[str, ...]) -> Iterator[Fd]:
+    """As `folder_beneath`, but what is missing on the way is made."""
     handle = ops.open_folder(".", root)
     try:
         for part in parts:
-            if create and not exists(part, handle):
+            if not exists(part, handle):
                 ops.mkdir(part, handle)
             deeper = ops.open_folder(part, handle)
             ops.close(handle)
@@ -207,25 +132,34 @@ def link_text(name: str, parent: Fd) -> str | None:
         return None
 
 
-def names(folder: Fd) -> list[str]:
-    """The folder's entries, sorted."""
-    return sorted(os.listdir(folder))  # noqa: PTH208 - a descriptor, not a path
-
-
 def is_folder(name: str, parent: Fd) -> bool:
     """Whether the entry is a folder, and no link to one."""
     return (os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode & 0o170000) == 0o040000
 
 
 def remove_tree(ops: FileOps, name: str, parent: Fd) -> None:
-    """Remove the entry and all below it, following no link."""
-    if not is_folder(name, parent):
-        ops.unlink(name, parent)
-        return
-    with opened(ops, ops.open_folder(name, parent)) as folder:
-        for entry in names(folder):
-            remove_tree(ops, entry, folder)
-    ops.rmdir(name, parent)
+    """Remove the entry and all below it, following no link, however deep somebody nested it.
+
+    Below `MAX_DEPTH` folders, what lies deeper is first moved up into `parent`, under a name of its own.
+    """
+    waiting = [name]
+    while waiting:
+        waiting += _remove(ops, waiting.pop(), parent, parent, depth=0)
+
+
+def _remove(ops: FileOps, name: str, folder: Fd, top: Fd, *, depth: int) -> list[str]:
+    """Remove the entry of `folder`; the names in `top` of what was too deep for that."""
+    if not is_folder(name, folder):
+        ops.unlink(name, folder)
+        return []
+    if depth > MAX_DEPTH:
+        moved = f"deep-{secrets.token_hex(8)}"
+        ops.rename(name, folder, moved, top)
+        return [moved]
+    with opened(ops, ops.open_folder(name, folder)) as below:
+        left = [deep for entry in names(below) for deep in _remove(ops, entry, below, top, depth=depth + 1)]
+    ops.rmdir(name, folder)
+    return left
 
 
 def sync_folders(ops: FileOps, folder: Fd) -> None:

@@ -23,14 +23,15 @@ from tempfile import TemporaryFile
 from types import FrameType
 
 from milton_assets.edge.deployment.activation import Activation, Ready
-from milton_assets.edge.deployment.fileops import FileOps, opened
+from milton_assets.edge.deployment.attempt_ending import DeploymentFailed, JournalledAttempt
+from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.history import Deployment, Outcome
 from milton_assets.edge.deployment.journal import JOURNAL_FILE, Journal, read_journal
 from milton_assets.edge.deployment.layout import GUARD_LOG
 from milton_assets.edge.deployment.safeguards import HealthWindow, Safeguards
 from milton_assets.edge.deployment.session import Session
-from milton_assets.edge.deployment.settling import DeploymentFailed, Settling
 from milton_assets.edge.deployment.states import HealthChecked
+from milton_assets.edge.release.disk import opened
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 
@@ -53,7 +54,7 @@ class Handover:
     ops: FileOps
 
 
-class Guarded(Settling):
+class Guarded(JournalledAttempt):
     """An activation in the hands of the target's guard, as its deployer sees it."""
 
     def __init__(self, session: Session, safeguards: Safeguards, window: HealthWindow, activation: Activation) -> None:

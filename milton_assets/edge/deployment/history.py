@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from milton_assets.edge.deployment.fileops import FileOps, exists, opened, write_all
+from milton_assets.edge.deployment.fileops import FileOps, exists, write_all
 from milton_assets.edge.deployment.ids import DeploymentId
 from milton_assets.edge.deployment.journal import JournalDamaged, Line
 from milton_assets.edge.deployment.states import (
@@ -30,6 +30,7 @@ from milton_assets.edge.deployment.states import (
     RolledBack,
     Started,
 )
+from milton_assets.edge.release.disk import opened
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput

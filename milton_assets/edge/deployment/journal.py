@@ -22,8 +22,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from milton_assets.edge.deployment.fileops import Fd, FileOps, exists, opened, write_all
+from milton_assets.edge.deployment.fileops import FileOps, exists, write_all
 from milton_assets.edge.deployment.states import RECORDS, IllegalTransition, Record, TargetState, step
+from milton_assets.edge.release.disk import Fd, opened
 from milton_assets.vocabulary.digest import Sha256, canonical_json, sha256_json
 from milton_assets.vocabulary.errors import MiltonError
 

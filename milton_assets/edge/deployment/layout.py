@@ -20,9 +20,10 @@ import re
 from enum import StrEnum
 from pathlib import Path
 
-from milton_assets.edge.deployment.fileops import Fd, FileOps, exists, link_text, names, opened
+from milton_assets.edge.deployment.fileops import FileOps, exists, link_text
 from milton_assets.edge.deployment.journal import JOURNAL_FILE, RESERVE_FILE, read_journal
 from milton_assets.edge.deployment.lock import LOCK_FILE
+from milton_assets.edge.release.disk import Fd, names, opened
 from milton_assets.vocabulary.errors import BadInput
 
 RELEASES = "releases"

@@ -2,6 +2,10 @@
 
 What belongs here: the probe and its judgement. What does not: model servers and HTTP; the caller brings something that
 serves and something that makes a chat model of an endpoint.
+
+A device is seldom idle: what is in service answers while the next release is probed. So a release that answers as it
+should, and is only too slow, is asked again, and its fastest round counts; and what is promised is promised of the
+processors that others left it meanwhile (`contention`, docs/adr/0109).
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from milton_assets.edge.deployment.contention import processor_times, share_left
 from milton_assets.edge.deployment.states import ProbeReport
 from milton_assets.edge.manifest import HealthContract, Probe
 from milton_assets.vocabulary.chat import ChatModel, Completion, Message, ModelCallFailed, Sampling
@@ -21,6 +26,8 @@ from milton_assets.vocabulary.errors import ServerFailed
 from milton_assets.vocabulary.server import Endpoint, Launcher, ServingSettings
 
 _SHOWN_CHARACTERS = 200
+SPEED_ROUNDS = 3
+"""How often the questions are asked, at most, before a release counts as too slow."""
 
 
 class LoadTest(Protocol):
@@ -45,23 +52,38 @@ class ServedLoadTest:
 
     `launcher` starts and stops it, under the settings of the contract if it names any; `chat_model` makes a client of
     its endpoint, e.g. `resources.servers.client.OpenAIChatModel`.
+    `pause_s` is waited before a slow release is asked again.
     """
 
     launcher: EdgeLauncher
     chat_model: Callable[[Endpoint], AbstractContextManager[ChatModel]]
+    pause_s: float = 2.0
 
     def __call__(self, artefact: Path, model: str, contract: HealthContract) -> ProbeReport:
-        """Serve `artefact` as `model` and ask each of the contract's questions once, greedily."""
+        """Serve `artefact` as `model` and ask each of the contract's questions greedily; again while it is too slow."""
         launcher = self.launcher.configured(contract.served_with) if contract.served_with else self.launcher
         started = time.monotonic()
         try:
             with launcher.serve(artefact, model) as served, self.chat_model(served.endpoint) as chat:
                 load_s = time.monotonic() - started
-                return judge(contract, load_s, [_ask(chat, probe) for probe in contract.probes])
+                return self._asked(chat, contract, load_s)
         except ServerFailed as error:
             return _nothing(time.monotonic() - started, f"the model was not served: {error}")
         except ModelCallFailed as error:
             return _nothing(time.monotonic() - started, f"the model did not answer: {error}")
+
+    def _asked(self, chat: ChatModel, contract: HealthContract, load_s: float) -> ProbeReport:
+        unhurried = contract.model_copy(update={"min_output_tokens_per_s": None})
+        for number in range(1, SPEED_ROUNDS + 1):
+            before = processor_times()
+            answers = [_ask(chat, probe) for probe in contract.probes]
+            report = judge(contract, load_s, answers, share_left=share_left(before, processor_times()))
+            is_known = report.output_tokens_per_s is not None
+            is_only_slow = report.problems and is_known and not judge(unhurried, load_s, answers).problems
+            if not is_only_slow or number == SPEED_ROUNDS:
+                break
+            time.sleep(self.pause_s)
+        return report
 
 
 @dataclass(frozen=True)
@@ -82,8 +104,11 @@ def _nothing(load_s: float, problem: str) -> ProbeReport:
     return ProbeReport(load_s=load_s, output_tokens_per_s=None, answers=(), answer_sha256=(), problems=(problem,))
 
 
-def judge(contract: HealthContract, load_s: float, answers: list[Answer]) -> ProbeReport:
-    """Hold the answers, in the order of the contract's probes, against the contract."""
+def judge(contract: HealthContract, load_s: float, answers: list[Answer], *, share_left: float = 1.0) -> ProbeReport:
+    """Hold the answers, in the order of the contract's probes, against the contract.
+
+    `share_left` is the share of the processors that others left meanwhile: so much of the promised speed is asked for.
+    """
     problems = []
     if load_s > contract.max_load_seconds:
         problems.append(f"it took {load_s:.1f} s to load, at most {contract.max_load_seconds:.1f} s is allowed")
@@ -91,9 +116,10 @@ def judge(contract: HealthContract, load_s: float, answers: list[Answer]) -> Pro
         problems += _judge_answer(number, probe, answer.completion.text)
     speed = _output_tokens_per_s(answers)
     floor = contract.min_output_tokens_per_s
-    if floor is not None and (speed is None or speed < floor):
+    if floor is not None and (speed is None or speed < floor * share_left):
         found = "an unknown number of" if speed is None else f"{speed:.1f}"
-        problems.append(f"it wrote {found} tokens/s, at least {floor:.1f} is promised")
+        beside = f", and others left {share_left:.0%} of the processors" if share_left < 1 else ""
+        problems.append(f"it wrote {found} tokens/s, at least {floor:.1f} is promised{beside}")
     texts = [answer.completion.text for answer in answers]
     return ProbeReport(
         load_s=load_s,

@@ -16,7 +16,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from milton_assets.edge.deployment.fileops import Fd, FileOps
+from milton_assets.edge.deployment.fileops import FileOps
+from milton_assets.edge.release.disk import Fd
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.locks import acquire
 

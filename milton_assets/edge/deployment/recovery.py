@@ -11,10 +11,11 @@ to do is done.
 from __future__ import annotations
 
 from milton_assets.edge.deployment.collection import record_missing
-from milton_assets.edge.deployment.fileops import names, opened, remove_tree
+from milton_assets.edge.deployment.fileops import remove_tree
 from milton_assets.edge.deployment.layout import STAGING, Link, NotATarget, point, read_link
 from milton_assets.edge.deployment.session import Session
 from milton_assets.edge.deployment.states import Failed, InFlight, RolledBack
+from milton_assets.edge.release.disk import names, opened
 from milton_assets.vocabulary.digest import short
 
 

@@ -8,19 +8,24 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from milton_assets.edge.deployment.attempt import check_same_manifest, nothing_before, release_of
+from milton_assets.edge.deployment.attempt import (
+    check_deployed_manifest,
+    check_same_manifest,
+    nothing_before,
+    release_of,
+)
+from milton_assets.edge.deployment.attempt_ending import require_healthy
 from milton_assets.edge.deployment.capacity import check_memory, check_room
-from milton_assets.edge.deployment.fileops import FileOps, exists, folder_beneath, opened
-from milton_assets.edge.deployment.headers import check_headers
+from milton_assets.edge.deployment.fileops import FileOps, exists
 from milton_assets.edge.deployment.history import Deployment, Outcome, release_facts
 from milton_assets.edge.deployment.ids import mint
 from milton_assets.edge.deployment.layout import RELEASES, is_target
 from milton_assets.edge.deployment.lock import is_locked
 from milton_assets.edge.deployment.safeguards import Safeguards, guarded
-from milton_assets.edge.deployment.sealed import Sealed, check_folder, open_bundle, read_sealed
 from milton_assets.edge.deployment.session import Clock, check_clock, judged_at, no_such_target, read_target
-from milton_assets.edge.deployment.settling import require_healthy
 from milton_assets.edge.deployment.states import Operation, TargetState
+from milton_assets.edge.release import Folder, ReleaseDocuments, read_documents, verify_release
+from milton_assets.edge.release.disk import folder_beneath, opened
 from milton_assets.vocabulary.edge_target import EdgeTarget
 
 
@@ -49,13 +54,13 @@ class Rehearsal:
 
     def deploy(self, bundle: Path) -> Deployment:
         """What `deploy` would do with this bundle."""
-        with opened(self._ops, open_bundle(self._ops, bundle)) as folder:
-            sealed = read_sealed(self._ops, folder, str(bundle))
-            check_same_manifest(self._state, sealed)
-            if not self._holds(sealed.manifest.release_digest):
-                check_room(self._free_bytes(), sealed.needed_bytes)
-            self._check(folder, sealed, bundle, links_allowed=True)
-        return self._would(Operation.DEPLOY, sealed, bundle)
+        with Folder(bundle, self._ops) as folder:
+            documents = read_documents(folder)
+            check_same_manifest(self._state, documents)
+            if not self._holds(documents.manifest.release_digest):
+                check_room(self._free_bytes(), documents.needed_bytes)
+            self._check(folder, documents, one_name_each=False)
+        return self._would(Operation.DEPLOY, documents, bundle)
 
     def roll_back(self) -> Deployment:
         """What `rollback` would do."""
@@ -65,30 +70,25 @@ class Rehearsal:
         if previous is None:
             raise nothing_before(self._target)
         path = self._target.path / RELEASES / previous
-        with opened(self._ops, self._ops.open_folder(path)) as folder:
-            sealed = read_sealed(self._ops, folder, str(path))
-            self._check(folder, sealed, path, links_allowed=False)
-        return self._would(Operation.ROLLBACK, sealed, path)
+        with Folder(path, self._ops) as folder:
+            documents = read_documents(folder)
+            check_deployed_manifest(path, documents, self._state.releases[previous])
+            self._check(folder, documents, one_name_each=True, going_back=True)
+        return self._would(Operation.ROLLBACK, documents, path)
 
-    def _check(self, folder: int, sealed: Sealed, path: Path, *, links_allowed: bool) -> None:
-        guards = self._safeguards
-        manifest = sealed.manifest
+    def _check(
+        self, folder: Folder, documents: ReleaseDocuments, *, one_name_each: bool, going_back: bool = False
+    ) -> None:
+        guards, path = self._safeguards, folder.path
+        manifest = documents.manifest
         will_load = guards.load_test is not None or guards.health is not None
         check_memory(guards.memory, manifest.requirements.ram_bytes, will_load=will_load)
         guards.at("verify", str(path))
-        check_folder(
-            self._ops,
-            folder,
-            sealed,
-            str(path),
-            from_disk=False,
-            on_progress=guards.on_progress,
-            links_allowed=links_allowed,
-        )
-        check_headers(path, manifest)
+        verify_release(folder, one_name_each=one_name_each, on_progress=guards.on_progress).require()
         now = judged_at(self._now(), self._state.last_at, accept_clock=self._accept_clock)
+        counter = None if going_back else self._state.highest_counter
         for admit in guards.policies:
-            admit(path, now=now, highest_counter=self._state.highest_counter, trial=guards.trial)
+            admit(path, now=now, highest_counter=counter, trial=guards.trial)
         if guards.load_test is not None:
             guards.at("load test", manifest.primary)
             report = guards.load_test(path / manifest.primary, manifest.model_version, manifest.health)
@@ -108,7 +108,7 @@ class Rehearsal:
         with opened(self._ops, self._ops.open_folder(nearest)) as folder:
             return self._ops.free_bytes(folder)
 
-    def _would(self, operation: Operation, sealed: Sealed, path: Path) -> Deployment:
+    def _would(self, operation: Operation, documents: ReleaseDocuments, path: Path) -> Deployment:
         at = self._now()
         facts = Deployment(
             id=mint(at, self._state.deployments),
@@ -125,4 +125,4 @@ class Rehearsal:
             now_serving=self._state.active,
             notes=tuple(self._notes),
         )
-        return facts.model_copy(update=release_facts(release_of(sealed)))
+        return facts.model_copy(update=release_facts(release_of(documents)))

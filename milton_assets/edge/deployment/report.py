@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from milton_assets.edge.deployment.fileops import FileOps, opened
+from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.history import Deployment, deployments
 from milton_assets.edge.deployment.layout import Link, NotATarget, is_target, read_link
 from milton_assets.edge.deployment.lock import is_locked
 from milton_assets.edge.deployment.session import read_target
 from milton_assets.edge.deployment.states import InFlight, Release
+from milton_assets.edge.release.disk import opened
 from milton_assets.vocabulary.edge_target import EdgeTarget
 
 

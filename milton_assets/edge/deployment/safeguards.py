@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from milton_assets.edge.bundle.admission import Trial
+from milton_assets.edge.deployment.admission import Trial
 from milton_assets.edge.deployment.capacity import Memory, device_memory
 from milton_assets.edge.deployment.loadtest import LoadTest
 from milton_assets.vocabulary.errors import BadInput
@@ -23,10 +23,11 @@ STEPS = ("accept", "copy", "verify", "load test", "install", "activate", "health
 class Admission(Protocol):
     """A device's policy: which releases may run on it."""
 
-    def __call__(self, release: Path, *, now: datetime, highest_counter: int, trial: Trial) -> None:
+    def __call__(self, release: Path, *, now: datetime, highest_counter: int | None, trial: Trial) -> None:
         """Raise a `MiltonError` with the reason when the release in that folder must not run here.
 
-        `now` is never earlier than the target's last record; `highest_counter` is the highest ever committed on it.
+        `now` is never earlier than the target's last record; `highest_counter` is the highest ever committed on it,
+        None when the target goes back to a release that it has run: then its age is no reason.
         """
         ...
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from milton_assets.edge.deployment.fileops import Fd, FileOps, opened
+from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.history import Deployment, check_against_mirror, deployments, mirror, read_mirror
 from milton_assets.edge.deployment.journal import Journal, Line, Reading, keep_reserve, read_journal
 from milton_assets.edge.deployment.layout import NotATarget, is_target, set_up
 from milton_assets.edge.deployment.lock import Holder, locked
 from milton_assets.edge.deployment.states import TargetCreated, TargetState
+from milton_assets.edge.release.disk import Fd, opened
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 

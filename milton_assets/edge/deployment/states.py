@@ -19,6 +19,7 @@ The rules:
     attempt passed on this target.
  7. A rollback goes to the release before the active one in the lineage, and shortens the lineage by one.
  8. What is active or last known good is never collected, nor is anything while an attempt is in flight.
+ 9. The highest counter only grows, but for an order that takes it back; each order does so once.
 """
 
 from __future__ import annotations
@@ -215,6 +216,18 @@ class Collected(_Noun):
     freed_bytes: int
 
 
+class CounterReset(_Noun):
+    """A key that the device trusts took its highest counter back: bundles from `counter` on are taken again."""
+
+    kind: Literal["counter_reset"] = "counter_reset"
+    at: AwareDatetime
+    actor: str
+    from_counter: int
+    counter: int = Field(ge=0)
+    signer: str
+    order_sha256: Sha256
+
+
 AttemptRecord = (
     Started
     | Accepted
@@ -228,7 +241,7 @@ AttemptRecord = (
     | RolledBack
     | Failed
 )
-Record = TargetCreated | AttemptRecord | Collected
+Record = TargetCreated | AttemptRecord | Collected | CounterReset
 RECORDS: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 
@@ -253,7 +266,8 @@ class TargetState(_Noun):
     """What the journal so far means. `current` and `last-known-good` are to point where this says.
 
     `lineage` is the releases a rollback walks back through, the active one last; `highest_counter` the highest
-    bundle counter ever committed; `last_at` the latest time any record bears.
+    bundle counter ever committed, unless an order took it back, and `counter_orders` the digests of those orders;
+    `last_at` the latest time any record bears.
     """
 
     name: str | None = None
@@ -261,6 +275,7 @@ class TargetState(_Noun):
     lineage: tuple[Sha256, ...] = ()
     known_good: Sha256 | None = None
     highest_counter: int = 0
+    counter_orders: frozenset[str] = frozenset()
     deployments: frozenset[str] = frozenset()
     in_flight: InFlight | None = None
     last_at: AwareDatetime | None = None
@@ -335,6 +350,8 @@ def _apply(state: TargetState, record: Record) -> TargetState:
         return _start(state, record)
     if isinstance(record, Collected):
         return _collect(state, record)
+    if isinstance(record, CounterReset):
+        return _reset_counter(state, record)
     flight = _flight(state, record)
     if isinstance(record, Failed):
         return state.model_copy(update={"in_flight": None})
@@ -369,6 +386,19 @@ def _collect(state: TargetState, record: Collected) -> TargetState:
         update={
             "releases": {digest: r for digest, r in state.releases.items() if digest not in gone},
             "lineage": tuple(digest for digest in state.lineage if digest not in gone),
+        }
+    )
+
+
+def _reset_counter(state: TargetState, record: CounterReset) -> TargetState:
+    _require(state.in_flight is None, record, "an attempt is in flight")
+    _require(record.from_counter == state.highest_counter, record, "the highest counter is another")
+    _require(record.counter < state.highest_counter, record, "it takes nothing back")
+    _require(record.order_sha256 not in state.counter_orders, record, "the order was carried out before")
+    return state.model_copy(
+        update={
+            "highest_counter": record.counter,
+            "counter_orders": state.counter_orders | {record.order_sha256},
         }
     )
 

@@ -9,6 +9,8 @@ A line is one JSON object with `question` and one of
 |---|---|
 | `answer` that is an object with `type` | the gold answer in our own format |
 | `answers`, a list of strings, or an object with such a list as `text` (SQuAD) | any of them is right |
+| `answer` that is a list of strings (NQ-open) | any of them is right |
+| `answer` that is true or false (BoolQ) | yes or no |
 | `answer` that is an object with `value` and `aliases` (TriviaQA) | any of them is right |
 | `answer` that is text ending in `#### N` (GSM8K) | the number N |
 | `answer` or `right_answer` that is text or a number | that number, when the whole of it is one; else that text |
@@ -17,6 +19,9 @@ and, if it has them, `id` or `question_id`, `kind`, `wrong` (a list) or `halluci
 Other fields are ignored. A wrong answer that the matcher would accept is no usable fault and is left out; cases are
 then counted as `other` unless `kind` says better. An id that is no slug is made into one that ends in the line's
 number; an alias longer than an answer may be is left out. The whole file is one split, `test`.
+
+A line that is sound and cannot be asked is left out, named and counted in `left_out`: a question that its set calls
+unanswerable (SQuAD 2), and one whose gold has no word. A line of another shape is an error.
 """
 
 from __future__ import annotations
@@ -56,6 +61,10 @@ class _Unusable(Exception):
     """A line without a question or an answer."""
 
 
+class _NotAsked(Exception):
+    """A line that holds, and whose question cannot be asked; its text says why."""
+
+
 def load_dataset(path: Path) -> ReasoningGoldens:
     """Read a JSON Lines file of questions and answers. Raises `BadInput` naming file, line and fault.
 
@@ -63,14 +72,22 @@ def load_dataset(path: Path) -> ReasoningGoldens:
     """
     raw = read_bytes(path)
     cases = []
+    left_out = []
     for line in json_lines(raw, path, max_line_bytes=MAX_LINE_BYTES, max_lines=MAX_CASES):
         try:
             cases.append(_case(line.value, line.number, path.name))
+        except _NotAsked as reason:
+            left_out.append(f"{path.name}:{line.number}: {reason}")
         except (ValidationError, _Unusable) as error:
             fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise BadInput(f"{line.where}: {fault}", expected=_EXPECTED) from error
     digest = sha256_bytes(raw)
-    return ReasoningGoldens(_without_repeats(cases), digest, {path.name: digest})
+    if left_out and not cases:
+        raise BadInput(
+            f"{path}: none of its {len(left_out)} questions can be asked, the first since {left_out[0]}",
+            expected="at least one question with an answer",
+        )
+    return ReasoningGoldens(_without_repeats(cases), digest, {path.name: digest}, left_out=tuple(left_out))
 
 
 def _without_repeats(cases: list[GoldenCase]) -> tuple[GoldenCase, ...]:
@@ -84,6 +101,8 @@ def _without_repeats(cases: list[GoldenCase]) -> tuple[GoldenCase, ...]:
 def _case(value: object, number: int, file: str) -> GoldenCase:
     if not isinstance(value, Mapping) or not isinstance(question := value.get("question"), str):
         raise _Unusable("the line has no question")
+    if value.get("is_impossible") is True:
+        raise _NotAsked("its set calls the question unanswerable")
     answer = _answer(value)
     kind = value.get("kind")
     return GoldenCase(
@@ -111,15 +130,22 @@ def _answer(value: Mapping[Any, Any]) -> Gold:
     accepted = value.get("answers")
     if isinstance(accepted, Mapping):
         accepted = accepted.get("text")
-    if isinstance(accepted, list):
-        return TextAnswer(accept=_distinct(accepted))
     given = value.get("answer", value.get("right_answer"))
+    accepted = given if isinstance(given, list) else accepted
+    if isinstance(accepted, list):
+        if not accepted:
+            raise _NotAsked("its set gives no answer, so the question is unanswerable")
+        if not (distinct := _distinct(accepted)):
+            raise _NotAsked(f"none of its {len(accepted)} answers has a word")
+        return TextAnswer(accept=distinct)
+    if isinstance(given, bool):
+        return TextAnswer(accept=("yes", "true") if given else ("no", "false"))
     if isinstance(given, Mapping) and "value" in given and "type" not in given:
         aliases = given.get("aliases")
         return TextAnswer(accept=_distinct([given["value"], *(aliases if isinstance(aliases, list) else [])]))
     if isinstance(given, Mapping):
         return _GOLD.validate_python(given)
-    if isinstance(given, bool) or not isinstance(given, str | int | float):
+    if not isinstance(given, str | int | float):
         raise _Unusable("the line has no answer")
     marked = _GSM8K_ANSWER.search(given) if isinstance(given, str) else None
     return _number_or_text(marked.group(1) if marked else str(given))

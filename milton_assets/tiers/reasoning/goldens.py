@@ -102,12 +102,16 @@ class _About(BaseModel):
 
 @dataclass(frozen=True)
 class ReasoningGoldens:
-    """A validated set. `digests` maps each file's name to its SHA-256; ids are unique."""
+    """A validated set. `digests` maps each file's name to its SHA-256; ids are unique.
+
+    `left_out` says of other people's lines which cannot be asked and why; a set of ours has none.
+    """
 
     cases: tuple[GoldenCase, ...]
     version: str
     digests: dict[str, str]
     judge_pairs: tuple[LabelledPair, ...] = field(default=())
+    left_out: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
         _check_unique((case.id for case in self.cases), "case id")

@@ -255,6 +255,7 @@ def _provenance(
         "prompts_version": prompts.PROMPTS_VERSION,
         "code_version": code_version(),
         "cases": cases,
+        "left_out": {"questions": len(goldens.left_out), "first": list(goldens.left_out[:5])},
         "seeded_drafts": drafts,
         "judge": judge.provenance() if judge else None,
     }

@@ -11,6 +11,7 @@ document has grade 0 is *unanswerable*: somebody looked, and nothing in the corp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ SHIPPED = Path(__file__).resolve().parents[3] / "goldens" / "retrieval"
 ABOUT_FILE = "dataset.json"
 BEIR_LAYOUT = "a BEIR folder: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv"
 MAX_GRADE = 100
+_HAS_A_WORD = re.compile(r"[^\W_]{2}")
+_WHOLE_NUMBER = re.compile(r"([+-]?\d{1,9})(?:\.0*)?")
 _QREL = "query id, document id and grade, tab-separated"
 
 
@@ -116,6 +119,8 @@ def _read_corpus(path: Path) -> dict[str, Document]:
         corpus[doc_id] = Document(doc_id, title, _text(record, "text", where, may_be_empty=True))
     if not corpus:
         raise BadInput(f"{path} holds no documents", expected=BEIR_LAYOUT)
+    if not any(_HAS_A_WORD.search(document.full_text) for document in corpus.values()):
+        raise BadInput(f"{path}: none of its {len(corpus)} documents has a word", expected="documents of text")
     return corpus
 
 
@@ -151,8 +156,11 @@ def _read_split(path: Path, texts: Mapping[str, str], corpus: Mapping[str, Docum
                         f"{where}: there is no {what} {unknown!r:.200}", expected=f"the id of a {what} in the folder"
                     )
             judged = grades.setdefault(query_id, {})
-            if doc_id in judged:
-                raise BadInput(f"{where}: {doc_id!r} is judged twice for {query_id!r}", expected="one grade a pair")
+            if judged.get(doc_id, grade) != grade:
+                raise BadInput(
+                    f"{where}: {doc_id!r} is judged twice for {query_id!r}, as {judged[doc_id]} and as {grade}",
+                    expected="one grade a pair",
+                )
             judged[doc_id] = grade
     if not grades:
         raise BadInput(f"{path} holds no judgements", expected=BEIR_LAYOUT)
@@ -160,11 +168,13 @@ def _read_split(path: Path, texts: Mapping[str, str], corpus: Mapping[str, Docum
 
 
 def _grade(raw: str) -> int | None:
-    """The grade, or None when it is no number. A negative one (some sets mark spam so) counts as not relevant."""
-    try:
-        grade = int(raw)
-    except ValueError:
+    """The grade, or None when it is no whole number; `1.0` is one, as spreadsheets write it.
+
+    A negative one (some sets mark spam so) counts as not relevant.
+    """
+    if (written := _WHOLE_NUMBER.fullmatch(raw.strip())) is None:
         return None
+    grade = int(written[1])
     return None if grade > MAX_GRADE else max(0, grade)
 
 

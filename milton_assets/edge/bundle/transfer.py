@@ -1,6 +1,6 @@
-"""What travels as one file: sending it whole, and receiving it with the manifest first.
+"""A bundle that travels as one file: sending it whole, and receiving it with the manifest first.
 
-What belongs here: what the tar (`transport`) and the delta (`delta`) share. What does not: their formats.
+What belongs here: what the tar (`archive`) and the delta (`delta`) share. What does not: their formats.
 """
 
 from __future__ import annotations
@@ -14,62 +14,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from milton_assets.edge.bundle.folder import Folder
-from milton_assets.edge.bundle.keys import NAMESPACE
 from milton_assets.edge.bundle.placing import SPARE_BYTES
-from milton_assets.edge.bundle.read import MAX_DOCUMENT_BYTES
-from milton_assets.edge.bundle.sshsig import MAX_SIGNATURE_BYTES, SignatureInvalid, fingerprint, verify
-from milton_assets.edge.bundle.staging import naming_lock, publish, staging_folder
-from milton_assets.edge.bundle.sums import MAX_SUMS_BYTES, parse_sums
-from milton_assets.edge.manifest import (
-    MANIFEST_FILE,
-    MAX_MANIFEST_BYTES,
-    MODEL_SIGNATURE_FILE,
-    SSH_SIGNATURE_FILE,
-    SUMS_FILE,
-    BundleManifest,
-    parse_manifest,
-)
-from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.edge.bundle.publishing import naming_lock, publish, staging_folder
+from milton_assets.edge.release import Problem, ProblemKind, ReleaseDocuments, SignatureInvalid, verify_release
+from milton_assets.edge.release.report import damaged
+from milton_assets.edge.release.weights import format_required, header_problem
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import fsync_dir
 
-UNLISTED_LIMITS = {
-    MANIFEST_FILE: MAX_MANIFEST_BYTES,
-    SUMS_FILE: MAX_SUMS_BYTES,
-    SSH_SIGNATURE_FILE: MAX_SIGNATURE_BYTES,
-    MODEL_SIGNATURE_FILE: MAX_DOCUMENT_BYTES,
-}
 
+def checked_documents(unlisted: Mapping[str, bytes], trusted: Collection[str] | None, where: Path) -> ReleaseDocuments:
+    """The release's documents at the head of the file `where`.
 
-def read_unlisted(bundle: Folder) -> dict[str, bytes]:
-    """The bundle's files that its manifest does not list, by name, the manifest first; signatures only if there."""
-    found: dict[str, bytes] = {}
-    for name, limit in UNLISTED_LIMITS.items():
-        with suppress(FileNotFoundError):  # whoever needs manifest and sums has read them, or asks `checked_manifest`
-            found[name] = bundle.read(name, limit)
-    return found
-
-
-def checked_manifest(documents: dict[str, bytes], trusted: Collection[str] | None) -> BundleManifest:
-    """The manifest of the documents at a parcel's head.
-
-    Raises `BadInput` when manifest and sums do not agree, `SignatureInvalid` when the signature does not hold or, with
-    `trusted`, is not by one of those keys.
+    Raises `BadInput` when they do not hold, or manifest and sums do not agree; `SignatureInvalid` when a signature does
+    not hold or, with `trusted`, is not by one of those keys.
     """
-    manifest = parse_manifest(documents[MANIFEST_FILE])
-    expected = {entry.path: entry.sha256 for entry in manifest.files}
-    expected[MANIFEST_FILE] = sha256_bytes(documents[MANIFEST_FILE])
-    if parse_sums(documents[SUMS_FILE]) != expected:
-        raise BadInput(f"{SUMS_FILE} and {MANIFEST_FILE} do not list the same", remedy="make the bundle again")
-    armoured = documents.get(SSH_SIGNATURE_FILE)
-    if armoured is not None:
-        signer = fingerprint(verify(armoured, documents[SUMS_FILE], NAMESPACE))
-        if trusted is not None and signer not in trusted:
-            raise SignatureInvalid(f"{manifest.name} is signed by {signer}, which is not trusted")
-    elif trusted is not None:
-        raise SignatureInvalid(f"{manifest.name} is not signed", expected="the signature of a trusted key")
-    return manifest
+    documents = ReleaseDocuments.of(unlisted, str(where))
+    for problem in documents.problems(trusted):
+        if problem.kind is ProblemKind.SIGNATURE:
+            raise SignatureInvalid(f"{documents.manifest.name}, {problem}", expected="the signature of a trusted key")
+        raise BadInput(f"{documents.manifest.name}, {problem}", remedy="make the bundle again")
+    return documents
 
 
 @contextmanager
@@ -143,11 +108,13 @@ def created_below(root: Path, path: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def receiving(into: Path, manifest: BundleManifest, documents: Mapping[str, bytes]) -> Iterator[Path]:
+def receiving(into: Path, documents: ReleaseDocuments) -> Iterator[Path]:
     """A folder to put the manifest's files into, which becomes `into/<name>` when the block ends well.
 
-    Raises `BadInput` when it would not fit, or that name is taken.
+    The caller compares every byte with its digest as it arrives; what arrived is then verified as a release, without
+    reading the weights once more. Raises `BadInput` when it would not fit, or that name is taken, and `ReleaseDamaged`.
     """
+    manifest = documents.manifest
     into.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(into).free
     if manifest.payload_bytes + SPARE_BYTES > free:
@@ -157,11 +124,25 @@ def receiving(into: Path, manifest: BundleManifest, documents: Mapping[str, byte
             remedy="free space, or choose another folder",
         )
     with staging_folder(into) as staged:
-        for name, raw in documents.items():
+        for name, raw in documents.unlisted.items():
             (staged / name).write_bytes(raw)
         yield staged
+        _require_release(staged, documents)
         with naming_lock(into):
             final = into / manifest.name
             if os.path.lexists(final):
                 raise BadInput(f"{final} exists already", remedy="remove it, or choose another folder")
             publish(staged, final)
+
+
+def _require_release(staged: Path, documents: ReleaseDocuments) -> None:
+    """Raise `ReleaseDamaged` unless what arrived is a release in all but its digests, and its headers hold."""
+    manifest = verify_release(staged, contents=False).require()
+    tables = {table.path: table for table in manifest.tensor_tables}
+    found = [
+        (entry.path, header_problem(staged / entry.path, entry.path, format_required(manifest, entry.path), table))
+        for entry in manifest.files
+        for table in [tables.get(entry.path)]
+    ]
+    if problems := [Problem(ProblemKind.MALFORMED, path, said) for path, said in found if said]:
+        raise damaged(Path(documents.manifest.name), problems)

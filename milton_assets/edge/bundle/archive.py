@@ -15,24 +15,21 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import IO
 
-from milton_assets.edge.bundle.folder import Folder
-from milton_assets.edge.bundle.parcel import (
-    UNLISTED_LIMITS,
+from milton_assets.edge.bundle.streaming import CHUNK_BYTES
+from milton_assets.edge.bundle.tar import BLOCK_BYTES, Member, end_of_archive, header_of, read_member
+from milton_assets.edge.bundle.transfer import (
     Incoming,
-    checked_manifest,
+    checked_documents,
     created_below,
     new_file,
     opened,
-    read_unlisted,
     receiving,
 )
-from milton_assets.edge.bundle.progress import ByteProgress
-from milton_assets.edge.bundle.read import read_manifest
-from milton_assets.edge.bundle.streaming import CHUNK_BYTES
-from milton_assets.edge.bundle.tar import BLOCK_BYTES, Member, end_of_archive, header_of, read_member
-from milton_assets.edge.bundle.verify import BundleDamaged
-from milton_assets.edge.disk import disk_errors_explained
+from milton_assets.edge.disk_errors import disk_errors_explained
 from milton_assets.edge.manifest import MANIFEST_FILE, SUMS_FILE, FileEntry, parse_manifest
+from milton_assets.edge.release import Folder, ReleaseDamaged, read_documents, verify_release
+from milton_assets.edge.release.documents import UNLISTED_LIMITS
+from milton_assets.edge.release.progress import ByteProgress
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import OnProgress, silent
 
@@ -41,13 +38,14 @@ from milton_assets.vocabulary.progress import OnProgress, silent
 def pack_bundle(bundle: Path, archive: Path, *, on_progress: OnProgress = silent) -> Path:
     """Write the bundle in the folder `bundle` to the file `archive`, and return that. Equal bundles give equal bytes.
 
-    Every file is checked against the manifest while it is written. Raises `BundleDamaged` when one differs, `BadInput`
+    Every file is checked against the manifest while it is written. Raises `ReleaseDamaged` when one differs, `BadInput`
     when `archive` exists. The file appears whole or not at all.
     """
     with Folder(bundle) as folder, new_file(archive) as out:
-        manifest = read_manifest(folder)
+        documents = read_documents(folder)
+        manifest = verify_release(folder, contents=False).require()
         mtime = int(manifest.created_at.timestamp())
-        for name, raw in read_unlisted(folder).items():
+        for name, raw in documents.unlisted.items():
             out.write(header_of(f"{manifest.name}/{name}", len(raw), mtime) + raw + bytes(-len(raw) % BLOCK_BYTES))
         progress = ByteProgress("pack", manifest.payload_bytes, on_progress)
         for entry in manifest.files:
@@ -69,13 +67,14 @@ def unpack_bundle(
     manifest says and with the digest it says. A signature that is there must hold; with `trusted` (fingerprints), one
     of those keys must have signed, and that is known before any weights are read.
 
-    Raises `BadInput` for an archive that is anything else, `SignatureInvalid`, `BundleDamaged`, or `DiskFailed`, and
+    Raises `BadInput` for an archive that is anything else, `SignatureInvalid`, `ReleaseDamaged`, or `DiskFailed`, and
     leaves nothing.
     """
     with opened(archive) as stream:
-        documents, member = _documents(stream)
-        manifest = checked_manifest(documents, trusted)
-        with receiving(into, manifest, documents) as staged:
+        unlisted, member = _documents(stream)
+        documents = checked_documents(unlisted, trusted, archive)
+        manifest = documents.manifest
+        with receiving(into, documents) as staged:
             progress = ByteProgress("unpack", manifest.payload_bytes, on_progress)
             for entry in manifest.files:
                 _require_member(member, f"{manifest.name}/{entry.path}", entry.size_bytes)
@@ -128,7 +127,7 @@ def _require_member(member: Member | None, path: str, size_bytes: int) -> None:
 
 
 def _copy_checked(source: Incoming | IO[bytes], out: IO[bytes], entry: FileEntry, progress: ByteProgress) -> None:
-    """Copy exactly the entry's bytes, digesting what is written. Raises `BundleDamaged`."""
+    """Copy exactly the entry's bytes, digesting what is written. Raises `ReleaseDamaged`."""
     digest = hashlib.sha256()
     on_bytes = progress.of(entry.path)
     left = entry.size_bytes
@@ -141,7 +140,7 @@ def _copy_checked(source: Incoming | IO[bytes], out: IO[bytes], entry: FileEntry
         on_bytes(entry.size_bytes - left)
     progress.finished(entry.size_bytes)
     if left or digest.hexdigest() != entry.sha256:
-        raise BundleDamaged(
+        raise ReleaseDamaged(
             f"{entry.path} is not what the manifest lists"
             + (f": {left} bytes are missing" if left else f": its SHA-256 is {digest.hexdigest()}"),
             expected=entry.sha256,

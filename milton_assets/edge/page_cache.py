@@ -13,7 +13,7 @@ import fcntl
 import os
 
 
-def set_direct(handle: int, wanted: bool) -> bool:
+def bypass_page_cache(handle: int, wanted: bool) -> bool:
     """Have reads and writes of an open file go past the page cache (`O_DIRECT`), or through it; whether it does now.
 
     While they go past it, their buffers, sizes and offsets must be whole pages. A file system that cannot do that

@@ -13,7 +13,7 @@ from milton_assets.edge.deployment.history import Deployment, Outcome
 from milton_assets.edge.deployment.recovery import clear_staging
 from milton_assets.edge.deployment.session import Session
 from milton_assets.edge.deployment.states import Failed, ProbeReport
-from milton_assets.edge.disk import explained
+from milton_assets.edge.disk_errors import explained
 from milton_assets.vocabulary.errors import MiltonError
 
 
@@ -38,8 +38,8 @@ def require_healthy(report: ProbeReport, what: str) -> ProbeReport:
     return report
 
 
-class Settling:
-    """The attempt `deployment_id` of a target in hand."""
+class JournalledAttempt:
+    """The attempt `deployment_id` of a target in hand, and its end: told to the journal before anyone hears of it."""
 
     def __init__(self, session: Session, deployment_id: str) -> None:
         self._session = session

@@ -3,21 +3,27 @@
     check = admission(load_device_policy(Path("device-policy.yaml")))
     check(release, now=now, highest_counter=counter, trial=trial)      # raises NotAdmitted with every reason
 
-What belongs here: the device policy and the pure question whether a manifest satisfies it. What does not: digests of
-files (`verify`), and when the question is asked (`edge.deployment`).
+What belongs here: the device policy and the pure question whether a manifest satisfies it. What does not: whether the
+release is what its manifest says, and its figures those of its decision (`edge.release.verify_release`, which every
+door asks first), and when the question is asked (`attempt`, `activation`).
 
-The rules, in order, all of them told. On every device: a signature that is there holds; the sums cover the manifest; it
-has not expired; its counter is not below the highest ever committed. Where the device has a policy, besides: a trusted
-key signed; the decision's policy is among those admitted; the artefact is of an admitted kind; it is going to be tried
-as the device wants it; every figure asked for is there and reaches its bound.
+The rules, in order, all of them told. On every device: a signature that is there holds; manifest and sums agree; it has
+not expired; its counter is not below the highest ever committed; neither its counter nor its time of making lies in the
+device's future, beyond a day for clocks that disagree. Where the device has a policy, besides: a trusted key signed;
+the decision's policy is among those admitted; the artefact is of an admitted kind; it is going to be tried as the
+device wants it; every figure asked for is there, was measured on this very artefact, and reaches its bound.
+
+Going back to a release that the target has run, age is no reason (expiry and counter): the device must be able to
+return to what it knows. Everything else is asked all the same, so a key that is taken out of the policy is revoked for
+what lies on the device too.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Self
@@ -25,18 +31,22 @@ from typing import Annotated, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from milton_assets.edge.bundle.folder import Folder
-from milton_assets.edge.bundle.keys import parse_public_key
-from milton_assets.edge.bundle.read import read_document, read_sums
-from milton_assets.edge.bundle.signing import signed_by
-from milton_assets.edge.bundle.sshsig import SignatureInvalid, fingerprint
-from milton_assets.edge.manifest import MANIFEST_FILE, BundleManifest, parse_manifest
-from milton_assets.vocabulary.digest import Sha256, sha256_bytes
+from milton_assets.edge.deployment.layout import POLICY_FILE
+from milton_assets.edge.manifest import BundleManifest
+from milton_assets.edge.release import Folder, SignatureInvalid, read_document, read_documents
+from milton_assets.edge.release.chain import measured_artefact_sha256
+from milton_assets.edge.release.sshsig import fingerprint, parse_public_key
+from milton_assets.vocabulary.digest import Sha256
+from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.registry import ArtefactKind
+from milton_assets.vocabulary.yaml_document import read_yaml
 
-MAX_POLICY_BYTES = 1 << 20
+CLOCKS_APART = timedelta(days=1)
+"""How far the clock of whoever made a bundle may be ahead of the device's."""
+COUNTERS_APART = 10_000
+"""How far a counter may be above the highest committed one, where that is ahead of the clock already."""
 
 _Bound = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -51,6 +61,10 @@ class Trial:
 
     load_test: bool
     health_rounds: int
+
+
+PROVED = Trial(load_test=True, health_rounds=1000)
+"""As much as a policy can demand: of a release that proved itself on this target before."""
 
 
 class DevicePolicy(BaseModel):
@@ -98,18 +112,13 @@ class DevicePolicy(BaseModel):
 
 def load_device_policy(path: Path) -> DevicePolicy:
     """Read a device policy from YAML. Raises `BadInput` naming what is wrong."""
+    fields = f"trusted_keys and, if wanted, {', '.join([*DevicePolicy.model_fields][1:])}"
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"the device policy {path} cannot be read ({error.strerror})") from None
-    if len(raw) > MAX_POLICY_BYTES:
-        raise BadInput(f"the device policy {path} has {len(raw)} bytes", expected=f"at most {MAX_POLICY_BYTES}")
-    try:
-        return DevicePolicy.model_validate(yaml.safe_load(raw))
-    except (yaml.YAMLError, ValidationError, RecursionError) as error:
+        return DevicePolicy.model_validate(read_yaml(path, holds=fields).content)
+    except (BadInput, ValidationError) as error:
         raise BadInput(
             f"the device policy {path} does not hold: {error!s:.500}",
-            expected=f"a mapping with trusted_keys and, if wanted, {', '.join([*DevicePolicy.model_fields][1:])}",
+            expected=f"a mapping with {fields}",
             remedy="correct the file; `milton device-policy init` writes one for a target that has none",
         ) from None
 
@@ -126,26 +135,48 @@ def write_device_policy(path: Path, policy: DevicePolicy) -> None:
 def admit(
     manifest: BundleManifest,
     policy: DevicePolicy | None,
-    last_counter: int,
+    last_counter: int | None,
     now: datetime,
     *,
     signer: str | None,
     trial: Trial,
+    measured_sha256: str | None = None,
 ) -> list[str]:
     """Every reason not to take this bundle, a sentence each; empty when it is admitted.
 
-    A device without a policy (None) takes whatever has not expired and is no replay. `signer` is the fingerprint of the
-    key whose signature holds, None when there is none; `last_counter` the highest counter ever committed on the device,
-    0 when there was none; `now` is aware.
+    A device without a policy (None) asks for age alone. `signer` is the fingerprint of the key whose signature holds,
+    None when there is none; `last_counter` the highest counter ever committed on the device, 0 when there was none,
+    None when the device goes back to what it has run; `now` is aware. `measured_sha256` is the digest of the artefact
+    that the evidence was measured on; None takes it to be the bundled one.
     """
     reasons = [] if policy is None else _signature(signer, policy)
+    if last_counter is not None:
+        reasons += _age(manifest, last_counter, now)
+    if policy is None:
+        return reasons
+    return reasons + _demands(manifest, policy, trial) + _figures(manifest, policy, measured_sha256)
+
+
+def _age(manifest: BundleManifest, last_counter: int, now: datetime) -> list[str]:
+    reasons = []
     if manifest.expires_at is not None and now >= manifest.expires_at:
         reasons.append(f"it expired at {manifest.expires_at.isoformat()}")
     if manifest.counter < last_counter:
         reasons.append(
             f"it is a replay: its counter {manifest.counter} is below {last_counter}, the highest this device has run"
         )
-    return reasons if policy is None else reasons + _demands(manifest, policy, trial)
+    latest = now + CLOCKS_APART
+    if manifest.created_at > latest:
+        reasons.append(
+            f"it was made at {manifest.created_at.isoformat(timespec='seconds')}, which this device's clock has not "
+            f"reached ({now.isoformat(timespec='seconds')})"
+        )
+    most = max(int(latest.timestamp()), last_counter + COUNTERS_APART)
+    if manifest.counter > most:
+        reasons.append(
+            f"its counter {manifest.counter} is above {most}, and would lock out every bundle that comes after it"
+        )
+    return reasons
 
 
 def _signature(signer: str | None, policy: DevicePolicy) -> list[str]:
@@ -172,13 +203,16 @@ def _demands(manifest: BundleManifest, policy: DevicePolicy, trial: Trial) -> li
         reasons.append(
             f"it would be watched for {trial.health_rounds} rounds, and this device demands {policy.min_health_rounds}"
         )
-    return reasons + _figures(manifest.figures, policy)
+    return reasons
 
 
-def _figures(figures: Mapping[str, float], policy: DevicePolicy) -> list[str]:
+def _figures(manifest: BundleManifest, policy: DevicePolicy, measured_sha256: str | None) -> list[str]:
     reasons = []
-    for name in sorted(policy.min_figures.keys() | policy.max_figures.keys()):
-        value = figures.get(name)
+    asked = sorted(policy.min_figures.keys() | policy.max_figures.keys())
+    if asked and measured_sha256 not in {None, manifest.artefact_sha256}:
+        reasons.append(f"its figures were measured on another artefact, {measured_sha256}")
+    for name in asked:
+        value = manifest.figures.get(name)
         low, high = policy.min_figures.get(name), policy.max_figures.get(name)
         if value is None:
             reasons.append(f"it states no {name}")
@@ -195,25 +229,40 @@ def admission(policy: DevicePolicy | None) -> Callable[..., None]:
     It raises `NotAdmitted` with every reason, and `BadInput` when the release's documents do not hold.
     """
 
-    def check(release: Path, *, now: datetime, highest_counter: int, trial: Trial) -> None:
+    def check(release: Path, *, now: datetime, highest_counter: int | None, trial: Trial) -> None:
         with Folder(release) as folder:
-            raw = read_document(folder, MANIFEST_FILE)
-            manifest = parse_manifest(raw)
-            reasons = []
-            try:
-                key = signed_by(folder)
-            except SignatureInvalid as error:
-                key = None
-                reasons.append(f"its signature does not hold: {error}")
-            if read_sums(folder).get(MANIFEST_FILE) != sha256_bytes(raw):
-                reasons.append("the list that is signed does not cover its manifest")
-        signer = None if key is None else fingerprint(key)
-        reasons += admit(manifest, policy, highest_counter, now, signer=signer, trial=trial)
+            documents = read_documents(folder)
+            reasons = [str(problem) for problem in documents.problems()]
+            measured = measured_artefact_sha256(documents.manifest, lambda name: read_document(folder, name))
+        try:
+            key = documents.signer()
+        except (SignatureInvalid, BadInput):
+            key = None  # told among the problems
+        reasons += admit(
+            documents.manifest,
+            policy,
+            highest_counter,
+            now,
+            signer=None if key is None else fingerprint(key),
+            trial=trial,
+            measured_sha256=measured,
+        )
         if reasons:
             raise NotAdmitted(
-                f"this device does not admit {manifest.name}: " + "; ".join(reasons),
+                f"this device does not admit {documents.manifest.name}: " + "; ".join(reasons),
                 remedy="bundle the run again, signed with a trusted key, or deploy it as the device demands; "
                 "`milton rollback` goes back to the release before",
             )
 
     return check
+
+
+def policy_file(target: EdgeTarget) -> Path:
+    """Where the target's policy lies, if it has one."""
+    return target.path / POLICY_FILE
+
+
+def policy_of(target: EdgeTarget) -> DevicePolicy | None:
+    """The target's own policy; None when it has none. Raises `BadInput` for one that does not hold."""
+    path = policy_file(target)
+    return load_device_policy(path) if os.path.lexists(path) else None

@@ -1,7 +1,7 @@
 """SSH signatures over files, as `ssh-keygen -Y sign` and `-Y verify` write and read them.
 
-What belongs here: the SSHSIG format and the two key types it is written with here. What does not: key files (`keys`)
-and what is signed (`signing`).
+What belongs here: the SSHSIG format, and the two key types it is written with here as OpenSSH and PEM write them. What
+does not: key files (`edge.bundle.keys`) and what is signed (`signature`).
 
 Format: PROTOCOL.sshsig in the OpenSSH sources; keys and signatures in it as in RFC 4253, RFC 5656 and RFC 8709. It is
 written out here, in the cryptography library's primitives, so that a device can check a bundle without OpenSSH.
@@ -15,7 +15,7 @@ import hashlib
 import re
 import struct
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
@@ -114,6 +114,36 @@ def checked_public(key: object) -> PublicKey:
     if isinstance(key, ed25519.Ed25519PublicKey) or (p256 and isinstance(key, ec.EllipticCurvePublicKey)):
         return key
     raise BadInput(f"a key of the type {type(key).__name__}", expected="ECDSA on P-256, or Ed25519")
+
+
+def parse_public_key(line: str) -> PublicKey:
+    """The public key in an OpenSSH line.
+
+    Raises `BadInput`, also for a certificate: whether it has expired is judged by nothing here.
+    """
+    expected = "a line like that of signing_key.pub: 'ecdsa-sha2-nistp256 AAAA…' or 'ssh-ed25519 AAAA…'"
+    kind = line.strip().split(" ", 1)[0].encode(errors="replace")
+    if b"-cert-" in kind:
+        raise BadInput(
+            f"{line!r:.120} is a certificate, and no public key",
+            expected=expected,
+            remedy="list the key that it certifies; revoke one by taking its line out",
+        )
+    try:
+        return checked_public(serialization.load_ssh_public_key(line.strip().encode()))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise BadInput(f"{line!r:.120} is no public key: {error!s:.100}", expected=expected) from None
+
+
+def public_line(key: PublicKey, comment: str = "milton") -> str:
+    """The key as one OpenSSH line, e.g. `ecdsa-sha2-nistp256 AAAA… milton`."""
+    raw = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return f"{raw.decode()} {comment}"
+
+
+def public_pem(key: PublicKey) -> bytes:
+    """The key as PEM (SubjectPublicKeyInfo)."""
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def fingerprint(key: PublicKey) -> str:

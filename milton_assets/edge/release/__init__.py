@@ -1,0 +1,46 @@
+"""A release: reading it as hostile input and verifying it, wherever it lies. The only reader and verifier there is.
+
+    from milton_assets.edge.release import verify_release
+
+    report = verify_release(folder)         # every problem, not only the first
+    manifest = report.require()             # or ReleaseDamaged
+
+What belongs here: opening a release's folder on any disk, its manifest, sums and signatures, its documents' chain, its
+weights' headers, and the report on all of them. What does not: making releases (`edge.bundle`), taking them into
+service and whom to trust (`edge.deployment`). A device needs no more than this to check one; nothing here imports
+numpy, pandas or Dagster.
+
+A bundle, a staged copy and an installed release are the same thing in different places, so all of them are verified
+here, and each door gives the same verdict. A door may only add: a deployment reads past the page cache
+(`from_disk`), and wants each file to have one name.
+"""
+
+from milton_assets.edge.release.disk import ReadOnlyDisk
+from milton_assets.edge.release.documents import (
+    ReleaseDocuments,
+    read_document,
+    read_documents,
+    read_manifest,
+    read_sums,
+)
+from milton_assets.edge.release.folder import Folder
+from milton_assets.edge.release.report import Problem, ProblemKind, ReleaseDamaged, VerificationReport
+from milton_assets.edge.release.signature import SignatureInvalid, signed_by
+from milton_assets.edge.release.verify import verify_release
+
+__all__ = [
+    "Folder",
+    "Problem",
+    "ProblemKind",
+    "ReadOnlyDisk",
+    "ReleaseDamaged",
+    "ReleaseDocuments",
+    "SignatureInvalid",
+    "VerificationReport",
+    "read_document",
+    "read_documents",
+    "read_manifest",
+    "read_sums",
+    "signed_by",
+    "verify_release",
+]

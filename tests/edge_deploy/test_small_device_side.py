@@ -1,0 +1,19 @@
+"""What a device needs to check and run releases is small: none of the libraries that measuring and deciding take."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("dagster", "matplotlib", "numpy", "pandas", "pyarrow", "scipy")
+
+
+@pytest.mark.parametrize("package", ["release", "deployment", "deployment.admission", "bundle"])
+def test_it_imports_nothing_heavy(package: str) -> None:
+    code = f"import sys, milton_assets.edge.{package}; print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "milton_assets" in loaded
+    assert not loaded & set(HEAVY)
