@@ -51,7 +51,8 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
     @asset(
         partitions_def=BENCHMARK_RUNS,
         ins={
-            name: AssetIn(partition_mapping=AllPartitionMapping())
+            # `**measured` has no annotation of its own per tier to tell the IO manager of a fan-in.
+            name: AssetIn(partition_mapping=AllPartitionMapping(), dagster_type=dict[str, EvidenceFile])
             for name in ("registry_entry", *(spec.asset_name for spec in tiers.values()))
         },
         io_manager_key="evidence",
