@@ -16,6 +16,7 @@ from rich.console import Console
 
 from milton_assets.selection import card
 from milton_assets.selection.summary import read_summary
+from milton_assets.tiers.discovery import installed_tiers
 
 FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 """The picture is drawn with the reader's own monospace font, and fetches none."""
@@ -24,7 +25,7 @@ FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 def main(summary: Path) -> None:
     """Write `docs/images/decision.svg`."""
     console = Console(record=True, width=100, file=StringIO(), highlight=False)
-    card.render(read_summary(summary.parent, summary.stem).decision, console)
+    card.render(read_summary(summary.parent, summary.stem).decision, console, installed_tiers())
     out = Path(__file__).parent / "images" / "decision.svg"
     out.parent.mkdir(exist_ok=True)
     svg = console.export_svg(title="milton results")

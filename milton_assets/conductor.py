@@ -35,18 +35,19 @@ from dagster import (
 from pydantic import Field
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG
-from milton_assets.assets.goldens import golden_digests, observe_goldens
+from milton_assets.assets.goldens import observe_goldens
 from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, DEPLOYMENT_ASSET, PROMOTE
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.outcome import print_outcome
 from milton_assets.selection.summary import read_summary
 from milton_assets.settings import LogLevel
-from milton_assets.tiers import BUILT_IN
+from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.dry_run import print_dry_run
 from milton_assets.usecases.resuming import conditions_of, why_not_resumed
 from milton_assets.usecases.settings_check import check_campaign
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.golden_set import golden_digests
 from milton_assets.vocabulary.keys import mint_run_id
 from milton_assets.vocabulary.locks import acquire
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
@@ -92,7 +93,7 @@ class AutobenchConfig(Config):
     )
     tiers: list[str] = Field(
         default_factory=list,
-        description=f"Measure by these tiers of {list(BUILT_IN)}; empty takes all.",
+        description="Measure by these tiers, as `milton bench --help` lists them; empty takes all.",
     )
     resume: bool = Field(
         default=True, description="Go on with an interrupted campaign, if nothing it depends on has changed since."
@@ -143,7 +144,7 @@ class _Conductor:
             if not missing and why_last_run_failed(self.instance, version) is None:
                 self.say(f"model {number}/{len(versions)} {version}: measured before the interruption")
                 continue
-            whole = len(missing) == len(BUILT_IN)
+            whole = len(missing) == len(installed_tiers())
             assets = [] if whole else [REGISTRY_ENTRY_ASSET, *(asset_of(tier) for tier in missing)]
             _wait_for_accelerator(self.instance, self.say)
             place = f"{number}/{len(versions)}"
@@ -248,11 +249,13 @@ def conduct(
         chosen = _chosen(current, registry.store().uri, config.only)
         tiers = _chosen_tiers(config.tiers)
         if config.dry_run or campaign.dry_run:
-            print_dry_run(new_run_id(context.instance), current, campaign, console())
+            print_dry_run(new_run_id(context.instance), current, campaign, installed_tiers(), console())
             return
         check_campaign(campaign, model_server.launcher, edge_runtime.edge_server)
         code = {tier: _code_version(context, tier) for tier in tiers}
-        conditions = conditions_of(chosen, code, golden_digests(), campaign, model_server)
+        conditions = conditions_of(
+            chosen, code, golden_digests(installed_tiers(), campaign.goldens), campaign, model_server
+        )
         left = UnfinishedCampaign.read(state.unfinished_campaign)
         why_not = why_not_resumed(left, conditions, datetime.now(UTC), wanted=config.resume)
         if left is not None:
@@ -266,11 +269,11 @@ def conduct(
             record = left.led_by(context.run_id)
         record.write(state.unfinished_campaign)
         context.instance.add_run_tags(context.run_id, {CAMPAIGN_TAG: record.run_id})
-        shown = meter(record.run_id, BUILT_IN, len(conditions.candidates))
+        shown = meter(record.run_id, tuple(installed_tiers()), len(conditions.candidates))
         conductor = _Conductor(context, campaign, evidence_store.store, record, shown)
         try:
             _say_what_begins(conductor, left, why_not, model_server)
-            observe_goldens(context.instance)
+            observe_goldens(context.instance, installed_tiers(), campaign.goldens)
             conductor.benchmark()
             conductor.decide()
             failed = conductor.deploy()
@@ -352,9 +355,10 @@ def _chosen(current: Registry, uri: str, only: Sequence[str]) -> list[RegistryEn
 
 
 def _chosen_tiers(names: Sequence[str]) -> list[str]:
-    if unknown := [name for name in names if name not in BUILT_IN]:
-        raise BadInput(f"there is no tier {', '.join(unknown)}", expected=f"one of {list(BUILT_IN)}")
-    return [tier for tier in BUILT_IN if not names or tier in names]
+    there = installed_tiers()
+    if unknown := [name for name in names if name not in there]:
+        raise BadInput(f"there is no tier {', '.join(unknown)}", expected=f"one of {list(there)}")
+    return [tier for tier in there if not names or tier in names]
 
 
 def _code_version(context: OpExecutionContext, tier: str) -> str:
@@ -453,7 +457,7 @@ def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[str]) -> None:
         links |= {f"deployment on {told.target}": _page(DEPLOYMENT_ASSET, told.target) for told in summary.deployments}
     links["all runs of this campaign"] = MetadataValue.url(f"/runs?q[]=tag:{CAMPAIGN_TAG}={conductor.run_id}")
     conductor.context.add_output_metadata(links)
-    print_outcome(summary, conductor.campaign.state, console())
+    print_outcome(summary, conductor.campaign.state, console(), installed_tiers())
     if failed:
         raise MiltonError(
             f"deployment failed on {', '.join(failed)}; nothing there was changed",

@@ -9,22 +9,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from dagster import AssetsDefinition, Definitions, SourceAsset
+from dagster import Definitions
 
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.deployments import deployment
-from milton_assets.assets.goldens import GOLDENS
-from milton_assets.assets.inference import inference_metrics
-from milton_assets.assets.reasoning import reasoning_metrics
+from milton_assets.assets.goldens import golden_assets
 from milton_assets.assets.registry import artefacts_can_be_loaded, registry_entry
-from milton_assets.assets.retrieval import retrieval_metrics
-from milton_assets.assets.selection import evidence_holds, selection_decision
-from milton_assets.assets.tier_checks import TIER_CHECKS
+from milton_assets.assets.selection import decision_asset, evidence_holds
+from milton_assets.assets.tiers import tier_asset, tier_check
 from milton_assets.conductor import autobench_job
 from milton_assets.jobs import benchmark_model, deploy, promote
 from milton_assets.schedules import SCHEDULES
 from milton_assets.sensors import SENSORS
 from milton_assets.settings import Settings, read_settings
+from milton_assets.tiers.discovery import installed_tiers
 from resources.campaign import Campaign
 from resources.console_logger import console_logger
 from resources.model_server import edge_server_resource, model_server_resource
@@ -32,17 +30,6 @@ from resources.parquet_io import EvidenceStoreResource, ParquetIOManager
 from resources.registry_resource import RegistryResource
 
 _log = logging.getLogger(__name__)
-
-ASSETS: list[AssetsDefinition | SourceAsset] = [
-    *GOLDENS,
-    registry_entry,
-    inference_metrics,
-    reasoning_metrics,
-    retrieval_metrics,
-    selection_decision,
-    edge_bundle,
-    deployment,
-]
 
 
 def build_defs(
@@ -61,6 +48,7 @@ def build_defs(
         settings = reading.settings
         for note in reading.notes:
             _log.warning(note)
+    tiers = installed_tiers()
     resources: dict[str, object] = {
         "campaign": Campaign.from_settings(settings),
         "registry": RegistryResource.from_settings(settings),
@@ -70,8 +58,15 @@ def build_defs(
         "edge_runtime": edge_server_resource(settings),
     }
     return Definitions(
-        assets=ASSETS,
-        asset_checks=[artefacts_can_be_loaded, evidence_holds, *TIER_CHECKS],
+        assets=[
+            *golden_assets(tiers, settings.goldens),
+            registry_entry,
+            *(tier_asset(spec, tiers) for spec in tiers.values()),
+            decision_asset(tiers),
+            edge_bundle,
+            deployment,
+        ],
+        asset_checks=[artefacts_can_be_loaded, evidence_holds, *(tier_check(spec) for spec in tiers.values())],
         jobs=[benchmark_model, promote, deploy, autobench_job(settings.log_level)],
         sensors=SENSORS,
         schedules=SCHEDULES,

@@ -61,11 +61,15 @@ def gather(
     measured_kind: ArtefactKind,
     entry_files: Files,
     tier_files: Mapping[str, Files],
+    timed_by: str | None,
     goldens: Mapping[str, str],
+    private_goldens: Sequence[str],
     policy_name: str,
     policy_sha256: str,
 ) -> Gathered:
     """Read each candidate's evidence, pin it, and say of each candidate why it cannot be judged, if it cannot.
+
+    `timed_by` is the tier whose environment is that of the candidate's speeds.
 
     Raises `EvidenceMismatch` when a file and the event log disagree: such evidence proves nothing.
     """
@@ -80,7 +84,7 @@ def gather(
         tiers, pins, excluded = _evidence_of(instance, entry, artefact, entry_files, tier_files)
         prints = {tier: fingerprint for tier, result in tiers.items() if (fingerprint := _fingerprint(result))}
         fingerprints.update({fp.digest(): fp.model_dump(mode="json") for fp in prints.values()})
-        timed_in = prints.get("inference")
+        timed_in = prints.get(timed_by) if timed_by is not None else None
         pinned.append(
             CandidateEvidence(
                 model_version=entry.version,
@@ -102,6 +106,7 @@ def gather(
         fingerprints=fingerprints,
         candidates=tuple(pinned),
         tiers=tuple(tier_files),
+        private_goldens=tuple(private_goldens),
     )
     return Gathered(tuple(candidates), manifest)
 

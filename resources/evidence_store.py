@@ -91,6 +91,10 @@ class EvidenceStore:
         self._write(uri, content)
         return uri
 
+    def keep(self, uri: str, content: bytes) -> None:
+        """Keep `content` at a URI that names its digest; writing the same again changes nothing."""
+        self._write(uri, content)
+
     def latest(self, asset: str, partition: str) -> EvidenceFile | None:
         """The newest file of that partition, or None when there is none yet."""
         check_key(asset, "asset")

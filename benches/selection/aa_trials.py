@@ -21,6 +21,9 @@ from scipy.special import bdtri
 from milton_assets.selection import Policy, load_policy
 from milton_assets.selection.policy_file import shipped_policies
 from milton_assets.selection.simulate import Design, TrueModel, promotions
+from milton_assets.tiers.discovery import installed_tiers
+
+TIERS = installed_tiers()
 
 MOST_FALSE = 0.05
 POWER = 0.8
@@ -39,7 +42,7 @@ UNSURE = TrueModel(pass_rate=0.92)
 
 def false_promotions(policy: Policy, campaigns: int, seed: int, design: Design) -> float:
     """The share of A/A campaigns that promote, printed."""
-    promoted = promotions(policy, MODEL, MODEL, campaigns=campaigns, seed=seed, design=design)
+    promoted = promotions(policy, MODEL, MODEL, campaigns=campaigns, seed=seed, design=design, tiers=TIERS)
     # Clopper-Pearson's upper end at 97.5 %.
     upper = 1.0 if promoted >= campaigns else float(bdtri(promoted, campaigns, 0.025))
     print(
@@ -54,7 +57,10 @@ def smallest_found(policy: Policy, metric: str, campaigns: int, seed: int) -> No
     """Print the smallest true difference on `metric` that is promoted in `POWER` of the campaigns."""
     trail = []
     for step in STEPS[metric]:
-        share = promotions(policy, UNSURE, UNSURE.better(metric, step), campaigns=campaigns, seed=seed) / campaigns
+        share = (
+            promotions(policy, UNSURE, UNSURE.better(metric, step), campaigns=campaigns, seed=seed, tiers=TIERS)
+            / campaigns
+        )
         trail.append(f"{step:g}: {share:.0%}")
         if share >= POWER:
             break

@@ -22,6 +22,9 @@ import numpy as np
 from milton_assets.selection import Candidate, decide, load_policy
 from milton_assets.selection.policy_file import shipped_policies
 from milton_assets.selection.simulate import RUN_ID, Design, TrueModel, campaign, pinned
+from milton_assets.tiers.discovery import installed_tiers
+
+TIERS = installed_tiers()
 
 LIMIT_S = 5.0
 LIMIT_BYTES = 1_000_000_000
@@ -61,7 +64,12 @@ def main() -> int:
             decision = None  # so that two decisions are never held at once
             wall, cpu = time.perf_counter(), time.process_time()
             decision = decide(
-                run_id=RUN_ID, candidates=stood, policy=policy, manifest=evidence, incumbent=stood[0].version
+                run_id=RUN_ID,
+                candidates=stood,
+                policy=policy,
+                manifest=evidence,
+                incumbent=stood[0].version,
+                tiers=TIERS,
             )
             seconds = min(seconds, time.perf_counter() - wall)
             print(f"{name}: {time.perf_counter() - wall:.2f} s, of which {time.process_time() - cpu:.2f} s of CPU")

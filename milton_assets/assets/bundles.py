@@ -10,9 +10,8 @@ from typing import Any
 
 from dagster import AssetExecutionContext, Output, asset
 
+from milton_assets.assets.beta_features import versioned_output
 from milton_assets.assets.guards import guarded
-from milton_assets.assets.selection import selection_decision
-from milton_assets.assets.young_features import versioned_output
 from milton_assets.edge.bundle import code_version, create_bundle, default_signer
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict
@@ -32,7 +31,7 @@ LEAST_SPEED = {Profile.FULL: 0.5, Profile.SMOKE: 0.1}
 
 @asset(
     partitions_def=BENCHMARK_RUNS,
-    deps=[selection_decision],
+    deps=["selection_decision"],
     group_name="promote",
     code_version=code_version(),
     output_required=False,

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from dagster import AssetDep, AssetExecutionContext, Config, LastPartitionMapping, Output, asset
 from pydantic import Field
 
+from milton_assets.assets.beta_features import versioned_output
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.guards import guarded
-from milton_assets.assets.young_features import versioned_output
 from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.partitions import EDGE_TARGETS

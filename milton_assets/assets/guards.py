@@ -7,16 +7,15 @@ would become the latest evidence of a model that was measured before; what lies 
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Any
 
 from dagster import AssetExecutionContext, Output
 
-from milton_assets.tiers import BUILT_IN
-from milton_assets.usecases.dry_run import WHY, skipped
+from milton_assets.usecases.dry_run import WHY
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.tier import asset_of
+from milton_assets.vocabulary.metric import Metric
 from resources.campaign import Campaign
 
 
@@ -25,28 +24,30 @@ def guarded(make: Callable[..., Any]) -> Callable[..., Iterator[Output[Any]]]:
 
     Raises `BadInput` in a run without a partition.
     """
-
-    @wraps(make)
-    def made(context: AssetExecutionContext, *, campaign: Campaign, **given: Any) -> Iterator[Output[Any]]:
-        name = context.asset_key.path[-1]
-        if not context.has_partition_key:
-            raise BadInput(
-                f"{name} was run without a partition",
-                expected="one partition key",
-                remedy="choose a partition in the UI, or pass --partition KEY",
-            )
-        if campaign.dry_run:
-            for line in _skipped(name, context.partition_key):
-                context.log.info(line)
-            return
-        output = make(context, campaign=campaign, **given)
-        yield from output if inspect.isgenerator(output) else [output]
-
-    return made
+    return guarded_by(tuple)(make)
 
 
-def _skipped(asset: str, partition: str) -> Iterator[str]:
-    yield f"{asset} of {partition}: skipped ({WHY})"
-    for tier in BUILT_IN:
-        if asset_of(tier) == asset:
-            yield from (f"{metric.name}: {metric.status} ({metric.why})" for metric in skipped(tier))
+def guarded_by(skipped: Callable[[], Sequence[Metric]]) -> Callable[..., Callable[..., Iterator[Output[Any]]]]:
+    """`guarded` for an asset of which a dry run also says which metrics were `skipped`."""
+
+    def guard(make: Callable[..., Any]) -> Callable[..., Iterator[Output[Any]]]:
+        @wraps(make)
+        def made(context: AssetExecutionContext, *, campaign: Campaign, **given: Any) -> Iterator[Output[Any]]:
+            name = context.asset_key.path[-1]
+            if not context.has_partition_key:
+                raise BadInput(
+                    f"{name} was run without a partition",
+                    expected="one partition key",
+                    remedy="choose a partition in the UI, or pass --partition KEY",
+                )
+            if campaign.dry_run:
+                context.log.info(f"{name} of {context.partition_key}: skipped ({WHY})")
+                for metric in skipped():
+                    context.log.info(f"{metric.name}: {metric.status} ({metric.why})")
+                return
+            output = make(context, campaign=campaign, **given)
+            yield from output if inspect.isgenerator(output) else [output]
+
+        return made
+
+    return guard

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetExecutionContext, Output, asset
 
+from milton_assets.assets.beta_features import partition_check
 from milton_assets.assets.evidence import evidence_output
 from milton_assets.assets.guards import guarded
-from milton_assets.assets.young_features import partition_check
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.vocabulary.artefact_files import artefact_files, check_gguf
 from milton_assets.vocabulary.entry_paths import placed

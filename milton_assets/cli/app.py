@@ -16,9 +16,7 @@ import typer
 from milton_assets import __version__
 from milton_assets.cli import (
     autobench,
-    bench_inference,
-    bench_reasoning,
-    bench_retrieval,
+    bench,
     bundle,
     config,
     deploy,
@@ -63,11 +61,7 @@ def build_app() -> typer.Typer:
     autobench.register(app)
     config.register(app)
     registry.register(app)
-    bench = typer.Typer(help="Measure one tier against any running server, without Dagster.", no_args_is_help=True)
-    for tier in (bench_inference, bench_reasoning, bench_retrieval):
-        tier.register(bench)
-    app.add_typer(bench, name="bench")
-    for verbs in (results, bundle, deploy, target, device_policy, trace):
+    for verbs in (bench, results, bundle, deploy, target, device_policy, trace):
         verbs.register(app)
     return app
 

@@ -33,11 +33,6 @@ SYSTEM = ("output_tokens_per_s", "requests_per_s", "success_rate", "slo_share", 
 STATISTICS = ("mean", "median", "std", "p95", "p99")
 
 
-def register(app: typer.Typer) -> None:
-    """Add `inference`."""
-    app.command("inference")(bench_inference)
-
-
 def bench_inference(
     base_url: Annotated[str, typer.Option(help="The server's address, e.g. http://127.0.0.1:8000")],
     model: Annotated[str, typer.Option(help="The name the server lists the model under.")],

@@ -15,7 +15,6 @@ import typer
 import milton_assets
 from milton_assets.cli.common import JsonOption, answer, current_settings
 from milton_assets.settings import Settings, dagster_home, dagster_module
-from milton_assets.usecases.settings_check import check_settings
 from milton_assets.vocabulary.errors import BadInput
 
 
@@ -31,6 +30,8 @@ def env(as_json: JsonOption = False) -> None:
     DAGSTER_HOME and DAGSTER_MODULE_NAME are kept where they are set already.
     """
     settings = current_settings()
+    from milton_assets.usecases.settings_check import check_settings  # it loads every tier
+
     check_settings(settings)
     exports = exports_for(settings)
     install_dagster_yaml(Path(exports["DAGSTER_HOME"]))

@@ -42,6 +42,7 @@ def results(
     from milton_assets.selection.decision import Verdict
     from milton_assets.selection.outcome import print_outcome
     from milton_assets.selection.summary import read_summary
+    from milton_assets.tiers.discovery import installed_tiers
 
     settings = current_settings()
     state = settings.state
@@ -49,7 +50,7 @@ def results(
     answer(
         summary.model_dump(mode="json"),
         as_json=as_json,
-        text=lambda console: print_outcome(summary, state, console),
+        text=lambda console: print_outcome(summary, state, console, installed_tiers()),
     )
     if pictures is not None:
         _write_pictures(summary, settings, pictures)
@@ -79,9 +80,10 @@ def decide(
     """
     from milton_assets.selection import card
     from milton_assets.selection.decision import Verdict
-    from milton_assets.selection.policy_file import load_policy
+    from milton_assets.selection.policy_file import check_metrics, load_policy
     from milton_assets.selection.replay import decide_again
     from milton_assets.selection.summary import read_summary
+    from milton_assets.tiers.discovery import installed_tiers
     from milton_assets.usecases.compose import evidence_store_of
     from milton_assets.vocabulary.errors import EvidenceMismatch
     from milton_assets.vocabulary.terminal import console
@@ -89,12 +91,13 @@ def decide(
     settings = current_settings()
     summary = read_summary(settings.state.runs, run)
     recorded = summary.decision
-    chosen = recorded.policy if policy is None else load_policy(policy)
-    again = decide_again(evidence_store_of(settings).read_bytes, summary, chosen)
+    tiers = installed_tiers()
+    chosen = recorded.policy if policy is None else check_metrics(load_policy(policy), tiers)
+    again = decide_again(evidence_store_of(settings).read_bytes, summary, chosen, tiers)
     if as_json:
         typer.echo(again.to_json())
     else:
-        card.render(again, console())
+        card.render(again, console(), tiers)
     if chosen.sha256 != recorded.policy_sha256:
         typer.echo(
             f"a what-if under {chosen.name}; recorded is {_outcome(recorded)}, this is {_outcome(again)}", err=True
@@ -121,14 +124,14 @@ def register(app: typer.Typer) -> None:
 def _write_pictures(summary: RunSummary, settings: Settings, folder: Path) -> None:
     from milton_assets.selection import plots
     from milton_assets.selection.replay import read_pinned
-    from milton_assets.tiers.inference.plots import pictures_of
+    from milton_assets.tiers.discovery import installed_tiers
     from milton_assets.usecases.compose import evidence_store_of
+    from milton_assets.usecases.pictures import tier_pictures
     from milton_assets.vocabulary.files import write_atomic
 
-    tiers = read_pinned(evidence_store_of(settings).read_bytes, summary.manifest)
-    measured = {version: found["inference"] for version, found in tiers.items() if "inference" in found}
+    measured = read_pinned(evidence_store_of(settings).read_bytes, summary.manifest)
     drawn = {"intervals": plots.intervals(summary.decision), "pareto": plots.pareto(summary.decision)}
-    for name, png in (drawn | pictures_of(measured)).items():
+    for name, png in (drawn | tier_pictures(installed_tiers(), measured)).items():
         path = folder / f"{name}.png"
         write_atomic(path, png)
         typer.echo(f"wrote {path}", err=True)

@@ -54,13 +54,21 @@ def trace(
 def _records(settings: Settings, known: Mapping[str, Deployment]) -> Iterator[Records]:
     from dagster import DagsterInstance
 
-    from milton_assets.assets.goldens import golden_digests
+    from milton_assets.tiers.discovery import installed_tiers
     from milton_assets.usecases.compose import evidence_store_of
     from milton_assets.usecases.trace import Records
+    from milton_assets.vocabulary.golden_set import golden_digests
 
     with DagsterInstance.from_config(str(dagster_home(settings))) as instance:
         store, registry = evidence_store_of(settings), registry_of(settings)
-        yield Records(settings.state, store, instance, golden_digests, known, registry)
+        yield Records(
+            settings.state,
+            store,
+            instance,
+            lambda: golden_digests(installed_tiers(), settings.goldens),
+            known,
+            registry,
+        )
 
 
 def _draw(chain: Chain, console: Console) -> None:

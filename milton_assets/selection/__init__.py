@@ -2,7 +2,7 @@
 
     from milton_assets.selection import Candidate, decide, load_policy
 
-    decision = decide(run_id=..., candidates=[...], policy=load_policy("seed"), manifest=..., incumbent=None)
+    decision = decide(run_id=..., candidates=[...], policy=load_policy("seed"), manifest=..., incumbent=None, tiers=...)
 
 What belongs here: policies, gates, scores, comparisons, the decision and how it is shown. What does not: measuring,
 the evidence store's writer, Dagster. The definitions are in docs/selection.md.

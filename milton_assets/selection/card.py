@@ -1,7 +1,7 @@
 """The decision card: the decision as a page that explains itself, for the terminal and in Markdown.
 
-    card.render(decision, Console())
-    card.to_markdown(decision)
+    card.render(decision, Console(), tiers)
+    card.to_markdown(decision, tiers)
 
 What belongs here: laying out what the decision says. What does not: computing anything, and pictures (`plots`).
 """
@@ -18,13 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 from milton_assets.selection.decision import (
-    BASELINES,
     CandidateReport,
     Challenge,
     Decision,
     Difference,
     GateOutcome,
     LeftOut,
+    Reading,
     Standing,
     Verdict,
     WeightChange,
@@ -35,6 +35,7 @@ from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.figure import figure, span
 from milton_assets.vocabulary.metric import Metric, Status
 from milton_assets.vocabulary.terminal import printable
+from milton_assets.vocabulary.tier_spec import Tiers
 
 MAX_ROWS = 20
 """Candidates shown; the decision's JSON has them all."""
@@ -71,9 +72,9 @@ class Lines:
     lines: tuple[str, ...]
 
 
-def sections(decision: Decision) -> list[Grid | Lines]:
+def sections(decision: Decision, tiers: Tiers) -> list[Grid | Lines]:
     """What the card says below its headline, in order; empty parts are left out."""
-    parts: list[Grid | Lines] = [Lines("Why this verdict", decision.reasons), _candidates(decision)]
+    parts: list[Grid | Lines] = [Lines("Why this verdict", decision.reasons), _candidates(decision, tiers)]
     if decision.policy.gates:
         parts.append(_gates(decision))
     parts += [
@@ -92,15 +93,18 @@ def headline(decision: Decision) -> str:
     return _HEADLINE[decision.verdict].format(winner=decision.winner)
 
 
-def render(decision: Decision, console: Console) -> None:
-    """Draw the card. It fits 100 columns; longer words are folded, nothing is cut off."""
+def render(decision: Decision, console: Console, tiers: Tiers) -> None:
+    """Draw the card; `tiers` have the words for what figures are read against.
+
+    It fits 100 columns; longer words are folded, nothing is cut off.
+    """
     policy = decision.policy
     head = Text(headline(decision), style=f"bold {_COLOUR[decision.verdict]}")
     head.append(
         f"\n{decision.run_id}, policy {policy.name} v{policy.version}: {policy.summary}", style="not bold default"
     )
     console.print(Panel(head, title="Decision", border_style=_COLOUR[decision.verdict]))
-    for part in sections(decision):
+    for part in sections(decision, tiers):
         if isinstance(part, Grid):
             console.print(_grid(part))
         else:
@@ -114,7 +118,7 @@ def render(decision: Decision, console: Console) -> None:
             console.print()
 
 
-def to_markdown(decision: Decision) -> str:
+def to_markdown(decision: Decision, tiers: Tiers) -> str:
     """The card in GitHub-flavoured Markdown, for the metadata of an asset.
 
     A cell is one line there, with what stands below its answer on the terminal in brackets: Dagster's UI drops `<br>`.
@@ -125,7 +129,7 @@ def to_markdown(decision: Decision) -> str:
         f"**Winner:** {markdown.text(winner)}. **Run:** {markdown.text(decision.run_id)}. "
         f"**Policy:** {markdown.text(f'{policy.name} v{policy.version}: {policy.summary}')}",
     ]
-    for part in sections(decision):
+    for part in sections(decision, tiers):
         parts.append(f"### {markdown.text(part.title)}")
         if isinstance(part, Grid):
             parts.append(markdown.table(_flat(part.header), map(_flat, part.rows)))
@@ -168,7 +172,7 @@ def _grid(part: Grid) -> Table:
     return table
 
 
-def _candidates(decision: Decision) -> Grid:
+def _candidates(decision: Decision, tiers: Tiers) -> Grid:
     references = decision.policy.metrics()
     header = ["", "candidate", *(_column(decision, reference) for reference in references), "score", "P(best)"]
     rows = []
@@ -187,13 +191,16 @@ def _candidates(decision: Decision) -> Grid:
     names = ", ".join(f"{c.label} is {c.metric}" for c in decision.policy.criteria if c.label != c.metric)
     caption = f"{names}. With each figure its confidence interval. P(best): share of resamplings it leads."
     if decision.baselines:
-        caption += f" For comparison: {', '.join(_baseline(reading.metric) for reading in decision.baselines)}."
+        caption += f" For comparison: {', '.join(_baseline(reading, tiers) for reading in decision.baselines)}."
     return Grid(title, tuple(header), tuple(rows), caption)
 
 
-def _baseline(metric: Metric) -> str:
-    kind, _, name = metric.name.partition(":")
-    return f"{name} of {BASELINES[kind]} " + _one_line(*_figure(metric).split("\n"))
+def _baseline(reading: Reading, tiers: Tiers) -> str:
+    """The baseline in its tier's words; by its bare prefix where the tier is not installed any more."""
+    kind, _, name = reading.metric.name.partition(":")
+    spec = tiers.get(reading.tier)
+    words = spec.baselines.get(kind, kind) if spec is not None else kind
+    return f"{name} of {words} " + _one_line(*_figure(reading.metric).split("\n"))
 
 
 def _status(decision: Decision, report: CandidateReport) -> str:

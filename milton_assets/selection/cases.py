@@ -1,7 +1,7 @@
 """The same cases, candidate by candidate: what paired comparisons and resampling start from.
 
-What belongs here: which column of a tier's samples a metric is the mean of, and lining the samples up. What does
-not: tests and resampling.
+What belongs here: lining samples up. What does not: which column a metric is the mean of, which its tier's spec says,
+tests and resampling.
 
 A metric can be paired when its tier keeps a row per case, when the metric is the mean of a column of those rows, and
 when the candidates were asked the same cases in the same way (goldens, plan, prompts, code, pools). Whatever hinders
@@ -25,34 +25,12 @@ from milton_assets.selection.comparability import Procedure, differences, proced
 from milton_assets.selection.policy import MetricRef
 from milton_assets.selection.scoring import Array
 from milton_assets.vocabulary.tier import TierResult
+from milton_assets.vocabulary.tier_spec import CaseColumns, Tiers
 
 _MEAN_TOLERANCE = 1e-6
 
 _Key = tuple[tuple[str, ...], int]
 """The cases' ids, and the number of the procedure that asked them."""
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """`part`: only rows of that part count, where the samples have parts. `missing`: what no value counts as."""
-
-    case: str
-    value: str
-    missing: float
-    part: str | None = None
-
-
-def _columns_of(reference: MetricRef) -> _Columns | None:
-    """The tiers' layouts: a reasoning case without an answer did not pass; a query without a value has no relevant
-    document and is no case."""
-    if reference.tier == "retrieval":
-        return _Columns("query_id", reference.metric, missing=np.nan)
-    if reference.tier == "reasoning" and (column := _REASONING_COLUMN.get(reference.metric)):
-        return _Columns("case_id", column, missing=0.0, part="cove")
-    return None
-
-
-_REASONING_COLUMN = {"cove_pass_rate": "final_right", "baseline_pass_rate": "baseline_right"}
 
 
 @dataclass(frozen=True)
@@ -68,9 +46,13 @@ class Cases:
     by_case: bool = True
 
 
-def line_up(candidates: Sequence[Candidate], reference: MetricRef) -> Cases:
-    """Line up the samples behind one metric. Where candidates were asked different cases, the majority counts."""
-    columns = _columns_of(reference)
+def line_up(candidates: Sequence[Candidate], reference: MetricRef, tiers: Tiers) -> Cases:
+    """Line up the samples behind one metric. Where candidates were asked different cases, the majority counts.
+
+    Raises `NoSuchTier` for a tier that `tiers` lacks: how its cases are paired is then not known.
+    """
+    stated = tiers[reference.tier].find(reference.metric)
+    columns = stated.cases if stated is not None else None
     if columns is None:
         reason = f"{reference.metric} is no mean over cases"
         nobody = np.zeros(len(candidates), dtype=bool)
@@ -99,7 +81,7 @@ def line_up(candidates: Sequence[Candidate], reference: MetricRef) -> Cases:
 class _Reader:
     """Reads one column of many results. Remembers the rows last chosen, as they are nearly always the same."""
 
-    def __init__(self, columns: _Columns, metric: str) -> None:
+    def __init__(self, columns: CaseColumns, metric: str) -> None:
         self.columns = columns
         self.metric = metric
         self.raw: list[pa.Array | None] = []

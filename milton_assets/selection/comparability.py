@@ -23,19 +23,7 @@ from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.tier import TierResult
-
-GOLDENS: Mapping[str, tuple[str, str]] = {
-    "inference_prompts": ("inference", "prompts.jsonl"),
-    "reasoning_cases": ("reasoning", "cases.jsonl"),
-    "retrieval_corpus": ("retrieval", "corpus.jsonl"),
-    "retrieval_queries": ("retrieval", "queries.jsonl"),
-    "retrieval_qrels": ("retrieval", "qrels/test.tsv"),
-}
-"""Under which tier and file name a table states what the manifest pins, by the golden's name in the manifest.
-
-Only goldens that a figure rests on. Pinned besides are descriptions of the sets, queries held back, and the pairs that
-a judge qualifies on, which the judge's own provenance compares.
-"""
+from milton_assets.vocabulary.tier_spec import Tiers
 
 _SAYS_HOW = (
     "goldens",
@@ -79,24 +67,49 @@ def differences(one: Procedure, other: Procedure) -> str:
     return "; ".join(found[:_SHOWN]) + (f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
 
 
-def on_pinned_goldens(candidate: Candidate, manifest: EvidenceManifest) -> Candidate:
+def on_pinned_goldens(candidate: Candidate, manifest: EvidenceManifest, tiers: Tiers) -> Candidate:
     """The candidate, with the figures of every tier invalid that was measured on other goldens than are pinned."""
     wrong: dict[str, list[str]] = {}
     for name, pinned in manifest.goldens.items():
-        if name not in GOLDENS or (result := candidate.tiers.get(GOLDENS[name][0])) is None:
+        place = _stated_at(name, tiers)
+        if place is None or (result := candidate.tiers.get(place[0])) is None:
             continue
-        tier, file = GOLDENS[name]
+        tier, file = place
         stated = (result.provenance.get("goldens") or {}).get(file)
         if stated != pinned and any(metric.status is Status.OK for metric in result.metrics):
             wrong.setdefault(tier, []).append(f"{file} was {_plain(stated)}, pinned is {_plain(pinned)}")
     if not wrong:
         return candidate
-    tiers = dict(candidate.tiers)
+    judged = dict(candidate.tiers)
     for tier, problems in wrong.items():
         why = f"it was measured on other goldens: {'; '.join(problems)}; benchmark {candidate.version} again"
-        metrics = tuple(m.invalidated(why) if m.status is Status.OK else m for m in tiers[tier].metrics)
-        tiers[tier] = replace(tiers[tier], metrics=metrics)
-    return replace(candidate, tiers=tiers)
+        metrics = tuple(m.invalidated(why) if m.status is Status.OK else m for m in judged[tier].metrics)
+        judged[tier] = replace(judged[tier], metrics=metrics)
+    return replace(candidate, tiers=judged)
+
+
+def _stated_at(name: str, tiers: Tiers) -> tuple[str, str] | None:
+    """The tier and the file name under which its tables state the golden of that name in the manifest.
+
+    Only goldens that a figure rests on: None for descriptions of sets and the like. A file of a set of one's own is
+    pinned as `TIER/FILE`.
+    """
+    tier, own, file = name.partition("/")
+    if own:
+        return tier, file
+    shipped = tiers.golden(name)
+    return (shipped[0].name, shipped[1].file) if shipped is not None and shipped[1].scored else None
+
+
+def own_goldens(manifest: EvidenceManifest) -> tuple[str, ...]:
+    """A sentence for each tier that was measured on sets of one's own: which files, with their digests."""
+    files: dict[str, list[str]] = {}
+    for name, sha256 in sorted(manifest.goldens.items()):
+        tier, own, file = name.partition("/")
+        if own:
+            private = ", private" if name in manifest.private_goldens else ""
+            files.setdefault(tier, []).append(f"{file} ({short(sha256)}{private})")
+    return tuple(f"{tier} was measured on goldens of one's own: {', '.join(told)}" for tier, told in files.items())
 
 
 def notes(candidates: Sequence[Candidate]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from milton_assets.selection.decision import Challenge, Difference
-from milton_assets.selection.policy import Direction, IncumbentRule, Margin, MarginKind
+from milton_assets.selection.policy import IncumbentRule, Margin, MarginKind
 from milton_assets.selection.resample import Drawn
 from milton_assets.selection.scoring import Array
 from milton_assets.statistics.bootstrap import (
@@ -38,7 +38,7 @@ from milton_assets.statistics.bootstrap import (
 from milton_assets.statistics.multiplicity import holm
 from milton_assets.statistics.normal import z_leaving
 from milton_assets.statistics.paired import agresti_min, mcnemar_exact
-from milton_assets.vocabulary.metric import Interval
+from milton_assets.vocabulary.metric import Direction, Interval
 
 _BOOTSTRAP_FLOATS = 1 << 20
 

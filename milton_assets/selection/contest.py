@@ -1,6 +1,6 @@
 """The contest: who is eligible, how they compare, and what a policy makes of that.
 
-    contest = enter(judgements, policy, seed=..., incumbent=None)
+    contest = enter(judgements, policy, seed=..., incumbent=None, tiers=...)
     outcome = settle(contest, policy)
 
 What belongs here: putting ranking, certainty, comparisons and choice together, so that one thing can be changed and
@@ -22,6 +22,7 @@ from milton_assets.selection.policy import Policy
 from milton_assets.selection.ranking import Pool, Ranking, rank
 from milton_assets.selection.resample import Drawn, prepare, probability_best, unknown
 from milton_assets.selection.scoring import Array
+from milton_assets.vocabulary.tier_spec import Tiers
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,15 @@ class Outcome:
     choice: Choice
 
 
-def enter(judgements: Sequence[Judgement], policy: Policy, *, seed: int, incumbent: str | None) -> Contest:
+def enter(
+    judgements: Sequence[Judgement], policy: Policy, *, seed: int, incumbent: str | None, tiers: Tiers
+) -> Contest:
     """Draw and compare the eligible among `judgements`, of whom there must be one."""
     eligible = [judgement for judgement in judgements if judgement.eligible]
     metrics = [[j.readings[row].metric for j in eligible] for row in range(len(policy.criteria))]
     values = np.array([[metric.value for metric in row] for row in metrics], dtype=np.float64)
     pool = Pool(tuple(j.candidate.version for j in eligible), values)
-    prepared = prepare([j.candidate for j in eligible], metrics, policy)
+    prepared = prepare([j.candidate for j in eligible], metrics, policy, tiers)
     unknown_because = unknown(prepared, pool.versions) if len(eligible) > 1 else None
     if len(eligible) == 1:
         shares: Array | None = np.ones(1)

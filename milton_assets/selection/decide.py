@@ -1,6 +1,6 @@
 """Deciding: a pure function of evidence and policy.
 
-    decision = decide(run_id=..., candidates=..., policy=..., manifest=..., incumbent=None)
+    decision = decide(run_id=..., candidates=..., policy=..., manifest=..., incumbent=None, tiers=installed)
 
 What belongs here: the order of the steps (gates, scores, certainty, incumbent, choice) and the report on each
 candidate. What does not: how a step is computed, any clock, any file, any randomness that the manifest's digest does
@@ -22,7 +22,6 @@ from milton_assets.selection import comparability, explain
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.contest import Contest, Outcome, enter, settle, verdict_on_nobody
 from milton_assets.selection.decision import (
-    BASELINES,
     CandidateReport,
     Contribution,
     Decision,
@@ -39,6 +38,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.keys import check_key
+from milton_assets.vocabulary.tier_spec import Tiers
 
 _PROBABILITY_DECIMALS = 6
 
@@ -50,16 +50,18 @@ def decide(
     policy: Policy,
     manifest: EvidenceManifest,
     incumbent: str | None,
+    tiers: Tiers,
 ) -> Decision:
     """Decide which candidate is promoted, if any.
 
-    `candidates` may come in any order; `incumbent` is the version that serves today, or None. Equal arguments give
+    `candidates` may come in any order; `incumbent` is the version that serves today, or None; `tiers` say how their
+    metrics are paired and what they are read against. Equal arguments give
     an equal decision, byte for byte. Raises `BadInput` when the arguments contradict each other: a version that
     stands twice, a manifest of another run, a figure that the manifest does not pin, or evidence in the manifest that
-    nobody stands for.
+    nobody stands for; `NoSuchTier` when the policy or the manifest names a tier that `tiers` lacks.
     """
     with _garbage_collection_paused():
-        return _decided(run_id, candidates, policy, manifest, incumbent)
+        return _decided(run_id, candidates, policy, manifest, incumbent, tiers)
 
 
 @contextmanager
@@ -75,10 +77,15 @@ def _garbage_collection_paused() -> Iterator[None]:
 
 
 def _decided(
-    run_id: str, candidates: Sequence[Candidate], policy: Policy, manifest: EvidenceManifest, incumbent: str | None
+    run_id: str,
+    candidates: Sequence[Candidate],
+    policy: Policy,
+    manifest: EvidenceManifest,
+    incumbent: str | None,
+    tiers: Tiers,
 ) -> Decision:
     checked = _checked(run_id, candidates, manifest, incumbent)
-    stood = [comparability.on_pinned_goldens(candidate, manifest) for candidate in checked]
+    stood = [comparability.on_pinned_goldens(candidate, manifest, tiers) for candidate in checked]
     references = policy.metrics()
     judgements = [judge(candidate, policy, references) for candidate in stood]
     manifest_sha256 = manifest.digest()
@@ -89,7 +96,7 @@ def _decided(
         "policy": policy,
         "policy_sha256": policy.sha256,
         "manifest_sha256": manifest_sha256,
-        "baselines": _baselines(stood, references),
+        "baselines": _baselines(stood, references, tiers),
     }
     notes = _notes(policy, manifest, judgements, incumbent)
     unranked = tuple(_report(judgement) for judgement in judgements if not judgement.eligible)
@@ -104,7 +111,7 @@ def _decided(
             candidates=unranked,
         )
     seed = int(manifest_sha256[:8], 16)
-    contest = enter(judgements, policy, seed=seed, incumbent=incumbent)
+    contest = enter(judgements, policy, seed=seed, incumbent=incumbent, tiers=tiers)
     outcome = settle(contest, policy)
     report, choice = _Report(contest, outcome, judgements, policy), outcome.choice
     return Decision(
@@ -115,7 +122,7 @@ def _decided(
         notes=(*notes, *report.unpaired(), *report.saturated()),
         candidates=(*report.reports(), *unranked),
         confidence=outcome.confidence,
-        sensitivity=sensitivity(contest, outcome, judgements, policy, seed=seed, incumbent=incumbent),
+        sensitivity=sensitivity(contest, outcome, judgements, policy, seed=seed, incumbent=incumbent, tiers=tiers),
     )
 
 
@@ -281,15 +288,14 @@ def _notes(
         *_passed_over(judgements, eligible),
         *_environments(manifest, {candidate.version for candidate in eligible}),
         *comparability.notes(eligible),
+        *comparability.own_goldens(manifest),
     )
 
 
-def _baselines(candidates: Sequence[Candidate], references: Sequence[MetricRef]) -> tuple[Reading, ...]:
+def _baselines(candidates: Sequence[Candidate], references: Sequence[MetricRef], tiers: Tiers) -> tuple[Reading, ...]:
     """The baselines of the policy's metrics, as the first candidate that has one states them."""
     found = {}
-    for tier, name in (
-        (r.tier, f"{baseline}:{r.metric}") for r in references for baseline in BASELINES if r.tier == "retrieval"
-    ):
+    for tier, name in ((r.tier, f"{baseline}:{r.metric}") for r in references for baseline in tiers[r.tier].baselines):
         results = (candidate.tiers[tier] for candidate in candidates if tier in candidate.tiers)
         metrics = (metric for result in results for metric in result.metrics if metric.name == name)
         if metric := next((metric for metric in metrics if unusable(metric) is None), None):

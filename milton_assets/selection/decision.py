@@ -22,9 +22,6 @@ DECISION_VERSION = 3
 """Version 3 calls the baselines by that name, is written as RFC 8785 has it, and cuts Agresti and Min's interval at -1
 and 1. Another version is not read."""
 
-BASELINES = {"bm25": "BM25 alone", "oracle": "the best possible order of the same documents"}
-"""What a metric can be read against, by the prefix under which its tier states it (`bm25:nDCG@10`)."""
-
 
 class Verdict(StrEnum):
     """`promote` the winner; `reject`: nothing is promoted, and it is known why; `no_verdict`: it cannot be known."""

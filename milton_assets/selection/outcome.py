@@ -11,11 +11,12 @@ from rich.console import Console
 from milton_assets.selection import card
 from milton_assets.selection.summary import RunSummary
 from milton_assets.vocabulary.state import StateDir
+from milton_assets.vocabulary.tier_spec import Tiers
 
 
-def print_outcome(summary: RunSummary, state: StateDir, console: Console) -> None:
+def print_outcome(summary: RunSummary, state: StateDir, console: Console, tiers: Tiers) -> None:
     """The card, then places and next commands. `state` is the folder that the run was decided in."""
-    card.render(summary.decision, console)
+    card.render(summary.decision, console, tiers)
     console.print()
     for note in summary.notes:
         warns = note.startswith("WARNING")

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from milton_assets.selection.decision import CandidateReport, Decision, Standing
-from milton_assets.selection.policy import Criterion, Direction
-from milton_assets.vocabulary.metric import Metric
+from milton_assets.selection.policy import Criterion
+from milton_assets.vocabulary.metric import Direction, Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

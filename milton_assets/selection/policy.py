@@ -15,15 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from milton_assets.vocabulary.digest import sha256_json
 from milton_assets.vocabulary.keys import Slug, TierName
+from milton_assets.vocabulary.metric import Direction
 
 _WEIGHT_SUM_TOLERANCE = 1e-9
-
-
-class Direction(StrEnum):
-    """Which way a metric is better."""
-
-    LOWER = "lower"
-    HIGHER = "higher"
 
 
 class Operator(StrEnum):

@@ -9,14 +9,16 @@ What belongs here: finding, reading and validating a policy file. What does not:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from milton_assets.selection.policy import Policy
+from milton_assets.selection.policy import Criterion, MetricRef, Policy, TieBreak
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.tier_spec import Tiers
 from milton_assets.vocabulary.yaml_document import BadYaml, YamlDocument, parse_yaml, read_yaml
 
 _HOLDS = "name, version, summary, criteria, …"
@@ -79,3 +81,36 @@ def _plain(error: Any) -> str:
     if error["type"] in {"missing", "value_error"}:
         return message
     return f"{message} (found {error['input']!r:.80})"
+
+
+def check_metrics(policy: Policy, tiers: Tiers) -> Policy:
+    """The policy, when every metric that it names is one of a tier's, and better the way that the tier says.
+
+    Raises `BadPolicy` naming everything that is not so: to be asked before anything is measured.
+    """
+    problems = [problem for reference in policy.metrics() if (problem := _unmeasured(reference, tiers))]
+    directed: list[Criterion | TieBreak] = [*policy.criteria, *policy.tie_breaks]
+    for weighed in directed:
+        spec = tiers.get(weighed.tier)
+        stated = spec.find(weighed.metric) if spec is not None else None
+        if stated is not None and stated.better not in {None, weighed.direction}:
+            problems.append(f"{weighed.metric} is said to be better {weighed.direction}, and is better {stated.better}")
+    if problems:
+        raise BadPolicy(
+            f"policy {policy.name} does not fit the tiers: {'; '.join(dict.fromkeys(problems))}",
+            expected="metrics that the installed tiers measure",
+            remedy="correct the policy, or install the package that brings the tier",
+        )
+    return policy
+
+
+def _unmeasured(reference: MetricRef, tiers: Tiers) -> str | None:
+    spec = tiers.get(reference.tier)
+    if spec is None:
+        return f"{reference.metric} is of tier {reference.tier}, and installed are {list(tiers)}"
+    if spec.find(reference.metric) is not None:
+        return None
+    names = [metric.name for metric in spec.metrics]
+    near = get_close_matches(reference.metric, names, n=3)
+    there = f"near are {near}" if near else f"it has {names}"
+    return f"tier {reference.tier} has no metric {reference.metric!r}; {there}"

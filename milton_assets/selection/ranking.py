@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from milton_assets.selection.policy import Direction, Normalisation, Policy
+from milton_assets.selection.policy import Normalisation, Policy
 from milton_assets.selection.scoring import Array, utilities, weighted_sum
+from milton_assets.vocabulary.metric import Direction
 
 
 @dataclass(frozen=True)

@@ -22,21 +22,22 @@ from milton_assets.selection.summary import RunSummary
 from milton_assets.vocabulary.errors import EvidenceMismatch
 from milton_assets.vocabulary.evidence import EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.tier import TierResult, table_metadata
+from milton_assets.vocabulary.tier_spec import Tiers
 
 ReadPinned = Callable[[str, str], bytes]
 """The bytes at a URI that have a SHA-256. Raises `EvidenceMismatch` when they are missing or others."""
 
 
-def decide_again(read: ReadPinned, summary: RunSummary, policy: Policy) -> Decision:
+def decide_again(read: ReadPinned, summary: RunSummary, policy: Policy, tiers: Tiers) -> Decision:
     """Decide on the run's pinned evidence under `policy`, with the candidates and the incumbent of that day.
 
     Under the run's own policy the answer is the recorded decision, byte for byte; under another it is a what-if, and
     says so. Raises `EvidenceMismatch`, naming every file that is missing or changed, and `BadInput` when the summary's
-    candidates are not those whose evidence is pinned.
+    candidates are not those whose evidence is pinned; `NoSuchTier` when a tier of the run is not among `tiers`.
     """
-    tiers = read_pinned(read, summary.manifest)
+    measured = read_pinned(read, summary.manifest)
     candidates = [
-        Candidate(report.version, tiers.get(report.version, {}), report.artefact_size_bytes, report.excluded)
+        Candidate(report.version, measured.get(report.version, {}), report.artefact_size_bytes, report.excluded)
         for report in summary.decision.candidates
     ]
     return decide(
@@ -45,6 +46,7 @@ def decide_again(read: ReadPinned, summary: RunSummary, policy: Policy) -> Decis
         policy=policy,
         manifest=summary.manifest,
         incumbent=summary.decision.incumbent,
+        tiers=tiers,
     )
 
 

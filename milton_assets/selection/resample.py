@@ -23,6 +23,7 @@ from milton_assets.selection.policy import Criterion, Policy
 from milton_assets.selection.scoring import SCORE_DECIMALS, Array, plain_sum, utilities
 from milton_assets.statistics.bootstrap import drawn_counts, drawn_means, stream
 from milton_assets.vocabulary.metric import Metric
+from milton_assets.vocabulary.tier_spec import Tiers
 
 _FLOATS_PER_CHUNK = 1 << 19
 _TIE_DECIMALS = 9
@@ -79,13 +80,15 @@ class Drawn:
         return np.where(log, values * np.exp(np.where(log, shift, 0.0)), values + shift)
 
 
-def prepare(candidates: Sequence[Candidate], metrics: Sequence[Sequence[Metric]], policy: Policy) -> tuple[Drawn, ...]:
+def prepare(
+    candidates: Sequence[Candidate], metrics: Sequence[Sequence[Metric]], policy: Policy, tiers: Tiers
+) -> tuple[Drawn, ...]:
     """What each criterion of the policy is drawn from; `metrics` is (criteria, candidates)."""
     return tuple(
         Drawn(
             criterion,
             np.array([metric.value for metric in row], dtype=np.float64),
-            line_up(candidates, criterion),
+            line_up(candidates, criterion, tiers),
             errors_of(row, criterion.noise),
         )
         for criterion, row in zip(policy.criteria, metrics, strict=True)

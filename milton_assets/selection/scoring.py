@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from milton_assets.selection.policy import Anchors, Criterion, Direction, Normalisation, Scale
+from milton_assets.selection.policy import Anchors, Criterion, Normalisation, Scale
+from milton_assets.vocabulary.metric import Direction
 
 Array = npt.NDArray[np.float64]
 

@@ -21,6 +21,7 @@ from milton_assets.selection.decision import LeftOut, Sensitivity, Verdict, Weig
 from milton_assets.selection.gates import Judgement
 from milton_assets.selection.policy import Normalisation, Policy, WhenUnclear
 from milton_assets.selection.resample import probabilities_best
+from milton_assets.vocabulary.tier_spec import Tiers
 
 FACTORS = (0.5, 1.5)
 
@@ -41,6 +42,7 @@ def sensitivity(
     *,
     seed: int,
     incumbent: str | None,
+    tiers: Tiers,
 ) -> Sensitivity:
     """Each weight halved and raised by half (all rescaled to sum to 1), and each candidate left out."""
     held = []
@@ -55,7 +57,7 @@ def sensitivity(
         )
     return Sensitivity(
         weights=tuple(_weights(contest, outcome, policy, seed)),
-        left_out=tuple(_left_out(contest, outcome, judgements, policy, seed, incumbent)),
+        left_out=tuple(_left_out(contest, outcome, judgements, policy, seed, incumbent, tiers)),
         held=tuple(held),
     )
 
@@ -104,6 +106,7 @@ def _left_out(
     policy: Policy,
     seed: int,
     incumbent: str | None,
+    tiers: Tiers,
 ) -> Iterator[LeftOut]:
     before = _result(contest, outcome)
     if contest.blind is not None and incumbent is not None:
@@ -117,7 +120,9 @@ def _left_out(
             verdict, winner = verdict_on_nobody(others), None
         else:
             anew = len(contest.pool.versions) <= EACH_LEFT_OUT
-            rest = enter(others, policy, seed=seed, incumbent=incumbent) if anew else contest.without(index)
+            rest = (
+                enter(others, policy, seed=seed, incumbent=incumbent, tiers=tiers) if anew else contest.without(index)
+            )
             verdict, winner = _result(rest, settle(rest, policy))
         if (verdict, winner) != before:
             yield LeftOut(version=gone, verdict=verdict, winner=winner)

@@ -31,6 +31,7 @@ from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.metric import Interval, Metric
 from milton_assets.vocabulary.tier import TierResult
+from milton_assets.vocabulary.tier_spec import Tiers
 
 RUN_ID = "benchmark_20260111_142500"
 INCUMBENT, CHALLENGER = "incumbent", "challenger"
@@ -84,6 +85,7 @@ def promotions(
     incumbent: TrueModel,
     challenger: TrueModel,
     *,
+    tiers: Tiers,
     campaigns: int,
     seed: int,
     design: Design | None = None,
@@ -99,6 +101,7 @@ def promotions(
             policy=policy,
             manifest=pinned(stood, policy, nonce=f"{seed}/{number}"),
             incumbent=INCUMBENT,
+            tiers=tiers,
         )
         promoted += decision.winner == CHALLENGER
     return promoted

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from milton_assets.selection.policy import Direction, Policy
+from milton_assets.selection.policy import Policy
 from milton_assets.selection.resample import Drawn
 from milton_assets.statistics.normal import z_of_level
+from milton_assets.vocabulary.metric import Direction
 
 _BEYOND = z_of_level(0.95)
 """Two figures differ beyond noise when they are further apart than this many standard errors of their difference."""

@@ -3,6 +3,3 @@
 What belongs here: how to measure, as verbs over HTTP and pure functions. What does not: Dagster, `resources`, serving a
 model, and deciding (`milton_assets.selection`). A tier imports no other tier.
 """
-
-BUILT_IN = ("inference", "reasoning", "retrieval")
-"""The tiers that ship, in the order in which they are measured."""

@@ -7,36 +7,23 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from milton_assets.tiers import inference, reasoning, retrieval
-from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.registry import Registry
 from milton_assets.vocabulary.terminal import printable
-from milton_assets.vocabulary.tier import TierResult
+from milton_assets.vocabulary.tier_spec import Tiers
 from resources.campaign import Campaign
 
 WHY = "dry run"
-METRICS: dict[str, tuple[tuple[str, str], ...]] = {
-    "inference": inference.METRICS,
-    "reasoning": reasoning.METRICS,
-    "retrieval": retrieval.METRICS,
-}
-"""Name and unit of every metric, by tier."""
 
 
-def skipped(tier: str) -> tuple[Metric, ...]:
-    """The tier's metrics as a dry run has them."""
-    return TierResult.skipped(tier, METRICS[tier], WHY).metrics
-
-
-def print_dry_run(run_id: str, current: Registry, campaign: Campaign, console: Console) -> None:
+def print_dry_run(run_id: str, current: Registry, campaign: Campaign, tiers: Tiers, console: Console) -> None:
     """Every candidate, every metric, and why none has a value."""
     console.print(f"{run_id}: {WHY}, profile {campaign.profile}, policy {campaign.policy}", markup=False)
     for entry in current.candidates():
         artefacts = ", ".join(f"{a.kind} {a.size_bytes / 1e6:.0f} MB" for a in entry.artefacts)
         console.print(f"\n{entry.version}  {printable(entry.base_model)}  {artefacts}", markup=False)
-        for tier in METRICS:
-            for metric in skipped(tier):
-                console.print(f"  {tier:<10} {metric.name:<28} {metric.status} ({metric.why})", markup=False)
+        for spec in tiers.values():
+            for metric in spec.skipped(WHY).metrics:
+                console.print(f"  {spec.name:<10} {metric.name:<28} {metric.status} ({metric.why})", markup=False)
     for quarantined in current.quarantined:
         why = printable(f"{quarantined.version}  quarantined: {quarantined.reason}")
         console.print(f"\n{why}", soft_wrap=True, markup=False)

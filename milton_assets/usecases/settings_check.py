@@ -8,18 +8,19 @@ which is checked when they are read (`milton_assets.settings`).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from milton_assets.selection import Policy, load_policy
+from milton_assets.selection.policy_file import check_metrics
 from milton_assets.settings import GoldenSet, Settings
+from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases import compose
-from milton_assets.usecases.dry_run import METRICS
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.golden_set import read_goldens
 from milton_assets.vocabulary.registry import ArtefactKind
 from resources.edge_server import EdgeServer
 from resources.servers.llama_cpp import LlamaCppLauncher
@@ -69,23 +70,8 @@ def check_campaign(campaign: Campaign, server: Callable[[], object], edge: Calla
 
 
 def check_policy(name_or_path: str) -> Policy:
-    """The policy, whose every metric some tier measures. Raises `BadInput` otherwise, with the nearest name."""
-    policy = load_policy(name_or_path)
-    known = {tier: [name for name, _ in metrics] for tier, metrics in METRICS.items()}
-    unknown = [ref for ref in policy.metrics() if ref.metric not in known.get(ref.tier, [])]
-    if unknown:
-        near = [_near(ref.metric, known.get(ref.tier, [])) for ref in unknown]
-        raise BadInput(
-            f"the policy {policy.name} asks for " + ", ".join(f"{ref.tier} {ref.metric}" for ref in unknown),
-            expected="metrics that a tier measures: " + "; ".join(near),
-            remedy=f"correct the policy {name_or_path}",
-        )
-    return policy
-
-
-def _near(name: str, known: list[str]) -> str:
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"{found[0]} for {name}" if found else f"one of {', '.join(known)} for {name}"
+    """The policy, whose every metric some installed tier measures. Raises `BadInput` otherwise, with the nearest."""
+    return check_metrics(load_policy(name_or_path), installed_tiers())
 
 
 def _refuse(found: Sequence[MiltonError]) -> None:
@@ -99,7 +85,7 @@ def _refuse(found: Sequence[MiltonError]) -> None:
 
 
 def _collected(goldens: Mapping[str, Sequence[GoldenSet]], *attempts: Callable[[], object]) -> tuple[MiltonError, ...]:
-    found = [*_missing_goldens(goldens)]
+    found = [*_broken_goldens(goldens)]
     for attempt in attempts:
         try:
             attempt()
@@ -108,17 +94,14 @@ def _collected(goldens: Mapping[str, Sequence[GoldenSet]], *attempts: Callable[[
     return tuple({str(error): error for error in found}.values())
 
 
-def _missing_goldens(goldens: Mapping[str, Sequence[GoldenSet]]) -> Iterator[MiltonError]:
+def _broken_goldens(goldens: Mapping[str, Sequence[GoldenSet]]) -> Iterator[MiltonError]:
+    """Every set is read whole, by its tier's own reader."""
+    tiers = installed_tiers()
     for tier, sets in goldens.items():
-        if tier not in METRICS:
-            yield BadInput(f"goldens.{tier}: there is no such tier", expected=f"one of {', '.join(METRICS)}")
-        for golden in sets:
-            if not golden.path.exists():
-                yield BadInput(
-                    f"goldens.{tier}: there is no {golden.path}",
-                    expected="a file or folder with goldens",
-                    remedy="correct the path in milton.yaml; a relative one counts from the state folder",
-                )
+        try:
+            read_goldens(tiers[tier], sets)
+        except MiltonError as error:
+            yield error
 
 
 def _edge_launchable(edge: EdgeServer, kind: ArtefactKind) -> None:

@@ -34,6 +34,7 @@ from milton_assets.edge.manifest import (
 from milton_assets.edge.release import VerificationReport, read_document, read_manifest, verify_release
 from milton_assets.edge.release.chain import bundled_artefact_sha256
 from milton_assets.selection.summary import BundleRecord, DeploymentRecord, RunSummary, read_summary
+from milton_assets.usecases.golden_links import broken_goldens, notes_on_goldens
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, short
 from milton_assets.vocabulary.entry_paths import placed
 from milton_assets.vocabulary.entry_table import entry_from_table
@@ -232,8 +233,9 @@ def _grounds_links(
         grounds.evidence.run_id,
         grounds.evidence.digest(),
         _evidence_problems(deployment, manifest, grounds, records),
-        f"{len(grounds.evidence.pins())} tables, each as pinned on disk and in the event log, "
-        f"and {len(grounds.evidence.goldens)} goldens",
+        f"{len(grounds.evidence.pins())} tables, each as pinned on disk and in the event log, ; ".join(
+            [f"and {len(grounds.evidence.goldens)} goldens", *notes_on_goldens(grounds.evidence, records.goldens)]
+        ),
     )
     yield _link(
         "registry entry",
@@ -333,9 +335,7 @@ def _evidence_problems(
         check_manifest(records.instance, records.store, grounds.evidence)
     except MiltonError as error:
         yield str(error)
-    today = records.goldens()
-    for name, measured_with in grounds.evidence.goldens.items():
-        yield from _differ(f"the golden {name}", today.get(name), measured_with)
+    yield from broken_goldens(grounds.evidence, records.store)
 
 
 def _entry_problems(manifest: BundleManifest, grounds: _BundledDocuments, records: Records) -> Iterator[str]:

@@ -16,7 +16,8 @@ from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
 
 MANIFEST_VERSION = 3
-"""Version 2 named the tiers of the run, version 3 is digested as RFC 8785 has it. Another version is not read."""
+"""Version 2 named the tiers of the run and its private goldens, version 3 is digested as RFC 8785 has it. Another
+version is not read."""
 
 
 class EvidencePin(BaseModel):
@@ -56,7 +57,8 @@ class CandidateEvidence(BaseModel):
 class EvidenceManifest(BaseModel):
     """What a decision rests on. Its digest is written into the decision, the bundle and the deployment.
 
-    `tiers` are those that a candidate had to be measured by, in their order.
+    `tiers` are those that a candidate had to be measured by, in their order; `private_goldens` are the names in
+    `goldens` of which only the digest is kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +73,7 @@ class EvidenceManifest(BaseModel):
     fingerprints: dict[Sha256, dict[str, Any]]
     candidates: tuple[CandidateEvidence, ...]
     tiers: tuple[TierName, ...]
+    private_goldens: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod

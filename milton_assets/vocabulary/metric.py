@@ -1,6 +1,6 @@
 """A measured figure that cannot pretend: value, unit, status, sample size, errors and interval.
 
-What belongs here: `Metric` and `Interval`. What does not: how a figure is computed.
+What belongs here: `Metric`, `Interval` and `Direction`. What does not: how a figure is computed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,13 @@ class Status(StrEnum):
     OK = "ok"
     SKIPPED = "skipped"
     ERROR = "error"
+
+
+class Direction(StrEnum):
+    """Which way a metric is better."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
 
 
 class Interval(BaseModel):

@@ -8,7 +8,6 @@ from typing import Any
 
 from dagster import AssetMaterialization, DagsterInstance
 
-from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary.entry_table import entry_to_table
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
@@ -17,6 +16,7 @@ from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.evidence_log import Gathered, gather
 from resources.evidence_store import EvidenceFile, EvidenceStore
 from tests.support.bundles import entry_of
+from tests.support.tiers import BUILT_IN
 
 WEIGHTS = "1" * 64
 ENTRY = entry_of(Artefact(kind=ArtefactKind.GGUF, path="/models/a.gguf", size_bytes=10, sha256=WEIGHTS), "a")

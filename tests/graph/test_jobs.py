@@ -13,13 +13,12 @@ from milton_assets.edge.deployment.admission import DevicePolicy, write_device_p
 from milton_assets.edge.deployment.layout import POLICY_FILE
 from milton_assets.edge.release import verify_release
 from milton_assets.selection.summary import read_summary
-from milton_assets.tiers import BUILT_IN
-from milton_assets.usecases.dry_run import METRICS
 from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.campaign import Profile
 from resources.evidence_store import EvidenceStore
 from tests.support.gguf_file import tiny_gguf
 from tests.support.targets import targets_of
+from tests.support.tiers import BUILT_IN, TIERS
 from tests.support.workplace import clueless, competent, failure_of
 
 RUN = "benchmark_20260101_000000"
@@ -118,7 +117,7 @@ class TestDryRun:
             instance=dry.instance, partition_key="good", asset_selection=[AssetKey("reasoning_metrics")]
         )
         said = [record.user_message for record in dry.instance.all_logs(result.run_id)]
-        assert {f"{name}: skipped (dry run)" for name, _ in METRICS["reasoning"]} <= set(said)
+        assert {f"{name}: skipped (dry run)" for name, _ in TIERS["reasoning"].units()} <= set(said)
         assert sorted(wp.state.benchmarks.rglob("*")) == before
 
 

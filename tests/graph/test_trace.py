@@ -10,16 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from milton_assets.assets.goldens import golden_digests
 from milton_assets.cli.app import main
 from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.edge.deployment import Deployment
 from milton_assets.usecases.trace import Link, Records, trace
+from milton_assets.vocabulary.golden_set import golden_digests
 from resources.evidence_store import EvidenceStore
 from resources.registries import open_registry
 from resources.registries.json_file import retire
 from tests.support.targets import targets_of
+from tests.support.tiers import TIERS
 from tests.support.workplace import Workplace, clueless, competent, failure_of, workplace
+
+
+def shipped_digests() -> dict[str, str]:
+    return golden_digests(TIERS, {})
+
 
 RUN = "benchmark_20260101_000000"
 LINKS = ["deployment", "release", "bundle", "decision", "evidence", "registry entry", "weights"]
@@ -86,7 +92,7 @@ def deployment(place: Workplace) -> Deployment:
 def follow(place: Workplace, deployment: Deployment) -> Callable[..., dict[str, Link]]:
     """The chain as things are when it is called, by link."""
 
-    def links(goldens: Callable[[], dict[str, str]] = golden_digests) -> dict[str, Link]:
+    def links(goldens: Callable[[], dict[str, str]] = shipped_digests) -> dict[str, Link]:
         store = EvidenceStore(place.state.benchmarks)
         records = Records(
             place.state, store, place.instance, goldens, {deployment.id: deployment}, open_registry(None, place.state)
@@ -177,10 +183,10 @@ def test_every_file_of_release_and_bundle_is_tried(place):
         assert {path for path in folder.rglob("*") if path.is_file()} <= tried
 
 
-def test_a_golden_that_changed_is_named(follow):
-    links = follow(goldens=lambda: {**golden_digests(), "reasoning_cases": "0" * 64})
-    assert broken(links) == ["evidence"]
-    assert "reasoning_cases" in links["evidence"].detail
+def test_that_todays_goldens_are_others_is_a_note_and_no_broken_link(follow):
+    links = follow(goldens=lambda: {**shipped_digests(), "reasoning_cases": "0" * 64})
+    assert broken(links) == []
+    assert "the golden reasoning_cases is 000000000000 today; the decision was taken on" in links["evidence"].detail
 
 
 def test_weights_that_were_moved_away_are_absent_but_no_break(place, follow, tmp_path):

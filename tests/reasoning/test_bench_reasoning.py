@@ -12,12 +12,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from milton_assets.cli import bench_reasoning
+from milton_assets.cli import bench
 from milton_assets.tiers.reasoning import METRICS, load_goldens
 from milton_assets.tiers.reasoning.judge import JudgeRefused
 from milton_assets.vocabulary.errors import BadInput, MiltonError, ServerFailed
 from tests.support.reasoning_player import Player, a_judge, handler, honest
 from tests.support.scripted_server import Status, scripted_server
+from tests.support.tiers import TIERS
 
 HONEST = handler(honest(load_goldens().cases))
 
@@ -31,7 +32,7 @@ def an_app() -> typer.Typer:
     def root() -> None:
         """Makes `reasoning` a verb of its own."""
 
-    bench_reasoning.register(app)
+    app.command("reasoning")(bench.verb_of(TIERS["reasoning"]))
     return app
 
 
@@ -69,7 +70,7 @@ def test_a_dataset_of_ones_own_is_asked_instead(tmp_path: Path) -> None:
     payload = json.loads(out)
     assert code == 0
     assert payload["metrics"][0]["value"] == 1.0
-    assert list(payload["provenance"]["goldens"]) == ["mine.jsonl"]
+    assert list(payload["provenance"]["goldens"]) == ["mine/mine.jsonl"]
 
 
 def test_a_missing_dataset_is_a_usage_error() -> None:

@@ -49,9 +49,9 @@ def test_json_holds_metrics_queries_and_provenance(dataset: Path) -> None:
     figures = {metric["name"]: metric["value"] for metric in said["metrics"]}
     assert figures["nDCG@10"] == 1.0
     assert figures["call_failure_rate"] == 0.0
-    assert [row["query_id"] for row in said["queries"]] == ["q1", "q2", "q3"]
-    assert said["queries"][0]["ranking"][0] == "d1"
-    assert said["queries"][2]["nDCG@10"] is None
+    assert [row["query_id"] for row in said["samples"]] == ["q1", "q2", "q3"]
+    assert said["samples"][0]["ranking"][0] == "d1"
+    assert said["samples"][2]["nDCG@10"] is None
     assert said["provenance"]["dataset"] == "lamps"
     assert said["provenance"]["plan"]["concurrency"] == 1
 

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from milton_assets.tiers.retrieval import Document, Query, RetrievalPlan
-from milton_assets.tiers.retrieval.order import hash_order
 from milton_assets.tiers.retrieval.pointwise import (
     BAD_LOGPROBS,
     NEITHER_YES_NOR_NO,
@@ -22,6 +21,7 @@ from milton_assets.tiers.retrieval.pointwise import (
     yes_log_odds,
 )
 from milton_assets.tiers.retrieval.pool import Pool
+from milton_assets.tiers.retrieval.shuffles import hash_order
 from milton_assets.vocabulary.chat import CallErrorKind, Completion, ModelCallFailed, TokenLogprob
 from tests.support.retrieval_models import FunctionModel, documents_of, saying, yes_with
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from milton_assets.tiers.retrieval import Query
-from milton_assets.tiers.retrieval.order import hash_order, ranked
 from milton_assets.tiers.retrieval.pool import pools, pools_digest, subset
+from milton_assets.tiers.retrieval.shuffles import hash_order, ranked
 from tests.support.retrieval_models import documents_of
 
 LAMPS = documents_of(

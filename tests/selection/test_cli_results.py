@@ -19,6 +19,7 @@ from milton_assets.selection.summary import RunSummary, write_summary
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.state import StateDir
 from tests.support.selection import RUN_ID, candidate, manifest, store
+from tests.support.tiers import TIERS
 
 
 @pytest.fixture
@@ -31,7 +32,9 @@ def app() -> typer.Typer:
 
 def write(state: StateDir, *candidates: Candidate, **parts: Any) -> RunSummary:
     pinned = manifest(candidates, sha256_of=store(state.benchmarks, candidates))
-    decision = decide(run_id=RUN_ID, candidates=candidates, policy=load_policy("seed"), manifest=pinned, incumbent=None)
+    decision = decide(
+        run_id=RUN_ID, candidates=candidates, policy=load_policy("seed"), manifest=pinned, incumbent=None, tiers=TIERS
+    )
     summary = RunSummary(run_id=RUN_ID, decision=decision, manifest=pinned, **parts)
     write_summary(state.runs, summary)
     return summary

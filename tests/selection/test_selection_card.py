@@ -13,6 +13,7 @@ from milton_assets.selection import Candidate, Decision, card, decide, load_poli
 from milton_assets.vocabulary.metric import Interval, Metric
 from tests.support.dagster_markdown import NEEDS_NODE, rendered
 from tests.support.selection import RUN_ID, candidate, manifest
+from tests.support.tiers import TIERS
 
 
 def decided(*candidates: Candidate, incumbent: str | None = None) -> Decision:
@@ -22,12 +23,13 @@ def decided(*candidates: Candidate, incumbent: str | None = None) -> Decision:
         policy=load_policy("seed"),
         manifest=manifest(candidates),
         incumbent=incumbent,
+        tiers=TIERS,
     )
 
 
 def drawn(decision: Decision, width: int = 100) -> str:
     out = io.StringIO()
-    card.render(decision, Console(file=out, width=width, color_system=None))
+    card.render(decision, Console(file=out, width=width, color_system=None), TIERS)
     return out.getvalue()
 
 
@@ -91,7 +93,7 @@ def test_versions_of_ordinary_length_are_not_broken() -> None:
 )
 def test_every_verdict_has_its_headline(candidates: tuple[Candidate, ...], says: str) -> None:
     assert says in drawn(decided(*candidates))
-    assert says in card.to_markdown(decided(*candidates))
+    assert says in card.to_markdown(decided(*candidates), TIERS)
 
 
 def test_a_figure_that_is_missing_shows_its_status_and_why() -> None:
@@ -113,7 +115,7 @@ def test_what_a_server_said_cannot_steer_the_terminal() -> None:
 
 @NEEDS_NODE
 def test_the_web_ui_shows_interval_unit_and_standing_apart_from_their_figure() -> None:
-    rows = rendered(card.to_markdown(decided(*TYPICAL, incumbent="v2.20260111.1425-q4_0"))).rows
+    rows = rendered(card.to_markdown(decided(*TYPICAL, incumbent="v2.20260111.1425-q4_0"), TIERS)).rows
     assert rows[0] == [
         "",
         "candidate",
@@ -141,7 +143,7 @@ def test_the_web_ui_shows_interval_unit_and_standing_apart_from_their_figure() -
 def test_what_a_server_said_is_only_text_in_the_web_ui() -> None:
     hostile = "\x1b[2J ![x](http://evil/x.png) <img src=x onerror=alert(1)> [a](javascript:alert(1)) | `b` |\n| c |"
     failed = Metric.failed("cove_pass_rate", "share", hostile)
-    page = rendered(card.to_markdown(decided(candidate("a", excluded=hostile), candidate("b", cove=failed))))
+    page = rendered(card.to_markdown(decided(candidate("a", excluded=hostile), candidate("b", cove=failed)), TIERS))
     assert not page.elements & {"img", "a", "script", "input"}
     seen = hostile.replace("\x1b", "\\x1b").replace("\n", " ")
     assert any(seen in item for item in page.items)
@@ -169,7 +171,7 @@ def test_the_card_shows_what_retrieval_is_to_be_read_against() -> None:
         Metric.measured("random:nDCG@10", "ratio", 0.2, n=60),
     )
     whole = replace(plain, tiers={**plain.tiers, "retrieval": replace(result, metrics=(*result.metrics, *beside))})
-    for shown in (drawn(decided(whole)), card.to_markdown(decided(whole))):
+    for shown in (drawn(decided(whole)), card.to_markdown(decided(whole), TIERS)):
         said = " ".join(shown.split())
         assert "nDCG@10 of BM25 alone 0.412, nDCG@10 of the best possible order of the same documents 0.873." in said
     assert "For comparison" not in drawn(decided(plain))
@@ -177,7 +179,7 @@ def test_the_card_shows_what_retrieval_is_to_be_read_against() -> None:
 
 def test_a_long_list_is_cut_and_says_so() -> None:
     many = [candidate(f"v{i:02}", latency=10.0 + i) for i in range(25)]
-    for text in (drawn(decided(*many)), card.to_markdown(decided(*many))):
+    for text in (drawn(decided(*many)), card.to_markdown(decided(*many), TIERS)):
         assert "5 more in the JSON" in text
         assert "v24" not in text.split("Why not")[0]
 
@@ -200,10 +202,12 @@ def test_the_card_shows_the_comparison_with_the_incumbent_and_what_would_change_
 
     pool = (paired("old", 100, 91, 0.6), paired("new", 60, 99, 0.6), paired("slow", 300, 92, 0.6))
     policy = load_policy("anchored")
-    decision = decide(run_id=RUN_ID, candidates=pool, policy=policy, manifest=manifest(pool, policy), incumbent="old")
+    decision = decide(
+        run_id=RUN_ID, candidates=pool, policy=policy, manifest=manifest(pool, policy), incumbent="old", tiers=TIERS
+    )
     text = drawn(decision)
     # The words, not the escapes: what the UI makes of them is shown above.
-    page = card.to_markdown(decision).replace("\\", "")
+    page = card.to_markdown(decision, TIERS).replace("\\", "")
     for shown in (text, page):
         assert "Against old, which serves today" in shown
         assert "8 : 0" in shown
@@ -218,7 +222,9 @@ def test_the_card_shows_the_comparison_with_the_incumbent_and_what_would_change_
 def test_a_comparison_that_cannot_be_made_says_so() -> None:
     pool = (candidate("old", (100.0, 98.0, 102.0)), candidate("new", (100.0, 98.0, 102.0)))
     policy = load_policy("anchored")
-    decision = decide(run_id=RUN_ID, candidates=pool, policy=policy, manifest=manifest(pool, policy), incumbent="old")
+    decision = decide(
+        run_id=RUN_ID, candidates=pool, policy=policy, manifest=manifest(pool, policy), incumbent="old", tiers=TIERS
+    )
     assert "unknown" in drawn(decision)
     assert "no shared cases" in " ".join(drawn(decision, width=160).split())
     assert "not shown to be within the margin on output_tokens_per_s" in " ".join(drawn(decision).split())

@@ -10,6 +10,7 @@ from milton_assets.selection import Candidate, Decision, Policy, Verdict, decide
 from milton_assets.selection.decision import Standing
 from milton_assets.selection.policy import Normalisation
 from tests.support.selection import RUN_ID, candidate, manifest
+from tests.support.tiers import TIERS
 
 
 def decided(
@@ -21,7 +22,9 @@ def decided(
 ) -> Decision:
     chosen = load_policy(policy) if isinstance(policy, str) else policy
     pinned = manifest(candidates, chosen, fingerprints=fingerprints, fingerprint_of=fingerprint_of)
-    return decide(run_id=RUN_ID, candidates=candidates, policy=chosen, manifest=pinned, incumbent=incumbent)
+    return decide(
+        run_id=RUN_ID, candidates=candidates, policy=chosen, manifest=pinned, incumbent=incumbent, tiers=TIERS
+    )
 
 
 def about(value: float, share: float = 0.01) -> tuple[float, float, float]:

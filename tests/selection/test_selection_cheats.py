@@ -23,6 +23,7 @@ from milton_assets.vocabulary.tier import TierResult
 from tests.support.reasoning_player import Player, Prompt, honest
 from tests.support.retrieval_models import FunctionModel, knowing, yes_with
 from tests.support.selection import RUN_ID, manifest, metric
+from tests.support.tiers import TIERS
 
 CASES, COLLECTION = reasoning.load_goldens(), retrieval.load_goldens()
 THINKING = ReasoningPlan(questions=1, seeded_per_kind=0)
@@ -156,7 +157,12 @@ def modest() -> Candidate:
 
 def decided(*candidates: Candidate) -> Decision:
     return decide(
-        run_id=RUN_ID, candidates=candidates, policy=POLICY, manifest=manifest(candidates, POLICY), incumbent=None
+        run_id=RUN_ID,
+        candidates=candidates,
+        policy=POLICY,
+        manifest=manifest(candidates, POLICY),
+        incumbent=None,
+        tiers=TIERS,
     )
 
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from milton_assets.assets.goldens import DIGESTS
 from milton_assets.selection import Candidate, Decision, Verdict, card, decide, load_policy
-from milton_assets.selection.comparability import GOLDENS
 from milton_assets.selection.decision import GateAnswer, Standing
 from tests.support.selection import RUN_ID, candidate, manifest
+from tests.support.tiers import TIERS
 
 OLD, NEW = "1" * 64, "2" * 64
 
@@ -39,14 +38,29 @@ def on_cases(version: str, digest: str, right: int = 95, **provenance: Any) -> C
 def decided(*candidates: Candidate, policy: str = "anchored", incumbent: str | None = None) -> Decision:
     chosen = load_policy(policy)
     pinned = manifest(candidates, chosen).model_copy(update={"goldens": {"reasoning_cases": NEW}})
-    return decide(run_id=RUN_ID, candidates=candidates, policy=chosen, manifest=pinned, incumbent=incumbent)
+    return decide(
+        run_id=RUN_ID, candidates=candidates, policy=chosen, manifest=pinned, incumbent=incumbent, tiers=TIERS
+    )
 
 
 NO_FIGURE_RESTS_ON = {"reasoning_dataset", "reasoning_judge_pairs", "retrieval_dataset", "retrieval_qrels_dev"}
 
 
-def test_every_golden_that_a_figure_rests_on_is_compared() -> None:
-    assert GOLDENS.keys() == DIGESTS.keys() - NO_FIGURE_RESTS_ON
+def test_every_golden_is_scored_but_descriptions_and_what_no_figure_rests_on() -> None:
+    goldens = [golden for spec in TIERS.values() for golden in spec.goldens]
+    assert {golden.name for golden in goldens if not golden.scored} == NO_FIGURE_RESTS_ON
+
+
+@pytest.mark.parametrize(("stated", "stands"), [(NEW, True), (OLD, False)], ids=["same", "another"])
+def test_a_file_of_ones_own_is_compared_under_its_sets_name(stated: str, stands: bool) -> None:
+    one = told(on_cases("a", NEW), "reasoning", goldens={"mine/cases.jsonl": stated})
+    pinned = manifest([one]).model_copy(update={"goldens": {"reasoning/mine/cases.jsonl": NEW}})
+    policy = load_policy("anchored")
+    decision = decide(run_id=RUN_ID, candidates=[one], policy=policy, manifest=pinned, incumbent=None, tiers=TIERS)
+    assert (decision.winner == "a") is stands
+    named = f"reasoning was measured on goldens of one's own: mine/cases.jsonl ({NEW[:12]})"
+    assert named in decision.notes
+    assert named in card.to_markdown(decision, TIERS)
 
 
 def test_figures_on_other_goldens_than_the_pinned_are_no_evidence() -> None:
@@ -95,7 +109,7 @@ def test_cases_that_were_asked_otherwise_are_compared_unpaired_and_the_card_says
     of_cases = next(d for d in challenge.differences if d.metric == "cove_pass_rate")
     assert of_cases.test == "beyond noise"
     assert f"not paired by case: reasoning was measured in another way than most candidates': {says}" in of_cases.why
-    assert says in card.to_markdown(decision).replace("\\", "")
+    assert says in card.to_markdown(decision, TIERS).replace("\\", "")
 
 
 def test_how_many_questions_were_asked_at_once_changes_no_figure() -> None:

@@ -18,6 +18,7 @@ from milton_assets.selection.resample import prepare
 from milton_assets.statistics.multiplicity import holm
 from milton_assets.statistics.paired import agresti_min, mcnemar_exact
 from tests.support.selection import candidate
+from tests.support.tiers import TIERS
 
 ANCHORED = load_policy("anchored")
 SURE = (100.0, 99.0, 101.0)
@@ -30,7 +31,7 @@ def challenged(*candidates: Candidate, policy: Policy = ANCHORED) -> dict[str, C
     metrics = [[c.metric(criterion) for c in candidates] for criterion in policy.criteria]
     assert policy.incumbent is not None
     versions = [c.version for c in candidates]
-    return challenge(prepare(candidates, metrics, policy), policy.incumbent, versions, 0, draws=2000, seed=1)
+    return challenge(prepare(candidates, metrics, policy, TIERS), policy.incumbent, versions, 0, draws=2000, seed=1)
 
 
 def difference(challenges: dict[str, Challenge], version: str, metric: str) -> Difference:

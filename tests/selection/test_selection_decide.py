@@ -9,11 +9,11 @@ import pytest
 from milton_assets.selection import Candidate, Decision, Policy, Verdict, decide, load_policy
 from milton_assets.selection.decision import GateAnswer, Standing
 from milton_assets.selection.policy import GateMode, Operator
-from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Interval, Metric
 from milton_assets.vocabulary.tier import TierResult
 from tests.support.selection import COVE, HEADLINES, RUN_ID, candidate, manifest
+from tests.support.tiers import BUILT_IN, TIERS
 
 
 def decided(*candidates: Candidate, policy: Policy | None = None, incumbent: str | None = None) -> Decision:
@@ -24,6 +24,7 @@ def decided(*candidates: Candidate, policy: Policy | None = None, incumbent: str
         policy=chosen,
         manifest=manifest(candidates, chosen),
         incumbent=incumbent,
+        tiers=TIERS,
     )
 
 
@@ -201,7 +202,7 @@ def test_the_order_in_which_candidates_come_does_not_matter() -> None:
     shuffled = list(candidates)
     random.Random(1).shuffle(shuffled)
     first, second = (
-        decide(run_id=RUN_ID, candidates=some, policy=load_policy("seed"), manifest=pinned, incumbent=None)
+        decide(run_id=RUN_ID, candidates=some, policy=load_policy("seed"), manifest=pinned, incumbent=None, tiers=TIERS)
         for some in (candidates, shuffled)
     )
     assert first.to_json() == second.to_json()
@@ -238,13 +239,20 @@ def test_a_decision_that_contradicts_itself_is_refused() -> None:
 
 def test_a_version_that_stands_twice_is_refused() -> None:
     with pytest.raises(BadInput, match="A stands twice"):
-        decide(run_id=RUN_ID, candidates=[A, A], policy=load_policy("seed"), manifest=manifest([A]), incumbent=None)
+        decide(
+            run_id=RUN_ID,
+            candidates=[A, A],
+            policy=load_policy("seed"),
+            manifest=manifest([A]),
+            incumbent=None,
+            tiers=TIERS,
+        )
 
 
 def test_the_manifest_of_another_run_is_refused() -> None:
     other = manifest([A], run_id="benchmark_20260112_000000")
     with pytest.raises(BadInput, match="benchmark_20260112_000000"):
-        decide(run_id=RUN_ID, candidates=[A], policy=load_policy("seed"), manifest=other, incumbent=None)
+        decide(run_id=RUN_ID, candidates=[A], policy=load_policy("seed"), manifest=other, incumbent=None, tiers=TIERS)
 
 
 def test_figures_that_the_manifest_does_not_pin_are_refused() -> None:
@@ -253,12 +261,26 @@ def test_figures_that_the_manifest_does_not_pin_are_refused() -> None:
         (manifest([A]), "B stands, but is not pinned"),
     ):
         with pytest.raises(BadInput, match=says):
-            decide(run_id=RUN_ID, candidates=[A, B], policy=load_policy("seed"), manifest=pinned, incumbent=None)
+            decide(
+                run_id=RUN_ID,
+                candidates=[A, B],
+                policy=load_policy("seed"),
+                manifest=pinned,
+                incumbent=None,
+                tiers=TIERS,
+            )
 
 
 def test_a_manifest_that_pins_somebody_who_does_not_stand_is_refused() -> None:
     with pytest.raises(BadInput, match="B is pinned, but does not stand"):
-        decide(run_id=RUN_ID, candidates=[A], policy=load_policy("seed"), manifest=manifest([A, B]), incumbent=None)
+        decide(
+            run_id=RUN_ID,
+            candidates=[A],
+            policy=load_policy("seed"),
+            manifest=manifest([A, B]),
+            incumbent=None,
+            tiers=TIERS,
+        )
 
 
 @pytest.mark.parametrize(("which", "name"), [("latency", "ttft_ms.median"), ("throughput", "output_tokens_per_s")])
@@ -283,7 +305,7 @@ def test_an_invalid_speed_leaves_its_gate_inconclusive_and_others_are_decided_am
 
 def test_another_policy_than_the_manifests_is_called_a_what_if() -> None:
     decision = decide(
-        run_id=RUN_ID, candidates=[A], policy=load_policy("smoke"), manifest=manifest([A]), incumbent=None
+        run_id=RUN_ID, candidates=[A], policy=load_policy("smoke"), manifest=manifest([A]), incumbent=None, tiers=TIERS
     )
     assert "what-if" in decision.notes[0]
     assert not decided(A).notes

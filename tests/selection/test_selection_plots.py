@@ -12,6 +12,7 @@ import pytest
 from milton_assets.selection import Candidate, Decision, decide, load_policy, plots
 from milton_assets.vocabulary.metric import Metric
 from tests.support.selection import RUN_ID, candidate, manifest
+from tests.support.tiers import TIERS
 
 
 def decided(*candidates: Candidate) -> Decision:
@@ -21,6 +22,7 @@ def decided(*candidates: Candidate) -> Decision:
         policy=load_policy("seed"),
         manifest=manifest(candidates),
         incumbent=None,
+        tiers=TIERS,
     )
 
 

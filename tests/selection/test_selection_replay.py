@@ -17,6 +17,7 @@ from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from resources.evidence_store import EvidenceStore
 from tests.support.selection import RUN_ID, candidate, manifest, store
+from tests.support.tiers import TIERS
 
 POOL = (
     candidate("a", (100.0, 95.0, 106.0), passed=[True] * 19 + [False], ndcg_by_query=[0.5, 0.7]),
@@ -28,7 +29,9 @@ POOL = (
 def run(root: Path, policy: Policy, *candidates: Candidate, incumbent: str | None = None) -> RunSummary:
     """A run whose evidence lies below `root`, decided."""
     pinned = manifest(candidates, policy, sha256_of=store(root, candidates))
-    decision = decide(run_id=RUN_ID, candidates=candidates, policy=policy, manifest=pinned, incumbent=incumbent)
+    decision = decide(
+        run_id=RUN_ID, candidates=candidates, policy=policy, manifest=pinned, incumbent=incumbent, tiers=TIERS
+    )
     return RunSummary(run_id=RUN_ID, decision=decision, manifest=pinned)
 
 
@@ -37,14 +40,14 @@ def test_a_decision_is_repeated_byte_for_byte(tmp_path: Path, name: str) -> None
     summary = run(tmp_path, load_policy(name), *POOL, incumbent="a")
     read_back = RunSummary.model_validate_json(summary.model_dump_json())
     assert (
-        decide_again(EvidenceStore(tmp_path).read_bytes, read_back, read_back.decision.policy).to_json()
+        decide_again(EvidenceStore(tmp_path).read_bytes, read_back, read_back.decision.policy, TIERS).to_json()
         == summary.decision.to_json()
     )
 
 
 def test_another_policy_gives_a_what_if_on_the_same_evidence(tmp_path: Path) -> None:
     summary = run(tmp_path, load_policy("smoke"), candidate("a", cove=0.5))
-    again = decide_again(EvidenceStore(tmp_path).read_bytes, summary, load_policy("seed"))
+    again = decide_again(EvidenceStore(tmp_path).read_bytes, summary, load_policy("seed"), TIERS)
     assert summary.decision.verdict is Verdict.PROMOTE
     assert again.verdict is Verdict.REJECT
     assert "what-if" in again.notes[0]
@@ -57,7 +60,7 @@ def test_every_file_that_was_touched_or_is_gone_is_named(tmp_path: Path) -> None
     touched.write_bytes(touched.read_bytes() + b" ")
     gone.unlink()
     with pytest.raises(EvidenceMismatch) as caught:
-        decide_again(EvidenceStore(tmp_path).read_bytes, summary, summary.decision.policy)
+        decide_again(EvidenceStore(tmp_path).read_bytes, summary, summary.decision.policy, TIERS)
     assert "reasoning/a.parquet was changed: it is " in str(caught.value)
     assert "retrieval/b.parquet is missing" in str(caught.value)
 
@@ -68,10 +71,12 @@ def test_a_table_of_another_model_under_the_pinned_name_is_refused(tmp_path: Pat
     swapped.write_bytes((tmp_path / "inference" / "b.parquet").read_bytes())
     digests["a", "inference"] = sha256_file(swapped)
     pinned = manifest(POOL, sha256_of=digests)
-    decision = decide(run_id=RUN_ID, candidates=POOL, policy=load_policy("seed"), manifest=pinned, incumbent=None)
+    decision = decide(
+        run_id=RUN_ID, candidates=POOL, policy=load_policy("seed"), manifest=pinned, incumbent=None, tiers=TIERS
+    )
     summary = RunSummary(run_id=RUN_ID, decision=decision, manifest=pinned)
     with pytest.raises(EvidenceMismatch, match="holds inference of b, pinned as inference of a"):
-        decide_again(EvidenceStore(tmp_path).read_bytes, summary, decision.policy)
+        decide_again(EvidenceStore(tmp_path).read_bytes, summary, decision.policy, TIERS)
 
 
 def test_a_pin_never_leads_out_of_the_evidence_store(tmp_path: Path) -> None:
@@ -83,7 +88,7 @@ def test_a_pin_never_leads_out_of_the_evidence_store(tmp_path: Path) -> None:
         update={"manifest": summary.manifest.model_copy(update={"candidates": tuple(candidates)})}
     )
     with pytest.raises(BadInput, match="leaves the store"):
-        decide_again(EvidenceStore(tmp_path / "store").read_bytes, bent, summary.decision.policy)
+        decide_again(EvidenceStore(tmp_path / "store").read_bytes, bent, summary.decision.policy, TIERS)
 
 
 def rewritten(summary: RunSummary, change: Callable[[dict[str, Any]], None]) -> RunSummary:
@@ -102,7 +107,7 @@ def test_a_summary_from_which_a_candidate_was_taken_out_is_refused(tmp_path: Pat
 
     bent = rewritten(summary, forget)
     with pytest.raises(BadInput, match=r"[ab] is pinned, but does not stand"):
-        decide_again(EvidenceStore(tmp_path).read_bytes, bent, bent.decision.policy)
+        decide_again(EvidenceStore(tmp_path).read_bytes, bent, bent.decision.policy, TIERS)
 
 
 def test_a_summary_that_excludes_somebody_whose_evidence_is_pinned_is_refused(tmp_path: Path) -> None:
@@ -114,7 +119,7 @@ def test_a_summary_that_excludes_somebody_whose_evidence_is_pinned_is_refused(tm
 
     bent = rewritten(summary, exclude)
     with pytest.raises(BadInput, match=r"is excluded \(its benchmark run failed\), but all its evidence is pinned"):
-        decide_again(EvidenceStore(tmp_path).read_bytes, bent, bent.decision.policy)
+        decide_again(EvidenceStore(tmp_path).read_bytes, bent, bent.decision.policy, TIERS)
 
 
 def test_a_summary_into_which_a_candidate_was_written_is_refused(tmp_path: Path) -> None:
@@ -125,7 +130,7 @@ def test_a_summary_into_which_a_candidate_was_written_is_refused(tmp_path: Path)
 
     bent = rewritten(summary, add)
     with pytest.raises(BadInput, match="z stands, but is not pinned"):
-        decide_again(EvidenceStore(tmp_path).read_bytes, bent, bent.decision.policy)
+        decide_again(EvidenceStore(tmp_path).read_bytes, bent, bent.decision.policy, TIERS)
 
 
 def test_the_evidence_is_plain_parquet(tmp_path: Path) -> None:
@@ -145,7 +150,7 @@ class TestADecisionTakenBefore:
 
     def test_is_repeated_byte_for_byte(self) -> None:
         summary = self.summary()
-        again = decide_again(lambda uri, _: (self.PAST / uri).read_bytes(), summary, summary.decision.policy)
+        again = decide_again(lambda uri, _: (self.PAST / uri).read_bytes(), summary, summary.decision.policy, TIERS)
         assert again.to_json() == summary.decision.to_json()
         assert again.digest() == "d8f4edfe5eafa1857deed8c39a2344aace076b6b6a83e0e3460eb972e6d397a1"
 
@@ -180,4 +185,4 @@ class TestADecisionTakenBefore:
         ]
         altered = summary.model_copy(update={"decision": summary.decision.model_copy(update={"candidates": reports})})
         with pytest.raises(BadInput, match=r"v1 is excluded .* but all its evidence is pinned"):
-            decide_again(lambda uri, _: (self.PAST / uri).read_bytes(), altered, summary.decision.policy)
+            decide_again(lambda uri, _: (self.PAST / uri).read_bytes(), altered, summary.decision.policy, TIERS)

@@ -13,6 +13,7 @@ from milton_assets.selection.noise import errors_of
 from milton_assets.selection.resample import prepare, probability_best, unknown
 from milton_assets.vocabulary.metric import Interval, Metric
 from tests.support.selection import candidate
+from tests.support.tiers import TIERS
 
 ONLY_LATENCY = Policy.model_validate(
     load_policy("anchored").model_dump()
@@ -27,7 +28,7 @@ ONLY_LATENCY = Policy.model_validate(
 
 def shares(*candidates: Candidate, policy: Policy = ONLY_LATENCY, seed: int = 1) -> list[float]:
     metrics = [[c.metric(criterion) for c in candidates] for criterion in policy.criteria]
-    prepared = prepare(candidates, metrics, policy)
+    prepared = prepare(candidates, metrics, policy, TIERS)
     assert unknown(prepared, [c.version for c in candidates]) is None
     return probability_best(prepared, policy, seed).tolist()
 
@@ -110,7 +111,7 @@ def test_a_pool_that_is_drawn_in_several_chunks_is_counted_whole() -> None:
 def test_a_figure_with_neither_interval_nor_cases_makes_it_unknown_and_is_named() -> None:
     candidates = [candidate("a", (100.0, 90.0, 110.0)), candidate("b", 100.0), candidate("c", 90.0)]
     metrics = [[c.metric(criterion) for c in candidates] for criterion in ONLY_LATENCY.criteria]
-    because = unknown(prepare(candidates, metrics, ONLY_LATENCY), ["a", "b", "c"])
+    because = unknown(prepare(candidates, metrics, ONLY_LATENCY, TIERS), ["a", "b", "c"])
     assert because is not None
     assert "ttft_ms.median of b and 1 more has no interval" in because
 

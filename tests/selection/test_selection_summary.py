@@ -20,6 +20,7 @@ from milton_assets.selection.summary import (
 )
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.selection import RUN_ID, candidate, manifest
+from tests.support.tiers import TIERS
 
 BUNDLE = BundleRecord(path="bundles/b", name="b", release_digest="b" * 64)
 
@@ -27,7 +28,9 @@ BUNDLE = BundleRecord(path="bundles/b", name="b", release_digest="b" * 64)
 def summary(run_id: str = RUN_ID) -> RunSummary:
     candidates = [candidate("a"), candidate("b", 10)]
     pinned = manifest(candidates, run_id=run_id)
-    decision = decide(run_id=run_id, candidates=candidates, policy=load_policy("seed"), manifest=pinned, incumbent=None)
+    decision = decide(
+        run_id=run_id, candidates=candidates, policy=load_policy("seed"), manifest=pinned, incumbent=None, tiers=TIERS
+    )
     return RunSummary(run_id=run_id, decision=decision, manifest=pinned, bundle=BUNDLE)
 
 

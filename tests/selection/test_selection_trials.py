@@ -8,6 +8,7 @@ import pytest
 from milton_assets.selection import load_policy
 from milton_assets.selection.policy_file import shipped_policies
 from milton_assets.selection.simulate import Design, TrueModel, campaign, promotions
+from tests.support.tiers import TIERS
 
 SAME = TrueModel(pass_rate=0.95)
 
@@ -16,20 +17,20 @@ SAME = TrueModel(pass_rate=0.95)
 @pytest.mark.parametrize("name", shipped_policies())
 def test_a_model_is_rarely_promoted_over_itself(name: str) -> None:
     # The campaigns are seeded, so this is a fixed answer: at most 5 %, of few enough campaigns for a test.
-    assert promotions(load_policy(name), SAME, SAME, campaigns=200, seed=7) <= 10
+    assert promotions(load_policy(name), SAME, SAME, campaigns=200, seed=7, tiers=TIERS) <= 10
 
 
 @pytest.mark.slow
 def test_a_truly_better_model_is_found() -> None:
     # The trials find a latency a third lower in 80 % of the campaigns.
     better = SAME.better("ttft_ms.median", 0.5)
-    assert promotions(load_policy("anchored"), SAME, better, campaigns=30, seed=7) >= 24
+    assert promotions(load_policy("anchored"), SAME, better, campaigns=30, seed=7, tiers=TIERS) >= 24
 
 
 @pytest.mark.slow
 def test_without_an_incumbent_rule_the_score_tosses_a_coin() -> None:
     seed = load_policy("seed").model_copy(update={"incumbent": None})
-    assert 18 <= promotions(seed, SAME, SAME, campaigns=60, seed=7) <= 42
+    assert 18 <= promotions(seed, SAME, SAME, campaigns=60, seed=7, tiers=TIERS) <= 42
 
 
 @pytest.mark.parametrize("metric", ["ttft_ms.median", "output_tokens_per_s", "cove_pass_rate", "nDCG@10"])

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from milton_assets.edge.bundle import Bundle, create_bundle
-from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_listing
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.gguf import read_header
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, EntryStatus, RegistryEntry
 from tests.support.gguf_file import tiny_gguf
+from tests.support.tiers import BUILT_IN
 
 NOW = datetime(2026, 1, 11, 14, 25, tzinfo=UTC)
 RUN_ID = "benchmark_20260111_142500"

@@ -14,6 +14,7 @@ from resources.registries import open_registry
 from resources.registries.json_file import add_entries, new_entry
 from tests.support.gguf_file import tiny_gguf
 from tests.support.selection import RUN_ID, candidate, manifest, store
+from tests.support.tiers import TIERS
 
 VERSION = "v1.20260111.1425"
 
@@ -34,5 +35,7 @@ def decided(home: StateDir, cove: float = 0.95, *, gguf: Path | None = None) -> 
         update={"entry_sha256": entry.entry_sha256, "artefact_sha256": entry.artefacts[0].sha256}
     )
     pinned = pinned.model_copy(update={"candidates": (of_entry,)})
-    decision = decide(run_id=RUN_ID, candidates=[one], policy=load_policy("seed"), manifest=pinned, incumbent=None)
+    decision = decide(
+        run_id=RUN_ID, candidates=[one], policy=load_policy("seed"), manifest=pinned, incumbent=None, tiers=TIERS
+    )
     write_summary(home.runs, RunSummary(run_id=RUN_ID, decision=decision, manifest=pinned))

@@ -14,11 +14,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from milton_assets.selection import Candidate, Policy, load_policy
-from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.metric import Interval, Metric
 from milton_assets.vocabulary.tier import TierResult
+from tests.support.tiers import BUILT_IN
 
 RUN_ID = "benchmark_20260111_142500"
 

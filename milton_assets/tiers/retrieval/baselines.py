@@ -12,30 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from milton_assets.tiers.retrieval.goldens import Document, Query
-from milton_assets.tiers.retrieval.order import ranked
 from milton_assets.tiers.retrieval.pool import pools
 from milton_assets.tiers.retrieval.prompts import passage_of
+from milton_assets.tiers.retrieval.shuffles import ranked
 from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed
+from milton_assets.vocabulary.tier_spec import Embeds
 
 Floats = npt.NDArray[np.float64]
 
 DEPTH = 100
 RRF_OFFSET = 60
 BATCH = 32
-
-
-class Embeds(Protocol):
-    """A server that turns texts into vectors, e.g. `resources.servers.client.OpenAIChatModel`."""
-
-    def embeddings(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
-        """A vector a text, all of one length. Raises `ModelCallFailed`."""
-        ...
 
 
 @dataclass(frozen=True)

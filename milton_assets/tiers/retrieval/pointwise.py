@@ -18,11 +18,11 @@ from itertools import islice
 
 from milton_assets.tiers.retrieval.concurrency import map_in_order
 from milton_assets.tiers.retrieval.goldens import Document
-from milton_assets.tiers.retrieval.order import ranked
 from milton_assets.tiers.retrieval.plan import RetrievalPlan
 from milton_assets.tiers.retrieval.pool import Pool
 from milton_assets.tiers.retrieval.prompts import passage_of, pointwise
 from milton_assets.tiers.retrieval.reranked import Failure, Reranked
+from milton_assets.tiers.retrieval.shuffles import ranked
 from milton_assets.vocabulary.chat import ChatModel, ModelCallFailed, Sampling, TokenLogprob
 
 NO_LOGPROBS = "no_logprobs"

@@ -17,7 +17,7 @@ import bm25s
 import numpy as np
 
 from milton_assets.tiers.retrieval.goldens import Document, Query
-from milton_assets.tiers.retrieval.order import hash_order, ranked
+from milton_assets.tiers.retrieval.shuffles import hash_order, ranked
 from milton_assets.vocabulary.digest import sha256_json
 
 

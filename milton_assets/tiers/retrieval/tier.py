@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from milton_assets.tiers.retrieval import listwise, pointwise
-from milton_assets.tiers.retrieval.baselines import Baselines, Embeds, baselines
+from milton_assets.tiers.retrieval.baselines import Baselines, baselines
 from milton_assets.tiers.retrieval.figures import METRICS, Figures, NoBaselines
 from milton_assets.tiers.retrieval.goldens import Document, Query, RetrievalGoldens
 from milton_assets.tiers.retrieval.plan import Method, RetrievalPlan
@@ -21,6 +21,7 @@ from milton_assets.vocabulary.code_version import code_version as version_of_cod
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.tier import TierResult
+from milton_assets.vocabulary.tier_spec import Embeds
 
 __all__ = ["METRICS", "code_version", "measure_retrieval"]
 

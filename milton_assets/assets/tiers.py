@@ -1,0 +1,166 @@
+"""The tiers' assets: one asset and one check a tier, made from its spec.
+
+What belongs here: wiring. What does not: measuring (`milton_assets.tiers`), and what the command line shares
+(`milton_assets.usecases.measuring`).
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pyarrow as pa
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    AssetExecutionContext,
+    AssetsDefinition,
+    MetadataValue,
+    Output,
+    asset,
+)
+
+from milton_assets.assets.beta_features import partition_check
+from milton_assets.assets.evidence import evidence_output, metrics_markdown, pictures, progress_of
+from milton_assets.assets.guards import guarded_by
+from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.tiers.reasoning.judge import ModelPin
+from milton_assets.usecases.dry_run import WHY
+from milton_assets.usecases.judging import qualified_judge
+from milton_assets.usecases.measuring import measure_tier
+from milton_assets.vocabulary.chat import ChatModel
+from milton_assets.vocabulary.entry_paths import placed
+from milton_assets.vocabulary.entry_table import entry_from_table
+from milton_assets.vocabulary.golden_set import TierGoldens, read_goldens
+from milton_assets.vocabulary.metric import Status
+from milton_assets.vocabulary.registry import Artefact
+from milton_assets.vocabulary.server import RunningServer
+from milton_assets.vocabulary.tier import TierResult
+from milton_assets.vocabulary.tier_spec import Conditions, Needs, Tiers, TierSpec, Uses
+from resources.answer_cache import CachedChatModel, CacheKey
+from resources.campaign import Campaign
+from resources.evidence_store import EvidenceFile
+from resources.hardware import fingerprint
+from resources.model_server import ModelServerResource
+from resources.registry_resource import RegistryResource
+from resources.servers.client import OpenAIChatModel
+from resources.servers.repeatable import repeatable_options
+
+
+def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
+    """The asset that holds the tier's tables, a partition a model version. `tiers` are all that a campaign measures."""
+
+    @asset(
+        name=spec.asset_name,
+        description=spec.about,
+        partitions_def=MODEL_VERSIONS,
+        deps=[golden.name for golden in spec.goldens],
+        io_manager_key="evidence",
+        group_name="benchmark",
+        code_version=spec.code_version(),
+        output_required=False,
+        kinds={"parquet"},
+        pool="accelerator",
+    )
+    @guarded_by(lambda: spec.skipped(WHY).metrics)
+    def measured(
+        context: AssetExecutionContext,
+        registry_entry: EvidenceFile,
+        model_server: ModelServerResource,
+        campaign: Campaign,
+        registry: RegistryResource,
+    ) -> Output[pa.Table]:
+        entry = placed(entry_from_table(registry_entry.read()), campaign.state)
+        artefact = entry.artefact(model_server.artefact_kind)
+        goldens = read_goldens(spec, campaign.goldens.get(spec.name, ()))
+        with model_server.serve(artefact, entry.version) as served:
+            plan = spec.plan(
+                Conditions(str(campaign.profile), served.endpoint.slots, campaign.slo, campaign.rerank.value)
+            )
+            with _chat_model(spec, served, artefact, model_server, campaign, goldens) as chat_model:
+                result = measure_tier(
+                    spec,
+                    served,
+                    goldens,
+                    plan,
+                    chat_model=chat_model,
+                    judge=lambda pairs: qualified_judge(campaign.judge, pairs, _candidates(registry, model_server)),
+                    embeddings=campaign.embeddings if Uses.EMBEDDINGS in spec.uses else None,
+                    on_progress=progress_of(context, spec.name, tuple(tiers)),
+                )
+            environment = fingerprint(served)
+        told = {"fingerprint": environment.model_dump(mode="json")}
+        if isinstance(chat_model, CachedChatModel):
+            told["answer_cache"] = chat_model.provenance()
+        result = replace(result, provenance={**result.provenance, **told})
+        return evidence_output(
+            result.to_table(entry.version, artefact.sha256),
+            metrics=MetadataValue.md(metrics_markdown(result.metrics)),
+            server=environment.server.name if environment.server else "unknown",
+            **pictures(spec.pictures({context.partition_key: result}) if spec.pictures else {}),
+            **{m.name: MetadataValue.float(m.value) for m in result.metrics if m.value is not None},
+        )
+
+    return measured
+
+
+@contextmanager
+def _chat_model(
+    spec: TierSpec,
+    served: RunningServer,
+    artefact: Artefact,
+    model_server: ModelServerResource,
+    campaign: Campaign,
+    goldens: TierGoldens,
+) -> Iterator[ChatModel | None]:
+    """The model that the tier asks, if it asks one, with the answers that are kept of the same weights and server.
+
+    The cache keeps answers as they are, so what a private set asks is never answered from it and never kept.
+    """
+    if spec.needs is not Needs.CHAT:
+        yield None
+        return
+    # What is cached by content may depend on nothing else.
+    with OpenAIChatModel(served.endpoint, extra=repeatable_options(served.fingerprint)) as model:
+        environment = {**os.environ, **getattr(model_server, "env", {})}
+        reuse = campaign.reuse_answers and not goldens.is_private
+        key = CacheKey.of(artefact.sha256, served.fingerprint, environment) if reuse else None
+        yield model if key is None else CachedChatModel(model, campaign.state.answers, key)
+
+
+def _candidates(registry: RegistryResource, model_server: ModelServerResource) -> list[ModelPin]:
+    """Every model that a judge must not be."""
+    at = getattr(model_server, "base_url", None)
+    return [
+        ModelPin(model=entry.version, base_url=at, artefact_sha256=artefact.sha256)
+        for entry in registry.read().candidates()
+        for artefact in entry.artefacts
+    ]
+
+
+def tier_check(spec: TierSpec) -> AssetChecksDefinition:
+    """The check on the tier's table: nothing failed, skipped or invalid goes unseen.
+
+    It warns and stops nothing, because a decision must still be able to name the metric that is missing.
+    """
+
+    @partition_check(
+        spec.asset_name,
+        MODEL_VERSIONS,
+        name=f"{spec.name}_is_complete",
+        description="Every metric that was tried has a value that may be relied on, and no attempt failed.",
+    )
+    def check(context: AssetCheckExecutionContext, table: EvidenceFile) -> AssetCheckResult:
+        metrics = TierResult.from_table(table.read()).metrics
+        wanting = {m.name: m.why for m in metrics if m.status is Status.ERROR or not m.valid}
+        skipped = {m.name: m.why for m in metrics if m.status is Status.SKIPPED}
+        errors = max((m.errors for m in metrics), default=0)
+        return AssetCheckResult(
+            passed=not wanting and not errors,
+            severity=AssetCheckSeverity.WARN,
+            metadata={"metrics_wanting": wanting, "metrics_skipped": skipped, "failed_attempts": errors},
+        )
+
+    return check

@@ -1,0 +1,283 @@
+"""What a tier says of itself: everything the rest of the house needs to measure, pair, compare, show and decide by it.
+
+    SPEC = TierSpec(
+        name="json_answers",
+        about="Whether the model answers in JSON when asked to.",
+        metrics=(MetricSpec("valid_share", "share", Direction.HIGHER, CaseColumns("case_id", "is_valid")),),
+        headline="valid_share",
+        needs=Needs.CHAT,
+        goldens=(GoldenFile("json_answers_cases", "cases.jsonl", "Requests for JSON."),),
+        read_goldens=read_cases,
+        plan=lambda conditions: JsonPlan(concurrency=conditions.slots),
+        measure=measure,
+        code_version=code_version,
+    )
+
+What belongs here: `TierSpec`, the parts it is made of, what `measure` is handed, and several specs together. What does
+not: finding the tiers that are installed (`milton_assets.tiers.discovery`), and any tier.
+
+A tier of one's own is a package with such a value, named by an entry point of the group `milton.tiers`; see
+`examples/tier_json_answers`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from milton_assets.vocabulary.chat import ChatModel
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.keys import check_tier_name
+from milton_assets.vocabulary.metric import Direction
+from milton_assets.vocabulary.progress import OnProgress, silent
+from milton_assets.vocabulary.server import RunningServer
+from milton_assets.vocabulary.slo import SLO
+from milton_assets.vocabulary.tier import TierResult, asset_of
+
+
+class Needs(StrEnum):
+    """What a tier measures through. `endpoint`: the server's address, for figures of time, which no cache may answer.
+
+    `chat`: a model that is asked questions; what it was asked before may be answered from the cache.
+    """
+
+    ENDPOINT = "endpoint"
+    CHAT = "chat"
+
+
+class Uses(StrEnum):
+    """A model beside the one under test that a tier makes use of when the campaign names one."""
+
+    JUDGE = "judge"
+    EMBEDDINGS = "embeddings"
+
+
+@dataclass(frozen=True)
+class CaseColumns:
+    """Of which column of the samples a metric is the mean, and which column names the case.
+
+    `part`: only rows whose column `part` says so count, where the samples have parts. `missing`: what a row without a
+    value counts as; not a number where such a row is no case at all.
+    """
+
+    case: str
+    value: str
+    missing: float = math.nan
+    part: str | None = None
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A metric: its name, its unit, which way it is better (None: neither), and how it is paired by case, if it is."""
+
+    name: str
+    unit: str
+    better: Direction | None = None
+    cases: CaseColumns | None = None
+
+
+@dataclass(frozen=True)
+class GoldenFile:
+    """A file of the goldens that ship: `name` in the evidence manifest, `file` in the tables' provenance.
+
+    `scored` is whether a figure rests on it; a description of the set, say, is pinned too, but makes no figure other.
+    """
+
+    name: str
+    file: str
+    about: str
+    scored: bool = True
+
+
+class Embeds(Protocol):
+    """A client of a server that turns texts into vectors."""
+
+    def embeddings(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        """A vector a text, all of one length. Raises `ModelCallFailed`."""
+        ...
+
+
+class EmbeddingServer(Protocol):
+    """A server of embeddings that the campaign names."""
+
+    @property
+    def base_url(self) -> str:
+        """Its address."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The model's name there."""
+        ...
+
+    def client(self) -> AbstractContextManager[Embeds]:
+        """A client of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a plan is made from: the profile (`full` or `smoke`), the server's slots, and the campaign's wishes."""
+
+    profile: str = "full"
+    slots: int = 1
+    slo: SLO | None = None
+    rerank: str = "pointwise"
+
+
+@dataclass(frozen=True)
+class PlanOption:
+    """An option of `milton bench NAME` that sets a field of the plan: `--name` takes a value of `kind`."""
+
+    name: str
+    field: str
+    kind: type[int | float | str]
+    about: str
+
+
+JudgeOf = Callable[[Any], AbstractContextManager[Any]]
+"""Opens the campaign's judge, qualified on the labelled pairs given; None inside when no judge is named."""
+
+
+def no_judge(_: Any) -> AbstractContextManager[None]:
+    """Where nobody named a judge."""
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What `measure` is handed. `goldens` is what the tier's reader returned, `plan` what its `plan` made."""
+
+    served: RunningServer
+    goldens: Any
+    plan: Any
+    chat_model: ChatModel | None = None
+    judge: JudgeOf = no_judge
+    embeddings: EmbeddingServer | None = None
+    on_progress: OnProgress = silent
+
+    @property
+    def chat(self) -> ChatModel:
+        """The model to ask. Raises `BadInput` in a tier that does not say that it needs one."""
+        if self.chat_model is None:
+            raise BadInput("this tier asks a chat model and was given none", expected="needs=Needs.CHAT in its spec")
+        return self.chat_model
+
+
+def _one_set(sets: Mapping[str, Any]) -> Any:
+    if len(sets) != 1:
+        raise BadInput(f"{len(sets)} sets of goldens were given", expected="one: this tier does not join several")
+    return next(iter(sets.values()))
+
+
+@dataclass(frozen=True)
+class TierSpec:
+    """A tier. Raises `BadInput` for a name that cannot name an asset, metrics named twice, a headline that is none.
+
+    `read_goldens(path)` reads a set, None meaning the one that ships (in the folder `shipped`), and raises `BadInput`
+    naming file and line; `join_goldens` makes one of several sets by their names. `open_columns` are the text columns
+    of the samples that hold names and labels only: of a private set, the others are kept as digests. `texts` gives the
+    texts of a set, which are cut out of a private one's messages. `baselines` explains the prefixes of metrics that a
+    figure is read against (`bm25:nDCG@10`). `code_version` changes whenever a figure would mean something else.
+    """
+
+    name: str
+    about: str
+    metrics: tuple[MetricSpec, ...]
+    headline: str
+    needs: Needs
+    plan: Callable[[Conditions], BaseModel]
+    measure: Callable[[Measuring], TierResult]
+    code_version: Callable[[], str]
+    read_goldens: Callable[[Path | None], Any]
+    goldens: tuple[GoldenFile, ...] = ()
+    shipped: Path | None = None
+    join_goldens: Callable[[Mapping[str, Any]], Any] = _one_set
+    uses: frozenset[Uses] = frozenset()
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    options: tuple[PlanOption, ...] = ()
+    pictures: Callable[[Mapping[str, TierResult]], dict[str, bytes]] | None = None
+    open_columns: frozenset[str] = frozenset()
+    texts: Callable[[Any], Iterable[str]] = lambda _: ()
+
+    def __post_init__(self) -> None:
+        check_tier_name(self.name)
+        names = [metric.name for metric in self.metrics]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise BadInput(f"tier {self.name} has the metrics {twice} twice", expected="unique names")
+        if self.headline not in names:
+            raise BadInput(
+                f"tier {self.name} has no metric {self.headline!r} as its headline", expected=f"one of {names}"
+            )
+
+        if self.goldens and self.shipped is None:
+            raise BadInput(f"tier {self.name} has goldens and no folder that they ship in", expected="shipped=FOLDER")
+
+    @property
+    def asset_name(self) -> str:
+        """The asset that holds its tables."""
+        return asset_of(self.name)
+
+    def find(self, metric: str) -> MetricSpec | None:
+        """The metric of that name, if there is one."""
+        return next((one for one in self.metrics if one.name == metric), None)
+
+    def units(self) -> tuple[tuple[str, str], ...]:
+        """Name and unit of every metric."""
+        return tuple((metric.name, metric.unit) for metric in self.metrics)
+
+    def skipped(self, why: str) -> TierResult:
+        """The tier's result where nobody ran it."""
+        return TierResult.skipped(self.name, self.units(), why)
+
+
+class Tiers(Mapping[str, TierSpec]):
+    """Several tiers by name, in the order in which they are measured. Raises `BadInput` for a name that is there twice,
+    and for golden files of one name."""
+
+    def __init__(self, specs: Iterable[TierSpec]) -> None:
+        self._specs: dict[str, TierSpec] = {}
+        golden_of: dict[str, str] = {}
+        for spec in specs:
+            if spec.name in self._specs:
+                raise BadInput(f"there are two tiers {spec.name}", expected="a name a tier", remedy="uninstall one")
+            self._specs[spec.name] = spec
+            for golden in spec.goldens:
+                if (other := golden_of.setdefault(golden.name, spec.name)) != spec.name:
+                    raise BadInput(
+                        f"the tiers {other} and {spec.name} both have a golden {golden.name}", expected="unique names"
+                    )
+
+    def __getitem__(self, name: str) -> TierSpec:
+        try:
+            return self._specs[name]
+        except KeyError:
+            raise NoSuchTier(
+                f"no tier {name!r:.80} is installed",
+                expected=f"one of {list(self._specs)}",
+                remedy="install the package that brings it, in the environment of Milton Autobench",
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def golden(self, name: str) -> tuple[TierSpec, GoldenFile] | None:
+        """The shipped golden of that name in the manifest, and whose it is."""
+        found = ((spec, golden) for spec in self.values() for golden in spec.goldens if golden.name == name)
+        return next(found, None)
+
+
+class NoSuchTier(BadInput, KeyError):
+    """A tier that is not installed. Also a `KeyError`, as a mapping promises."""
+
+    __str__ = BadInput.__str__
