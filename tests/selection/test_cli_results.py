@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from milton_assets.cli import results
 from milton_assets.selection import Candidate, Decision, decide, load_policy
-from milton_assets.selection.summary import RunSummary, write_summary
+from milton_assets.selection.summary import BundleRecord, DeploymentRecord, RunSummary, write_summary
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.state import StateDir
 from tests.support.selection import RUN_ID, candidate, manifest, store
@@ -44,8 +44,8 @@ def test_the_latest_run_is_shown_with_where_things_lie_and_what_to_try(app: type
     write(
         state,
         candidate("a"),
-        bundle={"path": "/bundles/b1"},
-        deployments=[{"id": "d1", "target": "local", "path": "/edge"}],
+        bundle=BundleRecord(path="/bundles/b1", name="b1", release_digest="a" * 64),
+        deployments=[DeploymentRecord(id="d1", target="local", path="/edge", release="a" * 64)],
     )
     shown = CliRunner().invoke(app, ["results"])
     assert shown.exit_code == 0

@@ -64,12 +64,12 @@ def test_the_card_tells_figures_intervals_gates_ranking_verdict_and_reasons() ->
 
 def test_verdict_winner_and_reasons_come_before_the_figures() -> None:
     decision = decided(*TYPICAL)
-    for shown in (drawn(decision), card.to_markdown(decision)):
+    for shown in (drawn(decision), card.to_markdown(decision, TIERS)):
         titles = ("PROMOTE v1", "Why this verdict", "Candidates", "Gates", "Why not the others")
         assert [line.strip("#│ ") for line in shown.splitlines() if line.strip("#│ ").startswith(titles)][:5] == [
             headed if headed != "PROMOTE v1" else "PROMOTE v1.20260111.1425" for headed in titles
         ]
-    assert card.to_markdown(decision).startswith("## PROMOTE v1")
+    assert card.to_markdown(decision, TIERS).startswith("## PROMOTE v1")
 
 
 def test_the_card_fits_a_hundred_columns() -> None:
