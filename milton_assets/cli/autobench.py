@@ -6,7 +6,6 @@ itself (`milton_assets.conductor`); `dagster job execute -j autobench` is the sa
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import typer
 
 from milton_assets.cli.common import EXIT_NO, current_settings
 from milton_assets.cli.environment import exports_for, install_dagster_yaml
+from milton_assets.settings import hand_to_process
 from milton_assets.usecases.settings_check import check_settings
 
 EXIT_INTERRUPTED = 130
@@ -54,8 +54,9 @@ def autobench(
     told = {"only": only or [], "tiers": tier or [], "resume": not new, "wait": wait, "dry_run": dry_run}
     settings = current_settings()
     check_settings(settings)
-    os.environ.update(exports_for(settings))
-    install_dagster_yaml(Path(os.environ["DAGSTER_HOME"]))
+    exports = exports_for(settings)
+    hand_to_process(exports)
+    install_dagster_yaml(Path(exports["DAGSTER_HOME"]))
     # Dagster takes SIGTERM for Ctrl-C while a job runs; before and after it, so do we.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
 
@@ -64,7 +65,7 @@ def autobench(
     from resources.console_logger import logged_at
     from resources.dagster_private import job_from_module
 
-    job = job_from_module(os.environ["DAGSTER_MODULE_NAME"], "autobench")
+    job = job_from_module(exports["DAGSTER_MODULE_NAME"], "autobench")
     config = {"ops": {"conduct": {"config": told}}, **logged_at(settings.log_level)}
     with DagsterInstance.get() as instance:
         with execute_job(job, instance, run_config=config, raise_on_error=False) as result:

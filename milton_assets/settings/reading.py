@@ -126,6 +126,11 @@ def dagster_module(environment: Mapping[str, str] | None = None) -> str:
     return env.get("DAGSTER_MODULE_NAME") or "milton_assets.definitions"
 
 
+def hand_to_process(variables: Mapping[str, str]) -> None:
+    """Set this process's variables, for Dagster, which reads its own."""
+    os.environ.update(variables)
+
+
 def _in_file(document: YamlDocument) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every setting that milton.yaml gives, by path. A key without a value counts as not given."""
     if "state_dir" in document.content:

@@ -5,7 +5,7 @@ What belongs here: how wide to draw, and making text that others wrote harmless 
 
 from __future__ import annotations
 
-import os
+import shutil
 import sys
 
 from rich.console import Console
@@ -16,8 +16,7 @@ PLAIN_WIDTH = 100
 
 def console() -> Console:
     """A console on standard output: as wide as the terminal, without one as `COLUMNS` says, or `PLAIN_WIDTH`."""
-    told = os.environ.get("COLUMNS", "")
-    plain = int(told) if told.isdecimal() and int(told) > 0 else PLAIN_WIDTH
+    plain = shutil.get_terminal_size((PLAIN_WIDTH, 25)).columns
     return Console(highlight=False, width=None if sys.stdout.isatty() else plain)
 
 

@@ -54,11 +54,11 @@ PROMPT = {"id": "a", "kind": "code", "text": "x"}
     [
         ([], "holds no prompts"),
         ([HEADER], "holds no prompts"),
-        ([PROMPT, PROMPT], "line 1"),
-        ([HEADER, PROMPT | {"kind": "poem"}], "line 2"),
-        ([HEADER, PROMPT | {"id": "../up"}], "line 2"),
+        ([PROMPT, PROMPT], "prompts.jsonl:1 "),
+        ([HEADER, PROMPT | {"kind": "poem"}], "prompts.jsonl:2 "),
+        ([HEADER, PROMPT | {"id": "../up"}], "prompts.jsonl:2 "),
         ([HEADER, PROMPT, PROMPT], "more than once"),
-        ([HEADER, "no object"], "line 2"),
+        ([HEADER, "no object"], "prompts.jsonl:2 "),
     ],
 )
 def test_a_prompts_file_that_is_wrong_says_where(rows: list[Any], complaint: str, tmp_path: Path) -> None:
