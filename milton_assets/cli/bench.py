@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from milton_assets.cli.common import EXIT_NO, JsonOption, answer, progress_on_stderr
+from milton_assets.cli.common import CA_FILE_HELP, EXIT_NO, JsonOption, answer, progress_on_stderr
 
 if TYPE_CHECKING:
     from milton_assets.vocabulary.metric import Metric
@@ -86,9 +86,8 @@ def _common() -> Iterator[_Option]:
         None,
         typer.Option(min=1, max=1024, help="Calls in flight at once. Default: the server's slots."),
     )
-    yield _Option(
-        "api_key", str | None, None, typer.Option(envvar=["MILTON_API_KEY", "OPENAI_API_KEY"], help="The server's key.")
-    )
+    yield _Option("api_key", str | None, None, typer.Option(envvar="MILTON_API_KEY", help="The server's key."))
+    yield _Option("ca_file", Path | None, None, typer.Option(help=CA_FILE_HELP))
     yield _Option("timeout", float, 120.0, typer.Option(min=0.1, help="Seconds before a call is given up."))
 
 
@@ -176,7 +175,9 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
     _plan(spec, given, slots=1)  # an option that is none is said before a server is asked
     goldens = read_goldens(spec, [_OwnSet(path.absolute()) for path in given["dataset"] or ()])
     with ExitStack() as stack:
-        served = stack.enter_context(AttachedServer(given["base_url"], key).attach(given["model"]))
+        served = stack.enter_context(
+            AttachedServer(given["base_url"], key, ca_file=given["ca_file"]).attach(given["model"])
+        )
         plan = _plan(spec, given, slots=served.endpoint.slots)
         candidate = ModelPin(
             model=given["model"],

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from milton_assets.cli.common import EXIT_NO, JsonOption, answer, progress_on_stderr
+from milton_assets.cli.common import CA_FILE_HELP, EXIT_NO, JsonOption, answer, progress_on_stderr
 from milton_assets.vocabulary.files import write_atomic
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def bench_inference(
     api_key: Annotated[
         str | None, typer.Option(envvar="MILTON_API_KEY", help="Sent as a bearer token.", show_envvar=True)
     ] = None,
+    ca_file: Annotated[Path | None, typer.Option(help=CA_FILE_HELP)] = None,
     sweep_load: Annotated[
         bool, typer.Option("--sweep", help="Double the concurrency until throughput grows no more; one figure a load.")
     ] = False,
@@ -123,7 +124,9 @@ def bench_inference(
     )
     with ExitStack() as stack:
         places = [(model, base_url), *(_place(text, model) for text in against or ())]
-        attached = [stack.enter_context(AttachedServer(url, api_key).attach(name)) for name, url in places]
+        attached = [
+            stack.enter_context(AttachedServer(url, api_key, ca_file=ca_file).attach(name)) for name, url in places
+        ]
         servers = [(served.endpoint, fingerprint(served)) for served in attached]
         if len(servers) > 1:
             outcome = _several(servers, plan)

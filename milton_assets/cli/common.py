@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
 
 EXIT_NO = 1
+CA_FILE_HELP = "Certificates to trust beside the system's, in PEM form, for a server with its own."
 
 
 def answer(payload: Any, *, as_json: bool, text: Callable[[Console], None]) -> None:

@@ -35,9 +35,9 @@ def name_of(page: Path) -> str:
 def check_milton(words: list[str]) -> None:
     """Follow the words through the command tree; every option must be one of the command's."""
     command = COMMANDS
-    while words and hasattr(command, "commands") and words[0] in command.commands:
-        command = command.commands[words.pop(0)]
-    assert not hasattr(command, "commands"), f"milton {words} is no verb"
+    while words and hasattr(command, "get_command") and (below := command.get_command(None, words[0])) is not None:
+        command, words = below, words[1:]
+    assert not hasattr(command, "get_command"), f"milton {words} is no verb"
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert {word.split("=")[0] for word in words if word.startswith("--")} <= known | {"--help"}
 
