@@ -28,6 +28,7 @@ from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.state import StateDir
 from resources.evidence_store import EvidenceStore
+from resources.registries import open_registry
 from tests.support.crashing import clock, healthy
 from tests.support.edge_bundles import WEIGHTS_FILE, make_bundle, read_manifest
 from tests.support.hostile_bundles import ROWS, Row
@@ -64,7 +65,9 @@ def trace_of_release(release: Path, deployed: Path, state: Path) -> bool:
         bundle_path=str(release),
     )
     with DagsterInstance.ephemeral() as instance:
-        records = Records(StateDir(state), EvidenceStore(str(state / "evidence")), instance, dict, {})
+        here = StateDir(state)
+        store = EvidenceStore(str(state / "evidence"))
+        records = Records(here, store, instance, dict, {}, open_registry(None, here))
         return next(link for link in trace(deployment, records).links if link.what == "release").holds
 
 
