@@ -16,7 +16,6 @@ import typer
 from milton_assets.cli.common import EXIT_NO, current_settings
 from milton_assets.cli.environment import exports_for, install_dagster_yaml
 from milton_assets.settings import hand_to_process
-from milton_assets.usecases.settings_check import check_settings
 
 EXIT_INTERRUPTED = 130
 
@@ -52,6 +51,8 @@ def autobench(
     Example: milton autobench --only v1.20260111.1425 --tier reasoning
     """
     told = {"only": only or [], "tiers": tier or [], "resume": not new, "wait": wait, "dry_run": dry_run}
+    from milton_assets.usecases.settings_check import check_settings  # it loads every tier
+
     settings = current_settings()
     check_settings(settings)
     exports = exports_for(settings)
