@@ -16,9 +16,9 @@ from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, DagsterRunSta
 
 from milton_assets.conductor import only_campaign
 from milton_assets.selection.summary import read_summary
-from milton_assets.tiers import BUILT_IN
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.tier import asset_of
+from tests.support.tiers import BUILT_IN
 from tests.support.workplace import Workplace, competent
 
 ROOT = Path(__file__).resolve().parents[2]
