@@ -48,7 +48,9 @@ def gathered(root: Path, measured_in: dict[str, Fingerprint]) -> Gathered:
             measured_kind=ArtefactKind.GGUF,
             entry_files={"a": store.write("registry_entry", "a", entry_to_table(ENTRY, StateDir(root)), "run")},
             tier_files={tier: {"a": written(tier)} for tier in BUILT_IN},
+            timed_by="inference",
             goldens={},
+            private_goldens=(),
             policy_name="seed",
             policy_sha256="3" * 64,
         )

@@ -16,7 +16,7 @@ import yaml
 from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.summary import read_summary
 from tests.support.scripted_server import Reply
-from tests.support.workplace import Workplace, competent, failure_of, workplace
+from tests.support.workplace import Behaviour, Workplace, competent, failure_of, workplace
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "tier_json_answers"
@@ -24,10 +24,15 @@ RUN = "benchmark_20260101_000000"
 VALID = '{"name": 1, "born": 1, "country": 1, "title": 1, "author": 1, "hex": 1, "moons": 1, "length_km": 1}'
 
 
-def speaks_json(body: dict[str, Any]) -> Reply:
+def speaks_json() -> Behaviour:
     """A competent model that answers in JSON when asked to."""
-    asked = str(body["messages"][-1]["content"])
-    return VALID if "one JSON object and nothing else" in asked else competent()(body)
+    otherwise = competent()
+
+    def reply(body: dict[str, Any]) -> Reply:
+        asked = str(body["messages"][-1]["content"])
+        return VALID if "one JSON object and nothing else" in asked else otherwise(body)
+
+    return reply
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +74,8 @@ def wp(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.mark.slow
 def test_it_is_measured_decided_on_paired_and_gated(wp: Workplace) -> None:
-    wp.register("good", speaks_json)
-    wp.register("better", speaks_json, seed=1)
+    wp.register("good", speaks_json())
+    wp.register("better", speaks_json(), seed=1)
     wp.register("poor", competent(), seed=2)
     for version in ("good", "better", "poor"):
         result = wp.run("benchmark_model", version)
@@ -92,18 +97,18 @@ def test_it_is_measured_decided_on_paired_and_gated(wp: Workplace) -> None:
 
 
 @pytest.mark.slow
-def test_a_dry_run_names_its_metrics(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(installed)
-    with workplace(tmp_path, settings={"MILTON_DRY_RUN": "1"}) as place:
-        place.register("good", speaks_json)
-        result = place.run("benchmark_model", "good")
-        said = [record.user_message for record in place.instance.all_logs(result.run_id)]
-    assert "valid_share: skipped (dry run)" in said
+def test_a_dry_run_names_its_metrics(wp: Workplace, capfd: pytest.CaptureFixture[str]) -> None:
+    wp.register("good", speaks_json())
+    result = wp.conduct({"ops": {"conduct": {"config": {"dry_run": True}}}})
+    assert result.success, failure_of(result)
+    said = " ".join(capfd.readouterr().out.split())
+    assert "json_answers valid_share skipped (dry run)" in said
+    assert wp.server.requests == []
 
 
 @pytest.mark.slow
 def test_without_it_its_policy_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
     with workplace(tmp_path, policy=str(policy_file(tmp_path))) as place:
-        place.register("good", speaks_json)
+        place.register("good", speaks_json())
         assert "valid_share is of tier json_answers, and installed are" in failure_of(place.conduct())
         assert place.server.requests == []

@@ -95,7 +95,7 @@ def test_echoing_the_question_instead_of_judging_has_no_figure() -> None:
 
 
 def test_leaking_the_prompt_pointwise_has_no_figure() -> None:
-    leak = answer("You", " decide", top_logprobs={"You": -0.01, "The": -5.0}, finish_reason="length")
+    leak = answer("You", top_logprobs={"You": -0.01, "The": -5.0}, finish_reason="length")
     assert_refused(measured(leak, POINTWISE), NEITHER_YES_NOR_NO)
 
 

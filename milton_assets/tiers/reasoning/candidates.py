@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
 
 from milton_assets.tiers.reasoning.lexicon import COPULAS, FUNCTION_WORDS, HEDGES, NEGATORS, TITLES
 from milton_assets.tiers.reasoning.naming import Span
@@ -30,6 +31,7 @@ _JOINT = re.compile(r"[,;:\n•|/()\"&]|\s-+\s|[.!?]+(?=\s|$)|\b(?:and|or|nor|ve
 _MOST_WORDS_OF_AN_ITEM = 4
 _MANY = 3
 _GLOSS = frozenset({",", "(", ")", "-"})
+_ALTERNATIVES = frozenset({"or", "alternatively"})
 _MOST_NAMES_IN_A_RUN = 2
 _MOST_WORDS_IN_A_RUN = 5
 _LONGEST_RUN = 7
@@ -147,6 +149,44 @@ def _stronger(one: str, other: str) -> str:
     return one if one.isalpha() and not other.isalpha() else other
 
 
+def _beside(*, before: int, after: int, glossed: bool, offered: bool) -> Commitment:
+    """The verdict on a gold with so many rivals before and after it, all joined as a gloss is, or one by an "or"."""
+    others, first = before + after, not before
+    if not others:
+        return Commitment.ONE
+    if others >= _MANY or (others == 2 and not (first and glossed)):
+        return Commitment.SEVERAL
+    if others == 2:
+        return Commitment.UNDECIDED
+    if offered:
+        return Commitment.UNDECIDED if first else Commitment.SEVERAL
+    return Commitment.ONE if first and glossed else Commitment.UNDECIDED
+
+
+def _counted(flags: Iterable[bool]) -> list[int]:
+    """How many of the first `n` are true, for every `n` from nought."""
+    return [0, *accumulate(map(int, flags))]
+
+
+def _within(counted: Sequence[int], start: int, stop: int) -> int:
+    """How many are true from `start` until before `stop`."""
+    return counted[stop] - counted[start]
+
+
+def _row_begins(in_row: Sequence[bool]) -> list[int]:
+    """For each place, the first of the row of places in a row that ends there."""
+    begins: list[int] = []
+    for at in range(len(in_row)):
+        begins.append(begins[at - 1] if at and in_row[at - 1] else at)
+    return begins
+
+
+def _row_ends(in_row: Sequence[bool]) -> list[int]:
+    """For each place, the last of the row of places in a row that begins there."""
+    last = len(in_row) - 1
+    return [last - begin for begin in reversed(_row_begins(in_row[::-1]))]
+
+
 @dataclass(frozen=True)
 class _Reader:
     """Reads candidates for one question; `named` and `digits` say how the gold is written, and so its rivals."""
@@ -156,38 +196,33 @@ class _Reader:
     digits: bool
 
     def in_list(self, pieces: Sequence[Piece]) -> Commitment:
-        """Candidates in a row with the gold."""
-        verdicts = [self._beside(pieces, n) for n, piece in enumerate(pieces) if piece.holds_gold]
-        order = (Commitment.ONE, Commitment.UNDECIDED, Commitment.SEVERAL)
-        return max(verdicts, key=order.index, default=Commitment.ONE)
-
-    def _beside(self, pieces: Sequence[Piece], at: int) -> Commitment:
-        opens, ends = self._gold_opens(pieces[at].text), self._gold_ends(pieces[at].text)
-        after = []
-        for piece in pieces[at + 1 :] if ends else ():
-            if not piece.holds_gold and not self.is_item(piece.text):
-                break
-            after.append(piece)
-        before: list[Piece] = []
-        for n in range(at - 1, -1, -1) if opens else ():
-            if pieces[n].holds_gold or self.is_item(pieces[n].text):
-                before.insert(0, pieces[n])
+        """Candidates in a row with the gold. One walk over the pieces, however many golds there are."""
+        in_row = [piece.holds_gold or self.is_item(piece.text) for piece in pieces]
+        rivals = _counted(not piece.holds_gold for piece in pieces)
+        told_apart = _counted(piece.joint not in _GLOSS | {""} for piece in pieces)
+        offered = _counted(piece.joint in _ALTERNATIVES for piece in pieces)
+        begins, ends = _row_begins(in_row), _row_ends(in_row)
+        worst = Commitment.ONE
+        for at, piece in enumerate(pieces):
+            if not piece.holds_gold:
                 continue
-            if self._ends_with_a_claim(pieces[n].text):
-                before.insert(0, pieces[n])
-            break
-        others = [piece for piece in (*before, *after) if not piece.holds_gold]
-        if not others:
-            return Commitment.ONE
-        joints = {piece.joint for piece in (*before[1:], pieces[at], *after) if piece.joint and piece not in before[:1]}
-        first = not any(not piece.holds_gold for piece in before)
-        if len(others) >= _MANY or (len(others) >= 2 and not (first and joints <= _GLOSS)):
-            return Commitment.SEVERAL
-        if len(others) == 2:
-            return Commitment.UNDECIDED
-        if joints & {"or", "alternatively"}:
-            return Commitment.UNDECIDED if first else Commitment.SEVERAL
-        return Commitment.ONE if first and joints <= _GLOSS else Commitment.UNDECIDED
+            first, last = at, at
+            if self._gold_opens(piece.text):
+                first = begins[at]
+                first -= first > 0 and self._ends_with_a_claim(pieces[first - 1].text)
+            if self._gold_ends(piece.text):
+                last = ends[at]
+            joined = min(first + 1, at)
+            verdict = _beside(
+                before=_within(rivals, first, at),
+                after=_within(rivals, at + 1, last + 1),
+                glossed=not _within(told_apart, joined, last + 1),
+                offered=bool(_within(offered, joined, last + 1)),
+            )
+            if verdict is Commitment.SEVERAL:
+                return verdict
+            worst = verdict if worst is Commitment.ONE else worst
+        return worst
 
     def _gold_opens(self, piece: str) -> bool:
         return set(phrase(piece.partition(MARK)[0])) <= FUNCTION_WORDS - COPULAS - NEGATORS

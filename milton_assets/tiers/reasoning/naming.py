@@ -56,9 +56,11 @@ def mentions(aliases: Sequence[str], said: Sequence[Word], text: str, question: 
     for alias in aliases:
         found += _spans_of(alias, said, text, question)
     kept: list[Span] = []
+    taken: set[int] = set()
     for start, end in sorted(set(found), key=lambda span: (span[0] - span[1], span)):
-        if all(end <= other[0] or start >= other[1] for other in kept):
+        if taken.isdisjoint(range(start, end)):
             kept.append((start, end))
+            taken.update(range(start, end))
     return sorted(kept)
 
 
