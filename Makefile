@@ -69,6 +69,7 @@ bench-matcher: $(VENV)/.installed-dev ## How far the reasoning tier's matcher ag
 
 bench-selection: $(VENV)/.installed-dev ## Deciding among ten thousand candidates; false promotions in A/A trials.
 	$(BIN)/python benches/selection/bench_selection.py
+	$(BIN)/python benches/selection/chains.py
 	$(BIN)/python benches/selection/aa_trials.py
 
 bench-bundle: $(VENV)/.installed-dev ## Bundles of 4 GB beside tar, model-signing and cp; deltas beside zstd.

@@ -17,6 +17,7 @@ from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import EvidenceMismatch
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin, Found
 from milton_assets.vocabulary.fingerprint import Fingerprint
+from milton_assets.vocabulary.ledger import Ledger
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
 from milton_assets.vocabulary.tier import TierResult, asset_of, table_metadata
 from resources.dagster_private import DATA_VERSION_TAG
@@ -66,10 +67,12 @@ def gather(
     private_goldens: Sequence[str],
     policy_name: str,
     policy_sha256: str,
+    ledger: Ledger,
 ) -> Gathered:
     """Read each candidate's evidence, pin it, and say of each candidate why it cannot be judged, if it cannot.
 
-    `timed_by` is the tier whose environment is that of the candidate's speeds.
+    `timed_by` is the tier whose environment is that of the candidate's speeds, `ledger` what the decision before handed
+    on.
 
     Raises `EvidenceMismatch` when a file and the event log disagree: such evidence proves nothing.
     """
@@ -107,6 +110,7 @@ def gather(
         candidates=tuple(pinned),
         tiers=tuple(tier_files),
         private_goldens=tuple(private_goldens),
+        ledger=ledger,
     )
     return Gathered(tuple(candidates), manifest)
 

@@ -27,9 +27,11 @@ from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Candidate, Verdict, card, decide, load_policy, plots
 from milton_assets.selection.policy_file import check_metrics
 from milton_assets.selection.ranking_table import ranking_table
+from milton_assets.selection.replay import read_anchored
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
 from milton_assets.usecases.aliases import name_challenger
 from milton_assets.usecases.incumbent import incumbent_of
+from milton_assets.usecases.past_ledger import check_ledger, ledger_before
 from milton_assets.usecases.pictures import tier_pictures
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.golden_set import read_all_goldens
@@ -92,6 +94,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             private_goldens=sorted(name for one in goldens.values() for name in one.private),
             policy_name=policy.name,
             policy_sha256=policy.sha256,
+            ledger=ledger_before(campaign.state.runs, run_id),
         )
         targets = open_targets(campaign.state, campaign.target_paths, server=EdgeServer)
         decision = decide(
@@ -109,6 +112,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             manifest=gathered.manifest,
             incumbent=incumbent_of(targets.named(name) for name in campaign.target_names()),
             tiers=tiers,
+            anchored=read_anchored(store.read_bytes, gathered.manifest.ledger),
         )
         notes = campaign.chosen.notes
         summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest, notes=notes)
@@ -142,4 +146,5 @@ def evidence_holds(
     """Every file and event the decision pinned is still as it was. Raises with every difference otherwise."""
     summary = read_summary(campaign.state.runs, context.partition_key)
     check_manifest(context.instance, evidence_store.store, summary.manifest)
+    check_ledger(campaign.state.runs, summary.manifest)
     return AssetCheckResult(passed=True, metadata={"pins": len(summary.manifest.pins())})

@@ -79,7 +79,7 @@ def sections(decision: Decision, tiers: Tiers) -> list[Grid | Lines]:
         parts.append(_gates(decision))
     parts += [
         Lines("Why not the others", tuple(_why_not(decision))),
-        Lines("How sure", tuple(_how_sure(decision))),
+        Lines("How sure", (*_how_sure(decision), *_noise(decision))),
         *_challenges(decision),
         Lines("What would change it", tuple(_sensitivity(decision))),
         Lines("Also note", decision.notes),
@@ -271,7 +271,7 @@ def _challenges(decision: Decision) -> Iterable[Grid | Lines]:
     rows = [
         (report.version, *_difference(difference))
         for report, challenge in challenged
-        for difference in challenge.differences
+        for difference in (*challenge.differences, *challenge.anchored)
     ]
     yield Grid(f"Against {decision.incumbent}, which serves today", header, tuple(rows))
     yield Lines("May it replace the incumbent?", tuple(_may_replace(r, c) for r, c in challenged))
@@ -294,9 +294,31 @@ def _difference(difference: Difference) -> tuple[str, ...]:
             better_by += f"\n[{signed(difference.interval.low)}, {signed(difference.interval.high)}]"
     p_value = "-"
     if difference.p_value is not None and difference.p_holm is not None:
-        p_value = f"{difference.p_value:.3f} ({difference.p_holm:.3f})"
+        p_value = f"{difference.p_value:.3f} ({difference.p_holm:.3f})\n{_looks(difference.looks)}"
     wins = "-" if difference.wins is None else f"{difference.wins} : {difference.losses}"
-    return (f"{difference.metric}\n{difference.test}", better_by, wins, p_value, difference.why)
+    of = f" against {difference.against}, the best deployed" if difference.against is not None else ""
+    return (f"{difference.metric}{of}\n{difference.test}", better_by, wins, p_value, difference.why)
+
+
+def _looks(seen: int) -> str:
+    """How much evidence there has been since the incumbent serves, and how much of it was looked at."""
+    looked = 1 << (seen.bit_length() - 1) if seen else 0
+    return f"{seen} seen" if seen == looked else f"{seen} seen, looked at {looked}"
+
+
+def _noise(decision: Decision) -> Iterable[str]:
+    for one in decision.noise:
+        if one.measured is None or one.below is None:
+            yield (
+                f"noise of {one.metric} between campaigns: {one.assumed:.1%}, assumed; nothing was measured twice "
+                "here in the same way yet, so only large differences count"
+            )
+        else:
+            yield (
+                f"noise of {one.metric} between campaigns: {one.measured:.1%}, measured here on the same weights "
+                f"(below {one.below:.1%}, 95 % sure, {one.freedom} degrees of freedom); "
+                f"{one.assumed:.1%} had been assumed"
+            )
 
 
 def _sensitivity(decision: Decision) -> Iterable[str]:

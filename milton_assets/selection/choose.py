@@ -62,12 +62,17 @@ def choose(
     """The winner, if any.
 
     Admissible is everybody, or, where the incumbent rule applies (`incumbent` is then its index), the incumbent and
-    whoever may replace it. A clear head, or policy `score`: the best admissible. Otherwise the tie-breaks choose
-    among the admissible contenders, or among all who are admissible where no contender is; or nothing is promoted. An
-    incumbent that is chosen stays, which promotes nothing.
+    whoever may replace it; but not the incumbent itself, whatever its score, against a challenger that is shown to be
+    better and to be worse on nothing. A clear head, or policy `score`: the best admissible. Otherwise the tie-breaks
+    choose among the admissible contenders, or among all who are admissible where no contender is; or nothing is
+    promoted. An incumbent that is chosen stays, which promotes nothing.
     """
     order = [int(index) for index in ranking.order]
     admissible = [i for i in order if incumbent is None or i == incumbent or challenges[pool.versions[i]].replaces]
+    outdone = any(i != incumbent and challenges[pool.versions[i]].outdoes for i in admissible) if challenges else False
+    if outdone:
+        # Min-max makes each criterion of two candidates win or lose: what is shown is not overruled by what is not.
+        admissible = [i for i in admissible if i != incumbent]
     head = pool.versions[order[0]]
     unclear = not sure.clear and policy.certainty.when_unclear is not WhenUnclear.SCORE
     if unclear and policy.certainty.when_unclear is WhenUnclear.NOTHING:

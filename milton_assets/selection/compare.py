@@ -5,18 +5,23 @@ follows from them (`decide`).
 
 - Right or wrong, by case: McNemar's exact test; the interval of the difference is Agresti and Min's (2005), which
   stays honest when no case differs.
-- A score by case: the paired bootstrap over cases (percentile interval, widened by sqrt(n / (n - 1))).
-- Otherwise (latency, throughput): the difference against the standard errors of both figures, the noise between
-  campaigns included; on a log scale where the margin is relative.
+- A score by case: the paired bootstrap over cases (percentile interval, widened by sqrt(n / (n - 1))); the p-value is
+  Student's, as draws cannot tell small ones apart.
+- Where the margin is relative (latency, throughput): the mean difference over the campaigns in which both were measured
+  as today, on a log scale, against the errors of one campaign's figures, by Student's t with as many degrees of freedom
+  as the noise between campaigns is known with. More campaigns confirm a difference and do not narrow its error: what
+  drifts slowly looks the same in each of them.
+- Otherwise (quality without shared cases): the difference against the standard errors of both figures.
 
 Intervals leave `alpha` outside on each side (90 % intervals for an alpha of 5 %), so that a lower end above the margin
-is a one-sided test of non-inferiority at `alpha`. P-values are two-sided. Holm (1979) corrects them over every
-challenger and metric of the decision.
+is a one-sided test of non-inferiority at `alpha`. P-values are two-sided. What is compared with `alpha` is the p-value
+of the last look over the share of alpha that this look might spend (`life`), corrected after Holm (1979) over every
+challenger and metric of its group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -24,6 +29,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from milton_assets.selection.decision import Challenge, Difference
+from milton_assets.selection.life import NEW, Life, looked
 from milton_assets.selection.policy import IncumbentRule, Margin, MarginKind
 from milton_assets.selection.resample import Drawn
 from milton_assets.selection.scoring import Array
@@ -32,12 +38,13 @@ from milton_assets.statistics.bootstrap import (
     drawn_means,
     percentile_ends,
     stream,
-    two_sided_p,
     widened,
 )
-from milton_assets.statistics.multiplicity import holm
 from milton_assets.statistics.normal import z_leaving
 from milton_assets.statistics.paired import agresti_min, mcnemar_exact
+from milton_assets.statistics.sequential import mean_p, student_p, student_reach
+from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.ledger import Tally
 from milton_assets.vocabulary.metric import Direction, Interval
 
 _BOOTSTRAP_FLOATS = 1 << 20
@@ -48,7 +55,8 @@ class Compared:
     """One metric, the challengers against the incumbent: arrays (challengers,), oriented so that above 0 is better.
 
     NaN where nothing can be said. `wins` and `losses` count cases; -1 where there are none. `unpaired_because`
-    is why cases that there could be are not paired, or empty.
+    is why cases that there could be are not paired, or empty. `gain` is what is summed over campaigns: the difference,
+    or its logarithm where it is relative.
     """
 
     test: npt.NDArray[np.object_]
@@ -60,31 +68,131 @@ class Compared:
     wins: Array
     losses: Array
     unpaired_because: npt.NDArray[np.object_]
+    gain: Array
+
+
+@dataclass(frozen=True)
+class Challenged:
+    """The challenges by version, and the tests behind them as the ledger keeps them, by version and `TIER/METRIC`."""
+
+    challenges: dict[str, Challenge]
+    tests: dict[str, dict[str, Tally]]
 
 
 def challenge(
-    prepared: Sequence[Drawn], rule: IncumbentRule, versions: Sequence[str], incumbent: int, *, draws: int, seed: int
-) -> dict[str, Challenge]:
-    """Compare every candidate of the pool with the one at index `incumbent`; by version, the incumbent left out."""
+    prepared: Sequence[Drawn],
+    rule: IncumbentRule,
+    versions: Sequence[str],
+    incumbent: int,
+    *,
+    draws: int,
+    seed: int,
+    life: Life,
+) -> Challenged:
+    """Compare every candidate of the pool with the one at index `incumbent`, which is left out itself."""
     challengers = np.array([i for i in range(len(versions)) if i != incumbent], dtype=np.intp)
     if not challengers.size:
-        return {}
+        return Challenged({}, {})
+    others = [versions[index] for index in challengers.tolist()]
     by_metric = {drawn.criterion.key: drawn for drawn in prepared}
     rng = stream(seed)
     outside = 2 * rule.alpha
-    compared = [
-        _compare(by_metric[margin.key], margin, incumbent, challengers, outside=outside, draws=draws, rng=rng)
-        for margin in rule.margins
-    ]
-    corrected = holm(np.stack([one.p_value for one in compared]))
-    result = {}
-    for place, index in enumerate(challengers.tolist()):
-        differences = tuple(
-            _difference(margin, one, place, float(corrected[row, place]), rule.alpha)
-            for row, (margin, one) in enumerate(zip(rule.margins, compared, strict=True))
+    compared: list[Compared] = []
+    tests: list[list[Tally]] = []
+    for margin in rule.margins:
+        drawn, (before, groups) = by_metric[margin.key], life.seen(margin, others)
+        evidence = [
+            _evidence(drawn, index, incumbent) or life.pair(margin.tier, versions[incumbent], version)
+            for index, version in zip(challengers.tolist(), others, strict=True)
+        ]
+        past = _Past.of(before, evidence)
+        one = _compare(drawn, margin, incumbent, challengers, outside=outside, draws=draws, rng=rng, past=past)
+        gains = one.gain if margin.kind is MarginKind.RELATIVE else one.difference
+        compared.append(one)
+        tests.append(
+            [looked(*told) for told in zip(before, evidence, gains.tolist(), one.p_value.tolist(), strict=True)]
         )
-        result[versions[index]] = _challenge(versions[incumbent], differences)
-    return result
+    spent = np.array([[test.p_spent if test.seen else np.nan for test in row] for row in tests])
+    corrected = life.corrected(spent, groups)
+    result = {}
+    for place, version in enumerate(others):
+        differences = tuple(
+            _difference(margin, one, place, row[place], float(corrected[number, place]), rule.alpha)
+            for number, (margin, one, row) in enumerate(zip(rule.margins, compared, tests, strict=True))
+        )
+        result[version] = _challenge(versions[incumbent], differences)
+    names = [f"{margin.tier}/{margin.metric}" for margin in rule.margins]
+    kept = {
+        version: {name: row[place] for name, row in zip(names, tests, strict=True) if row[place].seen}
+        for place, version in enumerate(others)
+    }
+    return Challenged(result, kept)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Everybody against one figure, by the place in the pool."""
+
+    margin: Margin
+    compared: Compared
+    places: Mapping[int, int]
+    alpha: float
+
+    def has(self, index: int) -> bool:
+        """Whether the candidate at `index` was compared, which the figure's own was not."""
+        return index in self.places
+
+    def of(self, index: int) -> Difference:
+        """The difference of the candidate at `index` from that figure; today's alone, and corrected for nothing."""
+        place = self.places[index]
+        p_value = float(self.compared.p_value[place])
+        tally = Tally(1, 0.0, p_value, float(self.compared.difference[place]) > 0, "")
+        return _difference(self.margin, self.compared, place, tally, p_value, self.alpha)
+
+
+def held_to(drawn: Drawn, margin: Margin, anchor: int, rule: IncumbentRule, *, draws: int, seed: int) -> Held:
+    """Compare everybody in `drawn` with the figure at index `anchor`."""
+    others = np.array([i for i in range(len(drawn.values)) if i != anchor], dtype=np.intp)
+    nothing = _Past.of([NEW] * len(others), [""] * len(others))
+    compared = _compare(
+        drawn, margin, anchor, others, outside=2 * rule.alpha, draws=draws, rng=stream(seed), past=nothing
+    )
+    return Held(margin, compared, {index: place for place, index in enumerate(others.tolist())}, rule.alpha)
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What earlier campaigns showed of each challenger: how many, and the sum of the gains, both (challengers,).
+
+    `new` is whether this campaign's evidence is another than the last that counted.
+    """
+
+    seen: Array
+    total: Array
+    new: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, before: Sequence[Tally], evidence: Sequence[str]) -> _Past:
+        new = [not one.seen or this not in ("", one.evidence) for one, this in zip(before, evidence, strict=True)]
+        return cls(
+            np.array([one.seen for one in before], dtype=np.float64),
+            np.array([one.total for one in before], dtype=np.float64),
+            np.array(new),
+        )
+
+    def mean(self, gain: Array) -> tuple[Array, Array]:
+        """How many campaigns there are with this one, and the mean gain over them."""
+        seen = self.seen + self.new
+        return seen, np.where(self.new, (self.total + gain) / seen, self.total / np.maximum(self.seen, 1))
+
+
+def _evidence(drawn: Drawn, one: int, other: int) -> str:
+    """The digest of two candidates' paired cases; empty where they are not paired. The same answers are the same
+    evidence."""
+    cases = drawn.cases
+    if not cases.by_case or not (cases.paired[one] and cases.paired[other]):
+        return ""
+    return sha256_bytes(cases.values[one].tobytes() + cases.values[other].tobytes())
 
 
 def _compare(
@@ -96,12 +204,15 @@ def _compare(
     outside: float,
     draws: int,
     rng: np.random.RandomState,
+    past: _Past,
 ) -> Compared:
     sign = 1.0 if drawn.criterion.direction is Direction.HIGHER else -1.0
-    by_errors = _by_errors(drawn, margin, incumbent, challengers, sign, outside)
+    if margin.kind is MarginKind.RELATIVE:
+        return _over_campaigns(drawn, incumbent, challengers, sign, outside, past)
+    by_errors = _by_errors(drawn, incumbent, challengers, sign, outside)
     cases = drawn.cases
     pairs = cases.paired[challengers] & cases.paired[incumbent]
-    if margin.kind is MarginKind.RELATIVE or not cases.by_case:
+    if not cases.by_case:
         return by_errors
     by_errors.unpaired_because[:] = [cases.why[incumbent] or cases.why[index] for index in challengers]
     if not pairs.any():
@@ -128,21 +239,21 @@ def _by_discordance(gains: Array, outside: float) -> Compared:
     low, high = np.minimum(low, difference), np.maximum(high, difference)
     n = np.full(len(gains), float(cases))
     p_value = mcnemar_exact(wins, losses)
-    return Compared(_named("McNemar, exact", n), n, difference, low, high, p_value, wins, losses, _named("", n))
+    test, why = _named("McNemar, exact", n), _named("", n)
+    return Compared(test, n, difference, low, high, p_value, wins, losses, why, difference)
 
 
 def _by_bootstrap(gains: Array, outside: float, draws: int, rng: np.random.RandomState) -> Compared:
     challengers, cases = gains.shape
     counts = drawn_counts(rng, cases, draws)
     centre = gains.mean(axis=1)
-    low, high, p_value = np.empty((3, challengers))
+    low, high = np.empty((2, challengers))
     step = max(1, _BOOTSTRAP_FLOATS // draws)
     for start in range(0, challengers, step):
         some = slice(start, start + step)
         drawn = widened(drawn_means(counts, gains[some].T), centre[some], cases)
         np.round(drawn, 12, out=drawn)
         low[some], high[some] = percentile_ends(drawn, outside=outside)
-        p_value[some] = two_sided_p(drawn)
     wins, losses = _won_and_lost(gains)
     n = np.full(challengers, float(cases))
     return Compared(
@@ -151,10 +262,11 @@ def _by_bootstrap(gains: Array, outside: float, draws: int, rng: np.random.Rando
         np.round(centre, 9),
         np.round(low, 9),
         np.round(high, 9),
-        p_value,
+        mean_p(gains),
         wins,
         losses,
         _named("", n),
+        centre,
     )
 
 
@@ -162,27 +274,63 @@ def _won_and_lost(gains: Array) -> tuple[Array, Array]:
     return (gains > 0).sum(axis=1).astype(np.float64), (gains < 0).sum(axis=1).astype(np.float64)
 
 
+def _over_campaigns(
+    drawn: Drawn,
+    incumbent: int,
+    challengers: npt.NDArray[np.intp],
+    sign: float,
+    outside: float,
+    past: _Past,
+) -> Compared:
+    mine, theirs = drawn.values[challengers], drawn.values[incumbent]
+    errors = drawn.errors
+    sound = errors.log[challengers] & errors.log[incumbent]
+    now = np.where(
+        sound, sign * np.log(np.where(sound, mine, 1.0) / (theirs if errors.log[incumbent] else 1.0)), np.nan
+    )
+    campaigns, gain = past.mean(now)
+    spread = np.hypot(errors.standard_error[challengers], errors.standard_error[incumbent])
+    freedom = np.minimum(errors.freedom[challengers], errors.freedom[incumbent])
+    half = student_reach(freedom, outside) * spread
+    ratio = _ratio(gain, spread)
+    p_value = np.where(np.isnan(gain) | np.isnan(spread), np.nan, student_p(ratio, freedom))
+    difference, low, high = (_as_share(part) for part in (gain, gain - half, gain + half))
+    none = np.full_like(campaigns, -1)
+    test, why = _named("beyond noise", campaigns), _named("", campaigns)
+    return Compared(
+        test,
+        campaigns,
+        difference,
+        low,
+        high,
+        np.asarray(np.round(p_value, 15), dtype=np.float64),
+        none,
+        none.copy(),
+        why,
+        gain,
+    )
+
+
+def _as_share(logarithm: Array) -> Array:
+    return np.asarray(np.round(np.expm1(logarithm), 9) + 0.0, dtype=np.float64)
+
+
+def _ratio(gain: Array, spread: Array) -> Array:
+    """The gain over its error; with no error at all, any difference is one beyond noise."""
+    return np.divide(np.abs(gain), spread, out=np.where(gain == 0, 0.0, np.inf), where=spread > 0)
+
+
 def _by_errors(
-    drawn: Drawn, margin: Margin, incumbent: int, challengers: npt.NDArray[np.intp], sign: float, outside: float
+    drawn: Drawn, incumbent: int, challengers: npt.NDArray[np.intp], sign: float, outside: float
 ) -> Compared:
     mine, theirs = drawn.values[challengers], drawn.values[incumbent]
     errors, log = drawn.errors.standard_error, drawn.errors.log
-    if margin.kind is MarginKind.RELATIVE:
-        sound = log[challengers] & log[incumbent]
-        gain = np.where(sound, sign * np.log(np.where(sound, mine, 1.0) / (theirs if log[incumbent] else 1.0)), np.nan)
-        spread = np.hypot(errors[challengers], errors[incumbent])
-    else:
-        gain = sign * (mine - theirs)
-        on_own_scale = np.where(log, errors * drawn.values, errors)
-        spread = np.hypot(on_own_scale[challengers], on_own_scale[incumbent])
+    gain = sign * (mine - theirs)
+    on_own_scale = np.where(log, errors * drawn.values, errors)
+    spread = np.hypot(on_own_scale[challengers], on_own_scale[incumbent])
     half = z_leaving(outside) * spread
-    # With no spread at all, any difference is one beyond noise.
-    score = np.divide(np.abs(gain), spread, out=np.where(gain == 0, 0.0, np.inf), where=spread > 0)
-    p_value: Array = np.where(np.isnan(gain) | np.isnan(spread), np.nan, 2 * ndtr(-score))
-    bounds = (gain, gain - half, gain + half)
-    if margin.kind is MarginKind.RELATIVE:
-        bounds = (np.expm1(bounds[0]), np.expm1(bounds[1]), np.expm1(bounds[2]))
-    difference, low, high = (np.round(bound, 9) + 0.0 for bound in bounds)
+    p_value: Array = np.where(np.isnan(gain) | np.isnan(spread), np.nan, 2 * ndtr(-_ratio(gain, spread)))
+    difference, low, high = (np.round(bound, 9) + 0.0 for bound in (gain, gain - half, gain + half))
     n = np.zeros(len(challengers))
     return Compared(
         _named("beyond noise", n),
@@ -194,10 +342,11 @@ def _by_errors(
         np.full_like(n, -1),
         np.full_like(n, -1),
         _named("", n),
+        gain,
     )
 
 
-def _difference(margin: Margin, compared: Compared, place: int, p_holm: float, alpha: float) -> Difference:
+def _difference(margin: Margin, compared: Compared, place: int, test: Tally, p_holm: float, alpha: float) -> Difference:
     difference, low, high = (float(part[place]) for part in (compared.difference, compared.low, compared.high))
     because = compared.unpaired_because[place]
     unpaired = f"; not paired by case: {because}" if because else ""
@@ -214,8 +363,9 @@ def _difference(margin: Margin, compared: Compared, place: int, p_holm: float, a
             why=f"cannot be compared: no interval and no shared cases{unpaired}",
         )
     non_inferior = low >= -margin.margin
-    superior = difference > 0 and p_holm < alpha
-    worse = difference < 0 and p_holm < alpha
+    # What the last look showed holds until the next, while today's figures point the same way.
+    shown = p_holm < alpha and test.better == (difference > 0)
+    superior, worse = shown and difference > 0, shown and difference < 0
     words = "better" if superior else "worse" if worse else "no difference shown"
     limit = f"{margin.margin:.0%}" if margin.kind is MarginKind.RELATIVE else f"{margin.margin:g}"
     relation = "not more than" if non_inferior else "may be more than"
@@ -233,8 +383,10 @@ def _difference(margin: Margin, compared: Compared, place: int, p_holm: float, a
         interval=Interval(low=low, high=high, level=1 - 2 * alpha, method=str(compared.test[place])),
         p_value=float(compared.p_value[place]),
         p_holm=p_holm,
+        looks=test.seen,
         non_inferior=non_inferior,
         superior=superior,
+        worse=worse,
         why=f"{words}; {relation} {limit} worse{unpaired}",
     )
 
@@ -248,7 +400,9 @@ def _challenge(incumbent: str, differences: tuple[Difference, ...]) -> Challenge
         why = f"it is better on {', '.join(better)} and within the margin on the rest"
     else:
         why = "it is within every margin, but shown to be better on nothing"
-    return Challenge(incumbent=incumbent, replaces=bool(better) and not inferior, differences=differences, why=why)
+    replaces = bool(better) and not inferior
+    outdoes = replaces and not any(one.worse for one in differences)
+    return Challenge(incumbent=incumbent, replaces=replaces, outdoes=outdoes, differences=differences, why=why)
 
 
 def _named(test: str, like: Array) -> npt.NDArray[np.object_]:

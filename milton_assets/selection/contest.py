@@ -1,6 +1,6 @@
 """The contest: who is eligible, how they compare, and what a policy makes of that.
 
-    contest = enter(judgements, policy, seed=..., incumbent=None, tiers=...)
+    contest = enter(judgements, policy, seed=..., incumbent=None, tiers=..., life=..., manifest=...)
     outcome = settle(contest, policy)
 
 What belongs here: putting ranking, certainty, comparisons and choice together, so that one thing can be changed and
@@ -14,14 +14,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from milton_assets.selection.anchoring import Anchoring, anchor
 from milton_assets.selection.choose import Choice, choose, confidence
-from milton_assets.selection.compare import challenge
+from milton_assets.selection.compare import Challenged, challenge
 from milton_assets.selection.decision import Challenge, Confidence, Standing, Verdict
 from milton_assets.selection.gates import Judgement
-from milton_assets.selection.policy import Policy
+from milton_assets.selection.life import Life
+from milton_assets.selection.policy import Criterion, Policy
 from milton_assets.selection.ranking import Pool, Ranking, rank
 from milton_assets.selection.resample import Drawn, prepare, probability_best, unknown
 from milton_assets.selection.scoring import Array
+from milton_assets.vocabulary.evidence import EvidenceManifest
+from milton_assets.vocabulary.ledger import Tally
 from milton_assets.vocabulary.tier_spec import Tiers
 
 
@@ -30,8 +34,8 @@ class Contest:
     """The eligible candidates and what is known of them before the policy's weights are applied, but for `shares`.
 
     `shares` are the probabilities of being best, None with the reason `unknown_because`. `serving` is the index of the
-    incumbent, where the policy's rule protects it; `challenges` are the others against it, by version. `blind` is
-    why nobody can be compared with an incumbent that could not be judged.
+    incumbent, where the policy's rule protects it; `challenges` are the others against it, by version, and `tests` what
+    the ledger keeps of them. `blind` is why nobody can be compared with an incumbent that could not be judged.
     """
 
     pool: Pool
@@ -40,7 +44,14 @@ class Contest:
     unknown_because: str | None
     serving: int | None
     challenges: Mapping[str, Challenge]
+    tests: Mapping[str, Mapping[str, Tally]]
+    anchoring: Anchoring | None
     blind: str | None
+
+    @property
+    def measured(self) -> list[tuple[Criterion, tuple[str, ...], Array]]:
+        """Each criterion with the versions and their figures."""
+        return [(drawn.criterion, self.pool.versions, drawn.values) for drawn in self.prepared]
 
     def without(self, index: int) -> Contest:
         """The contest with that candidate left out, and all else held.
@@ -73,30 +84,59 @@ class Outcome:
 
 
 def enter(
-    judgements: Sequence[Judgement], policy: Policy, *, seed: int, incumbent: str | None, tiers: Tiers
+    judgements: Sequence[Judgement],
+    policy: Policy,
+    *,
+    seed: int,
+    incumbent: str | None,
+    tiers: Tiers,
+    life: Life,
+    manifest: EvidenceManifest,
 ) -> Contest:
     """Draw and compare the eligible among `judgements`, of whom there must be one."""
     eligible = [judgement for judgement in judgements if judgement.eligible]
     metrics = [[j.readings[row].metric for j in eligible] for row in range(len(policy.criteria))]
     values = np.array([[metric.value for metric in row] for row in metrics], dtype=np.float64)
     pool = Pool(tuple(j.candidate.version for j in eligible), values)
-    prepared = prepare([j.candidate for j in eligible], metrics, policy, tiers)
+    prepared = prepare([j.candidate for j in eligible], metrics, policy, tiers, life)
     unknown_because = unknown(prepared, pool.versions) if len(eligible) > 1 else None
     if len(eligible) == 1:
         shares: Array | None = np.ones(1)
     else:
         shares = None if unknown_because else probability_best(prepared, policy, seed)
     serving, blind = None, None
-    challenges: Mapping[str, Challenge] = {}
+    challenged, anchoring = Challenged({}, {}), None
     if policy.incumbent is not None and incumbent is not None:
         if incumbent in pool.versions:
             serving = pool.versions.index(incumbent)
-            challenges = challenge(
-                prepared, policy.incumbent, pool.versions, serving, draws=policy.certainty.draws, seed=seed
+            challenged = challenge(
+                prepared, policy.incumbent, pool.versions, serving, draws=policy.certainty.draws, seed=seed, life=life
+            )
+            anchoring = anchor(
+                [j.candidate for j in eligible],
+                policy,
+                policy.incumbent,
+                prepared,
+                serving,
+                challenged.challenges,
+                manifest=manifest,
+                life=life,
+                tiers=tiers,
+                seed=seed,
             )
         else:
             blind = _unjudged(judgements, incumbent)
-    return Contest(pool, prepared, shares, unknown_because, serving, challenges, blind)
+    return Contest(
+        pool,
+        prepared,
+        shares,
+        unknown_because,
+        serving,
+        challenged.challenges if anchoring is None else anchoring.challenges,
+        challenged.tests,
+        anchoring,
+        blind,
+    )
 
 
 def settle(contest: Contest, policy: Policy) -> Outcome:

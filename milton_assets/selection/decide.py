@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,11 +25,13 @@ from milton_assets.selection.decision import (
     CandidateReport,
     Contribution,
     Decision,
+    NoiseReading,
     Reading,
     Standing,
     Verdict,
 )
 from milton_assets.selection.gates import Judgement, judge, unusable
+from milton_assets.selection.life import Life
 from milton_assets.selection.policy import MetricRef, Normalisation, Policy
 from milton_assets.selection.ranking import pareto_front
 from milton_assets.selection.scoring import beyond_anchors
@@ -38,6 +40,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.keys import check_key
+from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Tiers
 
 _PROBABILITY_DECIMALS = 6
@@ -51,17 +54,19 @@ def decide(
     manifest: EvidenceManifest,
     incumbent: str | None,
     tiers: Tiers,
+    anchored: Mapping[str, TierResult] | None = None,
 ) -> Decision:
     """Decide which candidate is promoted, if any.
 
     `candidates` may come in any order; `incumbent` is the version that serves today, or None; `tiers` say how their
-    metrics are paired and what they are read against. Equal arguments give
-    an equal decision, byte for byte. Raises `BadInput` when the arguments contradict each other: a version that
-    stands twice, a manifest of another run, a figure that the manifest does not pin, or evidence in the manifest that
-    nobody stands for; `NoSuchTier` when the policy or the manifest names a tier that `tiers` lacks.
+    metrics are paired and what they are read against; `anchored` are the tables that the anchors of the manifest's
+    ledger pin, by digest. Equal arguments give an equal decision, byte for byte. Raises `BadInput` when the arguments
+    contradict each other: a version that stands twice, a manifest of another run, a figure that the manifest does not
+    pin, or evidence in the manifest that nobody stands for; `NoSuchTier` when the policy or the manifest names a tier
+    that `tiers` lacks.
     """
     with _garbage_collection_paused():
-        return _decided(run_id, candidates, policy, manifest, incumbent, tiers)
+        return _decided(run_id, candidates, policy, manifest, incumbent, tiers, anchored or {})
 
 
 @contextmanager
@@ -83,12 +88,14 @@ def _decided(
     manifest: EvidenceManifest,
     incumbent: str | None,
     tiers: Tiers,
+    anchored: Mapping[str, TierResult],
 ) -> Decision:
     checked = _checked(run_id, candidates, manifest, incumbent)
     stood = [comparability.on_pinned_goldens(candidate, manifest, tiers) for candidate in checked]
     references = policy.metrics()
     judgements = [judge(candidate, policy, references) for candidate in stood]
     manifest_sha256 = manifest.digest()
+    life = Life.of(manifest, stood, incumbent, anchored)
     common = {
         "run_id": run_id,
         "decided_at": manifest.created_at,
@@ -109,21 +116,50 @@ def _decided(
             reasons=explain.nobody_eligible(judgements, known=verdict is Verdict.REJECT),
             notes=notes,
             candidates=unranked,
+            ledger=life.after((), {}),
         )
     seed = int(manifest_sha256[:8], 16)
-    contest = enter(judgements, policy, seed=seed, incumbent=incumbent, tiers=tiers)
+    contest = enter(judgements, policy, seed=seed, incumbent=incumbent, tiers=tiers, life=life, manifest=manifest)
     outcome = settle(contest, policy)
+    anchoring = contest.anchoring
     report, choice = _Report(contest, outcome, judgements, policy), outcome.choice
     return Decision(
         **common,
         verdict=choice.verdict,
         winner=None if choice.winner is None else contest.pool.versions[choice.winner],
         reasons=(*report.why_head(len(stood)), *choice.reasons),
-        notes=(*notes, *report.unpaired(), *report.saturated()),
+        notes=(*notes, *report.unpaired(), *report.saturated(), *(anchoring.notes if anchoring else ())),
         candidates=(*report.reports(), *unranked),
         confidence=outcome.confidence,
-        sensitivity=sensitivity(contest, outcome, judgements, policy, seed=seed, incumbent=incumbent, tiers=tiers),
+        sensitivity=sensitivity(
+            contest,
+            outcome,
+            judgements,
+            policy,
+            seed=seed,
+            incumbent=incumbent,
+            tiers=tiers,
+            life=life,
+            manifest=manifest,
+        ),
+        noise=tuple(_noise(contest, life)),
+        ledger=life.after(contest.measured, contest.tests, anchoring.anchors if anchoring else None),
     )
+
+
+def _noise(contest: Contest, life: Life) -> Iterator[NoiseReading]:
+    """How far each speed varies between campaigns, where the first candidate was measured."""
+    for criterion, versions, values in contest.measured:
+        if criterion.noise > 0:
+            noise = life.noises(criterion, versions, values)[0]
+            yield NoiseReading(
+                tier=criterion.tier,
+                metric=criterion.metric,
+                assumed=noise.assumed,
+                measured=noise.measured,
+                below=noise.upper(),
+                freedom=noise.freedom,
+            )
 
 
 class _Report:
@@ -272,6 +308,8 @@ def _notes(
     policy: Policy, manifest: EvidenceManifest, judgements: Sequence[Judgement], incumbent: str | None
 ) -> tuple[str, ...]:
     notes = []
+    if manifest.ledger.starts_because is not None:
+        notes.append(f"what earlier decisions tested is not counted: {manifest.ledger.starts_because}")
     if manifest.policy_sha256 != policy.sha256:
         notes.append(
             f"this is a what-if: the run was decided under policy {manifest.policy_name} "

@@ -16,11 +16,12 @@ from milton_assets.selection.policy import GateMode, MarginKind, Normalisation, 
 from milton_assets.vocabulary.digest import Sha256, canonical_json, sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
+from milton_assets.vocabulary.ledger import Ledger
 from milton_assets.vocabulary.metric import Interval, Metric
 
-DECISION_VERSION = 3
-"""Version 3 calls the baselines by that name, is written as RFC 8785 has it, and cuts Agresti and Min's interval at -1
-and 1. Another version is not read."""
+DECISION_VERSION = 4
+"""Version 3 is written as RFC 8785 has it, version 4 spends alpha over the life of an incumbent and hands on a ledger.
+Another version is not read."""
 
 
 class Verdict(StrEnum):
@@ -97,8 +98,11 @@ class Contribution(_Noun):
 class Difference(_Noun):
     """One metric of a challenger against the incumbent, oriented so that above 0 is better.
 
-    `test` names how it was made. `difference` and `interval` are absolute, or shares of the incumbent's value,
-    as `kind` says; `p_value` is two-sided and `p_holm` the same after Holm's correction.
+    `test` names how it was made, on `n` cases, or over `n` campaigns where it is relative. `difference` and `interval`
+    are absolute, or shares of the incumbent's value, as `kind` says; `p_value` is two-sided and of all the evidence
+    there is, `p_holm` that of the last look at it, over the share of alpha that it might spend and after Holm's
+    correction. `looks` is how many pieces of evidence there have been over the incumbent's life; a look is taken at 1,
+    2, 4, 8, …
     """
 
     tier: TierName
@@ -113,18 +117,43 @@ class Difference(_Noun):
     interval: Interval | None = None
     p_value: float | None = None
     p_holm: float | None = None
+    looks: int = 0
     non_inferior: bool
     superior: bool
+    worse: bool = False
+    against: Slug | None = None
     why: str
 
 
 class Challenge(_Noun):
-    """A challenger against the incumbent: whether it may replace it, and the comparisons behind that."""
+    """A challenger against the incumbent: whether it may replace it, and the comparisons behind that.
+
+    `outdoes` is whether it may, and is shown to be worse on nothing: then no score keeps it out. `anchored` are the
+    comparisons with the best that was ever deployed, where that is not the incumbent.
+    """
 
     incumbent: Slug
     replaces: bool
+    outdoes: bool
     differences: tuple[Difference, ...]
+    anchored: tuple[Difference, ...] = ()
     why: str
+
+
+class NoiseReading(_Noun):
+    """The relative noise of a speed between campaigns, where the candidates were measured.
+
+    `assumed` is the policy's; `measured` is what repeated measurements of the same weights showed, with `freedom`
+    degrees of freedom, and `below` what it is below, 95 % sure. Both are None, and the assumption stands alone, until
+    something was measured twice in the same way and environment.
+    """
+
+    tier: TierName
+    metric: str
+    assumed: float
+    measured: float | None
+    below: float | None
+    freedom: int
 
 
 class CandidateReport(_Noun):
@@ -218,7 +247,8 @@ class Decision(_Noun):
     `decided_at` is the manifest's time: deciding has no clock of its own. `candidates` stand in the order of their
     rank, those without one after them by version. `reasons` explain the verdict, `notes` are what a careful reader
     should also know. `baselines` are figures that are about no model, to read a model's against: what BM25 alone
-    reaches, and what the best possible order of the same documents would.
+    reaches, and what the best possible order of the same documents would. `noise` is how far speeds vary between
+    campaigns, and whether that was measured; `ledger` is what the next decision is told.
     """
 
     decision_version: int = DECISION_VERSION
@@ -236,6 +266,8 @@ class Decision(_Noun):
     baselines: tuple[Reading, ...] = ()
     confidence: Confidence | None = None
     sensitivity: Sensitivity | None = None
+    noise: tuple[NoiseReading, ...] = ()
+    ledger: Ledger = Ledger()
 
     @model_validator(mode="before")
     @classmethod

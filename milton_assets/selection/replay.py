@@ -21,6 +21,7 @@ from milton_assets.selection.policy import Policy
 from milton_assets.selection.summary import RunSummary
 from milton_assets.vocabulary.errors import EvidenceMismatch
 from milton_assets.vocabulary.evidence import EvidenceManifest, EvidencePin
+from milton_assets.vocabulary.ledger import Ledger
 from milton_assets.vocabulary.tier import TierResult, table_metadata
 from milton_assets.vocabulary.tier_spec import Tiers
 
@@ -47,7 +48,16 @@ def decide_again(read: ReadPinned, summary: RunSummary, policy: Policy, tiers: T
         manifest=summary.manifest,
         incumbent=summary.decision.incumbent,
         tiers=tiers,
+        anchored=read_anchored(read, summary.manifest.ledger),
     )
+
+
+def read_anchored(read: ReadPinned, ledger: Ledger) -> dict[str, TierResult]:
+    """The tables that the ledger's anchors pin, by digest. Raises `EvidenceMismatch` for one that does not hold."""
+    return {
+        one.sha256: TierResult.from_table(pq.read_table(pa.BufferReader(read(one.uri, one.sha256))))
+        for one in ledger.anchors
+    }
 
 
 def read_pinned(read: ReadPinned, manifest: EvidenceManifest) -> dict[str, dict[str, TierResult]]:

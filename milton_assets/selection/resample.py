@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.cases import Cases, line_up
+from milton_assets.selection.life import Life
 from milton_assets.selection.noise import Errors, errors_of
 from milton_assets.selection.policy import Criterion, Policy
 from milton_assets.selection.scoring import SCORE_DECIMALS, Array, plain_sum, utilities
@@ -58,7 +59,7 @@ class Drawn:
             self.criterion,
             values,
             Cases(np.empty((len(values), 0)), nobody, why, by_case=False),
-            Errors(np.delete(errors.standard_error, index), np.delete(errors.log, index)),
+            errors.without(index),
         )
 
     def draw(self, rng: np.random.RandomState, count: int, counts: Array | None) -> Array:
@@ -81,18 +82,25 @@ class Drawn:
 
 
 def prepare(
-    candidates: Sequence[Candidate], metrics: Sequence[Sequence[Metric]], policy: Policy, tiers: Tiers
+    candidates: Sequence[Candidate], metrics: Sequence[Sequence[Metric]], policy: Policy, tiers: Tiers, life: Life
 ) -> tuple[Drawn, ...]:
-    """What each criterion of the policy is drawn from; `metrics` is (criteria, candidates)."""
+    """What each criterion of the policy is drawn from; `metrics` is (criteria, candidates).
+
+    `life` knows the noise between campaigns where it was measured.
+    """
     return tuple(
-        Drawn(
-            criterion,
-            np.array([metric.value for metric in row], dtype=np.float64),
-            line_up(candidates, criterion, tiers),
-            errors_of(row, criterion.noise),
-        )
+        prepare_one(candidates, row, criterion, tiers, life)
         for criterion, row in zip(policy.criteria, metrics, strict=True)
     )
+
+
+def prepare_one(
+    candidates: Sequence[Candidate], metrics: Sequence[Metric], criterion: Criterion, tiers: Tiers, life: Life
+) -> Drawn:
+    """The same of one criterion; `metrics` are the candidates'."""
+    values = np.array([metric.value for metric in metrics], dtype=np.float64)
+    noises = life.noises(criterion, [candidate.version for candidate in candidates], values)
+    return Drawn(criterion, values, line_up(candidates, criterion, tiers), errors_of(metrics, noises))
 
 
 def unknown(prepared: Sequence[Drawn], versions: Sequence[str]) -> str | None:

@@ -19,8 +19,10 @@ import numpy as np
 from milton_assets.selection.contest import Contest, Outcome, enter, settle, verdict_on_nobody
 from milton_assets.selection.decision import LeftOut, Sensitivity, Verdict, WeightChange
 from milton_assets.selection.gates import Judgement
+from milton_assets.selection.life import Life
 from milton_assets.selection.policy import Normalisation, Policy, WhenUnclear
 from milton_assets.selection.resample import probabilities_best
+from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.tier_spec import Tiers
 
 FACTORS = (0.5, 1.5)
@@ -43,6 +45,8 @@ def sensitivity(
     seed: int,
     incumbent: str | None,
     tiers: Tiers,
+    life: Life,
+    manifest: EvidenceManifest,
 ) -> Sensitivity:
     """Each weight halved and raised by half (all rescaled to sum to 1), and each candidate left out."""
     held = []
@@ -57,7 +61,7 @@ def sensitivity(
         )
     return Sensitivity(
         weights=tuple(_weights(contest, outcome, policy, seed)),
-        left_out=tuple(_left_out(contest, outcome, judgements, policy, seed, incumbent, tiers)),
+        left_out=tuple(_left_out(contest, outcome, judgements, policy, seed, incumbent, tiers, life, manifest)),
         held=tuple(held),
     )
 
@@ -107,6 +111,8 @@ def _left_out(
     seed: int,
     incumbent: str | None,
     tiers: Tiers,
+    life: Life,
+    manifest: EvidenceManifest,
 ) -> Iterator[LeftOut]:
     before = _result(contest, outcome)
     if contest.blind is not None and incumbent is not None:
@@ -121,7 +127,9 @@ def _left_out(
         else:
             anew = len(contest.pool.versions) <= EACH_LEFT_OUT
             rest = (
-                enter(others, policy, seed=seed, incumbent=incumbent, tiers=tiers) if anew else contest.without(index)
+                enter(others, policy, seed=seed, incumbent=incumbent, tiers=tiers, life=life, manifest=manifest)
+                if anew
+                else contest.without(index)
             )
             verdict, winner = _result(rest, settle(rest, policy))
         if (verdict, winner) != before:

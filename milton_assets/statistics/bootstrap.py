@@ -72,9 +72,3 @@ def intervals_of_means(values: Array, *, resamples: int, seed: int, level: float
         return [None] * columns
     drawn = drawn_means(drawn_counts(stream(seed), count, resamples), values)
     return [percentile_interval(column, level, method) for column in drawn.T]
-
-
-def two_sided_p(drawn: Array) -> Array:
-    """The two-sided p-value of "no difference" of each column of drawn differences, (draws, columns) to (columns,)."""
-    below, above = (drawn <= 0).sum(axis=0), (drawn >= 0).sum(axis=0)
-    return np.asarray(np.minimum(1.0, 2 * (1 + np.minimum(below, above)) / (len(drawn) + 1)), dtype=np.float64)

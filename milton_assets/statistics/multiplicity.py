@@ -11,11 +11,15 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 
-def holm(p_values: Array) -> Array:
-    """Holm's step-down correction (1979) over all of `p_values`, whatever their shape. NaN, no test, stays NaN."""
+def holm(p_values: Array, family: int = 0) -> Array:
+    """Holm's step-down correction (1979) over all of `p_values`, whatever their shape. NaN, no test, stays NaN.
+
+    `family` is how many hypotheses there are, where that is more than are given: those left out count as not rejected.
+    """
     flat = p_values.ravel()
     tested = np.flatnonzero(~np.isnan(flat))
     order = tested[np.argsort(flat[tested], kind="stable")]
     corrected = np.full(flat.shape, np.nan)
-    corrected[order] = np.minimum(np.maximum.accumulate(flat[order] * np.arange(len(order), 0, -1)), 1.0)
+    factors = max(len(order), family) - np.arange(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(flat[order] * factors), 1.0)
     return corrected.reshape(p_values.shape)

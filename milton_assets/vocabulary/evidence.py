@@ -14,10 +14,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
 from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
+from milton_assets.vocabulary.ledger import Ledger
 
-MANIFEST_VERSION = 3
-"""Version 2 named the tiers of the run and its private goldens, version 3 is digested as RFC 8785 has it. Another
-version is not read."""
+MANIFEST_VERSION = 4
+"""Version 3 is digested as RFC 8785 has it, version 4 pins the ledger of the decisions before. Another version is not
+read."""
 
 
 class EvidencePin(BaseModel):
@@ -58,7 +59,7 @@ class EvidenceManifest(BaseModel):
     """What a decision rests on. Its digest is written into the decision, the bundle and the deployment.
 
     `tiers` are those that a candidate had to be measured by, in their order; `private_goldens` are the names in
-    `goldens` of which only the digest is kept.
+    `goldens` of which only the digest is kept; `ledger` is what the decision before this one handed on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +75,7 @@ class EvidenceManifest(BaseModel):
     candidates: tuple[CandidateEvidence, ...]
     tiers: tuple[TierName, ...]
     private_goldens: tuple[str, ...] = ()
+    ledger: Ledger = Ledger()
 
     @model_validator(mode="before")
     @classmethod

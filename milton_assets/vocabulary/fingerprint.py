@@ -72,6 +72,10 @@ class ServerFingerprint(BaseModel):
     identity: IdentityProof | None = None
 
 
+_MODEL_OWNED = {"model_path", "quantization", "chat_template_sha256", "identity"}
+"""Parts of a server's description that are expected to differ between candidates."""
+
+
 class Fingerprint(BaseModel):
     """Everything that must agree before two figures may be compared without saying so.
 
@@ -91,13 +95,20 @@ class Fingerprint(BaseModel):
         """SHA-256 of the canonical JSON."""
         return sha256_json(self.model_dump(mode="json"))
 
+    def environment_digest(self) -> str:
+        """SHA-256 of what two figures must share to be comparable: the digest without what belongs to the model
+        itself."""
+        described = self.model_dump(mode="json")
+        if self.server is not None:
+            described["server"] = {k: v for k, v in described["server"].items() if k not in _MODEL_OWNED}
+        return sha256_json(described)
+
     def comparable_with(self, other: Fingerprint) -> list[str]:
         """How the environments differ, a sentence each; empty when figures may be compared.
 
         What belongs to the model itself (its path, quantisation and chat template, how it was identified) is expected
         to differ between candidates and is left out.
         """
-        model_owned = {"model_path", "quantization", "chat_template_sha256", "identity"}
         differences = []
         for part in ("host", "host_absent_because", "gpus", "server"):
             mine, theirs = (side.model_dump(mode="json")[part] for side in (self, other))
@@ -105,7 +116,7 @@ class Fingerprint(BaseModel):
                 differences += [
                     f"{part}.{key}: {mine[key]!r} against {theirs[key]!r}"
                     for key in mine
-                    if key not in model_owned and mine[key] != theirs[key]
+                    if key not in _MODEL_OWNED and mine[key] != theirs[key]
                 ]
             elif mine != theirs:
                 differences.append(f"{part}: {mine!r} against {theirs!r}")

@@ -10,6 +10,7 @@ from dagster import AssetMaterialization, DagsterInstance
 
 from milton_assets.vocabulary.entry_table import entry_to_table
 from milton_assets.vocabulary.fingerprint import Fingerprint
+from milton_assets.vocabulary.ledger import Ledger
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.tier import TierResult, asset_of
@@ -53,6 +54,7 @@ def gathered(root: Path, measured_in: dict[str, Fingerprint]) -> Gathered:
             private_goldens=(),
             policy_name="seed",
             policy_sha256="3" * 64,
+            ledger=Ledger(),
         )
 
 

@@ -193,9 +193,9 @@ def test_when_no_contender_may_replace_the_incumbent_it_is_said_and_the_tie_brea
     # "x" and "y" lead side by side, but give up too much quality to replace "old"; "z" is faster than it and as good.
     pool = [
         model("old", 100, 50, correct=98),
-        model("x", 20, 250, correct=91),
-        model("y", 20.1, 249, correct=91),
-        model("z", 60, 80, correct=98),
+        model("x", 10, 250, correct=91),
+        model("y", 10.05, 249, correct=91),
+        model("z", 25, 80, correct=98),
     ]
     decision = decided(*pool, incumbent="old")
     assert decision.confidence is not None

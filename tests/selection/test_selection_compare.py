@@ -13,6 +13,7 @@ from scipy import stats
 from milton_assets.selection import Candidate, load_policy
 from milton_assets.selection.compare import challenge
 from milton_assets.selection.decision import Challenge, Difference
+from milton_assets.selection.life import Life
 from milton_assets.selection.policy import Policy
 from milton_assets.selection.resample import prepare
 from milton_assets.statistics.multiplicity import holm
@@ -31,7 +32,9 @@ def challenged(*candidates: Candidate, policy: Policy = ANCHORED) -> dict[str, C
     metrics = [[c.metric(criterion) for c in candidates] for criterion in policy.criteria]
     assert policy.incumbent is not None
     versions = [c.version for c in candidates]
-    return challenge(prepare(candidates, metrics, policy, TIERS), policy.incumbent, versions, 0, draws=2000, seed=1)
+    life = Life()
+    prepared = prepare(candidates, metrics, policy, TIERS, life)
+    return challenge(prepared, policy.incumbent, versions, 0, draws=2000, seed=1, life=life).challenges
 
 
 def difference(challenges: dict[str, Challenge], version: str, metric: str) -> Difference:
@@ -151,7 +154,7 @@ def test_the_bootstrap_interval_agrees_with_students_on_ordinary_differences() -
 def test_speeds_differ_only_beyond_the_noise_between_campaigns() -> None:
     exact = (100.0, 100.0, 100.0)
     within = difference(challenged(model("old", exact), model("new", (96.0, 96.0, 96.0))), "new", "ttft_ms.median")
-    beyond = difference(challenged(model("old", exact), model("new", (80.0, 80.0, 80.0))), "new", "ttft_ms.median")
+    beyond = difference(challenged(model("old", exact), model("new", (40.0, 40.0, 40.0))), "new", "ttft_ms.median")
     assert within.difference == pytest.approx(100 / 96 - 1)
     assert (within.test, within.superior, beyond.superior) == ("beyond noise", False, True)
 

@@ -9,8 +9,10 @@ import pytest
 from scipy import stats
 
 from milton_assets.selection import Candidate, Policy, load_policy
+from milton_assets.selection.life import Life
 from milton_assets.selection.noise import errors_of
 from milton_assets.selection.resample import prepare, probability_best, unknown
+from milton_assets.statistics.sequential import Noise
 from milton_assets.vocabulary.metric import Interval, Metric
 from tests.support.selection import candidate
 from tests.support.tiers import TIERS
@@ -28,7 +30,7 @@ ONLY_LATENCY = Policy.model_validate(
 
 def shares(*candidates: Candidate, policy: Policy = ONLY_LATENCY, seed: int = 1) -> list[float]:
     metrics = [[c.metric(criterion) for c in candidates] for criterion in policy.criteria]
-    prepared = prepare(candidates, metrics, policy, TIERS)
+    prepared = prepare(candidates, metrics, policy, TIERS, Life())
     assert unknown(prepared, [c.version for c in candidates]) is None
     return probability_best(prepared, policy, seed).tolist()
 
@@ -111,14 +113,14 @@ def test_a_pool_that_is_drawn_in_several_chunks_is_counted_whole() -> None:
 def test_a_figure_with_neither_interval_nor_cases_makes_it_unknown_and_is_named() -> None:
     candidates = [candidate("a", (100.0, 90.0, 110.0)), candidate("b", 100.0), candidate("c", 90.0)]
     metrics = [[c.metric(criterion) for c in candidates] for criterion in ONLY_LATENCY.criteria]
-    because = unknown(prepare(candidates, metrics, ONLY_LATENCY, TIERS), ["a", "b", "c"])
+    because = unknown(prepare(candidates, metrics, ONLY_LATENCY, TIERS, Life()), ["a", "b", "c"])
     assert because is not None
     assert "ttft_ms.median of b and 1 more has no interval" in because
 
 
 def test_a_standard_error_is_read_from_the_interval_and_joined_by_the_noise() -> None:
     wide = Metric.measured("x", "ms", 100.0, n=9, interval=Interval(low=80, high=125, method="bootstrap", level=0.95))
-    alone, noisy = errors_of([wide], 0.0), errors_of([wide], 0.1)
+    alone, noisy = errors_of([wide], [Noise(0.0)]), errors_of([wide], [Noise(0.1)])
     expected = math.log(125 / 80) / (2 * 1.959964)
     assert alone.log.all()
     assert alone.standard_error[0] == pytest.approx(expected, rel=1e-6)
@@ -127,7 +129,7 @@ def test_a_standard_error_is_read_from_the_interval_and_joined_by_the_noise() ->
 
 def test_figures_that_may_be_nought_keep_their_own_scale() -> None:
     at_zero = Metric.measured("x", "", 0.0, n=9, interval=Interval(low=0.0, high=0.2, method="wilson", level=0.9))
-    errors = errors_of([at_zero, Metric.measured("x", "", 1.0, n=9)], 0.5)
+    errors = errors_of([at_zero, Metric.measured("x", "", 1.0, n=9)], [Noise(0.5)] * 2)
     assert not errors.log.any()
     assert errors.standard_error[0] == pytest.approx(0.2 / (2 * 1.644854), rel=1e-6)
     assert errors.known.tolist() == [True, False]

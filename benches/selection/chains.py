@@ -1,0 +1,109 @@
+"""A year of campaigns: how often unchanged models are promoted over one another, and what is found of a better one.
+
+    python benches/selection/chains.py [--chains 400] [--quick]
+
+The first table is about chains of 200 campaigns in which nothing changes: the share of chains that ever promote a model
+that is equal to the one that serves, or worse (5 % slower and 2 points lower on both qualities). The noise of speeds
+between campaigns follows an AR(1) process; in some rows a candidate is slowed in 5 % of its campaigns. Beside the rule
+as it is stands the same rule with each campaign tested for itself at an assumed noise of 3 %.
+
+The second is about one campaign of `selection.simulate`, whole decisions: how often a better challenger is promoted
+when it first stands, beside how often the tests alone, looking once, would have shown it.
+
+Exits 1 when more than 5 % of the chains promote an equal model, more than 1 % a worse one, or a power is more than 5
+points below the textbook's where the noise is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from dataclasses import replace
+
+from milton_assets.selection import load_policy
+from milton_assets.selection.chains import Chain, ever_promoted
+from milton_assets.selection.simulate import Design, TrueModel, power
+from milton_assets.tiers.discovery import installed_tiers
+
+MOST_EQUAL = 0.05
+MOST_WORSE = 0.01
+BELOW_TEXTBOOK = 0.05
+NOISES = (0.03, 0.06, 0.10)
+POOLS = (2, 5, 20, 100)
+HISTORY = 8
+"""Campaigns in which the incumbent was measured before its challenger comes, where the noise is measured."""
+
+UNSURE = TrueModel(pass_rate=0.92)
+LARGE = Design(cases=2000, queries=500)
+BETTER = (
+    ("output_tokens_per_s", 0.30, LARGE),
+    ("output_tokens_per_s", 0.30, Design()),
+    ("ttft_ms.median", 0.50, LARGE),
+    ("ttft_ms.median", 0.50, Design()),
+    ("cove_pass_rate", 0.05, LARGE),
+    ("nDCG@10", 0.05, LARGE),
+)
+
+
+def chains_table(chains: int, pools: tuple[int, ...], noises: tuple[float, ...]) -> bool:
+    """Print the first table; whether every row is within its limit."""
+    print("chains of 200 unchanged campaigns that ever promote; in brackets: each campaign tested for itself")
+    print(f"{'candidates':>10} {'noise':>6} {'outliers':>8} {'AR(1)':>6} {'an equal model':>20} {'a worse model':>20}")
+    held = True
+    for candidates, noise, outliers in itertools.product(pools, noises, (0.0, 0.05)):
+        count = max(100, chains * 10 // max(10, candidates))
+        chain = Chain(noise=noise, candidates=candidates, outliers=outliers)
+        equal = ever_promoted(chain, chains=count, seed=1)
+        worse = ever_promoted(replace(chain, slower=0.05, down=0.02), chains=count, seed=2)
+        print(
+            f"{candidates:>10} {noise:>6.0%} {outliers:>8.0%} {chain.memory:>6g} "
+            f"{equal.spending:>9.1%} ({equal.each_for_itself:>6.1%}) {worse.spending:>10.1%} "
+            f"({worse.each_for_itself:>6.1%})",
+            flush=True,
+        )
+        held &= equal.spending <= MOST_EQUAL and worse.spending <= MOST_WORSE
+    return held
+
+
+def power_table(campaigns: int) -> bool:
+    """Print the second table; whether the power is near the textbook's where the noise is measured."""
+    print(f"\na better challenger, in the first of its campaigns, of {campaigns} each; textbook: the tests alone, once")
+    print(f"{'better on':>20} {'by':>5} {'cases':>6} {'textbook':>9} {'noise measured':>15} {'noise assumed':>14}")
+    policy, held = load_policy("seed"), True
+    for metric, step, design in BETTER:
+        better = UNSURE.better(metric, step)
+        known, assumed = (
+            power(policy, UNSURE, better, tiers=TIERS, campaigns=campaigns, seed=5, design=design, history=history)
+            for history in (HISTORY, 0)
+        )
+        print(
+            f"{metric:>20} {step:>5g} {design.cases:>6} {known.shown / campaigns:>9.1%} "
+            f"{known.promoted / campaigns:>15.1%} {assumed.promoted / campaigns:>14.1%}",
+            flush=True,
+        )
+        held &= known.promoted >= known.shown - BELOW_TEXTBOOK * campaigns
+    return held
+
+
+TIERS = installed_tiers()
+
+
+def main() -> int:
+    """Print both tables; 0 when every row is within its limit."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--chains", type=int, default=400, help="chains a row; fewer with many candidates")
+    parser.add_argument("--campaigns", type=int, default=60, help="campaigns a row of the second table")
+    parser.add_argument("--quick", action="store_true", help="few chains and rows, for CI")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        held = chains_table(100, (2, 20), (0.03, 0.10))
+    else:
+        held = chains_table(arguments.chains, POOLS, NOISES)
+        held &= power_table(arguments.campaigns)
+    print("within the limits" if held else "OVER THE LIMITS")
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

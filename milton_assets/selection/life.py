@@ -1,0 +1,291 @@
+"""The incumbent's life: what was seen and tested before this decision, and what it hands to the next.
+
+    life = Life.of(manifest, candidates, incumbent)
+    life.noises(criterion, versions, values)         # measured where it was, else assumed
+    life.looked(...)                                 # the p-values of a decision, with what was spent before
+    life.after(...)                                  # the next ledger
+
+What belongs here: reading the ledger for one decision's candidates, counting evidence once, and writing the next
+ledger. What does not: the shares and tests (`milton_assets.statistics`), and what is compared with what (`compare`).
+
+Alpha is spent over the life of an incumbent (ADR 160). The challengers that stand for the first time together are a
+group, and the groups share alpha; the evidence on each hypothesis is looked at when it has doubled, and the looks share
+what the group has. Evidence that was looked at is not looked at again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from pydantic import ValidationError
+
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.comparability import Procedure, procedure
+from milton_assets.selection.policy import Criterion, Margin, MetricRef
+from milton_assets.selection.scoring import Array
+from milton_assets.statistics.multiplicity import holm
+from milton_assets.statistics.sequential import Noise, group_share, is_look, look_share
+from milton_assets.vocabulary.digest import sha256_bytes, sha256_json
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.evidence import EvidenceManifest
+from milton_assets.vocabulary.fingerprint import Fingerprint
+from milton_assets.vocabulary.ledger import Anchor, Challenger, Ledger, Previous, Repeated, Spread, Tally
+from milton_assets.vocabulary.tier import TierResult
+
+_UNKNOWN = "0" * 64
+"""The digest of an environment that is not known; nothing measured in it is a repetition of anything."""
+
+NEW = Tally(0, 0.0, 1.0, False, "")
+"""A hypothesis of which nothing was seen yet."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """The ledger as one decision's candidates need it.
+
+    `keys` know each version by its weights and how it was measured, `hows` each (version, tier) by how alone, `tables`
+    by the digest of its table, `weights` by those. `incumbent` is the SHA-256 of the weights that serve, None where it
+    is not known; `begins` is whether they serve for the first time. `anchored` are the tables of the anchors, by
+    digest.
+    """
+
+    ledger: Ledger = field(default_factory=Ledger)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    hows: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    tables: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    incumbent: str | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
+    anchored: Mapping[str, TierResult] = field(default_factory=dict)
+    begins: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        manifest: EvidenceManifest,
+        candidates: Sequence[Candidate],
+        incumbent: str | None,
+        anchored: Mapping[str, TierResult],
+    ) -> Life:
+        """What the manifest's ledger says to these candidates, sorted by version. `anchored` holds the tables that its
+        anchors pin, by digest.
+
+        A life begins where other weights serve than the ledger is about. Where the incumbent's weights are not known,
+        because it was no candidate, the ledger is handed on as it is.
+        """
+        hows = _hows(manifest, candidates)
+        weights = {one.model_version: one.artefact_sha256 for one in manifest.candidates}
+        keys: dict[str, str] = {}
+        taken: set[str] = set()
+        for one in candidates:
+            if one.version not in weights:
+                continue
+            parts = [weights[one.version], *(f"{tier}={hows[one.version, tier]}" for tier in sorted(one.tiers))]
+            key = sha256_bytes("\n".join(parts).encode())
+            # The same weights twice in one campaign are two candidates.
+            keys[one.version] = key if key not in taken else sha256_bytes("\n".join((*parts, one.version)).encode())
+            taken.add(keys[one.version])
+        ledger = manifest.ledger
+        serving = weights.get(incumbent) if incumbent is not None else None
+        begins = incumbent is None or (serving is not None and serving != ledger.incumbent)
+        if begins:
+            ledger = ledger.model_copy(update={"incumbent": serving, "families": (), "challengers": {}})
+        tables = {(pin.model_version, pin.tier): pin.sha256 for pin in manifest.pins()}
+        if missing := [one.uri for one in ledger.anchors if one.sha256 not in anchored]:
+            raise BadInput(
+                f"{manifest.run_id} holds challengers to figures that were not read: {', '.join(missing)}",
+                expected="the tables that the ledger's anchors pin",
+            )
+        return cls(ledger, keys, hows, tables, serving, weights, anchored, begins)
+
+    def noises(self, criterion: Criterion, versions: Sequence[str], values: Array) -> list[Noise]:
+        """For each version the noise of that criterion, from all that was measured as it was, this time included."""
+        if criterion.noise <= 0:
+            return [Noise(0.0)] * len(versions)
+        found: dict[str, Noise] = {}
+        repeats = self._repeats(criterion, versions, values)
+        noises = []
+        for version in versions:
+            where = self._where(criterion, version)
+            if where is None:
+                noises.append(Noise(criterion.noise))
+                continue
+            if where not in found:
+                spread = self._spread(where, repeats)
+                found[where] = Noise(criterion.noise, spread.squares, spread.freedom)
+            noises.append(found[where])
+        return noises
+
+    def _where(self, reference: MetricRef, version: str) -> str | None:
+        how = self.hows.get((version, reference.tier), _UNKNOWN)
+        return None if how == _UNKNOWN else f"{reference.tier}/{reference.metric}/{how}"
+
+    def _repeats(self, criterion: Criterion, versions: Sequence[str], values: Array) -> dict[str, dict[str, Repeated]]:
+        """The ledger's repeats of that criterion with this decision's figures added, for the places they were taken."""
+        found: dict[str, dict[str, Repeated]] = {}
+        for version, value in zip(versions, values.tolist(), strict=True):
+            where, table = self._where(criterion, version), self.tables.get((version, criterion.tier))
+            if where is None or table is None or value <= 0:
+                continue
+            here = found.setdefault(where, dict(self.ledger.repeats.get(where, {})))
+            here[self.keys[version]] = _repeated(here.get(self.keys[version]), math.log(value), table)
+        return found
+
+    def _spread(self, where: str, repeats: Mapping[str, Mapping[str, Repeated]]) -> Spread:
+        gone = self.ledger.spreads.get(where, Spread(0.0, 0))
+        here = repeats.get(where, self.ledger.repeats.get(where, {})).values()
+        return _folded(gone, here)
+
+    def seen(self, margin: Margin, versions: Sequence[str]) -> tuple[list[Tally], list[int]]:
+        """What was tested before of each of the versions, and the number of the group each belongs to."""
+        name, newcomers = f"{margin.tier}/{margin.metric}", len(self.ledger.families) + 1
+        known = [self.ledger.challengers.get(self.keys.get(version, "")) for version in versions]
+        tests = [NEW if one is None else one.tests.get(name, NEW) for one in known]
+        return tests, [newcomers if one is None else one.group for one in known]
+
+    def pair(self, tier: str, incumbent: str, challenger: str) -> str:
+        """The digest of two tables together; empty where there is none to count."""
+        tables = self.tables.get((incumbent, tier)), self.tables.get((challenger, tier))
+        return "" if None in tables else sha256_bytes("\n".join(map(str, tables)).encode())
+
+    def corrected(self, p_spent: Array, groups: Sequence[int]) -> Array:
+        """P-values (metrics, challengers) after Holm's correction in each group and the group's share of alpha."""
+        result = np.full(p_spent.shape, np.nan)
+        numbers = np.array(groups)
+        for group in sorted(set(groups)):
+            some = numbers == group
+            family = self.ledger.families[group - 1] if group <= len(self.ledger.families) else 0
+            result[:, some] = np.minimum(holm(p_spent[:, some], family) / group_share(group), 1.0)
+        return result
+
+    def after(
+        self,
+        criteria: Sequence[tuple[Criterion, Sequence[str], Array]],
+        tests: Mapping[str, Mapping[str, Tally]],
+        anchors: tuple[Anchor, ...] | None = None,
+    ) -> Ledger:
+        """The next ledger: this decision's figures of `criteria` (criterion, versions, values) and `tests` added.
+
+        `tests` are by version, then by `TIER/METRIC`; `anchors` stay what they are where none are given. What was
+        measured of weights that do not stand any more is kept as a spread.
+        """
+        repeats: dict[str, dict[str, Repeated]] = {}
+        spreads = dict(self.ledger.spreads)
+        for criterion, versions, values in criteria:
+            if criterion.noise <= 0:
+                continue
+            standing = {self.keys[version] for version in versions if version in self.keys}
+            for where, here in self._repeats(criterion, versions, values).items():
+                repeats[where] = {key: one for key, one in here.items() if key in standing}
+                gone = [one for key, one in here.items() if key not in standing]
+                if (spread := _folded(spreads.get(where, Spread(0.0, 0)), gone)).freedom:
+                    spreads[where] = spread
+        for where, here in self.ledger.repeats.items():
+            if where not in repeats and (spread := _folded(spreads.get(where, Spread(0.0, 0)), here.values())).freedom:
+                spreads[where] = spread
+        challengers = dict(self.ledger.challengers)
+        families = self.ledger.families
+        newcomers = [version for version in tests if self.keys.get(version) not in challengers]
+        if newcomers:
+            families = (*families, sum(len(tests[version]) for version in newcomers))
+        for version, mine in tests.items():
+            if (key := self.keys.get(version)) is None:
+                continue
+            known = challengers.get(key)
+            group = known.group if known is not None else len(families)
+            before = known.tests if known is not None else {}
+            challengers[key] = Challenger(group=group, tests={**before, **mine})
+        return self.ledger.model_copy(
+            update={
+                "previous": None,
+                "starts_because": None,
+                "families": families,
+                "challengers": challengers,
+                "repeats": repeats,
+                "spreads": spreads,
+                "anchors": self.ledger.anchors if anchors is None else anchors,
+            }
+        )
+
+
+def looked(before: Tally, evidence: str, gain: float, p_value: float) -> Tally:
+    """`before` with one more piece of evidence: `gain` and `p_value` are over all of it.
+
+    The p-value counts at a look only. Evidence that counted, or of which nothing can be counted, changes nothing but a
+    first look.
+    """
+    if math.isnan(gain) or math.isnan(p_value) or (before.seen and evidence in ("", before.evidence)):
+        return before
+    seen = before.seen + 1
+    if not is_look(seen):
+        return before._replace(seen=seen, total=round(gain * seen, 12), evidence=evidence)
+    spent = round(min(1.0, p_value / look_share(seen)), 15)
+    return Tally(seen, round(gain * seen, 12), spent, gain > 0, evidence)
+
+
+def _repeated(before: Repeated | None, logarithm: float, table: str) -> Repeated:
+    """Welford's update; the same table does not count twice."""
+    if before is None:
+        return Repeated(1, round(logarithm, 12), 0.0, table)
+    if before.evidence == table:
+        return before
+    seen, off = before.seen + 1, logarithm - before.mean
+    mean = before.mean + off / seen
+    return Repeated(seen, round(mean, 12), round(before.squares + off * (logarithm - mean), 15), table)
+
+
+def _folded(spread: Spread, more: Iterable[Repeated]) -> Spread:
+    """`spread` with what those repeats show added."""
+    squares, freedom = [spread.squares], spread.freedom
+    for one in more:
+        squares.append(one.squares)
+        freedom += one.seen - 1
+    return Spread(round(math.fsum(squares), 15), freedom)
+
+
+def _hows(manifest: EvidenceManifest, candidates: Sequence[Candidate]) -> dict[tuple[str, str], str]:
+    """A digest for each version and tier of how it was measured: the procedure and the environment."""
+    environments: dict[str, str] = {}
+    known: list[tuple[str, Procedure, str]] = []
+    hows = {}
+    for one in candidates:
+        for tier, result in one.tiers.items():
+            raw = result.provenance.get("fingerprint")
+            environment = _environment(raw, manifest, one.version, environments)
+            if environment == _UNKNOWN:
+                hows[one.version, tier] = _UNKNOWN
+                continue
+            made = procedure(result)
+            for where, other, digest in known:
+                if where == environment and other == made:
+                    hows[one.version, tier] = digest
+                    break
+            else:
+                digest = sha256_json([environment, dict(made)])
+                known.append((environment, made, digest))
+                hows[one.version, tier] = digest
+    return hows
+
+
+def _environment(raw: object, manifest: EvidenceManifest, version: str, known: dict[str, str]) -> str:
+    """The digest of the environment of a table that states `raw`, or of its candidate where it states none."""
+    if raw is None:
+        evidence = next((one for one in manifest.candidates if one.model_version == version), None)
+        sha256 = evidence.fingerprint_sha256 if evidence is not None else None
+        raw = manifest.fingerprints.get(sha256) if sha256 is not None else None
+    if raw is None:
+        return _UNKNOWN
+    text = repr(raw)
+    if text not in known:
+        try:
+            known[text] = Fingerprint.model_validate(raw).environment_digest()
+        except ValidationError:
+            known[text] = _UNKNOWN
+    return known[text]
+
+
+def with_previous(ledger: Ledger, run_id: str, decision_sha256: str) -> Ledger:
+    """The ledger as the manifest of the next run pins it: with who wrote it."""
+    return ledger.model_copy(update={"previous": Previous(run_id=run_id, decision_sha256=decision_sha256)})

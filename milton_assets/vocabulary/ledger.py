@@ -1,0 +1,111 @@
+"""The ledger: what earlier decisions saw and tested, as far as later ones must know it.
+
+What belongs here: the nouns that one decision hands to the next. What does not: what is made of them
+(`selection.life`), and where the decision before lies.
+
+A decision gets a ledger in its evidence manifest and writes the next one; so the ledger is pinned as evidence is, and a
+decision is repeated from its own files alone. Figures are kept as few numbers, not as lists: a ledger does not grow
+with the number of campaigns.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from milton_assets.vocabulary.digest import Sha256
+from milton_assets.vocabulary.keys import RunId, Slug, TierName
+
+
+class _Noun(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Repeated(NamedTuple):
+    """A figure of the same weights, measured in the same way and environment `seen` times.
+
+    `mean` and `squares` are the mean of its logarithm and the sum of squared deviations from it; `evidence` is the
+    digest of the last table that counted, which never counts twice.
+    """
+
+    seen: int
+    mean: float
+    squares: float
+    evidence: str
+
+
+class Spread(NamedTuple):
+    """What repeated measurements of weights that do not stand any more showed: squared deviations, degrees of
+    freedom."""
+
+    squares: float
+    freedom: int
+
+
+class Tally(NamedTuple):
+    """One metric of one challenger against the incumbent, over the incumbent's life.
+
+    `seen` pieces of evidence had differences that sum to `total` (logarithms where the margin is relative); `p_spent`
+    is the p-value of the last look over the share that this look might spend, `better` which way it pointed. `evidence`
+    is the digest of the last piece, which never counts twice.
+    """
+
+    seen: int
+    total: float
+    p_spent: float
+    better: bool
+    evidence: str
+
+
+class Challenger(_Noun):
+    """A challenger that was tested: the group of newcomers it came with, from 1, and its tests by `TIER/METRIC`."""
+
+    group: int
+    tests: dict[str, Tally]
+
+
+class Previous(_Noun):
+    """The decision that wrote the ledger."""
+
+    run_id: RunId
+    decision_sha256: Sha256
+
+
+class Anchor(_Noun):
+    """The best that was ever deployed, on one metric: the version, its weights, and the table that its figure is in.
+
+    `how` is the digest of what was measured and how, environment included.
+    """
+
+    tier: TierName
+    metric: str
+    version: Slug
+    artefact_sha256: Sha256
+    how: Sha256
+    run_id: RunId
+    uri: str
+    sha256: Sha256
+
+
+class Ledger(_Noun):
+    """What a decision is told of those before it.
+
+    `incumbent` is the SHA-256 of the weights whose life this is, None where nothing was deployed. `families` says of
+    each group of newcomers how many hypotheses it brought. `challengers` are known by the digest of their weights and
+    of how they were measured; `repeats` by how and what was measured, then by the weights. `starts_because` is why
+    there was nothing to go on with, where that is not because this was the first decision.
+    """
+
+    previous: Previous | None = None
+    starts_because: str | None = None
+    incumbent: Sha256 | None = None
+    families: tuple[int, ...] = ()
+    challengers: dict[Sha256, Challenger] = {}
+    repeats: dict[str, dict[Sha256, Repeated]] = {}
+    spreads: dict[str, Spread] = {}
+    anchors: tuple[Anchor, ...] = ()
+
+    def anchor(self, tier: str, metric: str) -> Anchor | None:
+        """The anchor of that metric, if there is one."""
+        return next((one for one in self.anchors if (one.tier, one.metric) == (tier, metric)), None)
