@@ -44,6 +44,10 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         default=True,
         description="Answer from the cache what the same weights were asked before; never for timing.",
     )
+    watch_machine: bool = Field(
+        default=True,
+        description="While speeds are measured, watch the machine: what was taken while others wanted it is invalid.",
+    )
     rerank: Rerank = Field(default=Rerank.POINTWISE, description="pointwise or listwise.")
     judge_url: str | None = Field(default=None, description="Where a judge of open answers is served.")
     judge_model: str | None = Field(default=None, description="The judge's name there.")
@@ -95,6 +99,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             policy_set=settings.policy,
             artifact=settings.artifact,
             reuse_answers=settings.reuse_answers,
+            watch_machine=settings.watch_machine,
             rerank=settings.rerank,
             judge_url=judge.url if judge else None,
             judge_model=judge.model if judge else None,

@@ -5,6 +5,7 @@ What belongs here: what more than one part needs. What does not: helpers of one 
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -21,6 +22,9 @@ from resources.wheel_models import fetch
 
 # A shell that starts the tests in the background has SIGINT ignored, and every process they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Many tests share the machine, so no measurement has it alone; what watches it has tests of its own.
+os.environ.setdefault("MILTON_WATCH_MACHINE", "0")
 
 # How long an example takes says more about the machine than about the code. The examples are the same in every run, so
 # that no change fails for what it did not touch; `make fuzz` looks for new ones.

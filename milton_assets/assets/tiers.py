@@ -43,6 +43,7 @@ from resources.answer_cache import CachedChatModel, CacheKey
 from resources.campaign import Campaign
 from resources.evidence_store import EvidenceFile
 from resources.hardware import fingerprint
+from resources.machine_watch import watch_of
 from resources.model_server import ModelServerResource
 from resources.registry_resource import RegistryResource
 from resources.servers.client import OpenAIChatModel
@@ -89,6 +90,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
                     judge=lambda pairs: qualified_judge(campaign.judge, pairs, _candidates(registry, model_server)),
                     embeddings=campaign.embeddings if Uses.EMBEDDINGS in spec.uses else None,
                     on_progress=progress_of(context, spec.name, tuple(tiers)),
+                    watch=watch_of(served) if campaign.watch_machine else None,
                 )
             environment = fingerprint(served)
         told = {"fingerprint": environment.model_dump(mode="json")}

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from milton_assets.cli.common import CA_FILE_HELP, EXIT_NO, JsonOption, answer, progress_on_stderr
+from milton_assets.cli.common import CA_FILE_HELP, EXIT_NO, JsonOption, answer, current_settings, progress_on_stderr
 
 if TYPE_CHECKING:
     from milton_assets.vocabulary.metric import Metric
@@ -155,6 +155,7 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
     from milton_assets.vocabulary.metric import Status
     from milton_assets.vocabulary.tier_spec import Needs
     from resources.hardware import fingerprint
+    from resources.machine_watch import watch_of
     from resources.servers.attached import AttachedServer
     from resources.servers.client import OpenAIChatModel
     from resources.servers.repeatable import repeatable_options
@@ -197,6 +198,7 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
             judge=lambda pairs: qualified_judge(judge, pairs, [candidate]),
             embeddings=embeddings,
             on_progress=progress_on_stderr(),
+            watch=watch_of(served) if current_settings().watch_machine else None,
         )
         environment = fingerprint(served)
     payload = {

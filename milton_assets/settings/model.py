@@ -395,6 +395,10 @@ class Settings(_Noun):
     reuse_answers: Switch = Field(
         default=True, description="Answer from the cache what the same weights were asked before; never for timing."
     )
+    watch_machine: Switch = Field(
+        default=True,
+        description="While speeds are measured, watch the machine: what was taken while others wanted it is invalid.",
+    )
     dry_run: Switch = Field(
         default=False, description="Say what would be measured, every metric `skipped`; decide and deploy nothing."
     )

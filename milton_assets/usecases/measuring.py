@@ -7,14 +7,20 @@ serving, the answer cache and where results are kept.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.golden_set import TierGoldens
+from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.progress import OnProgress, Progress
 from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult
-from milton_assets.vocabulary.tier_spec import EmbeddingServer, JudgeOf, Measuring, TierSpec, no_judge
+from milton_assets.vocabulary.tier_spec import EmbeddingServer, JudgeOf, Measuring, Needs, TierSpec, no_judge
+from resources.machine_watch import MachineWatch
+
+ATTEMPTS = 3
+"""How often a tier of times is measured, at most, while something else wants the machine."""
 
 
 class BrokenResult(MiltonError):
@@ -31,27 +37,49 @@ def measure_tier(
     chat_model: ChatModel | None = None,
     judge: JudgeOf = no_judge,
     embeddings: EmbeddingServer | None = None,
+    watch: MachineWatch | None = None,
 ) -> TierResult:
     """The tier's result, with the goldens' digests and the code version in its provenance.
+
+    A tier of times is measured under `watch`, where there is one: again, up to `ATTEMPTS` times in all, while something
+    else wanted the machine; figures of a last attempt that was disturbed, too, are invalid.
 
     Of a private set no text is left in it. Raises `BrokenResult` when the result is another tier's, or lacks a metric
     of the spec or has one beyond it; else whatever the tier raises.
     """
+    measuring = Measuring(
+        served=served,
+        goldens=goldens.value,
+        plan=plan,
+        chat_model=chat_model,
+        judge=judge,
+        embeddings=embeddings,
+        on_progress=_without_notes(on_progress) if goldens.is_private else on_progress,
+    )
     with goldens.kept_in():
-        result = spec.measure(
-            Measuring(
-                served=served,
-                goldens=goldens.value,
-                plan=plan,
-                chat_model=chat_model,
-                judge=judge,
-                embeddings=embeddings,
-                on_progress=_without_notes(on_progress) if goldens.is_private else on_progress,
-            )
-        )
+        if watch is not None and spec.needs is Needs.ENDPOINT:
+            result = _watched(spec, measuring, watch)
+        else:
+            result = spec.measure(measuring)
     _hold_to(spec, result)
     stated = {"code_version": spec.code_version(), **result.provenance, "goldens": goldens.stated}
     return goldens.closed(replace(result, provenance=stated), spec)
+
+
+def _watched(spec: TierSpec, measuring: Measuring, watch: MachineWatch) -> TierResult:
+    attempts: list[dict[str, Any]] = []
+    while True:
+        with watch.watching() as seen:
+            result = spec.measure(measuring)
+        _hold_to(spec, result)
+        attempts.append(seen.provenance())
+        result = replace(result, provenance={**result.provenance, "machine": attempts})
+        if (complaint := seen.complaint()) is None:
+            return result
+        measuring.on_progress(Progress("machine", len(attempts), ATTEMPTS, complaint))
+        if len(attempts) == ATTEMPTS:
+            metrics = tuple(m.invalidated(complaint) if m.status is Status.OK else m for m in result.metrics)
+            return replace(result, metrics=metrics)
 
 
 def _without_notes(on_progress: OnProgress) -> OnProgress:

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from milton_assets.edge.deployment import HealthWindow, ProbeFailed, ServedLoadTest, measure_contract
-from milton_assets.edge.deployment.contention import LEAST_SHARE, ProcessorTimes, processor_times, share_left
+from milton_assets.edge.deployment.contention import LEAST_SHARE, processor_times, share_left
 from milton_assets.edge.deployment.loadtest import SPEED_ROUNDS, Answer, judge
 from milton_assets.edge.deployment.states import ProbeReport
 from milton_assets.edge.manifest import HealthContract, Probe
 from milton_assets.vocabulary.chat import Completion
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
+from milton_assets.vocabulary.processor_times import ProcessorTimes
 from milton_assets.vocabulary.server import Endpoint, RunningServer, ServingSettings
 from resources.edge_server import EdgeServer
 from resources.hardware import usable_cores

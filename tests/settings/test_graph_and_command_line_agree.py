@@ -239,6 +239,13 @@ ROWS: dict[str, Row] = {
         setting("reuse_answers"),
         False,
     ),
+    "watch_machine": Row(
+        "watch_machine: false",
+        {"MILTON_WATCH_MACHINE": "0"},
+        campaign("watch_machine"),
+        setting("watch_machine"),
+        False,
+    ),
     "dry_run": Row("dry_run: true", {"MILTON_DRY_RUN": "1"}, campaign("dry_run"), setting("dry_run"), True),
     "log_level": Row(
         "log_level: debug", {"MILTON_LOG_LEVEL": "debug"}, campaign("log_level"), setting("log_level"), "DEBUG"

@@ -149,6 +149,7 @@ class Workplace:
             "MILTON_STATE_DIR": str(self.state.root),
             "MILTON_PROFILE": "smoke",
             "MILTON_POLICY": self.policy,
+            "MILTON_WATCH_MACHINE": "0",
             "SCRIPTED_SERVER": self.server.base_url,
         }
         before = dict(os.environ)
@@ -177,7 +178,12 @@ def workplace(root: Path, *, policy: str = "smoke", settings: Mapping[str, str] 
         DagsterInstance.local_temp(str(home), {"telemetry": {"enabled": False}}) as instance,
     ):
         served = ScriptedModels(base_url=server.base_url)
-        environment = {"MILTON_STATE_DIR": str(state.root), "MILTON_PROFILE": "smoke", "MILTON_POLICY": policy}
+        environment = {
+            "MILTON_STATE_DIR": str(state.root),
+            "MILTON_PROFILE": "smoke",
+            "MILTON_POLICY": policy,
+            "MILTON_WATCH_MACHINE": "0",
+        }
         defs = build_defs(
             environment=environment | dict(settings or {}),
             overrides={"model_server": served, "edge_runtime": served},

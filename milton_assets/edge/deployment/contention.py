@@ -1,7 +1,7 @@
 """How much of the device's processors others took while a release was probed.
 
-What belongs here: taking the processors' times and comparing two takings. What does not: what is made of it
-(`loadtest.judge`).
+What belongs here: taking the processors' times with psutil, and the share that is left. What does not: what is made of
+it (`loadtest.judge`), and the watch of what is measured (`resources.machine_watch`).
 
 A device is seldom idle when it is updated: what serves goes on serving beside the probe. A speed that was promised of
 the whole device is then out of reach, whatever the release is like.
@@ -10,21 +10,13 @@ the whole device is then out of reach, whatever the release is like.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 
 import psutil
 
+from milton_assets.vocabulary.processor_times import ProcessorTimes, others_share
+
 LEAST_SHARE = 0.1
 """Even on a device that is wholly taken, a release is held to this share of its promised speed."""
-
-
-@dataclass(frozen=True)
-class ProcessorTimes:
-    """Seconds of all cores together since some moment: `total_s` in all, `busy_s` at work, `ours_s` of it for us."""
-
-    total_s: float
-    busy_s: float
-    ours_s: float
 
 
 def processor_times() -> ProcessorTimes:
@@ -49,8 +41,5 @@ def _seconds_of(process: psutil.Process) -> float:
 
 def share_left(before: ProcessorTimes, after: ProcessorTimes) -> float:
     """The share of the processors that others left us between two takings, from `LEAST_SHARE` to 1."""
-    total = after.total_s - before.total_s
-    if total <= 0:
-        return 1.0
-    others = (after.busy_s - before.busy_s) - (after.ours_s - before.ours_s)
-    return min(1.0, max(LEAST_SHARE, 1.0 - others / total))
+    others = others_share(before, after)
+    return 1.0 if others is None else max(LEAST_SHARE, 1.0 - others)
