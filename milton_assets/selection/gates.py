@@ -13,6 +13,9 @@ from milton_assets.selection.decision import GateAnswer, GateOutcome, Reading, S
 from milton_assets.selection.policy import Gate, GateMode, MetricRef, Operator, Policy
 from milton_assets.vocabulary.metric import Metric, Status
 
+FEWEST_CASES = 2
+"""One request, case or query says nothing of how the next one goes: its figure has no spread that could be known."""
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -36,6 +39,9 @@ def unusable(metric: Metric) -> str | None:
         return f"{metric.name} is {metric.status}: {metric.why}"
     if not metric.valid:
         return f"{metric.name} is not valid: {metric.why}"
+    if metric.n < FEWEST_CASES:
+        rests = "a single case" if metric.n else "no case that is counted"
+        return f"{metric.name} rests on {rests}: it takes {FEWEST_CASES} at least to rank a model by"
     return None
 
 

@@ -63,6 +63,8 @@ def test_a_word_certain_beyond_what_is_listed_is_still_finite() -> None:
         (listed(The=0.9, A=0.1), NEITHER_YES_NOR_NO),
         ([TokenLogprob("Yes", math.nan)], BAD_LOGPROBS),
         ([TokenLogprob("Yes", 4.0)], BAD_LOGPROBS),
+        ([TokenLogprob("Yes", -math.inf)], BAD_LOGPROBS),
+        ([TokenLogprob("Yes", -0.1), TokenLogprob("No", -0.1)], BAD_LOGPROBS),
     ],
 )
 def test_alternatives_without_a_judgement_are_named_for_what_is_wrong(
