@@ -72,12 +72,19 @@ def read_gate(gate: Gate, metric: Metric) -> GateOutcome:
     return _outcome(gate, answer, admits=admits, why=figure)
 
 
-def judge(candidate: Candidate, policy: Policy, references: tuple[MetricRef, ...]) -> Judgement:
-    """Judge a candidate by the policy; `references` are `policy.metrics()`, passed in since they are every one's."""
+def judge(
+    candidate: Candidate, policy: Policy, references: tuple[MetricRef, ...], *, objection: str | None = None
+) -> Judgement:
+    """Judge a candidate by the policy; `references` are `policy.metrics()`, passed in since they are every one's.
+
+    `objection` is why its figures may be those of something else than the model (`templates`), if they may.
+    """
     metrics = {reference.key: candidate.metric(reference) for reference in references}
     readings = tuple(Reading(tier=key[0], metric=metric) for key, metric in metrics.items())
     gates = tuple(read_gate(gate, metrics[gate.key]) for gate in policy.gates)
     missing = [problem for metric in metrics.values() if (problem := unusable(metric))]
+    if objection is not None:
+        missing.insert(0, objection)
     if candidate.excluded is not None:
         missing.insert(0, candidate.excluded)
     if missing:

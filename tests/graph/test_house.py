@@ -48,6 +48,14 @@ def test_every_contract_on_imports_is_kept():
     assert done.returncode == 0, done.stdout
 
 
+def test_no_module_of_ours_can_render_a_models_chat_template():
+    """A template is code: only the servers' sandboxes run it. Nor does a library that would do it for us come in."""
+    renders = {"jinja2", "minijinja", "transformers", "tokenizers", "mistral_common"}
+    found = {name_of(path): {name.partition(".")[0] for name in imports_of(path)} & renders for path in MODULES}
+    assert {name: what for name, what in found.items() if what} == {}
+    assert "resources/servers/client.py" in found
+
+
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [

@@ -87,8 +87,12 @@ def test_an_honest_and_able_model_ends_at_the_top_over_the_same_socket() -> None
         pytest.param({"Yes": 0.5, "No": 0.5}, id="always-half"),
     ],
 )
-def test_saying_the_very_same_of_every_document_has_no_figure(constant: dict[str, float]) -> None:
-    assert_refused(measured(first_token(**constant), POINTWISE), CONSTANT_LOGPROBS)
+def test_saying_the_very_same_of_every_document_is_no_rank(constant: dict[str, float]) -> None:
+    result = measured(first_token(**constant), POINTWISE)
+    headline = result.metric("nDCG@10")
+    assert (headline.status, headline.errors) == (Status.ERROR, headline.n)
+    assert CONSTANT_LOGPROBS in (headline.why or "")
+    assert figure(result, "answerability:AUROC") == 0.5
 
 
 def test_one_query_that_is_told_the_same_throughout_fails_alone() -> None:
@@ -96,8 +100,11 @@ def test_one_query_that_is_told_the_same_throughout_fails_alone() -> None:
     same = next(query for query in GOLDENS.queries("test") if query.answerable)
 
     def constant_for_one(body: dict[str, Any]) -> Answer:
-        share = 0.5 if f"Question: {same.text}\n" in user_message(body) else grade(user_message(body))
-        return first_token(Yes=0.1 + 0.8 * share, No=0.9 - 0.8 * share)
+        message = user_message(body)
+        share = 0.1 + 0.8 * grade(message) + len(message) * 1e-6
+        if f"Question: {same.text}\n" in message:
+            share = 0.5
+        return first_token(Yes=share, No=1 - share)
 
     result = measured(constant_for_one, RetrievalPlan(pool_size=10, concurrency=4, resamples=200))
     rows = result.samples.set_index("query_id")
@@ -105,18 +112,18 @@ def test_one_query_that_is_told_the_same_throughout_fails_alone() -> None:
     assert {failure.partition(":")[0] for failure in rows.loc[same.query_id, "failures"]} == {CONSTANT_LOGPROBS}
     assert rows.loc[same.query_id, "nDCG@10"] == 0.0
     assert result.metric("nDCG@10").errors == 1
+    assert figure(result, "nDCG@10") > figure(result, "bm25:nDCG@10")
 
 
-@pytest.mark.parametrize("number", ["NaN", "-Infinity", "Infinity"])
-def test_a_logprob_that_is_no_number_is_an_error_of_that_call(number: str) -> None:
-    choice = {
-        "message": {"role": "assistant", "content": "Yes"},
-        "finish_reason": "length",
-        "logprobs": {"content": [{"token": "Yes", "top_logprobs": [{"token": "Yes", "logprob": float(number)}]}]},
-    }
-    body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 1}})
-    assert number in body
-    assert_refused(measured(Body(body.encode()), POINTWISE), "malformed")
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [("NaN", "not_json"), ("-Infinity", "not_json"), ("Infinity", "not_json"), ("-1e999", "malformed")],
+)
+def test_a_logprob_that_is_no_number_is_an_error_of_that_call(number: str, kind: str) -> None:
+    listed = f'{{"token": "Yes", "top_logprobs": [{{"token": "Yes", "logprob": {number}}}]}}'
+    choice = '{"message": {"content": "Yes"}, "finish_reason": "length", "logprobs": {"content": [%s]}}' % listed  # noqa: UP031
+    body = '{"choices": [%s], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}' % choice  # noqa: UP031
+    assert_refused(measured(Body(body.encode()), POINTWISE), kind)
 
 
 def test_logprobs_that_are_all_zero_are_no_probabilities() -> None:
@@ -158,7 +165,9 @@ def test_refusing_the_hard_calls_costs_more_than_answering_them_badly() -> None:
     grade = knowing(GOLDENS)
 
     def dodging(body: dict[str, Any]) -> Reply:
-        return HttpStatus(500) if grade(user_message(body)) else first_token(Yes=0.5, No=0.5)
+        message = user_message(body)
+        yes = 0.5 + len(message) * 1e-6
+        return HttpStatus(500) if grade(message) else first_token(Yes=yes, No=1 - yes)
 
     result = measured(dodging, POINTWISE)
     assert figure(result, "nDCG@10") == 0.0

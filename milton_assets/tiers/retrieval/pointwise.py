@@ -119,10 +119,13 @@ def yes_log_odds(alternatives: Sequence[TokenLogprob]) -> float:
 def order_pool(pool: Pool, verdicts: Sequence[PairVerdict], seed: int) -> Reranked:
     """Order a pool by log-odds, equal ones by hash; pairs without a judgement stay unranked.
 
-    A model that said the same of every document has judged none of them.
+    A model that said the same of every document has ranked none of them. That is no failure of a query which no
+    document answers: to say No to each is right, and how sure it was still counts.
     """
     scored = [(v.doc_id, v.log_odds) for v in verdicts if v.log_odds is not None]
-    if len(scored) > 1 and math.isclose(*_ends(odds for _, odds in scored), rel_tol=0, abs_tol=_SAME_ODDS):
+    best_p_yes = max((_logistic(odds) for _, odds in scored), default=None)
+    constant = len(scored) > 1 and math.isclose(*_ends(odds for _, odds in scored), rel_tol=0, abs_tol=_SAME_ODDS)
+    if constant and pool.query.answerable:
         verdicts = [v if v.failure else PairVerdict(v.doc_id, None, CONSTANT_LOGPROBS) for v in verdicts]
         scored = []
     best = ranked(scored, seed, "ties", pool.query.query_id)
@@ -132,7 +135,7 @@ def order_pool(pool: Pool, verdicts: Sequence[PairVerdict], seed: int) -> Rerank
         unranked=tuple(v.doc_id for v in verdicts if v.log_odds is None),
         failures=tuple(Failure(v.failure, v.doc_id) for v in verdicts if v.failure is not None),
         calls=len(verdicts),
-        best_p_yes=max((_logistic(odds) for _, odds in scored), default=None),
+        best_p_yes=best_p_yes,
     )
 
 
