@@ -35,7 +35,7 @@ _EXAMPLES = {
     "registry": "/srv/models/registry.json",
     "artefact_roots": "[/srv/models]",
     "allow_model_code": "[v1.20260111.1425]",
-    "allowed_templates": f"[{'0' * 64}]",
+    "allowed_templates": f"['{'5d' * 32}']",
     "goldens": "{reasoning: [{path: goldens/ours.json, private: true}]}",
     "evidence_url": "s3://bucket/evidence",
     "cache_dir": "/var/cache/milton",

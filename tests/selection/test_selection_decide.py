@@ -242,8 +242,8 @@ def test_what_is_no_decision_is_refused(text: str) -> None:
 
 
 def test_a_decision_of_another_version_is_refused() -> None:
-    with pytest.raises(BadInput, match="version 99, this release reads version 3"):
-        Decision.from_json(decided(A).to_json().replace('"decision_version":3', '"decision_version":99'))
+    with pytest.raises(BadInput, match="version 99, this release reads version 4"):
+        Decision.from_json(decided(A).to_json().replace('"decision_version":4', '"decision_version":99'))
 
 
 def test_a_decision_that_contradicts_itself_is_refused() -> None:
