@@ -23,6 +23,7 @@ from milton_assets.cli import (
     device_policy,
     environment,
     registry,
+    report,
     results,
     target,
     trace,
@@ -61,7 +62,7 @@ def build_app() -> typer.Typer:
     autobench.register(app)
     config.register(app)
     registry.register(app)
-    for verbs in (bench, results, bundle, deploy, target, device_policy, trace):
+    for verbs in (bench, results, report, bundle, deploy, target, device_policy, trace):
         verbs.register(app)
     return app
 
