@@ -58,6 +58,7 @@ def page(data: ReportData, tiers: Tiers) -> str:
             data=data,
             decision=data.decision,
             headline=card.headline(data.decision),
+            tone="promote" if card.keeps(data.decision) else data.decision.verdict.value,
             parts=_card(data, tiers),
             charts=[_picture(chart, colours) for chart in data.charts],
             tiers=[(tier, [_picture(chart, colours) for chart in tier.charts]) for tier in data.tiers],
