@@ -256,7 +256,7 @@ def test_a_weight_that_only_changes_the_ranking_and_what_was_held_are_said() -> 
     pool = [known("old", 70.0, 0.7), known("fast", 30.0, 0.6), known("right", 140.0, 0.8)]
     pool += [known(f"m{i:02}", 80.0 + i, 0.65) for i in range(30)]
     text = " ".join(drawn(decided(*pool, incumbent="old")).split())
-    assert "REJECT: nothing is promoted" in text
+    assert "KEEP old" in text
     assert "would lead the ranking, and the outcome would be the same" in text
     assert "no weight, halved or raised by half, changes the outcome" in text
     assert "comparisons with the incumbent are held as they are" in text
