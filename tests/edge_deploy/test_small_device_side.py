@@ -10,7 +10,7 @@ import pytest
 HEAVY = ("dagster", "matplotlib", "numpy", "pandas", "pyarrow", "scipy")
 
 
-@pytest.mark.parametrize("package", ["release", "deployment", "deployment.admission", "bundle"])
+@pytest.mark.parametrize("package", ["release", "deployment", "deployment.admission", "bundle", "serving.service"])
 def test_it_imports_nothing_heavy(package: str) -> None:
     code = f"import sys, milton_assets.edge.{package}; print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
