@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 from milton_assets.definitions import build_defs
 from milton_assets.edge.deployment.contract import QUESTIONS
 from milton_assets.tiers import reasoning, retrieval
+from milton_assets.tiers.reasoning.goldens import GoldenCase
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from milton_assets.vocabulary.state import StateDir
@@ -43,10 +44,10 @@ PROBED_AFTER_S = 0.1
 Behaviour = Callable[[dict[str, Any]], Reply | str]
 
 
-def competent() -> Behaviour:
-    """A model that verifies its way to every right answer and ranks as the judgements say."""
-    cases = reasoning.load_goldens().cases
-    think = handler(honest(cases))
+def competent(cases: Sequence[GoldenCase] | None = None) -> Behaviour:
+    """A model that verifies its way to every right answer, of the cases that ship or of `cases`, and ranks as the
+    judgements say."""
+    think = handler(honest(reasoning.load_goldens().cases if cases is None else cases))
     judge = knowing(retrieval.load_goldens())
 
     def reply(body: dict[str, Any]) -> Reply | str:

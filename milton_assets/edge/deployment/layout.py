@@ -11,6 +11,7 @@ What belongs here: the names, recognising and creating a target, and its two lin
     lock                         held while someone works on the target
     guard.log                    what the process that last watched a release had to say
     health.jsonl, health.jsonl.1 what happened while it was served, a bounded journal (`edge.serving.health_journal`)
+    confirmed                    the attempt whose controller came back, while a remote one is watched
     device-policy.yaml           which bundles the device admits; written by its owner, never by a deployment
 """
 
@@ -30,6 +31,7 @@ from milton_assets.vocabulary.errors import BadInput
 RELEASES = "releases"
 STAGING = "staging"
 POLICY_FILE = "device-policy.yaml"
+CONFIRMED_FILE = "confirmed"
 GUARD_LOG = "guard.log"
 HEALTH_FILE = "health.jsonl"
 OLDER_HEALTH_FILE = "health.jsonl.1"
@@ -52,6 +54,7 @@ _OURS = frozenset(
         RESERVE_FILE,
         LOCK_FILE,
         POLICY_FILE,
+        CONFIRMED_FILE,
         GUARD_LOG,
         HEALTH_FILE,
         OLDER_HEALTH_FILE,
