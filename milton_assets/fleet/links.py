@@ -25,7 +25,7 @@ from milton_assets.fleet.wire import Wire, WireBroken
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 
 CONNECT_S = 15
-GREETING_S = 30.0
+GREETING_S = 60.0
 _LAST_CHARACTERS = 1000
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,253}")
 _USER = re.compile(r"[A-Za-z0-9_.@+-]{1,64}")

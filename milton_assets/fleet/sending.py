@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-QUEUE_TARGET_S = 0.04
+QUEUE_TARGET_S = 0.025
 MIN_CHUNK_BYTES = 8 << 10
 MAX_CHUNK_BYTES = 1 << 20
 MIN_WINDOW_BYTES = 2 * MIN_CHUNK_BYTES
@@ -89,7 +89,13 @@ class Window:
         took_s = self.clock() - at
         self._least_s = min(self._least_s, took_s)
         spare = (QUEUE_TARGET_S - (took_s - self._least_s)) / QUEUE_TARGET_S
-        if spare < 0:
+        if self._probing and spare < 0:
             self._probing = False
-        grown = size_bytes if self._probing else max(-1.0, spare) * size_bytes * MIN_CHUNK_BYTES / self.size_bytes
+            grown = -self.size_bytes / 2  # it was doubled past what the link takes
+        elif self._probing:
+            grown = size_bytes
+        elif spare < -1:
+            grown = -size_bytes / 2.0  # others' queue, or ours: let it drain
+        else:
+            grown = spare * size_bytes * MIN_CHUNK_BYTES / self.size_bytes
         self.size_bytes = min(MAX_WINDOW_BYTES, max(MIN_WINDOW_BYTES, self.size_bytes + grown))

@@ -114,7 +114,8 @@ class OwnSshd:
             f"Host *\n  IdentityFile {self.root / 'id'}\n  IdentitiesOnly yes\n"
             f"  UserKnownHostsFile {folder / 'known_hosts'}\n  Port {port or self.port}\n  LogLevel ERROR\n"
         )
-        real = shutil.which("ssh")
+        others = [part for part in os.environ["PATH"].split(os.pathsep) if Path(part) != folder]
+        real = shutil.which("ssh", path=os.pathsep.join(others))
         assert real, "there is no ssh on this machine; install it: apt-get install openssh-client"
         wrapper = folder / "ssh"
         wrapper.write_text(f'#!/bin/sh\nexec {real} -F {shlex.quote(str(config))} "$@"\n')
