@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -285,6 +285,20 @@ class EdgeServerSettings(LaunchSettings):
     """
 
 
+class GatewaySettings(_Noun):
+    """The address at which a target is served, and how its model server is changed for another."""
+
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="Where it listens; `0.0.0.0` for everybody who can reach it."
+    )
+    port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 for any that is free.")
+    mode: Literal["auto", "one", "two"] = Field(
+        default="auto",
+        description="Memory for how many models: with `two` the new one is up before the old one goes, with `one` "
+        "requests wait in between; `auto` finds out at each change.",
+    )
+
+
 class SideModelSettings(_Noun):
     """A model beside the one under test."""
 
@@ -405,6 +419,9 @@ class Settings(_Noun):
     edge_server: EdgeServerSettings = Field(
         default_factory=EdgeServerSettings,
         description="The model server of edge targets; what is not given is as `server` has it.",
+    )
+    serving: GatewaySettings = Field(
+        default_factory=GatewaySettings, description="Where `milton-serve` serves a target of this machine, and how."
     )
     evidence_url: FolderOrUrl | None = Field(
         default=None,

@@ -252,8 +252,8 @@ ROWS: dict[str, Row] = {
         "log_level: debug", {"MILTON_LOG_LEVEL": "debug"}, campaign("log_level"), setting("log_level"), "DEBUG"
     ),
 }
-ONLY_ON_THE_COMMAND_LINE = {"cache_dir"}
-"""Where `milton demo` and the tests download to; the graph downloads nothing."""
+ONLY_ON_THE_COMMAND_LINE = {"cache_dir", "serving.host", "serving.port", "serving.mode"}
+"""Where `milton demo` and the tests download to, and how `milton-serve` serves: the graph does neither."""
 
 
 @pytest.mark.parametrize("source", ["file", "variables"])
