@@ -6,7 +6,7 @@ manifest, and finding what disk and log say today so that a manifest can be chec
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,6 +21,7 @@ from dagster import (
     RunsFilter,
 )
 
+from milton_assets.vocabulary.chat_template import Lineage
 from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import EvidenceMismatch
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin, Found
@@ -66,6 +67,8 @@ def gather(
     created_at: datetime,
     entries: Sequence[RegistryEntry],
     registry_sha256: str,
+    lineage: Callable[[RegistryEntry, Artefact], Lineage],
+    allowed_templates: Sequence[str],
     measured_kind: ArtefactKind,
     entry_files: Files,
     tier_files: Mapping[str, Files],
@@ -77,6 +80,7 @@ def gather(
 ) -> Gathered:
     """Read each candidate's evidence, pin it, and say of each candidate why it cannot be judged, if it cannot.
 
+    `lineage` says what an artefact descends from, `allowed_templates` which chat templates the operator let through.
     `timed_by` is the tier whose environment is that of the candidate's speeds.
 
     Raises `EvidenceMismatch` when a file and the event log disagree: such evidence proves nothing.
@@ -100,6 +104,7 @@ def gather(
                 artefact_sha256=artefact.sha256,
                 artefact_size_bytes=artefact.size_bytes,
                 fingerprint_sha256=timed_in.digest() if timed_in else None,
+                lineage=lineage(entry, artefact),
                 pins=tuple(pins),
             )
         )
@@ -115,6 +120,7 @@ def gather(
         candidates=tuple(pinned),
         tiers=tuple(tier_files),
         private_goldens=tuple(private_goldens),
+        allowed_templates=tuple(sorted(set(allowed_templates))),
     )
     return Gathered(tuple(candidates), manifest)
 
