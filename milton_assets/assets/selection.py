@@ -85,6 +85,8 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             created_at=datetime.now(UTC),
             entries=current.candidates(),
             registry_sha256=current.sha256,
+            lineage=current.lineage,
+            allowed_templates=campaign.allowed_templates,
             measured_kind=model_server.artefact_kind,
             entry_files=registry_entry,
             tier_files={name: measured[spec.asset_name] for name, spec in tiers.items()},

@@ -31,6 +31,7 @@ from milton_assets.selection.decision import (
 )
 from milton_assets.selection.policy import MarginKind, MetricRef
 from milton_assets.vocabulary import markdown
+from milton_assets.vocabulary.chat_template import NO_TEMPLATE
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.figure import figure, span
 from milton_assets.vocabulary.metric import Metric, Status
@@ -338,6 +339,7 @@ def _rests_on(decision: Decision) -> Iterable[str]:
     yield f"policy {decision.policy.name} v{decision.policy.version}, SHA-256 {decision.policy_sha256}"
     yield f"evidence manifest, SHA-256 {decision.manifest_sha256}, taken {decision.decided_at:%Y-%m-%d %H:%M:%S} UTC"
     yield f"this decision, SHA-256 {decision.digest()} ({short(decision.digest())})"
+    yield from _templates(decision)
     missing = [
         f"{report.version} {metric.name} is {metric.status}: {metric.why}"
         for report in decision.candidates[:MAX_ROWS]
@@ -345,6 +347,17 @@ def _rests_on(decision: Decision) -> Iterable[str]:
         if metric.status is not Status.OK
     ]
     yield from missing[:MAX_ROWS]
+
+
+def _templates(decision: Decision) -> Iterable[str]:
+    """Which chat templates the candidates have, the most frequent first."""
+    whose: dict[str, list[str]] = {}
+    for report in decision.candidates:
+        if report.chat_template is not None:
+            whose.setdefault(report.chat_template, []).append(report.version)
+    for template, versions in sorted(whose.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_ROWS]:
+        named = "no chat template" if template == NO_TEMPLATE else f"chat template, SHA-256 {template}"
+        yield f"{named}: {_some(versions)}"
 
 
 def _some(names: Sequence[str]) -> str:
