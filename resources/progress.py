@@ -86,7 +86,7 @@ class Meter:
         self._say(line)
 
     def expected_s(self) -> float | None:
-        """Seconds that the campaign may take by what is remembered of each model, else of the others; None where a stage
+        """Seconds that the campaign may take by what is remembered of its models, else of others; None where a stage
         never ran here."""
         usual = {stage: self.remembered.usual(stage) for stage in self.stages}
         if not self.order or None in usual.values():
