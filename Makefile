@@ -5,9 +5,11 @@ VENV   ?= .venv
 CONSTRAINTS ?= constraints.txt
 BIN    := $(VENV)/bin
 PORT   ?= 3000
+# Hundreds of tests start our commands: compiled once, not each time anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install autobench ui test test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-bundle test-vllm docs clean
+.PHONY: help install autobench ui test coverage test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-bundle bench-scale test-vllm docs clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,10 +45,13 @@ ui: $(VENV)/.installed ## Start the web UI and the daemon.
 
 # Tests that serve real weights, or need the machine to themselves, come after the others and one at a time: a model
 # server slows down twentyfold when something else wants its cores.
-test: $(VENV)/.installed-dev ## Run the whole suite, with coverage.
+test: $(VENV)/.installed-dev ## Run the whole suite.
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not (real_model or alone)' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m 'real_model or alone' $(LAST_ARGS) $(PYTEST_ARGS)
+
+coverage: ## Run the whole suite and say which lines it reached; takes half as long again.
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not (real_model or alone)' --cov --cov-report= --cov-fail-under=0 $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -m 'real_model or alone' --cov --cov-append --cov-report=term $(PYTEST_ARGS)
+	$(MAKE) test PYTEST_ARGS='--cov --cov-append --cov-report= --cov-fail-under=0' LAST_ARGS='--cov-report=term'
 
 test-newest: ## Run the whole suite with the newest releases that pyproject.toml allows, in an environment of its own.
 	$(MAKE) VENV=.venv-newest CONSTRAINTS=constraints-newest.txt test
@@ -74,6 +79,10 @@ bench-selection: $(VENV)/.installed-dev ## Deciding among ten thousand candidate
 
 bench-bundle: $(VENV)/.installed-dev ## Bundles of 4 GB beside tar, model-signing and cp; deltas beside zstd.
 	$(BIN)/python benches/bundle/bench_bundle.py
+
+bench-scale: $(VENV)/.installed-dev ## Registries of thousands of entries, journals of ten thousand deployments.
+	PYTHONPATH=. $(BIN)/python benches/scale/bench_registry.py
+	$(BIN)/python benches/scale/bench_journal.py
 
 check: $(VENV)/.installed-dev ## Lint, format, type check, and who imports whom.
 	$(BIN)/ruff check .

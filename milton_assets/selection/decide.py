@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from milton_assets.selection import comparability, explain
+from milton_assets.selection import comparability, explain, templates
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.contest import Contest, Outcome, enter, settle, verdict_on_nobody
 from milton_assets.selection.decision import (
@@ -36,6 +36,7 @@ from milton_assets.selection.policy import MetricRef, Normalisation, Policy
 from milton_assets.selection.ranking import pareto_front
 from milton_assets.selection.scoring import beyond_anchors
 from milton_assets.selection.sensitivity import sensitivity
+from milton_assets.selection.speed_doubts import without_doubtful_speeds
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.fingerprint import Fingerprint
@@ -92,8 +93,13 @@ def _decided(
 ) -> Decision:
     checked = _checked(run_id, candidates, manifest, incumbent)
     stood = [comparability.on_pinned_goldens(candidate, manifest, tiers) for candidate in checked]
+    stood = without_doubtful_speeds(stood, manifest, tiers)
     references = policy.metrics()
-    judgements = [judge(candidate, policy, references) for candidate in stood]
+    objections = templates.objections(manifest, incumbent)
+    judgements = [
+        judge(candidate, policy, references, objection=objections.get(candidate.version)) for candidate in stood
+    ]
+    chat_templates = {one.model_version: one.lineage.template for one in manifest.candidates}
     manifest_sha256 = manifest.digest()
     life = Life.of(manifest, stood, incumbent, anchored)
     common = {
@@ -106,7 +112,7 @@ def _decided(
         "baselines": _baselines(stood, references, tiers),
     }
     notes = _notes(policy, manifest, judgements, incumbent)
-    unranked = tuple(_report(judgement) for judgement in judgements if not judgement.eligible)
+    unranked = tuple(_report(judgement, chat_templates) for judgement in judgements if not judgement.eligible)
     if not any(judgement.eligible for judgement in judgements):
         verdict = verdict_on_nobody(judgements)
         return Decision(
@@ -122,7 +128,7 @@ def _decided(
     contest = enter(judgements, policy, seed=seed, incumbent=incumbent, tiers=tiers, life=life, manifest=manifest)
     outcome = settle(contest, policy)
     anchoring = contest.anchoring
-    report, choice = _Report(contest, outcome, judgements, policy), outcome.choice
+    report, choice = _Report(contest, outcome, judgements, policy, chat_templates), outcome.choice
     return Decision(
         **common,
         verdict=choice.verdict,
@@ -165,9 +171,17 @@ def _noise(contest: Contest, life: Life) -> Iterator[NoiseReading]:
 class _Report:
     """What is said of a contest and its outcome."""
 
-    def __init__(self, contest: Contest, outcome: Outcome, judgements: Sequence[Judgement], policy: Policy) -> None:
+    def __init__(
+        self,
+        contest: Contest,
+        outcome: Outcome,
+        judgements: Sequence[Judgement],
+        policy: Policy,
+        chat_templates: Mapping[str, str],
+    ) -> None:
         self.eligible = [judgement for judgement in judgements if judgement.eligible]
         self.policy = policy
+        self.chat_templates = chat_templates
         self.contest = contest
         self.pool = contest.pool
         self.ranking = outcome.ranking
@@ -241,6 +255,7 @@ class _Report:
             reports.append(
                 _report(
                     self.eligible[index],
+                    self.chat_templates,
                     contributions=contributions,
                     score=score,
                     rank=place,
@@ -373,12 +388,13 @@ def _environments(manifest: EvidenceManifest, eligible: set[str]) -> tuple[str, 
     return tuple(notes)
 
 
-def _report(judgement: Judgement, **ranked: Any) -> CandidateReport:
+def _report(judgement: Judgement, chat_templates: Mapping[str, str], **ranked: Any) -> CandidateReport:
     candidate = judgement.candidate
     return CandidateReport(
         version=candidate.version,
         artefact_size_bytes=candidate.artefact_size_bytes,
         excluded=candidate.excluded,
+        chat_template=chat_templates.get(candidate.version),
         standing=judgement.standing,
         readings=judgement.readings,
         gates=judgement.gates,

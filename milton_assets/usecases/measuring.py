@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from milton_assets.vocabulary.chat import ChatModel
+from milton_assets.vocabulary.chat import ChatModel, TellsSystemRole
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.golden_set import TierGoldens
 from milton_assets.vocabulary.metric import Status
@@ -21,6 +21,9 @@ from resources.machine_watch import MachineWatch
 
 ATTEMPTS = 3
 """How often a tier of times is measured, at most, while something else wants the machine."""
+
+SYSTEM_ROLE = "system_role"
+"""What a table's provenance calls how the server was sent system turns."""
 
 
 class BrokenResult(MiltonError):
@@ -39,7 +42,7 @@ def measure_tier(
     embeddings: EmbeddingServer | None = None,
     watch: MachineWatch | None = None,
 ) -> TierResult:
-    """The tier's result, with the goldens' digests and the code version in its provenance.
+    """The tier's result, with the goldens' digests, the code version and how system turns were sent in its provenance.
 
     A tier of times is measured under `watch`, where there is one: again, up to `ATTEMPTS` times in all, while something
     else wanted the machine; figures of a last attempt that was disturbed, too, are invalid.
@@ -63,6 +66,8 @@ def measure_tier(
             result = spec.measure(measuring)
     _hold_to(spec, result)
     stated = {"code_version": spec.code_version(), **result.provenance, "goldens": goldens.stated}
+    if (sent := _sent_as(chat_model)) is not None:
+        stated[SYSTEM_ROLE] = sent
     return goldens.closed(replace(result, provenance=stated), spec)
 
 
@@ -80,6 +85,10 @@ def _watched(spec: TierSpec, measuring: Measuring, watch: MachineWatch) -> TierR
         if len(attempts) == ATTEMPTS:
             metrics = tuple(m.invalidated(complaint) if m.status is Status.OK else m for m in result.metrics)
             return replace(result, metrics=metrics)
+
+
+def _sent_as(model: object) -> str | None:
+    return model.system_role if isinstance(model, TellsSystemRole) else None
 
 
 def _without_notes(on_progress: OnProgress) -> OnProgress:

@@ -279,7 +279,7 @@ def _decision_problems(
 
 def _core(summary: RunSummary) -> RunSummary:
     """The summary without what is added to it after the decision."""
-    return summary.model_copy(update={"bundle": None, "deployments": ()})
+    return summary.model_copy(update={"bundle": None, "deployments": (), "report": None})
 
 
 def _summary_problems(
@@ -348,13 +348,16 @@ def _entry_problems(manifest: BundleManifest, grounds: _BundledDocuments, record
     except MiltonError as error:
         yield str(error)
     registry = records.registry.uri
-    raw = records.registry.registered().get(entry.version)
-    if not isinstance(raw, dict):
-        yield f"{registry} holds no entry {entry.version}"
-    else:
-        # Retiring an entry is the one change that it may see.
-        found = sha256_json({**raw, "status": entry.raw.get("status")})
-        yield from _differ(f"{registry}, entry {entry.version},", found, entry.entry_sha256)
+    try:
+        raw = records.registry.registered().get(entry.version)
+        if not isinstance(raw, dict):
+            yield f"{registry} holds no entry {entry.version}"
+        else:
+            # Retiring an entry is the one change that it may see.
+            found = sha256_json({**raw, "status": entry.raw.get("status")})
+            yield from _differ(f"{registry}, entry {entry.version},", found, entry.entry_sha256)
+    except MiltonError as error:
+        yield f"{registry}, entry {entry.version}: {error}"
 
 
 def _weights_problems(manifest: BundleManifest, grounds: _BundledDocuments) -> Iterator[str]:

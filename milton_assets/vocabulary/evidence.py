@@ -11,14 +11,15 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
 
+from milton_assets.vocabulary.chat_template import Lineage, TemplateId
 from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.ledger import Ledger
 
 MANIFEST_VERSION = 4
-"""Version 3 is digested as RFC 8785 has it, version 4 pins the ledger of the decisions before. Another version is not
-read."""
+"""Version 3 is digested as RFC 8785 has it; version 4 pins each candidate's chat template, which templates were
+allowed, and the ledger of the decisions before. Another version is not read."""
 
 
 class EvidencePin(BaseModel):
@@ -48,6 +49,7 @@ class CandidateEvidence(BaseModel):
     artefact_sha256: Sha256
     artefact_size_bytes: int
     fingerprint_sha256: Sha256 | None
+    lineage: Lineage = Lineage()
     pins: tuple[EvidencePin, ...]
 
     def pin(self, tier: str) -> EvidencePin | None:
@@ -59,7 +61,8 @@ class EvidenceManifest(BaseModel):
     """What a decision rests on. Its digest is written into the decision, the bundle and the deployment.
 
     `tiers` are those that a candidate had to be measured by, in their order; `private_goldens` are the names in
-    `goldens` of which only the digest is kept; `ledger` is what the decision before this one handed on.
+    `goldens` of which only the digest is kept; `allowed_templates` are chat templates that the operator let through;
+    `ledger` is what the decision before this one handed on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,6 +79,7 @@ class EvidenceManifest(BaseModel):
     tiers: tuple[TierName, ...]
     private_goldens: tuple[str, ...] = ()
     ledger: Ledger = Ledger()
+    allowed_templates: tuple[TemplateId, ...] = ()
 
     @model_validator(mode="before")
     @classmethod

@@ -6,6 +6,10 @@ tensor data, quantising, and loading a model.
 Nothing is mapped and no tensor is read: the parser walks the header once, asks before each read whether the file
 is long enough, and stops at fixed limits, so time and memory stay bounded whatever the file says. Layout: the
 specification in the ggml project (`docs/gguf.md`) and what llama.cpp enforces on loading.
+
+A file has one meaning or is refused: what llama.cpp would read otherwise than this parser (it ends text at the first
+NUL, and takes a template of another type than text for text) does not pass, nor does what it would not load at all.
+Elements of string arrays are the exception: nothing here gives them a meaning.
 """
 
 from __future__ import annotations
@@ -17,12 +21,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import pairwise
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, Final
 
+from milton_assets.vocabulary.digest import sha256_json
 from milton_assets.vocabulary.errors import BadInput
 
 MAGIC: Final = b"GGUF"
@@ -34,7 +38,8 @@ MAX_METADATA_COUNT: Final = 1 << 16
 MAX_TENSOR_COUNT: Final = 1 << 16
 MAX_KEY_BYTES: Final = (1 << 16) - 1
 MAX_STRING_BYTES: Final = 16 << 20
-MAX_TENSOR_NAME_BYTES: Final = 127
+MAX_TENSOR_NAME_BYTES: Final = 63
+"""llama.cpp keeps 64 bytes, a NUL at the end included (`GGML_MAX_NAME`)."""
 MAX_ARRAY_ELEMENTS: Final = 1 << 22
 """Over all arrays of a header together. The largest vocabularies need about 1.3 million, merges included."""
 MAX_DIMENSIONS: Final = 4
@@ -75,6 +80,20 @@ _SCALARS: Final = {
     _ValueType.FLOAT64: struct.Struct("<d"),
 }
 _LENGTH_BYTES: Final = 8
+
+_EXPECTED_TYPES: Final = {
+    "general.alignment": _ValueType.UINT32,
+    "general.architecture": _ValueType.STRING,
+    "general.base_model.0.name": _ValueType.STRING,
+    "general.base_model.0.repo_url": _ValueType.STRING,
+    "general.file_type": _ValueType.UINT32,
+    "general.name": _ValueType.STRING,
+    "general.type": _ValueType.STRING,
+    "split.count": _ValueType.UINT16,
+    "split.no": _ValueType.UINT16,
+    "tokenizer.chat_template": _ValueType.STRING,
+}
+"""The keys that are read here for their meaning, in the only type in which llama.cpp takes them for the same."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +244,18 @@ class GgufHeader:
         return self._text("tokenizer.chat_template")
 
     @property
+    def tokenizer_sha256(self) -> str | None:
+        """A digest of how it reads text: the tokenizer's kind, how many tokens it has and the first of them.
+
+        None without a vocabulary. Equal for quantisations and fine-tunes of one model.
+        """
+        tokens = self.metadata.get("tokenizer.ggml.tokens")
+        if not isinstance(tokens, GgufArray) or not tokens.length:
+            return None
+        kind = [self._text(f"tokenizer.ggml.{name}") for name in ("model", "pre")]
+        return sha256_json([*kind, tokens.length, list(tokens.head)])
+
+    @property
     def split_count(self) -> int:
         """Of how many files the model consists (`split.count`); 1 when it was not split."""
         return max(self._number("split.count"), 1)
@@ -296,7 +327,7 @@ def read_header(path: Path) -> GgufHeader:
 
     Raises `BadInput` when the file cannot be read, is no regular file, is truncated, or says anything that a
     loader could trip over: unknown types, counts or lengths above the limits of this module, names that appear
-    twice, tensors that are misaligned, overlap or reach beyond the file's end.
+    twice, text with a NUL in it, tensors that do not follow each other without a gap or reach beyond the file's end.
     """
     try:
         with open(path, "rb", opener=_open_without_waiting) as stream:
@@ -378,8 +409,11 @@ class _Cursor:
         return self.take(length, what)
 
     def string(self, what: str, limit: int = MAX_STRING_BYTES) -> str:
+        raw = self.raw_string(what, limit)
+        if 0 in raw:
+            raise _Malformed(f"{what} holds a NUL, where llama.cpp would take it to end")
         try:
-            return self.raw_string(what, limit).decode()
+            return raw.decode()
         except UnicodeDecodeError:
             raise _Malformed(f"{what} is not UTF-8") from None
 
@@ -391,7 +425,7 @@ def _parse(cursor: _Cursor) -> GgufHeader:
     metadata = _metadata(cursor, metadata_count)
     alignment = _alignment(metadata)
     tensors = _tensors(cursor, tensor_count, alignment)
-    data_start = -(-cursor.position // alignment) * alignment
+    data_start = _padded(cursor.position, alignment) if tensors else cursor.position
     _check_placement(tensors, data_start, cursor.size_bytes)
     return GgufHeader(
         version=version,
@@ -426,15 +460,20 @@ def _count(cursor: _Cursor, what: str, limit: int) -> int:
 def _metadata(cursor: _Cursor, count: int) -> dict[str, MetadataValue]:
     metadata: dict[str, MetadataValue] = {}
     for index in range(count):
-        key = cursor.string(f"metadata key {index + 1} of {count}", MAX_KEY_BYTES)
+        what = f"metadata key {index + 1} of {count}"
+        key = cursor.string(what, MAX_KEY_BYTES)
+        if not key:
+            raise _Malformed(f"{what} is empty")
         if key in metadata:
             raise _Malformed(f"the metadata key {key!r:.100} appears twice")
-        metadata[key] = _value(cursor, f"metadata {key!r:.100}")
+        metadata[key] = _value(cursor, f"metadata {key!r:.100}", _EXPECTED_TYPES.get(key))
     return metadata
 
 
-def _value(cursor: _Cursor, what: str) -> MetadataValue:
+def _value(cursor: _Cursor, what: str, expected: _ValueType | None) -> MetadataValue:
     kind = _value_type(cursor, what)
+    if expected not in {None, kind}:
+        raise _Malformed(f"{what} is of the type {kind.name}, not {expected.name}")
     if kind is _ValueType.ARRAY:
         return _array(cursor, what)
     if kind is _ValueType.STRING:
@@ -482,21 +521,23 @@ def _array(cursor: _Cursor, what: str) -> GgufArray:
 
 def _alignment(metadata: Mapping[str, MetadataValue]) -> int:
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
-    if isinstance(alignment, bool) or not isinstance(alignment, int):
-        raise _Malformed(f"general.alignment is {alignment!r:.100}, no integer")
-    if not 0 < alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
+    if not isinstance(alignment, int) or not 0 < alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
         raise _Malformed(f"general.alignment is {alignment}, no power of two up to {MAX_ALIGNMENT}")
     return alignment
 
 
 def _tensors(cursor: _Cursor, count: int, alignment: int) -> tuple[GgufTensor, ...]:
     tensors: dict[str, GgufTensor] = {}
+    free = 0
     for index in range(count):
         tensor = _tensor(cursor, f"tensor {index + 1} of {count}")
         if tensor.name in tensors:
             raise _Malformed(f"the tensor name {tensor.name!r} appears twice")
-        if tensor.offset % alignment:
-            raise _Malformed(f"tensor {tensor.name!r} is at offset {tensor.offset}, no multiple of {alignment}")
+        if tensor.offset != free:
+            raise _Malformed(
+                f"tensor {tensor.name!r} is at offset {tensor.offset}, not at {free}, where the one before it ends"
+            )
+        free = _padded(tensor.offset + tensor.size_bytes, alignment)
         tensors[tensor.name] = tensor
     return tuple(tensors.values())
 
@@ -522,14 +563,14 @@ def _tensor(cursor: _Cursor, what: str) -> GgufTensor:
     return GgufTensor(name, dims, kind.name, cursor.u64(f"the offset of {what}"), size_bytes)
 
 
+def _padded(position: int, alignment: int) -> int:
+    return -(-position // alignment) * alignment
+
+
 def _check_placement(tensors: tuple[GgufTensor, ...], data_start: int, file_size_bytes: int) -> None:
-    by_offset = sorted(tensors, key=lambda tensor: tensor.offset)
-    for before, after in pairwise(by_offset):
-        if before.offset + before.size_bytes > after.offset:
-            raise _Malformed(f"tensors {before.name!r} and {after.name!r} overlap")
-    if by_offset and (end := data_start + by_offset[-1].offset + by_offset[-1].size_bytes) > file_size_bytes:
+    if tensors and (end := _end(tensors[-1], data_start)) > file_size_bytes:
         raise _Malformed(
-            f"truncated at byte {file_size_bytes}: tensor {by_offset[-1].name!r} ends at byte {end}; "
+            f"truncated at byte {file_size_bytes}: tensor {tensors[-1].name!r} ends at byte {end}; "
             f"{sum(_end(t, data_start) <= file_size_bytes for t in tensors)} of {len(tensors)} tensors are whole"
         )
 

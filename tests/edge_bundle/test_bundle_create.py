@@ -29,7 +29,7 @@ from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 from tests.support.bundles import NOW, Ingredients, entry_of, evidence_of, hf_artefact, hf_folder, ingredients
-from tests.support.gguf_file import F32, gguf_bytes, tensor, tiny_gguf
+from tests.support.gguf_file import F32, UINT32, gguf_bytes, pair, tensor, tiny_gguf
 from tests.support.page_cache import is_cached, require_direct
 
 
@@ -105,7 +105,8 @@ def test_its_figures_are_those_the_decision_could_use(model: Ingredients, into: 
 def test_each_tensor_has_the_digest_of_its_bytes(tmp_path: Path, into: Path) -> None:
     data = os.urandom(96)
     path = tmp_path / "two.gguf"
-    path.write_bytes(gguf_bytes(tensors=[tensor("second", (8,), F32, 64), tensor("first", (8,), F32, 0)], data=data))
+    rows = [tensor("first", (8,), F32, 0), tensor("second", (8,), F32, 64)]
+    path.write_bytes(gguf_bytes([pair("general.alignment", UINT32, 64)], rows, data=data, alignment=64))
     (table,) = ingredients(tmp_path, gguf=path).bundle(into).manifest.tensor_tables
     assert [(t.name, t.dtype, t.shape) for t in table.tensors] == [("first", "F32", (8,)), ("second", "F32", (8,))]
     assert [t.blake3 for t in table.tensors] == [blake3(data[:32]).hexdigest(), blake3(data[64:]).hexdigest()]

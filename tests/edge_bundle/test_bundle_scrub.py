@@ -20,15 +20,16 @@ from tests.support.file_limits import file_size_limit
 from tests.support.gguf_file import F32, STRING, gguf_bytes, pair, tensor
 
 NAMES = ("blk.0.weight", "blk.1.weight", "blk.2.weight")
-SIZE = 4096
+SIZE = 4080
+PADDING = bytes(16)
 
 
 def gguf(path: Path, *, seed: int = 0, title: str = "one") -> Path:
     """Three tensors with padding between, of which only the last depends on `seed`."""
     contents = [bytes((i * 7 + j) % 256 for j in range(SIZE)) for i in range(2)]
     contents.append(bytes((j * 3 + seed) % 256 for j in range(SIZE)))
-    rows = [tensor(name, (SIZE // 4,), F32, i * (SIZE + 32)) for i, name in enumerate(NAMES)]
-    path.write_bytes(gguf_bytes([pair("general.name", STRING, title)], rows, data=bytes(32).join(contents)))
+    rows = [tensor(name, (SIZE // 4,), F32, i * (SIZE + len(PADDING))) for i, name in enumerate(NAMES)]
+    path.write_bytes(gguf_bytes([pair("general.name", STRING, title)], rows, data=PADDING.join(contents)))
     return path
 
 

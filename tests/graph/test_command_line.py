@@ -98,7 +98,8 @@ def test_the_figures_come_from_the_registered_weights(campaign):
     file = EvidenceStore(shell.state.benchmarks).latest("inference_metrics", VERSION)
     server = json.loads(file.read().schema.metadata[b"milton"])["provenance"]["fingerprint"]["server"]
     assert server["name"].startswith("llama.cpp")
-    assert server["model_path"].endswith("model-q4_0.gguf")
+    (registered,) = (shell.state.quantized / VERSION).glob("*.gguf")
+    assert server["model_path"] == str(registered)
     assert server["quantization"] == "Q4_0"
 
 

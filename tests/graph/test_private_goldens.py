@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from milton_assets.selection.summary import read_summary
-from milton_assets.tiers.reasoning.goldens import SHIPPED
+from milton_assets.tiers.reasoning.goldens import SHIPPED, load_goldens
 from tests.support.workplace import competent, failure_of, workplace
 
 RUN = "benchmark_20260101_000000"
@@ -43,13 +43,16 @@ def test_no_text_of_a_private_set_leaves_its_store(tmp_path: Path, capfd: pytest
     sets = {"goldens": {"reasoning": [{"path": str(goldens), "private": True}]}}
     (state / "milton.yaml").write_text(yaml.safe_dump(sets))
     with workplace(tmp_path) as wp:
-        wp.register("good", competent())
+        wp.register("good", competent(load_goldens(goldens).cases))
         result = wp.run("benchmark_model", "good")
         assert result.success, failure_of(result)
         assert any(MARKER in json.dumps(request) for request in wp.server.requests), "the set was never asked"
         result = wp.run("promote", RUN)
         assert result.success, failure_of(result)
-        manifest = read_summary(wp.state.runs, RUN).manifest
+        result = wp.run("deploy", "local")
+        assert result.success, failure_of(result)
+        summary = read_summary(wp.state.runs, RUN)
+        bundle = wp.state.place(summary.bundle.path) if summary.bundle else None
         said = capfd.readouterr()
         holding = [
             path
@@ -57,6 +60,8 @@ def test_no_text_of_a_private_set_leaves_its_store(tmp_path: Path, capfd: pytest
             for path in root.rglob("*")
             if path.is_file() and MARKER in readable(path)
         ]
-    assert "reasoning/secret_cases/cases.jsonl" in manifest.private_goldens
+    assert bundle is not None and (bundle / "manifest.json").is_file(), "no bundle was made, so nothing could leave"
+    assert (state / "deployments" / "local" / "current" / "manifest.json").is_file(), "nothing was deployed"
+    assert "reasoning/secret_cases/cases.jsonl" in summary.manifest.private_goldens
     assert holding == []
     assert MARKER not in said.out + said.err

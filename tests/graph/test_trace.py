@@ -211,6 +211,18 @@ def test_an_entry_that_was_retired_since_is_no_break(place, follow):
         assert broken(follow()) == []
 
 
+def test_an_entry_that_has_no_canonical_form_is_named_and_no_traceback(place, follow):
+    def half_a_character(raw: bytes) -> bytes:
+        models = json.loads(raw)
+        models["models"]["good"]["note"] = "\ud83d"
+        return json.dumps(models).encode()
+
+    with tampered(place.state.registry, half_a_character):
+        links = follow()
+    assert broken(links) == ["registry entry"]
+    assert str(place.state.registry) in links["registry entry"].detail
+
+
 def test_a_release_that_is_gone_ends_the_chain_there(place, follow, tmp_path):
     release = next((place.state.deployments / "local" / "releases").iterdir())
     with moved(release, tmp_path / "release"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 from milton_assets.definitions import build_defs
 from milton_assets.edge.deployment.contract import QUESTIONS
 from milton_assets.tiers import reasoning, retrieval
+from milton_assets.tiers.reasoning.goldens import GoldenCase
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from milton_assets.vocabulary.state import StateDir
@@ -43,10 +44,10 @@ PROBED_AFTER_S = 0.1
 Behaviour = Callable[[dict[str, Any]], Reply | str]
 
 
-def competent() -> Behaviour:
-    """A model that verifies its way to every right answer and ranks as the judgements say."""
-    cases = reasoning.load_goldens().cases
-    think = handler(honest(cases))
+def competent(cases: Sequence[GoldenCase] | None = None) -> Behaviour:
+    """A model that verifies its way to every right answer, of the cases that ship or of `cases`, and ranks as the
+    judgements say."""
+    think = handler(honest(reasoning.load_goldens().cases if cases is None else cases))
     judge = knowing(retrieval.load_goldens())
 
     def reply(body: dict[str, Any]) -> Reply | str:
@@ -54,20 +55,22 @@ def competent() -> Behaviour:
         if body.get("stream"):
             return answer("a ", "b ", "c ", "d", first_delay_s=0.001, delay_s=0.001)
         if body.get("top_logprobs"):
-            return _yes_or_no(judge(text))
+            return _yes_or_no(judge(text), text)
         return answer("Paris.", first_delay_s=PROBED_AFTER_S) if text in PROBES else think(body)
 
     return reply
 
 
 def clueless() -> Behaviour:
-    """A model that streams as fast as any, never knows an answer, and finds every passage equally likely."""
+    """A model that streams as fast as any, never knows an answer, and ranks passages by nothing but their length."""
     think = handler(Player())
 
     def reply(body: dict[str, Any]) -> Reply | str:
         if body.get("stream"):
             return answer("a ", "b ", "c ", "d", delay_s=0.001)
-        return _yes_or_no(0.5) if body.get("top_logprobs") else think(body)
+        if body.get("top_logprobs"):
+            return _yes_or_no(0.5, body["messages"][-1]["content"])
+        return think(body)
 
     return reply
 
@@ -77,8 +80,9 @@ def broken(_: dict[str, Any]) -> Reply:
     return Status(500)
 
 
-def _yes_or_no(probability: float) -> Answer:
-    p = min(max(probability, 0.01), 0.99)
+def _yes_or_no(probability: float, text: str) -> Answer:
+    """`probability` of Yes, and a little that differs with the text: no model says the very same of everything."""
+    p = min(max(probability, 0.01), 0.98) + len(text) * 1e-7
     return answer("Yes" if p >= 0.5 else "No", top_logprobs={"Yes": math.log(p), "No": math.log(1 - p)})
 
 
@@ -117,11 +121,11 @@ class Workplace:
     policy: str
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
 
-    def register(self, version: str, behaviour: Behaviour, *, seed: int = 0) -> Path:
+    def register(self, version: str, behaviour: Behaviour, *, seed: int = 0, template: str = "{{ messages }}") -> Path:
         """Add a candidate whose GGUF is a tiny real file, and which behaves so; the file."""
         path = self.state.root / "models" / "quantized" / version / "model-f32.gguf"
         path.parent.mkdir(parents=True)
-        tiny_gguf(path, seed=seed)
+        tiny_gguf(path, seed=seed, template=template)
         relative = str(path.relative_to(self.state.root))
         add_entries(self.state.registry, {version: new_entry("org/base", gguf=relative)})
         self.behaviours[version] = behaviour
