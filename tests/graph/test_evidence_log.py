@@ -8,6 +8,7 @@ from typing import Any
 
 from dagster import AssetMaterialization, DagsterInstance
 
+from milton_assets.vocabulary.chat_template import Lineage
 from milton_assets.vocabulary.entry_table import entry_to_table
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.ledger import Ledger
@@ -55,6 +56,8 @@ def gathered(root: Path, measured_in: dict[str, Fingerprint]) -> Gathered:
             policy_name="seed",
             policy_sha256="3" * 64,
             ledger=Ledger(),
+            lineage=lambda entry, artefact: Lineage(),
+            allowed_templates=(),
         )
 
 
