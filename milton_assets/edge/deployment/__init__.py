@@ -36,6 +36,7 @@ from milton_assets.edge.deployment.report import TargetStatus, history, status
 from milton_assets.edge.deployment.safeguards import Admission, HealthWindow
 from milton_assets.edge.deployment.session import ClockSetBack, NeverDeployed, NotOurs
 from milton_assets.edge.deployment.states import Operation, ProbeReport, Release
+from milton_assets.edge.deployment.verification import Verification, verify_in_service
 from milton_assets.edge.disk_errors import DiskFailed
 from milton_assets.edge.release import ReleaseDamaged
 from milton_assets.vocabulary.edge_target import EdgeTarget
@@ -72,6 +73,7 @@ __all__ = [
     "TargetBusy",
     "TargetStatus",
     "Trial",
+    "Verification",
     "admission",
     "admit",
     "collect_garbage",
@@ -84,4 +86,5 @@ __all__ = [
     "reset_counter",
     "rollback",
     "status",
+    "verify_in_service",
 ]
