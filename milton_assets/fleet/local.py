@@ -99,6 +99,8 @@ class LocalTarget:
                 dry_run=request.dry_run,
                 accept_clock=request.accept_clock,
                 on_progress=on_progress,
+                deployment_id=request.deployment,
+                confirm_within_s=request.confirm_within_s or 0.0,
             ),
             dry_run=request.dry_run,
         )
@@ -115,6 +117,8 @@ class LocalTarget:
                 wait_s=request.wait_s,
                 dry_run=request.dry_run,
                 on_progress=on_progress,
+                deployment_id=request.deployment,
+                confirm_within_s=request.confirm_within_s or 0.0,
             ),
             dry_run=request.dry_run,
         )

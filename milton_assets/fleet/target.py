@@ -21,6 +21,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from milton_assets.edge.deployment import Collection, Deployment, Outcome, ProbeReport, TargetStatus, Verification
 from milton_assets.edge.deployment.admission import DevicePolicy
+from milton_assets.edge.deployment.ids import DeploymentId
 from milton_assets.edge.deployment.states import CounterReset
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.inventory import Inventory
@@ -44,12 +45,19 @@ class RecoverRequest(Request):
 
 
 class RollbackRequest(Request):
-    """Go back, and how the release is tried: served once before it is current, then watched for `health_rounds`."""
+    """Go back, and how the release is tried: served once before it is current, then watched for `health_rounds`.
+
+    `deployment` is the caller's own id for the attempt, by which a lost answer is asked for; None takes a new one.
+    `confirm_within_s` is how long after the activation the caller has to come back, or the device goes back: None is
+    what the kind of target does (one elsewhere waits, one on this machine does not), 0 waits for nobody.
+    """
 
     load_test: bool = True
     health_rounds: int = Field(default=3, ge=0)
     health_interval_s: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     dry_run: bool = False
+    deployment: DeploymentId | None = None
+    confirm_within_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
 class DeployRequest(RollbackRequest):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from milton_assets.edge.deployment import LoadTest
 from milton_assets.fleet.local import LocalMeans
-from milton_assets.fleet.targets import Targets
+from milton_assets.fleet.target import Target
+from milton_assets.fleet.targets import SCHEMES, Address, Targets
 from milton_assets.vocabulary.inventory import Inventory
 from milton_assets.vocabulary.state import StateDir
 from resources.edge_server import EdgeServer
@@ -34,7 +35,13 @@ def open_targets(
 
         return edge_probe(server())
 
-    return Targets(state, LocalMeans(load_test, _inventory), elsewhere, classes or {})
+    return Targets(state, LocalMeans(load_test, _inventory), elsewhere, classes or {}, {"ssh": _ssh_target} | SCHEMES)
+
+
+def _ssh_target(address: Address, means: LocalMeans) -> Target:
+    from milton_assets.fleet.ssh import ssh_target
+
+    return ssh_target(address, means)
 
 
 def _inventory(folder: Path) -> Inventory:

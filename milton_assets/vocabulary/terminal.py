@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PLAIN_WIDTH = 100
 """Columns where there is no terminal to ask: every table of ours fits them."""
@@ -16,6 +18,8 @@ PLAIN_WIDTH = 100
 
 def console() -> Console:
     """A console on standard output: as wide as the terminal, without one as `COLUMNS` says, or `PLAIN_WIDTH`."""
+    from rich.console import Console  # a device has none, and prints text of others all the same
+
     plain = shutil.get_terminal_size((PLAIN_WIDTH, 25)).columns
     return Console(highlight=False, width=None if sys.stdout.isatty() else plain)
 

@@ -10,9 +10,20 @@ import pytest
 HEAVY = ("dagster", "matplotlib", "numpy", "pandas", "pyarrow", "scipy")
 
 
-@pytest.mark.parametrize("package", ["release", "deployment", "deployment.admission", "bundle"])
+@pytest.mark.parametrize(
+    "package",
+    [
+        "edge.release",
+        "edge.deployment",
+        "edge.deployment.admission",
+        "edge.bundle",
+        "edge.bundle.delta",
+        "agent.serving",
+        "usecases.probe",
+    ],
+)
 def test_it_imports_nothing_heavy(package: str) -> None:
-    code = f"import sys, milton_assets.edge.{package}; print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
+    code = f"import sys, milton_assets.{package}; print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "milton_assets" in loaded

@@ -119,12 +119,13 @@ def test_a_folder_with_odd_characters_is_found_by_its_url(targets: Targets, tmp_
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("ssh://pi@kitchen/srv/edge", "nothing here speaks 'ssh'.*a URL of file:"),
+        ("gopher://pi@kitchen/srv/edge", "nothing here speaks 'gopher'.*a URL of file: or ssh:"),
+        ("ssh://pi:secret@kitchen", "it holds a password"),
         ("relative/folder", "an absolute folder, or a URL"),
         ("file://elsewhere/srv/edge", "file:///an/absolute/folder"),
         ("file:relative", "file:///an/absolute/folder"),
     ],
-    ids=["ssh", "relative", "other host", "relative url"],
+    ids=["unknown", "password", "relative", "other host", "relative url"],
 )
 def test_a_place_that_nothing_speaks_to_says_what_would_do(targets: Targets, place: str, said: str) -> None:
     with pytest.raises(BadInput, match=said):

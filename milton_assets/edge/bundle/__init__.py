@@ -9,7 +9,7 @@
 
 What belongs here: making, mending and carrying bundles. What does not: their nouns (`edge.manifest`), reading and
 verifying them (`edge.release`), and taking them into service (`edge.deployment`). Nothing here imports Dagster.
-Deltas are in `edge.bundle.delta` alone, since coding them takes numpy.
+Deltas are in `edge.bundle.delta` alone, since coding them takes zstandard.
 """
 
 from milton_assets.edge.bundle.archive import pack_bundle, unpack_bundle

@@ -6,6 +6,8 @@ A quantised tensor is a row of blocks, each a scale or two and the quants. Two n
 other's regularity from a byte coder, so a chunk is first rearranged into planes: each byte of a scale, and the quants,
 for all blocks together. After a fine-tuning few quants change, so XOR with the base leaves nearly all of them zero.
 Block layouts: `ggml-common.h` of the ggml project.
+
+A device applies deltas, so this takes no numpy: long integers and strided slices do the same work in C.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
 
-import numpy as np
 import zstandard
 
 CHUNK_BYTES: Final = 8 << 20
@@ -88,26 +89,32 @@ def decode(coding: Coding, stored: bytes, size_bytes: int, dtype: str) -> bytes:
 
 def xor(one: bytes, other: bytes) -> bytes:
     """Byte for byte; both of one length."""
-    mixed: bytes = (np.frombuffer(one, np.uint8) ^ np.frombuffer(other, np.uint8)).tobytes()
-    return mixed
+    mixed = int.from_bytes(one, "little") ^ int.from_bytes(other, "little")
+    return mixed.to_bytes(len(one), "little")
 
 
 def to_planes(raw: bytes, dtype: str) -> bytes:
     """`raw`, whole blocks of `dtype`, rearranged: for each field, or each byte of a number, all blocks together."""
-    blocks = np.frombuffer(raw, np.uint8).reshape(-1, sum(FIELDS[dtype]))
-    return b"".join(np.ascontiguousarray(blocks[:, start:end]).tobytes() for start, end in _planes(dtype))
+    block = sum(FIELDS[dtype])
+    count = len(raw) // block
+    planes = bytearray(len(raw))
+    for start, end in _planes(dtype):
+        at, width = start * count, end - start
+        for byte in range(width):
+            planes[at + byte : at + width * count : width] = raw[start + byte :: block]
+    return bytes(planes)
 
 
 def from_planes(planes: bytes, dtype: str) -> bytes:
     """The inverse of `to_planes`."""
-    width = sum(FIELDS[dtype])
-    count = len(planes) // width
-    blocks = np.empty((count, width), np.uint8)
-    flat = np.frombuffer(planes, np.uint8)
+    block = sum(FIELDS[dtype])
+    count = len(planes) // block
+    raw = bytearray(len(planes))
     for start, end in _planes(dtype):
-        blocks[:, start:end] = flat[start * count : end * count].reshape(count, end - start)
-    rearranged: bytes = blocks.tobytes()
-    return rearranged
+        at, width = start * count, end - start
+        for byte in range(width):
+            raw[start + byte :: block] = planes[at + byte : at + width * count : width]
+    return bytes(raw)
 
 
 def _planes(dtype: str) -> list[tuple[int, int]]:

@@ -19,10 +19,11 @@ from milton_assets.edge.deployment.admission import (
     admit,
     load_device_policy,
 )
-from milton_assets.edge.deployment.attempt import NothingBefore
+from milton_assets.edge.deployment.attempt import AttemptKnown, NothingBefore, OtherManifest
 from milton_assets.edge.deployment.attempt_ending import DeploymentFailed, ProbeFailed
 from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory, NotEnoughRoom
 from milton_assets.edge.deployment.collection import Collection
+from milton_assets.edge.deployment.confirmation import NobodyCameBack, confirm
 from milton_assets.edge.deployment.contract import measure_contract
 from milton_assets.edge.deployment.counter_reset import COUNTER_NAMESPACE, counter_order
 from milton_assets.edge.deployment.deployer import collect_garbage, deploy, recover_target, reset_counter, rollback
@@ -44,6 +45,7 @@ from milton_assets.vocabulary.edge_target import EdgeTarget
 __all__ = [
     "COUNTER_NAMESPACE",
     "Admission",
+    "AttemptKnown",
     "ClockSetBack",
     "Collection",
     "Deployment",
@@ -57,6 +59,7 @@ __all__ = [
     "LoadTest",
     "Memory",
     "NeverDeployed",
+    "NobodyCameBack",
     "NotATarget",
     "NotAdmitted",
     "NotEnoughMemory",
@@ -64,6 +67,7 @@ __all__ = [
     "NotOurs",
     "NothingBefore",
     "Operation",
+    "OtherManifest",
     "Outcome",
     "ProbeFailed",
     "ProbeReport",
@@ -77,6 +81,7 @@ __all__ = [
     "admission",
     "admit",
     "collect_garbage",
+    "confirm",
     "counter_order",
     "deploy",
     "history",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from milton_assets.edge.deployment.admission import PROVED, admission, policy_of
 from milton_assets.edge.deployment.attempt_ending import JournalledAttempt, ProbeFailed, reason_of, require_healthy
+from milton_assets.edge.deployment.confirmation import await_confirmation
 from milton_assets.edge.deployment.history import Deployment
 from milton_assets.edge.deployment.layout import RELEASES, Link, point
 from milton_assets.edge.deployment.recovery import clear_staging, settle_links
@@ -55,7 +56,11 @@ class Activation(JournalledAttempt):
         """Swap, watch, commit. Raises `DeploymentFailed` when it had to go back, or what interrupted it."""
         with self._on_failure(self.settle):
             self._swap(self.ready.release)
+            activated_at = time.monotonic()
             self._watch(self.ready)
+            if within_s := self._safeguards.confirm_within_s:
+                self._safeguards.at("confirm")
+                await_confirmation(self._session.folder, self._id, activated_at=activated_at, within_s=within_s)
             self._safeguards.at("commit")
             self._journal.append(Committed(at=self._now(), deployment=self._id, proved=self._flight().proved))
         self.finish()

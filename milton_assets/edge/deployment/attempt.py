@@ -23,7 +23,7 @@ from milton_assets.edge.deployment.copying import copy_release
 from milton_assets.edge.deployment.fileops import exists
 from milton_assets.edge.deployment.guard import activate
 from milton_assets.edge.deployment.history import Deployment
-from milton_assets.edge.deployment.ids import mint
+from milton_assets.edge.deployment.ids import check_deployment_id, mint
 from milton_assets.edge.deployment.layout import RELEASES, STAGING
 from milton_assets.edge.deployment.safeguards import Safeguards, guarded
 from milton_assets.edge.deployment.session import Session, judged_at
@@ -46,6 +46,10 @@ from milton_assets.vocabulary.errors import BadInput, MiltonError
 
 class OtherManifest(MiltonError):
     """The same files under another manifest than the target knows them by."""
+
+
+class AttemptKnown(MiltonError):
+    """An attempt under an id that the target has seen."""
 
 
 class NothingBefore(MiltonError):
@@ -106,8 +110,23 @@ def nothing_before(target: EdgeTarget) -> NothingBefore:
 class Attempt(JournalledAttempt):
     """One attempt on a target in hand. Use `deploy` or `roll_back`, once."""
 
-    def __init__(self, session: Session, safeguards: Safeguards, actor: str, *, accept_clock: bool = False) -> None:
-        super().__init__(session, mint(session.now(), session.state.deployments))
+    def __init__(
+        self,
+        session: Session,
+        safeguards: Safeguards,
+        actor: str,
+        *,
+        accept_clock: bool = False,
+        deployment_id: str | None = None,
+    ) -> None:
+        taken = session.state.deployments
+        if deployment_id is not None and check_deployment_id(deployment_id) in taken:
+            raise AttemptKnown(
+                f"the target knows the attempt {deployment_id} already",
+                expected="an id of its own for each attempt",
+                remedy="`milton history` says how it ended",
+            )
+        super().__init__(session, deployment_id or mint(session.now(), taken))
         self._accept_clock = accept_clock
         self._safeguards = replace(safeguards, on_progress=guarded(safeguards.on_progress, session.note))
         self._actor = actor

@@ -43,6 +43,8 @@ def deploy(
     accept_clock: bool = False,
     memory: Memory | None = None,
     ops: FileOps | None = None,
+    deployment_id: str | None = None,
+    confirm_within_s: float = 0.0,
 ) -> Deployment:
     """Take the bundle in the folder `bundle` into service on `target`; its history entry, committed.
 
@@ -51,7 +53,9 @@ def deploy(
     is asked whenever it is there; `admit` is asked besides. `wait_s` is how long to wait for another deployer;
     `accept_clock` accepts a clock that is behind the journal. `memory` and `ops` are the device's memory and disk, by
     default this machine's. With `dry_run` everything is checked, on the bundle where it
-    lies, nothing is changed, and the entry's outcome is `would_commit`.
+    lies, nothing is changed, and the entry's outcome is `would_commit`. `deployment_id` is the caller's own id for the
+    attempt, by default a new one; with `confirm_within_s` the caller has to come back (`confirmation`) so many seconds
+    after the activation at most, or the target goes back.
 
     Raises `DeploymentFailed`, with the entry, when the attempt did not stand: the target then serves what it served
     before, or the last known good release. Raises `TargetBusy`, `NotATarget`, `JournalDamaged`, `ClockSetBack` or
@@ -62,7 +66,7 @@ def deploy(
 
     def safeguards() -> Safeguards:
         policies = (admission(policy_of(target)), *([] if admit is None else [admit]))
-        return Safeguards(load_test, health, policies, on_progress, memory or device_memory())
+        return Safeguards(load_test, health, policies, on_progress, memory or device_memory(), confirm_within_s)
 
     with disk_errors_explained():
         if dry_run:
@@ -73,7 +77,9 @@ def deploy(
             if not accept_clock:
                 check_clock(session.state, now())
             # Read under the lock: what its owner wrote while we waited for another deployer binds us too.
-            return Attempt(session, safeguards(), actor, accept_clock=accept_clock).deploy(bundle)
+            return Attempt(session, safeguards(), actor, accept_clock=accept_clock, deployment_id=deployment_id).deploy(
+                bundle
+            )
 
 
 def rollback(
@@ -88,6 +94,8 @@ def rollback(
     wait_s: float = 0.0,
     memory: Memory | None = None,
     ops: FileOps | None = None,
+    deployment_id: str | None = None,
+    confirm_within_s: float = 0.0,
 ) -> Deployment:
     """Go back to the release before the one in service, verified whole first; its history entry, committed.
 
@@ -98,14 +106,15 @@ def rollback(
     ops = ops or FileOps()
 
     def safeguards() -> Safeguards:
-        return Safeguards(load_test, health, (admission(policy_of(target)),), on_progress, memory or device_memory())
+        policies = (admission(policy_of(target)),)
+        return Safeguards(load_test, health, policies, on_progress, memory or device_memory(), confirm_within_s)
 
     with disk_errors_explained():
         if dry_run:
             return Rehearsal(target, safeguards(), actor=actor, now=now, accept_clock=True, ops=ops).roll_back()
         with in_hand(target, ops, actor=actor, now=now, wait_s=wait_s) as session:
             _recover(session)
-            return Attempt(session, safeguards(), actor).roll_back()
+            return Attempt(session, safeguards(), actor, deployment_id=deployment_id).roll_back()
 
 
 def recover_target(

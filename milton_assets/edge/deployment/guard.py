@@ -52,6 +52,7 @@ class Handover:
     ready: Ready
     window: HealthWindow
     ops: FileOps
+    confirm_within_s: float = 0.0
 
 
 class Guarded(JournalledAttempt):
@@ -80,7 +81,14 @@ class Guarded(JournalledAttempt):
         return self._told()
 
     def _packed(self) -> bytes:
-        handover = Handover(self._session.target, self._id, self._activation.ready, self._window, self._ops)
+        handover = Handover(
+            self._session.target,
+            self._id,
+            self._activation.ready,
+            self._window,
+            self._ops,
+            self._safeguards.confirm_within_s,
+        )
         try:
             job = pickle.dumps(handover)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -170,7 +178,7 @@ def main() -> None:
     job: Handover = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the deployer that started us, in a file nobody else has
     with opened(job.ops, job.ops.open_folder(job.target.path)) as folder:
         session = Session(job.target, job.ops, folder, Journal(job.ops, folder), _now, lock=-1)
-        safeguards = Safeguards(health=replace(job.window, detached=False))
+        safeguards = Safeguards(health=replace(job.window, detached=False), confirm_within_s=job.confirm_within_s)
         try:
             Activation(session, safeguards, job.deployment_id, job.ready).run()
         except DeploymentFailed:

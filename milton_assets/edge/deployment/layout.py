@@ -12,6 +12,7 @@ What belongs here: the names, recognising and creating a target, and its two lin
     lock                         held while someone works on the target
     guard.log                    what the process that last watched a release had to say
     patrol.json                  how far reading the release in service a little at a time has come
+    confirmed                    the attempt whose controller came back, while a remote one is watched
     device-policy.yaml           which bundles the device admits; written by its owner, never by a deployment
 """
 
@@ -32,6 +33,7 @@ from milton_assets.vocabulary.errors import BadInput
 RELEASES = "releases"
 STAGING = "staging"
 POLICY_FILE = "device-policy.yaml"
+CONFIRMED_FILE = "confirmed"
 GUARD_LOG = "guard.log"
 PATROL_FILE = "patrol.json"
 _LINK_SUFFIX = ".next"
@@ -53,6 +55,7 @@ _OURS = frozenset(
         RESERVE_FILE,
         LOCK_FILE,
         POLICY_FILE,
+        CONFIRMED_FILE,
         GUARD_LOG,
         PATROL_FILE,
         *Link,

@@ -17,7 +17,7 @@ from milton_assets.edge.deployment.loadtest import LoadTest
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 
-STEPS = ("accept", "copy", "verify", "load test", "install", "activate", "health", "commit")
+STEPS = ("accept", "copy", "verify", "load test", "install", "activate", "health", "confirm", "commit")
 
 
 class Admission(Protocol):
@@ -54,13 +54,14 @@ class HealthWindow:
 
 @dataclass(frozen=True)
 class Safeguards:
-    """Everything an attempt is held against. None skips a safeguard."""
+    """Everything an attempt is held against. None skips a safeguard, and 0 the dead-man's switch (`confirmation`)."""
 
     load_test: LoadTest | None = None
     health: HealthWindow | None = None
     policies: tuple[Admission, ...] = ()
     on_progress: OnProgress = silent
     memory: Memory = field(default_factory=device_memory)
+    confirm_within_s: float = 0.0
 
     @property
     def trial(self) -> Trial:

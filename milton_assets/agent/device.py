@@ -1,0 +1,72 @@
+"""This device as the agent sees it: its target, what it probes with, and where transfers and attempts lie.
+
+What belongs here: putting them together from the device's settings. What does not: any of them.
+
+What a verb does not need is not imported: `status` has to answer on a small device within a blink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from milton_assets.agent.attempts import Attempts
+from milton_assets.agent.incoming import Incoming
+from milton_assets.edge.deployment.layout import RELEASES
+from milton_assets.edge.deployment.loadtest import LoadTest
+from milton_assets.fleet.local import LocalMeans, LocalTarget
+from milton_assets.fleet.targets import mirror_file
+from milton_assets.vocabulary.edge_target import EdgeTarget
+from milton_assets.vocabulary.inventory import Inventory
+from milton_assets.vocabulary.state import StateDir
+
+AGENT = "agent"
+
+
+@dataclass(frozen=True)
+class Device:
+    """One target of this device. `program` starts an attempt's process; it is given the attempt's id."""
+
+    target: LocalTarget
+    program: Sequence[str]
+
+    @property
+    def work(self) -> Path:
+        """Where the agent keeps what is not the target's: transfers and attempts."""
+        return self.target.state.root / AGENT / self.target.name
+
+    @property
+    def attempts(self) -> Attempts:
+        """The attempts on the target."""
+        return Attempts(self.work / "attempts", self.target, self.program)
+
+    def incoming(self) -> Incoming:
+        """What is on its way to the target, for one connection."""
+        return Incoming(self.work / "incoming", self.target.place.path / RELEASES)
+
+
+def device_of(state: StateDir, name: str, folder: Path | None, means: LocalMeans, program: Sequence[str]) -> Device:
+    """The target `name` of this device, in `folder` or else in the device's state folder."""
+    place = EdgeTarget(name, folder or state.deployments / name, mirror_file(state, name), state)
+    return Device(LocalTarget(place, state, means), program)
+
+
+def means_of_this_device() -> LocalMeans:
+    """What the device's settings say it works with."""
+    return LocalMeans(_load_test, _inventory)
+
+
+def _load_test() -> LoadTest:
+    from milton_assets.settings import load_settings
+    from milton_assets.usecases.probe import edge_probe
+    from resources.servers.launching import edge_server
+
+    settings = load_settings()
+    return edge_probe(edge_server(settings.edge_server, settings.edge_program))
+
+
+def _inventory(folder: Path) -> Inventory:
+    from resources.inventory import inventory_of
+
+    return inventory_of(folder)

@@ -1,0 +1,70 @@
+"""Whether a release fits a device, by what the device says of itself: asked before a byte of the release travels.
+
+What belongs here: that judgement, as a pure function with its figures. What does not: reading the inventory, and the
+checks that the device makes again on its own (`edge.deployment.capacity`, its policy).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from milton_assets.edge.deployment.capacity import RESERVE_BYTES
+from milton_assets.edge.manifest import BundleManifest
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.inventory import Inventory
+from milton_assets.vocabulary.registry import ArtefactKind
+
+
+class DoesNotFit(BadInput):
+    """The device cannot run the release."""
+
+
+def misfits(
+    manifest: BundleManifest, inventory: Inventory, *, will_load: bool, here_bytes: int = 0, is_installed: bool = False
+) -> Iterator[str]:
+    """Every way in which the release does not fit, a sentence with its figures each.
+
+    `will_load` is whether it is served before it is in service, beside what runs; `here_bytes` how much of it the
+    device has already; `is_installed` whether it is one of the target's releases.
+    """
+    needed, memory = manifest.requirements, inventory.memory
+    if memory.total_bytes < needed.ram_bytes:
+        yield f"it needs {_gib(needed.ram_bytes)} of memory, and the device has {_gib(memory.total_bytes)} in all"
+    elif will_load and memory.available_bytes < needed.ram_bytes:
+        yield (
+            f"it needs {_gib(needed.ram_bytes)} of memory for its load test beside what runs, "
+            f"and {_gib(memory.available_bytes)} of {_gib(memory.total_bytes)} are available"
+        )
+    # What arrives lies beside the release that is made of it, until that is in service.
+    size = max(manifest.payload_bytes, needed.disk_bytes)
+    room = manifest.payload_bytes - here_bytes + (0 if is_installed else size) + RESERVE_BYTES
+    if inventory.disk.free_bytes < room:
+        yield (
+            f"it needs {_gib(room)} of disk (what has still to arrive, and the release), and "
+            f"{_gib(inventory.disk.free_bytes)} are free at {inventory.disk.mounted_at}"
+        )
+    if will_load and inventory.runtime is None and manifest.artefact_kind is ArtefactKind.GGUF:
+        yield f"it needs {needed.runtime}, and the device has no model server: {inventory.runtime_absent_because}"
+
+
+def require_fit(
+    manifest: BundleManifest,
+    inventory: Inventory,
+    target: str,
+    *,
+    will_load: bool,
+    here_bytes: int = 0,
+    is_installed: bool = False,
+) -> None:
+    """Raise `DoesNotFit` with every misfit."""
+    found = list(misfits(manifest, inventory, will_load=will_load, here_bytes=here_bytes, is_installed=is_installed))
+    if found:
+        raise DoesNotFit(
+            f"{manifest.name} does not fit {target} ({inventory.host}): {'; '.join(found)}",
+            expected="a device with memory, disk and a model server for it",
+            remedy="`milton gc` frees releases there; else deploy a smaller quantisation",
+        )
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / (1 << 30):.2f} GiB" if size_bytes >= 1 << 27 else f"{size_bytes / (1 << 20):.1f} MiB"

@@ -1,0 +1,130 @@
+"""A real sshd on a loopback port: its own host key, its own user's HOME, its own authorized keys.
+
+What belongs here: starting and ending it, and an `ssh` on PATH that knows how to reach it, as a person's ssh_config
+would. What does not: assertions, and what runs on the device.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+INSTALL = "install it: apt-get install openssh-server"
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class OwnSshd:
+    """An sshd in the folder `root`, whose one user logs in with the key `root/id` and finds `root/home` as HOME."""
+
+    root: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+    banner: str = ""
+    forced: str = ""
+
+    @property
+    def home(self) -> Path:
+        """The device's HOME."""
+        return self.root / "home"
+
+    @property
+    def user(self) -> str:
+        """Who logs in: whoever runs the tests."""
+        return pwd.getpwuid(os.getuid()).pw_name
+
+    def start(self) -> None:
+        """Start it; it answers when this returns."""
+        program = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
+        assert program, f"there is no sshd on this machine; {INSTALL}"
+        self.home.mkdir(parents=True, exist_ok=True)
+        for name in ("host", "id"):
+            if not (self.root / name).exists():
+                make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.root / name)]
+                subprocess.run(make, check=True)
+        (self.root / "banner").write_text(self.banner)
+        self.authorize("")
+        config = self.root / "sshd_config"
+        config.write_text(
+            "\n".join(
+                [
+                    "ListenAddress 127.0.0.1",
+                    f"Port {self.port}",
+                    f"HostKey {self.root / 'host'}",
+                    f"AuthorizedKeysFile {self.root / 'authorized_keys'}",
+                    f"PidFile {self.root / 'pid'}",
+                    "PasswordAuthentication no",
+                    "KbdInteractiveAuthentication no",
+                    "PermitRootLogin yes",
+                    "StrictModes no",
+                    "UsePAM no",
+                    f"SetEnv HOME={self.home}",
+                    f"Banner {self.root / 'banner'}" if self.banner else "",
+                ]
+            )
+            + "\n"
+        )
+        if os.getuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)  # where Debian's sshd confines itself
+        log = (self.root / "sshd.log").open("ab")
+        self.process = subprocess.Popen([program, "-D", "-e", "-f", str(config)], stderr=log, stdin=subprocess.DEVNULL)
+        log.close()
+        until = time.monotonic() + 20
+        while True:
+            assert self.process.poll() is None, (self.root / "sshd.log").read_text()
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            assert time.monotonic() < until, (self.root / "sshd.log").read_text()
+            time.sleep(0.05)
+
+    def authorize(self, options: str) -> None:
+        """Let the key in, with what stands before it in `authorized_keys`; a shell starts in the device's HOME."""
+        key = (self.root / "id.pub").read_text().strip()
+        # The user's passwd entry names another home than the device's, so every command starts by going there.
+        forced = options or f'command="cd {shlex.quote(str(self.home))} && exec sh -c \\"$SSH_ORIGINAL_COMMAND\\""'
+        (self.root / "authorized_keys").write_text(f"{forced} {key}\n")
+
+    def stop(self) -> None:
+        """End it, and every connection to it."""
+        if self.process is not None:
+            subprocess.run(["pkill", "-KILL", "-P", str(self.process.pid)], check=False)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def client(self, folder: Path, *, port: int | None = None) -> Path:
+        """A folder to put first on PATH: its `ssh` uses a config, a key and known hosts of its own."""
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / "config"
+        config.write_text(
+            f"Host *\n  IdentityFile {self.root / 'id'}\n  IdentitiesOnly yes\n"
+            f"  UserKnownHostsFile {folder / 'known_hosts'}\n  Port {port or self.port}\n  LogLevel ERROR\n"
+        )
+        others = [part for part in os.environ["PATH"].split(os.pathsep) if Path(part) != folder]
+        real = shutil.which("ssh", path=os.pathsep.join(others))
+        assert real, "there is no ssh on this machine; install it: apt-get install openssh-client"
+        wrapper = folder / "ssh"
+        wrapper.write_text(f'#!/bin/sh\nexec {real} -F {shlex.quote(str(config))} "$@"\n')
+        wrapper.chmod(0o755)
+        return folder
+
+    def know(self, folder: Path) -> None:
+        """Let the client in `folder` know the host's key."""
+        kind, key, *_ = (self.root / "host.pub").read_text().split()
+        ports = {self.port, int((folder / "config").read_text().split("Port ")[1].split()[0])}
+        lines = [f"[127.0.0.1]:{port} {kind} {key}\n" for port in ports]
+        (folder / "known_hosts").write_text("".join(lines))
