@@ -17,7 +17,7 @@ from rich.markup import escape
 from milton_assets.settings import Settings, read_settings
 from milton_assets.vocabulary.progress import OnProgress, Progress
 from milton_assets.vocabulary.state import StateDir
-from milton_assets.vocabulary.terminal import console
+from milton_assets.vocabulary.terminal import console, holds_any_text
 
 if TYPE_CHECKING:
     from milton_assets.vocabulary.evidence import EvidenceManifest
@@ -32,7 +32,7 @@ CA_FILE_HELP = "Certificates to trust beside the system's, in PEM form, for a se
 def answer(payload: Any, *, as_json: bool, text: Callable[[Console], None]) -> None:
     """Print `payload` as JSON on standard output, or let `text` draw it on a console there."""
     if as_json:
-        typer.echo(json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False))
+        typer.echo(json.dumps(payload, indent=2, ensure_ascii=not holds_any_text(), allow_nan=False))
     else:
         text(console())
 

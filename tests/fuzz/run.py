@@ -36,7 +36,7 @@ def try_bytes(parser: Parser, raw: bytes) -> None:
 
 
 def search(parser: Parser, *, until: float, start: int) -> tuple[int, bytes | None, str]:
-    """Try damaged input until that monotonic instant: how many, the first fault with as few changes as show it, and why."""
+    """Try damaged input until that monotonic instant: how many, the first fault with the fewest changes, and why."""
     seeds = parser.seeds()
     for tried, which in enumerate(itertools.count(start)):
         if time.monotonic() > until:
