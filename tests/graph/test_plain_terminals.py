@@ -39,13 +39,8 @@ VERBS = (
 
 def milton(state: Path, *arguments: str, encoding: str) -> subprocess.CompletedProcess[bytes]:
     program = "import sys; from milton_assets.cli.app import main; sys.argv[0] = 'milton'; main()"
-    plain = {
-        "MILTON_STATE_DIR": str(state),
-        "LC_ALL": "C",
-        "PYTHONUTF8": "0",
-        "PYTHONCOERCECLOCALE": "0",
-        "PYTHONIOENCODING": encoding,
-    }
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": encoding}
+    plain["MILTON_STATE_DIR"] = str(state)
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, env=os.environ | plain, timeout=120
     )
@@ -56,17 +51,9 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> StateDir:
     """A state folder that has something to show to every verb, with text that ASCII does not have."""
     state = StateDir(tmp_path_factory.mktemp("lived") / "zu Haus – ä")
     decided(state)
-    make_bundle(state.bundles, "v1")
-    done = milton(
-        state.root,
-        "deploy",
-        "--no-load-test",
-        "--health-rounds",
-        "0",
-        "--actor",
-        "Jürgen → 🦊 [/bold]",
-        encoding="ascii",
-    )
+    make_bundle(state.bundles, "v1", run_id="benchmark_20260110_000000")
+    unproved = ("--no-load-test", "--health-rounds", "0")
+    done = milton(state.root, "deploy", *unproved, "--actor", "Jürgen → 🦊 [/bold]", encoding="ascii")
     assert done.returncode == 0, done.stderr
     return state
 
@@ -91,14 +78,15 @@ def test_json_is_the_same_whatever_the_terminals_encoding(lived_in: StateDir, en
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_a_data_set_may_be_called_like_markup(tmp_path: Path, encoding: str) -> None:
-    folder = tmp_path / "x [/bold] y"
+    folder = tmp_path / "x [bold] y"
     (folder / "qrels").mkdir(parents=True)
     (folder / "corpus.jsonl").write_text('{"_id": "d1", "text": "a lamp burns oil"}\n{"_id": "d2", "text": "lamp"}\n')
     (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "lamp oil"}\n')
+    (folder / "dataset.json").write_text(json.dumps({"name": "x [/bold] y", "version": "1 [red]"}))
     (folder / "qrels" / "test.tsv").write_text("q1\td1\t1\n")
     with scripted_server(answer("1")) as server:
         address = ("--base-url", server.base_url, "--model", "scripted")
         done = milton(tmp_path, "bench", "retrieval", *address, "--dataset", str(folder), encoding=encoding)
     told = (done.stdout + done.stderr).decode(encoding)
     assert "Traceback" not in told
-    assert "x [/bold] y" in told
+    assert "retrieval on x-bold-y/corpus.jsonl" in told

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from milton_assets.tiers.inference import InferencePlan, measure_inference
-from milton_assets.vocabulary.chat import Sampling
+from milton_assets.vocabulary.chat import Message, Sampling
 from milton_assets.vocabulary.errors import ServerFailed
 from resources.registries.mlflow_api import MlflowApi, RegistryUnreadable
 from resources.servers.attached import AttachedServer
@@ -74,7 +74,7 @@ def test_a_server_with_a_certificate_of_its_own_is_trusted_when_it_is_named(
 ) -> None:
     with AttachedServer(server.base_url, ca_file=certificate[0]).attach("scripted") as served:
         with OpenAIChatModel(served.endpoint) as model:
-            assert model.complete([{"role": "user", "content": "hi"}], Sampling()).text == "one two"
+            assert model.complete([Message("user", "hi")], Sampling()).text == "one two"
         result = measure_inference(served.endpoint, InferencePlan.smoke())
     assert result.metrics
 
