@@ -6,13 +6,14 @@ manifest, and finding what disk and log say today so that a manifest can be chec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, DagsterRunStatus, EventLogRecord, RunsFilter
 
+from milton_assets.vocabulary.chat_template import Lineage
 from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import EvidenceMismatch
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin, Found
@@ -58,6 +59,8 @@ def gather(
     created_at: datetime,
     entries: Sequence[RegistryEntry],
     registry_sha256: str,
+    lineage: Callable[[RegistryEntry, Artefact], Lineage],
+    allowed_templates: Sequence[str],
     measured_kind: ArtefactKind,
     entry_files: Files,
     tier_files: Mapping[str, Files],
@@ -69,6 +72,7 @@ def gather(
 ) -> Gathered:
     """Read each candidate's evidence, pin it, and say of each candidate why it cannot be judged, if it cannot.
 
+    `lineage` says what an artefact descends from, `allowed_templates` which chat templates the operator let through.
     `timed_by` is the tier whose environment is that of the candidate's speeds.
 
     Raises `EvidenceMismatch` when a file and the event log disagree: such evidence proves nothing.
@@ -92,6 +96,7 @@ def gather(
                 artefact_sha256=artefact.sha256,
                 artefact_size_bytes=artefact.size_bytes,
                 fingerprint_sha256=timed_in.digest() if timed_in else None,
+                lineage=lineage(entry, artefact),
                 pins=tuple(pins),
             )
         )
@@ -107,6 +112,7 @@ def gather(
         candidates=tuple(pinned),
         tiers=tuple(tier_files),
         private_goldens=tuple(private_goldens),
+        allowed_templates=tuple(sorted(set(allowed_templates))),
     )
     return Gathered(tuple(candidates), manifest)
 

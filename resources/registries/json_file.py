@@ -225,6 +225,7 @@ def _entry(version: str, content: Any, reader: ArtefactReader) -> RegistryEntry:
         created_at=fields.created_at,
         status=fields.status,
         artefacts=tuple(_artefacts(version, fields.metrics, reader, keep_going=fields.status is EntryStatus.RETIRED)),
+        base_template=reader.base_template(fields.base_model),
         raw=content,
     )
 

@@ -12,6 +12,7 @@ What belongs here: the names, recognising and creating a target, and its two lin
     lock                         held while someone works on the target
     guard.log                    what the process that last watched a release had to say
     patrol.json                  how far reading the release in service a little at a time has come
+    health.jsonl, health.jsonl.1 what happened while it was served, a bounded journal (`edge.serving.health_journal`)
     confirmed                    the attempt whose controller came back, while a remote one is watched
     device-policy.yaml           which bundles the device admits; written by its owner, never by a deployment
 """
@@ -36,6 +37,8 @@ POLICY_FILE = "device-policy.yaml"
 CONFIRMED_FILE = "confirmed"
 GUARD_LOG = "guard.log"
 PATROL_FILE = "patrol.json"
+HEALTH_FILE = "health.jsonl"
+OLDER_HEALTH_FILE = "health.jsonl.1"
 _LINK_SUFFIX = ".next"
 _LINK = re.compile(RELEASES + r"/([0-9a-f]{64})")
 
@@ -58,6 +61,8 @@ _OURS = frozenset(
         CONFIRMED_FILE,
         GUARD_LOG,
         PATROL_FILE,
+        HEALTH_FILE,
+        OLDER_HEALTH_FILE,
         *Link,
         *(f".{link}{_LINK_SUFFIX}" for link in Link),
     }

@@ -1,0 +1,65 @@
+"""Serving a target from settings: which folder, with which model server, at which address.
+
+What belongs here: putting `edge.serving` together with the launchers, for whichever door asks. What does not: serving
+itself, and what is not needed for it: this runs on devices, where `usecases.compose` would load far too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from milton_assets.edge.serving.service import Service
+from milton_assets.edge.serving.supervisor import Mode
+from milton_assets.fleet.local import LocalTarget
+from milton_assets.settings import Settings
+from milton_assets.usecases.targets import open_targets
+from milton_assets.vocabulary.errors import BadInput
+from resources.edge_server import EdgeServer
+from resources.servers import launching
+
+
+def served_place(settings: Settings, name: str | None, path: Path | None) -> Path:
+    """The folder of the target that is meant. Raises `BadInput` for one that is on another machine."""
+    named = {key: target.at for key, target in settings.targets.items()}
+    found = open_targets(settings.state, named, server=lambda: edge_server(settings)).resolve(name=name, path=path)
+    if not isinstance(found, LocalTarget):
+        raise BadInput(
+            f"the target {found.name} is at {found.url}, which is not on this machine",
+            expected="a target that lies here",
+            remedy="a device serves itself: run `milton-serve` there",
+        )
+    return found.place.path
+
+
+def edge_server(settings: Settings) -> EdgeServer:
+    """What releases are served with, as `usecases.compose.edge_server_of` has it."""
+    return launching.edge_server(settings.edge_server, settings.edge_program)
+
+
+def service_of(
+    settings: Settings,
+    place: Path,
+    *,
+    say: Callable[[str], None],
+    host: str | None = None,
+    port: int | None = None,
+    mode: str | None = None,
+    slots: int | None = None,
+    hold_s: float | None = None,
+    drain_s: float | None = None,
+) -> Service:
+    """How `place` is served as the settings say; what is given goes before them."""
+    given = settings.serving
+    bare = Service(place, edge_server(settings))
+    return replace(
+        bare,
+        host=host or given.host,
+        port=given.port if port is None else port,
+        mode=Mode(mode or given.mode),
+        slots=slots,
+        limits=bare.limits if hold_s is None else replace(bare.limits, hold_s=hold_s),
+        drain_s=bare.drain_s if drain_s is None else drain_s,
+        say=say,
+    )
