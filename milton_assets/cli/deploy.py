@@ -21,6 +21,7 @@ from milton_assets.cli.common import (
     progress_on_stderr,
     registry_of,
     say_no,
+    text_given,
 )
 from milton_assets.settings import Settings
 from milton_assets.vocabulary.digest import short
@@ -118,7 +119,7 @@ def deploy(
         bundle = choice.path
     _check_evidence(settings, bundle)
     request = DeployRequest(
-        actor=actor or who_runs_this(),
+        actor=acting(actor),
         wait_s=wait,
         load_test=load_test,
         health_rounds=health_rounds,
@@ -152,7 +153,7 @@ def rollback(
 
     place = target_of(target, target_path)
     request = RollbackRequest(
-        actor=actor or who_runs_this(),
+        actor=acting(actor),
         wait_s=wait,
         load_test=load_test,
         health_rounds=health_rounds,
@@ -235,7 +236,7 @@ def recover(
 
     if every and (target is not None or target_path is not None):
         raise typer.BadParameter("give --all or one target, not both")
-    request = RecoverRequest(actor=actor or who_runs_this(), wait_s=wait)
+    request = RecoverRequest(actor=acting(actor), wait_s=wait)
     done: list[str] = []
     failed: list[str] = []
     for one in _those_meant(None, None) if every else (target_of(target, target_path),):
@@ -271,7 +272,7 @@ def gc(
     """
     from milton_assets.fleet.target import CollectRequest
 
-    request = CollectRequest(actor=actor or who_runs_this(), wait_s=wait, keep=keep, dry_run=dry_run)
+    request = CollectRequest(actor=acting(actor), wait_s=wait, keep=keep, dry_run=dry_run)
     done = target_of(target, target_path).collect(request)
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_collection(done, console))
 
@@ -340,8 +341,10 @@ def _check_evidence(settings: Settings, bundle: Path) -> None:
     check_evidence_files(settings, evidence)
 
 
-def who_runs_this() -> str:
-    """This process's user, for the history. Raises `BadInput` when it has no name."""
+def acting(actor: str | None) -> str:
+    """Who does this, for the history: whoever was given, else this process's user. Raises `BadInput` without a name."""
+    if actor:
+        return text_given(actor)
     try:
         return getpass.getuser()
     except (KeyError, OSError):

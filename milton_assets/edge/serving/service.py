@@ -22,6 +22,7 @@ from milton_assets.edge.serving.gateway import Gateway
 from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, HealthJournal
 from milton_assets.edge.serving.http1 import Limits
 from milton_assets.edge.serving.metrics import Metrics
+from milton_assets.edge.serving.patrolling import Patrolling
 from milton_assets.edge.serving.supervisor import DEFAULT_MODEL, Mode, Supervisor
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.os_errors import remedy_for
@@ -95,7 +96,7 @@ async def _serve(service: Service) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGHUP, supervisor.wake)
-    work = [loop.create_task(supervisor.run())]
+    work = [loop.create_task(supervisor.run()), loop.create_task(Patrolling(service.target, on_event).run())]
     waiting = loop.create_task(ended.wait())
     try:
         await asyncio.wait({waiting, *work}, return_when=asyncio.FIRST_COMPLETED)
