@@ -39,7 +39,7 @@ VERBS = (
 
 def milton(state: Path, *arguments: str, encoding: str) -> subprocess.CompletedProcess[bytes]:
     program = "import sys; from milton_assets.cli.app import main; sys.argv[0] = 'milton'; main()"
-    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": encoding}
+    plain = {"LC_ALL": "C", "PYTHONIOENCODING": encoding}
     plain["MILTON_STATE_DIR"] = str(state)
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, env=os.environ | plain, timeout=120
