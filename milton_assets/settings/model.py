@@ -31,6 +31,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from milton_assets.vocabulary.chat_template import TemplateId
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import Slug
 from milton_assets.vocabulary.registry import ArtefactKind
@@ -182,6 +183,12 @@ Names = Annotated[
     tuple[Slug, ...],
     FromText(lambda text: [part.strip() for part in text.split(",") if part.strip()], "names, a comma between two"),
 ]
+TemplateIds = Annotated[
+    tuple[TemplateId, ...],
+    FromText(
+        lambda text: [part.strip() for part in text.split(",") if part.strip()], "SHA-256 digests, a comma between two"
+    ),
+]
 Switch = Annotated[bool, BeforeValidator(_switch), FromText(lambda text: text, "1 or 0")]
 Days = Annotated[float, Field(gt=0, le=MAX_EXPIRY_DAYS, allow_inf_nan=False)]
 
@@ -226,6 +233,13 @@ class LaunchSettings(_Noun):
     vllm_python: AnyPath | None = Field(default=None, description=_VLLM_PYTHON)
     start_deadline_s: float | None = Field(
         default=None, gt=0, description="How long it may take to be ready: 120 s for llama.cpp, 600 s for vLLM."
+    )
+    memory_limit_gb: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="A server that holds more memory of its own (mapped files do not count) is ended. None: reckoned "
+        "from the model and its context.",
     )
     log_dir: AnyPath | None = Field(default=None, description="Where the server's logs stay; nowhere.")
 
@@ -379,6 +393,11 @@ class Settings(_Noun):
     )
     allow_model_code: Names = Field(
         default=(), description="Versions whose artefacts may hold pickles and code of their own."
+    )
+    allowed_templates: TemplateIds = Field(
+        default=(),
+        description="SHA-256 digests of chat templates that may be promoted though they are not their base model's or "
+        "their relatives'; `none` allows having none (docs/selection.md).",
     )
     goldens: dict[Slug, tuple[GoldenSet, ...]] = Field(
         default_factory=dict,
