@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed
 from milton_assets.vocabulary.server import CountTokens, Endpoint
-from resources.servers.transport import Transport
+from resources.servers.exchange import Transport
 
 TIMEOUT_S: Final = 30.0
 _Kind = TypeVar("_Kind")
