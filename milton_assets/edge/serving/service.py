@@ -43,8 +43,8 @@ class Service:
     """How a target is served: what it is, with what, where, and how long what is under way may take at the end.
 
     `watched` asks canary questions and looks at the device's signs, as `schedule` says, and reads the release again a
-    little at a time. `go_back` takes the target to the release before, for the reason that it is given, and says to which;
-    None leaves it in service.
+    little at a time. `go_back` takes the target to the release before, for the reason that it is given, and says to
+    which; None leaves it in service.
     """
 
     target: Path
