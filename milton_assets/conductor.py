@@ -56,11 +56,12 @@ from milton_assets.vocabulary.tier import asset_of
 from resources.campaign import Campaign
 from resources.console_logger import logged_at, was_interrupted
 from resources.dagster_private import show_in_ui, start_child
+from resources.durations import Durations
 from resources.evidence_log import DECISION_ASSET, REGISTRY_ENTRY_ASSET, measured_in, why_last_run_failed
 from resources.evidence_store import EvidenceStore
 from resources.model_server import EdgeServerResource, ModelServerResource
 from resources.parquet_io import EvidenceStoreResource
-from resources.progress import Meter, forget, meter
+from resources.progress import Meter, duration, forget, meter
 from resources.registry_resource import RegistryResource
 
 CONDUCTED_TAG = "milton/conducted"
@@ -269,7 +270,13 @@ def conduct(
             record = left.led_by(context.run_id)
         record.write(state.unfinished_campaign)
         context.instance.add_run_tags(context.run_id, {CAMPAIGN_TAG: record.run_id})
-        shown = meter(record.run_id, tuple(installed_tiers()), len(conditions.candidates))
+        shown = meter(
+            record.run_id,
+            tuple(installed_tiers()),
+            len(conditions.candidates),
+            order=tuple(conditions.candidates),
+            remembered=Durations.read(state.durations, campaign.profile.value),
+        )
         conductor = _Conductor(context, campaign, evidence_store.store, record, shown)
         try:
             _say_what_begins(conductor, left, why_not, model_server)
@@ -423,10 +430,19 @@ def _say_what_begins(
         f"{run_id}: {len(conditions.candidates)} candidates × {len(conditions.tiers)} tiers, "
         f"profile {campaign.profile}, policy {campaign.policy}, served by {printable(model_server.describe())}"
     )
+    conductor.say(f"{run_id}: {_how_long(conductor)}")
     for note in campaign.chosen.notes:
         conductor.say(f"{run_id}: {printable(note)}")
     if campaign.reuse_answers and campaign.state.answers.is_dir():
         conductor.say(f"{run_id}: what unchanged models answered before is reused; timing is always measured anew")
+
+
+def _how_long(conductor: _Conductor) -> str:
+    """What is known before anything is measured."""
+    profile, seconds = conductor.campaign.profile, conductor.shown.expected_s()
+    if seconds is None:
+        return f"the profile {profile} was not timed here before, so how long it takes is told once a model is through"
+    return f"all tiers over all candidates took about {duration(seconds)} under the profile {profile} before"
 
 
 def _say_interrupted(conductor: _Conductor) -> None:

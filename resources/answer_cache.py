@@ -26,12 +26,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from milton_assets.vocabulary.chat import ChatModel, Completion, Message, Sampling, TokenLogprob
+from milton_assets.vocabulary.chat import AS_IT_IS, FOLDED, ChatModel, Completion, Message, Sampling, TokenLogprob
 from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 
-FORMAT = 2
+FORMAT = 3
+"""Version 3 keeps how the system turn was sent; entries of another version are not found."""
 _CHANGES_ANSWERS = ("CUBLAS_", "CUDA_", "GGML_", "LLAMA_", "OMP_", "NVIDIA_", "PYTORCH_", "TORCH_", "VLLM_")
 """Beginnings of the environment variables that servers read; their digest is part of the key."""
 _WHOLE = frozenset({"stop", "length"})
@@ -93,6 +94,7 @@ class _Entry(BaseModel):
     completion_tokens: int | None
     first_token_alternatives: tuple[tuple[str, float], ...]
     elapsed_s: float
+    system_folded: bool
     sha256: str
 
     @classmethod
@@ -105,6 +107,7 @@ class _Entry(BaseModel):
             "completion_tokens": completion.completion_tokens,
             "first_token_alternatives": [(a.token, a.logprob) for a in completion.first_token_alternatives],
             "elapsed_s": elapsed_s,
+            "system_folded": completion.system_folded,
         }
         return cls.model_validate(content | {"sha256": sha256_json(content)})
 
@@ -119,6 +122,7 @@ class _Entry(BaseModel):
             self.completion_tokens,
             tuple(TokenLogprob(token, logprob) for token, logprob in self.first_token_alternatives),
             self.elapsed_s,
+            self.system_folded,
         )
 
 
@@ -134,11 +138,17 @@ class CachedChatModel:
         self._key = key
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._system_folded = False
 
     def counts(self) -> CacheCounts:
         """What happened so far."""
         with self._lock:
             return CacheCounts(**{name: self._counts[name] for name in ("hits", "misses", "damaged", "bypassed")})
+
+    @property
+    def system_role(self) -> str:
+        """How system turns were sent, of the answers from the cache as of the new ones."""
+        return FOLDED if self._system_folded else AS_IT_IS
 
     def provenance(self) -> dict[str, Any]:
         """The key and the counts, for a result's provenance."""
@@ -155,14 +165,18 @@ class CachedChatModel:
         """Answer from the cache, or ask `inner` and keep what it said. Raises `ModelCallFailed` as `inner` does."""
         if sampling.temperature != 0.0:
             self._count("bypassed")
-            return self._inner.complete(messages, sampling, top_logprobs=top_logprobs, json_schema=json_schema)
+            completion = self._inner.complete(messages, sampling, top_logprobs=top_logprobs, json_schema=json_schema)
+            self._system_folded |= completion.system_folded
+            return completion
         path = self._path(messages, sampling, top_logprobs, json_schema)
         if (known := self._read(path)) is not None:
             self._count("hits")
+            self._system_folded |= known.system_folded
             return known
         self._count("misses")
         started = time.perf_counter()
         completion = self._inner.complete(messages, sampling, top_logprobs=top_logprobs, json_schema=json_schema)
+        self._system_folded |= completion.system_folded
         elapsed_s = time.perf_counter() - started if completion.elapsed_s is None else completion.elapsed_s
         if not _may_be_kept(completion):
             return completion

@@ -68,6 +68,9 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     golden_sets: dict[str, Any] = Field(
         default_factory=dict, description="Own goldens: tier to a list of sets, each with path and private."
     )
+    allowed_templates: list[str] = Field(
+        default_factory=list, description="Digests of chat templates that may be promoted, see the setting."
+    )
     log_level: LogLevel = Field(default=LogLevel.ERROR, description="How much Dagster says on the terminal.")
     registry_uri: str | None = Field(default=None, description="The registry; null: the file in the state folder.")
 
@@ -109,6 +112,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             device_classes=list(settings.device_classes),
             target_classes={name: target.device_class for name, target in settings.targets.items()},
             golden_sets=_GOLDENS.dump_python(settings.goldens, mode="json"),
+            allowed_templates=list(settings.allowed_templates),
             log_level=settings.log_level,
             registry_uri=settings.registry,
         )

@@ -6,13 +6,22 @@ manifest, and finding what disk and log say today so that a manifest can be chec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, DagsterRunStatus, EventLogRecord, RunsFilter
+from dagster import (
+    AssetKey,
+    AssetRecordsFilter,
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRunStatus,
+    EventLogRecord,
+    RunsFilter,
+)
 
+from milton_assets.vocabulary.chat_template import Lineage
 from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import EvidenceMismatch
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin, Found
@@ -58,6 +67,8 @@ def gather(
     created_at: datetime,
     entries: Sequence[RegistryEntry],
     registry_sha256: str,
+    lineage: Callable[[RegistryEntry, Artefact], Lineage],
+    allowed_templates: Sequence[str],
     measured_kind: ArtefactKind,
     entry_files: Files,
     tier_files: Mapping[str, Files],
@@ -69,6 +80,7 @@ def gather(
 ) -> Gathered:
     """Read each candidate's evidence, pin it, and say of each candidate why it cannot be judged, if it cannot.
 
+    `lineage` says what an artefact descends from, `allowed_templates` which chat templates the operator let through.
     `timed_by` is the tier whose environment is that of the candidate's speeds.
 
     Raises `EvidenceMismatch` when a file and the event log disagree: such evidence proves nothing.
@@ -92,6 +104,7 @@ def gather(
                 artefact_sha256=artefact.sha256,
                 artefact_size_bytes=artefact.size_bytes,
                 fingerprint_sha256=timed_in.digest() if timed_in else None,
+                lineage=lineage(entry, artefact),
                 pins=tuple(pins),
             )
         )
@@ -107,6 +120,7 @@ def gather(
         candidates=tuple(pinned),
         tiers=tuple(tier_files),
         private_goldens=tuple(private_goldens),
+        allowed_templates=tuple(sorted(set(allowed_templates))),
     )
     return Gathered(tuple(candidates), manifest)
 
@@ -129,10 +143,23 @@ def check_manifest(instance: DagsterInstance, store: EvidenceStore, manifest: Ev
     manifest.check(found_today(instance, store, manifest))
 
 
-def logged_content_sha256(instance: DagsterInstance, version: str) -> str | None:
-    """The content digest of the version's entry when it was last benchmarked; None when it never was."""
-    record = _latest_record(instance, REGISTRY_ENTRY_ASSET, version)
-    return _metadata(record).get("content_sha256") if record else None
+def logged_content_digests(instance: DagsterInstance, versions: Collection[str]) -> dict[str, str | None]:
+    """The content digest of each version's entry when it was last benchmarked; those that never were are left out.
+
+    A query for the latest events of all of them and one for each `MANY` of those events, however many versions.
+    """
+    asset = AssetKey(REGISTRY_ENTRY_ASSET)
+    latest = instance.get_latest_storage_id_by_partition(
+        asset, DagsterEventType.ASSET_MATERIALIZATION, partitions=set(versions)
+    )
+    found: dict[str, str | None] = {}
+    ids = sorted(latest.values())
+    for start in range(0, len(ids), MANY):
+        wanted = AssetRecordsFilter(asset_key=asset, storage_ids=ids[start : start + MANY])
+        for record in instance.fetch_materializations(wanted, limit=MANY).records:
+            if record.partition_key is not None:
+                found[record.partition_key] = _metadata(record).get("content_sha256")
+    return found
 
 
 @dataclass(frozen=True)

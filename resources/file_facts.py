@@ -77,6 +77,7 @@ class GgufFacts(BaseModel):
     quantization: str | None
     base_model: str | None
     chat_template_sha256: Sha256 | None
+    tokenizer_sha256: Sha256 | None
     part: Part
 
     @classmethod
@@ -87,6 +88,7 @@ class GgufFacts(BaseModel):
             quantization=header.quantization,
             base_model=header.base_model,
             chat_template_sha256=None if template is None else sha256_bytes(template.encode()),
+            tokenizer_sha256=header.tokenizer_sha256,
             part=Part.of(header),
         )
 

@@ -88,6 +88,7 @@ class LaunchedServer(ConfigurableResource):  # type: ignore[type-arg]
     env: dict[str, str] = Field(default_factory=dict, description="Added to the launched server's environment.")
     vllm_python: str | None = Field(default=None, description="A Python that has vLLM; else `vllm` from PATH.")
     start_deadline_s: float | None = Field(default=None, gt=0, description="How long it may take to be ready.")
+    memory_limit_gb: float | None = Field(default=None, gt=0, description="How much memory of its own it may hold.")
     log_dir: str | None = Field(default=None, description="Where the server's logs stay; nowhere by default.")
 
     def launch_settings(self) -> LaunchSettings:

@@ -1,11 +1,13 @@
 """Progress of a campaign on the terminal: which model, which tier, how far, how long to go.
 
 What belongs here: turning `Progress` steps into lines on standard error, and estimating what is left. What does not:
-the steps themselves. The estimate is kept per campaign in this process, because a conductor runs its candidates there.
+the steps themselves, and keeping what stages took (`durations`). The estimate is kept per campaign in this process,
+because a conductor runs its candidates there.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -13,21 +15,33 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from milton_assets.vocabulary.progress import OnProgress, Progress
+from resources.durations import Durations
+
+ERASE = "\r\x1b[2K"
+"""What takes a terminal's line away."""
 
 
 @dataclass
 class Meter:
     """How long the stages of one campaign took, and so how long the rest may take.
 
-    `stages` are the tiers in order, `candidates` how many models go through all of them.
+    `stages` are the tiers in order, `candidates` how many models go through all of them, `order` their versions where
+    they are known. What stages took before (`remembered`) is believed until this campaign says otherwise: the first
+    steps of a stage move the estimate little, its last ones most.
+
+    On a terminal the line is redrawn in place; elsewhere a stage has a line when it begins, one when it ends, and one
+    every `quiet_s` between.
     """
 
     stages: tuple[str, ...]
     candidates: int
     clock: Callable[[], float] = time.monotonic
     out: TextIO = field(default_factory=lambda: sys.stderr)
-    every_s: float = 2.0
-    _spent: dict[str, list[float]] = field(default_factory=dict)
+    every_s: float = 0.5
+    quiet_s: float = 30.0
+    order: tuple[str, ...] = ()
+    remembered: Durations = field(default_factory=Durations)
+    _spent: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
     _began: float = 0.0
     _shown: float = -1e9
 
@@ -35,8 +49,9 @@ class Meter:
         self._began = self.clock()
 
     def listener(self, candidate: str, index: int, stage: str, also: Callable[[str], None] | None = None) -> OnProgress:
-        """A listener for one stage of the `index`-th candidate (from 1). `also` is told every line that is shown."""
+        """A listener for one stage of the `index`-th candidate (from 1). `also` is told every line that stays."""
         started = self.clock()
+        self._shown = started
 
         def say(line: str) -> None:
             self._say(line)
@@ -47,18 +62,22 @@ class Meter:
 
         def listen(step: Progress) -> None:
             now = self.clock()
-            if step.done < step.total and now - self._shown < self.every_s:
+            ended = step.done >= step.total
+            if not ended and now - self._shown < (self.every_s if self._redraws else self.quiet_s):
                 return
             self._shown = now
             spent = now - started
-            in_stage = spent / step.done * (step.total - step.done) if step.done else None
-            if step.done >= step.total:
-                self._spent.setdefault(stage, []).append(spent)
-                in_stage = 0.0
-            left = self._left(index, stage, in_stage)
-            tail = f" · about {_duration(left)} left" if left is not None else ""
+            if ended:
+                self._spent.setdefault(stage, []).append((candidate, spent))
+                self.remembered.learn(stage, candidate, spent)
+            left = self._left(candidate, index, stage, self._in_stage(candidate, stage, spent, step))
+            tail = f" · about {duration(left)} left" if left is not None else ""
             note = f" · {step.note}" if step.note else ""
-            say(f"{self._place(candidate, index)} {stage} {step.done}/{step.total}{note}{tail}")
+            line = f"{self._place(candidate, index)} {stage} {step.done}/{step.total}{note}{tail}"
+            if ended or not self._redraws:
+                say(line)
+            else:
+                self._redraw(line)
 
         return listen
 
@@ -66,30 +85,80 @@ class Meter:
         """A line between the stages."""
         self._say(line)
 
+    def expected_s(self) -> float | None:
+        """Seconds that the campaign may take by what is remembered of its models, else of others; None where a stage
+        never ran here."""
+        usual = {stage: self.remembered.usual(stage) for stage in self.stages}
+        if not self.order or None in usual.values():
+            return None
+        known = [
+            self.remembered.before(stage, version) or usual[stage] for version in self.order for stage in self.stages
+        ]
+        return sum(one for one in known if one is not None)
+
+    @property
+    def _redraws(self) -> bool:
+        return self.out.isatty()
+
     def _place(self, candidate: str, index: int) -> str:
         return f"model {index}/{self.candidates} {candidate}"
 
-    def _left(self, index: int, stage: str, in_stage: float | None) -> float | None:
-        """Seconds left of the whole campaign: the mean of what each stage took, for each stage still to come."""
+    def _in_stage(self, candidate: str, stage: str, spent: float, step: Progress) -> float | None:
+        """Seconds left of a stage: what its pace says, weighed against what it took before by how far it is."""
+        if step.done >= step.total:
+            return 0.0
+        before = self._expected(candidate, stage)
+        if not step.done:
+            return None if before is None else max(before - spent, 0.0)
+        share = step.done / step.total
+        by_pace = spent / share
+        whole = by_pace if before is None else share * by_pace + (1 - share) * max(before, spent)
+        return max(whole - spent, 0.0)
+
+    def _left(self, candidate: str, index: int, stage: str, in_stage: float | None) -> float | None:
+        """Seconds left of the whole campaign: those of the stage, and what each stage still to come may take."""
         if in_stage is None:
             return None
-        left = in_stage
-        known = [sum(v) / len(v) for v in self._spent.values()]
+        known = [seconds for spent in self._spent.values() for _, seconds in spent]
         guess = sum(known) / len(known) if known else in_stage
         position = self.stages.index(stage)
-        for number, name in enumerate(self.stages):
-            mean = sum(self._spent[name]) / len(self._spent[name]) if self._spent.get(name) else guess
-            runs = self.candidates - index + (1 if number > position else 0)
-            left += mean * runs
-        return left
+        later = [(candidate, name) for name in self.stages[position + 1 :]]
+        for number in range(index, self.candidates):
+            version = self.order[number] if number < len(self.order) else ""
+            later += [(version, name) for name in self.stages]
+        expected = (self._expected(version, name) for version, name in later)
+        return in_stage + sum(guess if one is None else one for one in expected)
+
+    def _expected(self, version: str, stage: str) -> float | None:
+        """Seconds that the stage may take with that model: as it took before, by how much this campaign's pace differs;
+        else as it took others in this campaign."""
+        spent = self._spent.get(stage, [])
+        before = self.remembered.before(stage, version)
+        if before is None:
+            return sum(seconds for _, seconds in spent) / len(spent) if spent else None
+        pairs = [(s, b) for name, s in spent if (b := self.remembered.before(stage, name)) is not None]
+        pace = sum(s for s, _ in pairs) / sum(b for _, b in pairs) if pairs else 1.0
+        return before * pace
 
     def _say(self, line: str) -> None:
-        elapsed = _duration(self.clock() - self._began)
-        print(f"[{elapsed}] {line}", file=self.out, flush=True)
+        erase = ERASE if self._redraws else ""
+        print(f"{erase}{self._stamped(line)}", file=self.out, flush=True)
+
+    def _redraw(self, line: str) -> None:
+        # The cursor goes back to the margin, so that whatever else is printed does not stand behind this line.
+        width = shutil.get_terminal_size().columns - 1
+        self.out.write(f"{ERASE}{self._stamped(line)[:width]}\r")
+        self.out.flush()
+
+    def _stamped(self, line: str) -> str:
+        return f"[{duration(self.clock() - self._began)}] {line}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Minutes and seconds; from an hour on, hours too."""
     whole = max(0, round(seconds))
+    if whole >= 3600:
+        return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
     return f"{whole // 60}:{whole % 60:02d}"
 
 
@@ -115,9 +184,15 @@ DEPLOY_STAGE = "deploy"
 _METERS: dict[str, Meter] = {}
 
 
-def meter(campaign: str, stages: tuple[str, ...], candidates: int) -> Meter:
+def meter(
+    campaign: str,
+    stages: tuple[str, ...],
+    candidates: int,
+    order: tuple[str, ...] = (),
+    remembered: Durations | None = None,
+) -> Meter:
     """The campaign's meter in this process, made on first use."""
-    return _METERS.setdefault(campaign, Meter(stages, candidates))
+    return _METERS.setdefault(campaign, Meter(stages, candidates, order=order, remembered=remembered or Durations()))
 
 
 def forget(campaign: str) -> None:

@@ -4,10 +4,11 @@ set -eu
 
 usage() {
     cat <<'HELP'
-Usage: systemd/install.sh [--daemon | --no-start] [--relaxed] [--destination DIR]
+Usage: systemd/install.sh [--daemon | --serve | --no-start] [--relaxed] [--destination DIR]
 
   (default)          install the units and start the timer: a campaign every six hours
   --daemon           start the Dagster daemon and the web UI instead of the timer
+  --serve            serve the target `local` at the settings' address instead of the timer
   --no-start         only write the units
   --relaxed          give back what a GPU, vLLM or a kernel without user namespaces needs
   --destination DIR  where the units go (default: ${XDG_CONFIG_HOME:-~/.config}/systemd/user)
@@ -30,6 +31,7 @@ destination=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user
 while [ $# -gt 0 ]; do
     case $1 in
         --daemon) start=daemon ;;
+        --serve) start=serve ;;
         --no-start) start=nothing ;;
         --relaxed) relaxed=yes ;;
         --destination)
@@ -66,7 +68,7 @@ done
 mkdir -p -- "$state" "$cache" "$destination"
 
 for unit in milton-autobench.service milton-autobench.timer milton-dagster-daemon.service milton-dagster-webserver.service \
-    milton-recover.service; do
+    milton-recover.service milton-serve.service; do
     sed -e "/^@HARDENING@\$/{r $here/hardening.conf
 d
 }" "$here/$unit" |
@@ -89,6 +91,7 @@ echo "Installed the units in $destination (state: $state)."
 case $start in
     nothing) exit 0 ;;
     timer) units="milton-recover.service milton-autobench.timer" ;;
+    serve) units="milton-recover.service milton-serve.service" ;;
     daemon) units="milton-recover.service milton-dagster-daemon.service milton-dagster-webserver.service" ;;
 esac
 systemctl --user daemon-reload || fail "no user service manager answers; log in on a machine that runs systemd, or use --no-start"

@@ -12,12 +12,14 @@ from dagster import AssetExecutionContext, Output, asset
 
 from milton_assets.assets.beta_features import versioned_output
 from milton_assets.assets.guards import guarded
+from milton_assets.assets.pages import kept_page
 from milton_assets.edge.bundle import code_version, create_bundle, default_signer
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict
 from milton_assets.selection.summary import BundleRecord, read_summary, write_summary
 from milton_assets.settings import Profile
 from milton_assets.usecases.probe import measured_contract
+from milton_assets.usecases.targets import open_targets
 from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
 from resources.model_server import EdgeServerResource
@@ -65,7 +67,7 @@ def edge_bundle(
         entry=entry,
         kind=campaign.artifact,
         decision=decision.model_dump(mode="json"),
-        summary=summary.model_dump(mode="json"),
+        summary=summary.model_copy(update={"report": None}).model_dump(mode="json"),
         evidence=summary.manifest,
         into=campaign.state.bundles,
         state=campaign.state,
@@ -81,6 +83,8 @@ def edge_bundle(
         path=campaign.state.tell(bundle.path), name=manifest.name, release_digest=manifest.release_digest
     )
     write_summary(campaign.state.runs, summary.model_copy(update={"bundle": record}))
+    targets = open_targets(campaign.state, campaign.target_paths, server=edge_runtime.edge_server)
+    kept_page(context, campaign, evidence_store.store, targets, summary.run_id)
     yield versioned_output(
         manifest.model_dump(mode="json"),
         manifest.release_digest,

@@ -13,6 +13,7 @@ from pydantic import Field
 from milton_assets.assets.beta_features import versioned_output
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.guards import guarded
+from milton_assets.assets.pages import kept_page
 from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.partitions import EDGE_TARGETS
@@ -88,6 +89,7 @@ def deployment(
     told = {"id": done.id, "target": done.target, "path": done.target_path, "release": str(done.release)}
     record = DeploymentRecord.model_validate({**told, "path": campaign.state.tell(Path(done.target_path))})
     add_deployment(runs, summary.run_id, record)
+    kept_page(context, campaign, evidence_store.store, targets, summary.run_id)
     name_champion(registry.store(), str(done.model_version), context.log.warning)
     return versioned_output(
         told,

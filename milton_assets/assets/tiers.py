@@ -29,7 +29,7 @@ from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.tiers.reasoning.judge import ModelPin
 from milton_assets.usecases.dry_run import WHY
 from milton_assets.usecases.judging import qualified_judge
-from milton_assets.usecases.measuring import measure_tier
+from milton_assets.usecases.measuring import SYSTEM_ROLE, measure_tier
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.entry_paths import placed
 from milton_assets.vocabulary.entry_table import entry_from_table
@@ -140,6 +140,12 @@ def _candidates(registry: RegistryResource, model_server: ModelServerResource) -
     ]
 
 
+def _told(result: TierResult) -> dict[str, str]:
+    """What the check tells beside the figures, where the table states it."""
+    sent = result.provenance.get(SYSTEM_ROLE)
+    return {} if sent is None else {SYSTEM_ROLE: str(sent)}
+
+
 def tier_check(spec: TierSpec) -> AssetChecksDefinition:
     """The check on the tier's table: nothing failed, skipped or invalid goes unseen.
 
@@ -153,14 +159,20 @@ def tier_check(spec: TierSpec) -> AssetChecksDefinition:
         description="Every metric that was tried has a value that may be relied on, and no attempt failed.",
     )
     def check(context: AssetCheckExecutionContext, table: EvidenceFile) -> AssetCheckResult:
-        metrics = TierResult.from_table(table.read()).metrics
+        result = TierResult.from_table(table.read())
+        metrics = result.metrics
         wanting = {m.name: m.why for m in metrics if m.status is Status.ERROR or not m.valid}
         skipped = {m.name: m.why for m in metrics if m.status is Status.SKIPPED}
         errors = max((m.errors for m in metrics), default=0)
         return AssetCheckResult(
             passed=not wanting and not errors,
             severity=AssetCheckSeverity.WARN,
-            metadata={"metrics_wanting": wanting, "metrics_skipped": skipped, "failed_attempts": errors},
+            metadata={
+                "metrics_wanting": wanting,
+                "metrics_skipped": skipped,
+                "failed_attempts": errors,
+                **_told(result),
+            },
         )
 
     return check

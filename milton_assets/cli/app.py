@@ -22,10 +22,13 @@ from milton_assets.cli import (
     deploy,
     device_policy,
     environment,
+    policy,
     registry,
+    report,
     results,
     target,
     trace,
+    why,
 )
 from milton_assets.cli.autobench import EXIT_INTERRUPTED
 from milton_assets.cli.common import EXIT_NO
@@ -61,7 +64,7 @@ def build_app() -> typer.Typer:
     autobench.register(app)
     config.register(app)
     registry.register(app)
-    for verbs in (bench, results, bundle, deploy, target, device_policy, trace):
+    for verbs in (bench, results, report, why, bundle, deploy, target, policy, device_policy, trace):
         verbs.register(app)
     return app
 

@@ -108,26 +108,37 @@ def list_entries(as_json: JsonOption = False) -> None:
         if best is not None:
             console.print(f"Best on past evidence: {best.winner}, promoted by {best.run_id}.", soft_wrap=True)
 
-    payload = {
-        **_registry_payload(store.uri, registry, aliases),
-        "best": None if best is None else best.model_dump(mode="json"),
-    }
+    def payload() -> dict[str, Any]:
+        told = _registry_payload(store.uri, registry, aliases)
+        return {**told, "best": None if best is None else best.model_dump(mode="json")}
+
     answer(payload, as_json=as_json, text=text)
 
 
 def show(version: Version, as_json: JsonOption = False) -> None:
-    """Show one entry: what the registry says, its files with their digests, and what its GGUF says of itself.
+    """Show one entry: what the registry says, its files with their digests, what its GGUF says of itself, and how
+    its chat template differs from its base model's, or from a relative's.
 
     Example: milton registry show smollm2-135m-q4_1
     """
-    store = registry_of(current_settings())
+    from milton_assets.usecases.template_changes import template_changes
+
+    settings = current_settings()
+    store = registry_of(settings)
     entry = store.entry(version, on_progress=progress_on_stderr())
     aliases = _of_version(version, store.aliases())
     payload = {**_entry_payload(entry), "aliases": list(aliases), "raw": entry.raw, "gguf": _gguf_payload(entry)}
+    changed = template_changes(store, entry, settings.state.root)
+    payload["template_changes"] = None if changed is None else {"against": changed.against, "lines": changed.lines}
 
     def text(console: Console) -> None:
         for label, value in _facts(entry, payload["gguf"], aliases):
             console.print(f"[bold]{label:15}[/bold] {_foreign(value)}", soft_wrap=True)
+        if changed is not None:
+            equal = "is that of" if not changed.lines else "differs from that of"
+            console.print(f"Its chat template {equal} {_foreign(changed.against)}.", soft_wrap=True)
+            for line in changed.lines:
+                console.print(f"  {_foreign(line)}", soft_wrap=True, highlight=False)
 
     answer(payload, as_json=as_json, text=text)
 

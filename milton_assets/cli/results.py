@@ -14,6 +14,8 @@ import typer
 from milton_assets.cli.common import JsonOption, answer, current_settings, say_no
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from milton_assets.selection.decision import Decision
     from milton_assets.selection.summary import RunSummary
     from milton_assets.settings import Settings
@@ -31,6 +33,7 @@ def results(
             help="Also draw the run into DIR: intervals, Pareto front, latencies, throughput against latency (PNG).",
         ),
     ] = None,
+    every: Annotated[bool, typer.Option("--list", help="List the runs there are, newest last, and show none.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show a run: candidates, metrics with statuses and intervals, gates, ranking, verdict.
@@ -46,6 +49,11 @@ def results(
 
     settings = current_settings()
     state = settings.state
+    if every:
+        if run is not None or pictures is not None:
+            raise typer.BadParameter("give --list alone")
+        _list(state.runs, as_json=as_json)
+        return
     summary = read_summary(state.runs, run)
     answer(
         summary.model_dump(mode="json"),
@@ -119,6 +127,32 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command()(results)
     app.command()(decide)
+
+
+def _list(runs: Path, *, as_json: bool) -> None:
+    """A line a run: id, verdict and winner; a run whose summary another release wrote says so."""
+    from milton_assets.selection.summary import read_summary, run_ids
+    from milton_assets.vocabulary.errors import BadInput
+
+    found: list[dict[str, str | int | None]] = []
+    for run_id in run_ids(runs):
+        try:
+            decision = read_summary(runs, run_id).decision
+        except BadInput as error:
+            found.append({"run_id": run_id, "verdict": None, "winner": None, "candidates": None, "problem": str(error)})
+            continue
+        told = {"run_id": run_id, "verdict": decision.verdict.value, "winner": decision.winner}
+        found.append({**told, "candidates": len(decision.candidates), "problem": None})
+
+    def text(console: Console) -> None:
+        if not found:
+            console.print("no benchmark run has ended yet")
+        for row in found:
+            told = f"{row['verdict']} {row['winner'] or ''}".strip() if row["problem"] is None else "cannot be read"
+            count = f", {row['candidates']} candidates" if row["candidates"] is not None else f": {row['problem']}"
+            console.print(f"{row['run_id']}  {told}{count}", markup=False, soft_wrap=True)
+
+    answer(found, as_json=as_json, text=text)
 
 
 def _write_pictures(summary: RunSummary, settings: Settings, folder: Path) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from milton_assets.cli.common import JsonOption, answer, current_settings, registry_of, say_no
+from milton_assets.cli.environment import install_dagster_yaml
 from milton_assets.settings import Settings, dagster_home
 
 if TYPE_CHECKING:
@@ -27,7 +29,10 @@ def register(app: typer.Typer) -> None:
 
 
 def trace(
-    deployment_id: Annotated[str, typer.Argument(help="A deployment's id, as `milton history` shows it.")],
+    deployment_id: Annotated[
+        str | None,
+        typer.Argument(help="A deployment's id, as `milton history` shows it; by default the newest that stands."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Follow a deployment to the weights, verifying every link and naming each file that does not hold.
@@ -38,13 +43,15 @@ def trace(
     Example: milton trace deploy_20260111_142500_123_a1b2c3
     """
     from milton_assets.usecases.compose import targets_of
-    from milton_assets.usecases.known_deployments import known_deployments
+    from milton_assets.usecases.known_deployments import known_deployments, newest_deployment
     from milton_assets.usecases.trace import trace as follow
 
     settings = current_settings()
-    known = known_deployments(targets_of(settings), deployment_id)
+    targets = targets_of(settings)
+    chosen = deployment_id or newest_deployment(targets)
+    known = known_deployments(targets, chosen)
     with _records(settings, known) as records:
-        chain = follow(known[deployment_id], records)
+        chain = follow(known[chosen], records)
     answer(chain.to_json(), as_json=as_json, text=lambda console: _draw(chain, console))
     if not chain.holds:
         raise say_no("the chain is broken")
@@ -59,7 +66,9 @@ def _records(settings: Settings, known: Mapping[str, Deployment]) -> Iterator[Re
     from milton_assets.usecases.trace import Records
     from milton_assets.vocabulary.golden_set import golden_digests
 
-    with DagsterInstance.from_config(str(dagster_home(settings))) as instance:
+    home = Path(dagster_home(settings))
+    install_dagster_yaml(home)  # on a machine where no campaign ran, the log is empty and not an error
+    with DagsterInstance.from_config(str(home)) as instance:
         store, registry = evidence_store_of(settings), registry_of(settings)
         yield Records(
             settings.state,

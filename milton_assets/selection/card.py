@@ -31,6 +31,7 @@ from milton_assets.selection.decision import (
 )
 from milton_assets.selection.policy import MarginKind, MetricRef
 from milton_assets.vocabulary import markdown
+from milton_assets.vocabulary.chat_template import NO_TEMPLATE
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.figure import figure, span
 from milton_assets.vocabulary.metric import Metric, Status
@@ -89,8 +90,15 @@ def sections(decision: Decision, tiers: Tiers) -> list[Grid | Lines]:
 
 
 def headline(decision: Decision) -> str:
-    """The verdict in a few words."""
+    """The verdict in a few words. Where nothing is promoted because what serves today holds its ground, it is kept."""
+    if keeps(decision):
+        return f"KEEP {decision.incumbent}: it serves today, and nothing is shown to be better"
     return _HEADLINE[decision.verdict].format(winner=decision.winner)
+
+
+def keeps(decision: Decision) -> bool:
+    """Whether the incumbent stood, passed the gates and stays. Elsewhere a rejection leaves nothing that is fit."""
+    return decision.verdict is Verdict.REJECT and decision.incumbent in {r.version for r in decision.eligible}
 
 
 def render(decision: Decision, console: Console, tiers: Tiers) -> None:
@@ -99,11 +107,12 @@ def render(decision: Decision, console: Console, tiers: Tiers) -> None:
     It fits 100 columns; longer words are folded, nothing is cut off.
     """
     policy = decision.policy
-    head = Text(headline(decision), style=f"bold {_COLOUR[decision.verdict]}")
+    colour = "green" if keeps(decision) else _COLOUR[decision.verdict]
+    head = Text(headline(decision), style=f"bold {colour}")
     head.append(
         f"\n{decision.run_id}, policy {policy.name} v{policy.version}: {policy.summary}", style="not bold default"
     )
-    console.print(Panel(head, title="Decision", border_style=_COLOUR[decision.verdict]))
+    console.print(Panel(head, title="Decision", border_style=colour))
     for part in sections(decision, tiers):
         if isinstance(part, Grid):
             console.print(_grid(part))
@@ -175,6 +184,8 @@ def _grid(part: Grid) -> Table:
 def _candidates(decision: Decision, tiers: Tiers) -> Grid:
     references = decision.policy.metrics()
     header = ["", "candidate", *(_column(decision, reference) for reference in references), "score", "P(best)"]
+    # A score is a place between the worst and the best of the pool: of one candidate it says nothing.
+    alone = len(decision.eligible) == 1
     rows = []
     for report in decision.candidates[:MAX_ROWS]:
         rows.append(
@@ -182,8 +193,8 @@ def _candidates(decision: Decision, tiers: Tiers) -> Grid:
                 "-" if report.rank is None else str(report.rank),
                 f"{report.version}\n{_status(decision, report)}",
                 *(_figure(report.reading(reference.tier, reference.metric)) for reference in references),
-                "-" if report.score is None else f"{report.score:.3f}",
-                "-" if report.probability_best is None else f"{report.probability_best:.0%}",
+                "-" if report.score is None or alone else f"{report.score:.3f}",
+                "-" if report.probability_best is None or alone else f"{report.probability_best:.0%}",
             )
         )
     more = len(decision.candidates) - len(rows)
@@ -328,6 +339,7 @@ def _rests_on(decision: Decision) -> Iterable[str]:
     yield f"policy {decision.policy.name} v{decision.policy.version}, SHA-256 {decision.policy_sha256}"
     yield f"evidence manifest, SHA-256 {decision.manifest_sha256}, taken {decision.decided_at:%Y-%m-%d %H:%M:%S} UTC"
     yield f"this decision, SHA-256 {decision.digest()} ({short(decision.digest())})"
+    yield from _templates(decision)
     missing = [
         f"{report.version} {metric.name} is {metric.status}: {metric.why}"
         for report in decision.candidates[:MAX_ROWS]
@@ -335,6 +347,17 @@ def _rests_on(decision: Decision) -> Iterable[str]:
         if metric.status is not Status.OK
     ]
     yield from missing[:MAX_ROWS]
+
+
+def _templates(decision: Decision) -> Iterable[str]:
+    """Which chat templates the candidates have, the most frequent first."""
+    whose: dict[str, list[str]] = {}
+    for report in decision.candidates:
+        if report.chat_template is not None:
+            whose.setdefault(report.chat_template, []).append(report.version)
+    for template, versions in sorted(whose.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_ROWS]:
+        named = "no chat template" if template == NO_TEMPLATE else f"chat template, SHA-256 {template}"
+        yield f"{named}: {_some(versions)}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from milton_assets.selection import comparability, explain
+from milton_assets.selection import comparability, explain, templates
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.contest import Contest, Outcome, enter, settle, verdict_on_nobody
 from milton_assets.selection.decision import (
@@ -34,6 +34,7 @@ from milton_assets.selection.policy import MetricRef, Normalisation, Policy
 from milton_assets.selection.ranking import pareto_front
 from milton_assets.selection.scoring import beyond_anchors
 from milton_assets.selection.sensitivity import sensitivity
+from milton_assets.selection.speed_doubts import without_doubtful_speeds
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.fingerprint import Fingerprint
@@ -86,8 +87,13 @@ def _decided(
 ) -> Decision:
     checked = _checked(run_id, candidates, manifest, incumbent)
     stood = [comparability.on_pinned_goldens(candidate, manifest, tiers) for candidate in checked]
+    stood = without_doubtful_speeds(stood, manifest, tiers)
     references = policy.metrics()
-    judgements = [judge(candidate, policy, references) for candidate in stood]
+    objections = templates.objections(manifest, incumbent)
+    judgements = [
+        judge(candidate, policy, references, objection=objections.get(candidate.version)) for candidate in stood
+    ]
+    chat_templates = {one.model_version: one.lineage.template for one in manifest.candidates}
     manifest_sha256 = manifest.digest()
     common = {
         "run_id": run_id,
@@ -99,7 +105,7 @@ def _decided(
         "baselines": _baselines(stood, references, tiers),
     }
     notes = _notes(policy, manifest, judgements, incumbent)
-    unranked = tuple(_report(judgement) for judgement in judgements if not judgement.eligible)
+    unranked = tuple(_report(judgement, chat_templates) for judgement in judgements if not judgement.eligible)
     if not any(judgement.eligible for judgement in judgements):
         verdict = verdict_on_nobody(judgements)
         return Decision(
@@ -113,7 +119,7 @@ def _decided(
     seed = int(manifest_sha256[:8], 16)
     contest = enter(judgements, policy, seed=seed, incumbent=incumbent, tiers=tiers)
     outcome = settle(contest, policy)
-    report, choice = _Report(contest, outcome, judgements, policy), outcome.choice
+    report, choice = _Report(contest, outcome, judgements, policy, chat_templates), outcome.choice
     return Decision(
         **common,
         verdict=choice.verdict,
@@ -129,9 +135,17 @@ def _decided(
 class _Report:
     """What is said of a contest and its outcome."""
 
-    def __init__(self, contest: Contest, outcome: Outcome, judgements: Sequence[Judgement], policy: Policy) -> None:
+    def __init__(
+        self,
+        contest: Contest,
+        outcome: Outcome,
+        judgements: Sequence[Judgement],
+        policy: Policy,
+        chat_templates: Mapping[str, str],
+    ) -> None:
         self.eligible = [judgement for judgement in judgements if judgement.eligible]
         self.policy = policy
+        self.chat_templates = chat_templates
         self.contest = contest
         self.pool = contest.pool
         self.ranking = outcome.ranking
@@ -205,6 +219,7 @@ class _Report:
             reports.append(
                 _report(
                     self.eligible[index],
+                    self.chat_templates,
                     contributions=contributions,
                     score=score,
                     rank=place,
@@ -335,12 +350,13 @@ def _environments(manifest: EvidenceManifest, eligible: set[str]) -> tuple[str, 
     return tuple(notes)
 
 
-def _report(judgement: Judgement, **ranked: Any) -> CandidateReport:
+def _report(judgement: Judgement, chat_templates: Mapping[str, str], **ranked: Any) -> CandidateReport:
     candidate = judgement.candidate
     return CandidateReport(
         version=candidate.version,
         artefact_size_bytes=candidate.artefact_size_bytes,
         excluded=candidate.excluded,
+        chat_template=chat_templates.get(candidate.version),
         standing=judgement.standing,
         readings=judgement.readings,
         gates=judgement.gates,

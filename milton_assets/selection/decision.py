@@ -13,14 +13,15 @@ from typing import Any, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from milton_assets.selection.policy import GateMode, MarginKind, Normalisation, Operator, Policy
+from milton_assets.vocabulary.chat_template import TemplateId
 from milton_assets.vocabulary.digest import Sha256, canonical_json, sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.metric import Interval, Metric
 
-DECISION_VERSION = 3
+DECISION_VERSION = 4
 """Version 3 calls the baselines by that name, is written as RFC 8785 has it, and cuts Agresti and Min's interval at -1
-and 1. Another version is not read."""
+and 1; version 4 names each candidate's chat template. Another version is not read."""
 
 
 class Verdict(StrEnum):
@@ -131,12 +132,13 @@ class CandidateReport(_Noun):
     """One candidate: what was measured, what the gates made of it, its score and rank, and why it did not win.
 
     `rank` counts from 1 among the eligible. `probability_best` is its share of the resamplings in which it scores
-    highest; None when that cannot be known.
+    highest; None when that cannot be known. `chat_template` is None where nothing about the candidate is pinned.
     """
 
     version: Slug
     artefact_size_bytes: int
     excluded: str | None
+    chat_template: TemplateId | None = None
     standing: Standing
     readings: tuple[Reading, ...]
     gates: tuple[GateOutcome, ...]

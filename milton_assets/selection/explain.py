@@ -56,7 +56,7 @@ def best_score(head: str, score: float, eligible: int, stood: int, runner_up: tu
     """Why the head of the ranking is at its head."""
     pool = f"{eligible} of {stood} candidates {'is' if eligible == 1 else 'are'} eligible"
     if runner_up is None:
-        return f"{head} is the only eligible candidate ({pool}); it scores {score:.3f}"
+        return f"{head} is the only eligible candidate ({pool}): there was nobody to compare it with"
     if score == runner_up[1]:
         return f"{head} and {runner_up[0]} both score {score:.3f}; the tie-breaks put {head} first ({pool})"
     ahead = f"{score - runner_up[1]:.3f} ahead of {runner_up[0]} with {runner_up[1]:.3f}"

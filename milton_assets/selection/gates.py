@@ -13,6 +13,9 @@ from milton_assets.selection.decision import GateAnswer, GateOutcome, Reading, S
 from milton_assets.selection.policy import Gate, GateMode, MetricRef, Operator, Policy
 from milton_assets.vocabulary.metric import Metric, Status
 
+FEWEST_CASES = 2
+"""One request, case or query says nothing of how the next one goes: its figure has no spread that could be known."""
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -36,6 +39,9 @@ def unusable(metric: Metric) -> str | None:
         return f"{metric.name} is {metric.status}: {metric.why}"
     if not metric.valid:
         return f"{metric.name} is not valid: {metric.why}"
+    if metric.n < FEWEST_CASES:
+        rests = "a single case" if metric.n else "no case that is counted"
+        return f"{metric.name} rests on {rests}: it takes {FEWEST_CASES} at least to rank a model by"
     return None
 
 
@@ -66,12 +72,19 @@ def read_gate(gate: Gate, metric: Metric) -> GateOutcome:
     return _outcome(gate, answer, admits=admits, why=figure)
 
 
-def judge(candidate: Candidate, policy: Policy, references: tuple[MetricRef, ...]) -> Judgement:
-    """Judge a candidate by the policy; `references` are `policy.metrics()`, passed in since they are every one's."""
+def judge(
+    candidate: Candidate, policy: Policy, references: tuple[MetricRef, ...], *, objection: str | None = None
+) -> Judgement:
+    """Judge a candidate by the policy; `references` are `policy.metrics()`, passed in since they are every one's.
+
+    `objection` is why its figures may be those of something else than the model (`templates`), if they may.
+    """
     metrics = {reference.key: candidate.metric(reference) for reference in references}
     readings = tuple(Reading(tier=key[0], metric=metric) for key, metric in metrics.items())
     gates = tuple(read_gate(gate, metrics[gate.key]) for gate in policy.gates)
     missing = [problem for metric in metrics.values() if (problem := unusable(metric))]
+    if objection is not None:
+        missing.insert(0, objection)
     if candidate.excluded is not None:
         missing.insert(0, candidate.excluded)
     if missing:

@@ -31,6 +31,8 @@ def print_outcome(summary: RunSummary, state: StateDir, console: Console, tiers:
 def places(summary: RunSummary, state: StateDir) -> list[tuple[str, str]]:
     """Label and path of everything the run left behind."""
     rows = [("summary", str(state.runs / f"{summary.run_id}.json"))]
+    if summary.report:
+        rows.append(("page", str(state.place(summary.report.path))))
     rows.append(("bundle", str(state.place(summary.bundle.path)) if summary.bundle else "none was made by this run"))
     rows += [("deployment", f"{d.id} on {d.target}: {state.place(d.path)}") for d in summary.deployments]
     return rows

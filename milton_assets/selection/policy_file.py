@@ -52,6 +52,17 @@ def load_policy(name_or_path: str | Path) -> Policy:
     return _policy(lambda: read_yaml(Path(name_or_path), holds=_HOLDS))
 
 
+def policy_like(shipped: str, name: str) -> str:
+    """The text of a shipped policy, comments and all, as version 1 of a policy called `name`. Raises `BadPolicy`."""
+    load_policy(shipped)
+    if shipped not in shipped_policies():
+        raise BadPolicy(f"{shipped} does not ship", expected=f"one of {list(shipped_policies())}")
+    lines = (_SHIPPED / f"{shipped}.yaml").read_text("utf-8").splitlines(keepends=True)
+    told = {"name:": f"name: {name}\n", "version:": "version: 1\n"}
+    head = f"# Begun from the shipped policy {shipped}.\n"
+    return head + "".join(told.get(line.split(" ")[0], line) for line in lines)
+
+
 def parse_policy(text: str, source: str) -> Policy:
     """The policy in `text`; `source` names it in errors. Raises `BadPolicy`."""
     return _policy(lambda: parse_yaml(text, source, holds=_HOLDS))

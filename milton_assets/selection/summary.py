@@ -46,11 +46,24 @@ class DeploymentRecord(BaseModel):
     release: Sha256
 
 
+class ReportRecord(BaseModel):
+    """The page on the run that lies beside its summary: its path, as `StateDir.tell` names it, and its digest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    sha256: Sha256
+
+
+FORMAT_VERSION = 3
+"""Version 2 tells paths inside the state folder relative to it, version 3 may name the run's page. Files of version 1
+bear no version. Another version is not read."""
+
+
 class RunSummary(BaseModel):
     """What one benchmark run came to. `bundle` is None where the run made none; `deployments` holds one for each
-    target that the bundle was taken to, the newest last.
-
-    Since format version 2, paths inside the state folder are relative to it; files of version 1 bear no version.
+    target that the bundle was taken to, the newest last; `report` is the page on the run, once there is one. A bundle's
+    copy of the summary names none of the three: they come after it.
 
     `candidates` maps each version to whatever the run wants to tell about it beyond the decision. `notes` are sentences
     about how the run came to its profile and policy.
@@ -58,14 +71,23 @@ class RunSummary(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[2] = 2
+    format_version: Literal[3] = 3
     run_id: RunId
     decision: Decision
     manifest: EvidenceManifest
     bundle: BundleRecord | None = None
     deployments: tuple[DeploymentRecord, ...] = ()
+    report: ReportRecord | None = None
     candidates: dict[str, dict[str, Any]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_version(cls, given: Any) -> Any:
+        version = given.get("format_version", FORMAT_VERSION) if isinstance(given, dict) else FORMAT_VERSION
+        if version != FORMAT_VERSION:
+            raise ValueError(f"the summary has version {version!r:.50}, this release reads version {FORMAT_VERSION}")
+        return given
 
     @model_validator(mode="after")
     def _one_run(self) -> Self:

@@ -35,6 +35,7 @@ _EXAMPLES = {
     "registry": "/srv/models/registry.json",
     "artefact_roots": "[/srv/models]",
     "allow_model_code": "[v1.20260111.1425]",
+    "allowed_templates": f"['{'5d' * 32}']",
     "goldens": "{reasoning: [{path: goldens/ours.json, private: true}]}",
     "evidence_url": "s3://bucket/evidence",
     "cache_dir": "/var/cache/milton",
@@ -51,6 +52,7 @@ _EXAMPLES = {
     "env": "{CUDA_VISIBLE_DEVICES: '0'}",
     "vllm_python": "/opt/vllm/bin/python",
     "start_deadline_s": "300",
+    "memory_limit_gb": "8",
     "log_dir": "logs",
 }
 """What a commented line shows instead of the default, which says nothing of how to write it."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -31,6 +31,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from milton_assets.vocabulary.chat_template import TemplateId
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import Slug
 from milton_assets.vocabulary.registry import ArtefactKind
@@ -182,6 +183,12 @@ Names = Annotated[
     tuple[Slug, ...],
     FromText(lambda text: [part.strip() for part in text.split(",") if part.strip()], "names, a comma between two"),
 ]
+TemplateIds = Annotated[
+    tuple[TemplateId, ...],
+    FromText(
+        lambda text: [part.strip() for part in text.split(",") if part.strip()], "SHA-256 digests, a comma between two"
+    ),
+]
 Switch = Annotated[bool, BeforeValidator(_switch), FromText(lambda text: text, "1 or 0")]
 Days = Annotated[float, Field(gt=0, le=MAX_EXPIRY_DAYS, allow_inf_nan=False)]
 
@@ -227,6 +234,13 @@ class LaunchSettings(_Noun):
     start_deadline_s: float | None = Field(
         default=None, gt=0, description="How long it may take to be ready: 120 s for llama.cpp, 600 s for vLLM."
     )
+    memory_limit_gb: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="A server that holds more memory of its own (mapped files do not count) is ended. None: reckoned "
+        "from the model and its context.",
+    )
     log_dir: AnyPath | None = Field(default=None, description="Where the server's logs stay; nowhere.")
 
 
@@ -269,6 +283,20 @@ class EdgeServerSettings(LaunchSettings):
 
     What is not given is as `server` has it, where that launches the program that serves the artefact on the edge.
     """
+
+
+class GatewaySettings(_Noun):
+    """The address at which a target is served, and how its model server is changed for another."""
+
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="Where it listens; `0.0.0.0` for everybody who can reach it."
+    )
+    port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 for any that is free.")
+    mode: Literal["auto", "one", "two"] = Field(
+        default="auto",
+        description="Memory for how many models: with `two` the new one is up before the old one goes, with `one` "
+        "requests wait in between; `auto` finds out at each change.",
+    )
 
 
 class SideModelSettings(_Noun):
@@ -366,6 +394,11 @@ class Settings(_Noun):
     allow_model_code: Names = Field(
         default=(), description="Versions whose artefacts may hold pickles and code of their own."
     )
+    allowed_templates: TemplateIds = Field(
+        default=(),
+        description="SHA-256 digests of chat templates that may be promoted though they are not their base model's or "
+        "their relatives'; `none` allows having none (docs/selection.md).",
+    )
     goldens: dict[Slug, tuple[GoldenSet, ...]] = Field(
         default_factory=dict,
         description="Sets of goldens of one's own, by tier: `reasoning`, `retrieval`, `inference`; each a `path`, and "
@@ -386,6 +419,9 @@ class Settings(_Noun):
     edge_server: EdgeServerSettings = Field(
         default_factory=EdgeServerSettings,
         description="The model server of edge targets; what is not given is as `server` has it.",
+    )
+    serving: GatewaySettings = Field(
+        default_factory=GatewaySettings, description="Where `milton-serve` serves a target of this machine, and how."
     )
     evidence_url: FolderOrUrl | None = Field(
         default=None,

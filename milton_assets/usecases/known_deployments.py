@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from milton_assets.edge.deployment import Deployment, JournalDamaged, NotATarget
+from milton_assets.edge.deployment import Deployment, JournalDamaged, NotATarget, Outcome
 from milton_assets.fleet.links import Unreachable
 from milton_assets.fleet.targets import Targets
 from milton_assets.vocabulary.errors import BadInput
@@ -50,3 +50,17 @@ def known_deployments(targets: Targets, wanted: str) -> Mapping[str, Deployment]
         expected=f"one of {sorted(told)[-5:]}" if told else "a deployment; nothing was ever deployed here",
         remedy="`milton history` lists them",
     )
+
+
+def newest_deployment(targets: Targets) -> str:
+    """The id of the deployment that ended last and stands, on any target. Raises `BadInput` when there is none, and as
+    `Target.history` for a target whose journal does not hold: the newest may be there."""
+    stood = [
+        (done.finished_at, done.id)
+        for target in targets.all()
+        for done in target.history()
+        if done.outcome is Outcome.COMMITTED and done.finished_at is not None
+    ]
+    if not stood:
+        raise BadInput("nothing was ever deployed here", remedy="`milton deploy` takes a bundle to a target")
+    return max(stood)[1]

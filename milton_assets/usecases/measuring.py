@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from milton_assets.vocabulary.chat import ChatModel
+from milton_assets.vocabulary.chat import ChatModel, TellsSystemRole
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.golden_set import TierGoldens
 from milton_assets.vocabulary.progress import OnProgress, Progress
 from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import EmbeddingServer, JudgeOf, Measuring, TierSpec, no_judge
+
+SYSTEM_ROLE = "system_role"
+"""What a table's provenance calls how the server was sent system turns."""
 
 
 class BrokenResult(MiltonError):
@@ -32,7 +35,7 @@ def measure_tier(
     judge: JudgeOf = no_judge,
     embeddings: EmbeddingServer | None = None,
 ) -> TierResult:
-    """The tier's result, with the goldens' digests and the code version in its provenance.
+    """The tier's result, with the goldens' digests, the code version and how system turns were sent in its provenance.
 
     Of a private set no text is left in it. Raises `BrokenResult` when the result is another tier's, or lacks a metric
     of the spec or has one beyond it; else whatever the tier raises.
@@ -51,7 +54,13 @@ def measure_tier(
         )
     _hold_to(spec, result)
     stated = {"code_version": spec.code_version(), **result.provenance, "goldens": goldens.stated}
+    if (sent := _sent_as(chat_model)) is not None:
+        stated[SYSTEM_ROLE] = sent
     return goldens.closed(replace(result, provenance=stated), spec)
+
+
+def _sent_as(model: object) -> str | None:
+    return model.system_role if isinstance(model, TellsSystemRole) else None
 
 
 def _without_notes(on_progress: OnProgress) -> OnProgress:

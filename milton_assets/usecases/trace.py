@@ -279,7 +279,7 @@ def _decision_problems(
 
 def _core(summary: RunSummary) -> RunSummary:
     """The summary without what is added to it after the decision."""
-    return summary.model_copy(update={"bundle": None, "deployments": ()})
+    return summary.model_copy(update={"bundle": None, "deployments": (), "report": None})
 
 
 def _summary_problems(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from milton_assets.vocabulary.errors import MiltonError
 
@@ -46,7 +46,8 @@ class Completion:
     """A model's answer. `first_token_alternatives` is filled when `top_logprobs` was asked for.
 
     `elapsed_s` is the wall time the model took when that is known better than by timing `complete`: an answer from
-    a cache carries the time it took when it was first given.
+    a cache carries the time it took when it was first given. `system_folded` says that the server's template knows no
+    system role, so that the system turn's text was sent at the beginning of the first user turn.
     """
 
     text: str
@@ -55,6 +56,7 @@ class Completion:
     completion_tokens: int | None
     first_token_alternatives: tuple[TokenLogprob, ...] = ()
     elapsed_s: float | None = None
+    system_folded: bool = False
 
 
 class CallErrorKind(StrEnum):
@@ -123,6 +125,20 @@ class ModelCallFailed(MiltonError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self), (self.kind, self.problem.removeprefix(f"{self.kind}: ")))
+
+
+AS_IT_IS: Final = "as it is"
+FOLDED: Final = "folded into the first user turn"
+
+
+@runtime_checkable
+class TellsSystemRole(Protocol):
+    """A model that knows how the system turns of what it was asked were sent: `AS_IT_IS` or `FOLDED`."""
+
+    @property
+    def system_role(self) -> str:
+        """How they were sent."""
+        ...
 
 
 class ChatModel(Protocol):

@@ -11,13 +11,14 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
 
+from milton_assets.vocabulary.chat_template import Lineage, TemplateId
 from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
 
-MANIFEST_VERSION = 3
-"""Version 2 named the tiers of the run and its private goldens, version 3 is digested as RFC 8785 has it. Another
-version is not read."""
+MANIFEST_VERSION = 4
+"""Version 2 named the tiers of the run and its private goldens, version 3 is digested as RFC 8785 has it, version 4
+pins each candidate's chat template and which templates were allowed. Another version is not read."""
 
 
 class EvidencePin(BaseModel):
@@ -47,6 +48,7 @@ class CandidateEvidence(BaseModel):
     artefact_sha256: Sha256
     artefact_size_bytes: int
     fingerprint_sha256: Sha256 | None
+    lineage: Lineage = Lineage()
     pins: tuple[EvidencePin, ...]
 
     def pin(self, tier: str) -> EvidencePin | None:
@@ -58,7 +60,7 @@ class EvidenceManifest(BaseModel):
     """What a decision rests on. Its digest is written into the decision, the bundle and the deployment.
 
     `tiers` are those that a candidate had to be measured by, in their order; `private_goldens` are the names in
-    `goldens` of which only the digest is kept.
+    `goldens` of which only the digest is kept; `allowed_templates` are chat templates that the operator let through.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +76,7 @@ class EvidenceManifest(BaseModel):
     candidates: tuple[CandidateEvidence, ...]
     tiers: tuple[TierName, ...]
     private_goldens: tuple[str, ...] = ()
+    allowed_templates: tuple[TemplateId, ...] = ()
 
     @model_validator(mode="before")
     @classmethod

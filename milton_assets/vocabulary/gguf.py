@@ -26,6 +26,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, Final
 
+from milton_assets.vocabulary.digest import sha256_json
 from milton_assets.vocabulary.errors import BadInput
 
 MAGIC: Final = b"GGUF"
@@ -241,6 +242,18 @@ class GgufHeader:
     def chat_template(self) -> str | None:
         """`tokenizer.chat_template`, the Jinja text."""
         return self._text("tokenizer.chat_template")
+
+    @property
+    def tokenizer_sha256(self) -> str | None:
+        """A digest of how it reads text: the tokenizer's kind, how many tokens it has and the first of them.
+
+        None without a vocabulary. Equal for quantisations and fine-tunes of one model.
+        """
+        tokens = self.metadata.get("tokenizer.ggml.tokens")
+        if not isinstance(tokens, GgufArray) or not tokens.length:
+            return None
+        kind = [self._text(f"tokenizer.ggml.{name}") for name in ("model", "pre")]
+        return sha256_json([*kind, tokens.length, list(tokens.head)])
 
     @property
     def split_count(self) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.digest import canonical_json, sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 
 _MAX_JSON_BYTES = 64 << 20
@@ -108,13 +108,26 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def chat_template_sha256(path: Path) -> str | None:
-    """SHA-256 of the chat template, from `chat_template.jinja` or `tokenizer_config.json`; None when it has none."""
+def chat_template(path: Path) -> str | None:
+    """The chat template, from `chat_template.jinja` or `tokenizer_config.json`; None when it has none.
+
+    Several under names are their canonical JSON: any of them may be asked for.
+    """
     beside = path / "chat_template.jinja"
     if beside.is_file():
-        return sha256_bytes(beside.read_bytes())
+        if beside.stat().st_size > _MAX_JSON_BYTES:
+            raise BadInput(f"{beside} is too large for a chat template", remedy="export the model again")
+        return beside.read_bytes().decode(errors="surrogateescape")
     template = _json(path / "tokenizer_config.json").get("chat_template")
-    return sha256_bytes(template.encode()) if isinstance(template, str) else None
+    if template is None or isinstance(template, str):
+        return template
+    return canonical_json(template)
+
+
+def chat_template_sha256(path: Path) -> str | None:
+    """SHA-256 of the chat template; None when the directory has none. Raises `BadInput` as its files demand."""
+    template = chat_template(path)
+    return None if template is None else sha256_bytes(template.encode(errors="surrogateescape"))
 
 
 def quantization(path: Path) -> str | None:

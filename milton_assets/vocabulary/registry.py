@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from milton_assets.vocabulary.chat_template import Lineage, TemplateId, template_id
 from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import Slug
@@ -53,7 +54,8 @@ class Artefact(BaseModel):
     It is absolute; in what is kept of an entry it is as `StateDir.tell` has it, see `RegistryEntry.with_paths`.
 
     What consists of one file has that file's digest; otherwise the digest is over the sorted (name, SHA-256) of the
-    files. `size_bytes` is of all files. `chat_template_sha256` is of the template's text, None without a template.
+    files. `size_bytes` is of all files. `chat_template_sha256` is of the template's text, None without a template;
+    `tokenizer_sha256` is equal for artefacts that read text alike, None where the files do not say how they read it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,10 +66,14 @@ class Artefact(BaseModel):
     sha256: Sha256
     quantization: str | None = None
     chat_template_sha256: Sha256 | None = None
+    tokenizer_sha256: Sha256 | None = None
 
 
 class RegistryEntry(BaseModel):
-    """One model version: what the registry says (`raw`, verbatim) and what was found on disk."""
+    """One model version: what the registry says (`raw`, verbatim) and what was found on disk.
+
+    `base_template` is the chat template of the base model where `base_model` is a path to its files, else None.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,6 +82,7 @@ class RegistryEntry(BaseModel):
     created_at: AwareDatetime
     status: EntryStatus
     artefacts: tuple[Artefact, ...]
+    base_template: TemplateId | None = None
     raw: dict[str, Any]
 
     @property
@@ -135,6 +142,20 @@ class Registry:
     sha256: str
     read_at: datetime
     pending: tuple[str, ...] = ()
+
+    def lineage(self, entry: RegistryEntry, artefact: Artefact) -> Lineage:
+        """What that artefact of the entry descends from: its base model is another entry, a file, or not known here."""
+        base = self.entries.get(entry.base_model)
+        base_template = entry.base_template
+        if base is not None and base.version != entry.version and base.artefacts:
+            found = base.find(artefact.kind) or base.artefacts[0]
+            base_template = template_id(found.chat_template_sha256)
+        return Lineage(
+            base_model=entry.base_model,
+            template=template_id(artefact.chat_template_sha256),
+            base_template=base_template,
+            tokenizer_sha256=artefact.tokenizer_sha256,
+        )
 
     def candidates(self) -> tuple[RegistryEntry, ...]:
         """Entries with status `candidate`, oldest first, then by version."""

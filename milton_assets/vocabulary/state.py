@@ -111,6 +111,11 @@ class StateDir:
         return self.cache / "digests.json"
 
     @property
+    def durations(self) -> Path:
+        """How long each tier took with each model, so that a campaign can say how long it will take."""
+        return self.cache / "durations.json"
+
+    @property
     def answers(self) -> Path:
         """What models answered, by content, so that they need not be asked again."""
         return self.cache / "answers"

@@ -30,6 +30,8 @@ def printable(text: str) -> str:
     So it can neither clear the screen, set a title, make a link, reverse the writing nor pass for another line. For
     rich's markup, wrap what this returns in `rich.text.Text` or `rich.markup.escape`.
     """
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else _code(ord(character)) for character in text)
 
 

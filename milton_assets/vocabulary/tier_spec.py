@@ -32,6 +32,8 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from milton_assets.vocabulary.case_sheet import CaseSheet
+from milton_assets.vocabulary.chart import Chart
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import check_tier_name
@@ -186,6 +188,9 @@ class TierSpec:
     of the samples that hold names and labels only: of a private set, the others are kept as digests. `texts` gives the
     texts of a set, which are cut out of a private one's messages. `baselines` explains the prefixes of metrics that a
     figure is read against (`bm25:nDCG@10`). `code_version` changes whenever a figure would mean something else.
+
+    `charts` gives the pictures of several models side by side as data, for the report; `sheets` a result's cases as a
+    person reads them, with the set that it was measured on, or None where that is not what lies there any more.
     """
 
     name: str
@@ -204,6 +209,8 @@ class TierSpec:
     baselines: Mapping[str, str] = field(default_factory=dict)
     options: tuple[PlanOption, ...] = ()
     pictures: Callable[[Mapping[str, TierResult]], dict[str, bytes]] | None = None
+    charts: Callable[[Mapping[str, TierResult]], Sequence[Chart]] = lambda _: ()
+    sheets: Callable[[TierResult, Any], Sequence[CaseSheet]] | None = None
     open_columns: frozenset[str] = frozenset()
     texts: Callable[[Any], Iterable[str]] = lambda _: ()
 

@@ -16,15 +16,18 @@ from urllib.parse import unquote, urlsplit
 from pydantic import ValidationError
 
 from milton_assets.vocabulary.artefact_files import artefact_digest, artefact_files, check_parts
+from milton_assets.vocabulary.chat_template import template_id
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.hf_directory import chat_template_sha256, check_directory
+from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.hf_directory import chat_template, chat_template_sha256, check_directory
 from milton_assets.vocabulary.keys import MAX_KEY_LENGTH
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 from milton_assets.vocabulary.state import StateDir
 from resources.file_facts import FactsReader
 
+_TOKENIZER = "tokenizer.json"
 SLUG_DIGITS = 8
 """How much of a digest tells two slugs apart."""
 
@@ -99,6 +102,24 @@ class ArtefactReader:
             raise BadInput(f"{path} is a file", expected="a Hugging Face directory at metrics.distillation.model_path")
         return directory_artefact(path, self.facts, allow_code=version in self.allow_code)
 
+    def base_template(self, base_model: str) -> str | None:
+        """The chat template (`chat_template.TemplateId`) of a base model that is named by the path of its files.
+
+        None where `base_model` is no such path: most are names. Raises `BadInput` where it is one that leads elsewhere
+        than artefacts may lie, or to files that cannot be read.
+        """
+        try:
+            named = self.root / base_model
+            is_file = named.suffix.lower() == ".gguf" and named.is_file()
+            is_directory = (named / "config.json").is_file()
+        except (OSError, ValueError):  # a name may be longer than any path, or hold what no path can
+            return None
+        if not is_file and not is_directory:
+            return None
+        path = self._locate(base_model)
+        template = chat_template_of(path)
+        return template_id(None if template is None else sha256_bytes(template.encode(errors="surrogateescape")))
+
     def _locate(self, declared: str) -> Path:
         # The name is kept as it is: llama.cpp finds a split model's parts by it, also through links into `blobs`.
         path = Path(os.path.normpath(self.root / declared))
@@ -114,6 +135,11 @@ class ArtefactReader:
         return path
 
 
+def chat_template_of(path: Path) -> str | None:
+    """The text of the chat template in the GGUF or the directory at `path`; None without one. Raises `BadInput`."""
+    return chat_template(path) if path.is_dir() else read_header(path).chat_template
+
+
 def gguf_artefact(path: Path, facts: FactsReader) -> Artefact:
     """The artefact that the GGUF at `path` is (of a split one: the first part), judged. Raises as `FactsReader`."""
     if path.suffix.lower() != ".gguf":
@@ -127,6 +153,7 @@ def gguf_artefact(path: Path, facts: FactsReader) -> Artefact:
         sha256=artefact_digest(path, {file.name: found.sha256 for file, found in parts.items()}),
         quantization=next((q for found in parts.values() if (q := found.header.quantization)), None),
         chat_template_sha256=parts[path].header.chat_template_sha256,
+        tokenizer_sha256=parts[path].header.tokenizer_sha256,
     )
 
 
@@ -141,6 +168,7 @@ def directory_artefact(path: Path, facts: FactsReader, *, allow_code: bool) -> A
         size_bytes=sum(each.identity.size_bytes for each in found.values()),
         sha256=artefact_digest(path, {name: each.sha256 for name, each in found.items()}),
         chat_template_sha256=chat_template_sha256(path),
+        tokenizer_sha256=found[_TOKENIZER].sha256 if _TOKENIZER in found else None,
     )
 
 

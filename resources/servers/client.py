@@ -3,7 +3,7 @@
     with OpenAIChatModel(endpoint, timeout_s=60) as model:
         print(model.complete([Message("user", "What is the capital of France?")], Sampling(max_tokens=16)).text)
 
-What belongs here: what is asked, and reading the answer. What does not: connections and their failures (`transport`),
+What belongs here: what is asked, and reading the answer. What does not: connections and their failures (`exchange`),
 streaming and timing (`milton_assets.tiers.inference`), and what a server says of itself (`probe`).
 """
 
@@ -12,12 +12,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from milton_assets.vocabulary.chat import (
+    AS_IT_IS,
+    FOLDED,
     CallErrorKind,
     Completion,
     Message,
@@ -29,11 +32,9 @@ from milton_assets.vocabulary.chat import (
 from milton_assets.vocabulary.secrets import redact
 from milton_assets.vocabulary.server import Endpoint
 from resources.servers import wire
-from resources.servers.transport import Transport, excerpt
+from resources.servers.exchange import Transport, excerpt
 
 DEFAULT_TIMEOUT_S = 120.0
-AS_IT_IS = "as it is"
-FOLDED = "folded into the first user turn"
 _REFUSES_ROLE = re.compile(r"answered (?:400|422|500): .*\brole", re.IGNORECASE | re.DOTALL)
 """How servers pass on what a template raises: "System role not supported", "Conversation roles must alternate"."""
 _Shape = TypeVar("_Shape", bound=BaseModel)
@@ -92,16 +93,17 @@ class OpenAIChatModel:
         A server whose chat template knows no system role (Gemma 2) refuses the first conversation that has one; from
         then on its text opens the first user turn (`system_role`). Raises `ModelCallFailed`.
         """
-        if self._folds_system:
-            messages = folded(messages)
-        try:
-            return self._complete(messages, sampling, top_logprobs, json_schema)
-        except ModelCallFailed as refusal:
-            if folded(messages) == list(messages) or not _REFUSES_ROLE.search(refusal.problem):
-                raise
-        completion = self._complete(folded(messages), sampling, top_logprobs, json_schema)
+        without = folded(messages)
+        has_system = without != list(messages)
+        if not (self._folds_system and has_system):
+            try:
+                return self._complete(messages, sampling, top_logprobs, json_schema)
+            except ModelCallFailed as refusal:
+                if not has_system or not _REFUSES_ROLE.search(refusal.problem):
+                    raise
+        completion = self._complete(without, sampling, top_logprobs, json_schema)
         self._folds_system = True
-        return completion
+        return replace(completion, system_folded=True)
 
     def _complete(
         self,

@@ -30,6 +30,7 @@ def llama_cpp_launcher(given: LaunchSettings) -> LlamaCppLauncher:
         extra=given.extra_args,
         env=dict(given.env),
         log_dir=given.log_dir,
+        memory_limit_bytes=_bytes(given.memory_limit_gb),
         **_given(slots=given.slots, context_tokens=given.context_tokens, start_deadline_s=given.start_deadline_s),
     )
 
@@ -43,6 +44,7 @@ def vllm_launcher(given: LaunchSettings, *, allow_code: Iterable[str] = ()) -> V
         extra=given.extra_args,
         env=dict(given.env),
         log_dir=given.log_dir,
+        memory_limit_bytes=_bytes(given.memory_limit_gb),
         **_given(slots=given.slots, start_deadline_s=given.start_deadline_s),
     )
 
@@ -73,6 +75,10 @@ def edge_server(given: LaunchSettings, program: str) -> EdgeServer:
         file=llama_cpp_launcher(given if program == LLAMA_CPP else bare),
         directory=vllm_launcher(given if program == VLLM else bare),
     )
+
+
+def _bytes(gigabytes: float | None) -> int | None:
+    return None if gigabytes is None else int(gigabytes * 1e9)
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,8 +21,10 @@ from milton_assets.vocabulary.secrets import without_secrets
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.hardware import usable_cores
 from resources.servers.identity import identify
+from resources.servers.memory import allowance_bytes
 from resources.servers.probe import probe
 from resources.servers.process import DEFAULT_GRACE_S, Command, listening
+from resources.servers.tokens import token_counter
 
 BINARY = "llama-server"
 EMBEDDED = Path(__file__).with_name("embedded_llama.py")
@@ -37,7 +39,8 @@ class LlamaCppLauncher:
     cores (`resources.hardware`). `binary` is the `llama-server` to run, a path or a name on PATH; `prefer_binary` takes
     one from PATH when it is there, else the embedded server; the fingerprint names which ran. `gpu_layers` is how many
     layers that binary puts on the GPU. `extra` goes to the program as it is: options of `llama-server`, or
-    `--set NAME=VALUE` of `embedded_llama`. Logs stay in `log_dir` when there is one.
+    `--set NAME=VALUE` of `embedded_llama`. Logs stay in `log_dir` when there is one. `memory_limit_bytes` is what the
+    server may hold; None is reckoned by `memory.allowance_bytes`.
     """
 
     context_tokens: int = 4096
@@ -52,6 +55,7 @@ class LlamaCppLauncher:
     start_deadline_s: float = 120.0
     grace_s: float = DEFAULT_GRACE_S
     log_dir: Path | None = None
+    memory_limit_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for what in ("context_tokens", "slots"):
@@ -72,9 +76,11 @@ class LlamaCppLauncher:
         program = (binary, *_ALWAYS) if binary else (sys.executable, "-P", str(EMBEDDED))
         flags = (*self._flags(), *self.extra)
 
+        limit_bytes = self.memory_limit_bytes or allowance_bytes(artefact, self.context_tokens * self.slots)
+
         def command(port: int) -> Command:
             place = ("--model", str(artefact), "--alias", model, "--host", "127.0.0.1", "--port", str(port))
-            return Command("llama.cpp", (*program, *place, *flags), self.env)
+            return Command("llama.cpp", (*program, *place, *flags), self.env, limit_bytes)
 
         with listening(
             command, start_deadline_s=self.start_deadline_s, log_dir=self.log_dir, grace_s=self.grace_s
@@ -87,7 +93,8 @@ class LlamaCppLauncher:
                 known = {"name": f"{fingerprint.name} (embedded)", "build": f"xllamacpp {version('xllamacpp')}"}
                 fingerprint = fingerprint.model_copy(update=known)
             identify(fingerprint, artefact)
-            yield RunningServer(Endpoint(server.base_url, model, self.slots), fingerprint)
+            endpoint = Endpoint(server.base_url, model, self.slots)
+            yield RunningServer(replace(endpoint, count_tokens=token_counter(endpoint, fingerprint.name)), fingerprint)
 
     def program(self) -> str | None:
         """The `llama-server` that is going to run; None for the embedded one. Raises `BadInput` for one not there."""

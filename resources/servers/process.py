@@ -48,11 +48,13 @@ class AddressTaken(ServerFailed):
 
 @dataclass(frozen=True)
 class Command:
-    """What to run. `env` is added to our own environment."""
+    """What to run. `env` is added to our own environment; `memory_limit_bytes` bounds what it may hold, mapped files
+    not counted."""
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
+    memory_limit_bytes: int | None = None
 
     def __str__(self) -> str:
         """The command line for people, without its secrets."""
@@ -83,6 +85,8 @@ class Child:
         status = self.exit_status
         if status is None:
             return None
+        if status == warden.TOO_MUCH_MEMORY and (limit_bytes := self.command.memory_limit_bytes) is not None:
+            return f"was ended because it took more than the {limit_bytes / 1e9:.1f} GB of memory that it may hold"
         return f"was ended by signal {status - 128}" if status > 128 else f"ended with exit status {status}"
 
     def failed(self, what: str, remedy: str | None = None, kind: type[ServerFailed] = ServerFailed) -> ServerFailed:
@@ -139,9 +143,10 @@ def running(command: Command, *, log_dir: Path | None = None, grace_s: float = D
 
     What the server writes goes to a new file in `log_dir`, which stays; without a `log_dir`, to one without a name.
     """
+    limit = str(command.memory_limit_bytes or 0)
     with _log_file(command.name, log_dir) as log:
         guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", warden.__file__, str(os.getpid()), str(grace_s), *command.argv],
+            [sys.executable, "-I", "-S", warden.__file__, str(os.getpid()), str(grace_s), limit, *command.argv],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,

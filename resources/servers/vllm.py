@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from milton_assets.vocabulary import hf_directory
@@ -20,8 +20,10 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.secrets import without_secrets
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.servers.identity import identify
+from resources.servers.memory import machine_bytes
 from resources.servers.probe import probe
 from resources.servers.process import Command, listening
+from resources.servers.tokens import token_counter
 
 PROGRAM = "vllm"
 MODULE = "vllm.entrypoints.openai.api_server"
@@ -49,6 +51,7 @@ class VLLMLauncher:
     start_deadline_s: float = 600.0
     grace_s: float = 30.0
     log_dir: Path | None = None
+    memory_limit_bytes: int | None = None
 
     @contextmanager
     def serve(self, artefact: Path, model: str) -> Iterator[RunningServer]:
@@ -64,9 +67,11 @@ class VLLMLauncher:
         program = self.program(artefact)
         flags = (*self._flags(), *self._code_flags(model, files), *self.extra)
 
+        limit_bytes = self.memory_limit_bytes or machine_bytes()
+
         def command(port: int) -> Command:
             place = ("--served-model-name", model, "--host", "127.0.0.1", "--port", str(port))
-            return Command("vllm", (*program, *place, *flags), {**OFFLINE, **self.env})
+            return Command("vllm", (*program, *place, *flags), {**OFFLINE, **self.env}, limit_bytes)
 
         with listening(
             command, start_deadline_s=self.start_deadline_s, log_dir=self.log_dir, grace_s=self.grace_s
@@ -80,7 +85,8 @@ class VLLMLauncher:
             }
             fingerprint = fingerprint.model_copy(update=from_files)
             identify(fingerprint, artefact)
-            yield RunningServer(Endpoint(server.base_url, model, self.slots), fingerprint)
+            endpoint = Endpoint(server.base_url, model, self.slots)
+            yield RunningServer(replace(endpoint, count_tokens=token_counter(endpoint, fingerprint.name)), fingerprint)
 
     def program(self, artefact: Path) -> tuple[str, ...]:
         """The command that is going to run, up to the artefact. Raises `BadInput` for a program that is not there."""

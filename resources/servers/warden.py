@@ -1,16 +1,17 @@
 """A small process between us and a server, which ends the server and all it started when we end, however we end.
 
-    python -I -S warden.py PARENT_PID GRACE_S PROGRAM [ARGUMENT…]
+    python -I -S warden.py PARENT_PID GRACE_S MEMORY_LIMIT_BYTES PROGRAM [ARGUMENT…]
 
 What belongs here: standing guard. What does not: imports beyond the standard library (it is run as a file, in isolated
 mode, so that it starts within milliseconds), and knowing what it guards.
 
 It starts the program in a process group of its own and waits for the first of: the program ends; standard input is
 closed (the parent stopped it, or died, were it by SIGKILL); the parent is no longer its parent (someone inherited the
-other end of standard input); SIGTERM, SIGINT or SIGHUP. Then it sends SIGTERM to the program, SIGKILL after the grace,
-and SIGKILL to every descendant that is left: as a subreaper it inherits those whose own parents are gone, so none can
-slip away. Its exit status is the program's, as a shell would give it: 128 + N after signal N, 127 when it could not be
-started.
+other end of standard input); SIGTERM, SIGINT or SIGHUP; the program and its descendants hold more memory of their own
+than the limit (0: there is none; mapped files do not count). Then it sends SIGTERM to the program, SIGKILL after the
+grace, and SIGKILL to every descendant that is left: as a subreaper it inherits those whose own parents are gone, so
+none can slip away. Its exit status is the program's, as a shell would give it: 128 + N after signal N, 127 when it
+could not be started; 125 after too much memory, for which it says so and gives no grace.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _WATCH_INTERVAL_S = 0.5
+_MEMORY_INTERVAL_S = 0.1
+_FAMILY_INTERVAL_S = 2.0
+TOO_MUCH_MEMORY = 125
 _NOT_STARTED = 127
 
 
 def main(argv: list[str]) -> int:
     """Guard the program until it or the parent ends; the exit status."""
-    parent, grace_s, command = int(argv[0]), float(argv[1]), argv[2:]
+    parent, grace_s, limit_bytes, command = int(argv[0]), float(argv[1]), int(argv[2]), argv[3:]
+    memory = _Memory(limit_bytes)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
@@ -56,7 +61,12 @@ def main(argv: list[str]) -> int:
         return _NOT_STARTED
     try:
         while program.poll() is None and os.getppid() == parent and not asked_to_stop:
-            ready, _, _ = select.select([sys.stdin, woken], [], [], _WATCH_INTERVAL_S)
+            pause_s = _MEMORY_INTERVAL_S if limit_bytes else _WATCH_INTERVAL_S
+            ready, _, _ = select.select([sys.stdin, woken], [], [], pause_s)
+            if memory.is_spent():
+                program.kill()
+                program.wait()
+                return TOO_MUCH_MEMORY
             if woken in ready:
                 os.read(woken, 4096)
             if sys.stdin in ready and not os.read(sys.stdin.fileno(), 4096):
@@ -66,6 +76,36 @@ def main(argv: list[str]) -> int:
         _kill_descendants()
     status = program.returncode
     return 128 - status if status < 0 else status
+
+
+class _Memory:
+    """What the program and its descendants hold against a limit: resident memory that is no mapped or shared file."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._page_bytes = os.sysconf("SC_PAGE_SIZE")
+        self._family: list[int] = []
+        self._looked_at = -_FAMILY_INTERVAL_S
+
+    def is_spent(self) -> bool:
+        """Whether they hold more than the limit; says so on standard error."""
+        if not self._limit_bytes:
+            return False
+        if time.monotonic() - self._looked_at >= _FAMILY_INTERVAL_S or not self._family:
+            self._family, self._looked_at = _descendants(os.getpid()), time.monotonic()
+        held_bytes = sum(map(self._held_bytes, self._family))
+        if held_bytes <= self._limit_bytes:
+            return False
+        found, allowed = (f"{number / 1e9:.1f} GB" for number in (held_bytes, self._limit_bytes))
+        print(f"the warden ended it: it holds {found} of memory, allowed are {allowed}", file=sys.stderr)  # noqa: T201
+        return True
+
+    def _held_bytes(self, pid: int) -> int:
+        try:
+            _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
+        except (OSError, ValueError):  # it has just ended
+            return 0
+        return (int(resident) - int(shared)) * self._page_bytes
 
 
 def _end(program: subprocess.Popen[bytes], grace_s: float) -> None:

@@ -137,6 +137,21 @@ def test_the_bill_of_materials_is_valid_cyclonedx(model: Ingredients, tmp_path: 
     assert files == {file.path: file.sha256 for file in bundle.manifest.model_files()}
 
 
+def test_the_bill_of_materials_has_the_figures_with_their_confidence_intervals(
+    model: Ingredients, tmp_path: Path
+) -> None:
+    raw = (model.bundle(tmp_path / "bundles").path / SBOM_FILE).read_text()
+    assert json.loads(raw)["components"][0]["modelCard"]["quantitativeAnalysis"]["performanceMetrics"] == [
+        {
+            "type": "cove_pass_rate [1]",
+            "value": "0.93",
+            "slice": "reasoning",
+            "confidenceInterval": {"lowerBound": "0.81", "upperBound": "0.975"},
+        },
+        {"type": "ttft_ms.median [ms]", "value": "41.5", "slice": "inference"},
+    ]
+
+
 def test_the_same_release_has_the_same_bill_of_materials(model: Ingredients, tmp_path: Path) -> None:
     first, second = (model.bundle(tmp_path / name) for name in ("one", "two"))
     assert (first.path / SBOM_FILE).read_bytes() == (second.path / SBOM_FILE).read_bytes()

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+from gguf import GGUFReader, GGUFWriter
 
 from milton_assets.edge.deployment import (
     DeploymentFailed,
@@ -74,3 +75,40 @@ def test_a_garbled_release_is_rolled_back_to_the_one_that_serves(
     again = probe()(target.path / "current" / "model" / "weights.gguf", "v1", promised)
     assert again.problems == ()
     assert list((target.path / "staging").iterdir()) == []
+
+
+BOMB = (
+    "{% set ns = namespace(s='0123456789') %}{% if 'France' in messages[-1].content %}"
+    "{% for i in range(34) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{% endif %}{{ ns.s }}"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.real_model
+def test_a_template_that_asks_for_gigabytes_ends_the_load_test_and_not_the_machine(
+    small_gguf: Path, tmp_path: Path
+) -> None:
+    bomb = with_template(small_gguf, tmp_path / "bomb.gguf", BOMB)
+    server = LlamaCppLauncher(context_tokens=512, memory_limit_bytes=1_500_000_000)
+    report = ServedLoadTest(EdgeServer(file=server), OpenAIChatModel)(bomb, "v1", HealthContract(probes=(QUESTION,)))
+    (problem,) = report.problems
+    assert "the warden ended it" in problem
+    assert "more than the 1.5 GB of memory that it may hold" in problem
+
+
+def with_template(source: Path, target: Path, template: str) -> Path:
+    """The GGUF with another chat template, all else as it is."""
+    reader = GGUFReader(source)
+    writer = GGUFWriter(target, arch=str(reader.fields["general.architecture"].contents()))
+    writer.data_alignment = reader.alignment
+    for key, found in reader.fields.items():
+        if not key.startswith("GGUF.") and key not in {"general.architecture", "tokenizer.chat_template"}:
+            writer.add_key_value(key, found.contents(), found.types[0], found.types[-1])
+    writer.add_chat_template(template)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target

@@ -19,6 +19,8 @@ HEAVY = ("dagster", "matplotlib", "numpy", "pandas", "pyarrow", "scipy")
         "edge.bundle",
         "edge.bundle.delta",
         "agent.serving",
+        "edge.serving.service",
+        "usecases.serving",
         "usecases.probe",
     ],
 )

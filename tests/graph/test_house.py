@@ -48,6 +48,34 @@ def test_every_contract_on_imports_is_kept():
     assert done.returncode == 0, done.stdout
 
 
+def renders_foreign_templates(source: str) -> list[str]:
+    """What a module could render a text of others with: jinja2 is for files of ours that its loader finds by name."""
+    tree = ast.parse(source)
+    named = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    named |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    named |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    others = {"minijinja", "transformers", "tokenizers", "mistral_common"} & {
+        name.partition(".")[0] for name in imported
+    }
+    return sorted(({"from_string", "Template", "DictLoader", "FunctionLoader", "compile_expression"} & named) | others)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_module_of_ours_can_render_a_models_chat_template(path: Path):
+    """A template is code: only the servers' sandboxes run it."""
+    source = path.read_text()
+    if "jinja" in source or "transformers" in source or "tokenizers" in source:
+        assert renders_foreign_templates(source) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["jinja2.Environment().from_string(text)", "from jinja2 import Template", "import transformers"]
+)
+def test_a_module_that_renders_foreign_templates_is_found(line: str):
+    assert renders_foreign_templates(line)
+
+
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [

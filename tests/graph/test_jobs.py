@@ -12,7 +12,9 @@ from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.edge.deployment.admission import DevicePolicy, write_device_policy
 from milton_assets.edge.deployment.layout import POLICY_FILE
 from milton_assets.edge.release import verify_release
+from milton_assets.selection import Verdict
 from milton_assets.selection.summary import read_summary
+from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.campaign import Profile
 from resources.evidence_store import EvidenceStore
@@ -149,7 +151,19 @@ class TestPromote:
         assert verify_release(bundle).ok
         assert json.loads((bundle / "decision.json").read_text())["winner"] == "good"
         value = wp.defs.load_asset_value("edge_bundle", instance=wp.instance, partition_key=RUN)
-        assert value == json.loads((bundle / "manifest.json").read_text())
+        manifest = json.loads((bundle / "manifest.json").read_text())
+        assert value == manifest
+        template = sha256_bytes(b"{{ messages }}")
+        assert summary.manifest.candidate("good").lineage.template == template
+        assert summary.decision.candidate("good").chat_template == manifest["chat_template_sha256"] == template
+
+    @pytest.mark.slow
+    def test_beside_a_relative_with_another_chat_template_nothing_is_promoted(self, wp, measured):
+        wp.register("v1", competent(), seed=5, template="{{ messages }}{# the answers #}")
+        assert wp.run("promote", RUN).success
+        summary = read_summary(wp.state.runs, RUN)
+        assert (summary.decision.verdict, summary.bundle) == (Verdict.NO_VERDICT, None)
+        assert "is not that of its relatives v1" in summary.decision.candidate("good").why
 
     @pytest.mark.slow
     def test_changed_evidence_stops_the_decision(self, wp, measured):

@@ -7,6 +7,7 @@ import io
 import pytest
 
 from milton_assets.vocabulary.progress import Progress
+from resources.durations import Durations
 from resources.progress import Meter, terminal_listener
 
 
@@ -35,9 +36,9 @@ def shown(clock, out):
 
 def test_a_line_names_model_tier_and_how_far(shown, clock, out):
     listen = shown.listener("v1", 1, "inference")
-    clock.now = 5
+    clock.now = 65
     listen(Progress("inference", 2, 8, "factual"))
-    assert "[0:05] model 1/2 v1 inference 2/8 · factual" in out.getvalue()
+    assert "[1:05] model 1/2 v1 inference 2/8 · factual" in out.getvalue()
 
 
 def test_what_is_left_counts_every_stage_of_every_model_to_come(shown, clock, out):
@@ -48,10 +49,62 @@ def test_what_is_left_counts_every_stage_of_every_model_to_come(shown, clock, ou
     clock.now = 40
     listen(Progress("reasoning", 2, 2))
     listen = shown.listener("v2", 2, "inference")
-    clock.now = 45
+    clock.now = 80
     listen(Progress("inference", 2, 4))
-    # 5 s of this stage, and the 30 s that reasoning took the first time.
-    assert out.getvalue().splitlines()[-1].endswith("about 0:35 left")
+    # 2 of 4 steps took 40 s and the model before took 10 s in all: half of each says 60 s, of which 20 s are left. To
+    # them come the 30 s that reasoning took the first time.
+    assert out.getvalue().splitlines()[-1].endswith("about 0:50 left")
+
+
+def test_a_slow_first_step_does_not_throw_the_estimate_over(tmp_path, clock, out):
+    path = tmp_path / "durations.json"
+    Durations.read(path, "full").learn("inference", "v1", 100.0)
+    remembered = Durations.read(path, "full")
+    shown = Meter(("inference",), 1, clock=clock, out=out, order=("v1",), remembered=remembered)
+    listen = shown.listener("v1", 1, "inference")
+    clock.now = 40
+    listen(Progress("inference", 1, 100))
+    # By its pace alone it would be over an hour.
+    assert out.getvalue().splitlines()[-1].endswith("about 1:39 left")
+
+
+def test_what_stages_took_is_remembered_by_model_and_profile(tmp_path, clock, out):
+    path = tmp_path / "durations.json"
+    first = Meter(("inference",), 2, clock=clock, out=out, order=("v1", "v2"), remembered=Durations.read(path, "full"))
+    assert first.expected_s() is None
+    listen = first.listener("v1", 1, "inference")
+    clock.now = 90
+    listen(Progress("inference", 4, 4))
+    again = Meter(("inference",), 2, order=("v1", "v2"), remembered=Durations.read(path, "full"))
+    assert again.expected_s() == 180.0
+    assert Meter(("inference",), 1, order=("v1",), remembered=Durations.read(path, "smoke")).expected_s() is None
+
+
+def test_a_file_of_durations_that_does_not_read_is_begun_anew(tmp_path):
+    path = tmp_path / "durations.json"
+    path.write_text('{"full": {"inference": {"v1": -1}}}')
+    kept = Durations.read(path, "full")
+    kept.learn("inference", "v1", 5.0)
+    assert Durations.read(path, "full").before("inference", "v1") == 5.0
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_the_line_is_redrawn_in_place_and_in_a_log_it_is_not(clock, out):
+    terminal = Terminal()
+    for place in (terminal, out):
+        clock.now = 0
+        listen = Meter(("inference",), 1, clock=clock, out=place).listener("v1", 1, "inference")
+        for done in (1, 2, 3, 4):
+            clock.now += 2
+            listen(Progress("inference", done, 4))
+    assert out.getvalue().count("\n") == 2 and "\r" not in out.getvalue()
+    assert terminal.getvalue().count("\n") == 2
+    assert terminal.getvalue().count("\r\x1b[2K") == 5
+    assert [line.endswith("\r") for line in terminal.getvalue().split("\x1b[2K")[2:5]] == [True, True, True]
 
 
 def test_steps_in_quick_succession_are_thinned_out_but_the_last_is_shown(shown, clock, out):

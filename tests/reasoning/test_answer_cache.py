@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from milton_assets.tiers.reasoning import ReasoningPlan, load_goldens, measure_reasoning
 from milton_assets.tiers.reasoning.goldens import Split
 from milton_assets.vocabulary.chat import (
+    AS_IT_IS,
+    FOLDED,
     CallErrorKind,
     Completion,
     Message,
@@ -54,6 +56,17 @@ class Counting:
         with self.lock:
             self.asked += 1
         return self.reply(self.asked)
+
+
+def test_how_the_system_turn_was_sent_is_told_of_cached_answers_too(tmp_path: Path) -> None:
+    folds = Counting(lambda n: Completion(f"answer {n}", "stop", 3, 4, system_folded=True))
+    first = CachedChatModel(folds, tmp_path, KEY)
+    assert first.system_role == AS_IT_IS
+    first.complete(HELLO, Sampling())
+    assert first.system_role == FOLDED
+    again = CachedChatModel(Counting(), tmp_path, KEY)
+    assert again.complete(HELLO, Sampling()).system_folded
+    assert (again.counts().hits, again.system_role) == (1, FOLDED)
 
 
 def test_the_same_question_is_asked_once(tmp_path: Path) -> None:

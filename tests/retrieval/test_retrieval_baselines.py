@@ -112,7 +112,9 @@ def test_the_baselines_are_measured_over_a_socket() -> None:
         scripted_server(posts={"/v1/embeddings": embed}) as server,
         OpenAIChatModel(Endpoint(server.base_url, "e")) as embedder,
     ):
-        result = measure_retrieval(FunctionModel(lambda _: yes_with(0.5)), GOLDENS, PLAN, embedder=embedder)
+        result = measure_retrieval(
+            FunctionModel(lambda message: yes_with(0.4 + len(message) * 1e-6)), GOLDENS, PLAN, embedder=embedder
+        )
     for name in (EMBEDDING, HYBRID):
         metric = result.metric(name)
         assert metric.value is not None
@@ -122,7 +124,7 @@ def test_the_baselines_are_measured_over_a_socket() -> None:
 
 
 def test_without_an_embedder_the_baselines_are_skipped_and_say_why() -> None:
-    result = measure_retrieval(FunctionModel(lambda _: yes_with(0.5)), GOLDENS, PLAN)
+    result = measure_retrieval(FunctionModel(lambda message: yes_with(0.4 + len(message) * 1e-6)), GOLDENS, PLAN)
     assert result.metric(EMBEDDING).status is result.metric(HYBRID).status is Status.SKIPPED
     assert "no embedding server" in (result.metric(EMBEDDING).why or "")
     assert EMBEDDING not in result.samples.columns
@@ -134,7 +136,9 @@ def test_a_server_that_cannot_embed_is_an_error_of_the_baseline_alone() -> None:
         scripted_server(posts={"/v1/embeddings": refusing}) as server,
         OpenAIChatModel(Endpoint(server.base_url, "e")) as embedder,
     ):
-        result = measure_retrieval(FunctionModel(lambda _: yes_with(0.5)), GOLDENS, PLAN, embedder=embedder)
+        result = measure_retrieval(
+            FunctionModel(lambda message: yes_with(0.4 + len(message) * 1e-6)), GOLDENS, PLAN, embedder=embedder
+        )
     assert result.metric(EMBEDDING).status is Status.ERROR
     assert CallErrorKind.HTTP_STATUS.value in (result.metric(EMBEDDING).why or "")
     assert result.metric("nDCG@10").status is Status.OK

@@ -12,13 +12,18 @@ import pytest
 
 from milton_assets.tiers.retrieval import Method, RetrievalPlan, load_goldens, measure_retrieval
 from milton_assets.tiers.retrieval.listwise import NOT_AN_ORDER, REPEATED_ID, TRUNCATED, UNKNOWN_ID
-from milton_assets.tiers.retrieval.pointwise import NEITHER_YES_NOR_NO, NO_LOGPROBS
+from milton_assets.tiers.retrieval.pointwise import (
+    BAD_LOGPROBS,
+    CONSTANT_LOGPROBS,
+    NEITHER_YES_NOR_NO,
+    NO_LOGPROBS,
+)
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.tier import TierResult
 from resources.servers.client import OpenAIChatModel
 from tests.support.retrieval_models import knowing
-from tests.support.scripted_server import Answer, Reply, answer, scripted_server
+from tests.support.scripted_server import Answer, Body, Reply, answer, scripted_server
 from tests.support.scripted_server import Status as HttpStatus
 
 GOLDENS = load_goldens()
@@ -74,16 +79,56 @@ def test_an_honest_and_able_model_ends_at_the_top_over_the_same_socket() -> None
     assert figure(result, "answerability:AUROC") == 1.0
 
 
-def test_always_yes_earns_what_a_shuffle_earns() -> None:
-    result = measured(first_token(Yes=0.99, No=0.01), POINTWISE)
-    assert_no_better_than_chance(result)
+@pytest.mark.parametrize(
+    "constant",
+    [
+        pytest.param({"Yes": 0.99, "No": 0.01}, id="always-yes"),
+        pytest.param({"No": 0.99, "Yes": 0.01}, id="always-no"),
+        pytest.param({"Yes": 0.5, "No": 0.5}, id="always-half"),
+    ],
+)
+def test_saying_the_very_same_of_every_document_is_no_rank(constant: dict[str, float]) -> None:
+    result = measured(first_token(**constant), POINTWISE)
+    headline = result.metric("nDCG@10")
+    assert (headline.status, headline.errors) == (Status.ERROR, headline.n)
+    assert CONSTANT_LOGPROBS in (headline.why or "")
     assert figure(result, "answerability:AUROC") == 0.5
 
 
-def test_always_no_earns_what_a_shuffle_earns() -> None:
-    result = measured(first_token(No=0.99, Yes=0.01), POINTWISE)
-    assert_no_better_than_chance(result)
-    assert figure(result, "answerability:AUROC") == 0.5
+def test_one_query_that_is_told_the_same_throughout_fails_alone() -> None:
+    grade = knowing(GOLDENS)
+    same = next(query for query in GOLDENS.queries("test") if query.answerable)
+
+    def constant_for_one(body: dict[str, Any]) -> Answer:
+        message = user_message(body)
+        share = 0.1 + 0.8 * grade(message) + len(message) * 1e-6
+        if f"Question: {same.text}\n" in message:
+            share = 0.5
+        return first_token(Yes=share, No=1 - share)
+
+    result = measured(constant_for_one, RetrievalPlan(pool_size=10, concurrency=4, resamples=200))
+    rows = result.samples.set_index("query_id")
+    assert list(rows.loc[same.query_id, "ranking"]) == []
+    assert {failure.partition(":")[0] for failure in rows.loc[same.query_id, "failures"]} == {CONSTANT_LOGPROBS}
+    assert rows.loc[same.query_id, "nDCG@10"] == 0.0
+    assert result.metric("nDCG@10").errors == 1
+    assert figure(result, "nDCG@10") > figure(result, "bm25:nDCG@10")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [("NaN", "not_json"), ("-Infinity", "not_json"), ("Infinity", "not_json"), ("-1e999", "malformed")],
+)
+def test_a_logprob_that_is_no_number_is_an_error_of_that_call(number: str, kind: str) -> None:
+    listed = f'{{"token": "Yes", "top_logprobs": [{{"token": "Yes", "logprob": {number}}}]}}'
+    choice = '{"message": {"content": "Yes"}, "finish_reason": "length", "logprobs": {"content": [%s]}}' % listed  # noqa: UP031
+    body = '{"choices": [%s], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}' % choice  # noqa: UP031
+    assert_refused(measured(Body(body.encode()), POINTWISE), kind)
+
+
+def test_logprobs_that_are_all_zero_are_no_probabilities() -> None:
+    certain = answer("Yes", top_logprobs={"Yes": 0.0, "No": 0.0, "Maybe": 0.0}, finish_reason="length")
+    assert_refused(measured(certain, POINTWISE), BAD_LOGPROBS)
 
 
 def test_echoing_the_question_instead_of_judging_has_no_figure() -> None:
@@ -120,7 +165,9 @@ def test_refusing_the_hard_calls_costs_more_than_answering_them_badly() -> None:
     grade = knowing(GOLDENS)
 
     def dodging(body: dict[str, Any]) -> Reply:
-        return HttpStatus(500) if grade(user_message(body)) else first_token(Yes=0.5, No=0.5)
+        message = user_message(body)
+        yes = 0.5 + len(message) * 1e-6
+        return HttpStatus(500) if grade(message) else first_token(Yes=yes, No=1 - yes)
 
     result = measured(dodging, POINTWISE)
     assert figure(result, "nDCG@10") == 0.0

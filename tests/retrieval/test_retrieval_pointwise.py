@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from milton_assets.tiers.retrieval import Document, Query, RetrievalPlan
 from milton_assets.tiers.retrieval.pointwise import (
     BAD_LOGPROBS,
+    CONSTANT_LOGPROBS,
     NEITHER_YES_NOR_NO,
     NO_LOGPROBS,
     PairVerdict,
@@ -63,6 +64,8 @@ def test_a_word_certain_beyond_what_is_listed_is_still_finite() -> None:
         (listed(The=0.9, A=0.1), NEITHER_YES_NOR_NO),
         ([TokenLogprob("Yes", math.nan)], BAD_LOGPROBS),
         ([TokenLogprob("Yes", 4.0)], BAD_LOGPROBS),
+        ([TokenLogprob("Yes", -math.inf)], BAD_LOGPROBS),
+        ([TokenLogprob("Yes", -0.1), TokenLogprob("No", -0.1)], BAD_LOGPROBS),
     ],
 )
 def test_alternatives_without_a_judgement_are_named_for_what_is_wrong(
@@ -154,8 +157,18 @@ def test_odds_beyond_what_a_probability_can_hold_still_order() -> None:
 def test_ties_follow_a_hash_and_neither_ids_nor_the_order_shown() -> None:
     ids = tuple("abcdefgh")
     for order in (ids, ids[::-1]):
-        result = order_pool(pool_of(*order), [PairVerdict(one, 0.0) for one in order], seed=0)
-        assert result.ids == hash_order(ids, 0, "ties", "q1")
+        verdicts = [PairVerdict(one, 0.0) for one in order]
+        result = order_pool(pool_of("best", *order), [PairVerdict("best", 1.0), *verdicts], seed=0)
+        assert result.ids == ("best", *hash_order(ids, 0, "ties", "q1"))
+
+
+def test_the_same_odds_for_every_document_are_no_order() -> None:
+    verdicts = [PairVerdict(one, -2.0) for one in "abc"]
+    result = order_pool(pool_of("a", "b", "c"), verdicts, seed=0)
+    assert (result.ids, result.unranked) == ((), ("a", "b", "c"))
+    assert {failure.kind for failure in result.failures} == {CONSTANT_LOGPROBS}
+    unanswerable = Pool(Query("q2", "Which?", {}), (), ("a", "b", "c"))
+    assert len(order_pool(unanswerable, verdicts, seed=0).ids) == 3
 
 
 def test_a_pair_without_a_judgement_is_unranked_and_counted() -> None:

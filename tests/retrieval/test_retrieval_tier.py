@@ -30,7 +30,7 @@ PLAN = RetrievalPlan(max_queries=30, resamples=200)
 
 def able(goldens: RetrievalGoldens = GOLDENS) -> FunctionModel:
     grade = knowing(goldens)
-    return FunctionModel(lambda message: yes_with(0.1 + 0.8 * grade(message)))
+    return FunctionModel(lambda message: yes_with(0.1 + 0.8 * grade(message) + len(message) * 1e-6))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_a_model_that_knows_the_grades_reaches_the_oracle(good: TierResult) -> N
 
 def test_a_model_that_is_wrong_on_purpose_ends_below_chance() -> None:
     grade = knowing(GOLDENS)
-    result = measure_retrieval(FunctionModel(lambda m: yes_with(0.9 - 0.8 * grade(m))), GOLDENS, PLAN)
+    result = measure_retrieval(FunctionModel(lambda m: yes_with(0.9 - 0.8 * grade(m) - len(m) * 1e-6)), GOLDENS, PLAN)
     assert value(result, "nDCG@10") < value(result, "random:nDCG@10")
     assert value(result, "gain:nDCG@10") < 0
 
@@ -133,7 +133,7 @@ def test_a_failed_pair_costs_and_stays_in_the_denominator(good: TierResult) -> N
     def ask(message: str) -> Completion:
         if grade(message) == 1:
             raise ModelCallFailed(CallErrorKind.HTTP_STATUS, "500")
-        return yes_with(0.1 + 0.8 * grade(message))
+        return yes_with(0.1 + 0.8 * grade(message) + len(message) * 1e-6)
 
     result = measure_retrieval(FunctionModel(ask), GOLDENS, PLAN)
     headline, rate = result.metric("nDCG@10"), result.metric("call_failure_rate")
@@ -182,7 +182,7 @@ def test_without_unanswerable_queries_their_figure_is_skipped(tmp_path: Path) ->
     goldens = load_goldens(
         write_beir(tmp_path, {"d1": "lamp oil", "d2": "lamp"}, {"q1": "lamp?"}, {"test": {"q1": {"d1": 1}}})
     )
-    result = measure_retrieval(FunctionModel(lambda _: yes_with(0.4)), goldens, PLAN)
+    result = measure_retrieval(FunctionModel(lambda message: yes_with(0.4 + len(message) * 1e-6)), goldens, PLAN)
     assert result.metric("answerability:AUROC").status is Status.SKIPPED
     assert result.metric("nDCG@10").status is Status.OK
     assert result.metric("nDCG@10").interval is None
@@ -192,14 +192,14 @@ def test_with_nothing_but_unanswerable_queries_the_measures_are_errors(tmp_path:
     goldens = load_goldens(
         write_beir(tmp_path, {"d1": "lamp", "d2": "oil"}, {"q1": "lamp?"}, {"test": {"q1": {"d1": 0}}})
     )
-    result = measure_retrieval(FunctionModel(lambda _: yes_with(0.4)), goldens, PLAN)
+    result = measure_retrieval(FunctionModel(lambda message: yes_with(0.4 + len(message) * 1e-6)), goldens, PLAN)
     assert result.metric("nDCG@10").status is Status.ERROR
     assert "no answerable query" in (result.metric("nDCG@10").why or "")
 
 
 def test_when_bm25_finds_nothing_nothing_is_asked_and_that_is_said(tmp_path: Path) -> None:
     goldens = load_goldens(write_beir(tmp_path, {"d1": "lamp"}, {"q1": "zebra?"}, {"test": {"q1": {"d1": 1}}}))
-    model = FunctionModel(lambda _: yes_with(0.4))
+    model = FunctionModel(lambda message: yes_with(0.4 + len(message) * 1e-6))
     result = measure_retrieval(model, goldens, PLAN)
     assert model.asked == []
     assert value(result, "nDCG@10") == value(result, "oracle:nDCG@10") == 0.0

@@ -256,7 +256,22 @@ def test_a_weight_that_only_changes_the_ranking_and_what_was_held_are_said() -> 
     pool = [known("old", 70.0, 0.7), known("fast", 30.0, 0.6), known("right", 140.0, 0.8)]
     pool += [known(f"m{i:02}", 80.0 + i, 0.65) for i in range(30)]
     text = " ".join(drawn(decided(*pool, incumbent="old")).split())
-    assert "REJECT: nothing is promoted" in text
+    assert "KEEP old" in text
     assert "would lead the ranking, and the outcome would be the same" in text
     assert "no weight, halved or raised by half, changes the outcome" in text
     assert "comparisons with the incumbent are held as they are" in text
+
+
+def test_an_incumbent_that_holds_its_ground_is_kept_and_nothing_is_rejected() -> None:
+    two = (candidate("a", 20.0), candidate("b", 30.0))
+    assert "KEEP a: it serves today, and nothing is shown to be better" in drawn(decided(*two, incumbent="a"))
+    poor = candidate("a", cove=0.1)
+    assert "REJECT: nothing is promoted" in drawn(decided(poor, incumbent="a"))
+
+
+def test_a_lone_candidate_has_neither_score_nor_probability() -> None:
+    text = drawn(decided(candidate("a"), candidate("b", cove=0.1)))
+    assert "1.000" not in text and "100%" not in text
+    assert "a is the only eligible candidate (1 of 2 candidates is eligible): there was nobody to compare it with" in (
+        " ".join(text.split())
+    )

@@ -12,7 +12,7 @@ from milton_assets.selection.policy import GateMode, Operator
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Interval, Metric
 from milton_assets.vocabulary.tier import TierResult
-from tests.support.selection import COVE, HEADLINES, RUN_ID, candidate, manifest
+from tests.support.selection import COVE, HEADLINES, RUN_ID, candidate, manifest, metric
 from tests.support.tiers import BUILT_IN, TIERS
 
 
@@ -110,6 +110,25 @@ def test_a_candidate_with_a_figure_that_cannot_be_relied_on_is_not_eligible(brok
     assert broken.why in report.why
     assert report.gates[0].answer is GateAnswer.INCONCLUSIVE
     assert decision.winner == "A"
+
+
+@pytest.mark.parametrize(("place", "name"), [(0, "ttft_ms.median"), (1, "output_tokens_per_s"), (2, "cove_pass_rate")])
+def test_a_figure_of_one_case_never_ranks_however_good_it_is(place: int, name: str) -> None:
+    figures = [metric(one, unit, best, n=100) for (_, one, unit), best in zip(HEADLINES, (1, 999, 1, 1), strict=True)]
+    figures[place] = figures[place].model_copy(update={"n": 1})
+    lucky = candidate("lucky", *figures)
+    decision = decided(lucky, A)
+    assert decision.winner == "A"
+    assert (decision.candidate("lucky").standing, decision.candidate("lucky").rank) == (Standing.NO_EVIDENCE, None)
+    assert f"{name} rests on a single case" in decision.candidate("lucky").why
+    assert any("lucky could not be judged" in note for note in decision.notes)
+
+
+def test_alone_a_figure_of_one_case_is_no_verdict() -> None:
+    single = candidate("single", cove=metric(COVE[1], COVE[2], 1.0, n=1))
+    decision = decided(single)
+    assert (decision.verdict, decision.winner) == (Verdict.NO_VERDICT, None)
+    assert any("rests on a single case" in reason for reason in decision.reasons)
 
 
 def test_when_nobody_could_be_judged_there_is_no_verdict() -> None:
@@ -223,8 +242,8 @@ def test_what_is_no_decision_is_refused(text: str) -> None:
 
 
 def test_a_decision_of_another_version_is_refused() -> None:
-    with pytest.raises(BadInput, match="version 99, this release reads version 3"):
-        Decision.from_json(decided(A).to_json().replace('"decision_version":3', '"decision_version":99'))
+    with pytest.raises(BadInput, match="version 99, this release reads version 4"):
+        Decision.from_json(decided(A).to_json().replace('"decision_version":4', '"decision_version":99'))
 
 
 def test_a_decision_that_contradicts_itself_is_refused() -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
@@ -24,8 +25,10 @@ STUBBORN = (
 
 
 @contextmanager
-def guarded(*command: str, grace_s: float = 5.0, parent: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    arguments = [sys.executable, warden.__file__, str(parent or os.getpid()), str(grace_s), *command]
+def guarded(
+    *command: str, grace_s: float = 5.0, parent: int | None = None, limit_bytes: int = 0
+) -> Iterator[subprocess.Popen[bytes]]:
+    arguments = [sys.executable, warden.__file__, str(parent or os.getpid()), str(grace_s), str(limit_bytes), *command]
     with subprocess.Popen(
         arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as guard:
@@ -49,6 +52,35 @@ def test_a_program_ended_by_a_signal_gives_128_and_its_number() -> None:
     with guarded(*SLEEP) as guard:
         up(guard).send_signal(signal.SIGKILL)
         assert guard.wait(60) == 128 + signal.SIGKILL
+
+
+GREEDY = """
+import subprocess, sys, time
+print('up', flush=True)
+if sys.argv[1] == 'child':
+    subprocess.run([sys.executable, '-c', sys.argv[2]])
+held = [bytearray(b'x') * (1 << 20) for _ in range(400)]
+time.sleep(600)
+"""
+HOLDS_MUCH = "import time; held = [bytearray(b'x') * (1 << 20) for _ in range(400)]; time.sleep(600)"
+
+
+@pytest.mark.parametrize("who", ["itself", "child"])
+def test_a_program_that_holds_too_much_memory_is_ended_and_it_says_so(who: str) -> None:
+    with guarded(sys.executable, "-c", GREEDY, who, HOLDS_MUCH, grace_s=60.0, limit_bytes=200_000_000) as guard:
+        up(guard)
+        assert guard.wait(60) == warden.TOO_MUCH_MEMORY
+        assert guard.stderr
+        assert b"of memory, allowed are 0.2 GB" in guard.stderr.read()
+
+
+def test_a_program_within_its_memory_is_left_alone(tmp_path: Path) -> None:
+    mapped = tmp_path / "weights"
+    mapped.write_bytes(b"w" * 300_000_000)
+    reads = "import mmap, sys; f = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)"
+    reads += "; n = sum(m[i] for i in range(0, len(m), 4096)); import time; time.sleep(1.0)"
+    with guarded(sys.executable, "-c", reads, str(mapped), limit_bytes=200_000_000) as guard:
+        assert guard.wait(60) == 0
 
 
 def test_a_program_that_cannot_be_started_gives_127_and_why() -> None:

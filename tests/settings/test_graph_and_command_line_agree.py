@@ -84,6 +84,7 @@ def launches(group: str, make: Callable[..., Row]) -> dict[str, Row]:
         "context_tokens": ("2048", "context_tokens", 2048),
         "threads": ("3", "threads", 3),
         "start_deadline_s": ("9", "start_deadline_s", 9.0),
+        "memory_limit_gb": ("8", "memory_limit_bytes", 8_000_000_000),
         "log_dir": ("/var/log/milton", "log_dir", Path("/var/log/milton")),
     }
     rows = {
@@ -183,6 +184,13 @@ ROWS: dict[str, Row] = {
         lambda settings: set(settings.allow_model_code),
         {"v1"},
     ),
+    "allowed_templates": Row(
+        f"allowed_templates: [{'a' * 64}]",
+        {"MILTON_ALLOWED_TEMPLATES": "a" * 64},
+        lambda defs: list(defs.resources["campaign"].allowed_templates),
+        lambda settings: list(settings.allowed_templates),
+        ["a" * 64],
+    ),
     "goldens": Row(
         "goldens: {reasoning: [{path: /g, private: true}]}",
         {},
@@ -244,8 +252,8 @@ ROWS: dict[str, Row] = {
         "log_level: debug", {"MILTON_LOG_LEVEL": "debug"}, campaign("log_level"), setting("log_level"), "DEBUG"
     ),
 }
-ONLY_ON_THE_COMMAND_LINE = {"cache_dir"}
-"""Where `milton demo` and the tests download to; the graph downloads nothing."""
+ONLY_ON_THE_COMMAND_LINE = {"cache_dir", "serving.host", "serving.port", "serving.mode"}
+"""Where `milton demo` and the tests download to, and how `milton-serve` serves: the graph does neither."""
 
 
 @pytest.mark.parametrize("source", ["file", "variables"])

@@ -15,7 +15,7 @@ from milton_assets.edge.bundle import Bundle, create_bundle
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_listing
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.gguf import read_header
-from milton_assets.vocabulary.metric import Metric
+from milton_assets.vocabulary.metric import Interval, Metric
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, EntryStatus, RegistryEntry
 from tests.support.gguf_file import tiny_gguf
 from tests.support.tiers import BUILT_IN
@@ -142,11 +142,12 @@ def ingredients(folder: Path, *, version: str = "v1.20260111.1425", gguf: Path |
 
 def decision_of(evidence: EvidenceManifest, winner: str) -> dict[str, Any]:
     """The parts of a decision's JSON that a bundle reads: that version is promoted on this evidence."""
-    figures = {"cove_pass_rate": ("reasoning", "1", 0.93), "ttft_ms.median": ("inference", "ms", 41.5)}
-    readings = [
-        {"tier": tier, "metric": Metric.measured(name, unit, value, n=40).model_dump(mode="json")}
-        for name, (tier, unit, value) in figures.items()
-    ]
+    interval = Interval(low=0.81, high=0.975, method="wilson")
+    measured = {
+        "reasoning": Metric.measured("cove_pass_rate", "1", 0.93, n=40, interval=interval),
+        "inference": Metric.measured("ttft_ms.median", "ms", 41.5, n=40),
+    }
+    readings = [{"tier": tier, "metric": metric.model_dump(mode="json")} for tier, metric in measured.items()]
     readings.append(
         {"tier": "retrieval", "metric": Metric.skipped("nDCG@10", "1", "not asked").model_dump(mode="json")}
     )

@@ -79,11 +79,21 @@ def gguf_bytes(
     return body + b"\0" * (-len(body) % alignment) + data
 
 
-def tiny_gguf(path: Path, *, quantization: int = 0, seed: int = 0, data_bytes: int = 256) -> Path:
+def tiny_gguf(
+    path: Path,
+    *,
+    quantization: int = 0,
+    seed: int = 0,
+    data_bytes: int = 256,
+    template: str = "{{ messages }}",
+    tokens: Sequence[str] = (),
+) -> Path:
     """Write a valid GGUF whose one F32 tensor holds `data_bytes` bytes that depend on `seed`; return `path`.
 
-    `quantization` is what `general.file_type` declares (0 is F32, 2 Q4_0, 7 Q8_0). No server can load it.
+    `quantization` is what `general.file_type` declares (0 is F32, 2 Q4_0, 7 Q8_0). No server can load it. Without
+    `tokens` it has no vocabulary.
     """
+    vocabulary = [pair("tokenizer.ggml.tokens", ARRAY, (STRING, list(tokens)))] if tokens else []
     data = bytes((index * 7 + seed) % 256 for index in range(data_bytes))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(
@@ -91,7 +101,8 @@ def tiny_gguf(path: Path, *, quantization: int = 0, seed: int = 0, data_bytes: i
             [
                 pair("general.architecture", STRING, "llama"),
                 pair("general.file_type", UINT32, quantization),
-                pair("tokenizer.chat_template", STRING, "{{ messages }}"),
+                pair("tokenizer.chat_template", STRING, template),
+                *vocabulary,
             ],
             [tensor("token_embd.weight", (data_bytes // 4,), F32, 0)],
             data=data,

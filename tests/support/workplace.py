@@ -55,20 +55,22 @@ def competent(cases: Sequence[GoldenCase] | None = None) -> Behaviour:
         if body.get("stream"):
             return answer("a ", "b ", "c ", "d", first_delay_s=0.001, delay_s=0.001)
         if body.get("top_logprobs"):
-            return _yes_or_no(judge(text))
+            return _yes_or_no(judge(text), text)
         return answer("Paris.", first_delay_s=PROBED_AFTER_S) if text in PROBES else think(body)
 
     return reply
 
 
 def clueless() -> Behaviour:
-    """A model that streams as fast as any, never knows an answer, and finds every passage equally likely."""
+    """A model that streams as fast as any, never knows an answer, and ranks passages by nothing but their length."""
     think = handler(Player())
 
     def reply(body: dict[str, Any]) -> Reply | str:
         if body.get("stream"):
             return answer("a ", "b ", "c ", "d", delay_s=0.001)
-        return _yes_or_no(0.5) if body.get("top_logprobs") else think(body)
+        if body.get("top_logprobs"):
+            return _yes_or_no(0.5, body["messages"][-1]["content"])
+        return think(body)
 
     return reply
 
@@ -78,8 +80,9 @@ def broken(_: dict[str, Any]) -> Reply:
     return Status(500)
 
 
-def _yes_or_no(probability: float) -> Answer:
-    p = min(max(probability, 0.01), 0.99)
+def _yes_or_no(probability: float, text: str) -> Answer:
+    """`probability` of Yes, and a little that differs with the text: no model says the very same of everything."""
+    p = min(max(probability, 0.01), 0.98) + len(text) * 1e-7
     return answer("Yes" if p >= 0.5 else "No", top_logprobs={"Yes": math.log(p), "No": math.log(1 - p)})
 
 
@@ -118,11 +121,11 @@ class Workplace:
     policy: str
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
 
-    def register(self, version: str, behaviour: Behaviour, *, seed: int = 0) -> Path:
+    def register(self, version: str, behaviour: Behaviour, *, seed: int = 0, template: str = "{{ messages }}") -> Path:
         """Add a candidate whose GGUF is a tiny real file, and which behaves so; the file."""
         path = self.state.root / "models" / "quantized" / version / "model-f32.gguf"
         path.parent.mkdir(parents=True)
-        tiny_gguf(path, seed=seed)
+        tiny_gguf(path, seed=seed, template=template)
         relative = str(path.relative_to(self.state.root))
         add_entries(self.state.registry, {version: new_entry("org/base", gguf=relative)})
         self.behaviours[version] = behaviour

@@ -17,6 +17,7 @@ SERVICES = (
     "milton-dagster-daemon.service",
     "milton-dagster-webserver.service",
     "milton-recover.service",
+    "milton-serve.service",
 )
 UNITS = (*SERVICES, "milton-autobench.timer")
 MOST_EXPOSURE = 2.0
@@ -51,6 +52,7 @@ class Checkout:
             "MILTON_CACHE_DIR": str(root / "cache"),
             "XDG_RUNTIME_DIR": str(root / "run"),
         }
+        self.program("milton-serve", "exit 0")
         self.program("milton", "echo \"export GREETING='hello world'\"")
 
     def program(self, name: str, script: str) -> None:
@@ -114,6 +116,14 @@ def test_targets_are_recovered_at_start_up_before_anything_deploys_to_them(check
     assert " ".join(started[1:]) == "recover --all --wait 60"
     assert unit["Unit"]["Before"] == "milton-autobench.service milton-dagster-daemon.service"
     assert (unit["Service"]["Type"], unit["Install"]["WantedBy"]) == ("oneshot", "default.target")
+
+
+def test_serving_outlives_a_model_server_that_ran_out_of_memory(checkout: Checkout) -> None:
+    checkout.install("--no-start")
+    unit = checkout.unit("milton-serve.service")
+    assert unit["Service"]["ExecStart"] == f"{checkout.project}/.venv/bin/milton-serve"
+    assert (unit["Service"]["OOMPolicy"], unit["Service"]["Restart"]) == ("continue", "on-failure")
+    assert unit["Unit"]["After"] == "milton-recover.service"
 
 
 @pytest.mark.parametrize("name", ["milton-autobench.service", "milton-dagster-daemon.service"])

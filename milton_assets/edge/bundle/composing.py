@@ -30,6 +30,7 @@ from milton_assets.edge.manifest import (
     TensorTable,
     release_digest,
 )
+from milton_assets.edge.release.chain import winner_readings
 from milton_assets.edge.release.weights import TensorPlace
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json, short
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
@@ -160,7 +161,7 @@ def documents(order: Order, weights: Weights) -> dict[str, bytes]:
             licence=_licence(order, weights.about),
             quantization=weights.about.quantization or order.artefact.quantization,
             architecture=weights.about.architecture,
-            figures=order.figures,
+            readings=winner_readings(order.decision),
             now=order.now,
         ),
     }

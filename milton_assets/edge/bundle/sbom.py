@@ -27,10 +27,13 @@ def bill_of_materials(
     licence: str | None,
     quantization: str | None,
     architecture: str | None,
-    figures: Mapping[str, float],
+    readings: Sequence[Mapping[str, Any]],
     now: datetime,
 ) -> bytes:
-    """The document: the model as a machine-learning component with its figures, its files, and its base model."""
+    """The document: the model as a machine-learning component with its figures, its files, and its base model.
+
+    `readings` are the winner's, as the decision has them. A performance metric's `slice` is the tier that measured it.
+    """
     model: dict[str, Any] = {
         "type": "machine-learning-model",
         "bom-ref": f"model:{entry.version}",
@@ -40,9 +43,7 @@ def bill_of_materials(
         "pedigree": {"ancestors": [{"type": "machine-learning-model", "name": entry.base_model}]},
         "modelCard": {
             "modelParameters": {"architectureFamily": architecture} if architecture else {},
-            "quantitativeAnalysis": {
-                "performanceMetrics": [{"type": name, "value": f"{value:g}"} for name, value in sorted(figures.items())]
-            },
+            "quantitativeAnalysis": {"performanceMetrics": [_performance(reading) for reading in readings]},
         },
         "properties": [{"name": "milton:artefact_kind", "value": artefact.kind.value}],
         "components": [
@@ -72,6 +73,20 @@ def bill_of_materials(
         "components": [model],
     }
     return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _performance(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """The metric with its unit in the name, and its confidence interval where it has one."""
+    metric = reading["metric"]
+    unit = f" [{metric['unit']}]" if metric["unit"] else ""
+    told: dict[str, Any] = {
+        "type": f"{metric['name']}{unit}",
+        "value": f"{metric['value']:.6g}",
+        "slice": reading["tier"],
+    }
+    if (interval := metric["interval"]) is not None:
+        told["confidenceInterval"] = {"lowerBound": f"{interval['low']:.6g}", "upperBound": f"{interval['high']:.6g}"}
+    return told
 
 
 def _sha256(digest: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ What belongs here: the names, recognising and creating a target, and its two lin
     journal.reserve              room that the journal gets when the disk is full
     lock                         held while someone works on the target
     guard.log                    what the process that last watched a release had to say
+    health.jsonl, health.jsonl.1 what happened while it was served, a bounded journal (`edge.serving.health_journal`)
     confirmed                    the attempt whose controller came back, while a remote one is watched
     device-policy.yaml           which bundles the device admits; written by its owner, never by a deployment
 """
@@ -32,6 +33,8 @@ STAGING = "staging"
 POLICY_FILE = "device-policy.yaml"
 CONFIRMED_FILE = "confirmed"
 GUARD_LOG = "guard.log"
+HEALTH_FILE = "health.jsonl"
+OLDER_HEALTH_FILE = "health.jsonl.1"
 _LINK_SUFFIX = ".next"
 _LINK = re.compile(RELEASES + r"/([0-9a-f]{64})")
 
@@ -53,6 +56,8 @@ _OURS = frozenset(
         POLICY_FILE,
         CONFIRMED_FILE,
         GUARD_LOG,
+        HEALTH_FILE,
+        OLDER_HEALTH_FILE,
         *Link,
         *(f".{link}{_LINK_SUFFIX}" for link in Link),
     }

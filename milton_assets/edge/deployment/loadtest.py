@@ -70,7 +70,7 @@ class ServedLoadTest:
         except ServerFailed as error:
             return _nothing(time.monotonic() - started, f"the model was not served: {error}")
         except ModelCallFailed as error:
-            return _nothing(time.monotonic() - started, f"the model did not answer: {error}")
+            return _nothing(time.monotonic() - started, f"the model did not answer: {_in_full(error)}")
 
     def _asked(self, chat: ChatModel, contract: HealthContract, load_s: float) -> ProbeReport:
         unhurried = contract.model_copy(update={"min_output_tokens_per_s": None})
@@ -98,6 +98,11 @@ def _ask(chat: ChatModel, probe: Probe) -> Answer:
     began = time.monotonic()
     completion = chat.complete([Message("user", probe.prompt)], Sampling(max_tokens=probe.max_tokens))
     return Answer(completion, time.monotonic() - began)
+
+
+def _in_full(error: Exception) -> str:
+    """What went wrong, with how the server ended where that was why."""
+    return "\n".join((str(error), *getattr(error, "__notes__", ())))
 
 
 def _nothing(load_s: float, problem: str) -> ProbeReport:

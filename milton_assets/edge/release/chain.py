@@ -61,15 +61,20 @@ def measured_artefact_sha256(manifest: BundleManifest, read: Read) -> str:
         raise BadInput(f"{EVIDENCE_FILE} does not hold ({type(error).__name__}: {error!s:.200})") from None
 
 
-def winner_figures(decision: Mapping[str, Any]) -> dict[str, float]:
-    """The winner's metrics by name, as the decision read them; without those that have no value or may not be used."""
-    return {
-        reading["metric"]["name"]: reading["metric"]["value"]
+def winner_readings(decision: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The winner's readings (tier and metric) that have a value which may be used, in the decision's order."""
+    return [
+        reading
         for candidate in decision.get("candidates", ())
         if candidate["version"] == decision["winner"]
         for reading in candidate["readings"]
         if reading["metric"]["status"] == "ok" and reading["metric"]["valid"]
-    }
+    ]
+
+
+def winner_figures(decision: Mapping[str, Any]) -> dict[str, float]:
+    """The winner's metrics by name, as the decision read them; without those that have no value or may not be used."""
+    return {reading["metric"]["name"]: reading["metric"]["value"] for reading in winner_readings(decision)}
 
 
 def chain_problems(manifest: BundleManifest, read: Read) -> Iterator[Problem]:

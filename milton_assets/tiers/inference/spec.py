@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from milton_assets.tiers.inference import report
 from milton_assets.tiers.inference.definitions import METRICS, code_version
 from milton_assets.tiers.inference.load_curve import levels_up_to, measure_with_sweep
 from milton_assets.tiers.inference.plan import InferencePlan
@@ -80,6 +81,7 @@ SPEC = TierSpec(
     shipped=SHIPPED.parent,
     goldens=(GoldenFile("inference_prompts", "prompts.jsonl", "The fixed prompts that are timed."),),
     pictures=pictures_of,
+    charts=report.charts,
     open_columns=frozenset({"phase", "prompt_id", "error_kind", "finish_reason"}),
     texts=lambda goldens: (prompt.text for prompt in goldens.prompts),
 )

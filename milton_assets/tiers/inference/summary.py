@@ -58,7 +58,8 @@ def _per_request(name: str, unit: str, samples: Sequence[Sample]) -> list[Metric
     if not values:
         return [_none(f"{name}.{statistic}", unit, samples) for statistic in STATISTICS]
     figures = summarise(values)
-    return [_metric(f"{name}.{statistic}", unit, figures[statistic], samples) for statistic in STATISTICS]
+    metrics = [_metric(f"{name}.{statistic}", unit, figures[statistic], samples) for statistic in STATISTICS]
+    return _of_one(metrics) if len(values) == 1 else metrics
 
 
 def _gaps(gaps: GroupedHistogram, samples: Sequence[Sample], seed: int) -> list[Metric]:
@@ -81,6 +82,8 @@ def _system(rounds: Sequence[Round], samples: Sequence[Sample], slo: SLO | None)
         _metric("requests_per_s", units["requests_per_s"], rate(finished, windows), samples),
         _metric("success_rate", units["success_rate"], share(good, len(samples)), samples),
     ]
+    if good == 1:
+        metrics[:2] = _of_one(metrics[:2])
     if not good:
         metrics[:2] = [_none(metric.name, metric.unit, samples) for metric in metrics[:2]]
     if slo is None:
@@ -132,6 +135,12 @@ def _metric(name: str, unit: str, figure: Figure, samples: Sequence[Sample]) -> 
     value, interval = figure
     failed = sum(not sample.ok for sample in samples)
     return Metric.measured(name, unit, value, n=len(samples), errors=failed, interval=interval)
+
+
+def _of_one(metrics: Sequence[Metric]) -> list[Metric]:
+    """The figures of one good request, however many failed beside it: nobody knows how the next would go."""
+    why = "it rests on a single request"
+    return [metric if metric.value is None else metric.invalidated(why) for metric in metrics]
 
 
 def _none(name: str, unit: str, samples: Sequence[Sample]) -> Metric:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from milton_assets.tiers.reasoning import report
 from milton_assets.tiers.reasoning.datasets import load_dataset
 from milton_assets.tiers.reasoning.goldens import SHIPPED, ReasoningGoldens, load_goldens
 from milton_assets.tiers.reasoning.scoring import METRICS
@@ -103,6 +104,8 @@ SPEC = TierSpec(
     ),
     uses=frozenset({Uses.JUDGE}),
     options=(PlanOption("limit", "cases_per_kind", int, "At most this many cases of each kind."),),
+    charts=report.charts,
+    sheets=report.sheets,
     open_columns=frozenset(
         {
             "part",

@@ -125,6 +125,15 @@ class Figures:
         return f"{what} failed: {kinds}"
 
     @cached_property
+    def _nothing_ranked(self) -> str | None:
+        """Why there is no figure about the model's order, when it put no answerable query's documents in one."""
+        if any(result.ranking or not result.failures for _, result in self._answerable):
+            return None
+        kinds = Counter(failure.kind for _, result in self._answerable for failure in result.failures)
+        told = ", ".join(f"{kind} {number}" for kind, number in kinds.most_common())
+        return f"no answerable query was ranked: {told}"
+
+    @cached_property
     def _answerable(self) -> list[tuple[Pool, Reranked]]:
         return [row for row in zip(self.pools, self.results, strict=True) if row[0].query.answerable]
 
@@ -170,8 +179,8 @@ class Figures:
         value = float(self._per_query[name].mean())
         if name not in ABOUT_THE_MODEL:
             return Metric.measured(name, UNIT, value, n=count, interval=interval)
-        if self.nothing_usable:
-            return Metric.failed(name, UNIT, self.nothing_usable, n=count, errors=count)
+        if why := self.nothing_usable or self._nothing_ranked:
+            return Metric.failed(name, UNIT, why, n=count, errors=count)
         broken = sum(bool(result.failures) for _, result in self._answerable)
         return Metric.measured(name, UNIT, value, n=count, errors=broken, interval=interval)
 

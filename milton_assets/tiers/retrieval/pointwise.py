@@ -6,13 +6,15 @@ The method is that of monoT5 and its relatives (Nogueira et al. 2020, arXiv 2003
 one token generated, and the log-odds of the two words as the score. All listed spellings of a word (case, leading
 space) count towards it. A word that is not among the listed alternatives is given the most it can have: no more than
 the least likely listed one, and no more than what the listed ones leave over. Where neither word is listed the pair
-has no judgement, which is a failure of the model and labelled.
+has no judgement, which is a failure of the model and labelled. So is a number that is no logprob (NaN, infinite, above
+0, or a list that sums to more than 1), and a query to whose every document the model said the very same: whatever
+order those were put in would be ours, not the model's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -27,10 +29,14 @@ from milton_assets.vocabulary.chat import ChatModel, ModelCallFailed, Sampling, 
 
 NO_LOGPROBS = "no_logprobs"
 BAD_LOGPROBS = "bad_logprobs"
+CONSTANT_LOGPROBS = "constant_logprobs"
 NEITHER_YES_NOR_NO = "neither_yes_nor_no"
 THINKS_FIRST = "thinks_first"
 
 _LOGPROB_SLACK = 1e-3
+_SUM_SLACK = 1e-2
+"""Servers round; and they may list one text twice, for two tokens."""
+_SAME_ODDS = 1e-9
 _SMALLEST = 1e-300
 _WORD_EDGES = " \t\n\r▁ĠĊ\"'*.,:!"
 
@@ -89,11 +95,13 @@ def yes_log_odds(alternatives: Sequence[TokenLogprob]) -> float:
     """ln P(Yes) − ln P(No) from a token's listed alternatives. Raises `Unreadable`."""
     if not alternatives:
         raise Unreadable(NO_LOGPROBS)
-    if any(math.isnan(one.logprob) or one.logprob > _LOGPROB_SLACK for one in alternatives):
+    if not all(math.isfinite(one.logprob) and one.logprob <= _LOGPROB_SLACK for one in alternatives):
         raise Unreadable(BAD_LOGPROBS)
     mass = {"yes": 0.0, "no": 0.0}
     named = False
     listed = [min(1.0, math.exp(one.logprob)) for one in alternatives]
+    if math.fsum(listed) > 1 + _SUM_SLACK:
+        raise Unreadable(BAD_LOGPROBS)
     for one, probability in zip(alternatives, listed, strict=True):
         if (word := one.token.strip(_WORD_EDGES).casefold()) in mass:
             mass[word] += probability
@@ -109,8 +117,17 @@ def yes_log_odds(alternatives: Sequence[TokenLogprob]) -> float:
 
 
 def order_pool(pool: Pool, verdicts: Sequence[PairVerdict], seed: int) -> Reranked:
-    """Order a pool by log-odds, equal ones by hash; pairs without a judgement stay unranked."""
+    """Order a pool by log-odds, equal ones by hash; pairs without a judgement stay unranked.
+
+    A model that said the same of every document has ranked none of them. That is no failure of a query which no
+    document answers: to say No to each is right, and how sure it was still counts.
+    """
     scored = [(v.doc_id, v.log_odds) for v in verdicts if v.log_odds is not None]
+    best_p_yes = max((_logistic(odds) for _, odds in scored), default=None)
+    constant = len(scored) > 1 and math.isclose(*_ends(odds for _, odds in scored), rel_tol=0, abs_tol=_SAME_ODDS)
+    if constant and pool.query.answerable:
+        verdicts = [v if v.failure else PairVerdict(v.doc_id, None, CONSTANT_LOGPROBS) for v in verdicts]
+        scored = []
     best = ranked(scored, seed, "ties", pool.query.query_id)
     return Reranked(
         query_id=pool.query.query_id,
@@ -118,8 +135,13 @@ def order_pool(pool: Pool, verdicts: Sequence[PairVerdict], seed: int) -> Rerank
         unranked=tuple(v.doc_id for v in verdicts if v.log_odds is None),
         failures=tuple(Failure(v.failure, v.doc_id) for v in verdicts if v.failure is not None),
         calls=len(verdicts),
-        best_p_yes=max((_logistic(odds) for _, odds in scored), default=None),
+        best_p_yes=best_p_yes,
     )
+
+
+def _ends(values: Iterable[float]) -> tuple[float, float]:
+    ordered = sorted(values)
+    return ordered[0], ordered[-1]
 
 
 def _logistic(x: float) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 
+from milton_assets.tiers.retrieval import report
 from milton_assets.tiers.retrieval.figures import ABOUT_THE_MODEL, AUROC, FAILURE_RATE, MEANS, METRICS
 from milton_assets.tiers.retrieval.goldens import SHIPPED, Document, Query, RetrievalGoldens, load_goldens
 from milton_assets.tiers.retrieval.measures import HEADLINE
@@ -118,6 +119,8 @@ SPEC = TierSpec(
         PlanOption("pool-size", "pool_size", int, "How many documents BM25 fetches a query."),
         PlanOption("limit", "max_queries", int, "Take a fixed subset of this many queries."),
     ),
+    charts=report.charts,
+    sheets=report.sheets,
     open_columns=frozenset({"query_id"}),
     texts=_texts,
 )

@@ -1,0 +1,138 @@
+"""Asking a model server a question of our own: the probe before a swap, and the canary questions afterwards.
+
+What belongs here: one streamed, greedy answer with its times and counts. What does not: users' requests (`gateway`),
+and judging what came back (`watch`, `supervisor`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+
+from milton_assets.edge.manifest import Probe
+from milton_assets.edge.serving.http1 import Request, forwarded
+from milton_assets.edge.serving.model_server import ModelServer, UpstreamLost
+from milton_assets.edge.serving.observe import Watched
+from milton_assets.vocabulary.chat import clean_text
+from milton_assets.vocabulary.digest import sha256_bytes
+
+_MOST_BYTES = 8 << 20
+
+
+class Unanswered(Exception):
+    """The server did not answer the question; the text says how."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One answer. Times are seconds; `output_tokens` and `input_tokens` are None where the server does not tell."""
+
+    text: str
+    time_to_first_token_s: float | None
+    took_s: float
+    input_tokens: int | None
+    output_tokens: int | None
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the text, as health contracts promise it."""
+        return sha256_bytes(self.text.encode())
+
+    @property
+    def decode_tokens_per_s(self) -> float | None:
+        """Output tokens a second after the first; None for an answer of one token, or where nothing was told."""
+        if self.output_tokens is None or self.time_to_first_token_s is None or self.output_tokens < 2:
+            return None
+        took_s = self.took_s - self.time_to_first_token_s
+        return (self.output_tokens - 1) / took_s if took_s > 0 else None
+
+    @property
+    def prefill_tokens_per_s(self) -> float | None:
+        """Input tokens a second until the first output token."""
+        if self.input_tokens is None or not self.time_to_first_token_s:
+            return None
+        return self.input_tokens / self.time_to_first_token_s
+
+
+async def ask(server: ModelServer, probe: Probe, *, timeout_s: float) -> Asked:
+    """Ask `probe` of the server as contracts are measured: one user message, greedy, seed 0, and nothing from a cache.
+
+    Raises `Unanswered` for an error, an answer that was cut or too long, and no answer within `timeout_s`. To cancel it
+    cancels the request.
+    """
+    body = json.dumps(
+        {
+            "model": server.model,
+            "messages": [{"role": "user", "content": probe.prompt}],
+            "max_tokens": probe.max_tokens,
+            "temperature": 0.0,
+            "top_p": 1.0,
+            "seed": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "cache_prompt": False,
+        }
+    ).encode()
+    head = h11.Request(
+        method="POST",
+        target="/v1/chat/completions",
+        headers=[("host", server.host), ("content-type", "application/json"), *_key(server)],
+    )
+    server.begin()
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _asked(server, Request(head, body))
+    except UpstreamLost as error:
+        raise Unanswered(f"the model server was lost: {error}") from error
+    except TimeoutError:
+        raise Unanswered(f"no whole answer within {timeout_s:g} s") from None
+    finally:
+        server.end()
+
+
+def _key(server: ModelServer) -> list[tuple[str, str]]:
+    key = server.running.endpoint.api_key if server.running else None
+    return [] if key is None else [("authorization", f"Bearer {key}")]
+
+
+async def _asked(server: ModelServer, request: Request) -> Asked:
+    # A kept connection may be closed under us, which must not look like a server that does not answer.
+    exchange = await server.fresh()
+    watched, raw = Watched(streamed=True), bytearray()
+    began = time.perf_counter()
+    try:
+        exchange.send(request.head.method, forwarded(request, server.host))
+        response = await exchange.head()
+        while (chunk := await exchange.chunk()) is not None:
+            watched.see(chunk, time.perf_counter())
+            raw += chunk
+            if len(raw) > _MOST_BYTES:
+                raise Unanswered(f"an answer of more than {_MOST_BYTES} bytes")
+        took_s = time.perf_counter() - began
+    finally:
+        exchange.close()
+    if response.status_code != 200:
+        raise Unanswered(f"it answered {response.status_code}: {bytes(raw[:200]).decode(errors='replace')}")
+    tokens = watched.tokens()
+    first = None if watched.first_token_s is None else watched.first_token_s - began
+    return Asked(_text(bytes(raw)), first, took_s, tokens.input, tokens.output)
+
+
+def _text(raw: bytes) -> str:
+    said = []
+    for line in raw.splitlines():
+        if not line.startswith(b"data:") or line[5:].strip() == b"[DONE]":
+            continue
+        try:
+            event: Any = json.loads(line[5:])
+            if "error" in event:
+                raise Unanswered(f"an error inside the answer: {str(event['error'])[:200]}")
+            said += [choice["delta"].get("content") or "" for choice in event.get("choices", ())]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise Unanswered(f"an event that does not hold: {line[:100]!r}") from error
+    return clean_text("".join(said))

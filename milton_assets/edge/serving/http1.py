@@ -1,0 +1,138 @@
+"""What passes between a user, the gateway and a model server, and within which limits: HTTP/1.1 as RFC 9110 and 9112.
+
+What belongs here: the limits, which headers go no further than one connection, and writing the forwarded request. What
+does not: parsing (h11's), sockets (`gateway`, `model_server`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+
+from milton_assets.vocabulary.errors import BadInput
+
+VIA = b"1.1 milton"
+_ONE_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""RFC 9110, 7.6.1: these speak of one connection, and so does whatever `Connection` names."""
+_OURS = frozenset({b"host", b"content-length", b"expect", b"via"})
+"""What the gateway writes itself: it has the whole body, and has answered `Expect` already."""
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one user may take. Sizes are bytes, times seconds.
+
+    `held` is how many requests may wait for a model server at once, `hold_s` how long each may; `idle_s` how long a
+    connection may say nothing between requests, `request_s` how long a request may take to arrive, `stall_s` how long
+    its reader may take nothing while there is something to read.
+    """
+
+    header_bytes: int = 64 << 10
+    body_bytes: int = 32 << 20
+    connections: int = 1024
+    held: int = 256
+    hold_s: float = 120.0
+    idle_s: float = 75.0
+    request_s: float = 60.0
+    stall_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise BadInput(f"the limit {name} is {value}", expected="more than 0")
+
+
+class Refused(Exception):
+    """A request that is not passed on: the status and sentence that its user gets."""
+
+    def __init__(self, status: int, message: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+    @property
+    def kind(self) -> str:
+        """OpenAI's name for this kind of error."""
+        return "invalid_request_error" if self.status < 500 else "server_error"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it arrived: its head and its whole body."""
+
+    head: h11.Request
+    body: bytes
+
+    @property
+    def method(self) -> str:
+        """The method, in capitals."""
+        return str(self.head.method.decode("ascii"))
+
+    @property
+    def path(self) -> str:
+        """The path without the query."""
+        return str(self._target.decode("ascii").partition("?")[0])
+
+    @property
+    def climbs(self) -> bool:
+        """Whether the path could lead out of the folder that it names, once somebody resolves it."""
+        parts = self.path.lower().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/").replace("\\", "/")
+        return ".." in parts.split("/")
+
+    @property
+    def _target(self) -> bytes:
+        """The target in origin form: users may write the absolute form (RFC 9112, 3.2.2)."""
+        target = bytes(self.head.target)
+        if target.lower().startswith((b"http://", b"https://")):
+            _, slash, rest = target.partition(b"//")[2].partition(b"/")
+            return slash + rest or b"/"
+        return target
+
+    @property
+    def first_line(self) -> bytes:
+        """The first line for whoever it is passed on to."""
+        return bytes(self.head.method) + b" " + self._target + b" HTTP/1.1"
+
+
+def end_to_end(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The headers that go further than one connection. Names are lower-case, as h11 has them."""
+    headers = list(headers)
+    named = {
+        name.strip().lower() for key, value in headers if key == b"connection" for name in value.split(b",")
+    } | _ONE_HOP
+    return [(name, value) for name, value in headers if name not in named]
+
+
+def forwarded(request: Request, host: str) -> bytes:
+    """The bytes of the request for the server at `host`. h11 has checked every part of the head that is copied."""
+    head = request.head
+    lines = [request.first_line, b"host: " + host.encode("ascii")]
+    lines += [name + b": " + value for name, value in end_to_end(head.headers) if name not in _OURS]
+    lines.append(b"via: " + VIA)
+    if request.body or head.method not in {b"GET", b"HEAD", b"OPTIONS"}:
+        lines.append(b"content-length: %d" % len(request.body))
+    return b"\r\n".join([*lines, b"", request.body])
+
+
+def answered(response: h11.Response, added: Sequence[tuple[str, str]]) -> h11.Response:
+    """The response for the user: its own framing is left to h11, `added` says where the answer is from."""
+    headers: list[tuple[Any, Any]] = [*end_to_end(response.headers), *added]
+    return h11.Response(status_code=response.status_code, headers=headers, reason=response.reason)

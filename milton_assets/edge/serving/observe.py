@@ -1,0 +1,125 @@
+"""What a response tells of itself while it passes: its first token, its last, and how many tokens there were.
+
+What belongs here: watching the bytes of one response. What does not: changing them, and what becomes of the figures
+(`metrics`). No text is kept but the response's last bytes, in which the token counts stand, and those only until it
+ends.
+
+A stream's first token is the first event whose delta holds text, reasoning or a tool call: a chunk that only names the
+role is none. From then on events are counted, not read, so that watching costs a stream next to nothing. A stream whose
+first token does not come within 256 KiB is none that we know, and has no time to first token.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+_TAIL_BYTES = 16 << 10
+_LONGEST_FIRST_BYTES = 256 << 10
+_EVENT_END = re.compile(rb"\r?\n\r?\n")
+_SAYS = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """How many tokens there were, as the server told; None where it did not. `events` is how many a stream had after
+    its first token, which a server that sends a token an event did not have to tell."""
+
+    input: int | None = None
+    output: int | None = None
+    events: int = 0
+
+
+class Watched:
+    """One response. Times are `time.perf_counter` seconds."""
+
+    def __init__(self, *, streamed: bool) -> None:
+        self.streamed = streamed
+        self.first_token_s: float | None = None
+        self.last_s: float | None = None
+        self.error_inside = False
+        self._is_odd = False
+        self._pending = bytearray()
+        self._tail = b""
+        self._events = 0
+
+    def see(self, data: bytes, at_s: float) -> None:
+        """These bytes of the body passed at that time."""
+        self.last_s = at_s
+        self._tail = (self._tail + data)[-_TAIL_BYTES:] if len(data) < _TAIL_BYTES else data[-_TAIL_BYTES:]
+        if not self.streamed:
+            return
+        if self.first_token_s is not None or self._is_odd:
+            self._events += data.count(b"data: {")
+            return
+        # An end may lie across two pieces; what was searched before is not searched again.
+        searched = max(0, len(self._pending) - 3)
+        self._pending += data
+        start = 0
+        while (end := _EVENT_END.search(self._pending, max(start, searched))) is not None:
+            says = _says_something(bytes(self._pending[start : end.start()]))
+            start = end.end()
+            if says:
+                self.first_token_s = at_s
+                self._events = self._pending.count(b"data: {", start)
+                self._pending.clear()
+                return
+        del self._pending[:start]
+        if len(self._pending) > _LONGEST_FIRST_BYTES:
+            self._is_odd = True
+            self._pending.clear()
+
+    def tokens(self) -> Tokens:
+        """The counts, from the response's last bytes."""
+        events = [_event(raw) for raw in _EVENT_END.split(self._tail)] if self.streamed else [_loads(self._tail)]
+        for event in reversed(events):
+            self.error_inside = self.error_inside or "error" in event
+            if counts := _counts(event):
+                return Tokens(counts[0], counts[1], self._events)
+        return Tokens(events=self._events)
+
+
+def _event(raw: bytes) -> dict[str, Any]:
+    lines = [line[5:].strip() for line in raw.splitlines() if line.startswith(b"data:")]
+    return _loads(b"\n".join(lines))
+
+
+def _loads(raw: bytes) -> dict[str, Any]:
+    """The JSON object; empty for anything else: what a model server says badly is its user's to see, not ours."""
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _says_something(raw: bytes) -> bool:
+    choices = _event(raw).get("choices")
+    if not isinstance(choices, list):
+        return False
+    for choice in choices:
+        if not isinstance(choice, dict):
+            continue
+        delta = choice.get("delta")
+        if isinstance(delta, dict) and any(delta.get(name) for name in _SAYS):
+            return True
+        if choice.get("text"):
+            return True
+    return False
+
+
+def _counts(event: dict[str, Any]) -> tuple[int | None, int | None] | None:
+    for place, given, made in (
+        ("usage", "prompt_tokens", "completion_tokens"),
+        ("timings", "prompt_n", "predicted_n"),
+    ):
+        told = event.get(place)
+        if isinstance(told, dict) and (_count(told.get(given)) is not None or _count(told.get(made)) is not None):
+            return _count(told.get(given)), _count(told.get(made))
+    return None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -1,0 +1,268 @@
+"""The page on a campaign: one file, everything in it, text of others as text, private sets kept in."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from milton_assets.report.cases import case_data, flips
+from milton_assets.report.data import TierPart
+from milton_assets.report.page import page, trend_page
+from milton_assets.report.text import pull_request
+from milton_assets.selection import load_policy
+from milton_assets.selection.summary import read_summary
+from milton_assets.usecases.reporting import gather_trend, keep_page
+from milton_assets.vocabulary.digest import sha256_file
+from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
+from milton_assets.vocabulary.state import StateDir
+from tests.support.browser import NEEDS_BROWSER, in_browser, parsed
+from tests.support.dagster_markdown import NEEDS_NODE, rendered
+from tests.support.reported import NOW, case, decided, gathered, model, query, sources
+from tests.support.selection import RUN_ID
+from tests.support.tiers import TIERS
+
+LIMIT_BYTES = 3_000_000
+
+HOSTILE = (
+    "</script><script>document.title='owned'</script>"
+    "<img src=http://198.51.100.7/x.png onerror=document.title='owned'>"
+    "</title></style><iframe src=//198.51.100.7></iframe>"
+    "![remote](http://198.51.100.7/y.png) [link](javascript:document.title='owned') **bold** | cell |"
+    " \x1b[2J\x1b]0;owned\x07 \u202egnp.exe <!-- {{ 7*7 }} {% raw %} &lt;b&gt; \u2028 end"
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> StateDir:
+    return StateDir(tmp_path / "state")
+
+
+def typical(home: StateDir, **parts: object):
+    """Two models of which the challenger gains one case and loses another."""
+    old = model(
+        "old",
+        [case("c1", right=True), case("c2", right=False), case("c3", right=True)],
+        [query("q1", 0.4), query("q2", 0.8)],
+        cove=2 / 3,
+        latency=(30.0, 28.0, 32.0),
+        throughput=(50.0, 48.0, 52.0),
+    )
+    new = model(
+        "new",
+        [case("c1", right=True), case("c2", right=True), case("c3", right=False)],
+        [query("q1", 0.9), query("q2", 0.8)],
+        cove=2 / 3,
+        latency=(20.0, 19.0, 21.0),
+        throughput=(50.0, 48.0, 52.0),
+        ndcg=0.85,
+    )
+    return decided(home, [old, new], incumbent="old", **parts)
+
+
+def test_the_page_is_one_file_that_loads_nothing(home: StateDir) -> None:
+    document = parsed(page(gathered(home, typical(home)), TIERS))
+    policy = next(m["content"] for m in document.named("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    for tag in ("link", "img", "iframe", "object", "embed", "base", "form", "image", "use", "foreignobject"):
+        assert document.named(tag) == [], tag
+    addresses = {value for _, a in document.elements for name, value in a.items() if name in {"src", "href"}}
+    assert all(address.startswith("#") for address in addresses)
+    assert not any(name.startswith("on") or name == "style" for _, a in document.elements for name in a)
+
+
+def test_the_page_tells_what_the_issue_asks_for(home: StateDir) -> None:
+    summary = typical(home)
+    document = parsed(page(gathered(home, summary), TIERS))
+    charts = {attributes["id"] for attributes in document.named("figure")}
+    assert {"figure_inference_ttft_ms.median", "pareto", "against_bm25", "probability_best"} <= charts
+    assert any(key.startswith("challenge_") for key in charts)
+    assert len(document.named("svg")) == len(charts)
+    for sha256 in (summary.decision.digest(), summary.decision.manifest_sha256, summary.decision.policy_sha256):
+        assert sha256 in document.text
+    assert all(pin.sha256 in document.text for pin in summary.manifest.pins())
+    for sentence in summary.decision.reasons:
+        assert sentence in document.text
+    assert "No target has been deployed to yet" in document.text
+
+
+def test_every_picture_has_its_data(home: StateDir) -> None:
+    document = parsed(page(gathered(home, typical(home)), TIERS))
+    assert len([a for a in document.named("details") if a.get("class") == "data"]) == len(document.named("figure"))
+
+
+@NEEDS_BROWSER
+def test_a_browser_shows_the_cases_flips_first_and_every_model_side_by_side(home: StateDir, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page(gathered(home, typical(home)), TIERS))
+    shown = in_browser(path, tmp_path / "profile")
+    assert len([a for a in shown.named("article") if "case" in a.get("class", "")]) == 5
+    assert len([a for a in shown.named("div") if a.get("class", "").startswith("answer ")]) == 6
+    first = [shown.text.index(question) for question in ("What is c2?", "What is c3?", "Where is q1?", "What is c1?")]
+    assert max(first[:2]) < first[3] and first[2] < shown.text.index("Where is q2?")
+    for said in (
+        "It is Ag.",
+        "Which is it?",
+        "the answer names a known wrong answer",
+        "gained",
+        "lost",
+        "5 of 5 cases",
+    ):
+        assert said in shown.text
+
+
+def hostile(home: StateDir):
+    texts = dict.fromkeys(("question", "gold", "baseline", "final", "check_question", "check_answer", "error"), HOSTILE)
+    said = dict.fromkeys(("query", "document", "failure"), HOSTILE)
+    one = model("v1", [case("c1", right=False, kind=HOSTILE, **texts)], [query("q1", 0.4, **said)])
+    left_out = model("v2", excluded=HOSTILE)
+    policy = load_policy("smoke").model_copy(update={"summary": HOSTILE})
+    return decided(home, [one, left_out], policy=policy, notes=(HOSTILE,))
+
+
+def harmless(html: str) -> None:
+    """Nothing of `HOSTILE` became an element, an attribute, or a control character."""
+    document = parsed(html)
+    allowed = {"img": 0, "iframe": 0, "script": 2, "style": 1, "title": 1 + html.count("<svg")}
+    counted = {tag: len(document.named(tag)) for tag in ("img", "iframe", "script", "style")}
+    assert counted == {tag: allowed[tag] for tag in counted}
+    assert not any("198.51.100.7" in value for _, a in document.elements for value in a.values())
+    assert not any(name.startswith("on") for _, a in document.elements for name in a)
+    assert "\x1b" not in html and "\x07" not in html and "\u202e" not in html and "\u2028" not in html
+    assert "49" not in document.text.partition("{{")[2][:10]
+
+
+def test_text_of_others_is_text_on_the_page(home: StateDir) -> None:
+    html = page(gathered(home, hostile(home)), TIERS)
+    harmless(html)
+    document = parsed(html)
+    assert "<img src=http://198.51.100.7/x.png" in document.text
+    data = next(text for tag, text in document.inlined if tag == "script" and text.lstrip().startswith("{"))
+    assert "<" not in data
+    assert any("</script>" in text for text in json.loads(data)["texts"])
+
+
+@NEEDS_BROWSER
+def test_text_of_others_has_no_effect_in_a_browser(home: StateDir, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page(gathered(home, hostile(home)), TIERS))
+    shown = in_browser(path, tmp_path / "profile")
+    assert shown.named("img") == [] and shown.named("iframe") == [] and len(shown.named("script")) == 2
+    assert not any("198.51.100.7" in value for _, a in shown.elements for value in a.values())
+    assert "NO VERDICT" in shown.text or "PROMOTE v1" in shown.text
+    assert shown.text.count("</script><script>document.title") >= 6
+    assert "owned ·" not in shown.text
+
+
+@NEEDS_NODE
+def test_text_of_others_is_text_in_the_markdown(home: StateDir) -> None:
+    told = rendered(pull_request(gathered(home, hostile(home)), TIERS))
+    assert not {"img", "iframe", "script", "a"} & told.elements
+    assert "\x1b" not in told.text
+
+
+def test_no_case_of_a_private_set_is_on_the_page(home: StateDir) -> None:
+    one = model("v1", [case("c1", right=True, question="zanthoxylum", final="zanthoxylum")], [query("q1", 0.4)])
+    summary = decided(home, [one], private=["reasoning/secret/cases.jsonl"])
+    data = gathered(home, summary)
+    assert "zanthoxylum" not in page(data, TIERS) + pull_request(data, TIERS)
+    assert "measured on a private set, so no case is shown" in page(data, TIERS)
+    assert "Where is q1?" in page(data, TIERS)
+
+
+def test_the_data_refuses_cases_of_a_private_set(home: StateDir) -> None:
+    shown = gathered(home, typical(home)).tiers[1]
+    with pytest.raises(ValidationError, match="private set, whose cases may not be shown"):
+        TierPart.model_validate({**shown.model_dump(), "private": True})
+
+
+def test_ten_models_with_full_sets_stay_within_three_megabytes(home: StateDir) -> None:
+    models = []
+    for number in range(10):
+        long = {name: f"{name} {number} " * 60 for name in ("baseline", "final", "check_question", "check_answer")}
+        models.append(
+            model(
+                f"v{number}",
+                [
+                    case(f"c{i:03}", right=(i + number) % 3 > 0, **{k: f"{v}{i}" for k, v in long.items()})
+                    for i in range(180)
+                ],
+                [query(f"q{i:03}", i / 180) for i in range(180)],
+            )
+        )
+    data = gathered(home, decided(home, models))
+    html = page(data, TIERS)
+    assert len(html.encode()) < LIMIT_BYTES
+    assert html.count("v9") > 10 and "Where is q179?" in html
+    assert "texts are shortened to" in html
+
+
+def test_what_does_not_fit_at_all_is_left_out_and_said(home: StateDir) -> None:
+    one = model("v1", [case(f"c{i:03}", right=True, final="x" * 100 + str(i)) for i in range(50)])
+    kept = case_data(gathered(home, decided(home, [one])), budget_bytes=6000)
+    assert 0 < kept.shown < kept.there_are == 50
+    assert len(kept.json.encode()) <= 6000
+
+
+def test_flips_are_counted_against_the_incumbent(home: StateDir) -> None:
+    found = {(f.tier, f.gained, f.lost, f.cases) for f in flips(gathered(home, typical(home)))}
+    assert found == {("reasoning", 1, 1, 3), ("retrieval", 1, 0, 2)}
+
+
+def test_what_changed_since_the_run_before_is_told(home: StateDir) -> None:
+    decided(home, [model("old", cove=0.5)], run_id="benchmark_20260110_000000")
+    since = gathered(home, typical(home)).since
+    assert since is not None and since.run_id == "benchmark_20260110_000000"
+    assert "the candidate new is new" in since.sentences
+    assert any(sentence.startswith("the outcome was promote old") for sentence in since.sentences)
+    moved = {(f.model, f.metric): f.improved for f in since.figures}
+    assert moved["old", "cove_pass_rate"] is True and moved["new", "cove_pass_rate"] is None
+    assert moved["old", "ttft_ms.median"] is False
+
+
+def test_two_models_are_compared_as_if_the_first_served(home: StateDir) -> None:
+    data = gathered(home, typical(home), between=("new", "old"))
+    assert data.models == ("new", "old") and data.reference == "new"
+    assert data.compared is not None and data.compared.incumbent == "new"
+    with pytest.raises(BadInput, match="no candidate"):
+        gathered(home, read_summary(home.runs), between=("new", "nobody"))
+
+
+def test_a_page_on_evidence_that_was_touched_is_not_made(home: StateDir) -> None:
+    summary = typical(home)
+    table = next(home.benchmarks.glob("reasoning/*.parquet"))
+    table.write_bytes(table.read_bytes() + b" ")
+    with pytest.raises(EvidenceMismatch, match="was changed"):
+        gathered(home, summary)
+
+
+def test_the_page_lies_beside_the_summary_which_has_its_digest(home: StateDir) -> None:
+    typical(home)
+    path = keep_page(sources(home), RUN_ID, now=NOW)
+    record = read_summary(home.runs).report
+    assert path == home.runs / f"{RUN_ID}.html" and record is not None
+    assert (home.place(record.path), record.sha256) == (path, sha256_file(path))
+
+
+def test_a_figure_over_campaigns_is_one_page_too(home: StateDir) -> None:
+    decided(home, [model("old", cove=0.5)], run_id="benchmark_20260110_000000")
+    typical(home)
+    trend = gather_trend(sources(home), "cove_pass_rate", now=NOW)
+    assert [(line.name, [place.y for place in line.places]) for line in trend.chart.lines] == [
+        ("old", [0.5, pytest.approx(2 / 3)]),
+        ("new", [pytest.approx(2 / 3)]),
+    ]
+    assert parsed(trend_page(trend)).named("svg")
+    with pytest.raises(BadInput, match="no campaign was decided on a figure 'beauty'"):
+        gather_trend(sources(home), "beauty", now=NOW)
+
+
+def test_no_label_of_a_picture_leaves_its_frame(home: StateDir) -> None:
+    long = "v" * 128
+    html = page(gathered(home, decided(home, [model(long, ndcg=0.9), model("b", ndcg=0.4)], incumbent="b")), TIERS)
+    for x, words in re.findall(r'<text x="([\d.-]+)"[^>]*class="name end">(?:<title>[^<]*</title>)?([^<]*)', html):
+        assert float(x) - 6.4 * len(words) >= 0, words
