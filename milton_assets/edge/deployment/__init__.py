@@ -16,37 +16,6 @@ A name is loaded when it is first asked for: what a device looks up in a blink m
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from milton_assets.edge.deployment.admission import (
-    DevicePolicy,
-    NotAdmitted,
-    Trial,
-    admission,
-    admit,
-    load_device_policy,
-)
-from milton_assets.edge.deployment.attempt import AttemptKnown, NothingBefore, OtherManifest
-from milton_assets.edge.deployment.attempt_ending import DeploymentFailed, ProbeFailed
-from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory, NotEnoughRoom
-from milton_assets.edge.deployment.collection import Collection
-from milton_assets.edge.deployment.confirmation import NobodyCameBack, confirm
-from milton_assets.edge.deployment.contract import measure_contract
-from milton_assets.edge.deployment.counter_reset import COUNTER_NAMESPACE, counter_order
-from milton_assets.edge.deployment.deployer import collect_garbage, deploy, recover_target, reset_counter, rollback
-from milton_assets.edge.deployment.fileops import FileOps
-from milton_assets.edge.deployment.history import Deployment, Outcome
-from milton_assets.edge.deployment.journal import JournalDamaged
-from milton_assets.edge.deployment.layout import NotATarget
-from milton_assets.edge.deployment.loadtest import LoadTest, ServedLoadTest
-from milton_assets.edge.deployment.lock import TargetBusy
-from milton_assets.edge.deployment.report import TargetStatus, history, status
-from milton_assets.edge.deployment.safeguards import Admission, HealthWindow
-from milton_assets.edge.deployment.session import ClockSetBack, NeverDeployed, NotOurs
-from milton_assets.edge.deployment.states import Operation, ProbeReport, Release
-from milton_assets.edge.deployment.verification import Verification, verify_in_service
-from milton_assets.edge.disk_errors import DiskFailed
-from milton_assets.edge.release import ReleaseDamaged
-from milton_assets.vocabulary.edge_target import EdgeTarget
-
 if TYPE_CHECKING:
     from milton_assets.edge.deployment.admission import (
         DevicePolicy,
@@ -69,10 +38,11 @@ if TYPE_CHECKING:
     from milton_assets.edge.deployment.layout import NotATarget
     from milton_assets.edge.deployment.loadtest import LoadTest, ServedLoadTest
     from milton_assets.edge.deployment.lock import TargetBusy
-    from milton_assets.edge.deployment.report import TargetStatus, status
+    from milton_assets.edge.deployment.report import TargetStatus, Verification, status
     from milton_assets.edge.deployment.safeguards import Admission, HealthWindow
     from milton_assets.edge.deployment.session import ClockSetBack, NeverDeployed, NotOurs
     from milton_assets.edge.deployment.states import Operation, ProbeReport, Release
+    from milton_assets.edge.deployment.verification import verify_in_service
     from milton_assets.edge.disk_errors import DiskFailed
     from milton_assets.edge.release import ReleaseDamaged
     from milton_assets.vocabulary.edge_target import EdgeTarget
@@ -113,7 +83,6 @@ __all__ = [
     "TargetStatus",
     "Trial",
     "Verification",
-    "admission",
     "admit",
     "collect_garbage",
     "confirm",
@@ -156,10 +125,11 @@ _WHERE = {
     "milton_assets.edge.deployment.layout": ("NotATarget",),
     "milton_assets.edge.deployment.loadtest": ("LoadTest", "ServedLoadTest"),
     "milton_assets.edge.deployment.lock": ("TargetBusy",),
-    "milton_assets.edge.deployment.report": ("TargetStatus", "status"),
+    "milton_assets.edge.deployment.report": ("TargetStatus", "Verification", "status"),
     "milton_assets.edge.deployment.safeguards": ("Admission", "HealthWindow"),
     "milton_assets.edge.deployment.session": ("ClockSetBack", "NeverDeployed", "NotOurs"),
     "milton_assets.edge.deployment.states": ("Operation", "ProbeReport", "Release"),
+    "milton_assets.edge.deployment.verification": ("verify_in_service",),
     "milton_assets.edge.disk_errors": ("DiskFailed",),
     "milton_assets.edge.release": ("ReleaseDamaged",),
     "milton_assets.vocabulary.edge_target": ("EdgeTarget",),

@@ -7,34 +7,16 @@ What belongs here: verifying the release in service, without the target's lock. 
 
 from __future__ import annotations
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
-
 from milton_assets.edge.deployment.attempt import check_deployed_manifest
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.layout import RELEASES
+from milton_assets.edge.deployment.report import Verification
 from milton_assets.edge.deployment.session import Clock, read_target
 from milton_assets.edge.disk_errors import disk_errors_explained
 from milton_assets.edge.release import Folder, ReleaseDamaged, read_documents, verify_release
-from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import OnProgress, silent
-
-
-class Verification(BaseModel):
-    """What a target's release in service was found to be: how much of it was read, and what is wrong with it.
-
-    `release` is None where nothing is in service. `problems` are sentences; none means that every byte has its digest.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    target: str
-    release: Sha256 | None
-    verified_at: AwareDatetime
-    files: int
-    size_bytes: int
-    problems: tuple[str, ...]
 
 
 @disk_errors_explained()
