@@ -32,11 +32,14 @@ from milton_assets.selection.summary import read_summary
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.registry import RegistryEntry, RegistryMissing
 from resources.campaign import Campaign
-from resources.evidence_log import logged_content_sha256
+from resources.evidence_log import logged_content_digests
 from resources.registry_resource import RegistryResource
 
 HASH_BUDGET_S = 20.0
 """What a tick may spend on hashing new files; a sensor has 60 s. The next tick goes on from there."""
+
+MAX_REQUESTS = 200
+"""How many runs a tick asks for: the daemon makes each before it saves the cursor. The next tick asks for more."""
 
 
 @sensor(
@@ -60,10 +63,16 @@ def registry_sensor(
     for quarantined in current.quarantined:
         context.log.warning(f"quarantined {quarantined.version}: {quarantined.reason}")
     seen = Seen.from_cursor(context.cursor)
-    changed = [entry for entry in current.candidates() if seen.note(entry)]
-    fresh = [
-        entry for entry in changed if logged_content_sha256(context.instance, entry.version) != entry.content_sha256
-    ]
+    changed = [entry for entry in current.candidates() if not seen.has(entry)]
+    logged = logged_content_digests(context.instance, [entry.version for entry in changed])
+    fresh: list[RegistryEntry] = []
+    for entry in changed:
+        is_fresh = logged.get(entry.version) != entry.content_sha256
+        if is_fresh and len(fresh) == MAX_REQUESTS:
+            continue
+        seen.note(entry)
+        if is_fresh:
+            fresh.append(entry)
     if not fresh:
         return SensorResult(
             skip_reason=f"no new or changed entry among {len(current.entries)}", cursor=seen.model_dump_json()
@@ -89,13 +98,13 @@ class Seen(RootModel[dict[str, tuple[Sha256, int]]]):
         """What an earlier tick left; nothing when there is none."""
         return cls.model_validate_json(cursor or "{}")
 
-    def note(self, entry: RegistryEntry) -> bool:
-        """Remember the entry as it is now; whether that is new."""
-        content_sha256, changes = self.root.get(entry.version, ("", 0))
-        if content_sha256 == entry.content_sha256:
-            return False
-        self.root[entry.version] = (entry.content_sha256, changes + 1)
-        return True
+    def has(self, entry: RegistryEntry) -> bool:
+        """Whether the entry was looked at as it is now."""
+        return self.root.get(entry.version, ("", 0))[0] == entry.content_sha256
+
+    def note(self, entry: RegistryEntry) -> None:
+        """Remember the entry as it is now."""
+        self.root[entry.version] = (entry.content_sha256, self.root.get(entry.version, ("", 0))[1] + 1)
 
     def run_key(self, entry: RegistryEntry) -> str:
         """The key of the run that benchmarks this state of the entry."""

@@ -6,12 +6,20 @@ manifest, and finding what disk and log say today so that a manifest can be chec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, DagsterRunStatus, EventLogRecord, RunsFilter
+from dagster import (
+    AssetKey,
+    AssetRecordsFilter,
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRunStatus,
+    EventLogRecord,
+    RunsFilter,
+)
 
 from milton_assets.vocabulary.chat_template import Lineage
 from milton_assets.vocabulary.entry_table import entry_from_table
@@ -135,10 +143,23 @@ def check_manifest(instance: DagsterInstance, store: EvidenceStore, manifest: Ev
     manifest.check(found_today(instance, store, manifest))
 
 
-def logged_content_sha256(instance: DagsterInstance, version: str) -> str | None:
-    """The content digest of the version's entry when it was last benchmarked; None when it never was."""
-    record = _latest_record(instance, REGISTRY_ENTRY_ASSET, version)
-    return _metadata(record).get("content_sha256") if record else None
+def logged_content_digests(instance: DagsterInstance, versions: Collection[str]) -> dict[str, str | None]:
+    """The content digest of each version's entry when it was last benchmarked; those that never were are left out.
+
+    A query for the latest events of all of them and one for each `MANY` of those events, however many versions.
+    """
+    asset = AssetKey(REGISTRY_ENTRY_ASSET)
+    latest = instance.get_latest_storage_id_by_partition(
+        asset, DagsterEventType.ASSET_MATERIALIZATION, partitions=set(versions)
+    )
+    found: dict[str, str | None] = {}
+    ids = sorted(latest.values())
+    for start in range(0, len(ids), MANY):
+        wanted = AssetRecordsFilter(asset_key=asset, storage_ids=ids[start : start + MANY])
+        for record in instance.fetch_materializations(wanted, limit=MANY).records:
+            if record.partition_key is not None:
+                found[record.partition_key] = _metadata(record).get("content_sha256")
+    return found
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,9 @@ from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult
 from resources.demo_models import SMOLLM2
 from resources.servers.client import OpenAIChatModel
+from resources.servers.exchange import Transport
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.repeatable import repeatable_options
-from resources.servers.transport import Transport
 from resources.wheel_models import fetch
 
 MOST_WALL_PER_BUSY = 1.15

@@ -30,9 +30,11 @@ CA_FILE_HELP = "Certificates to trust beside the system's, in PEM form, for a se
 
 
 def answer(payload: Any, *, as_json: bool, text: Callable[[Console], None]) -> None:
-    """Print `payload` as JSON on standard output, or let `text` draw it on a console there."""
+    """Print `payload` (or what it returns, where it takes time to make) as JSON on standard output, or let `text` draw
+    it on a console there."""
     if as_json:
-        typer.echo(json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False))
+        told = payload() if callable(payload) else payload
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         text(console())
 

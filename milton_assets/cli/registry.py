@@ -108,10 +108,10 @@ def list_entries(as_json: JsonOption = False) -> None:
         if best is not None:
             console.print(f"Best on past evidence: {best.winner}, promoted by {best.run_id}.", soft_wrap=True)
 
-    payload = {
-        **_registry_payload(store.uri, registry, aliases),
-        "best": None if best is None else best.model_dump(mode="json"),
-    }
+    def payload() -> dict[str, Any]:
+        told = _registry_payload(store.uri, registry, aliases)
+        return {**told, "best": None if best is None else best.model_dump(mode="json")}
+
     answer(payload, as_json=as_json, text=text)
 
 

@@ -34,6 +34,7 @@ from milton_assets.selection.policy import MetricRef, Normalisation, Policy
 from milton_assets.selection.ranking import pareto_front
 from milton_assets.selection.scoring import beyond_anchors
 from milton_assets.selection.sensitivity import sensitivity
+from milton_assets.selection.speed_doubts import without_doubtful_speeds
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.fingerprint import Fingerprint
@@ -86,6 +87,7 @@ def _decided(
 ) -> Decision:
     checked = _checked(run_id, candidates, manifest, incumbent)
     stood = [comparability.on_pinned_goldens(candidate, manifest, tiers) for candidate in checked]
+    stood = without_doubtful_speeds(stood, manifest, tiers)
     references = policy.metrics()
     objections = templates.objections(manifest, incumbent)
     judgements = [

@@ -13,18 +13,29 @@ from milton_assets.vocabulary.tier_spec import Tiers
 from resources.campaign import Campaign
 
 WHY = "dry run"
+MOST_SHOWN = 50
+"""Of more entries than that, it is said how many there are: `milton registry list` has them all."""
 
 
 def print_dry_run(run_id: str, current: Registry, campaign: Campaign, tiers: Tiers, console: Console) -> None:
-    """Every candidate, every metric, and why none has a value."""
-    console.print(f"{run_id}: {WHY}, profile {campaign.profile}, policy {campaign.policy}", markup=False)
-    for entry in current.candidates():
+    """Every metric, why none has a value, and the candidates that it would be measured of."""
+    console.print(f"{run_id}: {WHY}, profile {campaign.profile}, policy {campaign.policy}\n", markup=False)
+    for spec in tiers.values():
+        for metric in spec.skipped(WHY).metrics:
+            console.print(f"  {spec.name:<10} {metric.name:<28} {metric.status} ({metric.why})", markup=False)
+    candidates = current.candidates()
+    console.print(f"\nof {len(candidates):,} candidates:", markup=False)
+    for entry in candidates[:MOST_SHOWN]:
         artefacts = ", ".join(f"{a.kind} {a.size_bytes / 1e6:.0f} MB" for a in entry.artefacts)
-        console.print(f"\n{entry.version}  {printable(entry.base_model)}  {artefacts}", markup=False)
-        for spec in tiers.values():
-            for metric in spec.skipped(WHY).metrics:
-                console.print(f"  {spec.name:<10} {metric.name:<28} {metric.status} ({metric.why})", markup=False)
-    for quarantined in current.quarantined:
+        console.print(f"  {entry.version}  {printable(entry.base_model)}  {artefacts}", soft_wrap=True, markup=False)
+    _say_how_many_more(len(candidates), console)
+    for quarantined in current.quarantined[:MOST_SHOWN]:
         why = printable(f"{quarantined.version}  quarantined: {quarantined.reason}")
         console.print(f"\n{why}", soft_wrap=True, markup=False)
+    _say_how_many_more(len(current.quarantined), console)
     console.print("\nno_verdict: a dry run decides nothing, bundles nothing and deploys nothing.")
+
+
+def _say_how_many_more(count: int, console: Console) -> None:
+    if count > MOST_SHOWN:
+        console.print(f"  and {count - MOST_SHOWN:,} more", markup=False)

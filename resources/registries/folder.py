@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -25,27 +25,24 @@ from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import (
     EntryStatus,
     NewModel,
-    Quarantined,
     Registry,
     RegistryEntry,
     RegistryMissing,
     RegistryReadOnly,
     RegistryUnreadable,
 )
-from resources.file_facts import FactsReader, NotYet
+from resources.file_facts import FactsReader
 from resources.registries.artefacts import (
-    NOT_HOLDING,
     SLUG_DIGITS,
     ArtefactReader,
     Surroundings,
     encodable,
     local_path,
-    quarantined,
-    reason,
     slug_of,
     unknown,
 )
 from resources.registries.beside import Beside
+from resources.registries.judging import judge_all, judge_one
 
 MAX_FOLDERS: Final = 10_000
 MAX_MODELS: Final = 10_000
@@ -68,38 +65,12 @@ class FolderRegistry:
         """The folder as it is now, see `RegistryStore.read`. Its digest is over what `registered` tells."""
         registered = self.registered()
         facts = self.surroundings.facts(hash_budget_s=hash_budget_s, on_progress=on_progress)
-        reader = self._reader(facts)
-        entries: dict[str, RegistryEntry] = {}
-        set_aside: list[Quarantined] = []
-        pending: list[str] = []
-        for version, raw in registered.items():
-            try:
-                entries[version] = self._entry(version, raw, reader)
-            except NotYet:
-                pending.append(version)
-            except NOT_HOLDING as error:
-                set_aside.append(Quarantined(version, reason(error)))
-        facts.save()
-        return Registry(
-            entries=entries,
-            quarantined=tuple(set_aside),
-            sha256=sha256_json(registered),
-            read_at=datetime.now(UTC),
-            pending=tuple(pending),
-        )
+        return judge_all(registered, self._judge(facts), facts, sha256=sha256_json(registered))
 
     def entry(self, version: str, *, on_progress: OnProgress = silent) -> RegistryEntry:
         """One file's entry, see `RegistryStore.entry`."""
-        registered = self.registered()
-        if version not in registered:
-            raise unknown(version, list(registered))
         facts = self.surroundings.facts(on_progress=on_progress)
-        try:
-            found = self._entry(version, registered[version], self._reader(facts))
-        except NOT_HOLDING as error:
-            raise quarantined(version, error) from error
-        facts.save()
-        return found
+        return judge_one(version, self.registered(), self._judge(facts), facts)
 
     def registered(self) -> Mapping[str, Any]:
         """Each version's file, relative to the folder, and its status."""
@@ -142,9 +113,10 @@ class FolderRegistry:
         name = f"folder-{sha256_bytes(os.fsencode(self.folder))[:12]}.json"
         return Beside(self.surroundings.state.root / "models" / name)
 
-    def _reader(self, facts: FactsReader) -> ArtefactReader:
+    def _judge(self, facts: FactsReader) -> Callable[[str, Mapping[str, Any]], RegistryEntry]:
         roots = (self.folder, *hub_blobs(self.folder), *self.surroundings.artefact_roots)
-        return ArtefactReader(self.folder, roots, facts)
+        reader = ArtefactReader(self.folder, roots, facts)
+        return lambda version, raw: self._entry(version, raw, reader)
 
     def _entry(self, version: str, raw: Mapping[str, Any], reader: ArtefactReader) -> RegistryEntry:
         name = raw["file"]

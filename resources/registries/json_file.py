@@ -33,25 +33,23 @@ from milton_assets.vocabulary.registry import (
     Artefact,
     EntryStatus,
     NewModel,
-    Quarantined,
     Registry,
     RegistryEntry,
     RegistryMissing,
     RegistryUnreadable,
 )
-from resources.file_facts import FactsReader, NotYet
+from resources.file_facts import FactsReader
 from resources.model_files import bring_gguf, bring_hf, placing
 from resources.registries.artefacts import (
     NOT_HOLDING,
     ArtefactReader,
     Surroundings,
-    encodable,
-    quarantined,
     reason,
     taken,
     unknown,
 )
 from resources.registries.beside import Beside
+from resources.registries.judging import judge_all, judge_one
 
 MAX_REGISTRY_BYTES: Final = 64 << 20
 LOCK_TIMEOUT_S: Final = 30.0
@@ -80,40 +78,14 @@ class JsonRegistry:
         that are gone or broken are left out: they may have been cleared away.
         """
         raw = _read_bytes(self.path)
-        document = _parse(self.path, raw)
+        models = _parse(self.path, raw)["models"]
         facts = self.surroundings.facts(hash_budget_s=hash_budget_s, on_progress=on_progress)
-        reader = self._reader(facts)
-        entries: dict[str, RegistryEntry] = {}
-        set_aside: list[Quarantined] = []
-        pending: list[str] = []
-        for version, content in document["models"].items():
-            try:
-                entries[version] = _entry(version, content, reader)
-            except NotYet:
-                pending.append(version)
-            except NOT_HOLDING as error:
-                set_aside.append(Quarantined(encodable(version), reason(error)))
-        facts.save()
-        return Registry(
-            entries=entries,
-            quarantined=tuple(set_aside),
-            sha256=sha256_bytes(raw),
-            read_at=datetime.now(UTC),
-            pending=tuple(pending),
-        )
+        return judge_all(models, self._judge(facts), facts, sha256=sha256_bytes(raw))
 
     def entry(self, version: str, *, on_progress: OnProgress = silent) -> RegistryEntry:
         """One entry, see `RegistryStore.entry`."""
-        models = self.registered()
-        if version not in models:
-            raise unknown(version, list(models))
         facts = self.surroundings.facts(on_progress=on_progress)
-        try:
-            found = _entry(version, models[version], self._reader(facts))
-        except NOT_HOLDING as error:
-            raise quarantined(version, error) from error
-        facts.save()
-        return found
+        return judge_one(version, self.registered(), self._judge(facts), facts)
 
     def registered(self) -> Mapping[str, Any]:
         """The entries as they stand in the file."""
@@ -161,6 +133,10 @@ class JsonRegistry:
     @property
     def _beside(self) -> Beside:
         return Beside(self.path.with_name(f"{self.path.stem}.aliases.json"))
+
+    def _judge(self, facts: FactsReader) -> Callable[[str, Any], RegistryEntry]:
+        reader = self._reader(facts)
+        return lambda version, content: _entry(version, content, reader)
 
     def _reader(self, facts: FactsReader) -> ArtefactReader:
         around = self.surroundings

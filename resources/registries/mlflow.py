@@ -30,22 +30,19 @@ from milton_assets.vocabulary.registry import (
     Artefact,
     EntryStatus,
     NewModel,
-    Quarantined,
     Registry,
     RegistryEntry,
     RegistryUnreadable,
 )
 from resources.file_facts import FactsReader, NotYet
 from resources.registries.artefacts import (
-    NOT_HOLDING,
     Surroundings,
     directory_artefact,
     gguf_artefact,
-    quarantined,
-    reason,
     slug_of,
     unknown,
 )
+from resources.registries.judging import judge_all, judge_one
 from resources.registries.mlflow_api import MlflowApi, ModelVersion
 
 STATUS_TAG: Final = "milton.status"
@@ -76,42 +73,14 @@ class MlflowRegistry:
         versions = self._versions()
         facts = self.surroundings.facts(hash_budget_s=hash_budget_s, on_progress=on_progress)
         fetching = _Fetching(self._cache, self.api, hash_budget_s, on_progress)
-        entries: dict[str, RegistryEntry] = {}
-        set_aside: list[Quarantined] = []
-        pending: list[str] = []
-        for key, version in versions.items():
-            try:
-                entries[key] = self._entry(key, version, fetching, facts)
-            except NotYet:
-                pending.append(key)
-            except RegistryUnreadable:
-                raise
-            except NOT_HOLDING as error:
-                set_aside.append(Quarantined(key, reason(error)))
-        facts.save()
-        return Registry(
-            entries=entries,
-            quarantined=tuple(set_aside),
-            sha256=sha256_json({key: _raw(version) for key, version in versions.items()}),
-            read_at=datetime.now(UTC),
-            pending=tuple(pending),
-        )
+        sha256 = sha256_json({key: _raw(version) for key, version in versions.items()})
+        return judge_all(versions, lambda key, it: self._entry(key, it, fetching, facts), facts, sha256=sha256)
 
     def entry(self, version: str, *, on_progress: OnProgress = silent) -> RegistryEntry:
         """One version's entry, see `RegistryStore.entry`."""
-        versions = self._versions()
-        if version not in versions:
-            raise unknown(version, list(versions))
         facts = self.surroundings.facts(on_progress=on_progress)
         fetching = _Fetching(self._cache, self.api, None, on_progress)
-        try:
-            found = self._entry(version, versions[version], fetching, facts)
-        except RegistryUnreadable:
-            raise
-        except NOT_HOLDING as error:
-            raise quarantined(version, error) from error
-        facts.save()
-        return found
+        return judge_one(version, self._versions(), lambda key, it: self._entry(key, it, fetching, facts), facts)
 
     def registered(self) -> Mapping[str, Any]:
         """What MLflow says of each version, without its aliases and what changes by itself."""

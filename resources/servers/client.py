@@ -3,7 +3,7 @@
     with OpenAIChatModel(endpoint, timeout_s=60) as model:
         print(model.complete([Message("user", "What is the capital of France?")], Sampling(max_tokens=16)).text)
 
-What belongs here: what is asked, and reading the answer. What does not: connections and their failures (`transport`),
+What belongs here: what is asked, and reading the answer. What does not: connections and their failures (`exchange`),
 streaming and timing (`milton_assets.tiers.inference`), and what a server says of itself (`probe`).
 """
 
@@ -32,7 +32,7 @@ from milton_assets.vocabulary.chat import (
 from milton_assets.vocabulary.secrets import redact
 from milton_assets.vocabulary.server import Endpoint
 from resources.servers import wire
-from resources.servers.transport import Transport, excerpt
+from resources.servers.exchange import Transport, excerpt
 
 DEFAULT_TIMEOUT_S = 120.0
 _REFUSES_ROLE = re.compile(r"answered (?:400|422|500): .*\brole", re.IGNORECASE | re.DOTALL)

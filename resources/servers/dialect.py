@@ -21,7 +21,7 @@ from typing import Any
 
 from milton_assets.vocabulary.chat import ModelCallFailed
 from milton_assets.vocabulary.errors import ServerFailed
-from resources.servers.transport import Transport
+from resources.servers.exchange import Transport
 from resources.servers.wire import ServedModel
 
 DEFAULT_TIMEOUT_S = 10.0

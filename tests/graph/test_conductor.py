@@ -15,6 +15,7 @@ from milton_assets.edge.release import verify_release
 from milton_assets.selection.summary import read_summary, run_ids
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.registry import Quarantined, Registry
+from resources.registries.json_file import add_entries, new_entry
 from tests.support.targets import targets_of
 from tests.support.workplace import broken, clueless, competent, failure_of
 
@@ -130,6 +131,18 @@ def test_a_dry_run_says_skipped_and_leaves_nothing(wp, capfd):
     assert run_ids(wp.state.runs) == ()
     assert wp.instance.get_dynamic_partitions("model_versions") == []
     assert wp.server.requests == []
+
+
+def test_a_dry_run_over_many_models_is_no_flood(wp, capfd):
+    file = wp.register("good", competent())
+    entry = new_entry("org/base", gguf=str(file.relative_to(wp.state.root)))
+    add_entries(wp.state.registry, {f"m{number:03}": entry for number in range(300)})
+    result = wp.conduct({"ops": {"conduct": {"config": {"dry_run": True}}}})
+    assert result.success, failure_of(result)
+    said = capfd.readouterr().out
+    assert "of 301 candidates:" in said
+    assert "and 251 more" in said
+    assert len(said.splitlines()) < 300
 
 
 def test_an_empty_registry_says_what_to_do(wp):

@@ -16,7 +16,9 @@ from dagster import (
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG
 from milton_assets.conductor import CONDUCTED_TAG
+from milton_assets.sensors import MAX_REQUESTS
 from milton_assets.vocabulary.keys import check_run_id
+from resources.registries.json_file import add_entries, new_entry
 from tests.support.gguf_file import tiny_gguf
 from tests.support.workplace import broken, clueless, competent
 
@@ -134,6 +136,17 @@ class TestRegistry:
         assert not tick(wp).run_requests
         tiny_gguf(path, seed=9)
         assert [r.partition_key for r in tick(wp).run_requests] == ["v1"]
+
+    def test_of_many_new_entries_a_tick_asks_for_some_and_the_next_for_the_others(self, wp):
+        file = wp.register("v1", competent())
+        entry = new_entry("org/base", gguf=str(file.relative_to(wp.state.root)))
+        add_entries(wp.state.registry, {f"m{number:03}": entry for number in range(MAX_REQUESTS + 4)})
+        first = tick(wp)
+        second = tick(wp, first.cursor)
+        asked = [{request.partition_key for request in data.run_requests} for data in (first, second)]
+        assert [len(each) for each in asked] == [MAX_REQUESTS, 5]
+        assert asked[0].isdisjoint(asked[1])
+        assert not tick(wp, second.cursor).run_requests
 
     def test_without_a_registry_there_is_nothing_to_do(self, wp):
         assert "registry" in tick(wp).skip_message

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from milton_assets.tiers.inference.shape import is_junk, prints
 from milton_assets.tiers.inference.stream import ChatStream, Failure
 from milton_assets.vocabulary.chat import CallErrorKind
 
@@ -193,3 +194,57 @@ def test_json_that_python_will_not_read_is_an_error_of_that_request(odd: bytes) 
 
 def usage(completion_tokens: int) -> dict[str, Any]:
     return {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": completion_tokens}}
+
+
+# ------------------------------------------------------------------------------- streams that serve only the clock
+
+BLANKS = {"a space": " ", "line feeds": "\n\n", "zero-width": "\u200b", "a filler": "\u3164", "a control": "\x00"}
+
+
+@pytest.mark.parametrize("blank", BLANKS.values(), ids=BLANKS.keys())
+@pytest.mark.parametrize("part", ["content", "reasoning_content"])
+def test_blank_text_first_does_not_stop_the_clock(blank: str, part: str) -> None:
+    stream = streamed(delta(**{part: blank}), delta(**{part: blank}), delta(content="Paris"), finish(), USAGE)
+    assert (stream.first_token_ns, stream.first_visible_ns, stream.token_events) == (3, 3, 3)
+    assert (stream.shape.blank_events, stream.shape.blank_ms) == (2, 2e-6)
+
+
+def test_a_stream_that_never_prints_has_no_token() -> None:
+    stream = streamed(delta(content="\u200b"), delta(content=" \n"), finish(), USAGE, "[DONE]")
+    assert kind(stream) is CallErrorKind.EMPTY
+
+
+def test_gaps_between_blank_events_before_the_first_token_are_none() -> None:
+    gaps: list[int] = []
+    stream = ChatStream(on_gap=gaps.append)
+    stream.on_head(200, {"content-type": "text/event-stream"})
+    for stamp, text in ((1, " "), (2, " "), (50, "a"), (60, "b")):
+        stream.on_body(stamp, f"data: {json.dumps(delta(content=text))}\n\n".encode())
+    assert gaps == [10]
+
+
+SENTENCE = "aris is the capital of France and of much else."
+
+
+@pytest.mark.parametrize(
+    ("events", "flushed"),
+    [
+        pytest.param([(0, "P"), (1000, SENTENCE)], True, id="a-letter-silence-and-all"),
+        pytest.param([(0, "P"), (10, "."), (1000, SENTENCE)], True, id="two-events-first"),
+        pytest.param([(n * 10, " word") for n in range(20)], False, id="steady"),
+        pytest.param([(n * 10, " four words to a chunk") for n in range(8)], False, id="several-tokens-a-chunk"),
+        pytest.param([(0, SENTENCE)], False, id="one-event"),
+    ],
+)
+def test_text_that_comes_at_once_after_a_silence_is_seen(events: list[tuple[int, str]], flushed: bool) -> None:
+    stream = ChatStream()
+    stream.on_head(200, {"content-type": "text/event-stream"})
+    for stamp, text in events:
+        stream.on_body(stamp, f"data: {json.dumps(delta(content=text))}\n\n".encode())
+    assert stream.shape.flushed is flushed
+
+
+def test_letters_of_every_script_print_and_characters_without_width_are_junk() -> None:
+    assert all(map(prints, ("a", "é", "漢", "ا", "🙂", "।", "\ufffd", "\ud83d")))
+    assert all(map(is_junk, ("\u200b", "\u2060\ufeff", "\x00")))
+    assert not any(map(is_junk, (" ", "\n", "a\u200b", "")))

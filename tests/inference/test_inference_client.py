@@ -263,7 +263,7 @@ def row(**told: Any) -> Sample:
     absent = dict.fromkeys(Sample.__dataclass_fields__)
     tokens = told.get("output_tokens", 32)
     good = {"ok": True, "output_tokens": tokens, "output_bytes": 4 * tokens, "token_events": tokens}
-    return Sample(**(absent | good | {"joined_events": 0, "first_token_joined": False} | told))
+    return Sample(**(absent | good | {"joined_events": 0, "first_token_joined": False, "junk_events": 0} | told))
 
 
 @pytest.mark.parametrize("name", ["tpot_ms.median", "request_output_tokens_per_s.median", "output_tokens_per_s"])
@@ -280,6 +280,34 @@ def test_several_tokens_an_event_are_believed_when_their_text_came() -> None:
 def test_less_than_half_a_token_an_event_is_doubted() -> None:
     told = verdict("output_tokens_per_s", 20.0, samples=[row(output_tokens=8, token_events=32)])
     assert "8 tokens in 32 events that each carried text" in (told.why or "")
+
+
+@pytest.mark.parametrize("name", ["ttft_ms.median", "tpot_ms.median", "itl_ms.p99"])
+def test_text_that_is_flushed_after_a_silence_makes_what_streams_invalid(name: str) -> None:
+    rows = [row(flushed=n < 2) for n in range(20)]
+    assert "in 2 of 20 streams most of the text came in one event" in (verdict(name, 20.0, samples=rows).why or "")
+    assert verdict(name, 20.0, samples=[row(flushed=n < 1) for n in range(20)]).valid
+    assert verdict("output_tokens_per_s", 20.0, samples=rows).valid
+
+
+def test_blank_text_long_before_the_first_that_prints_is_named_and_a_blank_token_is_not() -> None:
+    early = [row(blank_events=1, blank_ms=56.0, tpot_ms=10.0)] * 4
+    assert "4 of 4 streams open with text that does not print, 56 ms" in (
+        verdict("ttft_ms.median", 103.0, samples=early).why or ""
+    )
+    assert verdict("ttft_ms.median", 103.0, samples=[row(blank_events=1, blank_ms=12.0, tpot_ms=10.0)] * 4).valid
+
+
+def test_characters_without_width_are_no_tokens() -> None:
+    told = verdict("output_tokens_per_s", 20.0, samples=[row(junk_events=16)])
+    assert "16 of 32 token events hold only characters without width" in (told.why or "")
+
+
+@pytest.mark.parametrize("name", ["ttft_ms.median", "e2e_ms.p95", "output_tokens_per_s", "requests_per_s"])
+def test_answers_that_the_server_ends_after_one_token_are_no_measure_of_speed(name: str) -> None:
+    ended = [row(output_tokens=1, truncated=False)] * 3 + [row()]
+    assert "3 of 4 answers were ended after one token" in (verdict(name, 20.0, samples=ended).why or "")
+    assert verdict(name, 20.0, samples=[row(output_tokens=1, truncated=True)] * 4).valid
 
 
 def test_time_per_output_token_shares_the_lag_among_its_tokens() -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +16,7 @@ from milton_assets.tiers.retrieval.pool import pools, pools_digest, subset
 from milton_assets.tiers.retrieval.shuffles import hash_order, ranked
 from tests.support.retrieval_models import documents_of
 
+ROOT = Path(__file__).resolve().parents[2]
 LAMPS = documents_of(
     {
         "d1": "the lamp burns oil",
@@ -114,3 +119,21 @@ def test_without_a_limit_or_with_one_that_is_large_enough_every_query_is_taken()
 def test_a_subset_of_one_is_answerable() -> None:
     mostly_not = tuple(query("x", f"q{i}", d1=int(i == 0)) for i in range(50))
     assert [one.query_id for one in subset(mostly_not, 1, seed=0)] == ["q0"]
+
+
+def test_jax_is_not_woken_by_ranking(tmp_path: Path) -> None:
+    lax = tmp_path / "jax" / "lax"
+    lax.mkdir(parents=True)
+    (tmp_path / "jax" / "__init__.py").write_text("")
+    (lax / "__init__.py").write_text(
+        "from pathlib import Path\nPath(__file__).with_name('took_the_gpu').touch()\n"
+        "def top_k(scores, k):\n    return scores[:k], list(range(k))\n"
+    )
+    ranks = "import milton_assets.tiers.retrieval.pool, bm25s.selection as s; assert not s.JAX_IS_AVAILABLE; import jax"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-c", ranks], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (lax / "took_the_gpu").exists()
+    # The stand-in tells when it is woken: what is left alone above is what `bm25s` does by itself.
+    subprocess.run([sys.executable, "-c", "import bm25s"], env=environment, check=True)
+    assert (lax / "took_the_gpu").exists()

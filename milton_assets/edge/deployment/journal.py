@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from milton_assets.edge.deployment.fileops import FileOps, exists, write_all
 from milton_assets.edge.deployment.states import JOURNAL_VERSION, RECORDS, IllegalTransition, Record, TargetState, step
 from milton_assets.edge.release.disk import Fd, opened
-from milton_assets.vocabulary.digest import Sha256, canonical_json, sha256_json
+from milton_assets.vocabulary.digest import Sha256, canonical_json, sha256_bytes, sha256_json
 from milton_assets.vocabulary.errors import MiltonError
 
 JOURNAL_FILE = "journal.jsonl"
@@ -54,12 +54,17 @@ class Line(BaseModel):
     @classmethod
     def following(cls, last: Line | None, record: Record) -> Line:
         """The line that `record` makes after `last`."""
-        seq, previous = (0, GENESIS) if last is None else (last.seq + 1, last.sha256)
+        seq, previous = _place_after(last)
         return cls(seq=seq, previous=previous, record=record, sha256=_digest(seq, previous, record))
 
     def to_bytes(self) -> bytes:
         """The line as it is written, with its line feed."""
         return (canonical_json(self.model_dump(mode="json")) + "\n").encode()
+
+
+def _place_after(last: Line | None) -> tuple[int, str]:
+    """The number of the line after `last`, and the digest that it names."""
+    return (0, GENESIS) if last is None else (last.seq + 1, last.sha256)
 
 
 def _digest(seq: int, previous: str, record: Record) -> str:
@@ -86,9 +91,10 @@ def parse(raw: bytes) -> Reading:
     lines: list[Line] = []
     state = TargetState()
     whole = 0
-    while whole < len(raw):
+    written = len(raw.rstrip(b"\0"))
+    while whole < written:
         end = raw.find(b"\n", whole) + 1
-        if end == 0 or (end == len(raw) and b"\0" in raw[whole:]) or not raw[whole:].strip(b"\0"):
+        if end == 0 or (end == len(raw) and b"\0" in raw[whole:]):
             break
         line = _parse_line(raw[whole:end], lines[-1] if lines else None)
         try:
@@ -106,16 +112,20 @@ def _parse_line(raw: bytes, last: Line | None) -> Line:
         data: Any = json.loads(raw)
         if last is None:
             _check_version(data["record"])
-        record = RECORDS.validate_json(canonical_json(data["record"]))
+        record = RECORDS.validate_json(json.dumps(data["record"]))
         found = Line(seq=data["seq"], previous=data["previous"], record=record, sha256=data["sha256"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
         raise _damaged(number, f"it is no journal line ({type(error).__name__})") from None
-    expected = Line.following(last, found.record)
-    if found.seq != expected.seq or found.previous != expected.previous:
+    if (found.seq, found.previous) != _place_after(last):
         raise _damaged(number, "it does not follow the line before it")
-    if found.sha256 != expected.sha256 or raw != found.to_bytes():
+    if raw != found.to_bytes() or found.sha256 != sha256_bytes(_told(raw)):
         raise _damaged(number, "it is not what its digest says")
     return found
+
+
+def _told(line: bytes) -> bytes:
+    """What the digest of a line in canonical form is over: the keys before `sha256`, which is the last in order."""
+    return line[: line.rindex(b',"sha256":"')] + b"}"
 
 
 def _check_version(first: Any) -> None:

@@ -30,6 +30,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
+from milton_assets.edge.deployment.growing import GrowingSet
 from milton_assets.edge.deployment.ids import DeploymentId
 from milton_assets.edge.manifest import RelativePath
 from milton_assets.vocabulary.digest import Sha256
@@ -278,13 +279,15 @@ class InFlight(_Noun):
         return self.phase in {Phase.ACTIVATING, Phase.ACTIVATED, Phase.HEALTH_CHECKED}
 
 
-class TargetState(_Noun):
+class TargetState(BaseModel):
     """What the journal so far means. `current` and `last-known-good` are to point where this says.
 
     `lineage` is the releases a rollback walks back through, the active one last; `highest_counter` the highest
     bundle counter ever committed, unless an order took it back, and `counter_orders` the digests of those orders;
     `last_at` the latest time any record bears.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     name: str | None = None
     owner: Owner | None = None
@@ -293,7 +296,7 @@ class TargetState(_Noun):
     known_good: Sha256 | None = None
     highest_counter: int = 0
     counter_orders: frozenset[str] = frozenset()
-    deployments: frozenset[str] = frozenset()
+    deployments: GrowingSet = Field(default_factory=GrowingSet)
     in_flight: InFlight | None = None
     last_at: AwareDatetime | None = None
 
@@ -391,7 +394,7 @@ def _start(state: TargetState, record: Started) -> TargetState:
     _require(record.deployment not in state.deployments, record, f"{record.deployment} was used before")
     return state.model_copy(
         update={
-            "deployments": state.deployments | {record.deployment},
+            "deployments": state.deployments.with_(record.deployment),
             "in_flight": InFlight(deployment=record.deployment, operation=record.operation),
         }
     )

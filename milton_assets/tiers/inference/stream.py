@@ -4,7 +4,9 @@ What belongs here: which event is a token, which is the usage, which is an error
 does not: bytes on a socket (`transport`), and figures (`sample`).
 
 A *token event* has a choice whose delta carries non-empty `content`, or non-empty `reasoning_content` or
-`reasoning`. A role alone, an empty string and a usage chunk are none. Memory is constant however long the stream.
+`reasoning`. A role alone, an empty string and a usage chunk are none. The *first* token is the first of which a reader
+would see anything: blank or zero-width text before it would only stop the clock. Memory is bounded however long the
+stream.
 """
 
 from __future__ import annotations
@@ -14,11 +16,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from milton_assets.tiers.inference.shape import Shape, prints
 from milton_assets.tiers.inference.sse import Event, EventParser, EventTooLarge
 from milton_assets.vocabulary.chat import CallErrorKind, aborted, text_of
 
 HEAD_CHARACTERS = 160
 _BODY_HEAD_BYTES = 2048
+MOST_KEPT_CHARACTERS = 1 << 18
+"""Of an answer's text, to count its tokens; a longer one is not counted."""
 _SILENT_TOKENS = 8
 """Tokens without a text of their own that a server may count: the end of the turn, and of a reasoning part."""
 _REASONING_KEYS = ("reasoning_content", "reasoning")
@@ -60,6 +65,7 @@ class ChatStream:
         self.last_token_ns: int | None = None
         self.last_event_ns: int | None = None
         self.token_events = 0
+        self.shape = Shape()
         self.text_bytes = 0
         self.reasoning_events = 0
         self.joined_events = 0
@@ -68,6 +74,8 @@ class ChatStream:
         self.finish_reason: str | None = None
         self.done = False
         self.head = ""
+        self._texts: list[str] = []
+        self._characters = 0
 
     def on_head(self, status: int, headers: Mapping[str, str]) -> None:
         """The status line and headers (names in lower case)."""
@@ -112,7 +120,7 @@ class ChatStream:
         if (why := aborted(self.finish_reason)) is not None:
             return Failure(CallErrorKind.ABORTED, why)
         if self.first_token_ns is None:
-            return Failure(CallErrorKind.EMPTY, "the stream carried no token")
+            return Failure(CallErrorKind.EMPTY, "the stream carried no token that prints")
         return self._usage_verdict(max_tokens)
 
     def _usage_verdict(self, max_tokens: int) -> Failure | None:
@@ -166,21 +174,32 @@ class ChatStream:
             self._fail(CallErrorKind.MALFORMED, f"a delta's {error}")
             return
         if content or reasoning:
+            self._keep(content + reasoning)
             self.text_bytes += len((content + reasoning).encode(errors="surrogatepass"))
-            self._token(stamp_ns, visible=bool(content), text=content or reasoning)
+            self._token(stamp_ns, visible=prints(content), is_reasoning=not content, text=content or reasoning)
 
-    def _token(self, stamp_ns: int, *, visible: bool, text: str) -> None:
+    def _keep(self, text: str) -> None:
+        self._characters += len(text)
+        if self._characters <= MOST_KEPT_CHARACTERS:
+            self._texts.append(text)
+
+    @property
+    def text(self) -> str | None:
+        """All that was said, reasoning included; None when it was more than is kept."""
+        return None if self._characters > MOST_KEPT_CHARACTERS else "".join(self._texts)
+
+    def _token(self, stamp_ns: int, *, visible: bool, is_reasoning: bool, text: str) -> None:
         self.token_events += 1
-        if self.first_token_ns is None or self.last_token_ns is None:
+        has_printed = self.shape.add(stamp_ns, text)
+        if self.first_token_ns is None and has_printed:
             self.first_token_ns = stamp_ns
-        else:
+        elif self.first_token_ns is not None and self.last_token_ns is not None:
             self._on_gap(stamp_ns - self.last_token_ns)
             self.joined_events += stamp_ns == self.last_token_ns
             self.first_token_joined |= stamp_ns == self.first_token_ns
         self.last_token_ns = stamp_ns
-        if not visible:
-            self.reasoning_events += 1
-        elif self.first_visible_ns is None:
+        self.reasoning_events += is_reasoning
+        if visible and self.first_visible_ns is None:
             self.first_visible_ns = stamp_ns
         if len(self.head) < HEAD_CHARACTERS:
             self.head = (self.head + text)[:HEAD_CHARACTERS]

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import bm25s
 import numpy as np
 
 from milton_assets.tiers.retrieval.goldens import Document, Query
+from milton_assets.tiers.retrieval.lexical import bm25s
 from milton_assets.tiers.retrieval.shuffles import hash_order, ranked
 from milton_assets.vocabulary.digest import sha256_json
 
