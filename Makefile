@@ -9,7 +9,7 @@ PORT   ?= 3000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install autobench ui test coverage test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-bundle bench-scale test-vllm docs clean
+.PHONY: help install autobench ui test coverage test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-bundle bench-device bench-scale test-vllm docs clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ bench-selection: $(VENV)/.installed-dev ## Deciding among ten thousand candidate
 
 bench-bundle: $(VENV)/.installed-dev ## Bundles of 4 GB beside tar, model-signing and cp; deltas beside zstd.
 	$(BIN)/python benches/bundle/bench_bundle.py
+
+bench-device: $(VENV)/.installed-dev ## A device: what its agent takes, and what transfers send over what they need.
+	$(BIN)/python benches/device/bench_device.py
 
 bench-scale: $(VENV)/.installed-dev ## Registries of thousands of entries, journals of ten thousand deployments.
 	PYTHONPATH=. $(BIN)/python benches/scale/bench_registry.py

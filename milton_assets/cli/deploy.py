@@ -172,7 +172,16 @@ def history(
 
     Example: milton history --target local
     """
-    found = [deployment for place in _those_meant(target, target_path) for deployment in place.history()]
+    from milton_assets.fleet.links import Unreachable
+
+    targets, _ = _place(target, target_path)
+    found: list[Deployment] = []
+    for place in _those_meant(target, target_path):
+        try:
+            found += place.history()
+        except Unreachable as error:  # what it told last is kept here; whether it is still all, only the device knows
+            found += targets.mirrored(place.name)
+            typer.echo(f"warning: {place.name}: {error.problem}; below is what it told last", err=True)
     found.sort(key=lambda deployment: deployment.started_at)
     payload = [deployment.model_dump(mode="json") for deployment in found]
     answer(payload, as_json=as_json, text=lambda console: _show_history(found, console))

@@ -25,7 +25,6 @@ from milton_assets.edge.deployment import (
     collect_garbage,
     counter_order,
     deploy,
-    history,
     recover_target,
     reset_counter,
     rollback,
@@ -35,6 +34,7 @@ from milton_assets.edge.deployment.admission import DevicePolicy, admission, loa
 from milton_assets.edge.deployment.history import read_mirror
 from milton_assets.edge.deployment.journal import JOURNAL_FILE
 from milton_assets.edge.deployment.layout import POLICY_FILE, is_target
+from milton_assets.edge.deployment.report import history
 from milton_assets.edge.deployment.session import check_owner, read_target
 from milton_assets.edge.deployment.states import CounterReset, TargetState
 from milton_assets.fleet.marks import gone, write_mark

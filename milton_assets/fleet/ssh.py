@@ -43,10 +43,10 @@ from milton_assets.fleet.target import (
     RecoverRequest,
     RollbackRequest,
 )
-from milton_assets.fleet.targets import Address, mirror_file
+from milton_assets.fleet.targets import Address
 from milton_assets.fleet.telling import error_of
 from milton_assets.fleet.wire import Frame, ProtocolViolated, Wire, WireBroken
-from milton_assets.vocabulary.edge_target import EdgeTarget
+from milton_assets.vocabulary.edge_target import EdgeTarget, mirror_file
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.inventory import Inventory
 from milton_assets.vocabulary.locks import locked

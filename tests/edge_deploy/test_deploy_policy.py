@@ -26,7 +26,6 @@ from milton_assets.edge.deployment import (
     ReleaseDamaged,
     counter_order,
     deploy,
-    history,
     reset_counter,
     rollback,
     status,
@@ -34,6 +33,7 @@ from milton_assets.edge.deployment import (
 from milton_assets.edge.deployment.admission import COUNTERS_APART, DevicePolicy, NotAdmitted, _figures
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.lock import Holder, locked
+from milton_assets.edge.deployment.report import history
 from milton_assets.edge.manifest import SIGNATURE_FILES, BundleManifest
 from milton_assets.edge.release import SignatureInvalid, verify_release
 from milton_assets.edge.release.disk import Fd

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -13,8 +11,7 @@ from milton_assets.edge.deployment import DeploymentFailed, NeverDeployed
 from milton_assets.edge.deployment.history import read_mirror
 from milton_assets.fleet.fit import DoesNotFit
 from milton_assets.fleet.target import CollectRequest, DeployRequest, RecoverRequest, RollbackRequest
-from milton_assets.fleet.targets import mirror_file
-from milton_assets.vocabulary.edge_target import EdgeTarget
+from milton_assets.vocabulary.edge_target import EdgeTarget, mirror_file
 from tests.support.agents import AILING, device
 from tests.support.edge_bundles import make_bundle
 
@@ -116,4 +113,3 @@ def test_what_a_release_in_service_holds_does_not_travel_again(tmp_path, bundles
     size = sum(p.stat().st_size for p in bundles[1].rglob("*") if p.is_file())
     assert kitchen.tally.sent_bytes - before <= size - shared
     assert kitchen.tally.sent_bytes == kitchen.tally.needed_bytes
-    assert os.getpid() and signal.SIGKILL

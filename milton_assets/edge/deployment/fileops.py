@@ -14,8 +14,8 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from milton_assets.edge.manifest import MAX_DEPTH
 from milton_assets.edge.page_cache import bypass_page_cache
+from milton_assets.edge.relative_path import MAX_DEPTH
 from milton_assets.edge.release.disk import Fd, ReadOnlyDisk, names, opened
 
 _RENAME_EXCHANGE = 2
