@@ -39,6 +39,10 @@ def serve(
     hold: Annotated[
         float | None, typer.Option(min=0.1, help="Seconds that a request waits for a model before it gets 503.")
     ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(help="Ask canary questions while nobody asks, look at the device, and go back when it is ill."),
+    ] = True,
     drain: Annotated[
         float | None, typer.Option(min=0.1, help="Seconds that an old model's requests may take before they are cut.")
     ] = None,
@@ -51,12 +55,21 @@ def serve(
     Example: milton-serve --target local --port 8080
     """
     from milton_assets.edge.serving.service import serve as serve_until_ended
-    from milton_assets.usecases.serving import served_place, service_of
+    from milton_assets.usecases.serving import served_target, service_of
 
     settings = current_settings()
-    place = served_place(settings, target, target_path)
+    place = served_target(settings, target, target_path)
     service = service_of(
-        settings, place, say=_say, host=host, port=port, mode=mode, slots=slots, hold_s=hold, drain_s=drain
+        settings,
+        place,
+        say=_say,
+        host=host,
+        port=port,
+        mode=mode,
+        slots=slots,
+        hold_s=hold,
+        drain_s=drain,
+        watched=watch,
     )
     serve_until_ended(service)
 

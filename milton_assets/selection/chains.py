@@ -24,7 +24,7 @@ from milton_assets.selection.scoring import Array
 from milton_assets.statistics.multiplicity import holm
 from milton_assets.statistics.normal import z_leaving
 from milton_assets.statistics.paired import agresti_min, mcnemar_exact
-from milton_assets.statistics.sequential import Noise, group_share, is_look, look_share, student_p, student_reach
+from milton_assets.statistics.spending import Noise, group_share, is_look, look_share, student_p, student_reach
 
 _Flags = npt.NDArray[np.bool_]
 

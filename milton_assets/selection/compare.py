@@ -42,7 +42,7 @@ from milton_assets.statistics.bootstrap import (
 )
 from milton_assets.statistics.normal import z_leaving
 from milton_assets.statistics.paired import agresti_min, mcnemar_exact
-from milton_assets.statistics.sequential import mean_p, student_p, student_reach
+from milton_assets.statistics.spending import mean_p, student_p, student_reach
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.ledger import Tally
 from milton_assets.vocabulary.metric import Direction, Interval

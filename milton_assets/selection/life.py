@@ -27,7 +27,7 @@ from milton_assets.selection.comparability import Procedure, procedure
 from milton_assets.selection.policy import Criterion, Margin, MetricRef
 from milton_assets.selection.scoring import Array
 from milton_assets.statistics.multiplicity import holm
-from milton_assets.statistics.sequential import Noise, group_share, is_look, look_share
+from milton_assets.statistics.spending import Noise, group_share, is_look, look_share
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from milton_assets.selection.scoring import Array
 from milton_assets.statistics.normal import z_of_level
-from milton_assets.statistics.sequential import Noise
+from milton_assets.statistics.spending import Noise
 from milton_assets.vocabulary.metric import Metric
 
 

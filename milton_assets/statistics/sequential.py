@@ -1,108 +1,96 @@
-"""Looking again and again: how much of an error rate each look may spend, so that all looks together spend it once.
+"""Judging a stream of checks as they come, for ever, with a stated rate of false alarms.
 
-    share = group_share(1) * look_share(1)          # the first look at the first group of hypotheses: 0.49
-    p_spent = p_value / share                       # compare with alpha, as if there were one look
+    watched = Watched.of(SPEED, threshold(checks_per_year=1e6, alarms_per_year=1.0, streams=5))
+    watched = watched.after(ratio)             # one more check
+    if watched.alarms: …
 
-What belongs here: the two series of shares, when to look, and what noise that was partly assumed does to a p-value.
-What does not: the tests of one look (`paired`), and who counts looks (`selection.life`).
+What belongs here: the detectors and their bound. What does not: what is checked (`edge.serving.watch`). No numpy:
+devices run this.
 
-Both series sum to 1. Whatever the looks have to do with each other, the probability that any look at a true hypothesis
-has `p / share <= alpha` is at most the sum of `alpha * share`, which is `alpha` (Boole's inequality).
+A check is held against grades: "less than half of what is usual" is one. Of each grade it is *said* how often a check
+of a well device may be that bad, whatever came before (`rate`). Let x be 1 when it is, with p0 = rate and p1 = .9:
+
+    e = p1 / p0  when x = 1,     (1 - p1) / (1 - p0)  when x = 0,        so that E[e | past] <= 1 on a well device
+    R <- (R + 1) e                                                       (Shiryaev and Roberts)
+
+R minus the number of checks is then a supermartingale, so by optional stopping the mean number of checks until R first
+reaches c is at least c: an e-detector (Shin, Ramdas, Rinaldo, 2022, theorem 2.4; for two simple hypotheses Pollak,
+1985). The mean over grades is again one. After an alarm it begins anew, so alarms of a well device come at most once in
+c checks, in the long run, and of `streams` of them at most `streams` / c. `threshold` turns that around.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
-import numpy as np
-import numpy.typing as npt
-from scipy.special import chdtri, stdtr, stdtrit
+from milton_assets.vocabulary.errors import BadInput
 
-Array = npt.NDArray[np.float64]
-
-FIRST_LOOK = 0.8
-"""What the first look may spend of a hypothesis's share; evidence that does not change is looked at once."""
-
-ASSUMED_FREEDOM = 2
-"""An assumed noise counts as much as one measured with two degrees of freedom: little."""
-
-
-def is_look(seen: int) -> bool:
-    """Whether the evidence has doubled, so that it is looked at: at 1, 2, 4, 8, … pieces of evidence."""
-    return seen >= 1 and seen & (seen - 1) == 0
-
-
-def look_share(seen: int) -> float:
-    """The share of a look at `seen` pieces of evidence, of which there are 1, 2, 4, …: 0.8, 0.1, 0.05, 0.025, …
-
-    Raises `ValueError` where `is_look` says no.
-    """
-    if not is_look(seen):
-        raise ValueError(f"there is no look at {seen} pieces of evidence, only at 1, 2, 4, 8, …")
-    doublings = seen.bit_length() - 1
-    return FIRST_LOOK if doublings == 0 else float((1 - FIRST_LOOK) * 0.5**doublings)
-
-
-def group_share(number: int) -> float:
-    """The share of the group of hypotheses with that number, from 1: 0.61, 0.15, 0.07, … as 6 / (pi n)^2."""
-    return float(6 / (math.pi * number) ** 2)
+_RATE_WHEN_ILL = 0.9
 
 
 @dataclass(frozen=True)
-class Noise:
-    """The relative noise of a figure between campaigns: what was assumed, and what repeated measurements showed.
+class Grade:
+    """A value below `below` is bad; of a well device at most `rate` of the checks are, whatever came before."""
 
-    `squares` is the sum of squared deviations of the figure's logarithm from the means of repeated measurements,
-    `freedom` how many degrees of freedom that has. With none, the assumption stands alone.
-    """
+    below: float
+    rate: float
 
-    assumed: float
-    squares: float = 0.0
-    freedom: int = 0
+    def __post_init__(self) -> None:
+        if not 0 < self.rate < _RATE_WHEN_ILL:
+            raise BadInput(f"a grade's rate is {self.rate}", expected=f"a share above 0 and below {_RATE_WHEN_ILL}")
+
+    def e_value(self, value: float) -> float:
+        """What a check at `value` is worth as evidence; at most 1 in the mean on a well device."""
+        if value < self.below:
+            return _RATE_WHEN_ILL / self.rate
+        return (1 - _RATE_WHEN_ILL) / (1 - self.rate)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A stream of checks so far. `evidence` is R of each grade, `checks` how many there were since it began anew."""
+
+    grades: tuple[Grade, ...]
+    threshold: float
+    evidence: tuple[float, ...]
+    checks: int = 0
+
+    @classmethod
+    def of(cls, grades: Sequence[Grade], threshold: float) -> Self:
+        """A stream of which nothing was seen yet."""
+        if not grades or threshold <= 1:
+            raise BadInput(
+                f"{len(grades)} grades with the threshold {threshold}", expected="a grade, a threshold above 1"
+            )
+        return cls(tuple(grades), threshold, tuple(0.0 for _ in grades))
+
+    def after(self, value: float) -> Self:
+        """The stream after one more check. One that alarmed begins anew."""
+        before = tuple(0.0 for _ in self.grades) if self.alarms else self.evidence
+        after = tuple((r + 1) * grade.e_value(value) for r, grade in zip(before, self.grades, strict=True))
+        return replace(self, evidence=after, checks=1 if self.alarms else self.checks + 1)
 
     @property
-    def measured(self) -> float | None:
-        """The standard deviation that was measured; None when nothing was measured twice."""
-        return math.sqrt(self.squares / self.freedom) if self.freedom else None
+    def mean_evidence(self) -> float:
+        """The mean over the grades, which is held against the threshold."""
+        return sum(self.evidence) / len(self.evidence)
 
     @property
-    def total_freedom(self) -> int:
-        """The degrees of freedom of `pooled`, the assumption's included."""
-        return ASSUMED_FREEDOM + self.freedom
-
-    def upper(self, level: float = 0.95) -> float | None:
-        """What the noise is below, `level` sure of it; None when nothing was measured twice."""
-        return math.sqrt(self.squares / float(chdtri(self.freedom, level))) if self.freedom else None
-
-    def pooled(self, own: float) -> float:
-        """The standard error of a figure whose error within its campaign is `own`.
-
-        Repeated measurements hold the error within a campaign already, so it is added to the assumption only.
-        """
-        assumed = ASSUMED_FREEDOM * (self.assumed**2 + own**2)
-        return math.sqrt((assumed + self.squares) / self.total_freedom)
+    def alarms(self) -> bool:
+        """Whether the evidence says that the device is not well."""
+        return self.mean_evidence >= self.threshold
 
 
-def student_p(ratio: Array, freedom: Array | int) -> Array:
-    """Two-sided p-values of differences over their standard errors, the errors known with `freedom`."""
-    return np.asarray(2 * stdtr(freedom, -np.abs(ratio)), dtype=np.float64)
+def threshold(*, checks_per_year: float, alarms_per_year: float, streams: int) -> float:
+    """The threshold for each of `streams` streams, so that all of them together raise so many false alarms a year.
 
-
-def student_reach(freedom: Array | int, outside: float) -> Array:
-    """How many standard errors each side an interval reaches that leaves `outside` out in all."""
-    return np.asarray(stdtrit(freedom, 1 - outside / 2), dtype=np.float64)
-
-
-def mean_p(gains: Array) -> Array:
-    """Two-sided p-values of "the mean gain is 0", one for each row of `gains` (comparisons, cases), by Student's t.
-
-    Never below 2 / 2^n, the smallest that n cases whose signs are tosses of a fair coin can give. One case tells
-    nothing.
+    Raises `BadInput` for a budget that is none.
     """
-    cases = gains.shape[1]
-    if cases < 2:
-        return np.ones(len(gains))
-    mean, spread = gains.mean(axis=1), gains.std(axis=1, ddof=1) / math.sqrt(cases)
-    ratio = np.divide(np.abs(mean), spread, out=np.where(np.abs(mean) > 1e-12, np.inf, 0.0), where=spread > 1e-12)
-    return np.asarray(np.maximum(student_p(ratio, cases - 1), 2.0 ** (1 - min(cases, 1000))), dtype=np.float64)
+    if not (checks_per_year > 0 and alarms_per_year > 0 and streams >= 1):
+        raise BadInput(
+            f"{alarms_per_year} alarms a year over {streams} streams of {checks_per_year} checks",
+            expected="numbers above 0",
+        )
+    return max(checks_per_year * streams / alarms_per_year, 2.0)

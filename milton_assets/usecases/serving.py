@@ -13,6 +13,7 @@ from pathlib import Path
 from milton_assets.edge.serving.service import Service
 from milton_assets.edge.serving.supervisor import Mode
 from milton_assets.fleet.local import LocalTarget
+from milton_assets.fleet.target import RollbackRequest
 from milton_assets.settings import Settings
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.errors import BadInput
@@ -20,8 +21,8 @@ from resources.edge_server import EdgeServer
 from resources.servers import launching
 
 
-def served_place(settings: Settings, name: str | None, path: Path | None) -> Path:
-    """The folder of the target that is meant. Raises `BadInput` for one that is on another machine."""
+def served_target(settings: Settings, name: str | None, path: Path | None) -> LocalTarget:
+    """The target that is meant. Raises `BadInput` for one that is on another machine."""
     named = {key: target.at for key, target in settings.targets.items()}
     found = open_targets(settings.state, named, server=lambda: edge_server(settings)).resolve(name=name, path=path)
     if not isinstance(found, LocalTarget):
@@ -30,7 +31,7 @@ def served_place(settings: Settings, name: str | None, path: Path | None) -> Pat
             expected="a target that lies here",
             remedy="a device serves itself: run `milton-serve` there",
         )
-    return found.place.path
+    return found
 
 
 def edge_server(settings: Settings) -> EdgeServer:
@@ -40,7 +41,7 @@ def edge_server(settings: Settings) -> EdgeServer:
 
 def service_of(
     settings: Settings,
-    place: Path,
+    target: LocalTarget,
     *,
     say: Callable[[str], None],
     host: str | None = None,
@@ -49,15 +50,28 @@ def service_of(
     slots: int | None = None,
     hold_s: float | None = None,
     drain_s: float | None = None,
+    watched: bool = True,
 ) -> Service:
-    """How `place` is served as the settings say; what is given goes before them."""
+    """How `target` is served as the settings say; what is given goes before them."""
     given = settings.serving
-    bare = Service(place, edge_server(settings))
+    bare = Service(target.place.path, edge_server(settings))
+    chosen = Mode(mode or given.mode)
+
+    def go_back(reason: str) -> str:
+        # Where memory holds one model there is none for a load test beside the one that serves.
+        request = RollbackRequest(
+            actor=f"watch: {reason}"[:500], wait_s=60.0, load_test=chosen is Mode.TWO, health_rounds=0
+        )
+        done = target.rollback(request)
+        return f"{done.model_version}, release {done.release or 'unknown'}"
+
     return replace(
         bare,
         host=host or given.host,
         port=given.port if port is None else port,
-        mode=Mode(mode or given.mode),
+        mode=chosen,
+        watched=watched,
+        go_back=go_back,
         slots=slots,
         limits=bare.limits if hold_s is None else replace(bare.limits, hold_s=hold_s),
         drain_s=bare.drain_s if drain_s is None else drain_s,

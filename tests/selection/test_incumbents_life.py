@@ -19,7 +19,7 @@ from milton_assets.selection.life import looked, with_previous
 from milton_assets.selection.simulate import SIMULATED, pinned, tables
 from milton_assets.selection.summary import RunSummary, write_summary
 from milton_assets.statistics.multiplicity import holm
-from milton_assets.statistics.sequential import Noise, group_share, is_look, look_share, mean_p
+from milton_assets.statistics.spending import Noise, group_share, is_look, look_share, mean_p
 from milton_assets.usecases.past_ledger import check_ledger, ledger_before
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.ledger import Ledger, Tally

@@ -12,7 +12,7 @@ from milton_assets.selection import Candidate, Policy, load_policy
 from milton_assets.selection.life import Life
 from milton_assets.selection.noise import errors_of
 from milton_assets.selection.resample import prepare, probability_best, unknown
-from milton_assets.statistics.sequential import Noise
+from milton_assets.statistics.spending import Noise
 from milton_assets.vocabulary.metric import Interval, Metric
 from tests.support.selection import candidate
 from tests.support.tiers import TIERS

@@ -15,7 +15,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,9 +27,13 @@ from milton_assets.edge.serving.gateway import Gateway
 from milton_assets.edge.serving.health_journal import EventKind, HealthEvent
 from milton_assets.edge.serving.http1 import Limits
 from milton_assets.edge.serving.metrics import Metrics, Told
+from milton_assets.edge.serving.service import in_thread
+from milton_assets.edge.serving.signs import Signs
 from milton_assets.edge.serving.supervisor import Mode, Supervisor
+from milton_assets.edge.serving.watch import Schedule, Watch
 from milton_assets.vocabulary.errors import ServerFailed
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
+from milton_assets.vocabulary.processor_times import ProcessorTimes
 from milton_assets.vocabulary.server import Endpoint, RunningServer, ServingSettings
 from tests.support.crashing import clock
 from tests.support.edge_bundles import make_bundle, read_manifest
@@ -145,6 +149,7 @@ class ServedTarget:
     loop: asyncio.AbstractEventLoop
     events: list[HealthEvent]
     told: list[Told]
+    watch: Watch
 
     @property
     def chat(self) -> str:
@@ -187,6 +192,9 @@ def served(
     mode: Mode = Mode.TWO,
     limits: Limits | None = None,
     memory: Callable[[], Memory] | None = None,
+    schedule: Schedule | None = None,
+    signs: Callable[[], Signs] = Signs,
+    go_back: Callable[[str], Any] | None = None,
     **options: Any,
 ) -> Iterator[ServedTarget]:
     """A gateway in front of what is current at `place`, on a free port of 127.0.0.1, until the block ends."""
@@ -199,27 +207,41 @@ def served(
     if memory is not None:
         options["memory"] = memory
 
-    async def begin() -> tuple[Supervisor, Gateway, Metrics, tuple[str, int], asyncio.Task[None]]:
+    async def begin() -> tuple[Supervisor, Gateway, Metrics, Watch, tuple[str, int], list[asyncio.Task[None]]]:
         supervisor = Supervisor(
             place.path, launcher, mode=mode, limits=limits, on_event=events.append, poll_s=0.02, **options
         )
         metrics = Metrics()
         gateway = Gateway(supervisor, metrics, limits=limits, on_told=told.append)
         where = await gateway.listen("127.0.0.1", 0)
-        return supervisor, gateway, metrics, where, asyncio.get_running_loop().create_task(supervisor.run())
+        watch = Watch(
+            supervisor,
+            gateway,
+            reads=signs,
+            on_event=events.append,
+            schedule=schedule,
+            go_back=in_thread(go_back),
+            times=lambda: ProcessorTimes(0.0, 0.0, 0.0),
+        )
+        work = [supervisor.run(), watch.run()] if schedule else [supervisor.run()]
+        loop = asyncio.get_running_loop()
+        return supervisor, gateway, metrics, watch, where, [loop.create_task(task) for task in work]
 
-    supervisor, gateway, metrics, (host, port), running = asyncio.run_coroutine_threadsafe(begin(), loop).result(30)
+    supervisor, gateway, metrics, watch, (host, port), running = asyncio.run_coroutine_threadsafe(begin(), loop).result(
+        30
+    )
 
     async def end() -> None:
         gateway.stop_listening()
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+        for task in running:
+            task.cancel()
+        ended = await asyncio.gather(*running, return_exceptions=True)
+        assert all(isinstance(error, asyncio.CancelledError) for error in ended), ended
         await supervisor.stop(0.5)
         await gateway.farewell(0.2)
 
     try:
-        yield ServedTarget(f"http://{host}:{port}", supervisor, gateway, metrics, loop, events, told)
+        yield ServedTarget(f"http://{host}:{port}", supervisor, gateway, metrics, loop, events, told, watch)
     finally:
         try:
             asyncio.run_coroutine_threadsafe(end(), loop).result(60)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,10 @@ from milton_assets.edge.serving.gateway import Gateway
 from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, HealthJournal
 from milton_assets.edge.serving.http1 import Limits
 from milton_assets.edge.serving.metrics import Metrics
+from milton_assets.edge.serving.patrolling import Patrolling
+from milton_assets.edge.serving.signs import SignsReader
 from milton_assets.edge.serving.supervisor import DEFAULT_MODEL, Mode, Supervisor
+from milton_assets.edge.serving.watch import Schedule, Watch
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.os_errors import remedy_for
 
@@ -37,7 +40,12 @@ class CannotListen(MiltonError):
 
 @dataclass(frozen=True)
 class Service:
-    """How a target is served: what it is, with what, where, and how long what is under way may take at the end."""
+    """How a target is served: what it is, with what, where, and how long what is under way may take at the end.
+
+    `watched` asks canary questions and looks at the device's signs, as `schedule` says, and reads the release again a
+    little at a time. `go_back` takes the target to the release before, for the reason that it is given, and says to
+    which; None leaves it in service.
+    """
 
     target: Path
     launcher: EdgeLauncher
@@ -47,6 +55,9 @@ class Service:
     model: str = DEFAULT_MODEL
     slots: int | None = None
     limits: Limits = field(default_factory=Limits)
+    watched: bool = True
+    schedule: Schedule = field(default_factory=Schedule)
+    go_back: Callable[[str], str] | None = None
     drain_s: float = 600.0
     grace_s: float = 30.0
     say: Callable[[str], None] = lambda _: None
@@ -75,7 +86,15 @@ async def _serve(service: Service) -> None:
         drain_s=service.drain_s,
     )
     metrics = Metrics(lambda: _gauges(supervisor))
-    gateway = Gateway(supervisor, metrics, limits=service.limits, health=lambda: health_page(supervisor))
+    gateway = Gateway(supervisor, metrics, limits=service.limits, health=lambda: health_page(supervisor, watch))
+    watch = Watch(
+        supervisor,
+        gateway,
+        reads=SignsReader(service.target if service.target.exists() else service.target.parent).read,
+        on_event=on_event,
+        go_back=in_thread(service.go_back),
+        schedule=service.schedule,
+    )
     try:
         host, port = await gateway.listen(service.host, service.port)
     except OSError as error:
@@ -96,6 +115,8 @@ async def _serve(service: Service) -> None:
         loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGHUP, supervisor.wake)
     work = [loop.create_task(supervisor.run())]
+    if service.watched:
+        work += [loop.create_task(watch.run()), loop.create_task(Patrolling(service.target, on_event).run())]
     waiting = loop.create_task(ended.wait())
     try:
         await asyncio.wait({waiting, *work}, return_when=asyncio.FIRST_COMPLETED)
@@ -124,8 +145,15 @@ async def _end(gateway: Gateway, supervisor: Supervisor, service: Service, at_on
     await gateway.farewell(0.0 if at_once.is_set() else _FAREWELL_S)
 
 
-def health_page(supervisor: Supervisor) -> dict[str, Any]:
-    """What `/health` says: llama.cpp's own answer, and which release it is."""
+def in_thread(go_back: Callable[[str], str] | None) -> Callable[[str], Awaitable[str]] | None:
+    """The same as something to await, done in a thread of its own: going back takes as long as it takes."""
+    if go_back is None:
+        return None
+    return lambda reason: asyncio.to_thread(go_back, reason)
+
+
+def health_page(supervisor: Supervisor, watch: Watch) -> dict[str, Any]:
+    """What `/health` says: llama.cpp's own answer, which release it is, and what is wrong."""
     server = supervisor.serving
     return {
         "status": "ok" if server is not None else "unavailable",
@@ -133,6 +161,8 @@ def health_page(supervisor: Supervisor) -> dict[str, Any]:
         "model_version": server.release.model_version if server else None,
         "since": supervisor.since.isoformat(timespec="seconds") if server and supervisor.since else None,
         "problem": supervisor.problem,
+        "alarms": list(watch.alarms),
+        "signs": watch.signs.figures(),
     }
 
 

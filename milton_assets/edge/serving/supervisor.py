@@ -217,6 +217,7 @@ class Supervisor:
             await asyncio.gather(*self._retiring, return_exceptions=True)
         was_held = not self._open
         began = time.monotonic()
+        drained_s = began - closed_at
         server = await self._started(release)
         if server is None:
             return
@@ -228,6 +229,7 @@ class Supervisor:
         self._let_in()
         figures: dict[str, float | str | None] = {
             "load_s": round(time.monotonic() - began, 3),
+            "drain_s": round(drained_s, 3),
             "held_s": round(time.monotonic() - closed_at, 3) if was_held else 0.0,
             "mode": str(self._mode_now),
         }
@@ -344,6 +346,13 @@ class Supervisor:
         self._on_event(
             HealthEvent(at=datetime.now(UTC), kind=kind, said=shortened(said), release=release, figures=dict(figures))
         )
+
+    @property
+    def runs_as_measured(self) -> bool:
+        """Whether what serves is set up as its contract was measured: only then do promised answers compare."""
+        if self.serving is None or (measured := self.serving.release.contract.served_with) is None:
+            return False
+        return self._settings(self.serving.release) == measured
 
     @property
     def problem(self) -> str | None:

@@ -1,0 +1,163 @@
+"""What a device shows of itself without being asked a question: memory, disk, heat, throttling, power, killed
+processes.
+
+What belongs here: reading them, cheaply and without privileges, and saying what cannot be read and why. What does not:
+judging them (`watch`), and what the device *is* (`resources.inventory`).
+
+Everything is a file of the kernel's; `root` is where they lie, `/` but for tests. Power is RAPL's (root may read it
+alone, since CVE-2020-8694) or a hwmon sensor's, as boards have them; a GPU's is its server's to tell.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_KIB = 1024
+_MILLI, _MICRO = 1e-3, 1e-6
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What was read at one moment. None is what could not be read; `absent` says why, by name.
+
+    `oom_kills` and `throttled` are counts since some beginning: what matters is that they grow. `model_rss_bytes` is
+    that of every process below this one.
+    """
+
+    memory_available_bytes: int | None = None
+    model_rss_bytes: int | None = None
+    disk_free_bytes: int | None = None
+    oom_kills: int | None = None
+    temperature_c: float | None = None
+    throttled: int | None = None
+    power_w: float | None = None
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+    def figures(self) -> dict[str, float | str | None]:
+        """What was read, by name; why not, for what was not."""
+        read = {name: value for name, value in vars(self).items() if name != "absent" and value is not None}
+        return read | {f"{name}_absent": why for name, why in self.absent.items()}
+
+
+class SignsReader:
+    """Reads the signs of the machine below `root`; `disk` is a folder on the disk that matters."""
+
+    def __init__(self, disk: Path, *, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
+        self._disk = disk
+        self._root = root
+        self._clock = clock
+        self._energy: tuple[float, float] | None = None
+
+    def read(self) -> Signs:
+        """The signs now. Never raises: a device that cannot tell something is no reason to stop watching it."""
+        found: dict[str, float | int] = {}
+        absent: dict[str, str] = {}
+        for name, read in {
+            "memory_available_bytes": self._memory,
+            "model_rss_bytes": self._rss,
+            "disk_free_bytes": self._free,
+            "oom_kills": self._oom_kills,
+            "temperature_c": self._temperature,
+            "throttled": self._throttled,
+            "power_w": self._power,
+        }.items():
+            try:
+                value = read()
+            except (OSError, ValueError, IndexError) as error:
+                absent[name] = _why(error)
+                continue
+            if value is None:
+                absent[name] = "nothing on this machine tells it"
+            else:
+                found[name] = value
+        return Signs(**found, absent=absent)  # type: ignore[arg-type]
+
+    def _memory(self) -> int | None:
+        for line in (self._root / "proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * _KIB
+        return None
+
+    def _rss(self) -> int:
+        page = os.sysconf("SC_PAGE_SIZE")
+        total = 0
+        for pid in self._below(os.getpid()):
+            try:
+                total += int((self._root / f"proc/{pid}/statm").read_text().split()[1]) * page
+            except (OSError, IndexError):
+                continue  # it ended meanwhile
+        return total
+
+    def _below(self, pid: int) -> Iterable[int]:
+        children: list[int] = []
+        for task in (self._root / f"proc/{pid}/task").glob("*/children"):
+            try:
+                children += map(int, task.read_text().split())
+            except OSError:
+                continue
+        for child in children:
+            yield child
+            yield from self._below(child)
+
+    def _free(self) -> int:
+        found = os.statvfs(self._disk)
+        return found.f_bavail * found.f_frsize
+
+    def _oom_kills(self) -> int | None:
+        """Our control group's count, else the machine's."""
+        for line in (self._root / "proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::"):
+                events = self._root / "sys/fs/cgroup" / line[3:].lstrip("/") / "memory.events"
+                if events.is_file():
+                    return _named(events, "oom_kill")
+        return _named(self._root / "proc/vmstat", "oom_kill")
+
+    def _temperature(self) -> float | None:
+        sys = self._root / "sys/class"
+        found = [_number(p) * _MILLI for p in (*sys.glob("thermal/*/temp"), *sys.glob("hwmon/*/temp*_input"))]
+        return max(found, default=None)
+
+    def _throttled(self) -> int | None:
+        board = self._root / "sys/devices/platform/soc/soc:firmware/get_throttled"
+        if board.is_file():
+            # A Raspberry Pi's firmware: the low bits are now, those from 16 on ever since it started.
+            return int(board.read_text().strip(), 16) & 0xF
+        counts = (self._root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
+        found = [int(_number(count)) for count in counts]
+        return sum(found) if found else None
+
+    def _power(self) -> float | None:
+        sensors = [_number(p) * _MICRO for p in (self._root / "sys/class/hwmon").glob("*/power*_input")]
+        if sensors:
+            return sum(sensors)
+        counters = sorted((self._root / "sys/class/powercap").glob("intel-rapl:[0-9]*/energy_uj"))
+        packages = [path for path in counters if path.parent.name.count(":") == 1]
+        if not packages:
+            return None
+        now = (self._clock(), sum(map(_number, packages)) * _MICRO)
+        before, self._energy = self._energy, now
+        if before is None or now[0] <= before[0] or now[1] < before[1]:
+            raise ValueError("it is a difference of two readings, and this is the first")
+        return (now[1] - before[1]) / (now[0] - before[0])
+
+
+def _number(path: Path) -> float:
+    return float(path.read_text())
+
+
+def _named(path: Path, name: str) -> int | None:
+    for line in path.read_text().splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
+    return None
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return str(error)
