@@ -5,11 +5,12 @@ VENV   ?= .venv
 CONSTRAINTS ?= constraints.txt
 BIN    := $(VENV)/bin
 PORT   ?= 3000
+FUZZ_SECONDS ?= 300
 # Hundreds of tests start our commands: compiled once, not each time anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install autobench ui test coverage test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-bundle bench-scale bench-serving test-vllm docs clean
+.PHONY: help install autobench ui test coverage test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-bundle bench-device bench-scale bench-serving test-vllm docs clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,8 +57,8 @@ coverage: ## Run the whole suite and say which lines it reached; takes half as l
 test-newest: ## Run the whole suite with the newest releases that pyproject.toml allows, in an environment of its own.
 	$(MAKE) VENV=.venv-newest CONSTRAINTS=constraints-newest.txt test
 
-fuzz: $(VENV)/.installed-dev ## Try hostile input that no run has tried before.
-	$(BIN)/python -m pytest -n auto -m hypothesis --hypothesis-profile=fuzz $(PYTEST_ARGS)
+fuzz: $(VENV)/.installed-dev ## Try hostile input that no run has tried before, for FUZZ_SECONDS (300).
+	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
 
 test-vllm: $(VENV)/.installed-dev ## Run the inference tier against real vLLM, in an environment of its own.
 	$(BIN)/python tests/vllm/vllm_env.py
@@ -78,6 +79,9 @@ bench-selection: $(VENV)/.installed-dev ## Deciding among ten thousand candidate
 
 bench-bundle: $(VENV)/.installed-dev ## Bundles of 4 GB beside tar, model-signing and cp; deltas beside zstd.
 	$(BIN)/python benches/bundle/bench_bundle.py
+
+bench-device: $(VENV)/.installed-dev ## A device: what its agent takes, and what transfers send over what they need.
+	$(BIN)/python benches/device/bench_device.py
 
 bench-scale: $(VENV)/.installed-dev ## Registries of thousands of entries, journals of ten thousand deployments.
 	PYTHONPATH=. $(BIN)/python benches/scale/bench_registry.py

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dagster import Definitions
 
 from milton_assets.assets.bundles import edge_bundle
-from milton_assets.assets.deployments import deployment
+from milton_assets.assets.deployments import deployment, serves_and_is_well
 from milton_assets.assets.goldens import golden_assets
 from milton_assets.assets.health import device_health, nothing_needs_a_person
 from milton_assets.assets.registry import artefacts_can_be_loaded, registry_entry
@@ -72,6 +72,7 @@ def build_defs(
             artefacts_can_be_loaded,
             evidence_holds,
             nothing_needs_a_person,
+            serves_and_is_well,
             *(tier_check(spec) for spec in tiers.values()),
         ],
         jobs=[benchmark_model, promote, deploy, look_after, autobench_job(settings.log_level)],

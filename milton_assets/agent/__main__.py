@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from milton_assets.vocabulary.edge_target import target_in
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.state import StateDir
@@ -37,16 +38,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _done(asked: argparse.Namespace) -> int:
-    from milton_assets.agent.device import device_of, means_of_this_device
-
     state = StateDir.from_environment(os.environ)
     check_key(asked.target, "target name")
+    if asked.verb == "status":  # by itself, since it has to answer on a small device within a blink
+        from milton_assets.edge.deployment.report import status
+
+        place = target_in(state, asked.target, asked.folder)
+        sys.stdout.write(status(place).model_dump_json(indent=2) + "\n")
+        return 0
+    from milton_assets.agent.device import device_of, means_of_this_device
+
     own = ["--target", asked.target, *(["--folder", str(asked.folder)] if asked.folder else [])]
     program = [sys.executable, *_flags(), *_entry(), *own, "attempt"]
     device = device_of(state, asked.target, asked.folder, means_of_this_device(), program)
-    if asked.verb == "status":
-        sys.stdout.write(device.target.status().model_dump_json(indent=2) + "\n")
-    elif asked.verb == "history":
+    if asked.verb == "history":
         sys.stdout.writelines(f"{one.model_dump_json()}\n" for one in device.target.history())
     elif asked.verb == "attempt":
         device.attempts.run(asked.deployment, device.incoming().folder)

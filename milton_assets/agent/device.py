@@ -1,8 +1,6 @@
 """This device as the agent sees it: its target, what it probes with, and where transfers and attempts lie.
 
 What belongs here: putting them together from the device's settings. What does not: any of them.
-
-What a verb does not need is not imported: `status` has to answer on a small device within a blink.
 """
 
 from __future__ import annotations
@@ -16,8 +14,7 @@ from milton_assets.agent.incoming import Incoming
 from milton_assets.edge.deployment.layout import RELEASES
 from milton_assets.edge.deployment.loadtest import LoadTest
 from milton_assets.fleet.local import LocalMeans, LocalTarget
-from milton_assets.fleet.targets import mirror_file
-from milton_assets.vocabulary.edge_target import EdgeTarget
+from milton_assets.vocabulary.edge_target import target_in
 from milton_assets.vocabulary.inventory import Inventory
 from milton_assets.vocabulary.state import StateDir
 
@@ -48,8 +45,7 @@ class Device:
 
 def device_of(state: StateDir, name: str, folder: Path | None, means: LocalMeans, program: Sequence[str]) -> Device:
     """The target `name` of this device, in `folder` or else in the device's state folder."""
-    place = EdgeTarget(name, folder or state.deployments / name, mirror_file(state, name), state)
-    return Device(LocalTarget(place, state, means), program)
+    return Device(LocalTarget(target_in(state, name, folder), state, means), program)
 
 
 def means_of_this_device() -> LocalMeans:

@@ -45,8 +45,7 @@ class Refused(Exception):
 def look(root: str) -> dict[str, Any]:
     """What decides which wheels fit, and which are there already."""
     libc, libc_version = platform.libc_ver()
-    os.makedirs(root, exist_ok=True)
-    usage = shutil.disk_usage(root)
+    usage = shutil.disk_usage(os.path.expanduser("~"))
     packages = os.path.join(root, "packages")
     system = platform.system()
     try:

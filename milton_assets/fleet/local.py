@@ -22,19 +22,21 @@ from milton_assets.edge.deployment import (
     LoadTest,
     NeverDeployed,
     TargetStatus,
+    Verification,
     collect_garbage,
     counter_order,
     deploy,
-    history,
     recover_target,
     reset_counter,
     rollback,
     status,
+    verify_in_service,
 )
 from milton_assets.edge.deployment.admission import DevicePolicy, admission, load_device_policy, write_device_policy
 from milton_assets.edge.deployment.history import read_mirror
 from milton_assets.edge.deployment.journal import JOURNAL_FILE
 from milton_assets.edge.deployment.layout import HEALTH_FILE, POLICY_FILE, is_target
+from milton_assets.edge.deployment.report import history
 from milton_assets.edge.deployment.session import check_owner, read_target
 from milton_assets.edge.deployment.states import CounterReset, TargetState
 from milton_assets.edge.serving.health_journal import HealthJournal
@@ -126,6 +128,11 @@ class LocalTarget:
         """See `Target`."""
         with self._explaining_that_it_is_gone():
             return status(self._seen())
+
+    def verify(self, *, on_progress: OnProgress = silent) -> Verification:
+        """See `Target`."""
+        with self._explaining_that_it_is_gone():
+            return verify_in_service(self._seen(), now=self.means.now, on_progress=on_progress)
 
     def history(self) -> tuple[Deployment, ...]:
         """See `Target`."""

@@ -22,7 +22,7 @@ from milton_assets.edge.deployment.history import read_mirror
 from milton_assets.fleet.local import LocalMeans, LocalTarget
 from milton_assets.fleet.marks import mark_file, read_mark
 from milton_assets.fleet.target import Target
-from milton_assets.vocabulary.edge_target import DEFAULT_CLASS, DEFAULT_TARGET, EdgeTarget
+from milton_assets.vocabulary.edge_target import DEFAULT_CLASS, DEFAULT_TARGET, EdgeTarget, mirror_file
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import SLUG, check_key
 from milton_assets.vocabulary.state import StateDir
@@ -65,11 +65,6 @@ def local_target(address: Address, means: LocalMeans) -> LocalTarget:
         )
     state = address.state
     return LocalTarget(EdgeTarget(address.name, Path(path), mirror_file(state, address.name), state), state, means)
-
-
-def mirror_file(state: StateDir, name: str) -> Path:
-    """Where `state` keeps its copy of that target's history."""
-    return state.deployment_history / f"{name}.jsonl"
 
 
 SCHEMES: dict[str, Scheme] = {"file": local_target}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from milton_assets.edge.deployment import Deployment, JournalDamaged, NotATarget, Outcome
+from milton_assets.fleet.links import Unreachable
 from milton_assets.fleet.targets import Targets
 from milton_assets.vocabulary.errors import BadInput
 
@@ -16,12 +17,13 @@ from milton_assets.vocabulary.errors import BadInput
 def known_deployments(targets: Targets, wanted: str) -> Mapping[str, Deployment]:
     """Every deployment that a target or its mirror knows, by id; the target itself knows the one that is `wanted`.
 
-    Raises `JournalDamaged` when only a mirror knows it or the journal that should does not hold, `BadInput` when
-    nobody knows it.
+    Raises `Unreachable` when a device that may know it cannot be asked, `JournalDamaged` when only a mirror knows it or
+    the journal that should does not hold, `BadInput` when nobody knows it.
     """
     told: dict[str, Deployment] = {}
     mirrored: dict[str, Deployment] = {}
     damaged: list[JournalDamaged] = []
+    away: list[Unreachable] = []
     for name in targets.names():
         mirrored |= {done.id: done for done in targets.mirrored(name)}
         target = targets.named(name)
@@ -29,8 +31,12 @@ def known_deployments(targets: Targets, wanted: str) -> Mapping[str, Deployment]
             told |= {done.id: done for done in target.history()}
         except (JournalDamaged, NotATarget) as error:
             damaged.append(JournalDamaged(f"the target {name} at {target.url}: {error.problem}", remedy=error.remedy))
+        except Unreachable as error:
+            away.append(Unreachable(f"the target {name} at {target.url}: {error.problem}", remedy=error.remedy))
     if wanted in told:
         return mirrored | told
+    if away:
+        raise away[0]
     if damaged:
         raise damaged[0]
     if wanted in mirrored:

@@ -47,3 +47,13 @@ class EdgeTarget:
     def place(self, told: str) -> str:
         """The inverse of `tell`."""
         return told if self.state is None else str(self.state.place(told))
+
+
+def mirror_file(state: StateDir, name: str) -> Path:
+    """Where `state` keeps its copy of that target's history."""
+    return state.deployment_history / f"{name}.jsonl"
+
+
+def target_in(state: StateDir, name: str, folder: Path | None = None) -> EdgeTarget:
+    """The target of that name that lies in `folder`, or else in the state folder, and is mirrored there."""
+    return EdgeTarget(name, folder or state.deployments / name, mirror_file(state, name), state)

@@ -6,6 +6,7 @@ and HTTP, which are in `resources.servers`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +19,17 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.secrets import check_api_key
 
+CountTokens = Callable[[Sequence[str]], list[int]]
+"""How many tokens each text has by the served model's own tokenizer. Raises `ModelCallFailed`."""
+
 
 @dataclass(frozen=True)
 class Endpoint:
     """Where an OpenAI-compatible server answers. `base_url` has no trailing slash and no `/v1`.
 
     `slots` is how many requests the server works on at once; `model` the name it serves the model under; `ca_file`
-    holds the certificates to trust beside the system's, for a server with one of its own making.
+    holds the certificates to trust beside the system's, for a server with one of its own making. `count_tokens` is None
+    where the server does not offer its tokenizer.
     """
 
     base_url: str
@@ -32,6 +37,7 @@ class Endpoint:
     slots: int = 1
     api_key: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
+    count_tokens: CountTokens | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", server_root(self.base_url))

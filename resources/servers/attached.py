@@ -14,6 +14,7 @@ from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.servers.dialect import DEFAULT_TIMEOUT_S
 from resources.servers.identity import identify
 from resources.servers.probe import probe
+from resources.servers.tokens import token_counter
 
 
 @dataclass(frozen=True)
@@ -48,4 +49,6 @@ class AttachedServer:
         asked = Endpoint(self.base_url, model, api_key=self.api_key, ca_file=self.ca_file)
         found = probe(asked.base_url, model, self.api_key, self.timeout_s, self.ca_file)
         slots = found.about.slots or self.slots or 1
-        yield RunningServer(replace(asked, model=found.model.id, slots=slots), found.fingerprint())
+        fingerprint = found.fingerprint()
+        endpoint = replace(asked, model=found.model.id, slots=slots)
+        yield RunningServer(replace(endpoint, count_tokens=token_counter(endpoint, fingerprint.name)), fingerprint)

@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from resources.servers.identity import identify
 from resources.servers.memory import allowance_bytes
 from resources.servers.probe import probe
 from resources.servers.process import DEFAULT_GRACE_S, Command, listening
+from resources.servers.tokens import token_counter
 
 BINARY = "llama-server"
 EMBEDDED = Path(__file__).with_name("embedded_llama.py")
@@ -92,7 +93,8 @@ class LlamaCppLauncher:
                 known = {"name": f"{fingerprint.name} (embedded)", "build": f"xllamacpp {version('xllamacpp')}"}
                 fingerprint = fingerprint.model_copy(update=known)
             identify(fingerprint, artefact)
-            yield RunningServer(Endpoint(server.base_url, model, self.slots), fingerprint)
+            endpoint = Endpoint(server.base_url, model, self.slots)
+            yield RunningServer(replace(endpoint, count_tokens=token_counter(endpoint, fingerprint.name)), fingerprint)
 
     def program(self) -> str | None:
         """The `llama-server` that is going to run; None for the embedded one. Raises `BadInput` for one not there."""

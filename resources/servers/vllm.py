@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from milton_assets.vocabulary import hf_directory
@@ -23,6 +23,7 @@ from resources.servers.identity import identify
 from resources.servers.memory import machine_bytes
 from resources.servers.probe import probe
 from resources.servers.process import Command, listening
+from resources.servers.tokens import token_counter
 
 PROGRAM = "vllm"
 MODULE = "vllm.entrypoints.openai.api_server"
@@ -84,7 +85,8 @@ class VLLMLauncher:
             }
             fingerprint = fingerprint.model_copy(update=from_files)
             identify(fingerprint, artefact)
-            yield RunningServer(Endpoint(server.base_url, model, self.slots), fingerprint)
+            endpoint = Endpoint(server.base_url, model, self.slots)
+            yield RunningServer(replace(endpoint, count_tokens=token_counter(endpoint, fingerprint.name)), fingerprint)
 
     def program(self, artefact: Path) -> tuple[str, ...]:
         """The command that is going to run, up to the artefact. Raises `BadInput` for a program that is not there."""

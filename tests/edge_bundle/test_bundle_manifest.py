@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 
 from milton_assets.edge.manifest import (
     MAX_MANIFEST_BYTES,
-    BadPath,
     BundleManifest,
     FileEntry,
     check_no_collision,
-    check_path,
     parse_manifest,
     release_digest,
 )
+from milton_assets.edge.relative_path import BadPath, check_path
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.strict_json import parse_json
 from tests.support.bundles import ingredients

@@ -14,10 +14,10 @@ from milton_assets.edge.deployment import (
     Outcome,
     collect_garbage,
     deploy,
-    history,
     recover_target,
     status,
 )
+from milton_assets.edge.deployment.report import history
 from tests.support.crashing import (
     CountingOps,
     GuardKillingOps,

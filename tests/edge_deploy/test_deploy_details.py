@@ -17,11 +17,11 @@ from milton_assets.edge.deployment import (
     ProbeReport,
     TargetBusy,
     deploy,
-    history,
     recover_target,
 )
 from milton_assets.edge.deployment.ids import check_deployment_id, mint
 from milton_assets.edge.deployment.lock import Holder, locked
+from milton_assets.edge.deployment.report import history
 from milton_assets.edge.disk_errors import explained
 from milton_assets.edge.manifest import HealthContract
 from milton_assets.vocabulary.errors import BadInput

@@ -19,12 +19,12 @@ from milton_assets.edge.deployment import (
     Outcome,
     collect_garbage,
     deploy,
-    history,
     recover_target,
     rollback,
     status,
 )
 from milton_assets.edge.deployment.fileops import FileOps
+from milton_assets.edge.deployment.report import history
 from milton_assets.edge.release.disk import Fd
 from milton_assets.vocabulary.errors import MiltonError
 from tests.support.crashing import CountingOps, FailingOps, Verb, clock, do_deploy, do_rollback, healthy

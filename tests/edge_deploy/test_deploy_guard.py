@@ -19,12 +19,12 @@ from milton_assets.edge.deployment import (
     Outcome,
     TargetBusy,
     deploy,
-    history,
     recover_target,
     status,
 )
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.journal import JOURNAL_FILE
+from milton_assets.edge.deployment.report import history
 from milton_assets.edge.release.disk import Fd
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import Progress

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from milton_assets.edge.deployment import DeploymentFailed, EdgeTarget, FileOps, Outcome, deploy, history
+from milton_assets.edge.deployment import DeploymentFailed, EdgeTarget, FileOps, Outcome, deploy
+from milton_assets.edge.deployment.report import history
 from milton_assets.edge.manifest import FileEntry, TensorTable, release_digest
 from milton_assets.edge.release.disk import Fd
 from tests.support.crashing import clock, healthy

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from milton_assets.edge.deployment import EdgeTarget, HealthWindow, Outcome, deploy, history, recover_target, status
+from milton_assets.edge.deployment import EdgeTarget, HealthWindow, Outcome, deploy, recover_target, status
 from milton_assets.edge.deployment.fileops import FileOps
+from milton_assets.edge.deployment.report import history
 from milton_assets.edge.release.disk import Fd
 from tests.support.crashing import InterruptingOps, When, clock, healthy
 from tests.support.edge_bundles import make_bundle, read_manifest

@@ -15,9 +15,9 @@ from milton_assets.edge.deployment import (
     Outcome,
     ServedLoadTest,
     deploy,
-    history,
     status,
 )
+from milton_assets.edge.deployment.report import history
 from milton_assets.edge.manifest import HealthContract, Probe
 from milton_assets.vocabulary.gguf import read_header
 from resources.edge_server import EdgeServer

@@ -29,7 +29,6 @@ from milton_assets.edge.deployment import (
     ReleaseDamaged,
     TargetBusy,
     deploy,
-    history,
     recover_target,
     rollback,
     status,
@@ -37,6 +36,7 @@ from milton_assets.edge.deployment import (
 from milton_assets.edge.deployment.admission import Trial
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.lock import Holder, locked
+from milton_assets.edge.deployment.report import history
 from milton_assets.edge.manifest import HealthContract
 from milton_assets.edge.release.disk import Fd
 from milton_assets.vocabulary.errors import BadInput, MiltonError

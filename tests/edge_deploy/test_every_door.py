@@ -12,16 +12,8 @@ import pytest
 from dagster import DagsterInstance
 
 from milton_assets.edge.bundle import pack_bundle, unpack_bundle
-from milton_assets.edge.deployment import (
-    Deployment,
-    DeploymentFailed,
-    EdgeTarget,
-    Operation,
-    Outcome,
-    deploy,
-    history,
-    rollback,
-)
+from milton_assets.edge.deployment import Deployment, DeploymentFailed, EdgeTarget, Operation, Outcome, deploy, rollback
+from milton_assets.edge.deployment.report import history
 from milton_assets.edge.release import verify_release
 from milton_assets.usecases.trace import Records, trace
 from milton_assets.vocabulary.digest import sha256_file

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 from milton_assets.fleet.links import NoAgent, NotLetIn, Unreachable, opened, ssh_place
 from milton_assets.fleet.ssh import Asking
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.agents import agent_line
-from tests.support.own_sshd import OwnSshd, free_port
+from tests.support.own_sshd import OwnSshd
 
 
 def ask(url: str, line: str) -> str:
@@ -94,4 +91,18 @@ def test_an_address_says_user_host_port_folder_and_rate():
     assert (place.folder, place.max_mbit_per_s) == ("/srv/edge", 2.5)
     assert command[-6:] == ["2222", "-l", "pi", "--", "kitchen.local", "x"]
     assert {"BatchMode=yes", "StrictHostKeyChecking=yes"} <= set(command)
-    assert free_port() and os.sep and Path
+
+
+def test_the_history_of_a_device_that_is_off_is_what_it_told_last(device_url, sshd, state, monkeypatch, capsys):
+    from milton_assets.cli.app import main
+    from milton_assets.settings import TargetSettings, load_settings
+    from milton_assets.settings.editing import add_target
+
+    add_target(load_settings(), "kitchen", TargetSettings(at=device_url))
+    sshd.stop()
+    monkeypatch.setattr("sys.argv", ["milton", "history", "--json"])
+    with pytest.raises(SystemExit) as done:
+        main()
+    said = capsys.readouterr()
+    assert (done.value.code or 0, said.out.strip()) == (0, "[]")
+    assert "kitchen: the device cannot be reached" in said.err

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -13,8 +11,7 @@ from milton_assets.edge.deployment import DeploymentFailed, NeverDeployed
 from milton_assets.edge.deployment.history import read_mirror
 from milton_assets.fleet.fit import DoesNotFit
 from milton_assets.fleet.target import CollectRequest, DeployRequest, RecoverRequest, RollbackRequest
-from milton_assets.fleet.targets import mirror_file
-from milton_assets.vocabulary.edge_target import EdgeTarget
+from milton_assets.vocabulary.edge_target import EdgeTarget, mirror_file
 from tests.support.agents import AILING, device
 from tests.support.edge_bundles import make_bundle
 
@@ -35,6 +32,7 @@ def test_a_device_is_deployed_to_rolled_back_and_cleared_and_its_history_is_mirr
     for bundle in bundles:
         assert kitchen.deploy(bundle, ASKED).outcome == "committed"
     assert kitchen.health().model_version == "v2"
+    assert (kitchen.verify().release, kitchen.verify().problems) == (kitchen.status().active.digest, ())
     assert kitchen.rollback(RollbackRequest(actor="ada", health_rounds=0)).outcome == "committed"
     assert kitchen.status().active.model_version == "v1"
     assert len(kitchen.collect(CollectRequest(actor="ada")).freed) == 1
@@ -116,4 +114,3 @@ def test_what_a_release_in_service_holds_does_not_travel_again(tmp_path, bundles
     size = sum(p.stat().st_size for p in bundles[1].rglob("*") if p.is_file())
     assert kitchen.tally.sent_bytes - before <= size - shared
     assert kitchen.tally.sent_bytes == kitchen.tally.needed_bytes
-    assert os.getpid() and signal.SIGKILL

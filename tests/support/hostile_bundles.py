@@ -22,7 +22,6 @@ from milton_assets.edge.manifest import (
     DECISION_FILE,
     EVIDENCE_FILE,
     MANIFEST_FILE,
-    MAX_DEPTH,
     MODEL_SIGNATURE_FILE,
     REGISTRY_ENTRY_FILE,
     SSH_SIGNATURE_FILE,
@@ -32,6 +31,7 @@ from milton_assets.edge.manifest import (
     TensorTable,
     release_digest,
 )
+from milton_assets.edge.relative_path import MAX_DEPTH
 from milton_assets.edge.release.dsse import MAX_MODEL_SIGNATURE_BYTES
 from milton_assets.edge.release.sshsig import MAX_SIGNATURE_BYTES
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json

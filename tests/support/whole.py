@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from milton_assets.edge.deployment import EdgeTarget, Outcome, history, status
+from milton_assets.edge.deployment import EdgeTarget, Outcome, status
 from milton_assets.edge.deployment.history import read_mirror
+from milton_assets.edge.deployment.report import history
 from tests.support.edge_bundles import read_manifest
 
 FINISHED = {Outcome.COMMITTED, Outcome.ROLLED_BACK, Outcome.FAILED, Outcome.INTERRUPTED}

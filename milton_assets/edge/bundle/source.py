@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from milton_assets.edge.manifest import MAX_FILES, MODEL_DIR, check_no_collision, check_path
+from milton_assets.edge.manifest import MAX_FILES, MODEL_DIR, check_no_collision
+from milton_assets.edge.relative_path import check_path
 from milton_assets.vocabulary.artefact_files import artefact_files, check_gguf
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind

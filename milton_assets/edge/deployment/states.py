@@ -32,7 +32,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from milton_assets.edge.deployment.growing import GrowingSet
 from milton_assets.edge.deployment.ids import DeploymentId
-from milton_assets.edge.manifest import RelativePath
+from milton_assets.edge.relative_path import RelativePath
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.keys import RunId, Slug

@@ -13,20 +13,26 @@ numpy, pandas or Dagster.
 A bundle, a staged copy and an installed release are the same thing in different places, so all of them are verified
 here, and each door gives the same verdict. A door may only add: a deployment reads past the page cache
 (`from_disk`), and wants each file to have one name.
+
+A name is loaded when it is first asked for: what a device looks up in a blink must not load what it never uses.
 """
 
-from milton_assets.edge.release.disk import ReadOnlyDisk
-from milton_assets.edge.release.documents import (
-    ReleaseDocuments,
-    read_document,
-    read_documents,
-    read_manifest,
-    read_sums,
-)
-from milton_assets.edge.release.folder import Folder
-from milton_assets.edge.release.report import Problem, ProblemKind, ReleaseDamaged, VerificationReport
-from milton_assets.edge.release.signature import SignatureInvalid, signed_by
-from milton_assets.edge.release.verify import verify_release
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from milton_assets.edge.release.disk import ReadOnlyDisk
+    from milton_assets.edge.release.documents import (
+        ReleaseDocuments,
+        read_document,
+        read_documents,
+        read_manifest,
+        read_sums,
+    )
+    from milton_assets.edge.release.folder import Folder
+    from milton_assets.edge.release.report import Problem, ProblemKind, ReleaseDamaged, VerificationReport
+    from milton_assets.edge.release.signature import SignatureInvalid, signed_by
+    from milton_assets.edge.release.verify import verify_release
 
 __all__ = [
     "Folder",
@@ -44,3 +50,26 @@ __all__ = [
     "signed_by",
     "verify_release",
 ]
+
+_WHERE = {
+    "milton_assets.edge.release.disk": ("ReadOnlyDisk",),
+    "milton_assets.edge.release.documents": (
+        "ReleaseDocuments",
+        "read_document",
+        "read_documents",
+        "read_manifest",
+        "read_sums",
+    ),
+    "milton_assets.edge.release.folder": ("Folder",),
+    "milton_assets.edge.release.report": ("Problem", "ProblemKind", "ReleaseDamaged", "VerificationReport"),
+    "milton_assets.edge.release.signature": ("SignatureInvalid", "signed_by"),
+    "milton_assets.edge.release.verify": ("verify_release",),
+}
+_MODULES = {name: module for module, names in _WHERE.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value

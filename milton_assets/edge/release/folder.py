@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from milton_assets.edge.manifest import MAX_DEPTH
+from milton_assets.edge.relative_path import MAX_DEPTH
 from milton_assets.edge.release.disk import Fd, ReadOnlyDisk, folder_beneath, names, opened
 from milton_assets.vocabulary.errors import BadInput
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from milton_assets.edge.manifest import MAX_FILES, SUMS_FILE, check_no_collision, check_path
+from milton_assets.edge.manifest import MAX_FILES, SUMS_FILE, check_no_collision
+from milton_assets.edge.relative_path import check_path
 from milton_assets.vocabulary.errors import BadInput
 
 MAX_SUMS_BYTES = 8 << 20

@@ -6,7 +6,7 @@ are sent (`load`) and what many samples say together (`summary`). The definition
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from milton_assets.tiers.inference.plan import InferencePlan
@@ -34,6 +34,8 @@ class Sample:
     Offsets count from the start of the measurement. Latencies start at `sent`, under an open load at `scheduled`.
     `joined_events` came in one read with the token event before them, so that only the last one's arrival is known;
     `first_token_joined` says whether one of them followed the first token.
+    `output_tokens` are those that the served model's tokenizer finds in the text, where the server offers it, else what
+    the server told in `usage`, which `told_tokens` always is.
     `blank_events` came before the first text that prints, `blank_ms` the first of them; `junk_events` held nothing but
     characters without width; `flushed` says that most of the text came at once after a silence.
     `output_bytes` is the text that came, visible or not, as UTF-8.
@@ -62,6 +64,7 @@ class Sample:
     e2e_ms: float | None
     request_output_tokens_per_s: float | None
     output_tokens: int | None
+    told_tokens: int | None
     prompt_tokens: int | None
     cached_tokens: int | None
     output_bytes: int
@@ -126,6 +129,7 @@ def to_sample(ask: Ask, plan: InferencePlan, timing: Timing, stream: ChatStream,
         e2e_ms=e2e_ms,
         request_output_tokens_per_s=tokens / e2e_ms * 1e3 if tokens and e2e_ms else None,
         output_tokens=tokens,
+        told_tokens=tokens,
         prompt_tokens=usage.prompt_tokens if usage else None,
         cached_tokens=usage.cached_tokens if usage else None,
         output_bytes=stream.text_bytes,
@@ -140,6 +144,21 @@ def to_sample(ask: Ask, plan: InferencePlan, timing: Timing, stream: ChatStream,
         finish_reason=stream.finish_reason,
         truncated=stream.finish_reason == "length",
         output_head=clean_text(stream.head),
+    )
+
+
+def recounted(sample: Sample, tokens: int) -> Sample:
+    """The same request with the tokens that were counted in its text, and the figures that rest on them."""
+    told = sample.output_tokens
+    after_first, told_after_first = tokens - 1 - sample.blank_events, (told or 0) - 1 - sample.blank_events
+    tpot_ms = sample.tpot_ms
+    if tpot_ms is not None:
+        tpot_ms = tpot_ms * told_after_first / after_first if after_first >= 1 else None
+    return replace(
+        sample,
+        output_tokens=tokens,
+        tpot_ms=tpot_ms,
+        request_output_tokens_per_s=tokens / sample.e2e_ms * 1e3 if tokens and sample.e2e_ms else None,
     )
 
 

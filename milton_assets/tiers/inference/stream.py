@@ -5,7 +5,7 @@ does not: bytes on a socket (`transport`), and figures (`sample`).
 
 A *token event* has a choice whose delta carries non-empty `content`, or non-empty `reasoning_content` or
 `reasoning`. A role alone, an empty string and a usage chunk are none. The *first* token is the first of which a reader
-would see anything: blank or zero-width text before it would only stop the clock. Memory is constant however long the
+would see anything: blank or zero-width text before it would only stop the clock. Memory is bounded however long the
 stream.
 """
 
@@ -22,6 +22,8 @@ from milton_assets.vocabulary.chat import CallErrorKind, aborted, text_of
 
 HEAD_CHARACTERS = 160
 _BODY_HEAD_BYTES = 2048
+MOST_KEPT_CHARACTERS = 1 << 18
+"""Of an answer's text, to count its tokens; a longer one is not counted."""
 _SILENT_TOKENS = 8
 """Tokens without a text of their own that a server may count: the end of the turn, and of a reasoning part."""
 _REASONING_KEYS = ("reasoning_content", "reasoning")
@@ -72,6 +74,8 @@ class ChatStream:
         self.finish_reason: str | None = None
         self.done = False
         self.head = ""
+        self._texts: list[str] = []
+        self._characters = 0
 
     def on_head(self, status: int, headers: Mapping[str, str]) -> None:
         """The status line and headers (names in lower case)."""
@@ -170,8 +174,19 @@ class ChatStream:
             self._fail(CallErrorKind.MALFORMED, f"a delta's {error}")
             return
         if content or reasoning:
+            self._keep(content + reasoning)
             self.text_bytes += len((content + reasoning).encode(errors="surrogatepass"))
             self._token(stamp_ns, visible=prints(content), is_reasoning=not content, text=content or reasoning)
+
+    def _keep(self, text: str) -> None:
+        self._characters += len(text)
+        if self._characters <= MOST_KEPT_CHARACTERS:
+            self._texts.append(text)
+
+    @property
+    def text(self) -> str | None:
+        """All that was said, reasoning included; None when it was more than is kept."""
+        return None if self._characters > MOST_KEPT_CHARACTERS else "".join(self._texts)
 
     def _token(self, stamp_ns: int, *, visible: bool, is_reasoning: bool, text: str) -> None:
         self.token_events += 1

@@ -17,7 +17,7 @@ import statistics
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -29,12 +29,13 @@ from milton_assets.tiers.inference.definitions import DEFINITIONS_VERSION, HEADL
 from milton_assets.tiers.inference.histogram import Collector, GroupedHistogram
 from milton_assets.tiers.inference.load import SendOne, run_round
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan, OpenLoad
-from milton_assets.tiers.inference.sample import Ask, Sample, request_body, to_sample
+from milton_assets.tiers.inference.sample import Ask, Sample, recounted, request_body, to_sample
 from milton_assets.tiers.inference.stream import ChatStream
 from milton_assets.tiers.inference.summary import Round, errors_by_kind, metrics_of
 from milton_assets.tiers.inference.transport import Timeouts, Transport
-from milton_assets.tiers.inference.validity import ClientEvidence, judged
+from milton_assets.tiers.inference.validity import ClientEvidence, TokenCount, judged
 from milton_assets.tiers.inference.watch import Watch
+from milton_assets.vocabulary.chat import ModelCallFailed, clean_text
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.server import Endpoint
@@ -146,6 +147,7 @@ class _Subject:
         self._epoch_ns = now_ns()
         self._started_at = datetime.now(UTC)
         self._nonces: set[str] = set()
+        self._texts: dict[int, str] = {}
         self.calibration: Calibration | None = None
         self.stop_reason: str | None = None
 
@@ -207,14 +209,40 @@ class _Subject:
 
     def result(self) -> TierResult:
         """Everything that was measured, judged."""
+        counted = self._count()
         measured = [sample for round_ in self._rounds for sample in round_.samples]
         stamps = self._transport.stamps.summary()
         evidence = ClientEvidence(
-            measured, self._watch.load(), stamps, self.calibration, self._plan.cache, self._plan.slo
+            measured,
+            self._watch.load(),
+            stamps,
+            self.calibration,
+            self._plan.cache,
+            self._plan.slo,
+            counted,
         )
         metrics = judged(self._metrics(), evidence)
         samples = pd.DataFrame([asdict(sample) for sample in (*self._warm_up, *measured)])
         return TierResult("inference", metrics, samples, self._provenance(evidence))
+
+    def _count(self) -> TokenCount:
+        """Count what was said and asked by the served model's tokenizer; the samples then bear the counts."""
+        count = self._endpoint.count_tokens
+        if count is None:
+            return TokenCount("usage", "the server does not offer its tokenizer")
+        prompts = {prompt.id: prompt.text for prompt in self._plan.prompts}
+        try:
+            tokens = dict(zip(self._texts, count(list(self._texts.values())), strict=True))
+            floor = dict(zip(prompts, count(list(prompts.values())), strict=True))
+        except ModelCallFailed as failed:
+            return TokenCount("usage", f"counting failed: {failed}")
+
+        def bearing(sample: Sample) -> Sample:
+            found = tokens.get(sample.index)
+            return sample if not found else recounted(sample, found)
+
+        self._rounds = [replace(round_, samples=tuple(map(bearing, round_.samples))) for round_ in self._rounds]
+        return TokenCount("the served model's tokenizer, over the text that came", None, floor)
 
     def _metrics(self) -> tuple[Metric, ...]:
         return metrics_of(self._rounds, self._gaps, self._plan.slo, self._plan.seed)
@@ -239,6 +267,7 @@ class _Subject:
             "requests": len(evidence.samples),
             "warm_up_requests": len(self._warm_up),
             "errors": errors_by_kind(evidence.samples),
+            "tokens_counted_by": {"what": evidence.counted.by, "because": evidence.counted.because},
             "warm_up_errors": errors_by_kind(self._warm_up),
             "client": asdict(evidence.load),
             "stamps": asdict(evidence.stamps),
@@ -317,6 +346,8 @@ class _Subject:
             sample = to_sample(ask, plan, timing, stream, self._epoch_ns)
             samples.append(sample)
             if sample.ok and ask.phase == "measured":
+                if self._endpoint.count_tokens is not None and (text := stream.text) is not None:
+                    self._texts[sample.index] = clean_text(text)
                 self._gaps.add_request(gaps[-1].histogram())
             self._finished += 1
             self._report(Progress("inference", self._finished, self._expected(), _note(sample)))

@@ -24,6 +24,9 @@ comes at once after a silence; or it opens with text that does not print, and th
 three of its own tokens and 5 ms. More than 5 % of events without width, or more than half of the answers ended by the
 server after one token, and no figure that a token moves is held to be one.
 
+Where the server offers its tokenizer, the tokens are counted in the text; it may have told a quarter more or fewer, and
+must have read as many of a prompt as its text has.
+
 Above 90 % of a core every figure is invalid. With a cold cache less than half of a prompt may have been cached (as the
 median goes), with a warm one some of it must have been, where the server tells; that holds for every figure which a
 cache moves, so for all but the time per output token, gaps and the success rate.
@@ -31,8 +34,8 @@ cache moves, so for all but the time per output token, gaps and the success rate
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -63,10 +66,25 @@ _RESTS_ON_USAGE = ("tpot_ms", "request_output_tokens_per_s", "output_tokens_per_
 _STREAMED = ("ttft_ms", "ttfv_ms", "tpot_ms", "itl_ms", *_WITHIN_SLO)
 _OF_TOKENS = (*_STREAMED, *_RESTS_ON_USAGE, "e2e_ms", "requests_per_s")
 MAX_ODD_SHARE = 0.05
+MAX_TOLD = 1.25
+_ENDS = 4
 MAX_ENDED_AT_ONCE = 0.5
 BLANK_TOKENS = 3.0
 BLANK_MS = 5.0
 _TYPICAL = ("median", "mean")
+
+
+@dataclass(frozen=True)
+class TokenCount:
+    """What tokens were counted by, `because` where that is not the served model's tokenizer.
+
+    `prompt_floor` is how many tokens that finds in each prompt's own text, by the prompt's id: what a template adds
+    comes on top.
+    """
+
+    by: str = "usage"
+    because: str | None = None
+    prompt_floor: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +97,7 @@ class ClientEvidence:
     calibration: Calibration | None
     cache: str
     slo: SLO | None = None
+    counted: TokenCount = TokenCount()
 
 
 def judged(metrics: Sequence[Metric], evidence: ClientEvidence) -> tuple[Metric, ...]:
@@ -99,6 +118,10 @@ def _reasons(metric: Metric, evidence: ClientEvidence) -> Iterator[str]:
         yield from _excesses(name, metric.value, typical=statistic in _TYPICAL, evidence=evidence)
     if name in _WITHIN_SLO and evidence.slo is not None and (doubt := _doubt(evidence.slo, evidence)):
         yield doubt
+    if name in _RESTS_ON_USAGE and (complaint := _false_usage(evidence)):
+        yield complaint
+    if name in _MOVED_BY_CACHE and (complaint := _short_prompts(evidence)):
+        yield complaint
     if name in _RESTS_ON_USAGE and (complaint := _usage_complaint(evidence)):
         yield complaint
     if name in _STREAMED:
@@ -196,6 +219,29 @@ def _usage_complaint(evidence: ClientEvidence) -> str | None:
     if tokens < MIN_TOKENS_AN_EVENT * events:
         return f"the server counts {tokens} tokens in {events} events that each carried text"
     return None
+
+
+def _false_usage(evidence: ClientEvidence) -> str | None:
+    """Whether the server told others than its tokenizer finds in the text, ends of turns allowed for."""
+    good = [s for s in evidence.samples if s.ok and s.output_tokens and s.told_tokens]
+    told, found = sum(s.told_tokens or 0 for s in good), sum(s.output_tokens or 0 for s in good)
+    if told > MAX_TOLD * found + _ENDS * len(good) or told * MAX_TOLD + _ENDS * len(good) < found:
+        return f"the server told {told} tokens, its tokenizer finds {found} in the text"
+    return None
+
+
+def _short_prompts(evidence: ClientEvidence) -> str | None:
+    """Whether the server read fewer tokens than a prompt's own text has."""
+    floor = evidence.counted.prompt_floor
+    short = [
+        (s.prompt_tokens, floor[s.prompt_id])
+        for s in evidence.samples
+        if s.ok and s.prompt_tokens is not None and s.prompt_tokens + _ENDS < floor.get(s.prompt_id, 0)
+    ]
+    if len(short) <= MAX_ODD_SHARE * sum(s.ok for s in evidence.samples):
+        return None
+    read, has = short[0]
+    return f"of {len(short)} prompts the server read less than their text: {read} tokens of {has}, say"
 
 
 def _streamed_for_the_clock(evidence: ClientEvidence) -> Iterator[str]:
