@@ -5,6 +5,7 @@ VENV   ?= .venv
 CONSTRAINTS ?= constraints.txt
 BIN    := $(VENV)/bin
 PORT   ?= 3000
+FUZZ_SECONDS ?= 300
 # Hundreds of tests start our commands: compiled once, not each time anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -56,8 +57,8 @@ coverage: ## Run the whole suite and say which lines it reached; takes half as l
 test-newest: ## Run the whole suite with the newest releases that pyproject.toml allows, in an environment of its own.
 	$(MAKE) VENV=.venv-newest CONSTRAINTS=constraints-newest.txt test
 
-fuzz: $(VENV)/.installed-dev ## Try hostile input that no run has tried before.
-	$(BIN)/python -m pytest -n auto -m hypothesis --hypothesis-profile=fuzz $(PYTEST_ARGS)
+fuzz: $(VENV)/.installed-dev ## Try hostile input that no run has tried before, for FUZZ_SECONDS (300).
+	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
 
 test-vllm: $(VENV)/.installed-dev ## Run the inference tier against real vLLM, in an environment of its own.
 	$(BIN)/python tests/vllm/vllm_env.py

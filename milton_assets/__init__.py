@@ -6,4 +6,8 @@ the Dagster wiring, `cli` the command line. What does not: anything a run is mad
 probes), which lives in the top-level package `resources`.
 """
 
+from datetime import UTC, datetime
+
 __version__ = "0.1.0"
+MADE_ON = datetime(2026, 11, 1, tzinfo=UTC)
+"""When this version was made, or a little before: a clock that stands earlier is wrong. Set anew with each version."""

@@ -36,6 +36,7 @@ from pydantic import Field
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG
 from milton_assets.assets.goldens import observe_goldens
+from milton_assets.assets.links import page_of
 from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, DEPLOYMENT_ASSET, PROMOTE
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.outcome import print_outcome
@@ -467,10 +468,12 @@ def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[str]) -> None:
     decision = summary.decision
     links: dict[str, Any] = {"verdict": f"{decision.verdict} {decision.winner or ''}".strip()}
     links |= {f"reason {number}": reason for number, reason in enumerate(decision.reasons, 1)}
-    links["decision"] = _page(DECISION_ASSET, conductor.run_id)
+    links["decision"] = page_of(DECISION_ASSET, conductor.run_id)
     if summary.bundle:
-        links["bundle"] = _page("edge_bundle", conductor.run_id)
-        links |= {f"deployment on {told.target}": _page(DEPLOYMENT_ASSET, told.target) for told in summary.deployments}
+        links["bundle"] = page_of("edge_bundle", conductor.run_id)
+        links |= {
+            f"deployment on {told.target}": page_of(DEPLOYMENT_ASSET, told.target) for told in summary.deployments
+        }
     links["all runs of this campaign"] = MetadataValue.url(f"/runs?q[]=tag:{CAMPAIGN_TAG}={conductor.run_id}")
     conductor.context.add_output_metadata(links)
     print_outcome(summary, conductor.campaign.state, console(), installed_tiers())
@@ -479,10 +482,6 @@ def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[str]) -> None:
             f"deployment failed on {', '.join(failed)}; nothing there was changed",
             remedy=f"mend what is said above, then: milton deploy --run {conductor.run_id} --target {failed[0]}",
         )
-
-
-def _page(asset: str, partition: str) -> MetadataValue:
-    return MetadataValue.url(f"/assets/{asset}?view=partitions&partition={partition}")
 
 
 def _name(partitions: DynamicPartitionsDefinition) -> str:

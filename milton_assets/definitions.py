@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dagster import Definitions
 
 from milton_assets.assets.bundles import edge_bundle
-from milton_assets.assets.deployments import deployment
+from milton_assets.assets.deployments import deployment, serves_and_is_well
 from milton_assets.assets.goldens import golden_assets
 from milton_assets.assets.registry import artefacts_can_be_loaded, registry_entry
 from milton_assets.assets.selection import decision_asset, evidence_holds
@@ -66,7 +66,12 @@ def build_defs(
             edge_bundle,
             deployment,
         ],
-        asset_checks=[artefacts_can_be_loaded, evidence_holds, *(tier_check(spec) for spec in tiers.values())],
+        asset_checks=[
+            artefacts_can_be_loaded,
+            evidence_holds,
+            serves_and_is_well,
+            *(tier_check(spec) for spec in tiers.values()),
+        ],
         jobs=[benchmark_model, promote, deploy, autobench_job(settings.log_level)],
         sensors=SENSORS,
         schedules=SCHEDULES,

@@ -133,6 +133,7 @@ class VLLMResource(ModelServerResource, LaunchedServer):
         description="What the attached server has loaded: gguf or hf-distilled.",
     )
     path_there: str | None = Field(default=None, description="The artefact's path as the attached server sees it.")
+    ca_file: str | None = Field(default=None, description="Certificates to trust beside the system's.")
     allow_code: list[str] = Field(
         default_factory=list, description="Versions that may bring pickles and code, see allow_model_code."
     )
@@ -150,7 +151,13 @@ class VLLMResource(ModelServerResource, LaunchedServer):
         """The attached server or the launcher."""
         if self.base_url is None:
             return vllm_launcher(self.launch_settings(), allow_code=self.allow_code)
-        return attached_server(self.base_url, slots=self.slots, key_env=self.api_key_env, path=self.path_there)
+        return attached_server(
+            self.base_url,
+            slots=self.slots,
+            key_env=self.api_key_env,
+            path=self.path_there,
+            ca_file=Path(self.ca_file) if self.ca_file else None,
+        )
 
 
 class EdgeServerResource(LaunchedServer):
@@ -180,6 +187,7 @@ def model_server_resource(settings: Settings) -> ModelServerResource:
         attached_kind=settings.artifact.value,
         api_key_env=server.key_env,
         path_there=server.path,
+        ca_file=str(server.ca_file) if server.ca_file else None,
         **launch,
     )
 

@@ -25,7 +25,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes says more about the machine than about the code. The examples are the same in every run, so
 # that no change fails for what it did not touch; `make fuzz` looks for new ones.
 settings.register_profile("milton", deadline=None, derandomize=True)
-settings.register_profile("fuzz", deadline=None, max_examples=1000)
 settings.load_profile("milton")
 
 

@@ -125,6 +125,10 @@ class Session:
         """`Target.status`."""
         return self.device.target.status()
 
+    def verify(self, frame: Frame) -> Any:
+        """`Target.verify`."""
+        return self.device.target.verify()
+
     def history(self, frame: Frame) -> Any:
         """`Target.history`."""
         return self.device.target.history()
@@ -244,6 +248,7 @@ VERBS: dict[str, Callable[[Session, Frame], Any]] = {
     for name in (
         "who",
         "status",
+        "verify",
         "history",
         "health",
         "inventory",
@@ -260,7 +265,17 @@ VERBS: dict[str, Callable[[Session, Frame], Any]] = {
         "done",
     )
 }
-_SLOW = frozenset({Session.recover, Session.collect, Session.offer, Session.apply, Session.seal, Session.follow})
+_SLOW = frozenset(
+    {
+        Session.verify,
+        Session.recover,
+        Session.collect,
+        Session.offer,
+        Session.apply,
+        Session.seal,
+        Session.follow,
+    }
+)
 
 
 def _request(frame: Frame) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dagster import AssetExecutionContext, Output, asset
 
 from milton_assets.assets.beta_features import versioned_output
 from milton_assets.assets.guards import guarded
+from milton_assets.assets.links import page_of
 from milton_assets.assets.pages import kept_page
 from milton_assets.edge.bundle import code_version, create_bundle, default_signer
 from milton_assets.partitions import BENCHMARK_RUNS
@@ -89,9 +90,12 @@ def edge_bundle(
         manifest.model_dump(mode="json"),
         manifest.release_digest,
         {
-            **record.model_dump(),
-            "path": str(bundle.path),
             "model_version": entry.version,
+            "decision": page_of("selection_decision", summary.run_id),
+            # `path` is what Dagster calls the file that holds the asset's value.
+            "bundle_folder": str(bundle.path),
+            "name": manifest.name,
+            "release_digest": manifest.release_digest,
             "size_bytes": manifest.payload_bytes,
         },
     )

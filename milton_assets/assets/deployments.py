@@ -7,12 +7,22 @@ import getpass
 from pathlib import Path
 from typing import NamedTuple
 
-from dagster import AssetDep, AssetExecutionContext, Config, LastPartitionMapping, Output, asset
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetDep,
+    AssetExecutionContext,
+    Config,
+    LastPartitionMapping,
+    Output,
+    asset,
+)
 from pydantic import Field
 
-from milton_assets.assets.beta_features import versioned_output
+from milton_assets.assets.beta_features import partition_check, versioned_output
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.guards import guarded
+from milton_assets.assets.links import page_of
 from milton_assets.assets.pages import kept_page
 from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.fleet.target import DeployRequest
@@ -95,9 +105,32 @@ def deployment(
         told,
         str(done.release),
         {
-            **told,
             "model_version": str(done.model_version),
+            "target": done.target,
+            "decision": page_of("selection_decision", summary.run_id),
+            "bundle": page_of("edge_bundle", summary.run_id),
+            # `path` is what Dagster calls the file that holds the asset's value.
+            "folder_on_target": done.target_path,
+            "deployment": done.id,
+            "release": str(done.release),
             "run_id": summary.run_id,
             "notes": list(done.notes),
+        },
+    )
+
+
+@partition_check(deployment, EDGE_TARGETS)
+def serves_and_is_well(
+    context: AssetCheckExecutionContext, campaign: Campaign, edge_runtime: EdgeServerResource
+) -> AssetCheckResult:
+    """The target serves what its journal says, and the last probe of it was well."""
+    targets = open_targets(campaign.state, campaign.target_paths, server=edge_runtime.edge_server)
+    health = targets.named(context.partition_key).health()
+    return AssetCheckResult(
+        passed=health.model_version is not None and health.well is not False,
+        metadata={
+            "serves": health.model_version or "nothing",
+            "since": f"{health.since:%Y-%m-%d %H:%M} UTC" if health.since else "unknown",
+            "problems": list(health.problems),
         },
     )

@@ -33,6 +33,7 @@ from milton_assets.usecases.aliases import name_challenger
 from milton_assets.usecases.incumbent import incumbent_of
 from milton_assets.usecases.pictures import tier_pictures
 from milton_assets.usecases.targets import open_targets
+from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.golden_set import read_all_goldens
 from milton_assets.vocabulary.keys import check_run_id
 from milton_assets.vocabulary.tier_spec import Needs, Tiers
@@ -125,7 +126,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             ranking_table(decision),
             verdict=decision.verdict.value,
             winner=decision.winner or "none",
-            reasons=list(decision.reasons),
+            reasons=MetadataValue.md("\n".join(f"- {markdown.text(reason)}" for reason in decision.reasons)),
             decision_card=MetadataValue.md(card.to_markdown(decision, tiers)),
             **pictures({"intervals": plots.intervals(decision), "pareto_front": plots.pareto(decision)}),
             **pictures(tier_pictures(tiers, {c.entry.version: c.tiers for c in gathered.candidates})),

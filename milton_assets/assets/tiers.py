@@ -97,9 +97,9 @@ def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
         result = replace(result, provenance={**result.provenance, **told})
         return evidence_output(
             result.to_table(entry.version, artefact.sha256),
+            **pictures(spec.pictures({context.partition_key: result}) if spec.pictures else {}),
             metrics=MetadataValue.md(metrics_markdown(result.metrics)),
             server=environment.server.name if environment.server else "unknown",
-            **pictures(spec.pictures({context.partition_key: result}) if spec.pictures else {}),
             **{m.name: MetadataValue.float(m.value) for m in result.metrics if m.value is not None},
         )
 

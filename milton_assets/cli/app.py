@@ -34,6 +34,7 @@ from milton_assets.cli.autobench import EXIT_INTERRUPTED
 from milton_assets.cli.common import EXIT_NO
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.os_errors import explained
+from milton_assets.vocabulary.terminal import show_anything
 
 
 def _version(wanted: bool) -> None:
@@ -71,6 +72,7 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the `milton` script."""
+    show_anything()
     try:
         build_app()()
     except MiltonError as error:

@@ -7,6 +7,7 @@ What belongs here: the `--json` option, printing an answer for people or machine
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +16,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from milton_assets.settings import Settings, read_settings
+from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import OnProgress, Progress
 from milton_assets.vocabulary.state import StateDir
-from milton_assets.vocabulary.terminal import console
+from milton_assets.vocabulary.terminal import console, holds_any_text, printable
 
 if TYPE_CHECKING:
     from milton_assets.vocabulary.evidence import EvidenceManifest
@@ -34,7 +36,7 @@ def answer(payload: Any, *, as_json: bool, text: Callable[[Console], None]) -> N
     it on a console there."""
     if as_json:
         told = payload() if callable(payload) else payload
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=not holds_any_text(), allow_nan=False))
     else:
         text(console())
 
@@ -43,6 +45,18 @@ def say_no(message: str) -> typer.Exit:
     """Print why the answer is no on standard error; raise what this returns to exit 1."""
     typer.echo(message, err=True)
     return typer.Exit(EXIT_NO)
+
+
+def text_given(text: str) -> str:
+    """An argument that is text for people, not a path: UTF-8 whatever the locale. Raises `BadInput` for other bytes."""
+    try:
+        return os.fsencode(text).decode()
+    except UnicodeDecodeError:
+        raise BadInput(
+            f"{printable(text)!r:.200} was given in another encoding", expected="text in UTF-8", remedy="use ASCII"
+        ) from None
+    except UnicodeEncodeError:
+        return text  # it is whole already, and only the locale could not write it back
 
 
 def current_settings() -> Settings:

@@ -21,6 +21,7 @@ from milton_assets.cli.common import (
     progress_on_stderr,
     registry_of,
     say_no,
+    text_given,
 )
 from milton_assets.settings import Settings
 from milton_assets.vocabulary.digest import short
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from milton_assets.edge.deployment import Collection, Deployment, Release, TargetStatus
+    from milton_assets.edge.deployment import Collection, Deployment, Release, TargetStatus, Verification
     from milton_assets.fleet.target import Target
     from milton_assets.fleet.targets import Targets
 
@@ -118,7 +119,7 @@ def deploy(
         bundle = choice.path
     _check_evidence(settings, bundle)
     request = DeployRequest(
-        actor=actor or who_runs_this(),
+        actor=acting(actor),
         wait_s=wait,
         load_test=load_test,
         health_rounds=health_rounds,
@@ -152,7 +153,7 @@ def rollback(
 
     place = target_of(target, target_path)
     request = RollbackRequest(
-        actor=actor or who_runs_this(),
+        actor=acting(actor),
         wait_s=wait,
         load_test=load_test,
         health_rounds=health_rounds,
@@ -190,17 +191,35 @@ def history(
 def status(
     target: TargetOption = None,
     target_path: TargetPathOption = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read the release in service whole, and hold it against its digests.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """What each target serves now, and what it could go back to. Exits 1 when a target is not as its journal says.
 
-    Example: milton status
+    Looks at the journal, at the links and at whether their releases are there; with --verify also at every byte of the
+    release in service.
+
+    Example: milton status --verify
     """
-    found, unknown = _of_those_deployed_to(lambda place: place.status(), target, target_path)
-    payload = [one.model_dump(mode="json") for one in found]
+
+    def ask(place: Target) -> tuple[TargetStatus, Verification | None]:
+        return place.status(), place.verify(on_progress=progress_on_stderr()) if verify else None
+
+    found, unknown = _of_those_deployed_to(ask, target, target_path)
+    payload = [
+        one.model_dump(mode="json") | ({"verification": read.model_dump(mode="json")} if read else {})
+        for one, read in found
+    ]
     answer(payload, as_json=as_json, text=lambda console: _show_status(found, console))
-    broken = [one.target for one in found if one.problems]
+    broken = [one.target for one, _ in found if one.problems]
+    changed = [one.target for one, read in found if read and read.problems]
     said = [f"{name}: {error}" for name, error in unknown]
+    if changed:
+        said.append(
+            f"not what was deployed: {', '.join(changed)}; deploy the bundle again, or `milton rollback --target NAME`"
+        )
     if broken:
         said.append(f"not as their journals say: {', '.join(broken)}; `milton recover --target NAME` settles it")
     if said:
@@ -226,7 +245,7 @@ def recover(
 
     if every and (target is not None or target_path is not None):
         raise typer.BadParameter("give --all or one target, not both")
-    request = RecoverRequest(actor=actor or who_runs_this(), wait_s=wait)
+    request = RecoverRequest(actor=acting(actor), wait_s=wait)
     done: list[str] = []
     failed: list[str] = []
     for one in _those_meant(None, None) if every else (target_of(target, target_path),):
@@ -262,7 +281,7 @@ def gc(
     """
     from milton_assets.fleet.target import CollectRequest
 
-    request = CollectRequest(actor=actor or who_runs_this(), wait_s=wait, keep=keep, dry_run=dry_run)
+    request = CollectRequest(actor=acting(actor), wait_s=wait, keep=keep, dry_run=dry_run)
     done = target_of(target, target_path).collect(request)
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_collection(done, console))
 
@@ -331,8 +350,10 @@ def _check_evidence(settings: Settings, bundle: Path) -> None:
     check_evidence_files(settings, evidence)
 
 
-def who_runs_this() -> str:
-    """This process's user, for the history. Raises `BadInput` when it has no name."""
+def acting(actor: str | None) -> str:
+    """Who does this, for the history: whoever was given, else this process's user. Raises `BadInput` without a name."""
+    if actor:
+        return text_given(actor)
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -405,10 +426,10 @@ def _name(digest: str | None) -> str:
     return short(digest) if digest else "nothing"
 
 
-def _show_status(found: list[TargetStatus], console: Console) -> None:
+def _show_status(found: list[tuple[TargetStatus, Verification | None]], console: Console) -> None:
     if not found:
         console.print("there are no targets yet; `milton deploy` makes one")
-    for one in found:
+    for one, read in found:
         console.print(f"{one.target} ({printable(one.target_path)})", markup=False, soft_wrap=True)
         rows: dict[str, Any] = {
             **({"owner": one.belongs_to} if one.belongs_to else {}),
@@ -420,10 +441,14 @@ def _show_status(found: list[TargetStatus], console: Console) -> None:
             rows["last"] = f"{one.last.id}, {one.last.operation} by {one.last.actor}, {one.last.outcome}"
         if one.locked:
             rows["busy"] = "someone is working on it now"
+        if read is not None and read.release and not read.problems:
+            rows["verified"] = f"{read.files} files, {read.size_bytes / 1e6:,.1f} MB, byte for byte what was deployed"
         for name, text in rows.items():
             console.print(f"  {name:<10} {printable(text)}", markup=False, soft_wrap=True)
-        for problem in one.problems:
+        for problem in (*one.problems, *(read.problems if read else ())):
             console.print(f"  problem    {printable(problem)}", markup=False, soft_wrap=True)
+    if found and not any(read for _, read in found):
+        console.print("looked at: journals, links, releases; not at their bytes (`--verify` does)")
 
 
 def _release(release: Release | None) -> str:

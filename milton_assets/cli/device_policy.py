@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from milton_assets.cli.common import JsonOption, answer, current_state
-from milton_assets.cli.deploy import ActorOption, TargetOption, TargetPathOption, target_of, who_runs_this
+from milton_assets.cli.deploy import ActorOption, TargetOption, TargetPathOption, acting, target_of
 from milton_assets.vocabulary.errors import BadInput
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def reset_counter(
     place = _with_policy(target_of(target, target_path))
     private = load_private_key(key or KeyFiles(current_state().keys).private)
     order = place.counter_order(counter)
-    done = place.reset_counter(order, sign(order, private, COUNTER_NAMESPACE), actor=actor or who_runs_this())
+    done = place.reset_counter(order, sign(order, private, COUNTER_NAMESPACE), actor=acting(actor))
     told = done.model_dump(mode="json")
     answer(
         told,

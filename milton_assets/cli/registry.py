@@ -22,6 +22,7 @@ from milton_assets.cli.common import (
     current_state,
     progress_on_stderr,
     registry_of,
+    text_given,
 )
 from milton_assets.vocabulary.gguf import read_header
 from milton_assets.vocabulary.keys import check_key
@@ -169,7 +170,7 @@ def add(
     store = registry_of(current_settings())
     model = NewModel(
         version=None if version is None else check_key(version, "model version"),
-        base_model=base_model,
+        base_model=text_given(base_model),
         gguf=gguf,
         hf=hf,
         link=link,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from milton_assets.cli.common import JsonOption, answer, current_settings
-from milton_assets.cli.deploy import ActorOption, WaitOption, who_runs_this
+from milton_assets.cli.deploy import ActorOption, WaitOption, acting
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.terminal import printable
@@ -149,7 +149,7 @@ def adopt(name: TargetName, actor: ActorOption = None, wait: WaitOption = 0.0, a
     from milton_assets.fleet.target import RecoverRequest
 
     target = _targets().named(name)
-    said = target.recover(RecoverRequest(actor=actor or who_runs_this(), wait_s=wait, adopt=True))
+    said = target.recover(RecoverRequest(actor=acting(actor), wait_s=wait, adopt=True))
     told = [f"the target {target.name} ({target.url}) is this state folder's", *said]
     answer(told, as_json=as_json, text=lambda console: console.print("\n".join(map(printable, told)), markup=False))
 

@@ -22,6 +22,7 @@ from milton_assets.edge.deployment import (
     LoadTest,
     NeverDeployed,
     TargetStatus,
+    Verification,
     collect_garbage,
     counter_order,
     deploy,
@@ -29,6 +30,7 @@ from milton_assets.edge.deployment import (
     reset_counter,
     rollback,
     status,
+    verify_in_service,
 )
 from milton_assets.edge.deployment.admission import DevicePolicy, admission, load_device_policy, write_device_policy
 from milton_assets.edge.deployment.history import read_mirror
@@ -125,6 +127,11 @@ class LocalTarget:
         """See `Target`."""
         with self._explaining_that_it_is_gone():
             return status(self._seen())
+
+    def verify(self, *, on_progress: OnProgress = silent) -> Verification:
+        """See `Target`."""
+        with self._explaining_that_it_is_gone():
+            return verify_in_service(self._seen(), now=self.means.now, on_progress=on_progress)
 
     def history(self) -> tuple[Deployment, ...]:
         """See `Target`."""

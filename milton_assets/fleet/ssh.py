@@ -25,7 +25,15 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from milton_assets.edge.bundle.delta import create_delta
-from milton_assets.edge.deployment import Collection, Deployment, FileOps, JournalDamaged, NeverDeployed, TargetStatus
+from milton_assets.edge.deployment import (
+    Collection,
+    Deployment,
+    FileOps,
+    JournalDamaged,
+    NeverDeployed,
+    TargetStatus,
+    Verification,
+)
 from milton_assets.edge.deployment.admission import DevicePolicy
 from milton_assets.edge.deployment.history import check_against_mirror, mirror, read_mirror
 from milton_assets.edge.deployment.ids import mint
@@ -160,6 +168,10 @@ class SshTarget:
     def status(self) -> TargetStatus:
         """See `Target`."""
         return _as(TargetStatus, self._ask("status"))
+
+    def verify(self, *, on_progress: OnProgress = silent) -> Verification:
+        """See `Target`."""
+        return _as(Verification, self._ask("verify"))
 
     def history(self) -> tuple[Deployment, ...]:
         """See `Target`. What is told is mirrored here; a history that contradicts the mirror is `JournalDamaged`."""

@@ -19,7 +19,7 @@ from typing import Protocol, runtime_checkable
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from milton_assets.edge.deployment import Collection, Deployment, Outcome, ProbeReport, TargetStatus
+from milton_assets.edge.deployment import Collection, Deployment, Outcome, ProbeReport, TargetStatus, Verification
 from milton_assets.edge.deployment.admission import DevicePolicy
 from milton_assets.edge.deployment.ids import DeploymentId
 from milton_assets.edge.deployment.states import CounterReset
@@ -116,6 +116,11 @@ class Target(Protocol):
 
     def status(self) -> TargetStatus:
         """What it serves and could go back to. Raises `NeverDeployed`."""
+        ...
+
+    def verify(self, *, on_progress: OnProgress = silent) -> Verification:
+        """Read what it has in service whole, on the device, and hold it against what was deployed. Raises
+        `NeverDeployed`."""
         ...
 
     def history(self) -> tuple[Deployment, ...]:

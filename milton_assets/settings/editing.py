@@ -43,7 +43,7 @@ def add_target(
     value = json.dumps(target.at)
     if target.device_class != LOCAL_CLASS:
         value = f"{{at: {value}, class: {json.dumps(target.device_class)}}}"
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     at = next((number for number, line in enumerate(lines) if line.startswith("targets:")), None)
     if at is None:
         lines += ["targets:", f"  {name}: {value}"]
@@ -76,7 +76,7 @@ def remove_target(settings: Settings, name: str, environment: Mapping[str, str] 
             expected=f"one of {', '.join(sorted(settings.targets)) or 'none that are named'}",
             remedy="`milton target list` shows them",
         )
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     start = next((number for number, line in enumerate(lines) if line.startswith("targets:")), len(lines))
     pattern = re.compile(rf"( +)(['\"]?){re.escape(name)}\2:")
     at = next((number for number in range(start + 1, len(lines)) if pattern.match(lines[number])), None)

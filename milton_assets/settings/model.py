@@ -254,6 +254,10 @@ class _Reached(_Noun):
     path: str | None = Field(
         default=None, min_length=1, description="The artefact's path as the attached server sees it, where it differs."
     )
+    ca_file: AnyPath | None = Field(
+        default=None,
+        description="Certificates to trust beside the system's, for an attached `https:` server.",
+    )
 
     @field_validator("which")
     @classmethod

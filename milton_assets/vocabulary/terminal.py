@@ -5,6 +5,7 @@ What belongs here: how wide to draw, and making text that others wrote harmless 
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -22,6 +23,18 @@ def console() -> Console:
 
     plain = shutil.get_terminal_size((PLAIN_WIDTH, 25)).columns
     return Console(highlight=False, width=None if sys.stdout.isatty() else plain)
+
+
+def show_anything() -> None:
+    """Have standard output and error show what their encoding lacks as its code, instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def holds_any_text() -> bool:
+    """Whether standard output's encoding has every character."""
+    return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def printable(text: str) -> str:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from milton_assets.vocabulary.artefact_files import MAX_DIRECTORY_FILES
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import RegistryMissing, RegistryUnreadable
+from milton_assets.vocabulary.tls import trusting
 
 API: Final = "/api/2.0/mlflow"
 ARTIFACTS: Final = "/api/2.0/mlflow-artifacts/artifacts"
@@ -282,7 +283,10 @@ class MlflowApi:
             headers["Authorization"] = f"Bearer {token}"
         elif user := os.environ.get("MLFLOW_TRACKING_USERNAME"):
             auth = httpx.BasicAuth(user, os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))
-        return httpx.Client(base_url=self.base_url, headers=headers, auth=auth, timeout=TIMEOUT_S)
+        given = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
+        # Reading the certificate store takes tens of milliseconds: only for https.
+        verify = trusting(Path(given) if given else None) if self.base_url.startswith("https:") else False
+        return httpx.Client(base_url=self.base_url, headers=headers, auth=auth, timeout=TIMEOUT_S, verify=verify)
 
 
 class _Error(_Noun):
@@ -322,6 +326,6 @@ def _explained(base_url: str) -> Iterator[None]:
         yield
     except httpx.HTTPError as error:
         raise RegistryUnreadable(
-            f"the MLflow server {base_url} does not answer ({type(error).__name__})",
-            remedy="start it, or correct MILTON_REGISTRY",
+            f"the MLflow server {base_url} does not answer ({type(error).__name__}: {str(error)[:300]})",
+            remedy="start it, correct MILTON_REGISTRY, or name its certificate in MLFLOW_TRACKING_SERVER_CERT_PATH",
         ) from error

@@ -50,7 +50,12 @@ def vllm_launcher(given: LaunchSettings, *, allow_code: Iterable[str] = ()) -> V
 
 
 def attached_server(
-    address: str, *, slots: int | None = None, key_env: str | None = None, path: str | None = None
+    address: str,
+    *,
+    slots: int | None = None,
+    key_env: str | None = None,
+    path: str | None = None,
+    ca_file: Path | None = None,
 ) -> AttachedServer:
     """The server at `address`. Raises `BadInput` when the variable that is to hold its key is empty."""
     return AttachedServer(
@@ -58,13 +63,16 @@ def attached_server(
         api_key=key_from(key_env),
         slots=slots or VLLMLauncher.slots,
         path_there=Path(path) if path else None,
+        ca_file=ca_file,
     )
 
 
 def model_server(given: ServerSettings) -> Launcher:
     """The server that candidates are measured on. Raises `BadInput` when its key's variable is empty."""
     if given.address:
-        return attached_server(given.address, slots=given.slots, key_env=given.key_env, path=given.path)
+        return attached_server(
+            given.address, slots=given.slots, key_env=given.key_env, path=given.path, ca_file=given.ca_file
+        )
     return vllm_launcher(given) if given.which == VLLM else llama_cpp_launcher(given)
 
 

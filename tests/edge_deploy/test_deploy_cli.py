@@ -12,7 +12,7 @@ from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.edge.bundle.signing import default_signer
 from milton_assets.vocabulary.state import StateDir
 from tests.support.decided_run import decided
-from tests.support.edge_bundles import make_bundle, read_manifest
+from tests.support.edge_bundles import WEIGHTS_FILE, make_bundle, read_manifest
 from tests.support.selection import RUN_ID
 from tests.support.shell import UNPROBED, milton, told
 
@@ -103,6 +103,29 @@ def test_a_status_that_contradicts_the_journal_exits_1_and_recover_settles_it(st
     assert "current pointed to nothing" in milton("recover").stdout
     assert milton("status").returncode == 0
     assert "nothing was left to settle" in milton("recover").stdout
+
+
+def test_status_says_what_it_looks_at_and_verify_finds_bytes_changed_under_another_name(
+    state: StateDir, bundle: Path, tmp_path: Path
+) -> None:
+    told("deploy", *UNPROBED)
+    (seen,) = told("status", "--verify")
+    assert seen["verification"]["problems"] == []
+    assert seen["verification"]["size_bytes"] == read_manifest(bundle).payload_bytes
+    assert "byte for byte what was deployed" in milton("status", "--verify").stdout
+    outside = tmp_path / "outside"
+    outside.hardlink_to(state.deployments / "local" / "current" / WEIGHTS_FILE)
+    raw = bytearray(outside.read_bytes())
+    raw[-1] ^= 1
+    outside.write_bytes(raw)
+    unread = milton("status")
+    assert unread.returncode == 0
+    assert "not at their bytes (`--verify` does)" in unread.stdout
+    done = milton("status", "--verify")
+    assert done.returncode == 1
+    assert f"{WEIGHTS_FILE}: has the SHA-256" in done.stdout
+    assert f"{WEIGHTS_FILE}: has 2 hard links" in done.stdout
+    assert "not what was deployed: local" in done.stderr
 
 
 def test_every_target_is_recovered_and_one_that_cannot_be_keeps_no_other_from_it(state: StateDir, bundle: Path) -> None:

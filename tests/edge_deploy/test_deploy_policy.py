@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import SSHCertificateBuilder, SSHCertificateType
 from pydantic import ValidationError
 
+from milton_assets import MADE_ON
 from milton_assets.edge.bundle.keys import init_keys, load_private_key
 from milton_assets.edge.bundle.signing import default_signer
 from milton_assets.edge.deployment import (
@@ -100,6 +102,46 @@ def test_a_bundle_changed_after_it_was_signed_is_refused(signed: Make, target: E
     assert "signature does not hold" in refusal(bundle, target)
 
 
+@pytest.mark.parametrize(
+    "taken",
+    [
+        ("model",),
+        ("decision.json", "evidence_manifest.json", "registry_entry.json"),
+        ("manifest.json",),
+        ("SHA256SUMS",),
+        ("SHA256SUMS.sig",),
+        ("manifest.json", "SHA256SUMS"),
+        ("SHA256SUMS", "SHA256SUMS.sig"),
+        ("manifest.json", "SHA256SUMS", "SHA256SUMS.sig"),
+    ],
+    ids=" ".join,
+)
+def test_parts_of_two_signed_bundles_make_no_third(signed: Make, target: EdgeTarget, taken: tuple[str, ...]) -> None:
+    mixed, other = signed("v1", 1), signed("v2", 2)
+    for name in taken:
+        if (mixed / name).is_dir():
+            shutil.rmtree(mixed / name)
+            shutil.copytree(other / name, mixed / name)
+        else:
+            shutil.copyfile(other / name, mixed / name)
+    refusal(mixed, target)
+
+
+@pytest.mark.parametrize("added", ["SHA256SUMS.sig", "model.sig"])
+def test_a_signature_that_was_added_by_another_is_refused(
+    signed: Make, target: EdgeTarget, tmp_path: Path, added: str
+) -> None:
+    bundle, others = signed("v1", 1), signed("v1-others", 1)
+    init_keys(tmp_path / "other-keys")
+    sign_otherwise = default_signer(tmp_path / "other-keys")
+    assert sign_otherwise is not None
+    shutil.rmtree(others)
+    shutil.copytree(bundle, others)
+    sign_otherwise(others)
+    shutil.copyfile(others / added, bundle / added)
+    assert "sign" in refusal(bundle, target)
+
+
 def test_an_expired_bundle_is_refused(signed: Make, target: EdgeTarget) -> None:
     assert "it expired at" in refusal(signed("v1", 1, expires_at=MADE_AT + timedelta(days=1)), target)
 
@@ -112,6 +154,43 @@ def test_the_journals_last_record_judges_expiry_when_it_is_later_than_the_clock(
     deploy(signed("v1", 1), target, load_test=healthy, actor="ada", now=lambda: soon + timedelta(seconds=1))
     with pytest.raises(DeploymentFailed, match="it expired at"):
         deploy(bundle, target, load_test=healthy, actor="ada", now=lambda: soon - timedelta(seconds=10))
+
+
+@pytest.mark.parametrize("accept_clock", [False, True])
+def test_a_clock_that_stands_before_this_software_was_made_is_not_believed(
+    signed: Make, target: EdgeTarget, accept_clock: bool
+) -> None:
+    before_it_expired = MADE_AT + timedelta(hours=12)
+    bundle = signed("v1", 1, expires_at=MADE_AT + timedelta(days=1))
+    assert before_it_expired < MADE_ON < clock()
+    for dry_run in (True, False):
+        with pytest.raises((NotAdmitted, DeploymentFailed), match="it expired at"):
+            deploy(
+                bundle,
+                target,
+                load_test=healthy,
+                actor="ada",
+                now=lambda: before_it_expired,
+                accept_clock=accept_clock,
+                dry_run=dry_run,
+            )
+
+
+@pytest.mark.parametrize("accept_clock", [False, True])
+def test_a_clock_that_stands_before_the_bundle_was_made_is_not_believed(
+    signed: Make, target: EdgeTarget, accept_clock: bool
+) -> None:
+    made_at = clock()
+    bundle = signed("v1", 1, created_at=made_at, expires_at=made_at + timedelta(hours=1))
+    with pytest.raises(DeploymentFailed, match="which this device's clock has not reached"):
+        deploy(
+            bundle,
+            target,
+            load_test=healthy,
+            actor="ada",
+            now=lambda: made_at - timedelta(days=2),
+            accept_clock=accept_clock,
+        )
 
 
 def test_a_clock_that_was_once_in_the_future_does_not_poison_expiry_for_ever(signed: Make, target: EdgeTarget) -> None:

@@ -32,6 +32,7 @@ def test_a_device_is_deployed_to_rolled_back_and_cleared_and_its_history_is_mirr
     for bundle in bundles:
         assert kitchen.deploy(bundle, ASKED).outcome == "committed"
     assert kitchen.health().model_version == "v2"
+    assert (kitchen.verify().release, kitchen.verify().problems) == (kitchen.status().active.digest, ())
     assert kitchen.rollback(RollbackRequest(actor="ada", health_rounds=0)).outcome == "committed"
     assert kitchen.status().active.model_version == "v1"
     assert len(kitchen.collect(CollectRequest(actor="ada")).freed) == 1

@@ -57,6 +57,9 @@ def test_a_target_is_deployed_to_rolled_back_and_cleared(kit: Target, bundles: t
     for bundle in bundles:
         assert kit.deploy(bundle, BY_HAND).outcome == "committed"
     assert incumbent_of([kit]) == "v2"
+    verified = kit.verify()
+    assert (verified.release, verified.problems) == (kit.status().active.digest, ())
+    assert verified.size_bytes > 0
     kit.rollback(RollbackRequest(actor="ada", health_rounds=0))
     health = kit.health()
     assert (health.model_version, health.well) == ("v1", True)

@@ -41,6 +41,29 @@ def test_each_job_has_one_partition_definition(defs):
     }
 
 
+def test_everything_that_the_ui_lists_says_what_it_is(defs):
+    graph = defs.resolve_asset_graph()
+    silent = [key.to_user_string() for key in graph.get_all_asset_keys() if not graph.get(key).description]
+    silent += [str(key) for key in graph.asset_check_keys if not graph.get_check_spec(key).description]
+    silent += [one.name for one in (*defs.sensors, *defs.schedules) if not one.description]
+    jobs = [job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")]
+    silent += [job.name for job in jobs if not job.description]
+    assert silent == []
+
+
+def test_every_field_of_the_launchpad_is_described(defs):
+    job = defs.resolve_job_def("autobench")
+    fields = {
+        f"conduct.{name}": field
+        for name, field in job.get_node_named("conduct").definition.config_schema.config_type.fields.items()
+    }
+    for key, resource in job.resource_defs.items():
+        found = getattr(resource.config_schema.config_type, "fields", {})
+        fields |= {f"{key}.{name}": field for name, field in found.items()}
+    assert {"conduct.only", "campaign.profile_set", "campaign.policy_set"} <= set(fields)
+    assert [name for name, field in fields.items() if not field.description] == []
+
+
 def test_the_conductor_needs_no_arguments(defs):
     assert defs.resolve_job_def("autobench").partitions_def is None
 

@@ -67,3 +67,28 @@ def test_every_link_within_the_project_leads_somewhere(page):
 
 def test_the_pages_show_commands_at_all():
     assert sum(line.startswith("milton ") for page in PAGES for line in shell_lines(page)) > 5
+
+
+PROOFS = pytest.mark.parametrize(
+    "page", [ROOT / "docs" / "security.md", ROOT / "docs" / "compatibility.md"], ids=name_of
+)
+
+
+@PROOFS
+def test_every_test_that_a_page_calls_a_proof_exists(page):
+    named = set(re.findall(r"`(test_\w+)`", page.read_text()))
+    there = {
+        name
+        for module in (ROOT / "tests").rglob("*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", module.read_text(), re.MULTILINE)
+    }
+    assert len(named) > 10
+    assert named - there == set()
+
+
+@PROOFS
+def test_every_row_of_a_table_of_proofs_names_a_test(page):
+    tables = re.findall(r"((?:^\|.*\n)+)", page.read_text(), re.MULTILINE)
+    proofs = [table.splitlines() for table in tables if "shown by" in table.splitlines()[0]]
+    assert proofs
+    assert [row for _, _, *rows in proofs for row in rows if "`test_" not in row] == []

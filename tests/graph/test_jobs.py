@@ -11,10 +11,11 @@ from milton_assets.assets.deployments import WINDOWS
 from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.edge.deployment.admission import DevicePolicy, write_device_policy
 from milton_assets.edge.deployment.layout import POLICY_FILE
+from milton_assets.edge.manifest import SUMMARY_FILE
 from milton_assets.edge.release import verify_release
 from milton_assets.selection import Verdict
 from milton_assets.selection.summary import read_summary
-from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.campaign import Profile
 from resources.evidence_store import EvidenceStore
@@ -214,6 +215,26 @@ class TestDeploy:
         assert [d.target for d in summary.deployments] == ["local"]
         done = targets_of(wp.state).named("local").history()[-1]
         assert len(done.health) == WINDOWS[Profile.SMOKE].rounds > 1
+        (check,) = [c for c in result.get_asset_check_evaluations() if c.check_name == "serves_and_is_well"]
+        assert check.passed and check.metadata["serves"].value == "good"
+        told = events_of(wp, "deployment", "local")[0].asset_materialization.metadata
+        assert told["folder_on_target"].value == done.target_path
+        assert told["decision"].value == f"/assets/selection_decision?view=partitions&partition={RUN}"
+        bundled = events_of(wp, "edge_bundle", RUN)[0].asset_materialization.metadata
+        assert bundled["bundle_folder"].value == str(wp.state.place(summary.bundle.path))
+
+    @pytest.mark.slow
+    def test_each_stage_makes_the_page_anew_and_its_digest_is_in_the_summary_and_not_in_the_bundle(self, wp, measured):
+        told = []
+        for job, partition in (("promote", RUN), ("deploy", "local")):
+            assert wp.run(job, partition).success
+            summary = read_summary(wp.state.runs, RUN)
+            assert sha256_file(wp.state.place(summary.report.path)) == summary.report.sha256
+            told.append(wp.state.place(summary.report.path).read_text())
+        assert "No target has been deployed to yet" in told[0] and "No target" not in told[1]
+        assert f"{summary.deployments[0].id} on local" in told[1]
+        bundled = json.loads((wp.state.place(summary.bundle.path) / SUMMARY_FILE).read_text())
+        assert bundled["report"] is None
 
     @pytest.mark.slow
     def test_how_long_a_release_is_watched_can_be_configured(self, wp, measured):

@@ -49,6 +49,11 @@ def test_the_pool_is_no_larger_than_asked_for() -> None:
     assert len(pool.shown) == len(pool.bm25) == 2
 
 
+def test_a_querys_own_document_is_no_candidate() -> None:
+    found = pools(LAMPS, [query("lamp lamp lamp", "d5"), query("lamp lamp lamp")], size=2, seed=0)
+    assert [set(pool.shown) for pool in found] == [{"d1", "d2"}, {"d5", found[1].bm25_ranking[1]}]
+
+
 def test_a_query_that_matches_nothing_has_an_empty_pool() -> None:
     found = pools(LAMPS, [query("zebra"), query("the of a", "q2"), query("¿?", "q3")], size=5, seed=0)
     assert [pool.shown for pool in found] == [(), (), ()]

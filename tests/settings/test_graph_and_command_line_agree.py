@@ -218,6 +218,12 @@ ROWS: dict[str, Row] = {
     "server.which": measured(ATTACHED_FILE, ATTACHED, "base_url", "http://gpu-box:8000"),
     "server.key_env": measured(ATTACHED_FILE, ATTACHED, "api_key", "sk-1"),
     "server.path": measured(ATTACHED_FILE, ATTACHED, "path_there", Path("/mnt/v1")),
+    "server.ca_file": measured(
+        "server: {which: 'https://gpu-box', ca_file: /etc/ours.pem}",
+        {"MILTON_SERVER": "https://gpu-box", "MILTON_SERVER_CA_FILE": "/etc/ours.pem"},
+        "ca_file",
+        Path("/etc/ours.pem"),
+    ),
     "server.vllm_python": measured(
         "server: {which: vllm, vllm_python: /venv/python}",
         {"MILTON_SERVER": "vllm", "MILTON_VLLM_PYTHON": "/venv/python"},

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -288,6 +289,7 @@ def scripted_server(
     pages: Mapping[str, Any] | None = None,
     posts: Mapping[str, Reply | Handler] | None = None,
     keep_alive: KeepAlive = KeepAlive.KEEP,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[ScriptedServer]:
     """Serve on 127.0.0.1 and a free port, a thread a connection, until the block ends.
 
@@ -295,7 +297,7 @@ def scripted_server(
     beyond its end gets status 599), or a callable that is given the parsed body. A plain text is `answer(text)`.
     `posts` answers other POST paths, e.g. `/v1/embeddings`. GET answers `/health` (`{"status": "ok"}`), `/v1/models`
     (from `models`) and what `pages` adds or replaces: a reply, a value sent as JSON, or a callable that gives either;
-    everything else is 404.
+    everything else is 404. With `tls` it speaks https.
     """
     gets: dict[str, Any] = {
         "/health": {"status": "ok"},
@@ -303,7 +305,7 @@ def scripted_server(
     } | dict(pages or {})
     handlers: dict[str, Handler] = {"/v1/chat/completions": _handler(script)}
     handlers |= {path: _handler(reply) for path, reply in (posts or {}).items()}
-    listener = _Listener(gets, handlers, keep_alive)
+    listener = _Listener(gets, handlers, keep_alive, tls)
     thread = threading.Thread(target=listener.serve_forever, args=(0.02,), name="scripted-server", daemon=True)
     thread.start()
     try:
@@ -334,15 +336,23 @@ class _Listener(ThreadingHTTPServer):
     request_queue_size = 512
     daemon_threads = True
 
-    def __init__(self, gets: Mapping[str, Any], posts: Mapping[str, Handler], keep_alive: KeepAlive) -> None:
+    def __init__(
+        self,
+        gets: Mapping[str, Any],
+        posts: Mapping[str, Handler],
+        keep_alive: KeepAlive,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.gets = gets
         self.posts = posts
         self.keep_alive = keep_alive
         self.stopping = threading.Event()
         self.lock = threading.Lock()
         self.open: set[socket.socket] = set()
-        self.server = ScriptedServer(f"http://127.0.0.1:{self.server_address[1]}")
+        self.server = ScriptedServer(f"{'https' if tls else 'http'}://127.0.0.1:{self.server_address[1]}")
 
     def hang_up(self) -> None:
         """Close what clients left open, so that no thread stays behind."""

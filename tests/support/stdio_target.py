@@ -25,6 +25,7 @@ from milton_assets.edge.deployment import (
     LoadTest,
     NeverDeployed,
     TargetStatus,
+    Verification,
 )
 from milton_assets.fleet.local import LocalMeans, LocalTarget
 from milton_assets.fleet.target import CollectRequest, DeployRequest, Health, RecoverRequest, RollbackRequest
@@ -52,6 +53,9 @@ class StdioTarget:
 
     def status(self) -> TargetStatus:
         return TargetStatus.model_validate(self._ask("status"))
+
+    def verify(self, *, on_progress: OnProgress = silent) -> Verification:
+        return Verification.model_validate(self._ask("verify"))
 
     def history(self) -> tuple[Deployment, ...]:
         return TypeAdapter(tuple[Deployment, ...]).validate_python(self._ask("history"))

@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     from milton_assets.edge.deployment.layout import NotATarget
     from milton_assets.edge.deployment.loadtest import LoadTest, ServedLoadTest
     from milton_assets.edge.deployment.lock import TargetBusy
-    from milton_assets.edge.deployment.report import TargetStatus, status
+    from milton_assets.edge.deployment.report import TargetStatus, Verification, status
     from milton_assets.edge.deployment.safeguards import Admission, HealthWindow
     from milton_assets.edge.deployment.session import ClockSetBack, NeverDeployed, NotOurs
     from milton_assets.edge.deployment.states import Operation, ProbeReport, Release
+    from milton_assets.edge.deployment.verification import verify_in_service
     from milton_assets.edge.disk_errors import DiskFailed
     from milton_assets.edge.release import ReleaseDamaged
     from milton_assets.vocabulary.edge_target import EdgeTarget
@@ -81,6 +82,7 @@ __all__ = [
     "TargetBusy",
     "TargetStatus",
     "Trial",
+    "Verification",
     "admit",
     "collect_garbage",
     "confirm",
@@ -92,6 +94,7 @@ __all__ = [
     "reset_counter",
     "rollback",
     "status",
+    "verify_in_service",
 ]
 
 _WHERE = {
@@ -122,10 +125,11 @@ _WHERE = {
     "milton_assets.edge.deployment.layout": ("NotATarget",),
     "milton_assets.edge.deployment.loadtest": ("LoadTest", "ServedLoadTest"),
     "milton_assets.edge.deployment.lock": ("TargetBusy",),
-    "milton_assets.edge.deployment.report": ("TargetStatus", "status"),
+    "milton_assets.edge.deployment.report": ("TargetStatus", "Verification", "status"),
     "milton_assets.edge.deployment.safeguards": ("Admission", "HealthWindow"),
     "milton_assets.edge.deployment.session": ("ClockSetBack", "NeverDeployed", "NotOurs"),
     "milton_assets.edge.deployment.states": ("Operation", "ProbeReport", "Release"),
+    "milton_assets.edge.deployment.verification": ("verify_in_service",),
     "milton_assets.edge.disk_errors": ("DiskFailed",),
     "milton_assets.edge.release": ("ReleaseDamaged",),
     "milton_assets.vocabulary.edge_target": ("EdgeTarget",),

@@ -9,6 +9,7 @@ let each of them fail.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -30,8 +31,10 @@ class FileOps(ReadOnlyDisk):
         return os.open(name, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644, dir_fd=parent)
 
     def create(self, name: str, parent: Fd) -> Fd:
-        """Create a file that must not be there yet."""
-        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=parent)
+        """Create a file that must not be there yet, for others to read whatever the umask."""
+        handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=parent)
+        os.fchmod(handle, 0o644)
+        return handle
 
     def write(self, handle: Fd, data: bytes | memoryview) -> int:
         """Write some of `data`; how many bytes."""
@@ -61,8 +64,9 @@ class FileOps(ReadOnlyDisk):
         os.fsync(handle)
 
     def mkdir(self, name: str, parent: Fd) -> None:
-        """Create a folder that must not be there yet."""
+        """Create a folder that must not be there yet, for others to read whatever the umask."""
         os.mkdir(name, 0o755, dir_fd=parent)
+        os.chmod(name, 0o755, dir_fd=parent)  # noqa: S103 - a server of another user reads what lies in it
 
     def rename(self, name: str, parent: Fd, new_name: str, new_parent: Fd) -> None:
         """Move an entry, over an existing file or link; never over a folder that holds something."""
@@ -85,6 +89,10 @@ class FileOps(ReadOnlyDisk):
     def rmdir(self, name: str, parent: Fd) -> None:
         """Remove an empty folder."""
         os.rmdir(name, dir_fd=parent)
+
+    def lock(self, handle: Fd) -> None:
+        """Take the lock of an open file that nobody else has."""
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def free_bytes(self, folder: Fd) -> int:
         """Bytes an unprivileged writer may still fill on the folder's file system."""

@@ -6,10 +6,12 @@ What belongs here: the names, recognising and creating a target, and its two lin
     current                      link to the release in service: what a model server on the device is pointed at
     last-known-good              link to the release that last proved itself here
     staging/<deployment id>/     a release on its way in; empty whenever nobody deploys
+    lost+found                   the file system's own, where the target is a whole partition
     journal.jsonl                the truth about all of it
     journal.reserve              room that the journal gets when the disk is full
     lock                         held while someone works on the target
     guard.log                    what the process that last watched a release had to say
+    patrol.json                  how far reading the release in service a little at a time has come
     health.jsonl, health.jsonl.1 what happened while it was served, a bounded journal (`edge.serving.health_journal`)
     confirmed                    the attempt whose controller came back, while a remote one is watched
     device-policy.yaml           which bundles the device admits; written by its owner, never by a deployment
@@ -22,7 +24,8 @@ import re
 from enum import StrEnum
 from pathlib import Path
 
-from milton_assets.edge.deployment.fileops import FileOps, exists, link_text
+from milton_assets.edge.deployment.file_system import PROBE_PREFIX
+from milton_assets.edge.deployment.fileops import FileOps, exists, is_folder, link_text
 from milton_assets.edge.deployment.journal import JOURNAL_FILE, RESERVE_FILE, read_journal
 from milton_assets.edge.deployment.lock import LOCK_FILE
 from milton_assets.edge.release.disk import Fd, names, opened
@@ -33,6 +36,7 @@ STAGING = "staging"
 POLICY_FILE = "device-policy.yaml"
 CONFIRMED_FILE = "confirmed"
 GUARD_LOG = "guard.log"
+PATROL_FILE = "patrol.json"
 HEALTH_FILE = "health.jsonl"
 OLDER_HEALTH_FILE = "health.jsonl.1"
 _LINK_SUFFIX = ".next"
@@ -56,6 +60,7 @@ _OURS = frozenset(
         POLICY_FILE,
         CONFIRMED_FILE,
         GUARD_LOG,
+        PATROL_FILE,
         HEALTH_FILE,
         OLDER_HEALTH_FILE,
         *Link,
@@ -82,11 +87,15 @@ def is_target(ops: FileOps, path: Path) -> bool:
     with opened(ops, folder):
         if read_journal(ops, folder).state.name is not None:
             return True
-        if foreign := [name for name in names(folder) if name not in _OURS]:
+        if foreign := [name for name in names(folder) if not _is_ours(name, folder)]:
             raise _not_a_target(path, f"is in use for something else: it holds {', '.join(map(repr, foreign[:4]))}")
         if holds := [link for link in Link if exists(link, folder)] + _entries(ops, RELEASES, folder):
             raise _not_a_target(path, f"holds {holds[0]!r:.80} but no journal, so nobody can say what it serves")
     return False
+
+
+def _is_ours(name: str, folder: Fd) -> bool:
+    return name in _OURS or name.startswith(PROBE_PREFIX) or (name == "lost+found" and is_folder(name, folder))
 
 
 def _entries(ops: FileOps, name: str, folder: Fd) -> list[str]:

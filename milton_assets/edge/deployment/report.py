@@ -5,7 +5,7 @@ What belongs here: reading, without the lock. What does not: settling what is fo
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.history import Deployment, deployments
@@ -14,6 +14,7 @@ from milton_assets.edge.deployment.lock import is_locked
 from milton_assets.edge.deployment.session import owner_problem, read_target
 from milton_assets.edge.deployment.states import InFlight, Release
 from milton_assets.edge.release.disk import opened
+from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.edge_target import EdgeTarget
 
 
@@ -32,6 +33,22 @@ class TargetStatus(BaseModel):
     in_flight: InFlight | None
     locked: bool
     last: Deployment | None
+    problems: tuple[str, ...]
+
+
+class Verification(BaseModel):
+    """What a target's release in service was found to be: how much of it was read, and what is wrong with it.
+
+    `release` is None where nothing is in service. `problems` are sentences; none means that every byte has its digest.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: str
+    release: Sha256 | None
+    verified_at: AwareDatetime
+    files: int
+    size_bytes: int
     problems: tuple[str, ...]
 
 

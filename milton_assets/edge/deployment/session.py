@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from milton_assets import MADE_ON
+from milton_assets.edge.deployment.file_system import check_file_system
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.history import Deployment, check_against_mirror, deployments, mirror, read_mirror
 from milton_assets.edge.deployment.journal import Journal, Line, Reading, keep_reserve, read_journal
@@ -91,12 +93,15 @@ def in_hand(
     """Lock and open `target` for the length of a `with` block; with `create`, set it up when it is new.
 
     With `adopt` it is taken over from whoever it belongs to. Raises `NotOurs`, `TargetBusy`, `NotATarget`,
-    `JournalDamaged`, and `NeverDeployed` for a target that is not there.
+    `JournalDamaged`, `NeverDeployed` for a target that is not there, and `FileSystemLacks` where none can be.
     """
     if create:
         if not is_target(ops, target.path):
             check_owner(target, TargetState())
         _make_folder(target.path)
+        if not is_target(ops, target.path):
+            with opened(ops, ops.open_folder(target.path)) as folder:
+                check_file_system(ops, folder, target.path)
     elif not is_target(ops, target.path):
         raise no_such_target(target)
     is_target(ops, target.path)
@@ -124,8 +129,12 @@ def in_hand(
 
 def _make_folder(path: Path) -> None:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir()
+        path.chmod(0o755)
     except (FileExistsError, NotADirectoryError):
+        if path.is_dir():
+            return
         raise NotATarget(f"{path} is no folder", expected="a folder, or a path where nothing is yet") from None
 
 
@@ -193,8 +202,9 @@ def check_clock(state: TargetState, now: datetime) -> None:
 
 
 def judged_at(now: datetime, last_at: datetime | None, *, accept_clock: bool) -> datetime:
-    """The time by which expiry is judged: the later of the clock and the journal's latest record at `last_at`.
+    """The time by which age is judged: the latest of the clock, the journal's latest record at `last_at` and `MADE_ON`.
 
-    With `accept_clock` it is the clock: whoever accepts it says that the journal's records came from a wrong one.
+    With `accept_clock` the journal is left out: whoever accepts it says that its records came from a wrong clock. That
+    the clock stands before a bundle was made is told by the bundle's own signed time (`admission`).
     """
-    return now if accept_clock or last_at is None else max(now, last_at)
+    return max(now, MADE_ON) if accept_clock or last_at is None else max(now, last_at, MADE_ON)

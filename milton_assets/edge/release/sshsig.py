@@ -103,7 +103,7 @@ def public_key_of(wire: bytes) -> PublicKey:
         raise SignatureInvalid(f"its key is of the type {kind!r:.50}", expected="ecdsa-sha2-nistp256 or ssh-ed25519")
     try:
         key = serialization.load_ssh_public_key(kind + b" " + base64.b64encode(wire))
-    except ValueError as error:
+    except (ValueError, NotImplementedError) as error:  # the latter for a point that is written compressed
         raise SignatureInvalid(f"its key does not parse: {error!s:.100}") from None
     return checked_public(key)
 
@@ -131,7 +131,7 @@ def parse_public_key(line: str) -> PublicKey:
         )
     try:
         return checked_public(serialization.load_ssh_public_key(line.strip().encode()))
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, NotImplementedError, UnsupportedAlgorithm) as error:
         raise BadInput(f"{line!r:.120} is no public key: {error!s:.100}", expected=expected) from None
 
 

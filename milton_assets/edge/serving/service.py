@@ -22,6 +22,7 @@ from milton_assets.edge.serving.gateway import Gateway
 from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, HealthJournal
 from milton_assets.edge.serving.http1 import Limits
 from milton_assets.edge.serving.metrics import Metrics
+from milton_assets.edge.serving.patrolling import Patrolling
 from milton_assets.edge.serving.signs import SignsReader
 from milton_assets.edge.serving.supervisor import DEFAULT_MODEL, Mode, Supervisor
 from milton_assets.edge.serving.watch import Schedule, Watch
@@ -41,8 +42,9 @@ class CannotListen(MiltonError):
 class Service:
     """How a target is served: what it is, with what, where, and how long what is under way may take at the end.
 
-    `watched` asks canary questions and looks at the device's signs, as `schedule` says. `go_back` takes the target to
-    the release before, for the reason that it is given, and says to which; None leaves it in service.
+    `watched` asks canary questions and looks at the device's signs, as `schedule` says, and reads the release again a
+    little at a time. `go_back` takes the target to the release before, for the reason that it is given, and says to
+    which; None leaves it in service.
     """
 
     target: Path
@@ -114,7 +116,7 @@ async def _serve(service: Service) -> None:
     loop.add_signal_handler(signal.SIGHUP, supervisor.wake)
     work = [loop.create_task(supervisor.run())]
     if service.watched:
-        work.append(loop.create_task(watch.run()))
+        work += [loop.create_task(watch.run()), loop.create_task(Patrolling(service.target, on_event).run())]
     waiting = loop.create_task(ended.wait())
     try:
         await asyncio.wait({waiting, *work}, return_when=asyncio.FIRST_COMPLETED)

@@ -5,7 +5,8 @@ the model.
 
 BM25 is `bm25s` (Lucene's variant, k1 = 1.5, b = 0.75, English stop words, no stemming). Equal scores are ordered by
 hash, so the pool does not depend on the corpus' order. A document that shares no word with the query is never in
-its pool, so a pool can be smaller than asked for, or empty.
+its pool, so a pool can be smaller than asked for, or empty. Nor is the document that has the query's own id: in sets
+like ArguAna the queries are documents, and finding itself is no answer (BEIR's evaluation ignores identical ids too).
 """
 
 from __future__ import annotations
@@ -38,13 +39,16 @@ class Pool:
 def pools(corpus: Mapping[str, Document], queries: Sequence[Query], *, size: int, seed: int) -> tuple[Pool, ...]:
     """The `size` best documents of each query by BM25, in the order of `queries`."""
     doc_ids = list(corpus)
+    places = {doc_id: place for place, doc_id in enumerate(doc_ids)}
     tokens = bm25s.tokenize([doc.full_text for doc in corpus.values()], stopwords="en", show_progress=False)
     index = bm25s.BM25()
     index.index(tokens, show_progress=False)
     asked = bm25s.tokenize([query.text for query in queries], stopwords="en", show_progress=False, return_ids=False)
     found = []
     for query, words in zip(queries, asked, strict=True):
-        scores = np.asarray(index.get_scores(words), dtype=np.float64) if words else np.zeros(len(doc_ids))
+        scores = np.array(index.get_scores(words), dtype=np.float64) if words else np.zeros(len(doc_ids))
+        if (own := places.get(query.query_id)) is not None:
+            scores[own] = 0.0
         hits = [(doc_ids[i], float(scores[i])) for i in _best(scores, size)]
         best = ranked(hits, seed, "bm25", query.query_id)[:size]
         shown = hash_order((doc_id for doc_id, _ in best), seed, "shown", query.query_id)
