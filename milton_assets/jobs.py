@@ -1,7 +1,7 @@
-"""The asset jobs: one per partition definition.
+"""The asset jobs: one per partition definition, and one that only looks.
 
 What belongs here: the asset jobs. What does not: what the assets do, and the job that chains these (`conductor`).
-Dagster lets no asset job mix partition definitions, hence three.
+Dagster lets no asset job mix partition definitions, hence three; looking after devices changes nothing on them.
 See https://docs.dagster.io/guides/build/jobs
 """
 
@@ -35,4 +35,11 @@ deploy = define_asset_job(
     selection=AssetSelection.groups("deploy"),
     executor_def=in_process_executor,
     description="Take the newest bundle to one edge target.",
+)
+
+look_after = define_asset_job(
+    "look_after",
+    selection=AssetSelection.groups("field"),
+    executor_def=in_process_executor,
+    description="Ask one edge target how it does.",
 )

@@ -6,6 +6,7 @@ campaign's last tier is in, and `deploy` when a bundle was made.
 See https://docs.dagster.io/guides/automate/sensors
 """
 
+import time
 from collections.abc import Iterator
 from typing import Self
 
@@ -26,7 +27,7 @@ from pydantic import RootModel
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG
 from milton_assets.conductor import CONDUCTED_TAG, UNFINISHED, new_run_id
-from milton_assets.jobs import DEPLOYMENT_ASSET, PROMOTE, benchmark_model, deploy, promote
+from milton_assets.jobs import DEPLOYMENT_ASSET, PROMOTE, benchmark_model, deploy, look_after, promote
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.summary import read_summary
 from milton_assets.vocabulary.digest import Sha256
@@ -180,11 +181,30 @@ def _deploy_requests(run_id: str, targets: list[str]) -> Iterator[RunRequest]:
         )
 
 
+@sensor(
+    job=look_after,
+    minimum_interval_seconds=600,
+    default_status=DefaultSensorStatus.STOPPED,
+    description="Asks every target how it does; the check on `device_health` says who needs a person.",
+)
+def look_after_devices(context: SensorEvaluationContext, campaign: Campaign) -> SensorResult | SkipReason:
+    """Ask every target how it does. The runs reach the network; this only asks for them, once in ten minutes."""
+    targets = campaign.target_names()
+    if campaign.dry_run:
+        return SkipReason("a dry run asks nobody")
+    tick = f"{int(time.time() // 600)}"
+    return SensorResult(
+        run_requests=[RunRequest(run_key=f"health:{target}:{tick}", partition_key=target) for target in targets],
+        dynamic_partitions_requests=[EDGE_TARGETS.build_add_request(targets)],
+    )
+
+
 SENSORS = [
     registry_sensor,
     _promote_sensor(DagsterRunStatus.SUCCESS),
     _promote_sensor(DagsterRunStatus.FAILURE),
     _promote_sensor(DagsterRunStatus.CANCELED),
     deploy_when_bundled,
+    look_after_devices,
 ]
 """Every sensor; they run wherever a daemon runs."""

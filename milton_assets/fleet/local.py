@@ -35,10 +35,11 @@ from milton_assets.edge.deployment import (
 from milton_assets.edge.deployment.admission import DevicePolicy, admission, load_device_policy, write_device_policy
 from milton_assets.edge.deployment.history import read_mirror
 from milton_assets.edge.deployment.journal import JOURNAL_FILE
-from milton_assets.edge.deployment.layout import POLICY_FILE, is_target
+from milton_assets.edge.deployment.layout import HEALTH_FILE, POLICY_FILE, is_target
 from milton_assets.edge.deployment.report import history
 from milton_assets.edge.deployment.session import check_owner, read_target
 from milton_assets.edge.deployment.states import CounterReset, TargetState
+from milton_assets.edge.serving.health_journal import HealthJournal
 from milton_assets.fleet.marks import gone, write_mark
 from milton_assets.fleet.target import CollectRequest, DeployRequest, Health, RecoverRequest, RollbackRequest, health_of
 from milton_assets.vocabulary.edge_target import EdgeTarget
@@ -165,7 +166,8 @@ class LocalTarget:
 
     def health(self) -> Health:
         """See `Target`."""
-        return health_of(self.status(), self.history())
+        events = HealthJournal(self.place.path / HEALTH_FILE).events()
+        return health_of(self.status(), self.history(), events)
 
     @property
     def policy_path(self) -> Path:

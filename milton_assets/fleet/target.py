@@ -23,6 +23,7 @@ from milton_assets.edge.deployment import Collection, Deployment, Outcome, Probe
 from milton_assets.edge.deployment.admission import DevicePolicy
 from milton_assets.edge.deployment.ids import DeploymentId
 from milton_assets.edge.deployment.states import CounterReset
+from milton_assets.edge.serving.health_journal import EventKind, HealthEvent
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.inventory import Inventory
 from milton_assets.vocabulary.keys import Slug
@@ -78,7 +79,8 @@ class Health(BaseModel):
     """What a target's status and its last probe say: whether it serves, what, since when, and whether it is well.
 
     `since` is when the release in service was committed, `probed_at` when the last probe of that release ended, `probe`
-    what it answered. `well` is None where the release in service was never probed; `problems` are sentences.
+    what it answered. `well` is None where the release in service was never probed; `problems` are sentences; `events`
+    what happened lately while it served (`edge.serving`), oldest first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,6 +93,7 @@ class Health(BaseModel):
     probe: ProbeReport | None
     well: bool | None
     problems: tuple[str, ...]
+    events: tuple[HealthEvent, ...] = ()
 
 
 class Target(Protocol):
@@ -170,8 +173,16 @@ class KeepsPolicy(Protocol):
         ...
 
 
-def health_of(status: TargetStatus, history: tuple[Deployment, ...]) -> Health:
-    """The health that `status` and `history` of one target amount to."""
+LATEST_EVENTS = 40
+"""So many of a target's events are told with its health."""
+_BEGINNINGS = frozenset({EventKind.STARTED, EventKind.SWAPPED})
+
+
+def health_of(status: TargetStatus, history: tuple[Deployment, ...], events: tuple[HealthEvent, ...] = ()) -> Health:
+    """The health that `status`, `history` and the events of one target amount to.
+
+    What needed a person since the gateway last began, or last brought a model up, is a problem.
+    """
     active = status.active
     tried = [d for d in history if active and d.release == active.digest]
     probes = [(d, d.health[-1] if d.health else d.load_test) for d in tried]
@@ -183,6 +194,8 @@ def health_of(status: TargetStatus, history: tuple[Deployment, ...]) -> Health:
     judged = next((d for d, probe in reversed(probes) if probe or d.outcome is Outcome.ROLLED_BACK), None)
     if judged is not None and judged.outcome is Outcome.ROLLED_BACK and judged.reason:
         problems.append(f"{judged.id} put it into service again and took it back: {judged.reason}")
+    began = max((n for n, event in enumerate(events) if event.kind in _BEGINNINGS), default=-1)
+    problems += [event.said for event in events[began + 1 :] if event.needs_person]
     return Health(
         target=status.target,
         model_version=active.model_version if active else None,
@@ -192,6 +205,7 @@ def health_of(status: TargetStatus, history: tuple[Deployment, ...]) -> Health:
         probe=probed[1] if probed else None,
         well=False if problems else (None if probed is None else True),
         problems=tuple(problems),
+        events=events[-LATEST_EVENTS:],
     )
 
 

