@@ -17,11 +17,15 @@ ROOM = ROOT / "milton_assets" / "settings"
 CREDENTIALS = {ROOT / "resources" / "api_keys.py", ROOT / "resources" / "registries" / "mlflow_api.py"}
 """Read keys alone: from the variable that a setting names, and from those in which MLflow's clients keep theirs."""
 
+AGENT = {ROOT / "milton_assets" / "agent" / "__main__.py"}
+"""Asks where the state folder is and nothing else: a device has no settings, and loading them takes as long as `status`
+may take there."""
+
 MODULES = [
     path
     for package in ("milton_assets", "resources")
     for path in sorted((ROOT / package).rglob("*.py"))
-    if ROOM not in path.parents and path not in CREDENTIALS
+    if ROOM not in path.parents and path not in CREDENTIALS | AGENT
 ]
 
 
