@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -174,7 +175,15 @@ Record = TypeVar("Record", bound=BaseModel)
 
 
 def parse_lines(raw: bytes, kind: type[Record], path: Path) -> tuple[Record, ...]:
-    """Every line as a `kind`. Raises `BadInput` naming file, line and every fault of that line."""
+    """Every line as a `kind`. Raises `BadInput` naming file, line and every fault of that line.
+
+    The same bytes are parsed once: a case is held against the matcher, and a campaign reads its goldens many times.
+    """
+    return cast("tuple[Record, ...]", _parsed(raw, kind, path))
+
+
+@lru_cache(maxsize=32)
+def _parsed(raw: bytes, kind: type[BaseModel], path: Path) -> tuple[BaseModel, ...]:
     records = []
     for line in json_lines(raw, path, max_line_bytes=MAX_LINE_BYTES, max_lines=MAX_CASES):
         try:
