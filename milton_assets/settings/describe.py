@@ -26,6 +26,7 @@ _UNWRITTEN = {
 """Defaults that the class cannot say: they depend on the machine or the registry."""
 
 _EXAMPLES = {
+    "ca_file": "/etc/ssl/certs/models.pem",
     "profile": "full",
     "policy": "policies/ours.yaml",
     "targets": "{kit: /srv/kit, pi: {at: 'ssh://pi@kitchen', class: pi5}}",
