@@ -114,7 +114,11 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             ],
             policy=policy,
             manifest=gathered.manifest,
-            incumbent=incumbent_of(targets.named(name) for name in campaign.target_names()),
+            incumbent=incumbent_of(
+                (targets.named(name) for name in campaign.target_names()),
+                mirrored=targets.mirrored,
+                on_note=context.log.warning,
+            ),
             tiers=tiers,
             anchored=read_anchored(store.read_bytes, gathered.manifest.ledger),
         )

@@ -1,22 +1,47 @@
 """The incumbent: the model that serves on the edge now, which a challenger has to beat.
 
-What belongs here: asking the targets. What does not: comparing with it (`selection.compare`).
+What belongs here: asking the targets, and what is believed of one that is away. What does not: comparing with it
+(`selection.compare`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+from milton_assets.edge.deployment import Deployment
+from milton_assets.fleet.links import Unreachable
 from milton_assets.fleet.target import Target
 
 
-def incumbent_of(targets: Iterable[Target]) -> str | None:
+def incumbent_of(
+    targets: Iterable[Target],
+    *,
+    mirrored: Callable[[str], Sequence[Deployment]],
+    on_note: Callable[[str], object],
+) -> str | None:
     """The version that the target changed last serves; None when nothing is deployed on any.
 
-    Raises as `status` does for a target whose journal does not hold: who serves there cannot be known then.
+    Of a device that cannot be reached, what it told last counts, which `mirrored` keeps by the target's name; that it
+    did is noted. Raises as `status` does for a target whose journal does not hold: who serves there cannot be known.
     """
-    deployed = [(attempts[-1].started_at, target) for target in targets if (attempts := target.history())]
-    for _, target in sorted(deployed, key=lambda pair: pair[0], reverse=True):
-        if active := target.status().active:
-            return active.model_version
-    return None
+    serving = []
+    for target in targets:
+        try:
+            if attempts := target.history():
+                active = target.status().active
+                serving.append((attempts[-1].started_at, active.model_version if active else None))
+        except Unreachable as away:
+            if attempts := tuple(mirrored(target.name)):
+                version = _served_after(attempts)
+                on_note(
+                    f"{target.name} is away ({away.problem}); when it was last heard, it served {version or 'nothing'}"
+                )
+                serving.append((attempts[-1].started_at, version))
+    latest_first = sorted(serving, key=lambda pair: pair[0], reverse=True)
+    return next((version for _, version in latest_first if version), None)
+
+
+def _served_after(attempts: Sequence[Deployment]) -> str | None:
+    """The version in service after the last of these."""
+    versions = {attempt.release: attempt.model_version for attempt in attempts if attempt.release}
+    return versions.get(attempts[-1].now_serving or "")
