@@ -40,6 +40,7 @@ class Shell:
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": "ignore",
             "MILTON_STATE_DIR": str(self.wp.state.root),
+            "MILTON_WATCH_MACHINE": "0",
             "DAGSTER_MODULE_NAME": "tests.support.served_module",
             "MILTON_PROFILE": "smoke",
             "MILTON_POLICY": "smoke",

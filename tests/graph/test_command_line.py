@@ -37,6 +37,7 @@ class Shell:
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "HOME": str(self.state.root.parent),
             "MILTON_STATE_DIR": str(self.state.root),
+            "MILTON_WATCH_MACHINE": "0",
             "MILTON_PROFILE": "smoke",
             "MILTON_POLICY": "smoke",
         }

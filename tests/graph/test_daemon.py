@@ -31,6 +31,7 @@ def test_a_registered_model_goes_from_the_sensor_to_a_deployment(wp, tmp_path):
         "PYTHONPATH": str(ROOT),
         "DAGSTER_HOME": str(wp.state.dagster),
         "MILTON_STATE_DIR": str(wp.state.root),
+        "MILTON_WATCH_MACHINE": "0",
         "MILTON_PROFILE": "smoke",
         "MILTON_POLICY": "smoke",
         "SCRIPTED_SERVER": wp.server.base_url,

@@ -64,7 +64,8 @@ def test_a_verb_prints_whatever_the_terminals_encoding(
     lived_in: StateDir, verb: tuple[str, ...], encoding: str
 ) -> None:
     done = milton(lived_in.root, *verb, encoding=encoding)
-    told = (done.stdout + done.stderr).decode(encoding)
+    # A stream that says ASCII is taken for UTF-8 by Click, through which plain lines are printed.
+    told = (done.stdout + done.stderr).decode("utf-8" if encoding == "ascii" else encoding)
     assert "Traceback" not in told
     assert "UnicodeEncodeError" not in told
     assert told.strip()

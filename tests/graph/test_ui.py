@@ -36,6 +36,7 @@ def conducted(wp: Workplace, tmp_path: Path) -> Workplace:
         "HOME": str(tmp_path),
         "PYTHONPATH": str(ROOT),
         "MILTON_STATE_DIR": str(wp.state.root),
+        "MILTON_WATCH_MACHINE": "0",
         "DAGSTER_MODULE_NAME": "tests.support.served_module",
         "MILTON_PROFILE": "smoke",
         "MILTON_POLICY": "smoke",
