@@ -18,6 +18,7 @@ import yaml
 from milton_assets.vocabulary.errors import BadInput
 
 MAX_YAML_BYTES = 256 * 1024
+MAX_DEPTH = 100
 """Such a file is a page or two of text; anything larger is something else."""
 
 
@@ -68,9 +69,8 @@ def read_yaml(path: Path, *, holds: str, empty: bool = False) -> YamlDocument:
 def parse_yaml(text: str, source: str, *, holds: str, empty: bool = False) -> YamlDocument:
     """The document in `text`. Raises `BadYaml` with the line."""
     try:
-        # Before anything is composed: a few lines of aliases can stand for gigabytes.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise BadYaml(f"{source} uses a YAML alias", expected="every value written out")
+        # Before anything is composed: a few lines of aliases can stand for gigabytes, and of brackets for minutes.
+        _refuse_bombs(text, source)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None and empty:
             return YamlDocument(source, {}, None)
@@ -84,6 +84,16 @@ def parse_yaml(text: str, source: str, *, holds: str, empty: bool = False) -> Ya
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise BadYaml(f"{source} cannot be read as YAML: {error}", expected="valid YAML") from error
     return YamlDocument(source, content, root)
+
+
+def _refuse_bombs(text: str, source: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise BadYaml(f"{source} uses a YAML alias", expected="every value written out")
+        if depth > MAX_DEPTH:
+            raise BadYaml(f"{source} is nested deeper than {MAX_DEPTH} levels", expected="a few levels")
 
 
 def _refuse_repeated_keys(root: yaml.Node, source: str) -> None:

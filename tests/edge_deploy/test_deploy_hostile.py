@@ -192,7 +192,8 @@ def test_more_files_than_a_manifest_may_list_are_refused(bundle: Path, target: E
 
 def test_sums_that_contradict_the_manifest_are_refused(bundle: Path, target: EdgeTarget) -> None:
     sums = bundle / "SHA256SUMS"
-    sums.write_text(sums.read_text().replace("a", "b", 3))
+    text = sums.read_text()
+    sums.write_text(("1" if text.startswith("0") else "0") + text[1:])
     assert "SHA256SUMS says" in refusal(bundle, target)
 
 
