@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.registry import RegistryMissing, RegistryUnreadable
 from milton_assets.vocabulary.state import StateDir
 from resources.registries import open_registry
 from resources.registries.json_file import _editing, add_entries, new_entry, retire
+from tests.support.gguf_file import tiny_gguf
 
 FOREIGN = (
     '{"schema": 7, "models": {"z": {"status": "candidate", "b": 1, "a": [1.5, null, "é"], "run": NaN},\n'
@@ -186,3 +188,34 @@ def test_writers_at_once_lose_nothing(state: StateDir) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", program, str(state.registry), name]) for name in ("a", "b", "c")]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     assert len(open_registry(None, state).read().quarantined) == 60
+
+
+@pytest.mark.slow
+def test_of_two_that_add_one_version_at_once_one_wins_and_the_other_is_told(state: StateDir, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from milton_assets.vocabulary.errors import BadInput\n"
+        "from milton_assets.vocabulary.registry import NewModel; from milton_assets.vocabulary.state import StateDir\n"
+        "from resources.registries import open_registry\n"
+        "store = open_registry(None, StateDir(Path(sys.argv[1])))\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "try: store.add(NewModel(version='v1', base_model='m', gguf=Path(sys.argv[2])))\n"
+        "except BadInput as error: sys.exit(str(error))"
+    )
+    files = [tmp_path / f"{name}.gguf" for name in ("a", "b")]
+    for seed, file in enumerate(files):
+        tiny_gguf(file, seed=seed)
+    pipe = subprocess.PIPE
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(state.root), str(file)], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        )
+        for file in files
+    ]
+    for writer in writers:
+        assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
+    told = [writer.communicate("go\n", timeout=60)[1] for writer in writers]
+    assert sorted(writer.returncode for writer in writers) == [0, 1]
+    won = next(file for file, writer in zip(files, writers, strict=True) if writer.returncode == 0)
+    assert "v1" in "".join(told)
+    (artefact,) = open_registry(None, state).entry("v1").artefacts
+    assert artefact.sha256 == sha256_file(won)
