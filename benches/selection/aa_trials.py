@@ -20,7 +20,7 @@ from scipy.special import bdtri
 
 from milton_assets.selection import Policy, load_policy
 from milton_assets.selection.policy_file import shipped_policies
-from milton_assets.selection.simulate import Design, TrueModel, promotions
+from milton_assets.selection.simulate import Design, TrueModel, power
 from milton_assets.tiers.discovery import installed_tiers
 
 TIERS = installed_tiers()
@@ -43,7 +43,7 @@ UNSURE = TrueModel(pass_rate=0.92)
 
 def false_promotions(policy: Policy, campaigns: int, seed: int, design: Design) -> float:
     """The share of A/A campaigns that promote, printed."""
-    promoted = promotions(policy, MODEL, MODEL, campaigns=campaigns, seed=seed, design=design, tiers=TIERS)
+    promoted = power(policy, MODEL, MODEL, campaigns=campaigns, seed=seed, design=design, tiers=TIERS).promoted
     # Clopper-Pearson's upper end at 97.5 %.
     upper = 1.0 if promoted >= campaigns else float(bdtri(promoted, campaigns, 0.025))
     print(
@@ -59,7 +59,7 @@ def smallest_found(policy: Policy, metric: str, campaigns: int, seed: int) -> No
     trail = []
     for step in STEPS[metric]:
         share = (
-            promotions(
+            power(
                 policy,
                 UNSURE,
                 UNSURE.better(metric, step),
@@ -67,7 +67,7 @@ def smallest_found(policy: Policy, metric: str, campaigns: int, seed: int) -> No
                 seed=seed,
                 tiers=TIERS,
                 history=HISTORY,
-            )
+            ).promoted
             / campaigns
         )
         trail.append(f"{step:g}: {share:.0%}")

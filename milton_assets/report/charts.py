@@ -130,22 +130,9 @@ def _pareto(decision: Decision, reports: Sequence[CandidateReport]) -> PlaneChar
         (report, report.reading(across.tier, across.metric), report.reading(up.tier, up.metric)) for report in reports
     ]
     lines = tuple(
-        Line(
-            name=report.version,
-            places=(
-                Place(
-                    x=x.value,
-                    y=y.value,
-                    x_low=x.interval.low if x.interval else None,
-                    x_high=x.interval.high if x.interval else None,
-                    y_low=y.interval.low if y.interval else None,
-                    y_high=y.interval.high if y.interval else None,
-                    filled=report.pareto_optimal,
-                ),
-            ),
-        )
+        Line(name=report.version, places=(place,))
         for report, x, y in pairs
-        if x.value is not None and y.value is not None
+        if (place := Place.of(x, y, filled=report.pareto_optimal)) is not None
     )
     if not lines:
         return None

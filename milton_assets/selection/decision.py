@@ -16,6 +16,7 @@ from milton_assets.selection.policy import GateMode, MarginKind, Normalisation, 
 from milton_assets.vocabulary.chat_template import TemplateId
 from milton_assets.vocabulary.digest import Sha256, canonical_json, sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.ledger import Ledger
 from milton_assets.vocabulary.metric import Interval, Metric
@@ -274,10 +275,7 @@ class Decision(_Noun):
     @model_validator(mode="before")
     @classmethod
     def _of_this_version(cls, given: Any) -> Any:
-        version = given.get("decision_version", DECISION_VERSION) if isinstance(given, dict) else DECISION_VERSION
-        if version != DECISION_VERSION:
-            raise ValueError(f"the decision has version {version!r:.50}, this release reads version {DECISION_VERSION}")
-        return given
+        return of_this_version(given, what="decision", field="decision_version", version=DECISION_VERSION)
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:

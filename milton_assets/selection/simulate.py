@@ -90,25 +90,6 @@ def campaign(rng: np.random.Generator, models: Sequence[tuple[str, TrueModel]], 
     return [_candidate(rng, version, truth, design, case_luck, levels) for version, truth in models]
 
 
-def promotions(
-    policy: Policy,
-    incumbent: TrueModel,
-    challenger: TrueModel,
-    *,
-    tiers: Tiers,
-    campaigns: int,
-    seed: int,
-    design: Design | None = None,
-    history: int = 0,
-) -> int:
-    """In how many of the campaigns the policy promotes the challenger over the incumbent, when they first meet.
-
-    `history` is how many campaigns the incumbent was measured in before, so that the machine's noise is known.
-    """
-    decisions = _decisions(policy, incumbent, challenger, tiers, campaigns, seed, design or Design(), history)
-    return sum(decision.winner == CHALLENGER for decision in decisions)
-
-
 @dataclass(frozen=True)
 class Power:
     """Of so many campaigns: in how many the policy promoted the challenger, and in how many the tests alone, each
@@ -129,7 +110,11 @@ def power(
     design: Design | None = None,
     history: int = 0,
 ) -> Power:
-    """As `promotions`, beside what a textbook would say to the same campaigns: Holm at the rule's alpha, once."""
+    """In how many of the campaigns the policy promotes the challenger over the incumbent, when they first meet, beside
+    what a textbook would say to the same campaigns: Holm at the rule's alpha, once.
+
+    `history` is how many campaigns the incumbent was measured in before, so that the machine's noise is known.
+    """
     promoted = shown = 0
     for decision in _decisions(policy, incumbent, challenger, tiers, campaigns, seed, design or Design(), history):
         promoted += decision.winner == CHALLENGER

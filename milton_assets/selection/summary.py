@@ -20,6 +20,7 @@ from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.files import write_atomic
+from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import RUN_ID, RunId, Slug, check_run_id
 from milton_assets.vocabulary.locks import locked
 
@@ -84,10 +85,7 @@ class RunSummary(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _of_this_version(cls, given: Any) -> Any:
-        version = given.get("format_version", FORMAT_VERSION) if isinstance(given, dict) else FORMAT_VERSION
-        if version != FORMAT_VERSION:
-            raise ValueError(f"the summary has version {version!r:.50}, this release reads version {FORMAT_VERSION}")
-        return given
+        return of_this_version(given, what="summary", field="format_version", version=FORMAT_VERSION)
 
     @model_validator(mode="after")
     def _one_run(self) -> Self:

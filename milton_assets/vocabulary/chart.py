@@ -119,6 +119,22 @@ class Place(_Noun):
     label: str = ""
     filled: bool = True
 
+    @classmethod
+    def of(cls, x: Metric, y: Metric, *, label: str = "", filled: bool = True) -> Place | None:
+        """Where two figures meet, with their intervals; None where one has no value."""
+        if x.value is None or y.value is None:
+            return None
+        return cls(
+            x=x.value,
+            y=y.value,
+            x_low=x.interval.low if x.interval else None,
+            x_high=x.interval.high if x.interval else None,
+            y_low=y.interval.low if y.interval else None,
+            y_high=y.interval.high if y.interval else None,
+            label=label,
+            filled=filled,
+        )
+
 
 class Line(_Noun):
     """Places that belong to one name."""

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
 from milton_assets.vocabulary.chat_template import Lineage, TemplateId
 from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
+from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.ledger import Ledger
 
@@ -84,10 +85,7 @@ class EvidenceManifest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _of_this_version(cls, given: Any) -> Any:
-        version = given.get("manifest_version", MANIFEST_VERSION) if isinstance(given, dict) else MANIFEST_VERSION
-        if version != MANIFEST_VERSION:
-            raise ValueError(f"the manifest has version {version!r:.50}, this release reads version {MANIFEST_VERSION}")
-        return given
+        return of_this_version(given, what="manifest", field="manifest_version", version=MANIFEST_VERSION)
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON."""

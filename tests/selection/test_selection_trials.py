@@ -7,7 +7,7 @@ import pytest
 
 from milton_assets.selection import load_policy
 from milton_assets.selection.policy_file import shipped_policies
-from milton_assets.selection.simulate import Design, TrueModel, campaign, promotions
+from milton_assets.selection.simulate import Design, TrueModel, campaign, power
 from tests.support.tiers import TIERS
 
 SAME = TrueModel(pass_rate=0.95)
@@ -17,21 +17,23 @@ SAME = TrueModel(pass_rate=0.95)
 @pytest.mark.parametrize("name", shipped_policies())
 def test_a_model_is_rarely_promoted_over_itself(name: str) -> None:
     # The campaigns are seeded, so this is a fixed answer: at most 5 %, of few enough campaigns for a test.
-    assert promotions(load_policy(name), SAME, SAME, campaigns=200, seed=7, tiers=TIERS) <= 10
+    assert power(load_policy(name), SAME, SAME, campaigns=200, seed=7, tiers=TIERS).promoted <= 10
 
 
 @pytest.mark.slow
 def test_a_truly_better_model_is_found() -> None:
     # Large enough a campaign that non-inferiority on quality is shown, and a noise that was measured.
     better, large = SAME.better("ttft_ms.median", 0.5), Design(cases=2000, queries=500)
-    found = promotions(load_policy("seed"), SAME, better, campaigns=10, seed=7, tiers=TIERS, design=large, history=8)
+    found = power(
+        load_policy("seed"), SAME, better, campaigns=10, seed=7, tiers=TIERS, design=large, history=8
+    ).promoted
     assert found == 10
 
 
 @pytest.mark.slow
 def test_without_an_incumbent_rule_the_score_tosses_a_coin() -> None:
     seed = load_policy("seed").model_copy(update={"incumbent": None})
-    assert 18 <= promotions(seed, SAME, SAME, campaigns=60, seed=7, tiers=TIERS) <= 42
+    assert 18 <= power(seed, SAME, SAME, campaigns=60, seed=7, tiers=TIERS).promoted <= 42
 
 
 @pytest.mark.parametrize("metric", ["ttft_ms.median", "output_tokens_per_s", "cove_pass_rate", "nDCG@10"])

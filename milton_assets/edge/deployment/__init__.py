@@ -13,8 +13,9 @@ Read `states` first: it is the whole argument. `attempt` is the order of steps, 
 A name is loaded when it is first asked for: what a device looks up in a blink must not load what it never uses.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from milton_assets.vocabulary.lazy_names import loaded_on_demand
 
 if TYPE_CHECKING:
     from milton_assets.edge.deployment.admission import (
@@ -134,11 +135,5 @@ _WHERE = {
     "milton_assets.edge.release": ("ReleaseDamaged",),
     "milton_assets.vocabulary.edge_target": ("EdgeTarget",),
 }
-_MODULES = {name: module for module, names in _WHERE.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
-    return value
+__getattr__ = loaded_on_demand(__name__, _WHERE)

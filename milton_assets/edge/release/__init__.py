@@ -17,8 +17,9 @@ here, and each door gives the same verdict. A door may only add: a deployment re
 A name is loaded when it is first asked for: what a device looks up in a blink must not load what it never uses.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from milton_assets.vocabulary.lazy_names import loaded_on_demand
 
 if TYPE_CHECKING:
     from milton_assets.edge.release.disk import ReadOnlyDisk
@@ -65,11 +66,5 @@ _WHERE = {
     "milton_assets.edge.release.signature": ("SignatureInvalid", "signed_by"),
     "milton_assets.edge.release.verify": ("verify_release",),
 }
-_MODULES = {name: module for module, names in _WHERE.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
-    return value
+__getattr__ = loaded_on_demand(__name__, _WHERE)

@@ -74,16 +74,5 @@ def _curve(name: str, result: TierResult) -> Line | None:
 
 
 def _place(point: LoadPoint) -> Place | None:
-    x, y = point.ttft, point.throughput
-    if x.value is None or y.value is None:
-        return None
-    return Place(
-        x=x.value,
-        y=y.value,
-        x_low=x.interval.low if x.interval else None,
-        x_high=x.interval.high if x.interval else None,
-        y_low=y.interval.low if y.interval else None,
-        y_high=y.interval.high if y.interval else None,
-        label=point.label,
-        filled=x.valid and y.valid,
-    )
+    filled = point.ttft.valid and point.throughput.valid
+    return Place.of(point.ttft, point.throughput, label=point.label, filled=filled)
