@@ -22,10 +22,12 @@ from milton_assets.cli import (
     deploy,
     device_policy,
     environment,
+    fleet,
     policy,
     registry,
     report,
     results,
+    rollout,
     target,
     trace,
     why,
@@ -65,7 +67,7 @@ def build_app() -> typer.Typer:
     autobench.register(app)
     config.register(app)
     registry.register(app)
-    for verbs in (bench, results, report, why, bundle, deploy, target, policy, device_policy, trace):
+    for verbs in (bench, results, report, why, bundle, deploy, target, rollout, fleet, policy, device_policy, trace):
         verbs.register(app)
     return app
 

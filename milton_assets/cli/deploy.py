@@ -117,7 +117,7 @@ def deploy(
         for sentence in choice.unreadable:
             typer.echo(f"warning: passed over {sentence}", err=True)
         bundle = choice.path
-    _check_evidence(settings, bundle)
+    check_bundle_evidence(settings, bundle)
     request = DeployRequest(
         actor=acting(actor),
         wait_s=wait,
@@ -326,7 +326,7 @@ def _of_those_deployed_to(
     return answers, failed
 
 
-def _check_evidence(settings: Settings, bundle: Path) -> None:
+def check_bundle_evidence(settings: Settings, bundle: Path) -> None:
     """Hold the bundle's evidence against the files it pins, where this machine has them; say so where it has not."""
     from milton_assets.edge.release import read_manifest
 

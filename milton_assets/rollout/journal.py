@@ -14,7 +14,7 @@ cut off before the next append; anything else that does not hold is tampering, a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +166,24 @@ class Journal:
             fsync_dir(self._folder)
         self._state = state
         self._previous, self._whole_bytes, self._lines = sha256, self._whole_bytes + len(raw), self._lines + 1
+
+
+class Watched:
+    """A journal that also tells of each event, once it is kept."""
+
+    def __init__(self, journal: Journal, heard: Callable[[Event, Rollout], None]) -> None:
+        self._journal = journal
+        self._heard = heard
+
+    @property
+    def state(self) -> Rollout:
+        """See `Journal`."""
+        return self._journal.state
+
+    def append(self, event: Event) -> None:
+        """See `Journal`."""
+        self._journal.append(event)
+        self._heard(event, self.state)
 
 
 @contextmanager

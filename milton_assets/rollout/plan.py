@@ -117,7 +117,8 @@ class Plan(_Noun):
     `at_once`: so many devices change at the same time. `reach_within_s`: so long an offline device is waited for, from
     the first time it was not reached. `attempt_within_s`: so long a device may take from its beginning to its end.
     `retries`: so often a device that failed before it changed anything is tried again, `retry_after_s` later.
-    `ask_every_s`: how long until an offline or silent device is asked again. `back_when_stopped`: a rollout that the
+    `ask_every_s`: how long until an offline or silent device is asked again. `health_rounds`: so many checks of its own a
+    device has to keep before it stands; 0 asks for none. `back_when_stopped`: a rollout that the
     evidence stops takes its devices back by itself. `late`: devices with one of these labels that are named later join.
     """
 
@@ -138,7 +139,7 @@ class Plan(_Noun):
     ask_every_s: Seconds = 30.0
     freeze: tuple[Freeze, ...] = ()
     load_test: bool = True
-    health_rounds: int = Field(default=3, ge=1)
+    health_rounds: int = Field(default=3, ge=0)
     health_interval_s: Seconds = 5.0
     back_when_stopped: bool = False
     late: tuple[Slug, ...] = ()

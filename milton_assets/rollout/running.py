@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from milton_assets.rollout.controller import Answer, Cannot, Controller, Task
-from milton_assets.rollout.events import Aborted, Event, Joined, Paused
-from milton_assets.rollout.journal import Journal, take_asked
+from milton_assets.rollout.events import Aborted, Joined, Paused
+from milton_assets.rollout.journal import Watched, take_asked
 from milton_assets.rollout.plan import Member
 from milton_assets.rollout.states import Rollout, Stage
 
@@ -29,24 +29,6 @@ _OVER = frozenset({Stage.DONE, Stage.ABORTED})
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-class Watched:
-    """A journal that also tells of each event, once it is kept."""
-
-    def __init__(self, journal: Journal, heard: Callable[[Event, Rollout], None]) -> None:
-        self._journal = journal
-        self._heard = heard
-
-    @property
-    def state(self) -> Rollout:
-        """See `Journal`."""
-        return self._journal.state
-
-    def append(self, event: Event) -> None:
-        """See `Journal`."""
-        self._journal.append(event)
-        self._heard(event, self.state)
 
 
 def run(

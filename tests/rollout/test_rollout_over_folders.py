@@ -16,10 +16,10 @@ from milton_assets.fleet.targets import Targets
 from milton_assets.rollout.controller import Answer, Task, Verb
 from milton_assets.rollout.devices import Devices
 from milton_assets.rollout.events import Aborted, Event, Planned, Started
-from milton_assets.rollout.journal import Asked, ask, created, opened
+from milton_assets.rollout.journal import Asked, Watched, ask, created, opened
 from milton_assets.rollout.plan import Gate, Member, Plan
 from milton_assets.rollout.planning import in_order, waves_of
-from milton_assets.rollout.running import Watched, run
+from milton_assets.rollout.running import run
 from milton_assets.rollout.states import Phase, Rollout, Stage
 from milton_assets.vocabulary.state import StateDir
 from resources.inventory import inventory_of
