@@ -117,9 +117,9 @@ class Plan(_Noun):
     `at_once`: so many devices change at the same time. `reach_within_s`: so long an offline device is waited for, from
     the first time it was not reached. `attempt_within_s`: so long a device may take from its beginning to its end.
     `retries`: so often a device that failed before it changed anything is tried again, `retry_after_s` later.
-    `ask_every_s`: how long until an offline or silent device is asked again. `health_rounds`: so many checks of its own a
-    device has to keep before it stands; 0 asks for none. `back_when_stopped`: a rollout that the
-    evidence stops takes its devices back by itself. `late`: devices with one of these labels that are named later join.
+    `ask_every_s`: how long until an offline or silent device is asked again. `health_rounds`: so many checks of its own
+    a device has to keep before it stands; 0 asks for none. `back_when_stopped`: a rollout that the evidence stops takes
+    its devices back by itself. `late`: devices with one of these labels that are named later join.
     """
 
     plan_version: Literal[1] = PLAN_VERSION
