@@ -31,7 +31,7 @@ from milton_assets.tiers.inference.load import SendOne, run_round
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan, OpenLoad
 from milton_assets.tiers.inference.sample import Ask, Sample, recounted, request_body, to_sample
 from milton_assets.tiers.inference.stream import ChatStream
-from milton_assets.tiers.inference.summary import Round, errors_by_kind, metrics_of
+from milton_assets.tiers.inference.summary import Round, error_examples, errors_by_kind, metrics_of
 from milton_assets.tiers.inference.transport import Timeouts, Transport
 from milton_assets.tiers.inference.validity import ClientEvidence, TokenCount, judged
 from milton_assets.tiers.inference.watch import Watch
@@ -267,6 +267,7 @@ class _Subject:
             "requests": len(evidence.samples),
             "warm_up_requests": len(self._warm_up),
             "errors": errors_by_kind(evidence.samples),
+            "error_examples": error_examples([*self._warm_up, *evidence.samples]),
             "tokens_counted_by": {"what": evidence.counted.by, "because": evidence.counted.because},
             "warm_up_errors": errors_by_kind(self._warm_up),
             "client": asdict(evidence.load),
