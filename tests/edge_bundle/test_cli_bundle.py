@@ -34,6 +34,7 @@ def app() -> typer.Typer:
     root = typer.Typer()
     root.callback()(lambda: None)
     verbs.register(root)
+    keys.register(root)
     return root
 
 
