@@ -22,6 +22,7 @@ from milton_assets.selection.decision import (
     Challenge,
     Decision,
     Difference,
+    GateAnswer,
     GateOutcome,
     LeftOut,
     Reading,
@@ -29,7 +30,7 @@ from milton_assets.selection.decision import (
     Verdict,
     WeightChange,
 )
-from milton_assets.selection.policy import MarginKind, MetricRef
+from milton_assets.selection.policy import Gate, MarginKind, MetricRef
 from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.chat_template import NO_TEMPLATE
 from milton_assets.vocabulary.digest import short
@@ -182,7 +183,8 @@ def _grid(part: Grid) -> Table:
 
 
 def _candidates(decision: Decision, tiers: Tiers) -> Grid:
-    references = decision.policy.metrics()
+    idle = {gate.key for gate in _gates_that_asked_nobody(decision)}
+    references = [reference for reference in decision.policy.metrics() if reference.key not in idle]
     header = ["", "candidate", *(_column(decision, reference) for reference in references), "score", "P(best)"]
     # A score is a place between the worst and the best of the pool: of one candidate it says nothing.
     alone = len(decision.eligible) == 1
@@ -240,15 +242,33 @@ def _figure(metric: Metric) -> str:
 
 
 def _gates(decision: Decision) -> Grid:
-    header = ["candidate", *(f"{gate} ({gate.mode})" for gate in decision.policy.gates)]
+    idle = _gates_that_asked_nobody(decision)
+    asking = [(place, gate) for place, gate in enumerate(decision.policy.gates) if gate not in idle]
+    header = ["candidate", *(f"{gate} ({gate.mode})" for _, gate in asking)]
     rows = [
-        (report.version, *(_gate(outcome) for outcome in report.gates)) for report in decision.candidates[:MAX_ROWS]
+        (report.version, *(_gate(report.gates[place]) for place, _ in asking))
+        for report in decision.candidates[:MAX_ROWS]
     ]
-    return Grid("Gates", tuple(header), tuple(rows))
+    weighed = {criterion.key for criterion in decision.policy.criteria}
+    alone = [gate.metric for _, gate in asking if gate.key not in weighed]
+    captions = [f"{', '.join(alone)}: a gate and no ranking, it is weighed in no score."] if alone else []
+    captions += [f"The gate {gate} asked nobody: no candidate has the figure." for gate in idle]
+    return Grid("Gates", tuple(header), tuple(rows), " ".join(captions))
+
+
+def _gates_that_asked_nobody(decision: Decision) -> list[Gate]:
+    """The gates that ask only where there is a figure, of which there is none."""
+    return [
+        gate
+        for place, gate in enumerate(decision.policy.gates)
+        if gate.only_where_measured
+        and all(report.gates[place].answer is GateAnswer.NOT_MEASURED for report in decision.candidates)
+    ]
 
 
 def _gate(outcome: GateOutcome) -> str:
-    return f"{'admitted' if outcome.admits else 'refused'} ({outcome.answer})\n{outcome.why}"
+    answer = outcome.answer.replace("_", " ")
+    return f"{'admitted' if outcome.admits else 'refused'} ({answer})\n{outcome.why}"
 
 
 def _why_not(decision: Decision) -> Iterable[str]:

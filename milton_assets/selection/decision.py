@@ -21,9 +21,10 @@ from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.ledger import Ledger
 from milton_assets.vocabulary.metric import Interval, Metric
 
-DECISION_VERSION = 4
+DECISION_VERSION = 5
 """Version 3 is written as RFC 8785 has it; version 4 names each candidate's chat template, spends alpha over the life
-of an incumbent and hands on a ledger. Another version is not read."""
+of an incumbent and hands on a ledger; version 5 has gates that ask only where there is a figure. Another version is not
+read."""
 
 
 class Verdict(StrEnum):
@@ -35,11 +36,15 @@ class Verdict(StrEnum):
 
 
 class GateAnswer(StrEnum):
-    """What the evidence says about a threshold. `inconclusive`: the interval holds it, or there is no figure."""
+    """What the evidence says about a threshold. `inconclusive`: the interval holds it, or there is no figure.
+
+    `not_measured`: there is none, and the gate asks for it only where there could be one.
+    """
 
     PASS = "pass"  # noqa: S105 - a gate's answer, no password
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
+    NOT_MEASURED = "not_measured"
 
 
 class Standing(StrEnum):

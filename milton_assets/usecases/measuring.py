@@ -11,12 +11,22 @@ from typing import Any
 
 from milton_assets.vocabulary.chat import ChatModel, TellsSystemRole
 from milton_assets.vocabulary.errors import MiltonError
+from milton_assets.vocabulary.forcing import TeacherForcing
 from milton_assets.vocabulary.golden_set import TierGoldens
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.progress import OnProgress, Progress
 from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult
-from milton_assets.vocabulary.tier_spec import EmbeddingServer, JudgeOf, Measuring, Needs, TierSpec, no_judge
+from milton_assets.vocabulary.tier_spec import (
+    EmbeddingServer,
+    JudgeOf,
+    Measuring,
+    Needs,
+    NoReference,
+    Reference,
+    TierSpec,
+    no_judge,
+)
 from resources.machine_watch import MachineWatch
 
 ATTEMPTS = 3
@@ -40,6 +50,8 @@ def measure_tier(
     chat_model: ChatModel | None = None,
     judge: JudgeOf = no_judge,
     embeddings: EmbeddingServer | None = None,
+    forcing: TeacherForcing | None = None,
+    reference: Reference | NoReference | None = None,
     watch: MachineWatch | None = None,
 ) -> TierResult:
     """The tier's result, with the goldens' digests, the code version and how system turns were sent in its provenance.
@@ -57,6 +69,8 @@ def measure_tier(
         chat_model=chat_model,
         judge=judge,
         embeddings=embeddings,
+        forcing=forcing,
+        reference=reference or NoReference("nobody names one"),
         on_progress=_without_notes(on_progress) if goldens.is_private else on_progress,
     )
     with goldens.kept_in():
