@@ -153,9 +153,16 @@ def no_judge(_: Any) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+OpensClient = Callable[..., AbstractContextManager[Any]]
+"""Opens what makes a tier's timed requests beside a server that is not on this machine."""
+
+
 @dataclass(frozen=True)
 class Measuring:
-    """What `measure` is handed. `goldens` is what the tier's reader returned, `plan` what its `plan` made."""
+    """What `measure` is handed. `goldens` is what the tier's reader returned, `plan` what its `plan` made.
+
+    `open_client` is there where the server runs on a device: the tier's requests are then made there, and by it.
+    """
 
     served: RunningServer
     goldens: Any
@@ -164,6 +171,7 @@ class Measuring:
     judge: JudgeOf = no_judge
     embeddings: EmbeddingServer | None = None
     on_progress: OnProgress = silent
+    open_client: OpensClient | None = None
 
     @property
     def chat(self) -> ChatModel:
@@ -189,6 +197,9 @@ class TierSpec:
     texts of a set, which are cut out of a private one's messages. `baselines` explains the prefixes of metrics that a
     figure is read against (`bm25:nDCG@10`). `code_version` changes whenever a figure would mean something else.
 
+    `per_class`: the figures depend on the device, so they are measured on a reference device of each class that has
+    one; its `measure` then makes its requests through `Measuring.open_client`. All else is measured once.
+
     `charts` gives the pictures of several models side by side as data, for the report; `sheets` a result's cases as a
     person reads them, with the set that it was measured on, or None where that is not what lies there any more.
     """
@@ -206,6 +217,7 @@ class TierSpec:
     shipped: Path | None = None
     join_goldens: Callable[[Mapping[str, Any]], Any] = _one_set
     uses: frozenset[Uses] = frozenset()
+    per_class: bool = False
     baselines: Mapping[str, str] = field(default_factory=dict)
     options: tuple[PlanOption, ...] = ()
     pictures: Callable[[Mapping[str, TierResult]], dict[str, bytes]] | None = None
