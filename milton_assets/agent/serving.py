@@ -37,6 +37,8 @@ SILENCE_S = 120.0
 WRITE_S = 60.0
 WORKING_S = 2.0
 MAX_FOLLOW_S = 3600.0
+DOCUMENT_BYTES = 1 << 20
+"""As much of a document goes into one frame."""
 _POLL_S = 0.2
 
 _Shape = BaseModel
@@ -62,6 +64,7 @@ class Session:
     def __post_init__(self) -> None:
         self._incoming = self.device.incoming()
         self._desk: MeasuringDesk | None = None
+        self._documents: dict[str, bytes] = {}
 
     def run(self) -> None:
         """Serve until the other side ends the connection or says nothing for `silence_s`."""
@@ -123,7 +126,7 @@ class Session:
         return outcome["answer"]
 
     def _say(self, header: Mapping[str, Any], answer: Any) -> None:
-        payload = b"" if answer is None else TypeAdapter(Any).dump_json(answer)
+        payload = answer if isinstance(answer, bytes) else b"" if answer is None else TypeAdapter(Any).dump_json(answer)
         self.wire.send(header, payload, deadline_s=WRITE_S)
 
     # The verbs
@@ -139,7 +142,20 @@ class Session:
 
     def verify(self, frame: Frame) -> Any:
         """`Target.verify`."""
-        return self.device.target.verify()
+        release = frame.header.get("release")
+        return self.device.target.verify(None if release is None else _digest(release))
+
+    def documents(self, frame: Frame) -> dict[str, int]:
+        """`Target.documents`: how long each is. Its bytes are asked for one after the other (`document`)."""
+        self._documents = dict(self.device.target.documents(_digest(frame.header.get("release"))))
+        return {name: len(raw) for name, raw in self._documents.items()}
+
+    def document(self, frame: Frame) -> bytes:
+        """The bytes of one of the documents asked for last, from an offset on, as many as a frame takes."""
+        name, offset = frame.header.get("name"), frame.header.get("offset")
+        if not isinstance(name, str) or name not in self._documents or type(offset) is not int or offset < 0:
+            raise ProtocolViolated(f"the document {name!r:.100}", expected="one that `documents` told, and an offset")
+        return self._documents[name][offset : offset + DOCUMENT_BYTES]
 
     def history(self, frame: Frame) -> Any:
         """`Target.history`."""
@@ -261,6 +277,8 @@ VERBS: dict[str, Callable[[Session, Frame], Any]] = {
         "who",
         "status",
         "verify",
+        "documents",
+        "document",
         "history",
         "health",
         "inventory",
@@ -288,6 +306,7 @@ VERBS |= _OF_THE_DESK
 _SLOW = frozenset(
     {
         Session.verify,
+        Session.documents,
         Session.recover,
         Session.collect,
         Session.offer,

@@ -7,7 +7,7 @@ to work with (`LocalMeans`, which `milton_assets.usecases.targets` puts together
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,11 +26,12 @@ from milton_assets.edge.deployment import (
     collect_garbage,
     counter_order,
     deploy,
+    deployed_documents,
     recover_target,
     reset_counter,
     rollback,
     status,
-    verify_in_service,
+    verify_deployed,
 )
 from milton_assets.edge.deployment.admission import DevicePolicy, admission, load_device_policy, write_device_policy
 from milton_assets.edge.deployment.history import read_mirror
@@ -134,10 +135,14 @@ class LocalTarget:
         with self._explaining_that_it_is_gone():
             return status(self._seen())
 
-    def verify(self, *, on_progress: OnProgress = silent) -> Verification:
+    def verify(self, release: str | None = None, *, on_progress: OnProgress = silent) -> Verification:
         """See `Target`."""
         with self._explaining_that_it_is_gone():
-            return verify_in_service(self._seen(), now=self.means.now, on_progress=on_progress)
+            return verify_deployed(self._seen(), now=self.means.now, release=release, on_progress=on_progress)
+
+    def documents(self, release: str) -> Mapping[str, bytes]:
+        """See `Target`."""
+        return deployed_documents(self.place, release)
 
     def history(self) -> tuple[Deployment, ...]:
         """See `Target`."""

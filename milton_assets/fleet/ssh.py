@@ -38,6 +38,7 @@ from milton_assets.edge.deployment.history import check_against_mirror, mirror, 
 from milton_assets.edge.deployment.ids import mint
 from milton_assets.edge.manifest import HealthContract
 from milton_assets.edge.release import Folder, ReleaseDocuments, read_documents, read_manifest
+from milton_assets.edge.release.documents import CHAIN_DOCUMENTS
 from milton_assets.fleet.fit import require_fit
 from milton_assets.fleet.links import Link, Unreachable, opened, ssh_place
 from milton_assets.fleet.local import LocalMeans
@@ -105,8 +106,16 @@ class Asking:
         """Whether an answer, or a part of one, is there already."""
         return self.wire.waiting()
 
+    def ask_for_bytes(self, verb: str, **more: Any) -> bytes:
+        """Ask for raw bytes, which nobody parses. Raises as `answer`."""
+        self.post(verb, **more)
+        return self._answered(None).payload
+
     def answer(self, *, within_s: float | None = None) -> Any:
         """The next answer. Raises what the device raised, `WireBroken`, `ProtocolViolated`."""
+        return _plain(self._answered(within_s))
+
+    def _answered(self, within_s: float | None) -> Frame:
         until = None if within_s is None else time.monotonic() + within_s
         while True:
             if until is not None and time.monotonic() > until:
@@ -116,7 +125,7 @@ class Asking:
                 case "working":
                     continue
                 case "answer":
-                    return _plain(frame)
+                    return frame
                 case "error":
                     raise error_of(_plain(frame))
                 case kind:
@@ -130,6 +139,16 @@ def _plain(frame: Frame) -> Any:
 def _history(asking: Asking) -> tuple[Deployment, ...]:
     answer = asking.ask("history")
     return valid(lambda: TypeAdapter(tuple[Deployment, ...]).validate_python(answer), "history")
+
+
+def _document(asking: Asking, name: str, size: int) -> bytes:
+    raw = bytearray()
+    while len(raw) < size:
+        more = asking.ask_for_bytes("document", name=name, offset=len(raw))
+        if not more or len(raw) + len(more) > size:
+            raise ProtocolViolated(f"{len(raw) + len(more)} bytes of {name}", expected=f"the {size} that were told")
+        raw += more
+    return bytes(raw)
 
 
 def _releases(asking: Asking) -> set[str]:
@@ -164,9 +183,20 @@ class SshTarget:
         """See `Target`."""
         return answered(TargetStatus, self._ask("status"))
 
-    def verify(self, *, on_progress: OnProgress = silent) -> Verification:
+    def verify(self, release: str | None = None, *, on_progress: OnProgress = silent) -> Verification:
         """See `Target`."""
-        return answered(Verification, self._ask("verify"))
+        return answered(Verification, self._ask("verify", release=release))
+
+    def documents(self, release: str) -> Mapping[str, bytes]:
+        """See `Target`. Raises `ProtocolViolated` for documents beyond their limits."""
+        with self._connected() as asking:
+            sizes = asking.ask("documents", release=release)
+            limits = CHAIN_DOCUMENTS
+            if not isinstance(sizes, dict) or not all(
+                type(size) is int and 0 <= size <= limits.get(name, -1) for name, size in sizes.items()
+            ):
+                raise ProtocolViolated(f"the documents {sizes!r:.200}", expected="a release's, within their limits")
+            return {name: _document(asking, name, size) for name, size in sizes.items()}
 
     def history(self) -> tuple[Deployment, ...]:
         """See `Target`. What is told is mirrored here; a history that contradicts the mirror is `JournalDamaged`."""

@@ -24,7 +24,7 @@ from milton_assets.tiers.inference.definitions import DEFINITIONS_VERSION, HEADL
 from milton_assets.tiers.inference.histogram import GroupedHistogram
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
 from milton_assets.tiers.inference.sample import Sample, recounted
-from milton_assets.tiers.inference.summary import Round, errors_by_kind, metrics_of
+from milton_assets.tiers.inference.summary import Round, error_examples, errors_by_kind, metrics_of
 from milton_assets.tiers.inference.validity import ClientEvidence, TokenCount, judged
 from milton_assets.vocabulary.chat import ModelCallFailed
 from milton_assets.vocabulary.metric import Metric
@@ -198,6 +198,7 @@ class _Subject:
             "requests": len(evidence.samples),
             "warm_up_requests": len(self._warm_up),
             "errors": errors_by_kind(evidence.samples),
+            "error_examples": error_examples([*self._warm_up, *evidence.samples]),
             "tokens_counted_by": {"what": evidence.counted.by, "because": evidence.counted.because},
             "warm_up_errors": errors_by_kind(self._warm_up),
             "client": asdict(evidence.load),
