@@ -158,6 +158,10 @@ def no_judge(_: Any) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+OpensClient = Callable[..., AbstractContextManager[Any]]
+"""Opens what makes a tier's timed requests beside a server that is not on this machine."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """The model that the one under test was made from, or is to be like: its version or file, and its weights' digest.
@@ -182,6 +186,7 @@ class Measuring:
     """What `measure` is handed. `goldens` is what the tier's reader returned, `plan` what its `plan` made.
 
     `forcing` is None in a tier that needs no probabilities, and where the server does not tell them.
+    `open_client` is there where the server runs on a device: the tier's requests are then made there, and by it.
     """
 
     served: RunningServer
@@ -193,6 +198,7 @@ class Measuring:
     forcing: TeacherForcing | None = None
     reference: Reference | NoReference = NoReference("this campaign names no reference")
     on_progress: OnProgress = silent
+    open_client: OpensClient | None = None
 
     @property
     def chat(self) -> ChatModel:
@@ -218,6 +224,9 @@ class TierSpec:
     texts of a set, which are cut out of a private one's messages. `baselines` explains the prefixes of metrics that a
     figure is read against (`bm25:nDCG@10`). `code_version` changes whenever a figure would mean something else.
 
+    `per_class`: the figures depend on the device, so they are measured on a reference device of each class that has
+    one; its `measure` then makes its requests through `Measuring.open_client`. All else is measured once.
+
     `charts` gives the pictures of several models side by side as data, for the report; `sheets` a result's cases as a
     person reads them, with the set that it was measured on, or None where that is not what lies there any more.
     """
@@ -235,6 +244,7 @@ class TierSpec:
     shipped: Path | None = None
     join_goldens: Callable[[Mapping[str, Any]], Any] = _one_set
     uses: frozenset[Uses] = frozenset()
+    per_class: bool = False
     baselines: Mapping[str, str] = field(default_factory=dict)
     options: tuple[PlanOption, ...] = ()
     pictures: Callable[[Mapping[str, TierResult]], dict[str, bytes]] | None = None
