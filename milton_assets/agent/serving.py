@@ -20,6 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from milton_assets.agent.attempts import Job
 from milton_assets.agent.device import Device
+from milton_assets.agent.measuring import MEASURING_VERBS, QUICK_VERB, MeasuringDesk
 from milton_assets.edge.deployment import confirm
 from milton_assets.edge.deployment.admission import DevicePolicy, trust_by
 from milton_assets.edge.deployment.layout import POLICY_FILE
@@ -64,6 +65,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self._incoming = self.device.incoming()
+        self._desk: MeasuringDesk | None = None
         self._documents: dict[str, bytes] = {}
 
     def run(self) -> None:
@@ -78,6 +80,16 @@ class Session:
             return
         except ProtocolViolated as error:
             self._say({"kind": "error"}, told(error))
+        finally:
+            if self._desk is not None:
+                self._desk.close()
+
+    @property
+    def desk(self) -> MeasuringDesk:
+        """What this connection measures."""
+        if self._desk is None:
+            self._desk = MeasuringDesk(self.device)
+        return self._desk
 
     def _answer(self, frame: Frame) -> None:
         seq = frame.header.get("seq")
@@ -292,6 +304,14 @@ VERBS: dict[str, Callable[[Session, Frame], Any]] = {
         "done",
     )
 }
+
+
+def _at_the_desk(verb: Callable[[MeasuringDesk, Frame], Any]) -> Callable[[Session, Frame], Any]:
+    return lambda session, frame: verb(session.desk, frame)
+
+
+_OF_THE_DESK = {name: _at_the_desk(verb) for name, verb in MEASURING_VERBS.items()}
+VERBS |= _OF_THE_DESK
 _SLOW = frozenset(
     {
         Session.verify,
@@ -302,6 +322,7 @@ _SLOW = frozenset(
         Session.apply,
         Session.seal,
         Session.follow,
+        *(verb for name, verb in _OF_THE_DESK.items() if name != QUICK_VERB),
     }
 )
 

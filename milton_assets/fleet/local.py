@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,9 +49,11 @@ from milton_assets.edge.deployment.session import check_owner, read_target
 from milton_assets.edge.deployment.standing import standing_problems
 from milton_assets.edge.deployment.states import CounterReset, TargetState
 from milton_assets.edge.deployment.trust import SignedList, TrustTold, learn
+from milton_assets.edge.manifest import HealthContract
 from milton_assets.edge.serving.health_journal import HealthJournal
 from milton_assets.fleet.keys import bring_keys
 from milton_assets.fleet.marks import gone, write_mark
+from milton_assets.fleet.measuring import Bench, ContractRequest, MeasuredHere, Weights, measured_here
 from milton_assets.fleet.target import CollectRequest, DeployRequest, Health, RecoverRequest, RollbackRequest, health_of
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput, MiltonError
@@ -70,11 +72,13 @@ def _now() -> datetime:
 @dataclass(frozen=True)
 class LocalMeans:
     """What a target on this machine works with: `load_test` makes the probe that releases are held against,
-    `inventory` tells what the machine is whose disk holds that folder, `now` is its clock."""
+    `inventory` tells what the machine is whose disk holds that folder, `now` is its clock, `bench` makes what
+    candidates are measured with."""
 
     load_test: Callable[[], LoadTest]
     inventory: Callable[[Path], Inventory]
     now: Callable[[], datetime] = _now
+    bench: Callable[[], Bench] | None = None
 
 
 @dataclass(frozen=True)
@@ -270,6 +274,23 @@ class LocalTarget:
     def reset_counter(self, order: bytes, signature: bytes, *, actor: str) -> CounterReset:
         """See `KeepsPolicy`."""
         return reset_counter(self.place, order, signature, actor=actor, now=self.means.now)
+
+    def measuring(
+        self, weights: Weights, model: str, *, on_progress: OnProgress = silent
+    ) -> AbstractContextManager[MeasuredHere]:
+        """See `Measures`."""
+        return measured_here(self._bench(), self.state.root, weights.path, model, weights.sha256)
+
+    def contract(
+        self, weights: Weights, request: ContractRequest, *, on_progress: OnProgress = silent
+    ) -> HealthContract:
+        """See `Measures`."""
+        return self._bench().contract(weights.path, request)
+
+    def _bench(self) -> Bench:
+        if self.means.bench is None:
+            raise BadInput(f"nothing is measured on {self.name}", expected="a target that was given a model server")
+        return self.means.bench()
 
     def _watch(self, request: RollbackRequest) -> HealthWindow | None:
         if not request.health_rounds:

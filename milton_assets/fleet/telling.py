@@ -30,7 +30,7 @@ from milton_assets.edge.deployment.trust import NotBelieved
 from milton_assets.edge.release import SignatureInvalid
 from milton_assets.fleet.marks import TargetGone
 from milton_assets.fleet.wire import ProtocolViolated
-from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.errors import BadInput, MiltonError, ServerFailed
 
 KNOWN: dict[str, type[MiltonError]] = {
     kind.__name__: kind
@@ -52,6 +52,7 @@ KNOWN: dict[str, type[MiltonError]] = {
         NothingBefore,
         ProtocolViolated,
         ReleaseDamaged,
+        ServerFailed,
         SignatureInvalid,
         TargetBusy,
         TargetGone,
