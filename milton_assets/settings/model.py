@@ -405,8 +405,8 @@ class Settings(_Noun):
     )
     goldens: dict[Slug, tuple[GoldenSet, ...]] = Field(
         default_factory=dict,
-        description="Sets of goldens of one's own, by tier: `reasoning`, `retrieval`, `inference`; each a `path`, and "
-        "`private: true` where no text may leave its store. Only in milton.yaml.",
+        description="Sets of goldens of one's own, by tier: `reasoning`, `retrieval`, `inference`, `fidelity`; each a "
+        "`path`, and `private: true` where no text may leave its store. Only in milton.yaml.",
     )
     rerank: Rerank = Field(
         default=Rerank.POINTWISE, description="`listwise` has candidates put passages in order (docs/retrieval.md)."

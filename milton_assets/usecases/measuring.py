@@ -20,13 +20,24 @@ from milton_assets.vocabulary.chat import (
     clean_text,
 )
 from milton_assets.vocabulary.errors import MiltonError
+from milton_assets.vocabulary.forcing import TeacherForcing
 from milton_assets.vocabulary.golden_set import TierGoldens
+from milton_assets.vocabulary.machine import Watches
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.progress import OnProgress, Progress
 from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult
-from milton_assets.vocabulary.tier_spec import EmbeddingServer, JudgeOf, Measuring, Needs, TierSpec, no_judge
-from resources.machine_watch import MachineWatch
+from milton_assets.vocabulary.tier_spec import (
+    EmbeddingServer,
+    JudgeOf,
+    Measuring,
+    Needs,
+    NoReference,
+    OpensClient,
+    Reference,
+    TierSpec,
+    no_judge,
+)
 
 ATTEMPTS = 3
 """How often a tier of times is measured, at most, while something else wants the machine."""
@@ -54,12 +65,17 @@ def measure_tier(
     chat_model: ChatModel | None = None,
     judge: JudgeOf = no_judge,
     embeddings: EmbeddingServer | None = None,
-    watch: MachineWatch | None = None,
+    forcing: TeacherForcing | None = None,
+    reference: Reference | NoReference | None = None,
+    watch: Watches | None = None,
+    open_client: OpensClient | None = None,
 ) -> TierResult:
     """The tier's result, with the goldens' digests, the code version and how system turns were sent in its provenance.
 
     A tier of times is measured under `watch`, where there is one: again, up to `ATTEMPTS` times in all, while something
     else wanted the machine; figures of a last attempt that was disturbed, too, are invalid.
+
+    `open_client` is how a server elsewhere is asked, by a tier that is measured per device class.
 
     Of a private set no text is left in it. Raises `BrokenResult` when the result is another tier's, or lacks a metric
     of the spec or has one beyond it; else whatever the tier raises.
@@ -72,6 +88,9 @@ def measure_tier(
         chat_model=heard,
         judge=judge,
         embeddings=embeddings,
+        forcing=forcing,
+        reference=reference or NoReference("nobody names one"),
+        open_client=open_client,
         on_progress=_without_notes(on_progress) if goldens.is_private else on_progress,
     )
     with goldens.kept_in():
@@ -111,7 +130,7 @@ class _Heard:
             raise
 
 
-def _watched(spec: TierSpec, measuring: Measuring, watch: MachineWatch) -> TierResult:
+def _watched(spec: TierSpec, measuring: Measuring, watch: Watches) -> TierResult:
     attempts: list[dict[str, Any]] = []
     while True:
         with watch.watching() as seen:
