@@ -20,6 +20,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from milton_assets.agent.attempts import Job
 from milton_assets.agent.device import Device
+from milton_assets.agent.measuring import MEASURING_VERBS, QUICK_VERB, MeasuringDesk
 from milton_assets.edge.deployment import confirm
 from milton_assets.edge.deployment.admission import DevicePolicy
 from milton_assets.edge.deployment.layout import POLICY_FILE
@@ -36,6 +37,8 @@ SILENCE_S = 120.0
 WRITE_S = 60.0
 WORKING_S = 2.0
 MAX_FOLLOW_S = 3600.0
+DOCUMENT_BYTES = 1 << 20
+"""As much of a document goes into one frame."""
 _POLL_S = 0.2
 
 _Shape = BaseModel
@@ -60,6 +63,8 @@ class Session:
 
     def __post_init__(self) -> None:
         self._incoming = self.device.incoming()
+        self._desk: MeasuringDesk | None = None
+        self._documents: dict[str, bytes] = {}
 
     def run(self) -> None:
         """Serve until the other side ends the connection or says nothing for `silence_s`."""
@@ -71,6 +76,16 @@ class Session:
             return
         except ProtocolViolated as error:
             self._say({"kind": "error"}, told(error))
+        finally:
+            if self._desk is not None:
+                self._desk.close()
+
+    @property
+    def desk(self) -> MeasuringDesk:
+        """What this connection measures."""
+        if self._desk is None:
+            self._desk = MeasuringDesk(self.device)
+        return self._desk
 
     def _answer(self, frame: Frame) -> None:
         seq = frame.header.get("seq")
@@ -111,7 +126,7 @@ class Session:
         return outcome["answer"]
 
     def _say(self, header: Mapping[str, Any], answer: Any) -> None:
-        payload = b"" if answer is None else TypeAdapter(Any).dump_json(answer)
+        payload = answer if isinstance(answer, bytes) else b"" if answer is None else TypeAdapter(Any).dump_json(answer)
         self.wire.send(header, payload, deadline_s=WRITE_S)
 
     # The verbs
@@ -127,7 +142,20 @@ class Session:
 
     def verify(self, frame: Frame) -> Any:
         """`Target.verify`."""
-        return self.device.target.verify()
+        release = frame.header.get("release")
+        return self.device.target.verify(None if release is None else _digest(release))
+
+    def documents(self, frame: Frame) -> dict[str, int]:
+        """`Target.documents`: how long each is. Its bytes are asked for one after the other (`document`)."""
+        self._documents = dict(self.device.target.documents(_digest(frame.header.get("release"))))
+        return {name: len(raw) for name, raw in self._documents.items()}
+
+    def document(self, frame: Frame) -> bytes:
+        """The bytes of one of the documents asked for last, from an offset on, as many as a frame takes."""
+        name, offset = frame.header.get("name"), frame.header.get("offset")
+        if not isinstance(name, str) or name not in self._documents or type(offset) is not int or offset < 0:
+            raise ProtocolViolated(f"the document {name!r:.100}", expected="one that `documents` told, and an offset")
+        return self._documents[name][offset : offset + DOCUMENT_BYTES]
 
     def history(self, frame: Frame) -> Any:
         """`Target.history`."""
@@ -249,6 +277,8 @@ VERBS: dict[str, Callable[[Session, Frame], Any]] = {
         "who",
         "status",
         "verify",
+        "documents",
+        "document",
         "history",
         "health",
         "inventory",
@@ -265,15 +295,25 @@ VERBS: dict[str, Callable[[Session, Frame], Any]] = {
         "done",
     )
 }
+
+
+def _at_the_desk(verb: Callable[[MeasuringDesk, Frame], Any]) -> Callable[[Session, Frame], Any]:
+    return lambda session, frame: verb(session.desk, frame)
+
+
+_OF_THE_DESK = {name: _at_the_desk(verb) for name, verb in MEASURING_VERBS.items()}
+VERBS |= _OF_THE_DESK
 _SLOW = frozenset(
     {
         Session.verify,
+        Session.documents,
         Session.recover,
         Session.collect,
         Session.offer,
         Session.apply,
         Session.seal,
         Session.follow,
+        *(verb for name, verb in _OF_THE_DESK.items() if name != QUICK_VERB),
     }
 )
 

@@ -26,6 +26,7 @@ from milton_assets.cli import (
     registry,
     report,
     results,
+    serve_model,
     target,
     trace,
     why,
@@ -65,7 +66,7 @@ def build_app() -> typer.Typer:
     autobench.register(app)
     config.register(app)
     registry.register(app)
-    for verbs in (bench, results, report, why, bundle, deploy, target, policy, device_policy, trace):
+    for verbs in (serve_model, bench, results, report, why, bundle, deploy, target, policy, device_policy, trace):
         verbs.register(app)
     return app
 

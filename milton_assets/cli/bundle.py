@@ -55,7 +55,7 @@ AnySignerOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Add `bundle` and its verbs to the command line."""
     verbs = typer.Typer(help="Make, check and read bundles.", no_args_is_help=True)
-    for verb in (create, verify, inspect, pack, unpack, scrub, repair, delta, apply):
+    for verb in (create, verify, inspect, pack, unpack, push, pull, scrub, repair, delta, apply):
         verbs.command()(verb)
     app.add_typer(verbs, name="bundle")
     keys = typer.Typer(help="The key that bundles are signed with.", no_args_is_help=True)
@@ -258,6 +258,70 @@ def unpack(
     trusted = _trusted(trust, any_signer=any_signer)
     path = unpack_bundle(archive, into, trusted=trusted, on_progress=progress_on_stderr())
     _tell_received("unpacked", path, as_json=as_json)
+
+
+ReferenceArgument = Annotated[
+    str,
+    typer.Argument(metavar="oci://HOST/NAME[:TAG]", help="A repository of an OCI registry, and a tag or @DIGEST."),
+]
+PlainHttpOption = Annotated[
+    bool, typer.Option("--plain-http", help="Speak HTTP without TLS, as is done on this machine anyway.")
+]
+CaFileOption = Annotated[Path | None, typer.Option("--ca-file", help="Certificates to trust instead, in PEM form.")]
+
+
+def push(
+    reference: ReferenceArgument,
+    bundle: BundleArgument = None,
+    plain_http: PlainHttpOption = False,
+    ca_file: CaFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Store a bundle in an OCI registry, as a ModelPack artefact: each file a layer as it is, signatures included.
+
+    What the registry has is not sent. Credentials are those of `docker login`. The artefact's digest is printed:
+    by that it is the same for ever, wherever a tag moves.
+
+    Example: milton bundle push oci://registry.example/models/lamp:v1
+    """
+    from milton_assets.usecases.sharing import push_bundle
+    from resources.oci_registry import OciReference, OciRepository
+
+    folder = find_bundle(bundle)
+    with OciRepository(OciReference.parse(reference), plain_http=plain_http, ca_file=ca_file) as repository:
+        pushed = push_bundle(folder, repository, on_progress=progress_on_stderr())
+    told = {"artefact": str(pushed.artefact), "digest": pushed.artefact.digest, "sent_bytes": pushed.sent_bytes}
+
+    def show(console: Console) -> None:
+        console.print(f"pushed {pushed.artefact}", markup=False, soft_wrap=True)
+        console.print(f"{pushed.sent_bytes / 1e6:.1f} of {pushed.size_bytes / 1e6:.1f} MB were not there yet")
+
+    answer(told, as_json=as_json, text=show)
+
+
+def pull(
+    reference: ReferenceArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="Where to; by default bundles/ in the state folder.")
+    ] = None,
+    trust: TrustOption = None,
+    any_signer: AnySignerOption = False,
+    plain_http: PlainHttpOption = False,
+    ca_file: CaFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch a bundle from an OCI registry, creating only the files its manifest names, and checking every byte.
+
+    Example: milton bundle pull oci://registry.example/models/lamp:v1 --trust signing_key.pub
+    """
+    from milton_assets.usecases.sharing import pull_bundle
+    from resources.oci_registry import OciReference, OciRepository
+
+    into = (output or current_state().bundles).absolute()
+    trusted = _trusted(trust, any_signer=any_signer)
+    with OciRepository(OciReference.parse(reference), plain_http=plain_http, ca_file=ca_file) as repository:
+        path = pull_bundle(repository, into, trusted=trusted, on_progress=progress_on_stderr())
+    _tell_received("pulled", path, as_json=as_json)
 
 
 def scrub(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:

@@ -14,8 +14,10 @@ change another state folder's, `TargetBusy`, `NotATarget`, `JournalDamaged`, `Cl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -121,9 +123,14 @@ class Target(Protocol):
         """What it serves and could go back to. Raises `NeverDeployed`."""
         ...
 
-    def verify(self, *, on_progress: OnProgress = silent) -> Verification:
-        """Read what it has in service whole, on the device, and hold it against what was deployed. Raises
-        `NeverDeployed`."""
+    def verify(self, release: str | None = None, *, on_progress: OnProgress = silent) -> Verification:
+        """Read one of its releases whole, on the device, and hold it against what was deployed; None is the one in
+        service. Raises `NeverDeployed`."""
+        ...
+
+    def documents(self, release: str) -> Mapping[str, bytes]:
+        """What the chain behind that release is followed by (`CHAIN_DOCUMENTS`), by name and as it lies there; what
+        cannot be read is left out. Whoever asks holds them against the manifest."""
         ...
 
     def history(self) -> tuple[Deployment, ...]:
@@ -145,6 +152,11 @@ class Target(Protocol):
     def health(self) -> Health:
         """Whether what it serves is well, as status and last probe say. Raises `NeverDeployed`."""
         ...
+
+
+def is_here(target: Target) -> bool:
+    """Whether it lies on this machine, so that a path it tells is a path here."""
+    return urlsplit(target.url).scheme == "file"
 
 
 @runtime_checkable

@@ -29,7 +29,7 @@ from milton_assets.edge.deployment import (
 from milton_assets.edge.release import SignatureInvalid
 from milton_assets.fleet.marks import TargetGone
 from milton_assets.fleet.wire import ProtocolViolated
-from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.errors import BadInput, MiltonError, ServerFailed
 
 KNOWN: dict[str, type[MiltonError]] = {
     kind.__name__: kind
@@ -50,6 +50,7 @@ KNOWN: dict[str, type[MiltonError]] = {
         NothingBefore,
         ProtocolViolated,
         ReleaseDamaged,
+        ServerFailed,
         SignatureInvalid,
         TargetBusy,
         TargetGone,

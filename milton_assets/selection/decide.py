@@ -13,12 +13,13 @@ import gc
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from milton_assets.selection import comparability, explain, templates
+from milton_assets.selection import comparability, contamination, explain, templates
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.contest import Contest, Outcome, enter, settle, verdict_on_nobody
 from milton_assets.selection.decision import (
@@ -28,6 +29,7 @@ from milton_assets.selection.decision import (
     NoiseReading,
     Reading,
     Standing,
+    VariantsReading,
     Verdict,
 )
 from milton_assets.selection.gates import Judgement, judge, unusable
@@ -95,11 +97,12 @@ def _decided(
     stood = [comparability.on_pinned_goldens(candidate, manifest, tiers) for candidate in checked]
     stood = without_doubtful_speeds(stood, manifest, tiers)
     references = policy.metrics()
-    objections = templates.objections(manifest, incumbent)
+    variants = contamination.readings(stood, manifest, tiers)
+    objections = _joined(templates.objections(manifest, incumbent), contamination.objections(variants, manifest))
     judgements = [
         judge(candidate, policy, references, objection=objections.get(candidate.version)) for candidate in stood
     ]
-    chat_templates = {one.model_version: one.lineage.template for one in manifest.candidates}
+    about = _About({one.model_version: one.lineage.template for one in manifest.candidates}, variants)
     manifest_sha256 = manifest.digest()
     life = Life.of(manifest, stood, incumbent, anchored)
     common = {
@@ -111,8 +114,8 @@ def _decided(
         "manifest_sha256": manifest_sha256,
         "baselines": _baselines(stood, references, tiers),
     }
-    notes = _notes(policy, manifest, judgements, incumbent)
-    unranked = tuple(_report(judgement, chat_templates) for judgement in judgements if not judgement.eligible)
+    notes = (*_notes(policy, manifest, judgements, incumbent), *contamination.notes(variants))
+    unranked = tuple(_report(judgement, about) for judgement in judgements if not judgement.eligible)
     if not any(judgement.eligible for judgement in judgements):
         verdict = verdict_on_nobody(judgements)
         return Decision(
@@ -128,7 +131,7 @@ def _decided(
     contest = enter(judgements, policy, seed=seed, incumbent=incumbent, tiers=tiers, life=life, manifest=manifest)
     outcome = settle(contest, policy)
     anchoring = contest.anchoring
-    report, choice = _Report(contest, outcome, judgements, policy, chat_templates), outcome.choice
+    report, choice = _Report(contest, outcome, judgements, policy, about), outcome.choice
     return Decision(
         **common,
         verdict=choice.verdict,
@@ -168,6 +171,22 @@ def _noise(contest: Contest, life: Life) -> Iterator[NoiseReading]:
             )
 
 
+@dataclass(frozen=True)
+class _About:
+    """What is told of candidates beside their figures, by version."""
+
+    chat_templates: Mapping[str, str]
+    variants: Mapping[str, tuple[VariantsReading, ...]]
+
+
+def _joined(*objections: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for each in objections:
+        for version, why in each.items():
+            found[version] = f"{found[version]}; {why}" if version in found else why
+    return found
+
+
 class _Report:
     """What is said of a contest and its outcome."""
 
@@ -177,11 +196,11 @@ class _Report:
         outcome: Outcome,
         judgements: Sequence[Judgement],
         policy: Policy,
-        chat_templates: Mapping[str, str],
+        about: _About,
     ) -> None:
         self.eligible = [judgement for judgement in judgements if judgement.eligible]
         self.policy = policy
-        self.chat_templates = chat_templates
+        self.about = about
         self.contest = contest
         self.pool = contest.pool
         self.ranking = outcome.ranking
@@ -255,7 +274,7 @@ class _Report:
             reports.append(
                 _report(
                     self.eligible[index],
-                    self.chat_templates,
+                    self.about,
                     contributions=contributions,
                     score=score,
                     rank=place,
@@ -388,13 +407,14 @@ def _environments(manifest: EvidenceManifest, eligible: set[str]) -> tuple[str, 
     return tuple(notes)
 
 
-def _report(judgement: Judgement, chat_templates: Mapping[str, str], **ranked: Any) -> CandidateReport:
+def _report(judgement: Judgement, about: _About, **ranked: Any) -> CandidateReport:
     candidate = judgement.candidate
     return CandidateReport(
         version=candidate.version,
         artefact_size_bytes=candidate.artefact_size_bytes,
         excluded=candidate.excluded,
-        chat_template=chat_templates.get(candidate.version),
+        chat_template=about.chat_templates.get(candidate.version),
+        variants=about.variants.get(candidate.version, ()),
         standing=judgement.standing,
         readings=judgement.readings,
         gates=judgement.gates,

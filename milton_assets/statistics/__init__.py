@@ -4,6 +4,7 @@
     paired          matched pairs: Agresti and Min's interval, McNemar's exact test
     variants        published against fresh variants of the same templates, exact
     samples         mean, deviation, quantiles and rates of a sample
+    blocks          the mean and a quantile of values in blocks, by drawing whole blocks
     bootstrap       one seeded percentile bootstrap over units
     agreement       Cohen's kappa of two raters
     separation      the area under the ROC curve

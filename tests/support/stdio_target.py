@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,11 @@ class StdioTarget:
     def status(self) -> TargetStatus:
         return TargetStatus.model_validate(self._ask("status"))
 
-    def verify(self, *, on_progress: OnProgress = silent) -> Verification:
-        return Verification.model_validate(self._ask("verify"))
+    def verify(self, release: str | None = None, *, on_progress: OnProgress = silent) -> Verification:
+        return Verification.model_validate(self._ask("verify", **({} if release is None else {"release": release})))
+
+    def documents(self, release: str) -> Mapping[str, bytes]:
+        return {name: raw.encode() for name, raw in self._ask("documents", release=release).items()}
 
     def history(self) -> tuple[Deployment, ...]:
         return TypeAdapter(tuple[Deployment, ...]).validate_python(self._ask("history"))
@@ -114,6 +118,7 @@ def _answer(asked: dict[str, Any]) -> Any:
         "collect": CollectRequest,
     }
     arguments: list[Any] = [Path(asked["bundle"])] if "bundle" in asked else []
+    arguments += [asked["release"]] if "release" in asked else []
     if "request" in asked:
         arguments.append(requests[asked["verb"]].model_validate(asked["request"]))
     return TypeAdapter(Any).dump_python(getattr(target, asked["verb"])(*arguments), mode="json")

@@ -44,12 +44,13 @@ PROBED_AFTER_S = 0.1
 Behaviour = Callable[[dict[str, Any]], Reply | str]
 
 
-def competent(goldens: reasoning.ReasoningGoldens | None = None, *, calculates: bool = True) -> Behaviour:
+def competent(goldens: reasoning.ReasoningGoldens | None = None, *, by_heart: bool = False) -> Behaviour:
     """A model that verifies its way to every right answer, of the set that ships or of `goldens`, and ranks as the
-    judgements say. One that does not calculate has the published answers by heart, and no others."""
+    judgements say. It works out what can be worked out; or it has the published answers by heart, and no others."""
     known = goldens or reasoning.load_goldens()
-    player = honest(known.cases)
-    think = handler(calculating(known, player) if calculates else player)
+    think = handler(
+        honest(known.cases, wrong_every=len(known.cases)) if by_heart else calculating(known, honest(known.cases))
+    )
     judge = knowing(retrieval.load_goldens())
 
     def reply(body: dict[str, Any]) -> Reply | str:

@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from milton_assets.edge.manifest import (
+    DECISION_FILE,
+    EVIDENCE_FILE,
     MANIFEST_FILE,
     MAX_MANIFEST_BYTES,
     MODEL_SIGNATURE_FILE,
+    REGISTRY_ENTRY_FILE,
     SIGNATURE_FILES,
     SSH_SIGNATURE_FILE,
+    SUMMARY_FILE,
     SUMS_FILE,
     BundleManifest,
     parse_manifest,
@@ -40,6 +44,11 @@ UNLISTED_LIMITS = {
     MODEL_SIGNATURE_FILE: MAX_MODEL_SIGNATURE_BYTES,
 }
 """The files that a manifest does not list, the manifest first, and how many bytes each may have."""
+CHAIN_DOCUMENTS = {
+    **UNLISTED_LIMITS,
+    **dict.fromkeys((DECISION_FILE, SUMMARY_FILE, EVIDENCE_FILE, REGISTRY_ENTRY_FILE), MAX_DOCUMENT_BYTES),
+}
+"""What the chain from a deployment to its weights is followed by, and how many bytes each may have."""
 
 
 @dataclass(frozen=True)
