@@ -22,6 +22,7 @@ from milton_assets.selection.decision import (
     Challenge,
     Decision,
     Difference,
+    Flips,
     GateAnswer,
     GateOutcome,
     Knowledge,
@@ -91,6 +92,7 @@ def sections(decision: Decision, tiers: Tiers) -> list[Grid | Lines]:
         *_variants(decision),
         Lines("How sure", (*_how_sure(decision), *_noise(decision))),
         *_challenges(decision),
+        *_flips(decision),
         Lines("What would change it", tuple(_sensitivity(decision))),
         Lines("Also note", decision.notes),
         Lines("Rests on", tuple(_rests_on(decision))),
@@ -335,7 +337,7 @@ def _challenges(decision: Decision) -> Iterable[Grid | Lines]:
     challenged = [(r, r.challenge) for r in decision.candidates if r.challenge is not None][:MAX_ROWS]
     if not challenged:
         return
-    header = ("challenger", "metric", "better by [interval]", "wins : losses", "p (Holm)", "conclusion")
+    header = ("challenger", "metric", "better by [interval]", "p (Holm)", "conclusion")
     rows = [
         (report.version, *_difference(difference))
         for report, challenge in challenged
@@ -343,6 +345,27 @@ def _challenges(decision: Decision) -> Iterable[Grid | Lines]:
     ]
     yield Grid(f"Against {decision.incumbent}, which serves today", header, tuple(rows))
     yield Lines("May it replace the incumbent?", tuple(_may_replace(r, c) for r, c in challenged))
+
+
+def _flips(decision: Decision) -> Iterable[Grid]:
+    """What each candidate gets right that the incumbent gets wrong, and the other way round."""
+    rows = [(report.version, *_flip(flips)) for report in decision.candidates[:MAX_ROWS] for flips in report.flips]
+    if not rows:
+        return
+    header = ("candidate", "metric", "won : lost", "p (exact)", "the same?")
+    caption = (
+        f"Won: right where {decision.incumbent} is wrong, or the better score; lost: the other way round. The same: "
+        "within the policy's margin, by two one-sided tests."
+    )
+    yield Grid(f"Case by case against {decision.incumbent}", header, tuple(rows), caption)
+
+
+def _flip(flips: Flips) -> tuple[str, ...]:
+    if flips.won is None or flips.lost is None or flips.p_value is None:
+        return (flips.metric, "-", "-", f"unknown\n{flips.why}")
+    answer = "unknown" if flips.equivalence is None else flips.equivalence.value
+    count = f"{flips.won} : {flips.lost}\nof {flips.n}"
+    return (flips.metric, count, f"{flips.p_value:.3f}", f"{answer}\n{flips.why}")
 
 
 def _may_replace(report: CandidateReport, challenge: Challenge) -> str:
@@ -363,9 +386,8 @@ def _difference(difference: Difference) -> tuple[str, ...]:
     p_value = "-"
     if difference.p_value is not None and difference.p_holm is not None:
         p_value = f"{difference.p_value:.3f} ({difference.p_holm:.3f})\n{_looks(difference.looks)}"
-    wins = "-" if difference.wins is None else f"{difference.wins} : {difference.losses}"
     of = f" against {difference.against}, the best deployed" if difference.against is not None else ""
-    return (f"{difference.metric}{of}\n{difference.test}", better_by, wins, p_value, difference.why)
+    return (f"{difference.metric}{of}\n{difference.test}", better_by, p_value, difference.why)
 
 
 def _looks(seen: int) -> str:

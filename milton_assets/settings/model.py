@@ -451,6 +451,9 @@ class Settings(_Noun):
         default=True,
         description="While speeds are measured, watch the machine: what was taken while others wanted it is invalid.",
     )
+    openlineage_url: Annotated[str, AfterValidator(_address), Variable("OPENLINEAGE_URL")] | None = Field(
+        default=None, description="An OpenLineage server that the daemon tells what ran and what was made."
+    )
     dry_run: Switch = Field(
         default=False, description="Say what would be measured, every metric `skipped`; decide and deploy nothing."
     )
