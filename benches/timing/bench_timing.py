@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import chunks
 import peers
 
-from milton_assets.tiers.inference.calibrate import Truth, truth_server
 from milton_assets.tiers.inference.definitions import DEFINITIONS_VERSION
+from milton_assets.tiers.inference.truth import Truth, truth_server
 
 FIRST_TOKEN_MS, INTER_TOKEN_MS, TOKENS = 50.0, 10.0, 32
 REQUESTS = {1: 100, 16: 480, 64: 960}

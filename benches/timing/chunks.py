@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from milton_assets.tiers.inference import ClosedLoad, InferencePlan, Prompt, measure_inference
-from milton_assets.tiers.inference.calibrate import truth_server
+from milton_assets.tiers.inference.truth import truth_server
 from milton_assets.tiers.inference.validity import MAX_CPU_SHARE
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.server import Endpoint

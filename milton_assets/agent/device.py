@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from milton_assets.agent.attempts import Attempts
+from milton_assets.agent.candidates import Candidates
 from milton_assets.agent.incoming import Incoming
 from milton_assets.edge.deployment.layout import RELEASES
 from milton_assets.edge.deployment.loadtest import LoadTest
 from milton_assets.fleet.local import LocalMeans, LocalTarget
+from milton_assets.fleet.measuring import Bench
 from milton_assets.vocabulary.edge_target import target_in
 from milton_assets.vocabulary.inventory import Inventory
 from milton_assets.vocabulary.state import StateDir
@@ -40,7 +42,12 @@ class Device:
 
     def incoming(self) -> Incoming:
         """What is on its way to the target, for one connection."""
-        return Incoming(self.work / "incoming", self.target.place.path / RELEASES)
+        releases = self.target.place.path / RELEASES
+        return Incoming(self.work / "incoming", releases, self.candidates().file)
+
+    def candidates(self) -> Candidates:
+        """Weights that were sent to be measured."""
+        return Candidates(self.work / "candidates", self.target.place.path / RELEASES)
 
 
 def device_of(state: StateDir, name: str, folder: Path | None, means: LocalMeans, program: Sequence[str]) -> Device:
@@ -50,7 +57,7 @@ def device_of(state: StateDir, name: str, folder: Path | None, means: LocalMeans
 
 def means_of_this_device() -> LocalMeans:
     """What the device's settings say it works with."""
-    return LocalMeans(_load_test, _inventory)
+    return LocalMeans(_load_test, _inventory, bench=_bench)
 
 
 def _load_test() -> LoadTest:
@@ -60,6 +67,15 @@ def _load_test() -> LoadTest:
 
     settings = load_settings()
     return edge_probe(edge_server(settings.edge_server, settings.edge_program))
+
+
+def _bench() -> Bench:
+    from milton_assets.settings import load_settings
+    from milton_assets.usecases.bench import EdgeBench
+    from resources.servers.launching import edge_server
+
+    settings = load_settings()
+    return EdgeBench(edge_server(settings.edge_server, settings.edge_program))
 
 
 def _inventory(folder: Path) -> Inventory:

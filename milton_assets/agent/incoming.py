@@ -41,11 +41,13 @@ class NotTheLatest(MiltonError):
 
 
 class Incoming:
-    """The folder `root` of offered releases. `releases` is the target's, whose files need not travel again."""
+    """The folder `root` of offered releases. `releases` is the target's, whose files need not travel again; nor need
+    what `measured` finds by its digest: weights that were sent to be measured."""
 
-    def __init__(self, root: Path, releases: Path) -> None:
+    def __init__(self, root: Path, releases: Path, measured: Callable[[str], Path | None] = lambda _: None) -> None:
         self._root = root
         self._releases = releases
+        self._measured = measured
         self._ticket = secrets.token_hex(16)
         self._manifest: BundleManifest | None = None
         self._ops = FileOps()
@@ -97,7 +99,7 @@ class Incoming:
             opened(self._ops, self._ops.open_folder(self.folder(manifest.release_digest))) as folder,
             folder_made_beneath(self._ops, folder, tuple(parents)) as parent,
         ):
-            return _append(name, parent, offset, raw, entry.size_bytes)
+            return append(name, parent, offset, raw, entry.size_bytes)
 
     @disk_errors_explained()
     def take_delta(self, sha256: str, offset: int, raw: bytes) -> int:
@@ -105,7 +107,7 @@ class Incoming:
         manifest = self._offered()
         path = self.delta(manifest.release_digest, sha256)
         with opened(self._ops, self._ops.open_folder(self._root)) as folder:
-            return _append(path.name, folder, offset, raw, manifest.payload_bytes)
+            return append(path.name, folder, offset, raw, manifest.payload_bytes)
 
     @disk_errors_explained()
     def apply(self, sha256: str, base: str, on_busy: Callable[[], None] = lambda: None) -> None:
@@ -162,27 +164,17 @@ class Incoming:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _from_releases(self, manifest: BundleManifest) -> None:
-        """Copy what the target's releases hold of it, so that it need not travel."""
-        held = self._held()
+        """Copy what the device holds of it already, so that it need not travel."""
+        held = files_held_by(self._releases)
         folder = self.folder(manifest.release_digest)
         for entry in manifest.files:
-            source, path = held.get(entry.sha256), folder / entry.path
+            source, path = held.get(entry.sha256) or self._measured(entry.sha256), folder / entry.path
             if source is None or path.exists():
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             beside = path.with_name(f".{path.name}.copy")
             shutil.copyfile(source, beside)
             beside.replace(path)
-
-    def _held(self) -> dict[str, Path]:
-        held: dict[str, Path] = {}
-        for release in sorted(self._releases.iterdir()) if self._releases.is_dir() else ():
-            with suppress(MiltonError):  # a release that cannot be read is none to copy from
-                for entry in read_manifest(release).files:
-                    path = release / entry.path
-                    if path.is_file() and not path.is_symlink() and path.stat().st_size == entry.size_bytes:
-                        held[entry.sha256] = path
-        return held
 
     @staticmethod
     def _size(path: Path) -> int:
@@ -192,7 +184,23 @@ class Incoming:
             return 0
 
 
-def _append(name: str, folder: int, offset: int, raw: bytes, limit: int) -> int:
+def files_held_by(releases: Path) -> dict[str, Path]:
+    """The files of the releases in that folder, by their digest as the releases list it."""
+    held: dict[str, Path] = {}
+    for release in sorted(releases.iterdir()) if releases.is_dir() else ():
+        with suppress(MiltonError):  # a release that cannot be read is none to copy from
+            for entry in read_manifest(release).files:
+                path = release / entry.path
+                if path.is_file() and not path.is_symlink() and path.stat().st_size == entry.size_bytes:
+                    held[entry.sha256] = path
+    return held
+
+
+def append(name: str, folder: int, offset: int, raw: bytes, limit: int) -> int:
+    """Add `raw` at the end of a file, which is at `offset`, in an open folder; where its end is now.
+
+    Raises `BadInput` for another offset, and for bytes beyond `limit`.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(name, flags, 0o644, dir_fd=folder)
     try:

@@ -14,15 +14,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from milton_assets.agent.attempts import Job
 from milton_assets.agent.device import Device
+from milton_assets.agent.measuring import MEASURING_VERBS, QUICK_VERB, MeasuringDesk
 from milton_assets.edge.deployment import confirm
-from milton_assets.edge.deployment.admission import DevicePolicy
+from milton_assets.edge.deployment.admission import DevicePolicy, trust_by
 from milton_assets.edge.deployment.layout import POLICY_FILE
+from milton_assets.edge.deployment.trust import MAX_CHAIN, SignedList
 from milton_assets.edge.disk_errors import explained
 from milton_assets.edge.release.documents import UNLISTED_LIMITS
 from milton_assets.fleet.messages import AgentSelf, Standing
@@ -30,15 +32,18 @@ from milton_assets.fleet.target import CollectRequest, RecoverRequest
 from milton_assets.fleet.telling import told
 from milton_assets.fleet.wire import Frame, ProtocolViolated, Wire, WireBroken
 from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.strict_json import parse_json
 
 SILENCE_S = 120.0
 """After so long without a question the session ends."""
 WRITE_S = 60.0
 WORKING_S = 2.0
 MAX_FOLLOW_S = 3600.0
+DOCUMENT_BYTES = 1 << 20
+"""As much of a document goes into one frame."""
 _POLL_S = 0.2
 
-_Shape = BaseModel
+_CHAIN = TypeAdapter(Annotated[tuple[SignedList, ...], Field(max_length=MAX_CHAIN)])
 
 
 def release_of_agent() -> str:
@@ -60,17 +65,31 @@ class Session:
 
     def __post_init__(self) -> None:
         self._incoming = self.device.incoming()
+        self._desk: MeasuringDesk | None = None
+        self._documents: dict[str, bytes] = {}
 
     def run(self) -> None:
         """Serve until the other side ends the connection or says nothing for `silence_s`."""
         try:
             self.wire.greet(deadline_s=WRITE_S)
             while True:
-                self._answer(self.wire.receive(deadline_s=self.silence_s))
+                frame = self.wire.receive(deadline_s=self.silence_s)
+                self.device.target.was_heard()
+                self._answer(frame)
         except WireBroken:
             return
         except ProtocolViolated as error:
             self._say({"kind": "error"}, told(error))
+        finally:
+            if self._desk is not None:
+                self._desk.close()
+
+    @property
+    def desk(self) -> MeasuringDesk:
+        """What this connection measures."""
+        if self._desk is None:
+            self._desk = MeasuringDesk(self.device)
+        return self._desk
 
     def _answer(self, frame: Frame) -> None:
         seq = frame.header.get("seq")
@@ -111,7 +130,7 @@ class Session:
         return outcome["answer"]
 
     def _say(self, header: Mapping[str, Any], answer: Any) -> None:
-        payload = b"" if answer is None else TypeAdapter(Any).dump_json(answer)
+        payload = answer if isinstance(answer, bytes) else b"" if answer is None else TypeAdapter(Any).dump_json(answer)
         self.wire.send(header, payload, deadline_s=WRITE_S)
 
     # The verbs
@@ -127,7 +146,20 @@ class Session:
 
     def verify(self, frame: Frame) -> Any:
         """`Target.verify`."""
-        return self.device.target.verify()
+        release = frame.header.get("release")
+        return self.device.target.verify(None if release is None else _digest(release))
+
+    def documents(self, frame: Frame) -> dict[str, int]:
+        """`Target.documents`: how long each is. Its bytes are asked for one after the other (`document`)."""
+        self._documents = dict(self.device.target.documents(_digest(frame.header.get("release"))))
+        return {name: len(raw) for name, raw in self._documents.items()}
+
+    def document(self, frame: Frame) -> bytes:
+        """The bytes of one of the documents asked for last, from an offset on, as many as a frame takes."""
+        name, offset = frame.header.get("name"), frame.header.get("offset")
+        if not isinstance(name, str) or name not in self._documents or type(offset) is not int or offset < 0:
+            raise ProtocolViolated(f"the document {name!r:.100}", expected="one that `documents` told, and an offset")
+        return self._documents[name][offset : offset + DOCUMENT_BYTES]
 
     def history(self, frame: Frame) -> Any:
         """`Target.history`."""
@@ -158,13 +190,17 @@ class Session:
             target.place.path.mkdir(parents=True, exist_ok=True)
             target.guard(policy)
             return {"given": True}
-        if missing := policy.trusted_fingerprints - known.trusted_fingerprints:
+        if missing := policy.trusted_fingerprints - trust_by(known, target.place.path).keys:
             raise BadInput(
                 f"the device has a policy of its own, which does not trust {', '.join(sorted(missing))}",
                 expected="a policy that trusts the key that signs here, or none",
                 remedy=f"add the key to {target.place.path / POLICY_FILE} on the device: the file is its owner's",
             )
         return {"given": False}
+
+    def keys(self, frame: Frame) -> Any:
+        """`Target.learn_keys`; the payload holds the lists."""
+        return self.device.target.learn_keys(_CHAIN.validate_python(parse_json(frame.payload, "key lists")))
 
     def offer(self, frame: Frame) -> Any:
         """Begin, or go on with, a transfer; the payload holds the documents one after the other."""
@@ -249,12 +285,15 @@ VERBS: dict[str, Callable[[Session, Frame], Any]] = {
         "who",
         "status",
         "verify",
+        "documents",
+        "document",
         "history",
         "health",
         "inventory",
         "recover",
         "collect",
         "trust",
+        "keys",
         "offer",
         "chunk",
         "apply",
@@ -265,15 +304,25 @@ VERBS: dict[str, Callable[[Session, Frame], Any]] = {
         "done",
     )
 }
+
+
+def _at_the_desk(verb: Callable[[MeasuringDesk, Frame], Any]) -> Callable[[Session, Frame], Any]:
+    return lambda session, frame: verb(session.desk, frame)
+
+
+_OF_THE_DESK = {name: _at_the_desk(verb) for name, verb in MEASURING_VERBS.items()}
+VERBS |= _OF_THE_DESK
 _SLOW = frozenset(
     {
         Session.verify,
+        Session.documents,
         Session.recover,
         Session.collect,
         Session.offer,
         Session.apply,
         Session.seal,
         Session.follow,
+        *(verb for name, verb in _OF_THE_DESK.items() if name != QUICK_VERB),
     }
 )
 

@@ -19,12 +19,23 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from milton_assets.cli.common import CA_FILE_HELP, EXIT_NO, JsonOption, answer, current_settings, progress_on_stderr
+from milton_assets.cli.common import (
+    CA_FILE_HELP,
+    EXIT_NO,
+    GGUF_HELP,
+    JsonOption,
+    answer,
+    current_settings,
+    progress_on_stderr,
+    server_to_bench,
+    show_error_examples,
+)
 
 if TYPE_CHECKING:
     from milton_assets.vocabulary.metric import Metric
+    from milton_assets.vocabulary.server import RunningServer
     from milton_assets.vocabulary.tier import TierResult
-    from milton_assets.vocabulary.tier_spec import TierSpec
+    from milton_assets.vocabulary.tier_spec import NoReference, Reference, TierSpec
 
 
 class TierVerbs(TyperGroup):
@@ -65,8 +76,9 @@ class _Option:
 
 
 def _common() -> Iterator[_Option]:
-    yield _Option("base_url", str, ..., typer.Option(help="The server's address, e.g. http://127.0.0.1:8000"))
-    yield _Option("model", str, ..., typer.Option(help="The name the server lists the model under."))
+    yield _Option("base_url", str | None, None, typer.Option(help="The server's address, e.g. http://127.0.0.1:8000"))
+    yield _Option("model", str | None, None, typer.Option(help="The name the server lists the model under."))
+    yield _Option("gguf", Path | None, None, typer.Option(help=GGUF_HELP))
     yield _Option(
         "dataset",
         list[Path] | None,
@@ -107,6 +119,9 @@ def _used(spec: TierSpec) -> Iterator[_Option]:
         yield _Option("embedding_url", str | None, None, typer.Option(help=told))
         told = "The key of --embedding-url; the model's own is not sent there."
         yield _Option("embedding_api_key", str | None, None, typer.Option(envvar="MILTON_EMBEDDINGS_KEY", help=told))
+    if Uses.REFERENCE in spec.uses:
+        told = "The GGUF that the model was made from, or is to be like; it is served here with llama.cpp, beside it."
+        yield _Option("reference", Path | None, None, typer.Option(exists=True, dir_okay=False, help=told))
 
 
 def verb_of(spec: TierSpec) -> Callable[..., None]:
@@ -136,7 +151,8 @@ def verb_of(spec: TierSpec) -> Callable[..., None]:
     bench.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     bench.__doc__ = (
         f"{spec.about}\n\nExits 1 when {spec.headline} could not be had, because every call failed, say.\n\n"
-        f"Example: milton bench {spec.name} --base-url http://127.0.0.1:8000 --model my-model"
+        f"Example: milton bench {spec.name} --base-url http://127.0.0.1:8000 --model my-model\n\n"
+        f"Example: milton bench {spec.name} --gguf my-model.gguf"
     )
     return bench
 
@@ -156,7 +172,6 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
     from milton_assets.vocabulary.tier_spec import Needs
     from resources.hardware import fingerprint
     from resources.machine_watch import watch_of
-    from resources.servers.attached import AttachedServer
     from resources.servers.client import OpenAIChatModel
     from resources.servers.repeatable import repeatable_options
     from resources.side_models import SideModel, loaded_sha256
@@ -165,6 +180,8 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
     if (judge_url is None) != (judge_model is None):
         raise typer.BadParameter("--judge-base-url and --judge-model go together")
     embedding_url, embedding_model = given.get("embedding_url"), given.get("embedding_model")
+    if embedding_model and not (embedding_url or given["base_url"]):
+        raise typer.BadParameter("it needs --embedding-url, the server that embeds", param_hint="--embedding-model")
     if embedding_url and not embedding_model:
         raise typer.BadParameter("it needs --embedding-model", param_hint="--embedding-url")
     timeout_s, key = given["timeout"], given["api_key"]
@@ -176,12 +193,11 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
     _plan(spec, given, slots=1)  # an option that is none is said before a server is asked
     goldens = read_goldens(spec, [_OwnSet(path.absolute()) for path in given["dataset"] or ()])
     with ExitStack() as stack:
-        served = stack.enter_context(
-            AttachedServer(given["base_url"], key, ca_file=given["ca_file"]).attach(given["model"])
-        )
+        where = (given["base_url"], given["model"], given["gguf"])
+        served = stack.enter_context(server_to_bench(*where, api_key=key, ca_file=given["ca_file"]))
         plan = _plan(spec, given, slots=served.endpoint.slots)
         candidate = ModelPin(
-            model=given["model"],
+            model=served.endpoint.model,
             base_url=served.endpoint.base_url,
             artefact_sha256=loaded_sha256(served.fingerprint) if judge else None,
         )
@@ -197,6 +213,8 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
             chat_model=chat_model,
             judge=lambda pairs: qualified_judge(judge, pairs, [candidate]),
             embeddings=embeddings,
+            forcing=served.endpoint.forcing if spec.needs is Needs.PROBABILITIES else None,
+            reference=_reference(given, served),
             on_progress=progress_on_stderr(),
             watch=watch_of(served) if current_settings().watch_machine else None,
         )
@@ -214,13 +232,28 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
         raise typer.Exit(EXIT_NO)
 
 
+def _reference(given: Mapping[str, Any], served: RunningServer) -> Reference | NoReference:
+    from milton_assets.usecases.references import Asking, reference_file
+    from milton_assets.vocabulary.tier_spec import NoReference
+    from resources.file_facts import FactsReader
+    from resources.servers.llama_cpp import LlamaCppLauncher
+
+    path = given.get("reference")
+    if path is None:
+        return NoReference("no reference was given; --reference names one")
+    asking = Asking(served, LlamaCppLauncher(), store=None, environment={})
+    return reference_file(path.absolute(), FactsReader(current_settings().state, None, progress_on_stderr()), asking)
+
+
 def _plan(spec: TierSpec, given: Mapping[str, Any], *, slots: int) -> Any:
     from pydantic import ValidationError
 
+    from milton_assets.vocabulary.keys import mint_variants_seed
     from milton_assets.vocabulary.tier_spec import Conditions
 
     profile = "smoke" if given["smoke"] else "full"
-    plan = spec.plan(Conditions(profile=profile, slots=given["concurrency"] or slots))
+    conditions = Conditions(profile=profile, slots=given["concurrency"] or slots, variants_seed=mint_variants_seed())
+    plan = spec.plan(conditions)
     values = {option.field: given[option.name.replace("-", "_")] for option in spec.options}
     wanted = {field: value for field, value in values.items() if value is not None}
     try:
@@ -240,6 +273,8 @@ def _rows(result: TierResult) -> list[dict[str, Any]]:
 
 
 def _draw(result: TierResult, console: Console) -> None:
+    from milton_assets.usecases.measuring import ERROR_EXAMPLES
+
     goldens = ", ".join(result.provenance.get("goldens", {}))
     table = Table(title=f"{result.tier} on {goldens}", title_justify="left")
     table.add_column("metric", no_wrap=True)
@@ -252,6 +287,7 @@ def _draw(result: TierResult, console: Console) -> None:
         console.print(f"{', '.join(names)}: {why}", style="dim", markup=False)
     for kind, count in result.provenance.get("failures", {}).items():
         console.print(f"{count} of {result.provenance['calls']} calls failed: {kind}", markup=False)
+    show_error_examples(console, result.provenance.get(ERROR_EXAMPLES, {}))
 
 
 def _cells(metric: Metric) -> tuple[str, ...]:

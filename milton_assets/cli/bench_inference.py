@@ -16,7 +16,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from milton_assets.cli.common import CA_FILE_HELP, EXIT_NO, JsonOption, answer, progress_on_stderr
+from milton_assets.cli.common import (
+    CA_FILE_HELP,
+    EXIT_NO,
+    GGUF_HELP,
+    JsonOption,
+    answer,
+    progress_on_stderr,
+    server_to_bench,
+    show_error_examples,
+)
 from milton_assets.vocabulary.files import write_atomic
 
 if TYPE_CHECKING:
@@ -34,8 +43,9 @@ STATISTICS = ("mean", "median", "std", "p95", "p99")
 
 
 def bench_inference(
-    base_url: Annotated[str, typer.Option(help="The server's address, e.g. http://127.0.0.1:8000")],
-    model: Annotated[str, typer.Option(help="The name the server lists the model under.")],
+    base_url: Annotated[str | None, typer.Option(help="The server's address, e.g. http://127.0.0.1:8000")] = None,
+    model: Annotated[str | None, typer.Option(help="The name the server lists the model under.")] = None,
+    gguf: Annotated[Path | None, typer.Option(help=GGUF_HELP)] = None,
     concurrency: Annotated[
         int, typer.Option(min=1, max=4096, help="Requests in flight: each answer is followed by the next request.")
     ] = 1,
@@ -95,6 +105,8 @@ def bench_inference(
     figures are set side by side. Exits 1 when no request to one of the servers succeeded.
 
     Example: milton bench inference --base-url http://127.0.0.1:8000 --model my-model --concurrency 4
+
+    Example: milton bench inference --gguf my-model.gguf
     """
     from resources.hardware import fingerprint
     from resources.servers.attached import AttachedServer
@@ -123,9 +135,11 @@ def bench_inference(
         }
     )
     with ExitStack() as stack:
-        places = [(model, base_url), *(_place(text, model) for text in against or ())]
+        first = stack.enter_context(server_to_bench(base_url, model, gguf, api_key=api_key, ca_file=ca_file))
+        others = [_place(text, first.endpoint.model) for text in against or ()]
         attached = [
-            stack.enter_context(AttachedServer(url, api_key, ca_file=ca_file).attach(name)) for name, url in places
+            first,
+            *(stack.enter_context(AttachedServer(url, api_key, ca_file=ca_file).attach(name)) for name, url in others),
         ]
         servers = [(served.endpoint, fingerprint(served)) for served in attached]
         if len(servers) > 1:
@@ -279,6 +293,7 @@ def to_json(result: TierResult, environment: Fingerprint) -> dict[str, Any]:
         "definitions_version": told["definitions_version"],
         "requests": told["requests"],
         "errors": told["errors"],
+        "error_examples": told["error_examples"],
         **{name: _distribution(result, name) for name in DISTRIBUTIONS},
         **{name: result.metric(name).value for name in SYSTEM},
         **{f"{name}_ci95": _interval(result.metric(name)) for name in SYSTEM},
@@ -315,6 +330,7 @@ def _draw(console: Console, result: TierResult, payload: Mapping[str, Any]) -> N
             console.print(f"{name}: {metric.value:.3f} {metric.unit} {_span(metric)}".rstrip())
     errors = ", ".join(f"{count} {kind}" for kind, count in payload["errors"].items()) or "none"
     console.print(f"{payload['requests']} requests, {payload['cache']} cache; errors: {errors}")
+    show_error_examples(console, payload["error_examples"])
     console.print(f"{payload['rounds']} round(s), stopped: {payload['stop_reason']}")
     for reason in payload["invalid_because"]:
         console.print(f"[yellow]invalid[/yellow] {reason}")
@@ -338,6 +354,7 @@ def _draw_side_by_side(
     for name, payload in payloads.items():
         errors = ", ".join(f"{count} {kind}" for kind, count in payload["errors"].items()) or "none"
         console.print(f"{numbers[name]}: {payload['requests']} requests, errors: {errors}", markup=False)
+        show_error_examples(console, payload["error_examples"])
         for reason in payload["invalid_because"]:
             console.print(f"[yellow]invalid[/yellow] {numbers[name]}: {reason}")
 

@@ -55,13 +55,9 @@ AnySignerOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Add `bundle` and its verbs to the command line."""
     verbs = typer.Typer(help="Make, check and read bundles.", no_args_is_help=True)
-    for verb in (create, verify, inspect, pack, unpack, scrub, repair, delta, apply):
+    for verb in (create, verify, inspect, sign, pack, unpack, push, pull, scrub, repair, delta, apply):
         verbs.command()(verb)
     app.add_typer(verbs, name="bundle")
-    keys = typer.Typer(help="The key that bundles are signed with.", no_args_is_help=True)
-    keys.command("init")(init_keys)
-    keys.command("show")(show_keys)
-    app.add_typer(keys, name="keys")
 
 
 def create(
@@ -260,6 +256,70 @@ def unpack(
     _tell_received("unpacked", path, as_json=as_json)
 
 
+ReferenceArgument = Annotated[
+    str,
+    typer.Argument(metavar="oci://HOST/NAME[:TAG]", help="A repository of an OCI registry, and a tag or @DIGEST."),
+]
+PlainHttpOption = Annotated[
+    bool, typer.Option("--plain-http", help="Speak HTTP without TLS, as is done on this machine anyway.")
+]
+CaFileOption = Annotated[Path | None, typer.Option("--ca-file", help="Certificates to trust instead, in PEM form.")]
+
+
+def push(
+    reference: ReferenceArgument,
+    bundle: BundleArgument = None,
+    plain_http: PlainHttpOption = False,
+    ca_file: CaFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Store a bundle in an OCI registry, as a ModelPack artefact: each file a layer as it is, signatures included.
+
+    What the registry has is not sent. Credentials are those of `docker login`. The artefact's digest is printed:
+    by that it is the same for ever, wherever a tag moves.
+
+    Example: milton bundle push oci://registry.example/models/lamp:v1
+    """
+    from milton_assets.usecases.sharing import push_bundle
+    from resources.oci_registry import OciReference, OciRepository
+
+    folder = find_bundle(bundle)
+    with OciRepository(OciReference.parse(reference), plain_http=plain_http, ca_file=ca_file) as repository:
+        pushed = push_bundle(folder, repository, on_progress=progress_on_stderr())
+    told = {"artefact": str(pushed.artefact), "digest": pushed.artefact.digest, "sent_bytes": pushed.sent_bytes}
+
+    def show(console: Console) -> None:
+        console.print(f"pushed {pushed.artefact}", markup=False, soft_wrap=True)
+        console.print(f"{pushed.sent_bytes / 1e6:.1f} of {pushed.size_bytes / 1e6:.1f} MB were not there yet")
+
+    answer(told, as_json=as_json, text=show)
+
+
+def pull(
+    reference: ReferenceArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="Where to; by default bundles/ in the state folder.")
+    ] = None,
+    trust: TrustOption = None,
+    any_signer: AnySignerOption = False,
+    plain_http: PlainHttpOption = False,
+    ca_file: CaFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch a bundle from an OCI registry, creating only the files its manifest names, and checking every byte.
+
+    Example: milton bundle pull oci://registry.example/models/lamp:v1 --trust signing_key.pub
+    """
+    from milton_assets.usecases.sharing import pull_bundle
+    from resources.oci_registry import OciReference, OciRepository
+
+    into = (output or current_state().bundles).absolute()
+    trusted = _trusted(trust, any_signer=any_signer)
+    with OciRepository(OciReference.parse(reference), plain_http=plain_http, ca_file=ca_file) as repository:
+        path = pull_bundle(repository, into, trusted=trusted, on_progress=progress_on_stderr())
+    _tell_received("pulled", path, as_json=as_json)
+
+
 def scrub(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:
     """Read every byte of a bundle and name what is damaged, down to the tensor. Exits 1 when something is.
 
@@ -351,6 +411,33 @@ def apply(
     _tell_received("made", path, as_json=as_json)
 
 
+def sign(
+    bundle: BundleArgument = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", metavar="FILE", help="The private key to sign with; by default that of `milton keys init`."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a signature to a bundle: for devices that want more than one, or once a key was revoked.
+
+    Example: milton bundle sign --key ~/keys/second
+    """
+    from milton_assets.edge.bundle.keys import KeyFiles, load_private_key
+    from milton_assets.edge.bundle.signing import add_signature
+
+    path = find_bundle(bundle)
+    signers = add_signature(path, load_private_key(key or KeyFiles(current_state().keys).private))
+    said = f"{path} is signed by {' and '.join(signers)}"
+    answer(
+        {"path": str(path), "signers": list(signers)},
+        as_json=as_json,
+        text=lambda console: console.print(said, markup=False, soft_wrap=True),
+    )
+
+
 def _trusted(trust: list[Path] | None, *, any_signer: bool) -> set[str] | None:
     """The fingerprints of the keys that may have signed what is received; None for any signer, or nobody."""
     from milton_assets.edge.bundle.keys import KeyFiles
@@ -365,14 +452,14 @@ def _tell_received(what: str, path: Path, *, as_json: bool) -> None:
     from milton_assets.edge.release import signed_by
     from milton_assets.edge.release.sshsig import fingerprint
 
-    key = signed_by(path)
-    signer = None if key is None else fingerprint(key)
+    signers = [fingerprint(key) for key in signed_by(path)]
 
     def show(console: Console) -> None:
         console.print(f"{what} {path}", markup=False, soft_wrap=True)
-        console.print(f"signed by {signer}" if signer else "nobody signed it", markup=False, soft_wrap=True)
+        said = f"signed by {' and '.join(signers)}" if signers else "nobody signed it"
+        console.print(said, markup=False, soft_wrap=True)
 
-    answer({"path": str(path), "signer": signer}, as_json=as_json, text=show)
+    answer({"path": str(path), "signers": signers}, as_json=as_json, text=show)
 
 
 def _fingerprints(trust: list[Path] | None) -> set[str] | None:
@@ -386,31 +473,6 @@ def _show_damages(damages: Iterable[Damage], console: Console) -> None:
     sentences = [str(damage) for damage in damages]
     for sentence in sentences or ["nothing is damaged"]:
         console.print(sentence, markup=False, soft_wrap=True)
-
-
-def init_keys(as_json: JsonOption = False) -> None:
-    """Make the key pair that bundles are signed with from then on. Never overwrites one.
-
-    Example: milton keys init
-    """
-    from milton_assets.edge.bundle.keys import described
-    from milton_assets.edge.bundle.keys import init_keys as make_keys
-
-    files = make_keys(current_state().keys)
-    told = described(files.public) | {"allowed_signers": str(files.allowed_signers)}
-    answer(told, as_json=as_json, text=lambda console: _show_key(told, console))
-
-
-def show_keys(as_json: JsonOption = False) -> None:
-    """Show the public key that bundles are signed with: its fingerprint, and the line a device's policy lists.
-
-    Example: milton keys show
-    """
-    from milton_assets.edge.bundle.keys import KeyFiles, described
-
-    files = KeyFiles(current_state().keys)
-    told = described(files.public) | {"allowed_signers": str(files.allowed_signers)}
-    answer(told, as_json=as_json, text=lambda console: _show_key(told, console))
 
 
 def find_bundle(named: str | None) -> Path:
@@ -440,23 +502,12 @@ def _show_made(bundle: Bundle, console: Console) -> None:
     console.print(f"next: milton bundle verify {bundle.manifest.name}", markup=False, soft_wrap=True)
 
 
-def _show_key(told: dict[str, str], console: Console) -> None:
-    console.print(f"key {told['fingerprint']} in {told['path']}", markup=False, soft_wrap=True)
-    console.print(told["public_key"], markup=False, soft_wrap=True)
-    console.print(
-        "check a bundle without milton: sha256sum -c SHA256SUMS && ssh-keygen -Y verify -n milton-bundle -I milton "
-        f"-f {told['allowed_signers']} -s SHA256SUMS.sig < SHA256SUMS",
-        markup=False,
-        soft_wrap=True,
-    )
-
-
 def _show_report(report: VerificationReport, console: Console) -> None:
     console.print(
         f"{'OK' if report.ok else 'NOT OK'}: {report.files_checked} files, {report.bytes_checked / 1e6:.1f} MB read"
     )
-    if report.signer:
-        console.print(f"  signed by {report.signer}", markup=False, soft_wrap=True)
+    if report.signers:
+        console.print(f"  signed by {' and '.join(report.signers)}", markup=False, soft_wrap=True)
     for problem in report.problems:
         console.print(f"  {problem.kind}: {problem}", markup=False, soft_wrap=True)
     for note in report.notes:

@@ -1,14 +1,16 @@
 """What every verb of the command line shares.
 
 What belongs here: the `--json` option, printing an answer for people or machines, the exit codes (0 yes, 1 no,
-2 usage), the settings, and holding evidence against its files. What does not: any verb.
+2 usage), the settings, the server that is measured, and holding evidence against its files. What does not: any verb.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,10 +26,12 @@ from milton_assets.vocabulary.terminal import console, holds_any_text, printable
 if TYPE_CHECKING:
     from milton_assets.vocabulary.evidence import EvidenceManifest
     from milton_assets.vocabulary.registry import RegistryStore
+    from milton_assets.vocabulary.server import RunningServer
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
 
 EXIT_NO = 1
+GGUF_HELP = "A GGUF file to serve for as long as it is measured, instead of a running server."
 CA_FILE_HELP = "Certificates to trust beside the system's, in PEM form, for a server with its own."
 
 
@@ -93,6 +97,36 @@ def registry_of(settings: Settings) -> RegistryStore:
     from milton_assets.usecases import compose
 
     return compose.registry_of(settings)
+
+
+def show_error_examples(console: Console, said: Mapping[str, str]) -> None:
+    """What the server said at the first error of each kind, a line each."""
+    for kind, words in said.items():
+        console.print(f"  {kind}: {printable(words)}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def server_to_bench(
+    base_url: str | None, model: str | None, gguf: Path | None, *, api_key: str | None, ca_file: Path | None
+) -> Iterator[RunningServer]:
+    """The server that `milton bench` measures: the one at `base_url`, or one that serves `gguf` meanwhile.
+
+    Raises `typer.BadParameter` unless exactly one of the two is named, and a server's model with it.
+    """
+    from resources.servers.attached import AttachedServer
+
+    if (base_url is None) == (gguf is None):
+        raise typer.BadParameter("name a running server's --base-url, or a file with --gguf", param_hint="--base-url")
+    if gguf is not None:
+        from milton_assets.usecases.one_model import gguf_file, served
+
+        with served(current_settings(), gguf_file(gguf, model)) as running:
+            yield running
+        return
+    if model is None or base_url is None:
+        raise typer.BadParameter("it needs --model, the name the server lists it under", param_hint="--base-url")
+    with AttachedServer(base_url, api_key, ca_file=ca_file).attach(model) as running:
+        yield running
 
 
 def progress_on_stderr() -> OnProgress:

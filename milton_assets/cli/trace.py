@@ -37,7 +37,8 @@ def trace(
 ) -> None:
     """Follow a deployment to the weights, verifying every link and naming each file that does not hold.
 
-    The links: deployment, release, bundle, decision, evidence, registry entry, weights. Exits 0 when the chain holds,
+    The links: deployment, release, bundle, decision, evidence, registry entry, weights. The release is verified where
+    it lies, on a device by the device. Exits 0 when the chain holds,
     1 when a link is broken.
 
     Example: milton trace deploy_20260111_142500_123_a1b2c3
@@ -51,7 +52,7 @@ def trace(
     chosen = deployment_id or newest_deployment(targets)
     known = known_deployments(targets, chosen)
     with _records(settings, known) as records:
-        chain = follow(known[chosen], records)
+        chain = follow(known[chosen], targets.named(known[chosen].target), records)
     answer(chain.to_json(), as_json=as_json, text=lambda console: _draw(chain, console))
     if not chain.holds:
         raise say_no("the chain is broken")

@@ -40,6 +40,7 @@ from milton_assets.vocabulary.strict_json import parse_json
 NEEDED = (
     "blake3",
     "cryptography",
+    "h11",
     "httpx",
     "nvidia-ml-py",
     "psutil",

@@ -7,8 +7,8 @@ to work with (`LocalMeans`, which `milton_assets.usecases.targets` puts together
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,23 +26,37 @@ from milton_assets.edge.deployment import (
     collect_garbage,
     counter_order,
     deploy,
+    deployed_documents,
     recover_target,
     reset_counter,
     rollback,
     status,
-    verify_in_service,
+    verify_deployed,
 )
-from milton_assets.edge.deployment.admission import DevicePolicy, admission, load_device_policy, write_device_policy
+from milton_assets.edge.deployment.admission import (
+    DevicePolicy,
+    admission,
+    load_device_policy,
+    policy_in,
+    write_device_policy,
+)
+from milton_assets.edge.deployment.heard import heard
 from milton_assets.edge.deployment.history import read_mirror
 from milton_assets.edge.deployment.journal import JOURNAL_FILE
 from milton_assets.edge.deployment.layout import HEALTH_FILE, POLICY_FILE, is_target
 from milton_assets.edge.deployment.report import history
 from milton_assets.edge.deployment.session import check_owner, read_target
+from milton_assets.edge.deployment.standing import standing_problems
 from milton_assets.edge.deployment.states import CounterReset, TargetState
+from milton_assets.edge.deployment.trust import SignedList, TrustTold, learn
+from milton_assets.edge.manifest import HealthContract
 from milton_assets.edge.serving.health_journal import HealthJournal
+from milton_assets.fleet.keys import bring_keys
 from milton_assets.fleet.marks import gone, write_mark
+from milton_assets.fleet.measuring import Bench, ContractRequest, MeasuredHere, Weights, measured_here
 from milton_assets.fleet.target import CollectRequest, DeployRequest, Health, RecoverRequest, RollbackRequest, health_of
 from milton_assets.vocabulary.edge_target import EdgeTarget
+from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.inventory import Inventory
 from milton_assets.vocabulary.ownership import asking_owner, owner_of
 from milton_assets.vocabulary.progress import OnProgress, silent
@@ -58,11 +72,13 @@ def _now() -> datetime:
 @dataclass(frozen=True)
 class LocalMeans:
     """What a target on this machine works with: `load_test` makes the probe that releases are held against,
-    `inventory` tells what the machine is whose disk holds that folder, `now` is its clock."""
+    `inventory` tells what the machine is whose disk holds that folder, `now` is its clock, `bench` makes what
+    candidates are measured with."""
 
     load_test: Callable[[], LoadTest]
     inventory: Callable[[Path], Inventory]
     now: Callable[[], datetime] = _now
+    bench: Callable[[], Bench] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +103,9 @@ class LocalTarget:
         """See `Target`."""
         policy = request.device_policy
         self._refuse_if_gone()
+        if not request.dry_run:
+            bring_keys(self, self.state, on_progress)
+            self.was_heard()
         return self._changed(
             lambda place: deploy(
                 bundle,
@@ -129,10 +148,14 @@ class LocalTarget:
         with self._explaining_that_it_is_gone():
             return status(self._seen())
 
-    def verify(self, *, on_progress: OnProgress = silent) -> Verification:
+    def verify(self, release: str | None = None, *, on_progress: OnProgress = silent) -> Verification:
         """See `Target`."""
         with self._explaining_that_it_is_gone():
-            return verify_in_service(self._seen(), now=self.means.now, on_progress=on_progress)
+            return verify_deployed(self._seen(), now=self.means.now, release=release, on_progress=on_progress)
+
+    def documents(self, release: str) -> Mapping[str, bytes]:
+        """See `Target`."""
+        return deployed_documents(self.place, release)
 
     def history(self) -> tuple[Deployment, ...]:
         """See `Target`."""
@@ -167,7 +190,24 @@ class LocalTarget:
     def health(self) -> Health:
         """See `Target`."""
         events = HealthJournal(self.place.path / HEALTH_FILE).events()
-        return health_of(self.status(), self.history(), events)
+        return health_of(self.status(), self.history(), events, standing_problems(self.place.path, self.means.now()))
+
+    def learn_keys(self, chain: Sequence[SignedList]) -> TrustTold:
+        """See `Target`."""
+        policy = self.device_policy()
+        if policy is None:
+            raise BadInput(
+                f"the target {self.name} has no device policy: it asks for no signature",
+                expected="a target whose policy names the keys that it believes first",
+                remedy=f"`milton device-policy init --target {self.name}` gives it one",
+            )
+        return learn(self.place.path, chain, keys=policy.trusted_keys, required=policy.required_signatures).told()
+
+    def was_heard(self) -> None:
+        """A controller spoke to it. What cannot be kept is no reason not to answer."""
+        with suppress(MiltonError, OSError):  # a policy that does not hold, or a full disk, is told with the health
+            policy = policy_in(self.place.path)
+            heard(self.place.path, self.means.now(), limit_hours=policy.max_silence_hours if policy else None)
 
     @property
     def policy_path(self) -> Path:
@@ -234,6 +274,23 @@ class LocalTarget:
     def reset_counter(self, order: bytes, signature: bytes, *, actor: str) -> CounterReset:
         """See `KeepsPolicy`."""
         return reset_counter(self.place, order, signature, actor=actor, now=self.means.now)
+
+    def measuring(
+        self, weights: Weights, model: str, *, on_progress: OnProgress = silent
+    ) -> AbstractContextManager[MeasuredHere]:
+        """See `Measures`."""
+        return measured_here(self._bench(), self.state.root, weights.path, model, weights.sha256)
+
+    def contract(
+        self, weights: Weights, request: ContractRequest, *, on_progress: OnProgress = silent
+    ) -> HealthContract:
+        """See `Measures`."""
+        return self._bench().contract(weights.path, request)
+
+    def _bench(self) -> Bench:
+        if self.means.bench is None:
+            raise BadInput(f"nothing is measured on {self.name}", expected="a target that was given a model server")
+        return self.means.bench()
 
     def _watch(self, request: RollbackRequest) -> HealthWindow | None:
         if not request.health_rounds:

@@ -1,17 +1,41 @@
 """What a device's agent answers beyond the nouns of `Target`: who it is, what it has, how an attempt stands.
 
-What belongs here: these answers as validated nouns. What does not: frames (`wire`), and asking for them (`ssh`).
+What belongs here: these answers as validated nouns, and reading an answer as one. What does not: frames (`wire`), and
+asking for them (`ssh`).
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from milton_assets.edge.deployment import Deployment
+from milton_assets.fleet.wire import ProtocolViolated
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.keys import Slug
+
+T = TypeVar("T")
+Noun = TypeVar("Noun", bound=BaseModel)
+
+
+def valid(read: Callable[[], T], what: str) -> T:
+    """What `read` makes of a device's answer, which `what` names. Raises `ProtocolViolated` for what does not hold."""
+    try:
+        return read()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ProtocolViolated(
+            f"the device's {what} does not hold: {'.'.join(map(str, first['loc']))}: {first['msg']:.300}",
+            expected="what an agent of this protocol answers",
+            remedy="`milton target add` installs this milton's agent there",
+        ) from None
+
+
+def answered(noun: type[Noun], answer: Any) -> Noun:
+    """A device's answer as that noun. Raises `ProtocolViolated` for what does not hold."""
+    return valid(lambda: noun.model_validate(answer), noun.__name__)
 
 
 class AgentSelf(BaseModel):

@@ -10,10 +10,14 @@ shrinks when they wait in a queue (as LEDBAT does, RFC 6817).
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from milton_assets.vocabulary.errors import BadInput
 
 QUEUE_TARGET_S = 0.025
 MIN_CHUNK_BYTES = 8 << 10
@@ -99,3 +103,51 @@ class Window:
         else:
             grown = spare * size_bytes * MIN_CHUNK_BYTES / self.size_bytes
         self.size_bytes = min(MAX_WINDOW_BYTES, max(MIN_WINDOW_BYTES, self.size_bytes + grown))
+
+
+class Asks(Protocol):
+    """Questions over one wire, answered in their order (`ssh.Asking`)."""
+
+    def post(self, verb: str, payload: bytes = b"", **more: Any) -> None:
+        """Ask without waiting."""
+        ...
+
+    def answer(self) -> Any:
+        """The next answer."""
+        ...
+
+    def is_answered(self) -> bool:
+        """Whether an answer, or a part of one, is there already."""
+        ...
+
+
+@dataclass
+class Sending:
+    """Sends the rest of files, at a pace, and counts. `heard` is how many words of the device came."""
+
+    pace: Pace
+    tally: Tally
+    heard: int = 0
+
+    def rest_of(self, asks: Asks, verb: str, handle: int, have: int, size_bytes: int, what: str, **where: Any) -> None:
+        """Send what the open file `handle` holds from `have` on, as questions `verb` about `where`.
+
+        Raises `BadInput` when the file, which `what` names, ends before `size_bytes`.
+        """
+        window, at = Window(), have
+        while at < size_bytes or window.in_flight:
+            while at < size_bytes and not window.is_full:
+                raw = os.pread(handle, min(window.chunk_bytes, size_bytes - at), at)
+                if not raw:
+                    raise BadInput(f"{what} ends at {at} of {size_bytes} bytes", expected="the file as it was offered")
+                self.pace.wait(len(raw))
+                asks.post(verb, raw, offset=at, **where)
+                window.sent(len(raw))
+                self.tally.sent_bytes += len(raw)
+                at += len(raw)
+                if asks.is_answered():
+                    break
+            if window.in_flight:
+                asks.answer()
+                window.heard()
+                self.heard += 1

@@ -12,17 +12,16 @@ that is said (`VerdictUnknown`), never guessed. What it tells of its history is 
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from milton_assets.edge.bundle.delta import create_delta
 from milton_assets.edge.deployment import (
@@ -37,13 +36,19 @@ from milton_assets.edge.deployment import (
 from milton_assets.edge.deployment.admission import DevicePolicy
 from milton_assets.edge.deployment.history import check_against_mirror, mirror, read_mirror
 from milton_assets.edge.deployment.ids import mint
+from milton_assets.edge.deployment.trust import SignedList, TrustTold
+from milton_assets.edge.manifest import HealthContract
 from milton_assets.edge.release import Folder, ReleaseDocuments, read_documents, read_manifest
+from milton_assets.edge.release.documents import CHAIN_DOCUMENTS
 from milton_assets.fleet.fit import require_fit
+from milton_assets.fleet.keys import bring_keys
 from milton_assets.fleet.links import Link, Unreachable, opened, ssh_place
 from milton_assets.fleet.local import LocalMeans
-from milton_assets.fleet.messages import AgentSelf, Offered, Standing
+from milton_assets.fleet.measuring import ContractRequest, MeasureRequest, Weights
+from milton_assets.fleet.measuring_elsewhere import MeasuredElsewhere, measured_elsewhere, send_weights
+from milton_assets.fleet.messages import AgentSelf, Offered, Standing, answered, valid
 from milton_assets.fleet.remote_shell import agent_command
-from milton_assets.fleet.sending import Pace, Tally, Window
+from milton_assets.fleet.sending import Pace, Sending, Tally
 from milton_assets.fleet.target import (
     CollectRequest,
     DeployRequest,
@@ -73,7 +78,6 @@ _MAX_PAUSE_S = 20.0
 _MIB = 1 << 20
 
 T = TypeVar("T")
-Noun = TypeVar("Noun", bound=BaseModel)
 
 
 class VerdictUnknown(MiltonError):
@@ -87,25 +91,43 @@ class Asking:
     wire: Wire
     _seq: int = 0
 
-    def ask(self, verb: str, payload: bytes = b"", **more: Any) -> Any:
-        """Ask, and wait for the answer as plain values. Raises what the device raised."""
+    def ask(self, verb: str, payload: bytes = b"", *, within_s: float | None = None, **more: Any) -> Any:
+        """Ask, and wait for the answer as plain values, at most `within_s` seconds while the device says that it works.
+
+        Raises what the device raised, and as `answer`.
+        """
         self.post(verb, payload, **more)
-        return self.answer()
+        return self.answer(within_s=within_s)
 
     def post(self, verb: str, payload: bytes = b"", **more: Any) -> None:
         """Ask without waiting."""
         self._seq += 1
         self.wire.send({"seq": self._seq, "verb": verb, **more}, payload, deadline_s=ANSWER_S)
 
-    def answer(self) -> Any:
+    def is_answered(self) -> bool:
+        """Whether an answer, or a part of one, is there already."""
+        return self.wire.waiting()
+
+    def ask_for_bytes(self, verb: str, **more: Any) -> bytes:
+        """Ask for raw bytes, which nobody parses. Raises as `answer`."""
+        self.post(verb, **more)
+        return self._answered(None).payload
+
+    def answer(self, *, within_s: float | None = None) -> Any:
         """The next answer. Raises what the device raised, `WireBroken`, `ProtocolViolated`."""
+        return _plain(self._answered(within_s))
+
+    def _answered(self, within_s: float | None) -> Frame:
+        until = None if within_s is None else time.monotonic() + within_s
         while True:
+            if until is not None and time.monotonic() > until:
+                raise WireBroken(f"the device has worked for {within_s:.0f} s and is not done")
             frame = self.wire.receive(deadline_s=ANSWER_S)
             match frame.header.get("kind"):
                 case "working":
                     continue
                 case "answer":
-                    return _plain(frame)
+                    return frame
                 case "error":
                     raise error_of(_plain(frame))
                 case kind:
@@ -116,31 +138,25 @@ def _plain(frame: Frame) -> Any:
     return parse_json(frame.payload, "an answer of the device") if frame.payload else None
 
 
-def _as(noun: type[Noun], answer: Any) -> Noun:
-    return _valid(lambda: noun.model_validate(answer), noun.__name__)
-
-
-def _valid(read: Callable[[], T], what: str) -> T:
-    try:
-        return read()
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ProtocolViolated(
-            f"the device's {what} does not hold: {'.'.join(map(str, first['loc']))}: {first['msg']:.300}",
-            expected="what an agent of this protocol answers",
-            remedy="`milton target add` installs this milton's agent there",
-        ) from None
-
-
 def _history(asking: Asking) -> tuple[Deployment, ...]:
     answer = asking.ask("history")
-    return _valid(lambda: TypeAdapter(tuple[Deployment, ...]).validate_python(answer), "history")
+    return valid(lambda: TypeAdapter(tuple[Deployment, ...]).validate_python(answer), "history")
+
+
+def _document(asking: Asking, name: str, size: int) -> bytes:
+    raw = bytearray()
+    while len(raw) < size:
+        more = asking.ask_for_bytes("document", name=name, offset=len(raw))
+        if not more or len(raw) + len(more) > size:
+            raise ProtocolViolated(f"{len(raw) + len(more)} bytes of {name}", expected=f"the {size} that were told")
+        raw += more
+    return bytes(raw)
 
 
 def _releases(asking: Asking) -> set[str]:
     """The releases that the device could serve at once; none where nothing was deployed yet."""
     try:
-        status = _as(TargetStatus, asking.ask("status"))
+        status = answered(TargetStatus, asking.ask("status"))
     except NeverDeployed:
         return set()
     return {one.digest for one in (status.active, status.known_good, status.previous) if one}
@@ -167,11 +183,22 @@ class SshTarget:
 
     def status(self) -> TargetStatus:
         """See `Target`."""
-        return _as(TargetStatus, self._ask("status"))
+        return answered(TargetStatus, self._ask("status"))
 
-    def verify(self, *, on_progress: OnProgress = silent) -> Verification:
+    def verify(self, release: str | None = None, *, on_progress: OnProgress = silent) -> Verification:
         """See `Target`."""
-        return _as(Verification, self._ask("verify"))
+        return answered(Verification, self._ask("verify", release=release))
+
+    def documents(self, release: str) -> Mapping[str, bytes]:
+        """See `Target`. Raises `ProtocolViolated` for documents beyond their limits."""
+        with self._connected() as asking:
+            sizes = asking.ask("documents", release=release)
+            limits = CHAIN_DOCUMENTS
+            if not isinstance(sizes, dict) or not all(
+                type(size) is int and 0 <= size <= limits.get(name, -1) for name, size in sizes.items()
+            ):
+                raise ProtocolViolated(f"the documents {sizes!r:.200}", expected="a release's, within their limits")
+            return {name: _document(asking, name, size) for name, size in sizes.items()}
 
     def history(self) -> tuple[Deployment, ...]:
         """See `Target`. What is told is mirrored here; a history that contradicts the mirror is `JournalDamaged`."""
@@ -182,24 +209,28 @@ class SshTarget:
 
     def health(self) -> Health:
         """See `Target`."""
-        return _as(Health, self._ask("health"))
+        return answered(Health, self._ask("health"))
 
     def inventory(self) -> Inventory:
         """See `Target`."""
-        return _as(Inventory, self._ask("inventory"))
+        return answered(Inventory, self._ask("inventory"))
 
     def recover(self, request: RecoverRequest) -> tuple[str, ...]:
         """See `Target`."""
         answer = self._ask("recover", request=request.model_dump(mode="json"))
-        return _valid(lambda: TypeAdapter(tuple[str, ...]).validate_python(answer), "answer")
+        return valid(lambda: TypeAdapter(tuple[str, ...]).validate_python(answer), "answer")
 
     def collect(self, request: CollectRequest) -> Collection:
         """See `Target`."""
-        return _as(Collection, self._ask("collect", request=request.model_dump(mode="json")))
+        return answered(Collection, self._ask("collect", request=request.model_dump(mode="json")))
+
+    def learn_keys(self, chain: Sequence[SignedList]) -> TrustTold:
+        """See `Target`."""
+        return answered(TrustTold, self._ask("keys", TypeAdapter(tuple[SignedList, ...]).dump_json(tuple(chain))))
 
     def who(self) -> AgentSelf:
         """Who answers there."""
-        return _as(AgentSelf, self._ask("who"))
+        return answered(AgentSelf, self._ask("who"))
 
     def trust(self, policy: DevicePolicy) -> bool:
         """Give the target that policy if it has none; whether it was given. Raises `BadInput` when it trusts others."""
@@ -212,6 +243,8 @@ class SshTarget:
         """
         with Folder(bundle) as folder:
             documents = read_documents(folder)
+        if not request.dry_run:
+            bring_keys(self, self.state, on_progress)
         self._send(bundle, documents, will_load=request.load_test, on_progress=on_progress)
         job = {"deploy": self._dump(request), "release": documents.manifest.release_digest}
         return self._attempt(job, request, on_progress)
@@ -219,6 +252,38 @@ class SshTarget:
     def rollback(self, request: RollbackRequest, *, on_progress: OnProgress = silent) -> Deployment:
         """See `Target`. Raises `VerdictUnknown` when the device is lost once it began."""
         return self._attempt({"rollback": self._dump(request)}, request, on_progress)
+
+    @contextmanager
+    def measuring(
+        self, weights: Weights, model: str, *, on_progress: OnProgress = silent
+    ) -> Iterator[MeasuredElsewhere]:
+        """See `Measures`. A link that is cut while the weights travel is waited for; one that is cut later ends it."""
+        self._send_weights(weights, on_progress)
+        with (
+            self._connected() as asking,
+            measured_elsewhere(asking, MeasureRequest(artefact=weights.sha256, model=model)) as there,
+        ):
+            yield there
+
+    def contract(
+        self, weights: Weights, request: ContractRequest, *, on_progress: OnProgress = silent
+    ) -> HealthContract:
+        """See `Measures`."""
+        self._send_weights(weights, on_progress)
+        return answered(HealthContract, self._ask("contract", request=request.model_dump(mode="json")))
+
+    def _send_weights(self, weights: Weights, on_progress: OnProgress) -> None:
+        sending = Sending(Pace(self.max_bytes_per_s), self.tally)
+        begun = False
+
+        def step() -> None:
+            nonlocal begun
+            with self._connected() as asking:
+                begun = True
+                send_weights(asking, weights, sending)
+
+        on_progress(Progress("send", 0, 1, f"{weights.path.name} to {self.name}"))
+        self._persistently(step, lambda: (begun, sending.heard), on_progress, is_begun=False)
 
     # One question
 
@@ -266,7 +331,7 @@ class SshTarget:
             nonlocal fits
             with self._connected() as asking:
                 if not fits:
-                    inventory = _as(Inventory, asking.ask("inventory"))
+                    inventory = answered(Inventory, asking.ask("inventory"))
                     installed = documents.manifest.release_digest in _releases(asking)
                     require_fit(documents.manifest, inventory, self.name, will_load=will_load, is_installed=installed)
                     fits = True
@@ -364,7 +429,7 @@ class _Following:
             self._confirm(asking)
         while True:
             answer = asking.ask("follow", deployment=self._deployment, seen=self._step, wait_s=_FOLLOW_S)
-            standing = _as(Standing, answer)
+            standing = answered(Standing, answer)
             self.heard += 1
             if standing.state == "unknown":
                 self._unknown += 1
@@ -403,17 +468,20 @@ class _Transfer:
         deltas: Path,
         on_progress: OnProgress,
     ) -> None:
-        self.reached = 0
         self._bundle = bundle
         self._documents = documents
-        self._pace = pace
-        self._tally = tally
+        self._sending = Sending(pace, tally)
         self._deltas = deltas
         self._on_progress = on_progress
         self._needed: int | None = None
         self._delta: _Delta | None = None
         self._delta_tried = False
         self._rounds = 0
+
+    @property
+    def reached(self) -> int:
+        """How many words of the device came."""
+        return self._sending.heard
 
     def run(self, asking: Asking, bundles: Mapping[str, Path]) -> None:
         """Send what the device lacks, until it says that every file is what its digest says."""
@@ -427,7 +495,7 @@ class _Transfer:
                     continue
             if self._needed is None:
                 self._needed = self._delta.size_bytes if self._delta else missing
-                self._tally.needed_bytes += self._needed
+                self._sending.tally.needed_bytes += self._needed
             if missing and self._delta is not None:
                 self._send_delta(asking, offered, self._delta)
                 continue
@@ -454,7 +522,7 @@ class _Transfer:
             documents={name: len(raw) for name, raw in unlisted.items()},
             delta=self._delta.sha256 if self._delta else None,
         )
-        return _as(Offered, answer)
+        return answered(Offered, answer)
 
     def _missing(self, offered: Offered) -> int:
         return sum(
@@ -495,25 +563,8 @@ class _Transfer:
             self._delta = None
 
     def _send_part(self, asking: Asking, handle: int, have: int, size: int, where: Mapping[str, Any]) -> None:
-        window, at = Window(), have
-        while at < size or window.in_flight:
-            while at < size and not window.is_full:
-                raw = os.pread(handle, min(window.chunk_bytes, size - at), at)
-                if not raw:
-                    raise BadInput(
-                        f"a file of {self._bundle} ends at {at} of {size} bytes", remedy="`milton bundle verify` it"
-                    )
-                self._pace.wait(len(raw))
-                asking.post("chunk", raw, offset=at, **where)
-                window.sent(len(raw))
-                self._tally.sent_bytes += len(raw)
-                at += len(raw)
-                if asking.wire.waiting():
-                    break
-            if window.in_flight:
-                asking.answer()
-                window.heard()
-                self.reached += 1
+        what = f"a file of {self._bundle} (`milton bundle verify` says more)"
+        self._sending.rest_of(asking, "chunk", handle, have, size, what, **where)
         self._on_progress(Progress("send", size // _MIB, max(1, size // _MIB), f"{where.get('path', 'delta')} (MiB)"))
 
 

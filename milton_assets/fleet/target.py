@@ -14,8 +14,10 @@ change another state folder's, `TargetBusy`, `NotATarget`, `JournalDamaged`, `Cl
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -23,6 +25,7 @@ from milton_assets.edge.deployment import Collection, Deployment, Outcome, Probe
 from milton_assets.edge.deployment.admission import DevicePolicy
 from milton_assets.edge.deployment.ids import DeploymentId
 from milton_assets.edge.deployment.states import CounterReset
+from milton_assets.edge.deployment.trust import SignedList, TrustTold
 from milton_assets.edge.serving.health_journal import EventKind, HealthEvent
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.inventory import Inventory
@@ -121,9 +124,14 @@ class Target(Protocol):
         """What it serves and could go back to. Raises `NeverDeployed`."""
         ...
 
-    def verify(self, *, on_progress: OnProgress = silent) -> Verification:
-        """Read what it has in service whole, on the device, and hold it against what was deployed. Raises
-        `NeverDeployed`."""
+    def verify(self, release: str | None = None, *, on_progress: OnProgress = silent) -> Verification:
+        """Read one of its releases whole, on the device, and hold it against what was deployed; None is the one in
+        service. Raises `NeverDeployed`."""
+        ...
+
+    def documents(self, release: str) -> Mapping[str, bytes]:
+        """What the chain behind that release is followed by (`CHAIN_DOCUMENTS`), by name and as it lies there; what
+        cannot be read is left out. Whoever asks holds them against the manifest."""
         ...
 
     def history(self) -> tuple[Deployment, ...]:
@@ -142,9 +150,21 @@ class Target(Protocol):
         """What the device is. Changes nothing."""
         ...
 
+    def learn_keys(self, chain: Sequence[SignedList]) -> TrustTold:
+        """Have it take the key lists that it does not know yet, if it believes them; whom it believes then.
+
+        Nothing to take asks only. Raises `NotBelieved`, and `BadInput` where it has no device policy.
+        """
+        ...
+
     def health(self) -> Health:
         """Whether what it serves is well, as status and last probe say. Raises `NeverDeployed`."""
         ...
+
+
+def is_here(target: Target) -> bool:
+    """Whether it lies on this machine, so that a path it tells is a path here."""
+    return urlsplit(target.url).scheme == "file"
 
 
 @runtime_checkable
@@ -178,8 +198,13 @@ LATEST_EVENTS = 40
 _BEGINNINGS = frozenset({EventKind.STARTED, EventKind.SWAPPED})
 
 
-def health_of(status: TargetStatus, history: tuple[Deployment, ...], events: tuple[HealthEvent, ...] = ()) -> Health:
-    """The health that `status`, `history` and the events of one target amount to.
+def health_of(
+    status: TargetStatus,
+    history: tuple[Deployment, ...],
+    events: tuple[HealthEvent, ...] = (),
+    standing: tuple[str, ...] = (),
+) -> Health:
+    """The health that `status`, `history`, the events and the standing problems of one target amount to.
 
     What needed a person since the gateway last began, or last brought a model up, is a problem.
     """
@@ -187,7 +212,7 @@ def health_of(status: TargetStatus, history: tuple[Deployment, ...], events: tup
     tried = [d for d in history if active and d.release == active.digest]
     probes = [(d, d.health[-1] if d.health else d.load_test) for d in tried]
     probed = next(((d, probe) for d, probe in reversed(probes) if probe is not None), None)
-    problems = list(status.problems)
+    problems = [*status.problems, *standing]
     if probed is not None and probed[1] is not None:
         problems += probed[1].problems
     # A check that fails is told as the reason of the rollback, which leaves this release where another attempt had it.

@@ -26,10 +26,11 @@ from milton_assets.edge.deployment import (
     ReleaseDamaged,
     TargetBusy,
 )
+from milton_assets.edge.deployment.trust import NotBelieved
 from milton_assets.edge.release import SignatureInvalid
 from milton_assets.fleet.marks import TargetGone
 from milton_assets.fleet.wire import ProtocolViolated
-from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.errors import BadInput, MiltonError, ServerFailed
 
 KNOWN: dict[str, type[MiltonError]] = {
     kind.__name__: kind
@@ -44,12 +45,14 @@ KNOWN: dict[str, type[MiltonError]] = {
         NeverDeployed,
         NotATarget,
         NotAdmitted,
+        NotBelieved,
         NotEnoughMemory,
         NotEnoughRoom,
         NotOurs,
         NothingBefore,
         ProtocolViolated,
         ReleaseDamaged,
+        ServerFailed,
         SignatureInvalid,
         TargetBusy,
         TargetGone,

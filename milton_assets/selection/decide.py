@@ -13,23 +13,27 @@ import gc
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from milton_assets.selection import comparability, explain, templates
+from milton_assets.selection import comparability, contamination, explain, templates
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.contest import Contest, Outcome, enter, settle, verdict_on_nobody
 from milton_assets.selection.decision import (
     CandidateReport,
     Contribution,
     Decision,
+    Flips,
     NoiseReading,
     Reading,
     Standing,
+    VariantsReading,
     Verdict,
 )
+from milton_assets.selection.flips import flips_of
 from milton_assets.selection.gates import Judgement, judge, unusable
 from milton_assets.selection.life import Life
 from milton_assets.selection.policy import MetricRef, Normalisation, Policy
@@ -95,11 +99,12 @@ def _decided(
     stood = [comparability.on_pinned_goldens(candidate, manifest, tiers) for candidate in checked]
     stood = without_doubtful_speeds(stood, manifest, tiers)
     references = policy.metrics()
-    objections = templates.objections(manifest, incumbent)
+    variants = contamination.readings(stood, manifest, tiers)
+    objections = _joined(templates.objections(manifest, incumbent), contamination.objections(variants, manifest))
     judgements = [
         judge(candidate, policy, references, objection=objections.get(candidate.version)) for candidate in stood
     ]
-    chat_templates = {one.model_version: one.lineage.template for one in manifest.candidates}
+    about = _About({one.model_version: one.lineage.template for one in manifest.candidates}, variants)
     manifest_sha256 = manifest.digest()
     life = Life.of(manifest, stood, incumbent, anchored)
     common = {
@@ -111,8 +116,14 @@ def _decided(
         "manifest_sha256": manifest_sha256,
         "baselines": _baselines(stood, references, tiers),
     }
-    notes = _notes(policy, manifest, judgements, incumbent)
-    unranked = tuple(_report(judgement, chat_templates) for judgement in judgements if not judgement.eligible)
+    notes = (*_notes(policy, manifest, judgements, incumbent), *contamination.notes(variants))
+    seed = int(manifest_sha256[:8], 16)
+
+    def unranked(flips: Mapping[str, tuple[Flips, ...]]) -> tuple[CandidateReport, ...]:
+        return tuple(
+            _report(one, about, flips=flips.get(one.candidate.version, ())) for one in judgements if not one.eligible
+        )
+
     if not any(judgement.eligible for judgement in judgements):
         verdict = verdict_on_nobody(judgements)
         return Decision(
@@ -121,21 +132,21 @@ def _decided(
             winner=None,
             reasons=explain.nobody_eligible(judgements, known=verdict is Verdict.REJECT),
             notes=notes,
-            candidates=unranked,
+            candidates=unranked(flips_of(stood, incumbent, policy, {}, tiers, seed=seed)),
             ledger=life.after((), {}),
         )
-    seed = int(manifest_sha256[:8], 16)
     contest = enter(judgements, policy, seed=seed, incumbent=incumbent, tiers=tiers, life=life, manifest=manifest)
     outcome = settle(contest, policy)
     anchoring = contest.anchoring
-    report, choice = _Report(contest, outcome, judgements, policy, chat_templates), outcome.choice
+    flips = flips_of(stood, incumbent, policy, contest.challenges, tiers, seed=seed)
+    report, choice = _Report(contest, outcome, judgements, policy, about, flips), outcome.choice
     return Decision(
         **common,
         verdict=choice.verdict,
         winner=None if choice.winner is None else contest.pool.versions[choice.winner],
         reasons=(*report.why_head(len(stood)), *choice.reasons),
         notes=(*notes, *report.unpaired(), *report.saturated(), *(anchoring.notes if anchoring else ())),
-        candidates=(*report.reports(), *unranked),
+        candidates=(*report.reports(), *unranked(flips)),
         confidence=outcome.confidence,
         sensitivity=sensitivity(
             contest,
@@ -168,6 +179,22 @@ def _noise(contest: Contest, life: Life) -> Iterator[NoiseReading]:
             )
 
 
+@dataclass(frozen=True)
+class _About:
+    """What is told of candidates beside their figures, by version."""
+
+    chat_templates: Mapping[str, str]
+    variants: Mapping[str, tuple[VariantsReading, ...]]
+
+
+def _joined(*objections: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for each in objections:
+        for version, why in each.items():
+            found[version] = f"{found[version]}; {why}" if version in found else why
+    return found
+
+
 class _Report:
     """What is said of a contest and its outcome."""
 
@@ -177,11 +204,13 @@ class _Report:
         outcome: Outcome,
         judgements: Sequence[Judgement],
         policy: Policy,
-        chat_templates: Mapping[str, str],
+        about: _About,
+        flips: Mapping[str, tuple[Flips, ...]],
     ) -> None:
         self.eligible = [judgement for judgement in judgements if judgement.eligible]
         self.policy = policy
-        self.chat_templates = chat_templates
+        self.about = about
+        self.flips = flips
         self.contest = contest
         self.pool = contest.pool
         self.ranking = outcome.ranking
@@ -255,13 +284,14 @@ class _Report:
             reports.append(
                 _report(
                     self.eligible[index],
-                    self.chat_templates,
+                    self.about,
                     contributions=contributions,
                     score=score,
                     rank=place,
                     probability_best=(None if shares is None else round(float(shares[index]), _PROBABILITY_DECIMALS)),
                     pareto_optimal=bool(front[index]),
                     challenge=challenges.get(version),
+                    flips=self.flips.get(version, ()),
                     why="" if won else explain.not_chosen(place, mine, best, challenges.get(version)),
                 )
             )
@@ -388,13 +418,14 @@ def _environments(manifest: EvidenceManifest, eligible: set[str]) -> tuple[str, 
     return tuple(notes)
 
 
-def _report(judgement: Judgement, chat_templates: Mapping[str, str], **ranked: Any) -> CandidateReport:
+def _report(judgement: Judgement, about: _About, **ranked: Any) -> CandidateReport:
     candidate = judgement.candidate
     return CandidateReport(
         version=candidate.version,
         artefact_size_bytes=candidate.artefact_size_bytes,
         excluded=candidate.excluded,
-        chat_template=chat_templates.get(candidate.version),
+        chat_template=about.chat_templates.get(candidate.version),
+        variants=about.variants.get(candidate.version, ()),
         standing=judgement.standing,
         readings=judgement.readings,
         gates=judgement.gates,

@@ -6,24 +6,49 @@ serving, the answer cache and where results are kept.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from milton_assets.vocabulary.chat import ChatModel, TellsSystemRole
+from milton_assets.vocabulary.chat import (
+    ChatModel,
+    Completion,
+    Message,
+    ModelCallFailed,
+    Sampling,
+    TellsSystemRole,
+    clean_text,
+)
 from milton_assets.vocabulary.errors import MiltonError
+from milton_assets.vocabulary.forcing import TeacherForcing
 from milton_assets.vocabulary.golden_set import TierGoldens
+from milton_assets.vocabulary.machine import Watches
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.progress import OnProgress, Progress
 from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult
-from milton_assets.vocabulary.tier_spec import EmbeddingServer, JudgeOf, Measuring, Needs, TierSpec, no_judge
-from resources.machine_watch import MachineWatch
+from milton_assets.vocabulary.tier_spec import (
+    EmbeddingServer,
+    JudgeOf,
+    Measuring,
+    Needs,
+    NoReference,
+    OpensClient,
+    Reference,
+    TierSpec,
+    no_judge,
+)
 
 ATTEMPTS = 3
 """How often a tier of times is measured, at most, while something else wants the machine."""
 
 SYSTEM_ROLE = "system_role"
 """What a table's provenance calls how the server was sent system turns."""
+
+
+ERROR_EXAMPLES = "error_examples"
+"""What a table's provenance calls the server's words at the first error of each kind. Of a private set there are none:
+a server may quote what it was asked."""
 
 
 class BrokenResult(MiltonError):
@@ -40,23 +65,32 @@ def measure_tier(
     chat_model: ChatModel | None = None,
     judge: JudgeOf = no_judge,
     embeddings: EmbeddingServer | None = None,
-    watch: MachineWatch | None = None,
+    forcing: TeacherForcing | None = None,
+    reference: Reference | NoReference | None = None,
+    watch: Watches | None = None,
+    open_client: OpensClient | None = None,
 ) -> TierResult:
     """The tier's result, with the goldens' digests, the code version and how system turns were sent in its provenance.
 
     A tier of times is measured under `watch`, where there is one: again, up to `ATTEMPTS` times in all, while something
     else wanted the machine; figures of a last attempt that was disturbed, too, are invalid.
 
+    `open_client` is how a server elsewhere is asked, by a tier that is measured per device class.
+
     Of a private set no text is left in it. Raises `BrokenResult` when the result is another tier's, or lacks a metric
     of the spec or has one beyond it; else whatever the tier raises.
     """
+    heard = _Heard(chat_model) if chat_model is not None else None
     measuring = Measuring(
         served=served,
         goldens=goldens.value,
         plan=plan,
-        chat_model=chat_model,
+        chat_model=heard,
         judge=judge,
         embeddings=embeddings,
+        forcing=forcing,
+        reference=reference or NoReference("nobody names one"),
+        open_client=open_client,
         on_progress=_without_notes(on_progress) if goldens.is_private else on_progress,
     )
     with goldens.kept_in():
@@ -68,10 +102,35 @@ def measure_tier(
     stated = {"code_version": spec.code_version(), **result.provenance, "goldens": goldens.stated}
     if (sent := _sent_as(chat_model)) is not None:
         stated[SYSTEM_ROLE] = sent
+    if heard is not None and heard.errors and not goldens.is_private:
+        stated[ERROR_EXAMPLES] = heard.errors
     return goldens.closed(replace(result, provenance=stated), spec)
 
 
-def _watched(spec: TierSpec, measuring: Measuring, watch: MachineWatch) -> TierResult:
+class _Heard:
+    """A chat model, and what its server said at the first failure of each kind. For several threads at once."""
+
+    def __init__(self, inner: ChatModel) -> None:
+        self._inner = inner
+        self.errors: dict[str, str] = {}
+
+    def complete(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        *,
+        top_logprobs: int = 0,
+        json_schema: Mapping[str, Any] | None = None,
+    ) -> Completion:
+        """As the model does."""
+        try:
+            return self._inner.complete(messages, sampling, top_logprobs=top_logprobs, json_schema=json_schema)
+        except ModelCallFailed as failed:
+            self.errors.setdefault(failed.kind.value, clean_text(failed.problem))
+            raise
+
+
+def _watched(spec: TierSpec, measuring: Measuring, watch: Watches) -> TierResult:
     attempts: list[dict[str, Any]] = []
     while True:
         with watch.watching() as seen:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from milton_assets.edge.deployment import LoadTest
 from milton_assets.fleet.local import LocalMeans
+from milton_assets.fleet.measuring import Bench
 from milton_assets.fleet.target import Target
 from milton_assets.fleet.targets import SCHEMES, Address, Targets
 from milton_assets.vocabulary.inventory import Inventory
@@ -35,7 +36,14 @@ def open_targets(
 
         return edge_probe(server())
 
-    return Targets(state, LocalMeans(load_test, _inventory), elsewhere, classes or {}, {"ssh": _ssh_target} | SCHEMES)
+    def bench() -> Bench:
+        from milton_assets.usecases.bench import EdgeBench
+
+        return EdgeBench(server())
+
+    return Targets(
+        state, LocalMeans(load_test, _inventory, bench=bench), elsewhere, classes or {}, {"ssh": _ssh_target} | SCHEMES
+    )
 
 
 def _ssh_target(address: Address, means: LocalMeans) -> Target:

@@ -5,9 +5,11 @@
 What belongs here: following the digests from one link to the next. What does not: how a link is checked, which the
 packages that made it know, and printing.
 
-The chain is read from the release on the target, which carries every document. What this machine keeps of how the
-release came to be (`Records`) is then held against it, file by file, and a link that does not hold names each file that
-differs. A bundle or weights that were moved away since are no break: the release holds both.
+The release is verified by its target, where it lies: on this machine, or on the device, which then tells what it found
+and every document that the release carries. What a device tells is not taken for granted: its documents are held
+against the manifest, that against the journal's entry, and what this machine keeps of how the release came to be
+(`Records`) against all of it, file by file. A link that does not hold names each file that differs. A bundle or weights
+that were moved away since are no break: the release holds both.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from dagster import DagsterInstance
 from pydantic import ValidationError
 
 from milton_assets.edge.bundle.source import find_source
-from milton_assets.edge.deployment import Deployment, Outcome
+from milton_assets.edge.deployment import Deployment, Outcome, Verification
 from milton_assets.edge.manifest import (
     DECISION_FILE,
     EVIDENCE_FILE,
@@ -30,9 +32,11 @@ from milton_assets.edge.manifest import (
     SIGNATURE_FILES,
     SUMMARY_FILE,
     BundleManifest,
+    parse_manifest,
 )
-from milton_assets.edge.release import VerificationReport, read_document, read_manifest, verify_release
+from milton_assets.edge.release import VerificationReport, read_manifest, verify_release
 from milton_assets.edge.release.chain import bundled_artefact_sha256
+from milton_assets.fleet.target import Target, is_here
 from milton_assets.selection.summary import BundleRecord, DeploymentRecord, RunSummary, read_summary
 from milton_assets.usecases.golden_links import broken_goldens, notes_on_goldens
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, short
@@ -89,15 +93,16 @@ class Chain:
         return {"holds": self.holds, "links": [asdict(link) for link in self.links]}
 
 
-def trace(deployment: Deployment, records: Records) -> Chain:
-    """Follow the deployment to the weights.
+def trace(deployment: Deployment, target: Target, records: Records) -> Chain:
+    """Follow the deployment on `target` to the weights.
 
-    A broken link is said to be broken and the next is still tried, unless what leads there cannot be read.
+    A broken link is said to be broken and the next is still tried, unless what leads there cannot be read. Raises as
+    `Target.verify`.
     """
-    return Chain(tuple(_links(deployment, records)))
+    return Chain(tuple(_links(deployment, target, records)))
 
 
-def _links(deployment: Deployment, records: Records) -> Iterator[Link]:
+def _links(deployment: Deployment, target: Target, records: Records) -> Iterator[Link]:
     committed = deployment.outcome is Outcome.COMMITTED
     yield Link(
         "deployment",
@@ -108,36 +113,73 @@ def _links(deployment: Deployment, records: Records) -> Iterator[Link]:
         + ("" if committed else f": {deployment.reason}"),
     )
     folder = deployment.release_path
-    if folder is None or not folder.is_dir():
-        yield Link("release", deployment.bundle or "unknown", deployment.release, False, f"{folder} is not there")
+    if deployment.release is None or folder is None:
+        yield Link("release", deployment.bundle or "unknown", None, False, "the attempt ended before one was there")
         return
-    report = verify_release(folder, one_name_each=True)
-    manifest = report.manifest
-    if manifest is None:
-        yield _link("release", str(folder), deployment.release, _damage(report), "")
+    found = target.verify(deployment.release)
+    release = _Release(folder, found, target.documents(deployment.release))
+    if release.manifest is None:
+        damage = release.damage() or (f"{folder / MANIFEST_FILE} is missing, or is no manifest",)
+        yield _link("release", str(folder), deployment.release, damage, "")
         return
+    manifest = release.manifest
     yield _link(
         "release",
         str(folder),
         manifest.release_digest,
-        _release_problems(deployment, report, manifest),
-        f"{report.files_checked} files, {report.bytes_checked} bytes read and equal to their digests",
+        _release_problems(deployment, release, manifest),
+        f"{found.files} files, {found.size_bytes} bytes read at {target.url} and equal to their digests",
     )
-    source = Path(deployment.bundle_path) if deployment.bundle_path else records.state.bundles / manifest.name
+    # A device's path to the bundle is no path of this machine.
+    told = deployment.bundle_path if is_here(target) else None
+    source = Path(told) if told else records.state.bundles / manifest.name
     there = source.is_dir()
     yield _link(
         "bundle",
         manifest.name,
         manifest.release_digest,
-        _bundle_problems(source, report, manifest) if there else (),
+        _bundle_problems(source, release, manifest) if there else (),
         f"{source} holds the same files" if there else f"{source} is absent; the release holds the same files",
     )
     try:
-        grounds = _BundledDocuments.read(folder, manifest, records.state)
+        grounds = _BundledDocuments.read(release, manifest, records.state)
     except MiltonError as error:
         yield Link("decision", manifest.run_id, manifest.decision_sha256, False, str(error))
         return
-    yield from _grounds_links(deployment, manifest, grounds, records)
+    yield from _grounds_links(deployment, source, manifest, grounds, records)
+
+
+@dataclass(frozen=True)
+class _Release:
+    """A release as its target tells of it: where it lies there, what was found, and its documents' bytes by name."""
+
+    path: Path
+    found: Verification
+    documents: Mapping[str, bytes]
+
+    @property
+    def manifest(self) -> BundleManifest | None:
+        """What it says of itself; None where that does not hold."""
+        try:
+            return parse_manifest(self.documents[MANIFEST_FILE])
+        except (KeyError, BadInput):
+            return None
+
+    def damage(self) -> tuple[str, ...]:
+        """What the target found. A problem of the whole release names its folder, one of a file the file in it."""
+        return tuple(said if str(self.path) in said else f"{self.path}/{said}" for said in self.found.problems)
+
+    def digest(self, name: str) -> str | None:
+        """The SHA-256 of one of its documents; None where it has none."""
+        return sha256_bytes(self.documents[name]) if name in self.documents else None
+
+    def document(self, name: str, manifest: BundleManifest) -> bytes:
+        """The bytes of a listed document, which are those that the manifest lists. Raises `BadInput`."""
+        if name not in self.documents:
+            raise BadInput(f"{self.path / name} cannot be read", expected="the document as bundled")
+        for problem in _differ(self.path / name, self.digest(name), manifest.file(name).sha256):
+            raise BadInput(problem)
+        return self.documents[name]
 
 
 def _link(what: str, which: str, digest: str | None, problems: Iterable[str], holding: str) -> Link:
@@ -162,21 +204,21 @@ def _damage(report: VerificationReport) -> Iterator[str]:
     return (f"{report.path / problem.path}: {problem.detail}" for problem in report.problems)
 
 
-def _release_problems(deployment: Deployment, report: VerificationReport, manifest: BundleManifest) -> Iterator[str]:
-    yield from _damage(report)
-    yield from _differ(report.path, manifest.release_digest, deployment.release)
-    path = report.path / MANIFEST_FILE
-    yield from _differ(path, sha256_bytes(read_document(report.path, MANIFEST_FILE)), deployment.manifest_sha256)
+def _release_problems(deployment: Deployment, release: _Release, manifest: BundleManifest) -> Iterator[str]:
+    yield from release.damage()
+    yield from _differ(release.path, manifest.release_digest, deployment.release)
+    yield from _differ(release.path, release.found.release, deployment.release)
+    yield from _differ(release.path / MANIFEST_FILE, release.digest(MANIFEST_FILE), deployment.manifest_sha256)
 
 
-def _bundle_problems(bundle: Path, release: VerificationReport, manifest: BundleManifest) -> Iterator[str]:
+def _bundle_problems(bundle: Path, release: _Release, manifest: BundleManifest) -> Iterator[str]:
     report = verify_release(bundle)
     yield from _damage(report)
     if report.manifest is not None:
         yield from _differ(bundle / MANIFEST_FILE, report.manifest.release_digest, manifest.release_digest)
     for name in sorted(SIGNATURE_FILES):
-        deployed, bundled = release.path / name, bundle / name
-        yield from _differ(f"{bundled}, beside {deployed},", _digest(bundled), _digest(deployed))
+        bundled = bundle / name
+        yield from _differ(f"{bundled}, beside {release.path / name},", _digest(bundled), release.digest(name))
 
 
 def _digest(path: Path) -> str | None:
@@ -197,14 +239,14 @@ class _BundledDocuments:
     entry: RegistryEntry
 
     @classmethod
-    def read(cls, release: Path, manifest: BundleManifest, state: StateDir) -> Self:
+    def read(cls, release: _Release, manifest: BundleManifest, state: StateDir) -> Self:
         """Read them, the entry's artefacts where they lie in `state` now.
 
         Raises `BadInput` naming the document that does not hold.
         """
 
         def document(name: str) -> Any:
-            return parse_json(read_document(release, name), name)
+            return parse_json(release.document(name, manifest), name)
 
         name = DECISION_FILE
         try:
@@ -214,18 +256,20 @@ class _BundledDocuments:
             entry = RegistryEntry.model_validate(document(name := REGISTRY_ENTRY_FILE))
             return cls(decision, summary, evidence, evidence.candidate(manifest.model_version), placed(entry, state))
         except (ValidationError, ValueError, TypeError, BadInput) as error:
-            raise BadInput(f"{release / name} does not hold: {error}", expected="the document as bundled") from error
+            raise BadInput(
+                f"{release.path / name} does not hold: {error}", expected="the document as bundled"
+            ) from error
 
 
 def _grounds_links(
-    deployment: Deployment, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
+    deployment: Deployment, source: Path, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[Link]:
     decision = grounds.decision
     yield _link(
         "decision",
         manifest.run_id,
         sha256_json(decision),
-        _decision_problems(deployment, manifest, grounds, records),
+        _decision_problems(deployment, source, manifest, grounds, records),
         f"{decision.get('verdict')} {decision.get('winner')} under policy {manifest.policy_name}",
     )
     yield _link(
@@ -257,14 +301,14 @@ def _grounds_links(
 
 
 def _decision_problems(
-    deployment: Deployment, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
+    deployment: Deployment, source: Path, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[str]:
     found = sha256_json(grounds.decision)
     yield from _differ(DECISION_FILE, found, manifest.decision_sha256)
     yield from _differ(DECISION_FILE, found, deployment.decision_sha256)
     told = (grounds.decision.get("verdict"), grounds.decision.get("winner"))
     yield from _differ("the decision", told, ("promote", manifest.model_version))
-    yield from _summary_problems(deployment, manifest, grounds, records)
+    yield from _summary_problems(deployment, source, manifest, grounds, records)
     logged = logged_decision(records.instance, records.store, grounds.evidence)
     stored = records.store.digest(logged.document_uri)
     # The store names a document for its digest.
@@ -283,7 +327,7 @@ def _core(summary: RunSummary) -> RunSummary:
 
 
 def _summary_problems(
-    deployment: Deployment, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
+    deployment: Deployment, source: Path, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[str]:
     path = records.state.runs / f"{manifest.run_id}.json"
     try:
@@ -293,7 +337,7 @@ def _summary_problems(
         return
     if _core(summary) != _core(grounds.summary):
         yield f"{path} tells of another decision than the release's {SUMMARY_FILE}"
-    if summary.bundle is not None and not _leads_to_bundle(summary.bundle, deployment, manifest, records.state):
+    if summary.bundle is not None and not _leads_to_bundle(summary.bundle, deployment, source, manifest, records.state):
         yield f"{path} names a bundle that is not there: {summary.bundle}"
     for told in summary.deployments:
         known = records.known.get(told.id)
@@ -303,10 +347,12 @@ def _summary_problems(
             yield f"{path} tells of a deployment that the target's history does not know so: {told}"
 
 
-def _leads_to_bundle(told: BundleRecord, deployment: Deployment, manifest: BundleManifest, state: StateDir) -> bool:
+def _leads_to_bundle(
+    told: BundleRecord, deployment: Deployment, source: Path, manifest: BundleManifest, state: StateDir
+) -> bool:
     path = state.place(told.path)
     found = (told.name, told.release_digest)
-    if Path(deployment.bundle_path or path) == path and found == (manifest.name, deployment.release):
+    if source == path and found == (manifest.name, deployment.release):
         return True
     try:
         lies_there = read_manifest(path)

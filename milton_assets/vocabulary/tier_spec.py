@@ -36,7 +36,8 @@ from milton_assets.vocabulary.case_sheet import CaseSheet
 from milton_assets.vocabulary.chart import Chart
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.keys import check_tier_name
+from milton_assets.vocabulary.forcing import TeacherForcing
+from milton_assets.vocabulary.keys import check_tier_name, check_variants_seed
 from milton_assets.vocabulary.metric import Direction
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.server import RunningServer
@@ -47,18 +48,22 @@ from milton_assets.vocabulary.tier import TierResult, asset_of
 class Needs(StrEnum):
     """What a tier measures through. `endpoint`: the server's address, for figures of time, which no cache may answer.
 
-    `chat`: a model that is asked questions; what it was asked before may be answered from the cache.
+    `chat`: a model that is asked questions; what it was asked before may be answered from the cache. `probabilities`:
+    what the model expects at each place of a text, where its server tells that; kept likewise.
     """
 
     ENDPOINT = "endpoint"
     CHAT = "chat"
+    PROBABILITIES = "probabilities"
 
 
 class Uses(StrEnum):
-    """A model beside the one under test that a tier makes use of when the campaign names one."""
+    """A model beside the one under test that a tier makes use of when there is one: the campaign names the first two,
+    the registry the model that the one under test was made from."""
 
     JUDGE = "judge"
     EMBEDDINGS = "embeddings"
+    REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,23 @@ class MetricSpec:
     unit: str
     better: Direction | None = None
     cases: CaseColumns | None = None
+
+
+@dataclass(frozen=True)
+class VariantColumns:
+    """Where the samples say how a model did on published cases and on fresh variants of the same templates.
+
+    Rows whose column `part` is `published` or `fresh` count, where `template` names the template; `right` is whether
+    the answer was right. A row whose `label` is among `unanswered` got no answer, and says nothing.
+    """
+
+    part: str
+    published: str
+    fresh: str
+    template: str
+    right: str
+    label: str
+    unanswered: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -126,12 +148,20 @@ class EmbeddingServer(Protocol):
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a plan is made from: the profile (`full` or `smoke`), the server's slots, and the campaign's wishes."""
+    """What a plan is made from: the profile (`full` or `smoke`), the server's slots, and the campaign's wishes.
+
+    `variants_seed` draws the fresh variants, the same for all candidates of a campaign; without one there are none.
+    """
 
     profile: str = "full"
     slots: int = 1
     slo: SLO | None = None
     rerank: str = "pointwise"
+    variants_seed: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.variants_seed is not None:
+            check_variants_seed(self.variants_seed)
 
 
 @dataclass(frozen=True)
@@ -153,9 +183,36 @@ def no_judge(_: Any) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+OpensClient = Callable[..., AbstractContextManager[Any]]
+"""Opens what makes a tier's timed requests beside a server that is not on this machine."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The model that the one under test was made from, or is to be like: its version or file, and its weights' digest.
+
+    `forcing` opens it to be asked; inside, asking raises `ReferenceNotToBeHad` where it cannot be served here.
+    """
+
+    name: str
+    artefact_sha256: str
+    forcing: Callable[[], AbstractContextManager[TeacherForcing]]
+
+
+@dataclass(frozen=True)
+class NoReference:
+    """There is none to compare with, and why."""
+
+    why: str
+
+
 @dataclass(frozen=True)
 class Measuring:
-    """What `measure` is handed. `goldens` is what the tier's reader returned, `plan` what its `plan` made."""
+    """What `measure` is handed. `goldens` is what the tier's reader returned, `plan` what its `plan` made.
+
+    `forcing` is None in a tier that needs no probabilities, and where the server does not tell them.
+    `open_client` is there where the server runs on a device: the tier's requests are then made there, and by it.
+    """
 
     served: RunningServer
     goldens: Any
@@ -163,7 +220,10 @@ class Measuring:
     chat_model: ChatModel | None = None
     judge: JudgeOf = no_judge
     embeddings: EmbeddingServer | None = None
+    forcing: TeacherForcing | None = None
+    reference: Reference | NoReference = NoReference("this campaign names no reference")
     on_progress: OnProgress = silent
+    open_client: OpensClient | None = None
 
     @property
     def chat(self) -> ChatModel:
@@ -187,7 +247,11 @@ class TierSpec:
     naming file and line; `join_goldens` makes one of several sets by their names. `open_columns` are the text columns
     of the samples that hold names and labels only: of a private set, the others are kept as digests. `texts` gives the
     texts of a set, which are cut out of a private one's messages. `baselines` explains the prefixes of metrics that a
-    figure is read against (`bm25:nDCG@10`). `code_version` changes whenever a figure would mean something else.
+    figure is read against (`bm25:nDCG@10`). `variants` is where fresh variants stand in the samples, in a tier that
+    asks them. `code_version` changes whenever a figure would mean something else.
+
+    `per_class`: the figures depend on the device, so they are measured on a reference device of each class that has
+    one; its `measure` then makes its requests through `Measuring.open_client`. All else is measured once.
 
     `charts` gives the pictures of several models side by side as data, for the report; `sheets` a result's cases as a
     person reads them, with the set that it was measured on, or None where that is not what lies there any more.
@@ -206,7 +270,9 @@ class TierSpec:
     shipped: Path | None = None
     join_goldens: Callable[[Mapping[str, Any]], Any] = _one_set
     uses: frozenset[Uses] = frozenset()
+    per_class: bool = False
     baselines: Mapping[str, str] = field(default_factory=dict)
+    variants: VariantColumns | None = None
     options: tuple[PlanOption, ...] = ()
     pictures: Callable[[Mapping[str, TierResult]], dict[str, bytes]] | None = None
     charts: Callable[[Mapping[str, TierResult]], Sequence[Chart]] = lambda _: ()

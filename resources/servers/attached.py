@@ -12,6 +12,7 @@ from pathlib import Path
 
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.servers.dialect import DEFAULT_TIMEOUT_S
+from resources.servers.forcing import teacher_forcing
 from resources.servers.identity import identify
 from resources.servers.probe import probe
 from resources.servers.tokens import token_counter
@@ -23,7 +24,8 @@ class AttachedServer:
 
     `base_url` is its root, with or without `/v1`. `slots` is how many requests it is asked at once, where it does not
     tell how many it works on (vLLM, Ollama, TensorRT-LLM). `path_there` is the artefact's path as the *server* sees
-    it, when it is mounted elsewhere there. `timeout_s` is how long each of its pages may take.
+    it, when it is mounted elsewhere there. `timeout_s` is how long each of its pages may take, `load_s`
+    how long it may be loading the model.
     """
 
     base_url: str
@@ -32,6 +34,7 @@ class AttachedServer:
     path_there: Path | None = None
     timeout_s: float = DEFAULT_TIMEOUT_S
     ca_file: Path | None = None
+    load_s: float = 300.0
 
     @contextmanager
     def serve(self, artefact: Path, model: str) -> Iterator[RunningServer]:
@@ -47,8 +50,12 @@ class AttachedServer:
     def attach(self, model: str) -> Iterator[RunningServer]:
         """Attach to whatever is served under the name `model`, with no artefact to compare it with."""
         asked = Endpoint(self.base_url, model, api_key=self.api_key, ca_file=self.ca_file)
-        found = probe(asked.base_url, model, self.api_key, self.timeout_s, self.ca_file)
+        found = probe(asked.base_url, model, self.api_key, self.timeout_s, self.ca_file, patience_s=self.load_s)
         slots = found.about.slots or self.slots or 1
         fingerprint = found.fingerprint()
         endpoint = replace(asked, model=found.model.id, slots=slots)
-        yield RunningServer(replace(endpoint, count_tokens=token_counter(endpoint, fingerprint.name)), fingerprint)
+        told = fingerprint.name
+        endpoint = replace(
+            endpoint, count_tokens=token_counter(endpoint, told), forcing=teacher_forcing(endpoint, told)
+        )
+        yield RunningServer(endpoint, fingerprint)

@@ -19,9 +19,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from milton_assets.vocabulary.chat import ModelCallFailed
 from milton_assets.vocabulary.errors import ServerFailed
-from resources.servers.exchange import Transport
+from resources.servers.exchange import Answer, Transport
 from resources.servers.wire import ServedModel
 
 DEFAULT_TIMEOUT_S = 10.0
@@ -51,32 +53,54 @@ class Ask:
         """The page's JSON object."""
         return self._page("GET", path, None)
 
+    def needed(self, path: str) -> Mapping[str, Any]:
+        """The page's JSON object. Raises `ServerFailed` with the server's words when its status is not 200."""
+        return self._page("GET", path, None, needed=True)
+
     def post(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The answer's JSON object."""
         return self._page("POST", path, body)
 
-    def _page(self, method: str, path: str, body: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    def _told(self, path: str, answer: Answer) -> str:
+        return f"{self.base_url}{path} answered {answer.told(self._transport.api_key)}"
+
+    def _page(
+        self, method: str, path: str, body: Mapping[str, Any] | None, *, needed: bool = False
+    ) -> Mapping[str, Any]:
         try:
-            status, raw = self._transport.exchange(method, f"{self.base_url}{path}", body)
+            answer = self._transport.exchange(method, f"{self.base_url}{path}", body)
         except ModelCallFailed as error:
             raise ServerFailed(
                 f"the server at {self.base_url} gave no answer: {error.problem}",
                 expected="a running OpenAI-compatible server",
                 remedy="check the address, and that the server is up",
             ) from error
-        if status in {401, 403}:
-            raise ServerFailed(f"{self.base_url}{path} answered {status}", remedy="give the server's API key")
+        if answer.status in {401, 403}:
+            raise ServerFailed(self._told(path, answer), remedy="give the server's API key")
+        if needed and answer.status != httpx.codes.OK:
+            raise ServerFailed(
+                self._told(path, answer),
+                expected="an OpenAI-compatible server's list of models",
+                remedy="give the address that it leads to" if answer.location else "check the address and the server",
+            )
         try:
-            found = json.loads(raw) if status == 200 else {}
+            found = json.loads(answer.raw) if answer.status == httpx.codes.OK else {}
         except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
 
 @contextmanager
-def asking(base_url: str, api_key: str | None, timeout_s: float, ca_file: Path | None = None) -> Iterator[Ask]:
-    """Ask the server at `base_url`."""
-    with Transport(base_url, api_key, timeout_s, ca_file) as transport:
+def asking(
+    base_url: str,
+    api_key: str | None,
+    timeout_s: float,
+    ca_file: Path | None = None,
+    *,
+    patience_s: float | None = None,
+) -> Iterator[Ask]:
+    """Ask the server at `base_url`, and wait so long when it asks for that (`Transport`)."""
+    with Transport(base_url, api_key, timeout_s, ca_file, patience_s=patience_s) as transport:
         yield Ask(transport, base_url)
 
 

@@ -7,6 +7,7 @@ What belongs here: connections, deadlines, limits, and failures by kind. What do
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,9 +21,29 @@ from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed
 from milton_assets.vocabulary.secrets import redact
 from milton_assets.vocabulary.tls import trusting
 
+_log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES = 64 << 20
 _CONNECT_TIMEOUT_S = 10.0
+_LOADING_WAIT_S = 0.5
+_SHORTEST_WAIT_S = 0.05
+_ASKS_TO_WAIT = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
 _EXCERPT_CHARACTERS = 400
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer. `location` is where a redirect leads; `wait_s` how long the server asks to be left alone."""
+
+    status: int
+    raw: bytes
+    location: str | None = None
+    wait_s: float | None = None
+
+    def told(self, api_key: str | None) -> str:
+        """Status and words, for an error; the key that was sent is left out, should the server have echoed it."""
+        said = excerpt(redact(self.raw.decode(errors="replace"), api_key))
+        leads = f" (it leads to {excerpt(redact(self.location, api_key))})" if self.location else ""
+        return f"{self.status}{leads}{f': {said}' if said.strip() else ''}"
 
 
 class Transport:
@@ -30,12 +51,23 @@ class Transport:
 
     A kept-alive connection that the server closed between two requests is replaced by a new one and is never an error.
     Proxies named in the environment are not used: what is asked is the server at this address. `timeout_s` is the
-    longest silence and the longest whole answer. `ca_file` is trusted beside the system's certificates.
+    longest silence and the longest whole answer. `ca_file` is trusted beside the system's certificates. A server that
+    asks to wait (429 or 503 with Retry-After, or one that is loading its model) is asked again until `patience_s` have
+    passed, by default `timeout_s`. Redirects are not followed: the key and the question are for this address.
     """
 
-    def __init__(self, base_url: str, api_key: str | None, timeout_s: float, ca_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        timeout_s: float,
+        ca_file: Path | None = None,
+        *,
+        patience_s: float | None = None,
+    ) -> None:
         self._timeout_s = timeout_s
-        self._api_key = api_key
+        self._patience_s = timeout_s if patience_s is None else patience_s
+        self.api_key = api_key
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         # Reading the certificate store takes tens of milliseconds: only for https, and once for both clients.
         verify = trusting(ca_file) if base_url.startswith("https:") else False
@@ -63,20 +95,29 @@ class Transport:
 
     def json(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer's JSON. Raises `ModelCallFailed`, of kind `http_status` for every status but 200."""
-        status, raw = self.exchange(method, url, body)
-        if status != httpx.codes.OK:
-            raise ModelCallFailed(CallErrorKind.HTTP_STATUS, f"{url} answered {status}: {self._excerpt(raw)}")
+        answer = self.exchange(method, url, body)
+        if answer.status != httpx.codes.OK:
+            raise ModelCallFailed(CallErrorKind.HTTP_STATUS, f"{url} answered {answer.told(self.api_key)}")
         try:
             # json.loads alone would let NaN and Infinity in, which are not JSON.
-            return json.loads(raw, parse_constant=_no_constant)
+            return json.loads(answer.raw, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
-            raise ModelCallFailed(CallErrorKind.NOT_JSON, f"{url} answered {self._excerpt(raw)!r}") from error
+            said = excerpt(redact(answer.raw.decode(errors="replace"), self.api_key))
+            raise ModelCallFailed(CallErrorKind.NOT_JSON, f"{url} answered {said!r}") from error
 
-    def _excerpt(self, raw: bytes) -> str:
-        return excerpt(redact(raw.decode(errors="replace"), self._api_key))
+    def exchange(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Answer:
+        """The answer, whatever its status. Raises `ModelCallFailed` when there is no whole one."""
+        until, waited = time.monotonic() + self._patience_s, False
+        while True:
+            answer = self._exchange(method, url, body)
+            if answer.wait_s is None or time.monotonic() + answer.wait_s > until:
+                return answer
+            if not waited:
+                _log.warning("%s asks to wait: %s", url, answer.told(self.api_key))
+            waited = True
+            time.sleep(answer.wait_s)
 
-    def exchange(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
-        """The answer's status and body, whatever they are. Raises `ModelCallFailed` when there is no whole answer."""
+    def _exchange(self, method: str, url: str, body: Mapping[str, Any] | None) -> Answer:
         attempt = _Attempt()
         try:
             try:
@@ -98,7 +139,7 @@ class Transport:
 
     def _once(
         self, client: httpx.Client, method: str, url: str, body: Mapping[str, Any] | None, attempt: _Attempt
-    ) -> tuple[int, bytes]:
+    ) -> Answer:
         deadline = time.monotonic() + self._timeout_s
         raw = bytearray()
         with client.stream(method, url, json=body, extensions={"trace": attempt.trace}) as response:
@@ -110,7 +151,8 @@ class Transport:
                     raise ModelCallFailed(
                         CallErrorKind.MALFORMED, f"{url}: an answer of more than {MAX_ANSWER_BYTES} bytes"
                     )
-            return response.status_code, bytes(raw)
+            location = response.headers.get("Location") if response.is_redirect else None
+            return Answer(response.status_code, bytes(raw), location, _wait_s(response, raw))
 
 
 @dataclass
@@ -130,6 +172,17 @@ class _Attempt:
     def closed_between_requests(self) -> bool:
         """Whether it failed on a connection that an earlier request had left open, before any answer."""
         return not self.connected and not self.answered
+
+
+def _wait_s(response: httpx.Response, raw: bytearray) -> float | None:
+    """The seconds after which the server wants to be asked again, if it says so."""
+    if response.status_code not in _ASKS_TO_WAIT:
+        return None
+    told = response.headers.get("Retry-After", "")
+    if told.isascii() and told.isdigit():
+        return max(float(told[:9]), _SHORTEST_WAIT_S)
+    # llama.cpp answers so until its weights are in memory, without saying how long that takes.
+    return _LOADING_WAIT_S if b"loading model" in raw.lower() else None
 
 
 def excerpt(text: str) -> str:

@@ -20,6 +20,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.secrets import without_secrets
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.hardware import usable_cores
+from resources.servers.forcing import teacher_forcing
 from resources.servers.identity import identify
 from resources.servers.memory import allowance_bytes
 from resources.servers.probe import probe
@@ -40,7 +41,7 @@ class LlamaCppLauncher:
     one from PATH when it is there, else the embedded server; the fingerprint names which ran. `gpu_layers` is how many
     layers that binary puts on the GPU. `extra` goes to the program as it is: options of `llama-server`, or
     `--set NAME=VALUE` of `embedded_llama`. Logs stay in `log_dir` when there is one. `memory_limit_bytes` is what the
-    server may hold; None is reckoned by `memory.allowance_bytes`.
+    server may hold; None is reckoned by `memory.allowance_bytes`. `port` is where it listens; None takes a free one.
     """
 
     context_tokens: int = 4096
@@ -56,6 +57,7 @@ class LlamaCppLauncher:
     grace_s: float = DEFAULT_GRACE_S
     log_dir: Path | None = None
     memory_limit_bytes: int | None = None
+    port: int | None = None
 
     def __post_init__(self) -> None:
         for what in ("context_tokens", "slots"):
@@ -83,7 +85,11 @@ class LlamaCppLauncher:
             return Command("llama.cpp", (*program, *place, *flags), self.env, limit_bytes)
 
         with listening(
-            command, start_deadline_s=self.start_deadline_s, log_dir=self.log_dir, grace_s=self.grace_s
+            command,
+            start_deadline_s=self.start_deadline_s,
+            log_dir=self.log_dir,
+            grace_s=self.grace_s,
+            port=self.port,
         ) as server:
             fingerprint = probe(server.base_url, model).fingerprint(
                 launched_by_us=True, flags=without_secrets(flags), slots=self.slots
@@ -94,7 +100,11 @@ class LlamaCppLauncher:
                 fingerprint = fingerprint.model_copy(update=known)
             identify(fingerprint, artefact)
             endpoint = Endpoint(server.base_url, model, self.slots)
-            yield RunningServer(replace(endpoint, count_tokens=token_counter(endpoint, fingerprint.name)), fingerprint)
+            told = fingerprint.name
+            endpoint = replace(
+                endpoint, count_tokens=token_counter(endpoint, told), forcing=teacher_forcing(endpoint, told)
+            )
+            yield RunningServer(endpoint, fingerprint)
 
     def program(self) -> str | None:
         """The `llama-server` that is going to run; None for the embedded one. Raises `BadInput` for one not there."""

@@ -57,12 +57,14 @@ def probe(
     api_key: str | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     ca_file: Path | None = None,
+    *,
+    patience_s: float | None = None,
 ) -> Probed:
-    """Ask the server about `model`.
+    """Ask the server about `model`; one that is loading it is waited for, so long as `patience_s` (`timeout_s`).
 
     Raises `ServerFailed` when it does not answer, is no OpenAI-compatible server, or does not serve that model.
     """
-    with asking(base_url, api_key, timeout_s, ca_file) as ask:
+    with asking(base_url, api_key, timeout_s, ca_file, patience_s=patience_s) as ask:
         listed = _listed(ask)
         for found in listed.models:
             dialect = dialect_of(found)
@@ -90,7 +92,7 @@ class _Listed:
 
 
 def _listed(ask: Ask) -> _Listed:
-    page = ask.get("/v1/models")
+    page = ask.needed("/v1/models")
     models, odd = [], []
     try:
         lines = ServedModels.model_validate(page).data or ()

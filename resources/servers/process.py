@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -209,6 +209,21 @@ def _not_ready_because(client: httpx.Client, url: str) -> str:
         return f"{type(error).__name__} at {url}"
 
 
+def _only(port: int, host: str = "127.0.0.1") -> int:
+    """That port. Raises `BadInput` when it cannot be listened at."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BadInput(
+                f"nothing can listen at {host}:{port} ({error.strerror})",
+                expected="a port that is free",
+                remedy="choose another one, or stop the program that listens there",
+            ) from error
+    return port
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port nobody listens on at this moment. Another process may take it before the caller does."""
     with socket.socket() as probe:
@@ -247,15 +262,18 @@ def listening(
     log_dir: Path | None = None,
     grace_s: float = DEFAULT_GRACE_S,
     attempts: int = 3,
+    port: int | None = None,
 ) -> Iterator[Listening]:
     """Run `command_for(port)` on a free port of 127.0.0.1 until the block ends; begin it when the server is ready.
 
-    When another process snatched the port, start again on another one, at most `attempts` times. Raises `ServerFailed`
+    When another process snatched the port, start again on another one, at most `attempts` times. With `port`, it is
+    that one or none: `BadInput` when another program listens there. Raises `ServerFailed`
     with the server's last lines when it does not become ready, or had ended on its own by the end of the block; an
     error of the block's own gets them as a note.
     """
     with ExitStack() as stack:
-        server = _start(stack, command_for, start_deadline_s, log_dir, grace_s, attempts)
+        ports = [free_port] * attempts if port is None else [lambda: _only(port)]
+        server = _start(stack, command_for, start_deadline_s, log_dir, grace_s, ports)
         try:
             yield server
         except Exception as error:
@@ -272,10 +290,10 @@ def _start(
     start_deadline_s: float,
     log_dir: Path | None,
     grace_s: float,
-    attempts: int,
+    ports: Sequence[Callable[[], int]],
 ) -> Listening:
-    for left in reversed(range(attempts)):
-        port = free_port()
+    for number, choose in enumerate(ports, start=1):
+        port = choose()
         started = time.monotonic()
         command = command_for(port)
         _log.info("starting %s: %s", command.name, command)
@@ -284,11 +302,11 @@ def _start(
             try:
                 wait_until_ready(child, port, start_deadline_s)
             except AddressTaken:
-                if not left:
+                if number == len(ports):
                     raise
                 continue
             stack.push(trial.pop_all())
             server = Listening(child, port, time.monotonic() - started)
             _log.info("%s is ready at %s after %.1f s", child.command.name, server.base_url, server.ready_after_s)
             return server
-    raise BadInput(f"{attempts} attempts to start a server", expected="at least 1")
+    raise BadInput(f"{len(ports)} attempts to start a server", expected="at least 1")

@@ -39,7 +39,8 @@ class VLLMLauncher:
     Without an `interpreter`, `vllm serve` from PATH runs; with one, its module `vllm.entrypoints.openai.api_server`,
     which the CPU build needs. `slots` is how many sequences run at once (`--max-num-seqs`). `extra` are further
     options of vLLM's; `allow_code` names the models that may bring pickles and code of their own, which vLLM never runs
-    for another; `env` is added to our environment (on a CPU, `VLLM_CPU_KVCACHE_SPACE`).
+    for another; `env` is added to our environment (on a CPU, `VLLM_CPU_KVCACHE_SPACE`); `port` is where it listens,
+    None a free one.
     """
 
     interpreter: Path | None = None
@@ -52,6 +53,7 @@ class VLLMLauncher:
     grace_s: float = 30.0
     log_dir: Path | None = None
     memory_limit_bytes: int | None = None
+    port: int | None = None
 
     @contextmanager
     def serve(self, artefact: Path, model: str) -> Iterator[RunningServer]:
@@ -74,7 +76,11 @@ class VLLMLauncher:
             return Command("vllm", (*program, *place, *flags), {**OFFLINE, **self.env}, limit_bytes)
 
         with listening(
-            command, start_deadline_s=self.start_deadline_s, log_dir=self.log_dir, grace_s=self.grace_s
+            command,
+            start_deadline_s=self.start_deadline_s,
+            log_dir=self.log_dir,
+            grace_s=self.grace_s,
+            port=self.port,
         ) as server:
             fingerprint = probe(server.base_url, model).fingerprint(
                 launched_by_us=True, flags=without_secrets(flags), slots=self.slots

@@ -24,6 +24,7 @@ from resources.registries import open_registry
 from tests.support.crashing import clock, healthy
 from tests.support.edge_bundles import WEIGHTS_FILE, make_bundle, read_manifest
 from tests.support.hostile_bundles import ROWS, Row
+from tests.support.targets import targets_of
 
 hostile = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 
@@ -60,7 +61,8 @@ def trace_of_release(release: Path, deployed: Path, state: Path) -> bool:
         here = StateDir(state)
         store = EvidenceStore(str(state / "evidence"))
         records = Records(here, store, instance, dict, {}, open_registry(None, here))
-        return next(link for link in trace(deployment, records).links if link.what == "release").holds
+        target = targets_of(here, {"edge": deployment.target_path}).named("edge")
+        return next(link for link in trace(deployment, target, records).links if link.what == "release").holds
 
 
 def installed(target: EdgeTarget, bundle: Path) -> Path:
@@ -130,13 +132,13 @@ def test_what_lies_on_the_target_is_not_gone_back_to(row: Row, bundle: Path, tar
 
 
 @hostile
-def test_tracing_what_lies_on_the_target_says_that_it_is_broken(row: Row, bundle: Path, tmp_path: Path) -> None:
-    release = tmp_path / "target" / "releases" / read_manifest(bundle).release_digest
-    release.parent.mkdir(parents=True)
-    whole = make_bundle(tmp_path / "whole", "v1")
-    bundle.rename(release)
+def test_tracing_what_lies_on_the_target_says_that_it_is_broken(
+    row: Row, bundle: Path, target: EdgeTarget, tmp_path: Path
+) -> None:
+    deploy(bundle, target, load_test=healthy, actor="ada", now=clock)
+    release = target.path / "releases" / read_manifest(bundle).release_digest
     row.do(release)
-    assert not trace_of_release(release, whole, tmp_path / "state")
+    assert not trace_of_release(release, bundle, tmp_path / "state")
 
 
 @hostile

@@ -60,6 +60,9 @@ def test_a_target_is_deployed_to_rolled_back_and_cleared(kit: Target, bundles: t
     verified = kit.verify()
     assert (verified.release, verified.problems) == (kit.status().active.digest, ())
     assert verified.size_bytes > 0
+    before = str(kit.status().previous.digest)
+    assert (kit.verify(before).release, kit.verify(before).problems) == (before, ())
+    assert kit.documents(before)["manifest.json"] == (bundles[0] / "manifest.json").read_bytes()
     kit.rollback(RollbackRequest(actor="ada", health_rounds=0))
     health = kit.health()
     assert (health.model_version, health.well) == ("v1", True)

@@ -45,7 +45,7 @@ def test_two_sets_are_measured_as_one_and_an_old_decision_is_traced_against_thei
     joined = read_goldens(TIERS["reasoning"], [Own(path) for path in sets])
     with workplace(tmp_path) as wp:
         init_keys(wp.state.keys)
-        wp.register("good", competent(joined.value.cases))
+        wp.register("good", competent(joined.value))
         for job, partition in (("benchmark_model", "good"), ("promote", RUN), ("deploy", "local")):
             result = wp.run(job, partition)
             assert result.success, failure_of(result)
@@ -56,13 +56,14 @@ def test_two_sets_are_measured_as_one_and_an_old_decision_is_traced_against_thei
             assert pinned[f"reasoning/{path.stem}/{path.name}"] == sha256_file(path)
             assert (wp.state.benchmarks / "goldens" / sha256_file(path)).read_bytes() == path.read_bytes()
         questions(sets[0], {"What hisses?": "a snake"})
-        (deployment,) = targets_of(wp.state).named("local").history()
+        local = targets_of(wp.state).named("local")
+        (deployment,) = local.history()
 
         def todays() -> dict[str, str]:
             return golden_digests(TIERS, {"reasoning": [Own(path) for path in sets]})
 
         store, registry = EvidenceStore(wp.state.benchmarks), open_registry(None, wp.state)
         records = Records(wp.state, store, wp.instance, todays, {deployment.id: deployment}, registry)
-        chain = trace(deployment, records)
+        chain = trace(deployment, local, records)
     assert chain.holds, chain.to_json()
     assert "reasoning/pets/pets.jsonl" in json.dumps(chain.to_json())

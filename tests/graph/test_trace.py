@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,15 @@ import pytest
 from milton_assets.cli.app import main
 from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.edge.deployment import Deployment
+from milton_assets.fleet.ssh import SshTarget
+from milton_assets.fleet.target import DeployRequest
 from milton_assets.usecases.trace import Link, Records, trace
 from milton_assets.vocabulary.golden_set import golden_digests
 from resources.evidence_store import EvidenceStore
 from resources.registries import open_registry
 from resources.registries.json_file import retire
+from tests.support.agents import LYING, put_agent
+from tests.support.own_sshd import OwnSshd, free_port
 from tests.support.targets import targets_of
 from tests.support.tiers import TIERS
 from tests.support.workplace import Workplace, clueless, competent, failure_of, workplace
@@ -52,7 +58,7 @@ CHAIN = [
     ("decision", f"benchmarks/selection_decision/{RUN}/*.parquet"),
     *(
         ("evidence", f"benchmarks/{tier}_metrics/{version}/*.parquet")
-        for tier in ("inference", "reasoning", "retrieval")
+        for tier in ("inference", "reasoning", "retrieval", "fidelity")
         for version in ("good", "poor")
     ),
     ("registry entry", "benchmarks/registry_entry/good/*.parquet"),
@@ -82,6 +88,27 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
         yield wp
 
 
+@pytest.fixture(scope="module")
+def kitchen(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SshTarget, Path]]:
+    """A device behind a real sshd to which the same bundle was deployed, and the target's folder there."""
+    root = tmp_path_factory.mktemp("kitchen")
+    sshd = OwnSshd(root / "sshd", free_port())
+    sshd.start()
+    client = sshd.client(root / "client")
+    sshd.know(client)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{client}{os.pathsep}{os.environ['PATH']}")
+        folder = put_agent(sshd.home) / "deployments" / "kitchen"
+        url = f"ssh://{sshd.user}@127.0.0.1:{sshd.port}"
+        patch.setenv("MILTON_TARGETS", f"kitchen={url}")
+        target = targets_of(place.state, {"kitchen": url}).named("kitchen")
+        assert isinstance(target, SshTarget)
+        bundle = next(place.state.bundles.glob("milton_edge_bundle_*"))
+        target.deploy(bundle, DeployRequest(actor="ada", health_rounds=0))
+        yield target, folder
+    sshd.stop()
+
+
 @pytest.fixture
 def deployment(place: Workplace) -> Deployment:
     """The one deployment."""
@@ -97,7 +124,21 @@ def follow(place: Workplace, deployment: Deployment) -> Callable[..., dict[str, 
         records = Records(
             place.state, store, place.instance, goldens, {deployment.id: deployment}, open_registry(None, place.state)
         )
-        return {link.what: link for link in trace(deployment, records).links}
+        target = targets_of(place.state).named("local")
+        return {link.what: link for link in trace(deployment, target, records).links}
+
+    return links
+
+
+@pytest.fixture
+def follow_there(place: Workplace, kitchen: tuple[SshTarget, Path]) -> Callable[..., dict[str, Link]]:
+    """The chain of what is deployed on the device, as things are when it is called, by link."""
+
+    def links(target: SshTarget = kitchen[0]) -> dict[str, Link]:
+        (done,) = target.history()
+        store, registry = EvidenceStore(place.state.benchmarks), open_registry(None, place.state)
+        records = Records(place.state, store, place.instance, shipped_digests, {done.id: done}, registry)
+        return {link.what: link for link in trace(done, target, records).links}
 
     return links
 
@@ -246,6 +287,56 @@ def test_a_journal_that_was_tampered_with_is_named(place, ask, how):
         status, said = ask()
     assert status == 1
     assert str(journal.parent) in said
+
+
+def test_a_deployment_on_a_device_is_verified_there_and_traced_to_the_weights_here(place, kitchen, follow_there):
+    links = follow_there()
+    assert (list(links), broken(links)) == (LINKS, [])
+    assert f"bytes read at {kitchen[0].url}" in links["release"].detail
+    assert f"{next(place.state.bundles.glob('milton_edge_bundle_*'))} holds the same files" in links["bundle"].detail
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("model/model-f32.gguf", {"release"}),
+        ("manifest.json", {"release"}),
+        ("decision.json", {"release", "decision"}),
+        ("evidence_manifest.json", {"release", "decision"}),
+        ("SHA256SUMS.sig", {"release", "bundle"}),
+    ],
+)
+@pytest.mark.parametrize("how", TAMPERINGS)
+def test_what_was_tampered_with_on_a_device_is_named_over_the_wire(kitchen, follow_there, name, names, how):
+    path = next((kitchen[1] / "releases").iterdir()) / name
+    with tampered(path, TAMPERINGS[how]):
+        links = follow_there()
+    assert set(broken(links)) == names
+    assert path.name in links[sorted(names)[0]].detail
+
+
+def test_a_release_that_is_gone_from_a_device_ends_the_chain_there(kitchen, follow_there, tmp_path):
+    with moved(next((kitchen[1] / "releases").iterdir()), tmp_path / "release"):
+        links = follow_there()
+    assert (list(links), broken(links)) == (LINKS[:2], ["release"])
+
+
+def test_a_device_that_tells_other_documents_than_it_was_given_is_not_believed(kitchen, follow_there):
+    """Its verifier was made to find nothing: what it tells is held against its manifest here."""
+    folder = next((kitchen[1] / "releases").iterdir())
+    lying = replace(kitchen[0], command=f"env {LYING}=1 {kitchen[0].command}")
+    with tampered(folder / "decision.json", TAMPERINGS["modified"]):
+        assert lying.verify().problems == ()
+        links = follow_there(lying)
+    assert broken(links) == ["decision"]
+    assert "decision.json" in links["decision"].detail
+
+
+def test_the_verb_traces_a_deployment_on_a_device(kitchen, ask, monkeypatch):
+    (done,) = kitchen[0].history()
+    monkeypatch.setattr("sys.argv", ["milton", "trace", done.id, "--json"])
+    status, said = ask()
+    assert (status, [link["what"] for link in json.loads(said)["links"]]) == (0, LINKS)
 
 
 @contextmanager

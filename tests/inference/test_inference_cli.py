@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.scripted_server import HangUp, answer, scripted_server
+from tests.support.scripted_server import HangUp, Status, answer, scripted_server
 
 GOOD = answer("one ", "two ", "three", first_delay_s=0.005, delay_s=0.002)
 PROGRAM = "from milton_assets.cli.app import main; main()"
@@ -61,6 +61,36 @@ def test_errors_are_counted_by_kind_and_no_success_at_all_exits_1() -> None:
     told = json.loads(run.stdout)
     assert told["errors"] == {"cut_short": 3}
     assert told["ttft_ms"]["median"] is None
+
+
+def test_no_key_of_another_service_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "OPENAI_API_KEY",
+        "OPENAI_ADMIN_KEY",
+        "ANTHROPIC_API_KEY",
+        "HF_TOKEN",
+        "VLLM_API_KEY",
+        "LLAMA_API_KEY",
+    ):
+        monkeypatch.setenv(name, "sk-anothers")
+    with scripted_server(GOOD) as server:
+        bench(server.base_url, "--requests", "2", "--json")
+        monkeypatch.setenv("MILTON_API_KEY", "sk-ours")
+        unnamed = len(server.exchanges)
+        bench(server.base_url, "--requests", "2", "--json")
+    keys = [exchange.headers.get("Authorization") for exchange in server.exchanges]
+    assert unnamed > 0
+    assert (set(keys[:unnamed]), set(keys[unnamed:])) == ({None}, {"Bearer sk-ours"})
+    assert not any("sk-anothers" in str(exchange) for exchange in server.exchanges)
+
+
+def test_what_the_server_said_at_an_error_is_shown_to_people_and_machines() -> None:
+    with scripted_server(Status(400, "the prompt has 9 tokens too many")) as server:
+        shown = bench(server.base_url, "--requests", "2")
+        told = json.loads(bench(server.base_url, "--requests", "2", "--json").stdout)
+    assert "http_status: status 400" in shown.stdout
+    assert "the prompt has 9 tokens too many" in shown.stdout
+    assert "the prompt has 9 tokens too many" in told["error_examples"]["http_status"]
 
 
 def test_an_open_load_is_measured_from_the_scheduled_instant() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,12 @@ from milton_assets.tiers.inference import (
     load_goldens,
     measure_inference,
 )
-from milton_assets.tiers.inference.calibrate import Bias, Calibration, CalibrationFailed, calibrate, truth_server
+from milton_assets.tiers.inference.calibrate import Bias, Calibration, CalibrationFailed, compare
 from milton_assets.tiers.inference.clock import measuring_loop, now_ns, quiet_interpreter, sleep_until
 from milton_assets.tiers.inference.connection import StampSummary
 from milton_assets.tiers.inference.load import arrival_offsets_s
 from milton_assets.tiers.inference.sample import Sample
+from milton_assets.tiers.inference.truth import truth_server
 from milton_assets.tiers.inference.validity import ClientEvidence, judged
 from milton_assets.tiers.inference.watch import ClientLoad, Watch
 from milton_assets.vocabulary.errors import BadInput
@@ -181,13 +184,17 @@ def test_a_role_chunk_of_the_truth_server_is_no_token() -> None:
 
 
 def test_a_client_that_cannot_measure_its_own_machine_says_so() -> None:
-    async def refuse(base_url: str, requests: int, concurrency: int) -> list[Sample]:
-        plan = InferencePlan(min_rounds=1, max_rounds=1, calibrate=False)
-        result = await asyncio.to_thread(measure_inference, Endpoint("http://127.0.0.1:9", "m"), plan)
-        return [Sample(**row) for row in result.samples.to_dict("records")]
-
+    plan = InferencePlan(min_rounds=1, max_rounds=1, calibrate=False)
+    result = measure_inference(Endpoint("http://127.0.0.1:9", "m"), plan)
+    samples = [Sample(**row) for row in result.samples.to_dict("records")]
     with pytest.raises(CalibrationFailed, match="refused"):
-        asyncio.run(calibrate(1, refuse))
+        compare(samples, {}, 1)
+
+
+def test_the_client_needs_nothing_that_a_small_device_has_not() -> None:
+    program = "import sys, milton_assets.tiers.inference.client; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"numpy", "pandas", "pyarrow", "scipy", "matplotlib", "dagster"} & set(loaded)
 
 
 def test_the_truth_server_ends_when_its_standard_input_does() -> None:

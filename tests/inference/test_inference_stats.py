@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from milton_assets.statistics.samples import quantile_interval, rate
-from milton_assets.tiers.inference.histogram import Collector, GroupedHistogram, LogHistogram
+from milton_assets.tiers.inference.durations import BINS, Durations
+from milton_assets.tiers.inference.histogram import GroupedHistogram, LogHistogram
 from milton_assets.tiers.inference.stats import share, summarise, summarise_gaps
 
 
@@ -106,22 +108,28 @@ def test_the_interval_of_a_rate_covers_the_truth() -> None:
     assert covered / 400 > 0.90
 
 
+def counted(durations: Iterable[int]) -> Durations:
+    one = Durations()
+    for duration_ns in durations:
+        one.add(int(duration_ns))
+    return one
+
+
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 0.99]))
 @settings(max_examples=60)
 def test_a_histogram_quantile_is_within_a_tenth_of_a_per_cent(durations: list[int], q: float) -> None:
     histogram = LogHistogram()
-    histogram.add(np.array(durations))
+    histogram.add(counted(durations))
     exact = sorted(durations)[max(math.ceil(q * len(durations)), 1) - 1]
     assert histogram.quantile_ns(q) == (0.0 if exact < 1000 else pytest.approx(exact, rel=1.01e-3))
+    assert counted(durations).quantile_ns(q) == pytest.approx(histogram.quantile_ns(q))
 
 
 def test_a_histogram_keeps_mean_and_deviation_exactly_across_merges() -> None:
     values = np.random.default_rng(3).integers(1_000, 50_000_000, 10_000)
     merged = LogHistogram()
     for part in np.array_split(values, 7):
-        other = LogHistogram()
-        other.add(part)
-        merged.merge(other)
+        merged.add(counted(part))
     assert merged.n == 10_000
     assert merged.mean_ns == pytest.approx(values.mean())
     assert merged.std_ns == pytest.approx(values.std(ddof=1))
@@ -129,27 +137,24 @@ def test_a_histogram_keeps_mean_and_deviation_exactly_across_merges() -> None:
 
 def test_an_empty_histogram_knows_nothing() -> None:
     histogram = LogHistogram()
-    histogram.add(np.array([], dtype=np.int64))
+    histogram.add(Durations())
     assert math.isnan(histogram.mean_ns)
     assert math.isnan(histogram.std_ns)
     assert math.isnan(histogram.quantile_ns(0.5))
 
 
-def test_a_collector_is_of_one_size_however_much_it_collects() -> None:
-    collector = Collector()
-    for number in range(10_000):
-        collector.add(number * 1000)
-    assert collector.histogram().n == 10_000
-    assert collector.histogram().mean_ns == pytest.approx(4_999_500)
+def test_counts_take_no_more_than_a_place_for_every_bin_however_many_there_are() -> None:
+    one = counted(number * 1000 for number in range(10_000))
+    assert (one.n, one.mean_ns) == (10_000, pytest.approx(4_999_500))
+    assert len(one.counts) < BINS
+    assert max(counted([10**20]).counts) < BINS
 
 
 def grouped(requests: int, *, spread: float) -> GroupedHistogram:
     draw = np.random.default_rng(4)
     gaps = GroupedHistogram()
     for _ in range(requests):
-        one = LogHistogram()
-        one.add((draw.normal(10e6, 0.1e6, 50) * draw.normal(1, spread)).astype(np.int64))
-        gaps.add_request(one)
+        gaps.add_request(counted(draw.normal(10e6, 0.1e6, 50) * draw.normal(1, spread)))
     return gaps
 
 

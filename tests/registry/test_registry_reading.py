@@ -87,6 +87,16 @@ def test_an_entry_carries_what_the_registry_says_and_what_is_on_disk(state: Stat
     assert open_registry(None, state).entry("v1") == found
 
 
+def test_a_part_of_the_metrics_that_is_null_is_as_good_as_absent(state: StateDir) -> None:
+    tiny_gguf(state.root / GGUF)
+    raw = entry()
+    raw["metrics"]["distillation"] = None
+    write(state, {"models": {"v1": raw}})
+    registry = read(state)
+    assert registry.quarantined == ()
+    assert [artefact.kind for artefact in registry.entries["v1"].artefacts] == [ArtefactKind.GGUF]
+
+
 def test_a_directorys_digest_is_over_the_sorted_names_and_digests(state: StateDir) -> None:
     folder = state.root / "models/distilled/v1"
     (folder / "sub").mkdir(parents=True)

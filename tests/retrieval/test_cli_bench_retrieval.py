@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.retrieval_models import write_beir
-from tests.support.scripted_server import Body, Reply, answer, scripted_server
+from tests.support.scripted_server import Body, Reply, Status, answer, scripted_server
 
 EXIT_NO = 1
 EXIT_USAGE = 2
@@ -62,6 +62,15 @@ def test_people_get_a_table_and_progress_on_the_other_stream(dataset: Path) -> N
     assert "nDCG@10" in done.stdout
     assert "bm25:nDCG@10" in done.stdout
     assert "retrieval 3/3" in done.stderr
+
+
+def test_what_the_server_said_at_an_error_is_shown_to_people_and_machines(dataset: Path) -> None:
+    with scripted_server(Status(400, "logprobs are switched off")) as server:
+        where = ("--base-url", server.base_url, "--model", "scripted", "--dataset", str(dataset))
+        shown, told = milton(*where), json.loads(milton(*where, "--json").stdout)
+    assert "answered 400" in shown.stdout
+    assert "logprobs are switched off" in shown.stdout
+    assert "logprobs are switched off" in told["provenance"]["error_examples"]["http_status"]
 
 
 def test_the_options_reach_the_plan(dataset: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from milton_assets.tiers.retrieval import load_goldens
+from milton_assets.tiers.retrieval.pool import pools
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.retrieval_models import write_beir
 
@@ -67,6 +68,13 @@ def test_a_title_is_part_of_the_text_that_is_searched(folder: Path) -> None:
     corpus = load_goldens(folder).corpus
     assert corpus["d1"].full_text == "Lamps\nThey burn."
     assert corpus["d2"].full_text == ""
+
+
+def test_documents_of_stop_words_alone_are_never_found(folder: Path) -> None:
+    (folder / "corpus.jsonl").write_text('{"_id": "d1", "text": "the of and"}\n{"_id": "d2", "text": "is it"}\n')
+    goldens = load_goldens(folder)
+    found = pools(goldens.corpus, goldens.queries("test"), size=5, seed=1)
+    assert [pool.shown for pool in found] == [(), ()]
 
 
 def test_a_byte_order_mark_windows_lines_and_blank_lines_are_no_trouble(folder: Path) -> None:

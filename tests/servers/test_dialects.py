@@ -277,13 +277,14 @@ def test_another_name_is_refused_with_the_names_there_are() -> None:
 @pytest.mark.parametrize(
     ("page", "message"),
     [
-        (Status(404), "no list of models"),
+        (Status(404, "File Not Found"), "/v1/models answered 404: .*File Not Found"),
+        (Body(b"", 301, headers={"Location": "https://models.example/"}), "301 .it leads to https://models.example/"),
         (Body("<html>"), "no list of models"),
         (Body([]), "no list of models"),
         (Body({"data": [{"name": "v1"}]}), "no list of models"),
         (Status(401), "API key"),
     ],
-    ids=["no such page", "not JSON", "a list", "models without id", "no key"],
+    ids=["no such page", "moved", "not JSON", "a list", "models without id", "no key"],
 )
 def test_what_is_no_openai_compatible_server_is_said_so(page: Any, message: str) -> None:
     with (
@@ -320,6 +321,24 @@ def test_a_server_that_lists_nothing_is_said_to_serve_nothing() -> None:
         server_of({"/v1/models": Body({"data": None})}) as server,
         pytest.raises(ServerFailed, match=r"serves \[\]"),
         AttachedServer(server.base_url).attach("v1"),
+    ):
+        pytest.fail("it must not begin")
+
+
+def test_a_server_that_is_loading_its_model_is_waited_for() -> None:
+    listings = iter([Status(503, "Loading model"), Body(listed("somebody", "v1"))])
+    with (
+        server_of({"/v1/models": lambda: next(listings)}) as server,
+        AttachedServer(server.base_url).attach("v1") as found,
+    ):
+        assert found.endpoint.model == "v1"
+
+
+def test_a_server_that_never_finishes_loading_is_given_up_with_its_words() -> None:
+    with (
+        server_of({"/v1/models": Status(503, "Loading model")}) as server,
+        pytest.raises(ServerFailed, match=r"answered 503: .*Loading model"),
+        AttachedServer(server.base_url, load_s=0.7).attach("v1"),
     ):
         pytest.fail("it must not begin")
 

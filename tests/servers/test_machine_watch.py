@@ -15,12 +15,13 @@ import pytest
 from milton_assets.tiers.inference.plan import InferencePlan
 from milton_assets.usecases.measuring import ATTEMPTS, measure_tier
 from milton_assets.vocabulary.golden_set import read_goldens
+from milton_assets.vocabulary.machine import Seen
 from milton_assets.vocabulary.metric import Metric, Status
 from milton_assets.vocabulary.progress import silent
 from milton_assets.vocabulary.server import Endpoint, RunningServer, ServerFingerprint
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Measuring
-from resources.machine_watch import GpuState, MachineWatch, Seen, watch_of
+from resources.machine_watch import GpuState, MachineWatch, watch_of
 from tests.support.scripted_server import answer, scripted_server
 from tests.support.tiers import TIERS
 

@@ -278,6 +278,34 @@ def test_the_error_quotes_what_the_server_said() -> None:
     assert "the model is loading" in str(error)
 
 
+def asked_again(first: Body) -> float:
+    """How long a server is left alone that answers the first request so."""
+    replies = iter([first, answer("Paris")])
+    with scripted_server(lambda _: next(replies)) as server, model_of(server) as model:
+        assert model.complete(ASK, Sampling()).text == "Paris"
+    refused, answered = (e for e in server.exchanges if e.path == "/v1/chat/completions")
+    return (answered.read_at_ns - refused.read_at_ns) / 1e9
+
+
+def test_a_server_that_is_loading_its_model_is_waited_for() -> None:
+    assert asked_again(Status(503, "Loading model")) >= 0.5
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_is_left_alone_for_as_long_as_it_asks(status: int) -> None:
+    assert asked_again(Body({"error": {"message": "later"}}, status, headers={"Retry-After": "1"})) >= 1.0
+
+
+def test_a_server_that_asks_for_more_patience_than_there_is_gave_no_answer() -> None:
+    error = failure(Body({"error": {"message": "slow down"}}, 429, headers={"Retry-After": "3600"}))
+    assert (error.kind, "429" in str(error), "slow down" in str(error)) == (CallErrorKind.HTTP_STATUS, True, True)
+
+
+def test_a_redirect_is_not_followed_and_says_where_it_leads() -> None:
+    error = failure(Body(b"", 301, headers={"Location": "https://elsewhere.example/v1/chat/completions"}))
+    assert "301 (it leads to https://elsewhere.example/v1/chat/completions)" in str(error)
+
+
 @pytest.mark.parametrize("reply", [Silence(), Stream(Raw(b" "), Stall(), content_type="application/json")])
 def test_silence_is_a_timeout(reply: Any) -> None:
     started = time.monotonic()

@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from milton_assets.fleet.remote_shell import AGENT
 from milton_assets.fleet.ssh import SshTarget
 from milton_assets.vocabulary.state import StateDir
 
 ROOT = Path(__file__).parents[2]
 AILING = "MILTON_TEST_AILING"
 """In the agent's environment: its probe finds every model ailing."""
+LYING = "MILTON_TEST_LYING"
+"""In the agent's environment: what it is asked to verify it finds whole, whatever lies there."""
 
 
 def agent_line(name: str, home: Path, *, env: dict[str, str] | None = None) -> str:
@@ -26,6 +29,19 @@ def agent_line(name: str, home: Path, *, env: dict[str, str] | None = None) -> s
     variables = {"MILTON_STATE_DIR": str(home / "state"), "PYTHONPATH": str(ROOT), **(env or {})}
     told = " ".join(f"{key}={shlex.quote(value)}" for key, value in variables.items())
     return f"env {told} {shlex.quote(sys.executable)} -m tests.support.agents --target {name} serve"
+
+
+def put_agent(home: Path) -> Path:
+    """Put an agent where `milton target add` would, in the device's HOME; its state folder."""
+    state = home / "device" / "state"
+    program = home / AGENT
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        f"#!/bin/sh\nMILTON_STATE_DIR={shlex.quote(str(state))} PYTHONPATH={shlex.quote(str(ROOT))} "
+        f'exec {shlex.quote(sys.executable)} -m tests.support.agents "$@"\n'
+    )
+    program.chmod(0o755)
+    return state
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,11 @@ def main() -> None:
 
     probe = ailing if os.environ.get(AILING) else healthy
     composing.means_of_this_device = lambda: LocalMeans(lambda: probe, inventory_of)
+    if os.environ.get(LYING):
+        from milton_assets.agent.serving import VERBS
+
+        honest = VERBS["verify"]
+        VERBS["verify"] = lambda session, frame: honest(session, frame).model_copy(update={"problems": ()})
     agent._entry = lambda: ["-m", "tests.support.agents"]
     sys.exit(agent.main())
 

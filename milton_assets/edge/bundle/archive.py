@@ -9,25 +9,23 @@ digest that may follow and who vouches for them; weights are not compressed, sin
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import IO
 
-from milton_assets.edge.bundle.streaming import CHUNK_BYTES
 from milton_assets.edge.bundle.tar import BLOCK_BYTES, Member, end_of_archive, header_of, read_member
 from milton_assets.edge.bundle.transfer import (
     Incoming,
     checked_documents,
+    copy_checked,
     created_below,
     new_file,
     opened,
     receiving,
 )
 from milton_assets.edge.disk_errors import disk_errors_explained
-from milton_assets.edge.manifest import MANIFEST_FILE, SUMS_FILE, FileEntry, parse_manifest
-from milton_assets.edge.release import Folder, ReleaseDamaged, read_documents, verify_release
+from milton_assets.edge.manifest import MANIFEST_FILE, SUMS_FILE, parse_manifest
+from milton_assets.edge.release import Folder, read_documents, verify_release
 from milton_assets.edge.release.documents import UNLISTED_LIMITS
 from milton_assets.edge.release.progress import ByteProgress
 from milton_assets.vocabulary.errors import BadInput
@@ -51,7 +49,7 @@ def pack_bundle(bundle: Path, archive: Path, *, on_progress: OnProgress = silent
         for entry in manifest.files:
             out.write(header_of(f"{manifest.name}/{entry.path}", entry.size_bytes, mtime))
             with folder.open_file(entry.path) as handle, os.fdopen(os.dup(handle), "rb", buffering=0) as source:
-                _copy_checked(source, out, entry, progress)
+                copy_checked(source, out, entry, progress)
             out.write(bytes(-entry.size_bytes % BLOCK_BYTES))
         out.write(end_of_archive())
     return archive
@@ -79,7 +77,7 @@ def unpack_bundle(
             for entry in manifest.files:
                 _require_member(member, f"{manifest.name}/{entry.path}", entry.size_bytes)
                 with created_below(staged, entry.path) as out:
-                    _copy_checked(stream, out, entry, progress)
+                    copy_checked(stream, out, entry, progress)
                 _skip_padding(stream, entry.size_bytes)
                 member = read_member(stream.exactly)
             if member is not None:
@@ -124,25 +122,3 @@ def _require_member(member: Member | None, path: str, size_bytes: int) -> None:
         raise BadInput(f"the archive {found} where its manifest has {path}", remedy="fetch it again")
     if member.size_bytes != size_bytes:
         raise BadInput(f"{path} has {member.size_bytes} bytes in the archive", expected=f"{size_bytes}, as signed")
-
-
-def _copy_checked(source: Incoming | IO[bytes], out: IO[bytes], entry: FileEntry, progress: ByteProgress) -> None:
-    """Copy exactly the entry's bytes, digesting what is written. Raises `ReleaseDamaged`."""
-    digest = hashlib.sha256()
-    on_bytes = progress.of(entry.path)
-    left = entry.size_bytes
-    while left and (chunk := source.read(min(left, CHUNK_BYTES))):
-        digest.update(chunk)
-        written = 0
-        while written < len(chunk):
-            written += out.write(chunk[written:])
-        left -= len(chunk)
-        on_bytes(entry.size_bytes - left)
-    progress.finished(entry.size_bytes)
-    if left or digest.hexdigest() != entry.sha256:
-        raise ReleaseDamaged(
-            f"{entry.path} is not what the manifest lists"
-            + (f": {left} bytes are missing" if left else f": its SHA-256 is {digest.hexdigest()}"),
-            expected=entry.sha256,
-            remedy="`milton bundle scrub` says what is damaged; fetch the bundle again",
-        )

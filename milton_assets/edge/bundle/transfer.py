@@ -5,6 +5,7 @@ What belongs here: what the tar (`archive`) and the delta (`delta`) share. What 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -12,19 +13,31 @@ import stat
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from milton_assets.edge.bundle.placing import SPARE_BYTES
 from milton_assets.edge.bundle.publishing import naming_lock, publish, staging_folder
-from milton_assets.edge.release import Problem, ProblemKind, ReleaseDocuments, SignatureInvalid, verify_release
+from milton_assets.edge.bundle.streaming import CHUNK_BYTES
+from milton_assets.edge.manifest import FileEntry
+from milton_assets.edge.release import (
+    Problem,
+    ProblemKind,
+    ReleaseDamaged,
+    ReleaseDocuments,
+    SignatureInvalid,
+    verify_release,
+)
+from milton_assets.edge.release.progress import ByteProgress
 from milton_assets.edge.release.report import damaged
 from milton_assets.edge.release.weights import format_required, header_problem
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import fsync_dir
 
 
-def checked_documents(unlisted: Mapping[str, bytes], trusted: Collection[str] | None, where: Path) -> ReleaseDocuments:
-    """The release's documents at the head of the file `where`.
+def checked_documents(
+    unlisted: Mapping[str, bytes], trusted: Collection[str] | None, where: Path | str
+) -> ReleaseDocuments:
+    """The release's documents, which stand first in what travels, `where` they came from.
 
     Raises `BadInput` when they do not hold, or manifest and sums do not agree; `SignatureInvalid` when a signature does
     not hold or, with `trusted`, is not by one of those keys.
@@ -54,6 +67,14 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
     finally:
         staged.unlink(missing_ok=True)
     fsync_dir(path.parent)
+
+
+class Readable(Protocol):
+    """What bytes come from, forwards."""
+
+    def read(self, count: int, /) -> bytes:
+        """Up to `count` bytes; none at the end."""
+        ...
 
 
 class Incoming:
@@ -146,3 +167,25 @@ def _require_release(staged: Path, documents: ReleaseDocuments) -> None:
     ]
     if problems := [Problem(ProblemKind.MALFORMED, path, said) for path, said in found if said]:
         raise damaged(Path(documents.manifest.name), problems)
+
+
+def copy_checked(source: Readable, out: IO[bytes], entry: FileEntry, progress: ByteProgress) -> None:
+    """Copy exactly the entry's bytes, digesting what is written. Raises `ReleaseDamaged`."""
+    digest = hashlib.sha256()
+    on_bytes = progress.of(entry.path)
+    left = entry.size_bytes
+    while left and (chunk := source.read(min(left, CHUNK_BYTES))):
+        digest.update(chunk)
+        written = 0
+        while written < len(chunk):
+            written += out.write(chunk[written:])
+        left -= len(chunk)
+        on_bytes(entry.size_bytes - left)
+    progress.finished(entry.size_bytes)
+    if left or digest.hexdigest() != entry.sha256:
+        raise ReleaseDamaged(
+            f"{entry.path} is not what the manifest lists"
+            + (f": {left} bytes are missing" if left else f": its SHA-256 is {digest.hexdigest()}"),
+            expected=entry.sha256,
+            remedy="`milton bundle scrub` says what is damaged; fetch the bundle again",
+        )

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from milton_assets.edge.deployment.safeguards import Admission, HealthWindow
     from milton_assets.edge.deployment.session import ClockSetBack, NeverDeployed, NotOurs
     from milton_assets.edge.deployment.states import Operation, ProbeReport, Release
-    from milton_assets.edge.deployment.verification import verify_in_service
+    from milton_assets.edge.deployment.verification import deployed_documents, verify_deployed
     from milton_assets.edge.disk_errors import DiskFailed
     from milton_assets.edge.release import ReleaseDamaged
     from milton_assets.vocabulary.edge_target import EdgeTarget
@@ -89,13 +89,14 @@ __all__ = [
     "confirm",
     "counter_order",
     "deploy",
+    "deployed_documents",
     "load_device_policy",
     "measure_contract",
     "recover_target",
     "reset_counter",
     "rollback",
     "status",
-    "verify_in_service",
+    "verify_deployed",
 ]
 
 _WHERE = {
@@ -130,7 +131,7 @@ _WHERE = {
     "milton_assets.edge.deployment.safeguards": ("Admission", "HealthWindow"),
     "milton_assets.edge.deployment.session": ("ClockSetBack", "NeverDeployed", "NotOurs"),
     "milton_assets.edge.deployment.states": ("Operation", "ProbeReport", "Release"),
-    "milton_assets.edge.deployment.verification": ("verify_in_service",),
+    "milton_assets.edge.deployment.verification": ("deployed_documents", "verify_deployed"),
     "milton_assets.edge.disk_errors": ("DiskFailed",),
     "milton_assets.edge.release": ("ReleaseDamaged",),
     "milton_assets.vocabulary.edge_target": ("EdgeTarget",),

@@ -26,7 +26,7 @@ import h11
 
 from milton_assets.tiers.inference import stamps
 from milton_assets.tiers.inference.clock import now_ns
-from milton_assets.tiers.inference.histogram import Collector
+from milton_assets.tiers.inference.durations import Durations
 from milton_assets.tiers.inference.stream import Failure
 from milton_assets.vocabulary.chat import CallErrorKind
 
@@ -70,7 +70,7 @@ class StampCount:
 
     by_kernel: int = 0
     by_process: int = 0
-    delays: Collector = field(default_factory=Collector)
+    delays: Durations = field(default_factory=Durations)
 
     def count(self, arrival: stamps.Arrival) -> None:
         """Count one piece, just read."""
@@ -83,8 +83,7 @@ class StampCount:
     def summary(self) -> StampSummary:
         """What was counted so far."""
         pieces = self.by_kernel + self.by_process
-        delays = self.delays.histogram()
-        median_ms, p99_ms = (delays.quantile_ns(q) / 1e6 if delays.n else 0.0 for q in (0.5, 0.99))
+        median_ms, p99_ms = (self.delays.quantile_ns(q) / 1e6 if self.delays.n else 0.0 for q in (0.5, 0.99))
         return StampSummary(self.by_kernel > _NEARLY_ALL * pieces, pieces, median_ms, p99_ms)
 
 

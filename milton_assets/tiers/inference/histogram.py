@@ -1,21 +1,15 @@
-"""Durations without end in constant memory.
+"""Durations of many requests, joined and resampled.
 
-What belongs here: a histogram with logarithmic bins (after Gil Tene's HdrHistogram), its quantiles, and groups of
-them for resampling. What does not: figures of which there is one a request; those are kept exactly.
+What belongs here: histograms over all bins as arrays, their quantiles, and groups of them for resampling. What does
+not: counting durations as they come (`durations`), and figures of which there is one a request; those are kept exactly.
 """
 
 from __future__ import annotations
 
-from array import array
-
 import numpy as np
 from numpy.typing import NDArray
 
-_FLOOR_NS = 1_000
-_MAX_RECENT = 4096
-_CEILING_NS = 3_600_000_000_000
-_LOG_WIDTH = float(np.log(1.002))
-BINS = int(np.ceil(np.log(_CEILING_NS / _FLOOR_NS) / _LOG_WIDTH)) + 2
+from milton_assets.tiers.inference.durations import BINS, Durations, centre_ns
 
 Counts = NDArray[np.int64]
 
@@ -29,19 +23,11 @@ class LogHistogram:
         self._mean_ns = 0.0
         self._squares = 0.0
 
-    def add(self, durations_ns: array[int] | Counts) -> None:
-        """Count durations (ns, at least 0)."""
-        values = np.asarray(durations_ns, dtype=np.float64)
-        if not values.size:
-            return
-        self.counts += np.bincount(_bins(values), minlength=BINS)
-        self._merge_moments(values.size, float(values.mean()), float(((values - values.mean()) ** 2).sum()))
-
-    def merge(self, other: LogHistogram) -> None:
-        """Count everything that `other` counted."""
-        if other.n:
-            self.counts += other.counts
-            self._merge_moments(other.n, other._mean_ns, other._squares)
+    def add(self, counted: Durations) -> None:
+        """Count everything that `counted` holds."""
+        if counted.n:
+            self.counts[list(counted.counts)] += list(counted.counts.values())
+            self._merge_moments(counted.n, counted.mean_ns, counted.squares)
 
     def _merge_moments(self, n: int, mean: float, squares: float) -> None:
         total = self.n + n
@@ -78,36 +64,7 @@ def quantiles_ns(counts: Counts | NDArray[np.float64], q: float, bins: Counts | 
     return np.where(totals > 0, centres[index], np.nan)
 
 
-def _bins(values: NDArray[np.float64]) -> Counts:
-    clipped = np.clip(values, _FLOOR_NS, _CEILING_NS)
-    index = (np.log(clipped / _FLOOR_NS) / _LOG_WIDTH).astype(np.int64) + 1
-    return np.where(values < _FLOOR_NS, 0, index)
-
-
-_CENTRES: NDArray[np.float64] = np.concatenate([[0.0], _FLOOR_NS * np.exp((np.arange(BINS - 1) + 0.5) * _LOG_WIDTH)])
-
-
-class Collector:
-    """Collects single durations cheaply, in constant memory."""
-
-    def __init__(self) -> None:
-        self._recent: array[int] = array("q")
-        self._histogram = LogHistogram()
-
-    def add(self, duration_ns: int) -> None:
-        """Count one duration."""
-        self._recent.append(duration_ns)
-        if len(self._recent) >= _MAX_RECENT:
-            self._flush()
-
-    def histogram(self) -> LogHistogram:
-        """Everything counted so far."""
-        self._flush()
-        return self._histogram
-
-    def _flush(self) -> None:
-        self._histogram.add(self._recent)
-        self._recent = array("q")
+_CENTRES: NDArray[np.float64] = np.array([centre_ns(index) for index in range(BINS)])
 
 
 class GroupedHistogram:
@@ -124,10 +81,10 @@ class GroupedHistogram:
         self.groups: list[LogHistogram] = []
         self._requests = 0
 
-    def add_request(self, gaps: LogHistogram) -> None:
+    def add_request(self, gaps: Durations) -> None:
         """Count one request's gaps."""
-        self.total.merge(gaps)
+        self.total.add(gaps)
         if len(self.groups) < self.GROUPS:
             self.groups.append(LogHistogram())
-        self.groups[self._requests % self.GROUPS].merge(gaps)
+        self.groups[self._requests % self.GROUPS].add(gaps)
         self._requests += 1

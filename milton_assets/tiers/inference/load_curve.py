@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from milton_assets.tiers.inference.client import OpenClient
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
 from milton_assets.tiers.inference.sweep import Sweep, point_of, sweep
 from milton_assets.tiers.inference.tier import measure_inference
@@ -40,7 +41,12 @@ def levels_up_to(slots: int) -> tuple[int, ...]:
 
 
 def measure_with_sweep(
-    endpoint: Endpoint, plan: InferencePlan, *, levels: Sequence[int], on_progress: OnProgress = silent
+    endpoint: Endpoint,
+    plan: InferencePlan,
+    *,
+    levels: Sequence[int],
+    on_progress: OnProgress = silent,
+    open_client: OpenClient | None = None,
 ) -> TierResult:
     """Measure the plan, then a sweep over `levels`, whose points are kept in the provenance under `sweep`.
 
@@ -54,13 +60,15 @@ def measure_with_sweep(
         )
     rounds = [under(plan, level).round_size for level in levels]
     seen = _Counted(on_progress)
-    result = measure_inference(endpoint, plan, on_progress=seen.listener(still_to_come=sum(rounds)))
+    listener = seen.listener(still_to_come=sum(rounds))
+    result = measure_inference(endpoint, plan, on_progress=listener, open_client=open_client)
     head = point_of(plan.load, result)
     if not head.success_rate.value:
         curve = Sweep((head,), f"at {head.label}: no request succeeded")
     else:
         first = under(plan, levels[0])
-        swept = sweep(endpoint, first, levels=levels, on_progress=seen.listener(still_to_come=0))
+        listener = seen.listener(still_to_come=0)
+        swept = sweep(endpoint, first, levels=levels, on_progress=listener, open_client=open_client)
         curve = Sweep((head, *swept.points), swept.stop_reason)
     seen.end(curve.stop_reason)
     return replace(result, provenance={**result.provenance, _KEY: _SWEEP.dump_python(curve, mode="json")})

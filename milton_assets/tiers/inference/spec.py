@@ -49,6 +49,7 @@ def measure(measuring: Measuring) -> TierResult:
         measuring.plan.model_copy(update={"prompts": goldens.prompts}),
         levels=levels_up_to(endpoint.slots),
         on_progress=measuring.on_progress,
+        open_client=measuring.open_client,
     )
     return replace(result, provenance={**result.provenance, "goldens": dict(goldens.digests)})
 
@@ -73,6 +74,7 @@ SPEC = TierSpec(
     metrics=_metrics(),
     headline="ttft_ms.median",
     needs=Needs.ENDPOINT,
+    per_class=True,
     plan=plan,
     measure=measure,
     code_version=code_version,

@@ -43,6 +43,15 @@ def errors_by_kind(samples: Sequence[Sample]) -> dict[str, int]:
     return dict(Counter(sample.error_kind for sample in samples if sample.error_kind).most_common())
 
 
+def error_examples(samples: Sequence[Sample]) -> dict[str, str]:
+    """What was said at the first failure of each kind."""
+    said: dict[str, str] = {}
+    for sample in samples:
+        if sample.error_kind:
+            said.setdefault(sample.error_kind, sample.error_detail or "")
+    return said
+
+
 def metrics_of(rounds: Sequence[Round], gaps: GroupedHistogram, slo: SLO | None, seed: int) -> tuple[Metric, ...]:
     """All of `METRICS`, in order. Every figure counts all requests in `n` and the failed ones in `errors`."""
     samples = [sample for round_ in rounds for sample in round_.samples]

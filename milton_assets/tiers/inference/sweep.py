@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from milton_assets.statistics.shares import attempts_to_show
+from milton_assets.tiers.inference.client import OpenClient
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan, OpenLoad
 from milton_assets.tiers.inference.tier import measure_inference
 from milton_assets.vocabulary.errors import BadInput
@@ -83,6 +84,7 @@ def sweep(
     *,
     levels: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128),
     on_progress: OnProgress = silent,
+    open_client: OpenClient | None = None,
 ) -> Sweep:
     """Measure ascending concurrencies until the server is saturated.
 
@@ -96,7 +98,8 @@ def sweep(
     best, flat = 0.0, 0
     for level in levels:
         load = ClosedLoad(concurrency=level)
-        result = measure_inference(endpoint, plan.model_copy(update={"load": load}), on_progress=on_progress)
+        at_level = plan.model_copy(update={"load": load})
+        result = measure_inference(endpoint, at_level, on_progress=on_progress, open_client=open_client)
         point = point_of(load, result)
         points.append(point)
         if trouble := _trouble(point):

@@ -39,11 +39,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from milton_assets.tiers.inference.calibrate import SPAN_MS, Calibration
+from milton_assets.tiers.inference.calibrate import Calibration
 from milton_assets.tiers.inference.connection import StampSummary
 from milton_assets.tiers.inference.sample import Sample
 from milton_assets.tiers.inference.stats import share
 from milton_assets.tiers.inference.summary import meets
+from milton_assets.tiers.inference.truth import SPAN_MS
 from milton_assets.tiers.inference.watch import ClientLoad
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.slo import SLO

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from milton_assets.tiers.inference.clock import now_ns
-from milton_assets.tiers.inference.histogram import Collector
+from milton_assets.tiers.inference.durations import Durations
 
 _TICK_NS = 5_000_000
 
@@ -43,7 +43,7 @@ class Watch:
     """`async with Watch() as watch: …` watches the block; `watch.load()` sums up all blocks so far."""
 
     def __init__(self) -> None:
-        self._lags = Collector()
+        self._lags = Durations()
         self._max_lag_ns = 0
         self._wall_ns = 0
         self._cpu_s = 0.0
@@ -78,10 +78,9 @@ class Watch:
     def load(self) -> ClientLoad:
         """The figures of every block that has ended."""
         seconds = self._wall_ns / 1e9
-        lags = self._lags.histogram()
         return ClientLoad(
-            loop_lag_ms_median=_ms(lags.quantile_ns(0.5)),
-            loop_lag_ms_p99=_ms(lags.quantile_ns(0.99)),
+            loop_lag_ms_median=_ms(self._lags.quantile_ns(0.5)),
+            loop_lag_ms_p99=_ms(self._lags.quantile_ns(0.99)),
             loop_lag_ms_max=self._max_lag_ns / 1e6,
             cpu_share=self._cpu_s / seconds if seconds else 0.0,
             preemptions_per_s=self._preemptions / seconds if seconds else 0.0,

@@ -18,8 +18,8 @@ import numpy as np
 
 from milton_assets.tiers.retrieval.goldens import Document, Query
 from milton_assets.tiers.retrieval.lexical import bm25s
-from milton_assets.tiers.retrieval.shuffles import hash_order, ranked
 from milton_assets.vocabulary.digest import sha256_json
+from milton_assets.vocabulary.shuffles import hash_order, ranked
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,13 @@ def pools(corpus: Mapping[str, Document], queries: Sequence[Query], *, size: int
     places = {doc_id: place for place, doc_id in enumerate(doc_ids)}
     tokens = bm25s.tokenize([doc.full_text for doc in corpus.values()], stopwords="en", show_progress=False)
     index = bm25s.BM25()
-    index.index(tokens, show_progress=False)
+    has_words = any(tokens.ids)  # of stop words alone nothing is indexed, and nothing found
+    if has_words:
+        index.index(tokens, show_progress=False)
     asked = bm25s.tokenize([query.text for query in queries], stopwords="en", show_progress=False, return_ids=False)
     found = []
     for query, words in zip(queries, asked, strict=True):
-        scores = np.array(index.get_scores(words), dtype=np.float64) if words else np.zeros(len(doc_ids))
+        scores = np.array(index.get_scores(words), dtype=np.float64) if words and has_words else np.zeros(len(doc_ids))
         if (own := places.get(query.query_id)) is not None:
             scores[own] = 0.0
         hits = [(doc_ids[i], float(scores[i])) for i in _best(scores, size)]

@@ -1,0 +1,168 @@
+"""Measuring a candidate on a device, asked of its agent over one connection.
+
+What belongs here: the questions of a measurement and the reading of their answers. What does not: what is measured
+(`measuring`), the connection (`ssh`), and what the agent does (`milton_assets.agent.measuring`).
+
+Weights travel once: the device keeps them by their digest, a cut transfer goes on where it ended, and what a release in
+service holds is not sent. A measurement that is cut is over: half of one and half of another are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from pydantic import TypeAdapter
+
+from milton_assets.fleet.measuring import (
+    MeasureRequest,
+    QuestionsRequest,
+    ServedThere,
+    Weights,
+    WeightsOffer,
+    WeightsThere,
+)
+from milton_assets.fleet.messages import answered, valid
+from milton_assets.fleet.sending import Asks, Sending
+from milton_assets.fleet.wire import ProtocolViolated
+from milton_assets.tiers.inference.client import Client, OnSample, OpenClient, Order, Taken, TakenOfTruth
+from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.fingerprint import Fingerprint
+from milton_assets.vocabulary.machine import Seen
+from milton_assets.vocabulary.server import Endpoint, RunningServer
+
+_SPARE_S = 60.0
+_START_S = 900.0
+"""A device may hash and load a large model for so long."""
+_ROUNDS = 3
+_TAKEN, _TRUTH, _SEEN = TypeAdapter(Taken), TypeAdapter(TakenOfTruth), TypeAdapter(Seen)
+_ORDER, _TEXTS, _COUNTS = TypeAdapter(Order), TypeAdapter(list[str]), TypeAdapter(list[int])
+_ANSWERS = TypeAdapter(tuple[str, ...])
+T = TypeVar("T")
+
+
+class AsksFor(Asks, Protocol):
+    """Questions that are waited for."""
+
+    def ask(self, verb: str, payload: bytes = b"", *, within_s: float | None = None, **more: Any) -> Any:
+        """Ask, and wait for the answer, at most `within_s` seconds while the device says that it works."""
+        ...
+
+
+def offer_of(weights: Weights) -> WeightsOffer:
+    """What is told of the weights before they travel."""
+    return WeightsOffer(
+        artefact=weights.sha256,
+        files={name: path.stat().st_size for name, path in weights.files.items()},
+        main=None if weights.path.is_dir() else weights.path.name,
+    )
+
+
+def send_weights(asks: AsksFor, weights: Weights, sending: Sending) -> None:
+    """Send what the device lacks of the weights. Raises `BadInput` when they do not arrive as their digest says."""
+    offer = offer_of(weights).model_dump(mode="json")
+    for _ in range(_ROUNDS):
+        there = answered(WeightsThere, asks.ask("weights", request=offer, within_s=_START_S))
+        if there.whole:
+            return
+        for name, path in weights.files.items():
+            size, have = path.stat().st_size, there.have.get(name, 0)
+            sending.tally.needed_bytes += max(0, size - have)
+            with path.open("rb") as stream:
+                where = {"artefact": weights.sha256, "name": name}
+                sending.rest_of(asks, "weights_chunk", stream.fileno(), have, size, str(path), **where)
+    raise BadInput(
+        f"{weights.path} does not arrive as the file with the SHA-256 {weights.sha256}",
+        expected="the registered artefact",
+        remedy="see whether it changed since it was registered, and the device's disk",
+    )
+
+
+@dataclass(frozen=True)
+class MeasuredElsewhere:
+    """A candidate that a device serves, asked over `asks`; implements `Measured`."""
+
+    asks: AsksFor
+    served: RunningServer
+    fingerprint: Fingerprint
+
+    @property
+    def open_client(self) -> OpenClient:
+        """See `Measured`."""
+
+        @contextmanager
+        def opened(endpoint: Endpoint, plan: InferencePlan) -> Iterator[Client]:
+            if endpoint != self.served.endpoint:
+                raise BadInput(f"the device serves {self.served.endpoint.base_url}", expected="that endpoint")
+            self.asks.ask("client", plan.model_dump_json().encode())
+            yield _ClientElsewhere(self.asks, plan)
+
+        return opened
+
+    @contextmanager
+    def watching(self) -> Iterator[Seen]:
+        """See `Watches`. What the device saw is there once the block has ended well."""
+        seen = Seen()
+        self.asks.ask("watch")
+        yield seen
+        answer = self.asks.ask("seen")
+        vars(seen).update(vars(valid(lambda: _SEEN.validate_python(answer), "watch of its machine")))
+
+    def answers(self, request: QuestionsRequest) -> tuple[str, ...]:
+        """See `Measured`."""
+        answer = self.asks.ask("questions", request.model_dump_json().encode(), within_s=_START_S)
+        said = valid(lambda: _ANSWERS.validate_python(answer), "answers")
+        if len(said) != len(request.questions):
+            raise ProtocolViolated(f"{len(said)} answers", expected=f"{len(request.questions)}, one a question")
+        return said
+
+
+@contextmanager
+def measured_elsewhere(asks: AsksFor, request: MeasureRequest) -> Iterator[MeasuredElsewhere]:
+    """Have the device serve weights that it has, for the length of the block. Raises what the device raised."""
+    told = answered(ServedThere, asks.ask("measure", request=request.model_dump(mode="json"), within_s=_START_S))
+    if told.fingerprint.server is None:
+        raise ProtocolViolated("a server without its fingerprint", expected="what the device serves with")
+
+    def count(texts: Sequence[str]) -> list[int]:
+        answer = asks.ask("tokens", _TEXTS.dump_json(list(texts)), within_s=_START_S)
+        return valid(lambda: _COUNTS.validate_python(answer), "count of tokens")
+
+    endpoint = Endpoint(told.base_url, request.model, told.slots, count_tokens=count if told.counts_tokens else None)
+    yield MeasuredElsewhere(asks, RunningServer(endpoint, told.fingerprint.server), told.fingerprint)
+    asks.ask("measured", within_s=_START_S)
+
+
+@dataclass(frozen=True)
+class _ClientElsewhere:
+    asks: AsksFor
+    plan: InferencePlan
+
+    def take(self, order: Order, on_sample: OnSample) -> Taken:
+        """See `Client`. Its samples are told when the round is over."""
+        answer = self.asks.ask("take", request=_ORDER.dump_python(order, mode="json"), within_s=self._longest_s(order))
+        taken = valid(lambda: _TAKEN.validate_python(answer), "round")
+        if len(taken.samples) + taken.cut != order.count:
+            raise ProtocolViolated(
+                f"a round of {len(taken.samples)} requests, {taken.cut} of them not made", expected=f"{order.count}"
+            )
+        for sample in taken.samples:
+            on_sample(sample)
+        return taken
+
+    def take_of_truth(self, requests: int, concurrency: int) -> TakenOfTruth:
+        """See `Client`."""
+        answer = self.asks.ask("truth", requests=requests, concurrency=concurrency, within_s=_SPARE_S + requests)
+        return valid(lambda: _TRUTH.validate_python(answer), "calibration")
+
+    def _longest_s(self, order: Order) -> float:
+        """How long a round may take: every request as long as one may, and no more are begun than are in time."""
+        lanes = order.load.concurrency if isinstance(order.load, ClosedLoad) else order.count
+        every_s = self.plan.request_timeout_s * -(-order.count // max(1, lanes))
+        if not isinstance(order.load, ClosedLoad):
+            every_s += order.count / order.load.rate_per_s
+        in_time_s = every_s if order.left_s is None else order.left_s + self.plan.request_timeout_s
+        return min(every_s, in_time_s) + _SPARE_S

@@ -1,0 +1,111 @@
+"""A program that plays `llama-server`: it loads nothing and streams as many tokens as are asked for, at a set pace.
+
+What belongs here: what a launcher and the inference tier ask of that program. What does not: any other behaviour
+(`toy_server` plays processes that fail, `scripted_server` answers that do). Run as a file, by a launcher's arguments:
+
+    python stub_llama_server.py --model FILE --alias NAME --host 127.0.0.1 --port N --parallel 1 --threads 2
+
+`STUB_TOKEN_MS` in its environment is the time between two tokens; `STUB_SAYS` a word that all its answers begin with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+TOKEN_S = float(os.environ.get("STUB_TOKEN_MS", "2")) / 1e3
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    options: argparse.Namespace
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+    def do_GET(self) -> None:
+        options = self.options
+        pages: dict[str, Any] = {
+            "/health": {"status": "ok"},
+            "/v1/models": {"object": "list", "data": [{"id": options.alias, "owned_by": "llamacpp"}]},
+            "/props": {
+                "build_info": "stub-1",
+                "model_path": options.model,
+                "total_slots": options.parallel,
+                "chat_template": "{{ messages }}",
+                "default_generation_settings": {"n_ctx": options.ctx_size // options.parallel},
+            },
+        }
+        page = pages.get(self.path)
+        self._send(json.dumps(page).encode(), 200 if page is not None else 404)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/tokenize":
+            self._send(json.dumps({"tokens": list(range(len(body["content"].split())))}).encode())
+            return
+        question = body["messages"][-1]["content"]
+        words = [os.environ.get("STUB_SAYS", "so"), *(f"{n}{question[:1]}" for n in range(1, body["max_tokens"]))]
+        usage = {"prompt_tokens": len(question.split()), "completion_tokens": len(words)}
+        if not body.get("stream"):
+            time.sleep(TOKEN_S * len(words))
+            choice = {"index": 0, "message": {"content": " ".join(words)}, "finish_reason": "length"}
+            self._send(json.dumps({"choices": [choice], "usage": usage}).encode())
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for number, word in enumerate(words, 1):
+            time.sleep(TOKEN_S)
+            finish = "length" if number == len(words) else None
+            self._event({"choices": [{"index": 0, "delta": {"content": f" {word}"}, "finish_reason": finish}]})
+        self._event({"choices": [], "usage": usage})
+        self._chunk(b"data: [DONE]\n\n")
+        self._chunk(b"")
+
+    def _event(self, event: Any) -> None:
+        self._chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
+
+    def _chunk(self, raw: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(raw), raw))
+
+    def _send(self, raw: bytes, status: int = 200) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+
+def program(folder: Path) -> Path:
+    """An executable in `folder` that runs this file: a `llama-server` to name in settings."""
+    path = folder / "llama-server"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).resolve()} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def main() -> None:
+    """Serve as told, until a signal."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--alias", required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--ctx-size", type=int, default=4096)
+    parser.add_argument("--parallel", type=int, default=1)
+    _Handler.options, _ = parser.parse_known_args()
+    ThreadingHTTPServer((_Handler.options.host, _Handler.options.port), _Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
