@@ -89,7 +89,7 @@ bench-scale: $(VENV)/.installed-dev ## Registries of thousands of entries, journ
 	$(BIN)/python benches/scale/bench_journal.py
 
 bench-fleet: $(VENV)/.installed-dev ## Rollouts over ten thousand simulated devices: time, memory, devices until noticed, false stops.
-	$(BIN)/python benches/fleet/bench_fleet.py
+	PYTHONPATH=. $(BIN)/python benches/fleet/bench_fleet.py
 
 bench-serving: $(VENV)/.installed-dev ## What serving through the gateway costs: swaps, time to first token, one slot's gap.
 	$(BIN)/python benches/device/bench_serving.py

@@ -12,16 +12,28 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
 import statistics
 import sys
+import tempfile
 import time
 import tracemalloc
 from collections import Counter
+from pathlib import Path
 
+from milton_assets.edge.deployment import TargetStatus
+from milton_assets.fleet.local import LocalMeans
+from milton_assets.fleet.many import AT_ONCE, ask_each
+from milton_assets.fleet.target import DeployRequest, Target
+from milton_assets.fleet.targets import Targets
 from milton_assets.rollout.plan import Gate, Member, Plan
 from milton_assets.rollout.planning import in_order, waves_of
 from milton_assets.rollout.simulate import BEGINS_AT, Fleet, Rates, release_named, simulate
 from milton_assets.rollout.states import Stage
+from milton_assets.vocabulary.state import StateDir
+from resources.inventory import inventory_of
+from tests.support.crashing import healthy
+from tests.support.edge_bundles import make_bundle
 
 TROUBLED = Rates(offline=0.2, failing=0.05, crashing=0.02, slow=0.02, corrupt=0.01, lying=0.001, flapping=0.05)
 
@@ -77,12 +89,41 @@ def many_small(rollouts: int) -> bool:
     return few_enough
 
 
+def status_of_all(targets: int, answer_s: float) -> None:
+    """Print how long it takes to ask many targets what they serve, each of which takes so long to answer, and one that
+    takes a hundred times as long."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        state = StateDir(root / "state")
+        first = Targets(state, LocalMeans(lambda: healthy, inventory_of), {"d0": str(root / "d0")})
+        first.named("d0").deploy(make_bundle(root / "bundles", "v1"), DeployRequest(actor="bench", health_rounds=0))
+        places = {f"d{number}": str(root / f"d{number}") for number in range(targets)}
+        for place in list(places.values())[1:]:
+            shutil.copytree(root / "d0", place, symlinks=True)
+        there = [Targets(state, first.means, places).named(name) for name in places]
+
+        def ask(target: Target) -> TargetStatus:
+            time.sleep(answer_s * (100 if target.name == "d0" else 1))  # the line, and the device
+            return target.status()
+
+        began = time.perf_counter()
+        answers = ask_each(there, ask, within_s=60)
+        took_s = time.perf_counter() - began
+    least_s = max(targets / AT_ONCE * answer_s, 100 * answer_s)
+    served = sum(isinstance(one, TargetStatus) for one in answers)
+    print(f"status of {targets} targets that answer after {answer_s * 1000:.0f} ms, one after {answer_s * 100:.0f} s:")
+    print(
+        f"  {served} answers in {took_s:.1f} s over {AT_ONCE} connections; {took_s / least_s:.2f} of the least possible"
+    )
+
+
 def main() -> None:
-    """Run both."""
+    """Run all three."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", type=int, default=10_000)
     parser.add_argument("--rollouts", type=int, default=200)
     given = parser.parse_args()
+    status_of_all(1000, 0.03)
     one_large(given.devices)
     if not many_small(given.rollouts):
         sys.exit("more rollouts at the tolerable rate were stopped than the plan's error allows")

@@ -49,6 +49,9 @@ def report(
         str | None,
         typer.Option("--trend", metavar="FIGURE", help="A figure over all campaigns, with the deployments marked."),
     ] = None,
+    rollout: Annotated[
+        str | None, typer.Option("--rollout", metavar="NAME", help="A rollout over a fleet: waves, evidence, failures.")
+    ] = None,
     kind: Annotated[Format, typer.Option("--format", help="A page, or Markdown for a pull request.")] = Format.HTML,
     output: Annotated[
         Path | None,
@@ -63,19 +66,26 @@ def report(
 
     Example: milton report --target local
     """
-    from milton_assets.report.page import page, trend_page
+    from milton_assets.report.page import page, rollout_page, trend_page
     from milton_assets.report.text import pull_request, trend_table
     from milton_assets.usecases.reporting import gather, gather_trend
     from milton_assets.vocabulary.digest import sha256_bytes
     from milton_assets.vocabulary.files import write_atomic
 
-    if sum(one is not None for one in (run, target, trend)) > 1:
-        raise typer.BadParameter("give a run, --target or --trend, one of them")
+    if sum(one is not None for one in (run, target, trend, rollout)) > 1:
+        raise typer.BadParameter("give a run, --target, --trend or --rollout, one of them")
+    if rollout is not None and (compare is not None or kind is Format.MD):
+        raise typer.BadParameter("a rollout's report is a page, and is compared with nothing")
     if trend is not None and compare is not None:
         raise typer.BadParameter("give --trend or --compare, not both")
     settings = current_settings()
     sources, now = _sources(settings), datetime.now(UTC)
-    if trend is not None:
+    if rollout is not None:
+        from milton_assets.usecases.rollout_report import gather_rollout
+
+        name = f"milton_rollout_{rollout}"
+        text = rollout_page(gather_rollout(settings.state, rollout, now=now))
+    elif trend is not None:
         name = "milton_trend"
         told = gather_trend(sources, trend, now=now)
         text = trend_page(told) if kind is Format.HTML else trend_table(told)

@@ -136,3 +136,27 @@ class TrendData(_Noun):
     chart: PlaneChart
     runs: tuple[RunId, ...]
     unread: tuple[str, ...] = ()
+
+
+class RolloutRow(_Noun):
+    """What a table of a rollout's page says in one row: a wave, or a device that did not simply stand."""
+
+    cells: tuple[str, ...]
+
+
+class RolloutData(_Noun):
+    """A rollout over a fleet, as its journal has it. `lines` tell its evidence; `waves` and `devices` are tables, with
+    their headers; `left_out` counts the devices that stood, or had the release, and are not in a row."""
+
+    made_at: AwareDatetime
+    release: str
+    name: Slug
+    headline: str
+    is_well: bool
+    lines: tuple[str, ...]
+    chart: PlaneChart
+    wave_header: tuple[str, ...]
+    waves: tuple[RolloutRow, ...]
+    device_header: tuple[str, ...]
+    devices: tuple[RolloutRow, ...]
+    left_out: int

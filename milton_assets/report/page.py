@@ -23,7 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from milton_assets.report.cases import CaseData, case_data, flips
-from milton_assets.report.data import FigureChange, ReportData, Serving, TrendData
+from milton_assets.report.data import FigureChange, ReportData, RolloutData, RolloutRow, Serving, TrendData
 from milton_assets.report.drawing import COLOURS, data_rows, draw, legend
 from milton_assets.selection import card
 from milton_assets.selection.decision import Standing
@@ -89,6 +89,35 @@ def trend_page(trend: TrendData) -> str:
             policy=_content_security_policy(style, ""),
         )
     )
+
+
+def rollout_page(rollout: RolloutData) -> str:
+    """A page on one rollout over a fleet."""
+    style = _read("page.css")
+    left_out = f"{rollout.left_out} devices that stood, or had the release before, are left out."
+    return (
+        _environment()
+        .get_template("rollout.html.j2")
+        .render(
+            rollout=rollout,
+            tone="promote" if rollout.is_well else "no_verdict",
+            shown=_picture(rollout.chart, {}),
+            waves=_table("Waves", rollout.wave_header, rollout.waves, ""),
+            devices=_table("Devices", rollout.device_header, rollout.devices, left_out),
+            style=Markup(style),  # noqa: S704 - our own file
+            policy=_content_security_policy(style, ""),
+        )
+    )
+
+
+def _table(title: str, header: tuple[str, ...], rows: tuple[RolloutRow, ...], caption: str) -> dict[str, Any]:
+    """A table as the template's parts have it: cells as lines."""
+    return {
+        "title": title,
+        "header": [[cell] for cell in header],
+        "rows": [[[cell] for cell in row.cells] for row in rows],
+        "caption": caption,
+    }
 
 
 def _environment() -> Environment:

@@ -57,7 +57,7 @@ def run(
             threading.Thread(
                 target=_answer, args=(do, task, answers), name=f"{task.verb} {task.device}", daemon=True
             ).start()
-        if controller.is_idle:
+        if controller.is_idle and not _obey(journal, folder, now()):
             return controller.state
         with contextlib.suppress(queue.Empty):
             task, answer = answers.get(timeout=POLL_S)
@@ -75,15 +75,19 @@ def _answer(do: Callable[[Task], Answer], task: Task, answers: queue.SimpleQueue
     answers.put((task, answer))
 
 
-def _obey(journal: Watched, folder: Path, now: datetime) -> None:
+def _obey(journal: Watched, folder: Path, now: datetime) -> bool:
+    """Do what a person asked for meanwhile; whether there was anything to do."""
     asked = take_asked(folder)
     if asked is None:
-        return
+        return False
     stage = journal.state.stage
     if asked.abort and stage not in {Stage.ABORTING, Stage.ABORTED}:
         journal.append(Aborted(at=now, actor=asked.actor, reason=asked.reason))
-    elif not asked.abort and stage is Stage.RUNNING:
+        return True
+    if not asked.abort and stage is Stage.RUNNING:
         journal.append(Paused(at=now, actor=asked.actor, reason=asked.reason))
+        return True
+    return False
 
 
 def _join(journal: Watched, members: Iterable[Member], now: datetime) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from milton_assets.vocabulary.state import StateDir
 from tests.support.edge_bundles import make_bundle
-from tests.support.shell import UNPROBED, milton, told
+from tests.support.shell import UNPROBED, begun, milton, told
 
 pytestmark = pytest.mark.slow
 NAMES = ("attic", "bath", "cellar")
@@ -80,3 +83,33 @@ def test_what_cannot_be_done_is_said_with_what_can(devices: Path) -> None:
     assert resumed.returncode == 1
     assert "milton rollout start spring" in resumed.stderr
     assert [one["stage"] for one in told("rollout", "status")] == ["planned"]
+
+
+def events_of(state: StateDir) -> int:
+    return (state.rollouts / "spring" / "journal.jsonl").read_bytes().count(b"\n")
+
+
+def test_a_controller_killed_after_every_event_of_its_journal_comes_to_the_same_end(
+    state: StateDir, devices: Path
+) -> None:
+    told("rollout", "plan", "spring", *UNPROBED, "--target", "attic", "--target", "bath")
+    verb, kills = "start", 0
+    while True:
+        before = events_of(state)
+        process = begun("rollout", verb, "spring")
+        while process.poll() is None and events_of(state) == before:
+            time.sleep(0.002)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+        if told("rollout", "status", "spring")["stage"] == "done":
+            break
+        verb = "resume" if events_of(state) > 1 else "start"
+        assert kills < 20
+    assert kills >= 4
+    assert serving() == ["v2", "v2", "v1"]
+    for name in ("attic", "bath"):
+        entries = [one for one in told("history", "--target", name) if one["model_version"] == "v2"]
+        assert entries[-1]["outcome"] == "committed"
+        assert told("status", "--target", name)[0]["problems"] == []

@@ -29,6 +29,17 @@ def milton(*arguments: str | Path, **environment: str | Path) -> subprocess.Comp
     )
 
 
+def begun(*arguments: str | Path, **environment: str | Path) -> subprocess.Popen[bytes]:
+    """The command, running, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", _CALL, *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=os.environ | {name: str(value) for name, value in environment.items()},
+    )
+
+
 def told(*arguments: str | Path, **environment: str | Path) -> Any:
     """What it tells machines. Raises `AssertionError` unless it succeeds."""
     done = milton(*arguments, "--json", **environment)
