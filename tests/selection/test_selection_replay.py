@@ -163,7 +163,7 @@ class TestADecisionTakenBefore:
         ("part", "field", "why"),
         [
             ("decision", "decision_version", "the decision has version 2, this release reads version 4"),
-            ("manifest", "manifest_version", "the manifest has version 2, this release reads version 4"),
+            ("manifest", "manifest_version", "the manifest has version 2, this release reads version 5"),
         ],
         ids=["decision", "manifest"],
     )
