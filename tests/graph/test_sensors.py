@@ -184,6 +184,7 @@ class TestPromote:
 
     @pytest.mark.slow
     def test_reference_devices_are_measured_on_before_every_class_is_decided_for(self, wp, tmp_path):
+        wp.register("v1", competent())
         settings = {"targets": {"here": str(tmp_path / "here"), "pi": {"at": str(tmp_path / "pi"), "class": "pi5"}}}
         settings["device_classes"] = {"local": {}, "pi5": {"reference": "pi"}}
         (wp.state.root / "milton.yaml").write_text(json.dumps(settings))
@@ -191,7 +192,6 @@ class TestPromote:
             environment={"MILTON_STATE_DIR": str(wp.state.root), "MILTON_PROFILE": "smoke", "MILTON_POLICY": "smoke"},
             overrides={key: wp.defs.resources[key] for key in ("model_server", "edge_runtime")},
         )
-        wp.register("v1", competent())
         result = self.measured(wp, "v1")
         asked = react(wp, "promote_after_success", result, "SUCCESS")
         assert [(r.job_name, str(r.partition_key)) for r in asked.run_requests] == [("benchmark_on_class", "pi5|v1")]
