@@ -21,6 +21,7 @@ from milton_assets.assets.selection import decision_asset, evidence_holds
 from milton_assets.assets.tiers import tier_asset, tier_check
 from milton_assets.conductor import autobench_job
 from milton_assets.jobs import benchmark_model, benchmark_on_class, deploy, look_after, promote
+from milton_assets.lineage import lineage_sensors
 from milton_assets.schedules import SCHEDULES
 from milton_assets.sensors import SENSORS
 from milton_assets.settings import Settings, read_settings
@@ -79,7 +80,7 @@ def build_defs(
             *(tier_check(spec, on_class=True) for spec in tiers.values() if spec.per_class),
         ],
         jobs=[benchmark_model, benchmark_on_class, promote, deploy, look_after, autobench_job(settings.log_level)],
-        sensors=SENSORS,
+        sensors=[*SENSORS, *(lineage_sensors(settings.openlineage_url) if settings.openlineage_url else ())],
         schedules=SCHEDULES,
         loggers={"console": console_logger},
         resources={**resources, **(overrides or {})},

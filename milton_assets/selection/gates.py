@@ -51,6 +51,8 @@ def read_gate(gate: Gate, metric: Metric) -> GateOutcome:
     The answer is `pass` when the whole interval is on the right side of the threshold, `fail` when the whole of it
     is on the wrong side, else `inconclusive`; a figure without an interval is read as a point.
     """
+    if let_pass(gate, metric):
+        return _outcome(gate, GateAnswer.NOT_MEASURED, admits=True, why=metric.why or "nobody measured it")
     problem = unusable(metric)
     if problem is not None or metric.value is None:
         return _outcome(gate, GateAnswer.INCONCLUSIVE, admits=False, why=problem or f"{metric.name} has no value")
@@ -72,6 +74,11 @@ def read_gate(gate: Gate, metric: Metric) -> GateOutcome:
     return _outcome(gate, answer, admits=admits, why=figure)
 
 
+def let_pass(gate: Gate, metric: Metric) -> bool:
+    """Whether the gate does not ask, for there is nothing to ask about."""
+    return gate.only_where_measured and metric.status is Status.SKIPPED
+
+
 def judge(
     candidate: Candidate, policy: Policy, references: tuple[MetricRef, ...], *, objection: str | None = None
 ) -> Judgement:
@@ -82,7 +89,8 @@ def judge(
     metrics = {reference.key: candidate.metric(reference) for reference in references}
     readings = tuple(Reading(tier=key[0], metric=metric) for key, metric in metrics.items())
     gates = tuple(read_gate(gate, metrics[gate.key]) for gate in policy.gates)
-    missing = [problem for metric in metrics.values() if (problem := unusable(metric))]
+    optional = {gate.key for gate in policy.gates if let_pass(gate, metrics[gate.key])}
+    missing = [problem for key, metric in metrics.items() if key not in optional and (problem := unusable(metric))]
     if objection is not None:
         missing.insert(0, objection)
     if candidate.excluded is not None:

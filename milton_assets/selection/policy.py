@@ -91,11 +91,16 @@ class MetricRef(_Noun):
 
 
 class Gate(MetricRef):
-    """A threshold that a candidate must reach before it is scored."""
+    """A threshold that a candidate must reach before it is scored.
+
+    With `only_where_measured`, the gate lets those pass of whom nobody could measure the figure (`skipped`, as without
+    a reference to compare with); one that failed or is invalid stops them as everywhere.
+    """
 
     op: Operator
     threshold: float
     mode: GateMode = GateMode.POINT
+    only_where_measured: bool = False
 
     def holds(self, value: float) -> bool:
         """Whether `value` is on the right side of the threshold."""

@@ -39,6 +39,7 @@ _EXAMPLES = {
     "allowed_templates": f"['{'5d' * 32}']",
     "goldens": "{reasoning: [{path: goldens/ours.json, private: true}]}",
     "evidence_url": "s3://bucket/evidence",
+    "openlineage_url": "http://marquez:5000",
     "cache_dir": "/var/cache/milton",
     "url": "http://127.0.0.1:8081",
     "model": "judge",

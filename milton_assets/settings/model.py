@@ -441,8 +441,8 @@ class Settings(_Noun):
     )
     goldens: dict[Slug, tuple[GoldenSet, ...]] = Field(
         default_factory=dict,
-        description="Sets of goldens of one's own, by tier: `reasoning`, `retrieval`, `inference`; each a `path`, and "
-        "`private: true` where no text may leave its store. Only in milton.yaml.",
+        description="Sets of goldens of one's own, by tier: `reasoning`, `retrieval`, `inference`, `fidelity`; each a "
+        "`path`, and `private: true` where no text may leave its store. Only in milton.yaml.",
     )
     rerank: Rerank = Field(
         default=Rerank.POINTWISE, description="`listwise` has candidates put passages in order (docs/retrieval.md)."
@@ -474,6 +474,9 @@ class Settings(_Noun):
     watch_machine: Switch = Field(
         default=True,
         description="While speeds are measured, watch the machine: what was taken while others wanted it is invalid.",
+    )
+    openlineage_url: Annotated[str, AfterValidator(_address), Variable("OPENLINEAGE_URL")] | None = Field(
+        default=None, description="An OpenLineage server that the daemon tells what ran and what was made."
     )
     dry_run: Switch = Field(
         default=False, description="Say what would be measured, every metric `skipped`; decide and deploy nothing."

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
 
+from milton_assets.tiers.fidelity.spec import SPEC as FIDELITY
 from milton_assets.tiers.inference.spec import SPEC as INFERENCE
 from milton_assets.tiers.reasoning.spec import SPEC as REASONING
 from milton_assets.tiers.retrieval.spec import SPEC as RETRIEVAL
@@ -20,7 +21,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.tier_spec import Tiers, TierSpec
 
 GROUP = "milton.tiers"
-SHIPPED = (INFERENCE, REASONING, RETRIEVAL)
+SHIPPED = (INFERENCE, REASONING, RETRIEVAL, FIDELITY)
 """In the order in which they are measured; those of packages follow, by name."""
 
 

@@ -20,6 +20,7 @@ from milton_assets.vocabulary.chat import (
     clean_text,
 )
 from milton_assets.vocabulary.errors import MiltonError
+from milton_assets.vocabulary.forcing import TeacherForcing
 from milton_assets.vocabulary.golden_set import TierGoldens
 from milton_assets.vocabulary.machine import Watches
 from milton_assets.vocabulary.metric import Status
@@ -31,7 +32,9 @@ from milton_assets.vocabulary.tier_spec import (
     JudgeOf,
     Measuring,
     Needs,
+    NoReference,
     OpensClient,
+    Reference,
     TierSpec,
     no_judge,
 )
@@ -62,6 +65,8 @@ def measure_tier(
     chat_model: ChatModel | None = None,
     judge: JudgeOf = no_judge,
     embeddings: EmbeddingServer | None = None,
+    forcing: TeacherForcing | None = None,
+    reference: Reference | NoReference | None = None,
     watch: Watches | None = None,
     open_client: OpensClient | None = None,
 ) -> TierResult:
@@ -83,6 +88,8 @@ def measure_tier(
         chat_model=heard,
         judge=judge,
         embeddings=embeddings,
+        forcing=forcing,
+        reference=reference or NoReference("nobody names one"),
         open_client=open_client,
         on_progress=_without_notes(on_progress) if goldens.is_private else on_progress,
     )

@@ -34,6 +34,10 @@ class RegistryReadOnly(BadInput):
     """The registry cannot be written to from here."""
 
 
+NO_REFERENCE: Final = "none"
+"""An entry's `reference` where nothing is to be compared with, not even its base model."""
+
+
 class EntryStatus(StrEnum):
     """A registry entry's own word on itself. Only `candidate` entries are measured and decided on."""
 
@@ -94,6 +98,16 @@ class RegistryEntry(BaseModel):
     def content_sha256(self) -> str:
         """Digest of entry and artefacts: changes when the entry is re-registered or its files change."""
         return sha256_json([self.entry_sha256, [(a.kind, a.sha256) for a in self.artefacts]])
+
+    @property
+    def reference(self) -> str | None:
+        """What the registry says the model is to be like: another entry's version or a GGUF's path, see `NO_REFERENCE`.
+
+        A field `reference` of the entry, or the version's tag of that name; without one it is the base model.
+        """
+        tags = self.raw.get("tags")
+        named = self.raw.get("reference") or (tags.get("reference") if isinstance(tags, dict) else None)
+        return named if isinstance(named, str) else None
 
     def with_paths(self, change: Callable[[str], str]) -> RegistryEntry:
         """The same entry with each artefact's path as `change` has it: told to be kept, or placed where it lies now."""

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from milton_assets.vocabulary.address import server_root
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
+from milton_assets.vocabulary.forcing import TeacherForcing
 from milton_assets.vocabulary.secrets import check_api_key
 
 CountTokens = Callable[[Sequence[str]], list[int]]
@@ -29,7 +30,7 @@ class Endpoint:
 
     `slots` is how many requests the server works on at once; `model` the name it serves the model under; `ca_file`
     holds the certificates to trust beside the system's, for a server with one of its own making. `count_tokens` is None
-    where the server does not offer its tokenizer.
+    where the server does not offer its tokenizer, `forcing` where it does not tell what its model expects.
     """
 
     base_url: str
@@ -38,6 +39,7 @@ class Endpoint:
     api_key: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
     count_tokens: CountTokens | None = field(default=None, repr=False, compare=False)
+    forcing: TeacherForcing | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", server_root(self.base_url))

@@ -36,6 +36,7 @@ from milton_assets.vocabulary.case_sheet import CaseSheet
 from milton_assets.vocabulary.chart import Chart
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.forcing import TeacherForcing
 from milton_assets.vocabulary.keys import check_tier_name
 from milton_assets.vocabulary.metric import Direction
 from milton_assets.vocabulary.progress import OnProgress, silent
@@ -47,18 +48,22 @@ from milton_assets.vocabulary.tier import TierResult, asset_of
 class Needs(StrEnum):
     """What a tier measures through. `endpoint`: the server's address, for figures of time, which no cache may answer.
 
-    `chat`: a model that is asked questions; what it was asked before may be answered from the cache.
+    `chat`: a model that is asked questions; what it was asked before may be answered from the cache. `probabilities`:
+    what the model expects at each place of a text, where its server tells that; kept likewise.
     """
 
     ENDPOINT = "endpoint"
     CHAT = "chat"
+    PROBABILITIES = "probabilities"
 
 
 class Uses(StrEnum):
-    """A model beside the one under test that a tier makes use of when the campaign names one."""
+    """A model beside the one under test that a tier makes use of when there is one: the campaign names the first two,
+    the registry the model that the one under test was made from."""
 
     JUDGE = "judge"
     EMBEDDINGS = "embeddings"
+    REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
@@ -158,9 +163,29 @@ OpensClient = Callable[..., AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
+class Reference:
+    """The model that the one under test was made from, or is to be like: its version or file, and its weights' digest.
+
+    `forcing` opens it to be asked; inside, asking raises `ReferenceNotToBeHad` where it cannot be served here.
+    """
+
+    name: str
+    artefact_sha256: str
+    forcing: Callable[[], AbstractContextManager[TeacherForcing]]
+
+
+@dataclass(frozen=True)
+class NoReference:
+    """There is none to compare with, and why."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class Measuring:
     """What `measure` is handed. `goldens` is what the tier's reader returned, `plan` what its `plan` made.
 
+    `forcing` is None in a tier that needs no probabilities, and where the server does not tell them.
     `open_client` is there where the server runs on a device: the tier's requests are then made there, and by it.
     """
 
@@ -170,6 +195,8 @@ class Measuring:
     chat_model: ChatModel | None = None
     judge: JudgeOf = no_judge
     embeddings: EmbeddingServer | None = None
+    forcing: TeacherForcing | None = None
+    reference: Reference | NoReference = NoReference("this campaign names no reference")
     on_progress: OnProgress = silent
     open_client: OpensClient | None = None
 

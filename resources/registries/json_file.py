@@ -182,6 +182,7 @@ class _Entry(BaseModel):
     created_at: AwareDatetime
     status: EntryStatus
     metrics: _Metrics
+    reference: str | None = Field(default=None, min_length=1)
 
 
 def _entry(version: str, content: Any, reader: ArtefactReader) -> RegistryEntry:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.servers.dialect import DEFAULT_TIMEOUT_S
+from resources.servers.forcing import teacher_forcing
 from resources.servers.identity import identify
 from resources.servers.probe import probe
 from resources.servers.tokens import token_counter
@@ -53,4 +54,8 @@ class AttachedServer:
         slots = found.about.slots or self.slots or 1
         fingerprint = found.fingerprint()
         endpoint = replace(asked, model=found.model.id, slots=slots)
-        yield RunningServer(replace(endpoint, count_tokens=token_counter(endpoint, fingerprint.name)), fingerprint)
+        told = fingerprint.name
+        endpoint = replace(
+            endpoint, count_tokens=token_counter(endpoint, told), forcing=teacher_forcing(endpoint, told)
+        )
+        yield RunningServer(endpoint, fingerprint)

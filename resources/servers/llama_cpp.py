@@ -20,6 +20,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.secrets import without_secrets
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.hardware import usable_cores
+from resources.servers.forcing import teacher_forcing
 from resources.servers.identity import identify
 from resources.servers.memory import allowance_bytes
 from resources.servers.probe import probe
@@ -99,7 +100,11 @@ class LlamaCppLauncher:
                 fingerprint = fingerprint.model_copy(update=known)
             identify(fingerprint, artefact)
             endpoint = Endpoint(server.base_url, model, self.slots)
-            yield RunningServer(replace(endpoint, count_tokens=token_counter(endpoint, fingerprint.name)), fingerprint)
+            told = fingerprint.name
+            endpoint = replace(
+                endpoint, count_tokens=token_counter(endpoint, told), forcing=teacher_forcing(endpoint, told)
+            )
+            yield RunningServer(endpoint, fingerprint)
 
     def program(self) -> str | None:
         """The `llama-server` that is going to run; None for the embedded one. Raises `BadInput` for one not there."""

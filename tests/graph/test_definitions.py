@@ -68,13 +68,13 @@ def test_the_conductor_needs_no_arguments(defs):
     assert defs.resolve_job_def("autobench").partitions_def is None
 
 
-@pytest.mark.parametrize("tier", ["inference", "reasoning", "retrieval"])
+@pytest.mark.parametrize("tier", ["inference", "reasoning", "retrieval", "fidelity"])
 def test_a_tier_has_a_code_version_and_its_golden_upstream(defs, tier):
     graph = defs.resolve_asset_graph()
     node = graph.get(AssetKey(f"{tier}_metrics"))
     assert node.code_version
-    golden = {"inference": "inference_prompts", "reasoning": "reasoning_cases", "retrieval": "retrieval_corpus"}[tier]
-    assert AssetKey(golden) in node.parent_keys
+    golden_of = {"inference": "inference_prompts", "reasoning": "reasoning_cases", "retrieval": "retrieval_corpus"}
+    assert AssetKey({**golden_of, "fidelity": "fidelity_passages"}[tier]) in node.parent_keys
 
 
 def test_the_tiers_share_the_accelerator(defs):
@@ -86,7 +86,7 @@ def test_lineage_is_unbroken_from_goldens_and_registry_to_deployment(defs):
     graph = defs.resolve_asset_graph()
     above = graph.get_ancestor_asset_keys(AssetKey("deployment"))
     expected = {
-        *("registry_entry", "inference_metrics", "reasoning_metrics", "retrieval_metrics"),
+        *("registry_entry", "inference_metrics", "reasoning_metrics", "retrieval_metrics", "fidelity_metrics"),
         *("selection_decision", "edge_bundle", "inference_prompts", "reasoning_cases", "retrieval_qrels"),
     }
     assert expected <= {key.to_user_string() for key in above}

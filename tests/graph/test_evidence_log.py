@@ -65,7 +65,7 @@ def test_a_candidate_whose_tiers_were_measured_in_several_environments_is_known_
     tmp_path: Path,
 ) -> None:
     one, other = environment("one"), environment("other")
-    found = gathered(tmp_path, {"inference": one, "reasoning": other, "retrieval": other})
+    found = gathered(tmp_path, {"inference": one, "reasoning": other, "retrieval": other, "fidelity": other})
     assert found.candidates[0].excluded is None
     assert found.manifest.candidates[0].fingerprint_sha256 == one.digest()
     assert found.manifest.fingerprints.keys() == {one.digest(), other.digest()}

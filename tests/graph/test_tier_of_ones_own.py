@@ -86,7 +86,7 @@ def test_it_is_measured_decided_on_paired_and_gated(wp: Workplace) -> None:
     assert result.success, failure_of(result)
     summary = read_summary(wp.state.runs, RUN)
     decision, manifest = summary.decision, summary.manifest
-    assert manifest.tiers == ("inference", "reasoning", "retrieval", "json_answers")
+    assert manifest.tiers == ("inference", "reasoning", "retrieval", "fidelity", "json_answers")
     assert "json_answers_cases" in manifest.goldens
     good = decision.candidate("good").reading("json_answers", "valid_share")
     assert (good.value, good.n) == (1.0, 6)

@@ -58,7 +58,7 @@ CHAIN = [
     ("decision", f"benchmarks/selection_decision/{RUN}/*.parquet"),
     *(
         ("evidence", f"benchmarks/{tier}_metrics/{version}/*.parquet")
-        for tier in ("inference", "reasoning", "retrieval")
+        for tier in ("inference", "reasoning", "retrieval", "fidelity")
         for version in ("good", "poor")
     ),
     ("registry entry", "benchmarks/registry_entry/good/*.parquet"),

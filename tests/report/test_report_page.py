@@ -60,7 +60,7 @@ def typical(home: StateDir, **parts: object):
         throughput=(50.0, 48.0, 52.0),
         ndcg=0.85,
     )
-    return decided(home, [old, new], incumbent="old", **parts)
+    return decided(home, [old, new], **{"incumbent": "old", **parts})
 
 
 def test_the_page_is_one_file_that_loads_nothing(home: StateDir) -> None:
@@ -208,9 +208,22 @@ def test_what_does_not_fit_at_all_is_left_out_and_said(home: StateDir) -> None:
     assert len(kept.json.encode()) <= 6000
 
 
-def test_flips_are_counted_against_the_incumbent(home: StateDir) -> None:
-    found = {(f.tier, f.gained, f.lost, f.cases) for f in flips(gathered(home, typical(home)))}
-    assert found == {("reasoning", 1, 1, 3), ("retrieval", 1, 0, 2)}
+def test_flips_against_the_incumbent_are_the_decisions_and_told_once(home: StateDir) -> None:
+    data = gathered(home, typical(home))
+    (found,) = [f for f in data.decision.candidate("new").flips if f.tier == "reasoning"]
+    assert (found.won, found.lost, found.n) == (1, 1, 3)
+    html = page(data, TIERS)
+    assert "Case by case against old" in html and "Flips against" not in html
+    assert flips(data) == ()
+
+
+def test_where_nothing_served_before_flips_are_counted_against_the_leader(home: StateDir) -> None:
+    data = gathered(home, typical(home, incumbent=None))
+    assert data.reference == "new"
+    assert {(f.tier, f.gained, f.lost, f.cases) for f in flips(data)} == {
+        ("reasoning", 1, 1, 3),
+        ("retrieval", 0, 1, 2),
+    }
 
 
 def test_what_changed_since_the_run_before_is_told(home: StateDir) -> None:

@@ -34,7 +34,7 @@ def test_why_answers_in_ten_lines(twice: StateDir) -> None:
     lines = milton("why", "local").stdout.splitlines()
     assert len(lines) == 10
     assert "serves v2 since" in lines[0] and "bea" in lines[1]
-    assert f"{RUN_ID} under smoke v2: promote" in lines[2]
+    assert f"{RUN_ID} under smoke v3: promote" in lines[2]
     assert lines[4].split() == ["before", "it", "v1"]
     assert "10.0 ms [9.00–11.0], before 30.0 ms [29.0–31.0]" in lines[5]
     assert lines[9].split(maxsplit=1) == ["health", "never probed"]

@@ -19,7 +19,7 @@ from milton_assets.selection.summary import BundleRecord, DeploymentRecord, RunS
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.state import StateDir
 from tests.support.selection import RUN_ID, candidate, manifest, store
-from tests.support.tiers import TIERS
+from tests.support.tiers import BUILT_IN, TIERS
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_deciding_again_reads_the_evidence_where_the_environment_says_it_lies(st
     summary = write(state, candidate("a"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    for folder in ("inference", "reasoning", "retrieval"):
+    for folder in BUILT_IN:
         (state.benchmarks / folder).rename(elsewhere / folder)
     command = [sys.executable, "-c", "from milton_assets.cli.app import main; main()", "decide", "--run", RUN_ID]
     lost = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)

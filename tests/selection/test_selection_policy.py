@@ -40,6 +40,7 @@ def test_seed_gates_on_ninety_and_fifty_per_cent_by_the_point_estimate() -> None
     assert [(g.metric, g.op, g.threshold, g.mode) for g in gates] == [
         ("cove_pass_rate", ">=", 0.9, GateMode.POINT),
         ("nDCG@10", ">=", 0.5, GateMode.POINT),
+        ("kl_to_reference", "<=", 1.0, GateMode.POINT),
     ]
 
 

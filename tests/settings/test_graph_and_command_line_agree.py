@@ -261,6 +261,13 @@ ROWS: dict[str, Row] = {
         setting("watch_machine"),
         False,
     ),
+    "openlineage_url": Row(
+        "openlineage_url: 'http://catalogue:5000'",
+        {"OPENLINEAGE_URL": "http://catalogue:5000"},
+        lambda defs: any(sensor.name.startswith("openlineage") for sensor in defs.sensors),
+        lambda settings: settings.openlineage_url == "http://catalogue:5000",
+        True,
+    ),
     "dry_run": Row("dry_run: true", {"MILTON_DRY_RUN": "1"}, campaign("dry_run"), setting("dry_run"), True),
     "log_level": Row(
         "log_level: debug", {"MILTON_LOG_LEVEL": "debug"}, campaign("log_level"), setting("log_level"), "DEBUG"

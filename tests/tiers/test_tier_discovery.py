@@ -38,13 +38,13 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 
 def test_the_tiers_that_ship_are_there_in_the_order_in_which_they_are_measured() -> None:
-    assert [spec.name for spec in SHIPPED] == ["inference", "reasoning", "retrieval"]
-    assert list(installed_tiers())[:3] == ["inference", "reasoning", "retrieval"]
+    assert [spec.name for spec in SHIPPED] == ["inference", "reasoning", "retrieval", "fidelity"]
+    assert list(installed_tiers())[:4] == ["inference", "reasoning", "retrieval", "fidelity"]
 
 
 def test_a_packages_tier_follows_those_that_ship(install: Install) -> None:
     install("politeness", "their_tier", SPEC.format(name="politeness"))
-    assert list(installed_tiers()) == ["inference", "reasoning", "retrieval", "politeness"]
+    assert list(installed_tiers()) == ["inference", "reasoning", "retrieval", "fidelity", "politeness"]
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_a_broken_package_is_named(install: Install, name: str, code: str, says:
 
 
 def test_a_tier_that_is_not_installed_is_said_so_with_those_that_are() -> None:
-    with pytest.raises(NoSuchTier, match=r"no tier 'fidelity' is installed.*'inference'.*install the package"):
-        _ = Tiers(SHIPPED)["fidelity"]
-    assert Tiers(SHIPPED).get("fidelity") is None
+    with pytest.raises(NoSuchTier, match=r"no tier 'poetry' is installed.*'inference'.*install the package"):
+        _ = Tiers(SHIPPED)["poetry"]
+    assert Tiers(SHIPPED).get("poetry") is None
 
 
 def test_two_tiers_of_one_name_are_refused() -> None:
