@@ -37,6 +37,7 @@ _EXAMPLES = {
     "artefact_roots": "[/srv/models]",
     "allow_model_code": "[v1.20260111.1425]",
     "allowed_templates": f"['{'5d' * 32}']",
+    "allowed_contaminated": f"['{'c0' * 32}']",
     "goldens": "{reasoning: [{path: goldens/ours.json, private: true}]}",
     "evidence_url": "s3://bucket/evidence",
     "openlineage_url": "http://marquez:5000",

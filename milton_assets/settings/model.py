@@ -32,6 +32,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from milton_assets.vocabulary.chat_template import TemplateId
+from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.edge_target import class_decided_for
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import Slug
@@ -186,6 +187,12 @@ Names = Annotated[
 ]
 TemplateIds = Annotated[
     tuple[TemplateId, ...],
+    FromText(
+        lambda text: [part.strip() for part in text.split(",") if part.strip()], "SHA-256 digests, a comma between two"
+    ),
+]
+Digests = Annotated[
+    tuple[Sha256, ...],
     FromText(
         lambda text: [part.strip() for part in text.split(",") if part.strip()], "SHA-256 digests, a comma between two"
     ),
@@ -438,6 +445,11 @@ class Settings(_Noun):
         default=(),
         description="SHA-256 digests of chat templates that may be promoted though they are not their base model's or "
         "their relatives'; `none` allows having none (docs/selection.md).",
+    )
+    allowed_contaminated: Digests = Field(
+        default=(),
+        description="SHA-256 digests of weights that may be promoted though they know answers to published cases "
+        "(docs/selection.md).",
     )
     goldens: dict[Slug, tuple[GoldenSet, ...]] = Field(
         default_factory=dict,

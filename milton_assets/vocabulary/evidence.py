@@ -20,7 +20,8 @@ from milton_assets.vocabulary.ledger import Ledger
 
 MANIFEST_VERSION = 5
 """Version 3 is digested as RFC 8785 has it; version 4 pins each candidate's chat template, which templates were
-allowed, and the ledger of the decisions before; version 5 says of a table on which device class it was measured.
+allowed, and the ledger of the decisions before; version 5 which weights were let through though they know answers,
+and of a table on which device class it was measured.
 Another version is not read."""
 
 
@@ -68,7 +69,8 @@ class EvidenceManifest(BaseModel):
 
     `tiers` are those that a candidate had to be measured by, in their order; `private_goldens` are the names in
     `goldens` of which only the digest is kept; `allowed_templates` are chat templates that the operator let through;
-    `ledger` is what the decision before this one handed on.
+    `allowed_contaminated` are weights that may be promoted though they know published answers; `ledger` is what the
+    decision before this one handed on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,6 +88,7 @@ class EvidenceManifest(BaseModel):
     private_goldens: tuple[str, ...] = ()
     ledger: Ledger = Ledger()
     allowed_templates: tuple[TemplateId, ...] = ()
+    allowed_contaminated: tuple[Sha256, ...] = ()
 
     @model_validator(mode="before")
     @classmethod

@@ -192,6 +192,13 @@ ROWS: dict[str, Row] = {
         lambda settings: list(settings.allowed_templates),
         ["a" * 64],
     ),
+    "allowed_contaminated": Row(
+        f"allowed_contaminated: [{'c' * 64}]",
+        {"MILTON_ALLOWED_CONTAMINATED": "c" * 64},
+        lambda defs: list(defs.resources["campaign"].allowed_contaminated),
+        lambda settings: list(settings.allowed_contaminated),
+        ["c" * 64],
+    ),
     "goldens": Row(
         "goldens: {reasoning: [{path: /g, private: true}]}",
         {},
