@@ -47,8 +47,8 @@ def test_challengers_that_are_faster_and_each_a_little_worse_cost_one_margin_at_
             tiers=TIERS,
             faster=0.3,
             step=0.02,
-            challengers=6,
-            seed=3,
+            challengers=14,
+            seed=0,
             design=large,
             history=8,
             anchored=anchored,
@@ -56,7 +56,8 @@ def test_challengers_that_are_faster_and_each_a_little_worse_cost_one_margin_at_
         return first.pass_rate - served[-1].pass_rate
 
     assert 0.02 <= lost(anchored=True) + 1e-9 < 0.05
-    assert lost(anchored=False) > 0.05
+    # Held to the incumbent alone, it falls until the gate stops it.
+    assert lost(anchored=False) > 0.07
 
 
 @pytest.mark.parametrize("metric", ["ttft_ms.median", "output_tokens_per_s", "cove_pass_rate", "nDCG@10"])
