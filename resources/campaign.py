@@ -75,6 +75,9 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     allowed_templates: list[str] = Field(
         default_factory=list, description="Digests of chat templates that may be promoted, see the setting."
     )
+    allowed_contaminated: list[str] = Field(
+        default_factory=list, description="Digests of weights that may be promoted though they know published answers."
+    )
     log_level: LogLevel = Field(default=LogLevel.ERROR, description="How much Dagster says on the terminal.")
     registry_uri: str | None = Field(default=None, description="The registry; null: the file in the state folder.")
 
@@ -118,6 +121,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             target_classes={name: target.device_class for name, target in settings.targets.items()},
             golden_sets=_GOLDENS.dump_python(settings.goldens, mode="json"),
             allowed_templates=list(settings.allowed_templates),
+            allowed_contaminated=list(settings.allowed_contaminated),
             log_level=settings.log_level,
             registry_uri=settings.registry,
         )

@@ -14,16 +14,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from milton_assets.agent.attempts import Job
 from milton_assets.agent.device import Device
 from milton_assets.agent.measuring import MEASURING_VERBS, QUICK_VERB, MeasuringDesk
 from milton_assets.edge.deployment import confirm
-from milton_assets.edge.deployment.admission import DevicePolicy
+from milton_assets.edge.deployment.admission import DevicePolicy, trust_by
 from milton_assets.edge.deployment.layout import POLICY_FILE
+from milton_assets.edge.deployment.trust import MAX_CHAIN, SignedList
 from milton_assets.edge.disk_errors import explained
 from milton_assets.edge.release.documents import UNLISTED_LIMITS
 from milton_assets.fleet.messages import AgentSelf, Standing
@@ -31,6 +32,7 @@ from milton_assets.fleet.target import CollectRequest, RecoverRequest
 from milton_assets.fleet.telling import told
 from milton_assets.fleet.wire import Frame, ProtocolViolated, Wire, WireBroken
 from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.strict_json import parse_json
 
 SILENCE_S = 120.0
 """After so long without a question the session ends."""
@@ -41,7 +43,7 @@ DOCUMENT_BYTES = 1 << 20
 """As much of a document goes into one frame."""
 _POLL_S = 0.2
 
-_Shape = BaseModel
+_CHAIN = TypeAdapter(Annotated[tuple[SignedList, ...], Field(max_length=MAX_CHAIN)])
 
 
 def release_of_agent() -> str:
@@ -71,7 +73,9 @@ class Session:
         try:
             self.wire.greet(deadline_s=WRITE_S)
             while True:
-                self._answer(self.wire.receive(deadline_s=self.silence_s))
+                frame = self.wire.receive(deadline_s=self.silence_s)
+                self.device.target.was_heard()
+                self._answer(frame)
         except WireBroken:
             return
         except ProtocolViolated as error:
@@ -186,13 +190,17 @@ class Session:
             target.place.path.mkdir(parents=True, exist_ok=True)
             target.guard(policy)
             return {"given": True}
-        if missing := policy.trusted_fingerprints - known.trusted_fingerprints:
+        if missing := policy.trusted_fingerprints - trust_by(known, target.place.path).keys:
             raise BadInput(
                 f"the device has a policy of its own, which does not trust {', '.join(sorted(missing))}",
                 expected="a policy that trusts the key that signs here, or none",
                 remedy=f"add the key to {target.place.path / POLICY_FILE} on the device: the file is its owner's",
             )
         return {"given": False}
+
+    def keys(self, frame: Frame) -> Any:
+        """`Target.learn_keys`; the payload holds the lists."""
+        return self.device.target.learn_keys(_CHAIN.validate_python(parse_json(frame.payload, "key lists")))
 
     def offer(self, frame: Frame) -> Any:
         """Begin, or go on with, a transfer; the payload holds the documents one after the other."""
@@ -285,6 +293,7 @@ VERBS: dict[str, Callable[[Session, Frame], Any]] = {
         "recover",
         "collect",
         "trust",
+        "keys",
         "offer",
         "chunk",
         "apply",

@@ -55,13 +55,9 @@ AnySignerOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Add `bundle` and its verbs to the command line."""
     verbs = typer.Typer(help="Make, check and read bundles.", no_args_is_help=True)
-    for verb in (create, verify, inspect, pack, unpack, push, pull, scrub, repair, delta, apply):
+    for verb in (create, verify, inspect, sign, pack, unpack, push, pull, scrub, repair, delta, apply):
         verbs.command()(verb)
     app.add_typer(verbs, name="bundle")
-    keys = typer.Typer(help="The key that bundles are signed with.", no_args_is_help=True)
-    keys.command("init")(init_keys)
-    keys.command("show")(show_keys)
-    app.add_typer(keys, name="keys")
 
 
 def create(
@@ -415,6 +411,33 @@ def apply(
     _tell_received("made", path, as_json=as_json)
 
 
+def sign(
+    bundle: BundleArgument = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", metavar="FILE", help="The private key to sign with; by default that of `milton keys init`."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a signature to a bundle: for devices that want more than one, or once a key was revoked.
+
+    Example: milton bundle sign --key ~/keys/second
+    """
+    from milton_assets.edge.bundle.keys import KeyFiles, load_private_key
+    from milton_assets.edge.bundle.signing import add_signature
+
+    path = find_bundle(bundle)
+    signers = add_signature(path, load_private_key(key or KeyFiles(current_state().keys).private))
+    said = f"{path} is signed by {' and '.join(signers)}"
+    answer(
+        {"path": str(path), "signers": list(signers)},
+        as_json=as_json,
+        text=lambda console: console.print(said, markup=False, soft_wrap=True),
+    )
+
+
 def _trusted(trust: list[Path] | None, *, any_signer: bool) -> set[str] | None:
     """The fingerprints of the keys that may have signed what is received; None for any signer, or nobody."""
     from milton_assets.edge.bundle.keys import KeyFiles
@@ -429,14 +452,14 @@ def _tell_received(what: str, path: Path, *, as_json: bool) -> None:
     from milton_assets.edge.release import signed_by
     from milton_assets.edge.release.sshsig import fingerprint
 
-    key = signed_by(path)
-    signer = None if key is None else fingerprint(key)
+    signers = [fingerprint(key) for key in signed_by(path)]
 
     def show(console: Console) -> None:
         console.print(f"{what} {path}", markup=False, soft_wrap=True)
-        console.print(f"signed by {signer}" if signer else "nobody signed it", markup=False, soft_wrap=True)
+        said = f"signed by {' and '.join(signers)}" if signers else "nobody signed it"
+        console.print(said, markup=False, soft_wrap=True)
 
-    answer({"path": str(path), "signer": signer}, as_json=as_json, text=show)
+    answer({"path": str(path), "signers": signers}, as_json=as_json, text=show)
 
 
 def _fingerprints(trust: list[Path] | None) -> set[str] | None:
@@ -450,31 +473,6 @@ def _show_damages(damages: Iterable[Damage], console: Console) -> None:
     sentences = [str(damage) for damage in damages]
     for sentence in sentences or ["nothing is damaged"]:
         console.print(sentence, markup=False, soft_wrap=True)
-
-
-def init_keys(as_json: JsonOption = False) -> None:
-    """Make the key pair that bundles are signed with from then on. Never overwrites one.
-
-    Example: milton keys init
-    """
-    from milton_assets.edge.bundle.keys import described
-    from milton_assets.edge.bundle.keys import init_keys as make_keys
-
-    files = make_keys(current_state().keys)
-    told = described(files.public) | {"allowed_signers": str(files.allowed_signers)}
-    answer(told, as_json=as_json, text=lambda console: _show_key(told, console))
-
-
-def show_keys(as_json: JsonOption = False) -> None:
-    """Show the public key that bundles are signed with: its fingerprint, and the line a device's policy lists.
-
-    Example: milton keys show
-    """
-    from milton_assets.edge.bundle.keys import KeyFiles, described
-
-    files = KeyFiles(current_state().keys)
-    told = described(files.public) | {"allowed_signers": str(files.allowed_signers)}
-    answer(told, as_json=as_json, text=lambda console: _show_key(told, console))
 
 
 def find_bundle(named: str | None) -> Path:
@@ -504,23 +502,12 @@ def _show_made(bundle: Bundle, console: Console) -> None:
     console.print(f"next: milton bundle verify {bundle.manifest.name}", markup=False, soft_wrap=True)
 
 
-def _show_key(told: dict[str, str], console: Console) -> None:
-    console.print(f"key {told['fingerprint']} in {told['path']}", markup=False, soft_wrap=True)
-    console.print(told["public_key"], markup=False, soft_wrap=True)
-    console.print(
-        "check a bundle without milton: sha256sum -c SHA256SUMS && ssh-keygen -Y verify -n milton-bundle -I milton "
-        f"-f {told['allowed_signers']} -s SHA256SUMS.sig < SHA256SUMS",
-        markup=False,
-        soft_wrap=True,
-    )
-
-
 def _show_report(report: VerificationReport, console: Console) -> None:
     console.print(
         f"{'OK' if report.ok else 'NOT OK'}: {report.files_checked} files, {report.bytes_checked / 1e6:.1f} MB read"
     )
-    if report.signer:
-        console.print(f"  signed by {report.signer}", markup=False, soft_wrap=True)
+    if report.signers:
+        console.print(f"  signed by {' and '.join(report.signers)}", markup=False, soft_wrap=True)
     for problem in report.problems:
         console.print(f"  {problem.kind}: {problem}", markup=False, soft_wrap=True)
     for note in report.notes:

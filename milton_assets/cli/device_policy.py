@@ -51,6 +51,13 @@ def init(
     min_health_rounds: Annotated[
         int, typer.Option("--min-health-rounds", metavar="N", min=0, help="Let no deployer watch for fewer rounds.")
     ] = 1,
+    required_signatures: Annotated[
+        int, typer.Option("--required-signatures", metavar="N", min=1, help="How many trusted keys have to sign.")
+    ] = 1,
+    max_silence_hours: Annotated[
+        float | None,
+        typer.Option("--max-silence-hours", metavar="H", help="Say so after so long without a controller."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Give a target its device policy: from then on it takes only bundles signed by a trusted key, tried as demanded.
@@ -59,18 +66,25 @@ def init(
 
     Example: milton device-policy init --target local
     """
+    from pydantic import ValidationError
+
     from milton_assets.edge.bundle.keys import KeyFiles, load_public_key
     from milton_assets.edge.deployment.admission import DevicePolicy
     from milton_assets.edge.release.sshsig import public_line
 
     keys = trust or [KeyFiles(current_state().keys).public]
-    policy = DevicePolicy(
-        trusted_keys=tuple(public_line(load_public_key(key)) for key in keys),
-        policies=tuple(admit or ()),
-        require_expiry=require_expiry,
-        require_load_test=require_load_test,
-        min_health_rounds=min_health_rounds,
-    )
+    try:
+        policy = DevicePolicy(
+            trusted_keys=tuple(public_line(load_public_key(key)) for key in keys),
+            policies=tuple(admit or ()),
+            require_expiry=require_expiry,
+            require_load_test=require_load_test,
+            min_health_rounds=min_health_rounds,
+            required_signatures=required_signatures,
+            max_silence_hours=max_silence_hours,
+        )
+    except ValidationError as error:
+        raise BadInput(f"that makes no device policy: {error.errors()[0]['msg']}") from None
     place = _with_policy(target_of(target, target_path))
     place.guard(policy)
     _tell(place.policy_path, policy, as_json=as_json)
@@ -104,9 +118,9 @@ def reset_counter(
     target: TargetOption = None,
     target_path: TargetPathOption = None,
     key: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            "--key", metavar="FILE", help="The private key to sign with; by default that of `milton keys init`."
+            "--key", metavar="FILE", help="A private key to sign with; by default that of `milton keys init`."
         ),
     ] = None,
     actor: ActorOption = None,
@@ -124,9 +138,10 @@ def reset_counter(
     from milton_assets.edge.release.sshsig import sign
 
     place = _with_policy(target_of(target, target_path))
-    private = load_private_key(key or KeyFiles(current_state().keys).private)
+    private = [load_private_key(path) for path in key or [KeyFiles(current_state().keys).private]]
     order = place.counter_order(counter)
-    done = place.reset_counter(order, sign(order, private, COUNTER_NAMESPACE), actor=acting(actor))
+    signatures = b"".join(sign(order, one, COUNTER_NAMESPACE) for one in private)
+    done = place.reset_counter(order, signatures, actor=acting(actor))
     told = done.model_dump(mode="json")
     answer(
         told,
@@ -157,7 +172,8 @@ def _tell(path: Path, policy: DevicePolicy, *, as_json: bool) -> None:
 
 
 def _sentences(policy: DevicePolicy) -> list[str]:
-    said = [f"signed by {' or '.join(sorted(policy.trusted_fingerprints))}"]
+    number = f"{policy.required_signatures} of " if policy.required_signatures > 1 else ""
+    said = [f"signed by {number}{' or '.join(sorted(policy.trusted_fingerprints))}, or as a key list of theirs says"]
     if policy.policies:
         said.append(f"decided under {' or '.join(policy.policies)}")
     said += [f"with a policy of the digest {digest}" for digest in policy.policy_sha256]
@@ -170,4 +186,6 @@ def _sentences(policy: DevicePolicy) -> list[str]:
         said.append("after a load test")
     if policy.min_health_rounds:
         said.append(f"and watches it for at least {policy.min_health_rounds} rounds")
+    if policy.max_silence_hours is not None:
+        said.append(f"and says so when no controller is heard for {policy.max_silence_hours:g} hours")
     return said

@@ -7,8 +7,8 @@ to work with (`LocalMeans`, which `milton_assets.usecases.targets` puts together
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,20 +33,30 @@ from milton_assets.edge.deployment import (
     status,
     verify_deployed,
 )
-from milton_assets.edge.deployment.admission import DevicePolicy, admission, load_device_policy, write_device_policy
+from milton_assets.edge.deployment.admission import (
+    DevicePolicy,
+    admission,
+    load_device_policy,
+    policy_in,
+    write_device_policy,
+)
+from milton_assets.edge.deployment.heard import heard
 from milton_assets.edge.deployment.history import read_mirror
 from milton_assets.edge.deployment.journal import JOURNAL_FILE
 from milton_assets.edge.deployment.layout import HEALTH_FILE, POLICY_FILE, is_target
 from milton_assets.edge.deployment.report import history
 from milton_assets.edge.deployment.session import check_owner, read_target
+from milton_assets.edge.deployment.standing import standing_problems
 from milton_assets.edge.deployment.states import CounterReset, TargetState
+from milton_assets.edge.deployment.trust import SignedList, TrustTold, learn
 from milton_assets.edge.manifest import HealthContract
 from milton_assets.edge.serving.health_journal import HealthJournal
+from milton_assets.fleet.keys import bring_keys
 from milton_assets.fleet.marks import gone, write_mark
 from milton_assets.fleet.measuring import Bench, ContractRequest, MeasuredHere, Weights, measured_here
 from milton_assets.fleet.target import CollectRequest, DeployRequest, Health, RecoverRequest, RollbackRequest, health_of
 from milton_assets.vocabulary.edge_target import EdgeTarget
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.inventory import Inventory
 from milton_assets.vocabulary.ownership import asking_owner, owner_of
 from milton_assets.vocabulary.progress import OnProgress, silent
@@ -93,6 +103,9 @@ class LocalTarget:
         """See `Target`."""
         policy = request.device_policy
         self._refuse_if_gone()
+        if not request.dry_run:
+            bring_keys(self, self.state, on_progress)
+            self.was_heard()
         return self._changed(
             lambda place: deploy(
                 bundle,
@@ -177,7 +190,24 @@ class LocalTarget:
     def health(self) -> Health:
         """See `Target`."""
         events = HealthJournal(self.place.path / HEALTH_FILE).events()
-        return health_of(self.status(), self.history(), events)
+        return health_of(self.status(), self.history(), events, standing_problems(self.place.path, self.means.now()))
+
+    def learn_keys(self, chain: Sequence[SignedList]) -> TrustTold:
+        """See `Target`."""
+        policy = self.device_policy()
+        if policy is None:
+            raise BadInput(
+                f"the target {self.name} has no device policy: it asks for no signature",
+                expected="a target whose policy names the keys that it believes first",
+                remedy=f"`milton device-policy init --target {self.name}` gives it one",
+            )
+        return learn(self.place.path, chain, keys=policy.trusted_keys, required=policy.required_signatures).told()
+
+    def was_heard(self) -> None:
+        """A controller spoke to it. What cannot be kept is no reason not to answer."""
+        with suppress(MiltonError, OSError):  # a policy that does not hold, or a full disk, is told with the health
+            policy = policy_in(self.place.path)
+            heard(self.place.path, self.means.now(), limit_hours=policy.max_silence_hours if policy else None)
 
     @property
     def policy_path(self) -> Path:

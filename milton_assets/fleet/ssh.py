@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -36,10 +36,12 @@ from milton_assets.edge.deployment import (
 from milton_assets.edge.deployment.admission import DevicePolicy
 from milton_assets.edge.deployment.history import check_against_mirror, mirror, read_mirror
 from milton_assets.edge.deployment.ids import mint
+from milton_assets.edge.deployment.trust import SignedList, TrustTold
 from milton_assets.edge.manifest import HealthContract
 from milton_assets.edge.release import Folder, ReleaseDocuments, read_documents, read_manifest
 from milton_assets.edge.release.documents import CHAIN_DOCUMENTS
 from milton_assets.fleet.fit import require_fit
+from milton_assets.fleet.keys import bring_keys
 from milton_assets.fleet.links import Link, Unreachable, opened, ssh_place
 from milton_assets.fleet.local import LocalMeans
 from milton_assets.fleet.measuring import ContractRequest, MeasureRequest, Weights
@@ -222,6 +224,10 @@ class SshTarget:
         """See `Target`."""
         return answered(Collection, self._ask("collect", request=request.model_dump(mode="json")))
 
+    def learn_keys(self, chain: Sequence[SignedList]) -> TrustTold:
+        """See `Target`."""
+        return answered(TrustTold, self._ask("keys", TypeAdapter(tuple[SignedList, ...]).dump_json(tuple(chain))))
+
     def who(self) -> AgentSelf:
         """Who answers there."""
         return answered(AgentSelf, self._ask("who"))
@@ -237,6 +243,8 @@ class SshTarget:
         """
         with Folder(bundle) as folder:
             documents = read_documents(folder)
+        if not request.dry_run:
+            bring_keys(self, self.state, on_progress)
         self._send(bundle, documents, will_load=request.load_test, on_progress=on_progress)
         job = {"deploy": self._dump(request), "release": documents.manifest.release_digest}
         return self._attempt(job, request, on_progress)

@@ -14,7 +14,7 @@ change another state folder's, `TargetBusy`, `NotATarget`, `JournalDamaged`, `Cl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from milton_assets.edge.deployment import Collection, Deployment, Outcome, Probe
 from milton_assets.edge.deployment.admission import DevicePolicy
 from milton_assets.edge.deployment.ids import DeploymentId
 from milton_assets.edge.deployment.states import CounterReset
+from milton_assets.edge.deployment.trust import SignedList, TrustTold
 from milton_assets.edge.serving.health_journal import EventKind, HealthEvent
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.inventory import Inventory
@@ -149,6 +150,13 @@ class Target(Protocol):
         """What the device is. Changes nothing."""
         ...
 
+    def learn_keys(self, chain: Sequence[SignedList]) -> TrustTold:
+        """Have it take the key lists that it does not know yet, if it believes them; whom it believes then.
+
+        Nothing to take asks only. Raises `NotBelieved`, and `BadInput` where it has no device policy.
+        """
+        ...
+
     def health(self) -> Health:
         """Whether what it serves is well, as status and last probe say. Raises `NeverDeployed`."""
         ...
@@ -190,8 +198,13 @@ LATEST_EVENTS = 40
 _BEGINNINGS = frozenset({EventKind.STARTED, EventKind.SWAPPED})
 
 
-def health_of(status: TargetStatus, history: tuple[Deployment, ...], events: tuple[HealthEvent, ...] = ()) -> Health:
-    """The health that `status`, `history` and the events of one target amount to.
+def health_of(
+    status: TargetStatus,
+    history: tuple[Deployment, ...],
+    events: tuple[HealthEvent, ...] = (),
+    standing: tuple[str, ...] = (),
+) -> Health:
+    """The health that `status`, `history`, the events and the standing problems of one target amount to.
 
     What needed a person since the gateway last began, or last brought a model up, is a problem.
     """
@@ -199,7 +212,7 @@ def health_of(status: TargetStatus, history: tuple[Deployment, ...], events: tup
     tried = [d for d in history if active and d.release == active.digest]
     probes = [(d, d.health[-1] if d.health else d.load_test) for d in tried]
     probed = next(((d, probe) for d, probe in reversed(probes) if probe is not None), None)
-    problems = list(status.problems)
+    problems = [*status.problems, *standing]
     if probed is not None and probed[1] is not None:
         problems += probed[1].problems
     # A check that fails is told as the reason of the rollback, which leaves this release where another attempt had it.

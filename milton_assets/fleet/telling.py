@@ -26,6 +26,7 @@ from milton_assets.edge.deployment import (
     ReleaseDamaged,
     TargetBusy,
 )
+from milton_assets.edge.deployment.trust import NotBelieved
 from milton_assets.edge.release import SignatureInvalid
 from milton_assets.fleet.marks import TargetGone
 from milton_assets.fleet.wire import ProtocolViolated
@@ -44,6 +45,7 @@ KNOWN: dict[str, type[MiltonError]] = {
         NeverDeployed,
         NotATarget,
         NotAdmitted,
+        NotBelieved,
         NotEnoughMemory,
         NotEnoughRoom,
         NotOurs,

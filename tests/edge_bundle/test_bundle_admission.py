@@ -51,7 +51,8 @@ def reasons(
     days: int = 1,
     trial: Trial = TRIED,
 ) -> list[str]:
-    return admit(bundle.manifest, policy, counter, NOW + timedelta(days=days), signer=signer, trial=trial)
+    signers = () if signer is None else {signer}
+    return admit(bundle.manifest, policy, counter, NOW + timedelta(days=days), signers=signers, trial=trial)
 
 
 def policy_of(key_line: str, **fields: Any) -> DevicePolicy:
@@ -104,8 +105,8 @@ def test_unsigned_foreign_expired_and_replayed_are_all_told(bundle: Bundle, key_
 def test_the_last_instant_before_expiry_is_still_good(bundle: Bundle, signer: str, key_line: str) -> None:
     at = NOW + timedelta(days=7)
     policy = policy_of(key_line)
-    assert admit(bundle.manifest, policy, 0, at - timedelta(microseconds=1), signer=signer, trial=TRIED) == []
-    assert admit(bundle.manifest, policy, 0, at, signer=signer, trial=TRIED) != []
+    assert admit(bundle.manifest, policy, 0, at - timedelta(microseconds=1), signers={signer}, trial=TRIED) == []
+    assert admit(bundle.manifest, policy, 0, at, signers={signer}, trial=TRIED) != []
 
 
 def test_a_device_may_ask_for_an_expiry(tmp_path: Path, signer: str, key_line: str) -> None:

@@ -284,21 +284,22 @@ def test_model_signing_verifies_a_bundle_and_notices_a_change(signed: Bundle, ke
 def test_verify_names_the_signer(signed: Bundle, keys: KeyFiles) -> None:
     report = verify_release(signed.path)
     assert report.ok
-    assert report.signer == fingerprint(load_public_key(keys.public)) == report.to_json()["signer"]
+    expected = (fingerprint(load_public_key(keys.public)),)
+    assert (report.signers, report.to_json()["signers"]) == (expected, list(expected))
 
 
 def test_an_ed25519_key_signs_for_ssh_alone(model: Ingredients, tmp_path: Path) -> None:
     bundle = model.bundle(tmp_path / "bundles", sign=signer(ed25519.Ed25519PrivateKey.generate()))
-    assert verify_release(bundle.path).signer is not None
+    assert verify_release(bundle.path).signers
     assert not (bundle.path / "model.sig").exists()
 
 
 def test_an_unsigned_bundle_holds_but_is_said_to_be_unsigned(model: Ingredients, tmp_path: Path) -> None:
     bundle = model.bundle(tmp_path / "bundles")
-    assert signed_by(bundle.path) is None
+    assert signed_by(bundle.path) == ()
     report = verify_release(bundle.path)
     assert report.ok
-    assert report.signer is None
+    assert report.signers == ()
     assert "it is not signed" in report.notes
 
 

@@ -14,6 +14,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from milton_assets.cli import bundle as verbs
+from milton_assets.cli import keys
 from milton_assets.edge.bundle import LinkMode, default_signer, pack_bundle
 from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.edge.deployment import ProbeFailed
@@ -33,6 +34,7 @@ def app() -> typer.Typer:
     root = typer.Typer()
     root.callback()(lambda: None)
     verbs.register(root)
+    keys.register(root)
     return root
 
 
@@ -255,7 +257,7 @@ def test_what_is_received_must_be_signed_by_the_own_key_unless_any_signer_will_d
     for whose, why in {"theirs": "which is not trusted", "nobody": "is not signed"}.items():
         assert why in str(unpack(whose).exception)
         assert unpack(whose, "--any-signer").exit_code == 0
-    assert json.loads(unpack("nobody", "--any-signer", "--json").stdout)["signer"] is None
+    assert json.loads(unpack("nobody", "--any-signer", "--json").stdout)["signers"] == []
     key = str(tmp_path / "theirs" / "signing_key.pub")
     assert unpack("theirs", "--trust", key).exit_code == 0
     assert unpack("theirs", "--trust", key, "--any-signer").exit_code == 2

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from milton_assets.edge.deployment import DeploymentFailed, NeverDeployed
+from milton_assets.edge.bundle.key_lists import KeyLists, Missing, rotate
+from milton_assets.edge.bundle.keys import init_keys, load_private_key
+from milton_assets.edge.bundle.signing import add_signature
+from milton_assets.edge.deployment import DeploymentFailed, DevicePolicy, NeverDeployed
 from milton_assets.edge.deployment.history import read_mirror
 from milton_assets.fleet.fit import DoesNotFit
 from milton_assets.fleet.target import CollectRequest, DeployRequest, RecoverRequest, RollbackRequest
 from milton_assets.vocabulary.edge_target import EdgeTarget, mirror_file
+from milton_assets.vocabulary.errors import BadInput
 from tests.support.agents import AILING, device
 from tests.support.edge_bundles import make_bundle
 
@@ -114,3 +120,37 @@ def test_what_a_release_in_service_holds_does_not_travel_again(tmp_path, bundles
     size = sum(p.stat().st_size for p in bundles[1].rglob("*") if p.is_file())
     assert kitchen.tally.sent_bytes - before <= size - shared
     assert kitchen.tally.sent_bytes == kitchen.tally.needed_bytes
+
+
+def test_a_device_learns_of_a_new_key_with_the_deployment_and_names_what_a_revoked_one_signed(tmp_path, bundles):
+    kitchen = device(tmp_path)
+    keys = init_keys(kitchen.state.keys)
+    with pytest.raises(BadInput, match="has no device policy"):
+        kitchen.learn_keys(())
+    assert kitchen.trust(DevicePolicy(trusted_keys=(keys.public.read_text().strip(),), max_silence_hours=1.0))
+    old = load_private_key(keys.private)
+    for bundle in bundles:
+        add_signature(bundle, old)
+    kitchen.deploy(bundles[0], ASKED)
+    assert rotate(KeyLists(kitchen.state.keys), now=datetime.now(UTC), reason="stolen") == Missing(0, 0)
+    with pytest.raises(DeploymentFailed, match=r"was revoked on .* \(stolen\)"):
+        kitchen.deploy(bundles[1], ASKED)
+    assert any("in service, is signed by" in problem for problem in kitchen.health().problems)
+    assert kitchen.learn_keys(()).version == 1
+    add_signature(bundles[1], load_private_key(keys.private))
+    assert kitchen.deploy(bundles[1], ASKED).outcome == "committed"
+    assert not any("in service, is signed by" in problem for problem in kitchen.health().problems)
+
+
+def test_a_device_that_heard_nobody_for_too_long_says_so_to_the_first_who_comes(tmp_path, bundles):
+    kitchen = device(tmp_path)
+    keys = init_keys(kitchen.state.keys)
+    kitchen.trust(DevicePolicy(trusted_keys=(keys.public.read_text().strip(),), max_silence_hours=24.0))
+    add_signature(bundles[0], load_private_key(keys.private))
+    kitchen.deploy(bundles[0], ASKED)
+    assert kitchen.health().problems == ()
+    heard = tmp_path / "device" / "state" / "deployments" / "kitchen" / "heard.json"
+    told = json.loads(heard.read_text())
+    heard.write_text(json.dumps(told | {"at": (datetime.now(UTC) - timedelta(days=3)).isoformat()}))
+    (said,) = kitchen.health().problems
+    assert "the device's policy allows 24" in said

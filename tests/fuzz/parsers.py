@@ -178,7 +178,7 @@ def _streams() -> tuple[bytes, ...]:
 
 
 def _model_signature(raw: bytes) -> None:
-    check_model_signature(raw, "b", {"a": "0" * 64}, _key().public_key(), "model.sig")
+    check_model_signature(raw, "b", {"a": "0" * 64}, [_key().public_key()], "model.sig")
 
 
 _JSON = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from milton_assets.edge.deployment import (
     TargetStatus,
     Verification,
 )
+from milton_assets.edge.deployment.trust import SignedList, TrustTold
 from milton_assets.fleet.local import LocalMeans, LocalTarget
 from milton_assets.fleet.target import CollectRequest, DeployRequest, Health, RecoverRequest, RollbackRequest
 from milton_assets.fleet.targets import Address
@@ -76,8 +77,12 @@ class StdioTarget:
     def health(self) -> Health:
         return Health.model_validate(self._ask("health"))
 
-    def _ask(self, verb: str, request: BaseModel | None = None, **more: str) -> Any:
-        asked = {"verb": verb, "name": self.name, "folder": urlsplit(self.url).path, **more}
+    def learn_keys(self, chain: Sequence[SignedList]) -> TrustTold:
+        lists = [one.model_dump(mode="json") for one in chain]
+        return TrustTold.model_validate(self._ask("learn_keys", lists=lists))
+
+    def _ask(self, verb: str, request: BaseModel | None = None, **more: Any) -> Any:
+        asked: dict[str, Any] = {"verb": verb, "name": self.name, "folder": urlsplit(self.url).path, **more}
         if request is not None:
             asked["request"] = request.model_dump(mode="json")
         device = [sys.executable, "-m", "tests.support.stdio_target"]
@@ -119,6 +124,7 @@ def _answer(asked: dict[str, Any]) -> Any:
     }
     arguments: list[Any] = [Path(asked["bundle"])] if "bundle" in asked else []
     arguments += [asked["release"]] if "release" in asked else []
+    arguments += [[SignedList.model_validate(one) for one in asked["lists"]]] if "lists" in asked else []
     if "request" in asked:
         arguments.append(requests[asked["verb"]].model_validate(asked["request"]))
     return TypeAdapter(Any).dump_python(getattr(target, asked["verb"])(*arguments), mode="json")

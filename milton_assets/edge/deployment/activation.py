@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from milton_assets.edge.deployment.admission import PROVED, admission, policy_of
+from milton_assets.edge.deployment.admission import PROVED, admission_of
 from milton_assets.edge.deployment.attempt_ending import JournalledAttempt, ProbeFailed, reason_of, require_healthy
 from milton_assets.edge.deployment.confirmation import await_confirmation
 from milton_assets.edge.deployment.history import Deployment
@@ -130,7 +130,7 @@ class Activation(JournalledAttempt):
         target = self._session.target
         folder = target.path / RELEASES / release
         try:
-            admission(policy_of(target))(folder, now=self._now(), highest_counter=None, trial=PROVED)
+            admission_of(target)(folder, now=self._now(), highest_counter=None, trial=PROVED)
         except (MiltonError, OSError) as error:
             return str(error)
         return None

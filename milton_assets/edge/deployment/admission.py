@@ -7,21 +7,22 @@ What belongs here: the device policy and the pure question whether a manifest sa
 release is what its manifest says, and its figures those of its decision (`edge.release.verify_release`, which every
 door asks first), and when the question is asked (`attempt`, `activation`).
 
-The rules, in order, all of them told. On every device: a signature that is there holds; manifest and sums agree; it has
+The rules, in order, all of them told. On every device: signatures that are there hold; manifest and sums agree; it has
 not expired; its counter is not below the highest ever committed; neither its counter nor its time of making lies in the
-device's future, beyond a day for clocks that disagree. Where the device has a policy, besides: a trusted key signed;
-the decision's policy is among those admitted; the artefact is of an admitted kind; it is going to be tried as the
-device wants it; every figure asked for is there, was measured on this very artefact, and reaches its bound.
+device's future, beyond a day for clocks that disagree. Where the device has a policy, besides: as many keys signed as
+are required, of those that it believes (`trust`); the decision's policy is among those admitted; the artefact is of an
+admitted kind; it is going to be tried as the device wants it; every figure asked for is there, was measured on this
+very artefact, and reaches its bound.
 
 Going back to a release that the target has run, age is no reason (expiry and counter): the device must be able to
-return to what it knows. Everything else is asked all the same, so a key that is taken out of the policy is revoked for
-what lies on the device too.
+return to what it knows. Everything else is asked all the same, so a key that is revoked is revoked for what lies on the
+device too.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -32,10 +33,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from milton_assets.edge.deployment.layout import POLICY_FILE
+from milton_assets.edge.deployment.trust import Trust, trust_in
 from milton_assets.edge.manifest import BundleManifest
-from milton_assets.edge.release import Folder, SignatureInvalid, read_document, read_documents
+from milton_assets.edge.release import Folder, read_document, read_documents
 from milton_assets.edge.release.chain import measured_artefact_sha256
-from milton_assets.edge.release.sshsig import fingerprint, parse_public_key
+from milton_assets.edge.release.sshsig import MAX_SIGNATURES, fingerprint, parse_public_key
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput, MiltonError
@@ -70,7 +72,9 @@ PROVED = Trial(load_test=True, health_rounds=1000)
 class DevicePolicy(BaseModel):
     """What a device admits. An empty list or mapping admits any, except `trusted_keys`, which must name at least one.
 
-    `trusted_keys` are OpenSSH lines as in `signing_key.pub`; `policies` names of selection policies and
+    `trusted_keys` are OpenSSH lines as in `signing_key.pub`, of which `required_signatures` have to sign, until a key
+    list that they signed says otherwise (`trust`); `max_silence_hours` is how long the device may hear no controller
+    before it says so (None: it never does); `policies` names of selection policies and
     `policy_sha256` their digests; `min_figures` and `max_figures` bound the manifest's figures by name.
     `require_load_test` and `min_health_rounds` are what no deployer may leave out here.
     """
@@ -86,6 +90,8 @@ class DevicePolicy(BaseModel):
     require_expiry: bool = False
     require_load_test: bool = False
     min_health_rounds: int = Field(default=0, ge=0, le=1000)
+    required_signatures: int = Field(default=1, ge=1, le=MAX_SIGNATURES)
+    max_silence_hours: float | None = Field(default=None, gt=0, le=100_000, allow_inf_nan=False)
 
     @field_validator("trusted_keys")
     @classmethod
@@ -102,11 +108,15 @@ class DevicePolicy(BaseModel):
         for name in self.min_figures.keys() & self.max_figures.keys():
             if self.min_figures[name] > self.max_figures[name]:
                 raise ValueError(f"min_figures is above max_figures for {name}")
+        if self.required_signatures > len(self.trusted_fingerprints):
+            raise ValueError(
+                f"{self.required_signatures} signatures are required of {len(self.trusted_fingerprints)} keys"
+            )
         return self
 
     @cached_property
     def trusted_fingerprints(self) -> frozenset[str]:
-        """The fingerprints of the trusted keys."""
+        """The fingerprints of the keys that the policy itself lists."""
         return frozenset(fingerprint(parse_public_key(line)) for line in self.trusted_keys)
 
 
@@ -138,18 +148,22 @@ def admit(
     last_counter: int | None,
     now: datetime,
     *,
-    signer: str | None,
+    signers: Collection[str],
     trial: Trial,
     measured_sha256: str | None = None,
+    trust: Trust | None = None,
 ) -> list[str]:
     """Every reason not to take this bundle, a sentence each; empty when it is admitted.
 
-    A device without a policy (None) asks for age alone. `signer` is the fingerprint of the key whose signature holds,
-    None when there is none; `last_counter` the highest counter ever committed on the device, 0 when there was none,
-    None when the device goes back to what it has run; `now` is aware. `measured_sha256` is the digest of the artefact
-    that the evidence was measured on; None takes it to be the bundled one.
+    A device without a policy (None) asks for age alone. `signers` are the fingerprints of the keys whose signatures
+    hold; `trust` is whom the device believes, by default those whom its policy lists; `last_counter` the highest
+    counter ever committed on the device, 0 when there was none, None when the device goes back to what it has run;
+    `now` is aware. `measured_sha256` is the digest of the artefact that the evidence was measured on; None takes it to
+    be the bundled one.
     """
-    reasons = [] if policy is None else _signature(signer, policy)
+    reasons = []
+    if policy is not None and (refusal := (trust or trust_of_policy(policy)).refusal(signers)):
+        reasons.append(f"it {refusal}")
     if last_counter is not None:
         reasons += _age(manifest, last_counter, now)
     if policy is None:
@@ -177,14 +191,6 @@ def _age(manifest: BundleManifest, last_counter: int, now: datetime) -> list[str
             f"its counter {manifest.counter} is above {most}, and would lock out every bundle that comes after it"
         )
     return reasons
-
-
-def _signature(signer: str | None, policy: DevicePolicy) -> list[str]:
-    if signer is None:
-        return ["it bears no signature that holds"]
-    if signer not in policy.trusted_fingerprints:
-        return [f"it is signed by {signer}, a key this device does not trust"]
-    return []
 
 
 def _demands(manifest: BundleManifest, policy: DevicePolicy, trial: Trial) -> list[str]:
@@ -223,8 +229,8 @@ def _figures(manifest: BundleManifest, policy: DevicePolicy, measured_sha256: st
     return reasons
 
 
-def admission(policy: DevicePolicy | None) -> Callable[..., None]:
-    """The policy, or a device's that has none, as `edge.deployment.safeguards.Admission`.
+def admission(policy: DevicePolicy | None, trust: Trust | None = None) -> Callable[..., None]:
+    """The policy, or a device's that has none, as `edge.deployment.safeguards.Admission`; `trust` as for `admit`.
 
     It raises `NotAdmitted` with every reason, and `BadInput` when the release's documents do not hold.
     """
@@ -234,18 +240,15 @@ def admission(policy: DevicePolicy | None) -> Callable[..., None]:
             documents = read_documents(folder)
             reasons = [str(problem) for problem in documents.problems()]
             measured = measured_artefact_sha256(documents.manifest, lambda name: read_document(folder, name))
-        try:
-            key = documents.signer()
-        except (SignatureInvalid, BadInput):
-            key = None  # told among the problems
         reasons += admit(
             documents.manifest,
             policy,
             highest_counter,
             now,
-            signer=None if key is None else fingerprint(key),
+            signers=documents.fingerprints(),
             trial=trial,
             measured_sha256=measured,
+            trust=trust,
         )
         if reasons:
             raise NotAdmitted(
@@ -257,12 +260,28 @@ def admission(policy: DevicePolicy | None) -> Callable[..., None]:
     return check
 
 
-def policy_file(target: EdgeTarget) -> Path:
-    """Where the target's policy lies, if it has one."""
-    return target.path / POLICY_FILE
-
-
-def policy_of(target: EdgeTarget) -> DevicePolicy | None:
-    """The target's own policy; None when it has none. Raises `BadInput` for one that does not hold."""
-    path = policy_file(target)
+def policy_in(folder: Path) -> DevicePolicy | None:
+    """The policy of the target in that folder; None when it has none. Raises `BadInput` for one that does not hold."""
+    path = folder / POLICY_FILE
     return load_device_policy(path) if os.path.lexists(path) else None
+
+
+def trust_of_policy(policy: DevicePolicy) -> Trust:
+    """Whom a device believes by its policy alone."""
+    return Trust.of_policy(policy.trusted_keys, policy.required_signatures)
+
+
+def trust_by(policy: DevicePolicy, folder: Path) -> Trust:
+    """Whom the target in that folder, with that policy, believes now. Raises `BadInput`."""
+    return trust_in(folder, policy.trusted_keys, policy.required_signatures)
+
+
+def trust_of(target: EdgeTarget) -> Trust | None:
+    """Whom the target believes now; None when it has no policy, and so takes what nobody signed. Raises `BadInput`."""
+    policy = policy_in(target.path)
+    return None if policy is None else trust_by(policy, target.path)
+
+
+def admission_of(target: EdgeTarget) -> Callable[..., None]:
+    """The target's own policy, with whom it believes now, as `admission`. Raises `BadInput` as `policy_in`."""
+    return admission(policy_in(target.path), trust_of(target))

@@ -197,7 +197,7 @@ class Attempt(JournalledAttempt):
         """What the target holds of this very release already; None when it is not there whole, or gains by a copy.
 
         Its own signatures stay: the files are the same, and an attempt that fails later must not have taken anything
-        from what is in service. Only an unsigned copy gives way to a signed one.
+        from what is in service. A copy gives way only to one that bears all its signatures and another.
         """
         digest = documents.manifest.release_digest
         with folder_beneath(self._ops, self._session.folder, (RELEASES,)) as releases:
@@ -206,7 +206,8 @@ class Attempt(JournalledAttempt):
         try:
             with self._opened_release(digest) as folder:
                 found = read_documents(folder)
-                if found.manifest_sha256 != documents.manifest_sha256 or (documents.is_signed and not found.is_signed):
+                more = documents.fingerprints() > found.fingerprints()
+                if found.manifest_sha256 != documents.manifest_sha256 or more:
                     return None
                 self._verify(folder, found)
         except (BadInput, ReleaseDamaged) as error:

@@ -21,13 +21,14 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from milton_assets.edge.deployment.admission import DevicePolicy, NotAdmitted
+from milton_assets.edge.deployment.admission import NotAdmitted
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.journal import Line
 from milton_assets.edge.deployment.session import read_target
 from milton_assets.edge.deployment.states import CounterReset, TargetState
+from milton_assets.edge.deployment.trust import Trust
 from milton_assets.edge.manifest import MAX_COUNTER
-from milton_assets.edge.release.sshsig import fingerprint, verify
+from milton_assets.edge.release.sshsig import fingerprint, verify_all
 from milton_assets.vocabulary.digest import Sha256, sha256_bytes
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput
@@ -75,21 +76,21 @@ def counter_order(target: EdgeTarget, counter: int, now: datetime, *, ops: FileO
 def checked_order(
     lines: Sequence[Line],
     state: TargetState,
-    policy: DevicePolicy | None,
+    trust: Trust | None,
     order: bytes,
     signature: bytes,
     actor: str,
     now: datetime,
 ) -> CounterReset:
     """What the journal of a target in that state is to say of the order. Raises as `deployer.reset_counter`."""
-    if policy is None:
+    if trust is None:
         raise BadInput(
             "the target has no device policy, so there is no key that it would take an order from",
             remedy="`milton device-policy init` gives it one",
         )
-    signer = fingerprint(verify(signature, order, COUNTER_NAMESPACE))
-    if signer not in policy.trusted_fingerprints:
-        raise NotAdmitted(f"the order is signed by {signer}, a key this device does not trust")
+    signers = [fingerprint(key) for key in verify_all(signature, order, COUNTER_NAMESPACE)]
+    if refusal := trust.refusal(signers):
+        raise NotAdmitted(f"the order {refusal}")
     said = _parsed(order)
     if not lines or (said.target, said.journal) != (state.name, lines[0].sha256):
         raise BadInput(
@@ -108,7 +109,7 @@ def checked_order(
         actor=actor,
         from_counter=said.from_counter,
         counter=said.counter,
-        signer=signer,
+        signer=", ".join(sorted(trust.keys & set(signers))),
         order_sha256=digest,
     )
 

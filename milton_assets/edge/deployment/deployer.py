@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from milton_assets.edge.deployment.admission import admission, policy_of
+from milton_assets.edge.deployment.admission import admission_of, trust_of
 from milton_assets.edge.deployment.attempt import Attempt
 from milton_assets.edge.deployment.capacity import Memory, device_memory
 from milton_assets.edge.deployment.collection import Collection, collect, plan
@@ -65,7 +65,7 @@ def deploy(
     bundle = bundle.absolute()
 
     def safeguards() -> Safeguards:
-        policies = (admission(policy_of(target)), *([] if admit is None else [admit]))
+        policies = (admission_of(target), *([] if admit is None else [admit]))
         return Safeguards(load_test, health, policies, on_progress, memory or device_memory(), confirm_within_s)
 
     with disk_errors_explained():
@@ -106,7 +106,7 @@ def rollback(
     ops = ops or FileOps()
 
     def safeguards() -> Safeguards:
-        policies = (admission(policy_of(target)),)
+        policies = (admission_of(target),)
         return Safeguards(load_test, health, policies, on_progress, memory or device_memory(), confirm_within_s)
 
     with disk_errors_explained():
@@ -147,14 +147,14 @@ def reset_counter(
     wait_s: float = 0.0,
     ops: FileOps | None = None,
 ) -> CounterReset:
-    """Take the target's highest counter back, as a `counter_order` says that a key of the device's policy signed.
+    """Take the target's highest counter back, as a `counter_order` says that the keys whom the device believes signed.
 
     What was recorded is returned. Raises `BadInput` for an order that does not hold, is for another target or was
     carried out before, `SignatureInvalid`, and `NotAdmitted` when the device does not trust the key.
     """
     with disk_errors_explained(), in_hand(target, ops or FileOps(), actor=actor, now=now, wait_s=wait_s) as session:
         _recover(session)
-        record = checked_order(session.journal.lines, session.state, policy_of(target), order, signature, actor, now())
+        record = checked_order(session.journal.lines, session.state, trust_of(target), order, signature, actor, now())
         session.journal.append(record)
         return record
 

@@ -15,6 +15,8 @@ What belongs here: the names, recognising and creating a target, and its two lin
     health.jsonl, health.jsonl.1 what happened while it was served, a bounded journal (`edge.serving.health_journal`)
     confirmed                    the attempt whose controller came back, while a remote one is watched
     device-policy.yaml           which bundles the device admits; written by its owner, never by a deployment
+    key-list.json, .lock         whose signatures count since the policy was written, as the keys before them said
+    heard.json                   when a controller was last heard, and the latest silence that was too long
 """
 
 from __future__ import annotations
@@ -39,6 +41,9 @@ GUARD_LOG = "guard.log"
 PATROL_FILE = "patrol.json"
 HEALTH_FILE = "health.jsonl"
 OLDER_HEALTH_FILE = "health.jsonl.1"
+HEARD_FILE = "heard.json"
+KEY_LIST_FILE = "key-list.json"
+KEY_LIST_LOCK = "key-list.lock"
 _LINK_SUFFIX = ".next"
 _LINK = re.compile(RELEASES + r"/([0-9a-f]{64})")
 
@@ -63,6 +68,9 @@ _OURS = frozenset(
         PATROL_FILE,
         HEALTH_FILE,
         OLDER_HEALTH_FILE,
+        HEARD_FILE,
+        KEY_LIST_FILE,
+        KEY_LIST_LOCK,
         *Link,
         *(f".{link}{_LINK_SUFFIX}" for link in Link),
     }

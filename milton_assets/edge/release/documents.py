@@ -30,7 +30,7 @@ from milton_assets.edge.manifest import (
 from milton_assets.edge.release.dsse import MAX_MODEL_SIGNATURE_BYTES, check_model_signature
 from milton_assets.edge.release.folder import Folder
 from milton_assets.edge.release.report import Problem, ProblemKind
-from milton_assets.edge.release.signature import SignatureInvalid, key_that_signed
+from milton_assets.edge.release.signature import SignatureInvalid, keys_that_signed
 from milton_assets.edge.release.sshsig import MAX_SIGNATURE_BYTES, PublicKey, fingerprint
 from milton_assets.edge.release.sums import MAX_SUMS_BYTES, parse_sums
 from milton_assets.vocabulary.digest import sha256_bytes
@@ -92,10 +92,17 @@ class ReleaseDocuments:
         """Whether it bears an SSH signature, which may or may not hold."""
         return SSH_SIGNATURE_FILE in self.unlisted
 
-    def signer(self) -> PublicKey | None:
-        """The key whose SSH signature of the sums holds; None when it bears none. Raises `SignatureInvalid`."""
+    def signers(self) -> tuple[PublicKey, ...]:
+        """The keys whose SSH signatures of the sums hold; none when it bears none. Raises `SignatureInvalid`."""
         armoured = self.unlisted.get(SSH_SIGNATURE_FILE)
-        return None if armoured is None else key_that_signed(armoured, self.unlisted[SUMS_FILE])
+        return () if armoured is None else keys_that_signed(armoured, self.unlisted[SUMS_FILE])
+
+    def fingerprints(self) -> frozenset[str]:
+        """The fingerprints of `signers`; none where a signature does not hold, which is told among the problems."""
+        try:
+            return frozenset(map(fingerprint, self.signers()))
+        except (SignatureInvalid, BadInput):
+            return frozenset()
 
     def problems(self, trusted: Collection[str] | None = None) -> Iterator[Problem]:
         """Where manifest and sums disagree, and signatures that do not hold.
@@ -119,18 +126,19 @@ class ReleaseDocuments:
 
     def _signature_problems(self, trusted: Collection[str] | None) -> Iterator[Problem]:
         try:
-            key = self.signer()
+            keys = self.signers()
         except (SignatureInvalid, BadInput) as error:
             yield Problem(ProblemKind.SIGNATURE, SSH_SIGNATURE_FILE, f"its signature does not hold: {error.problem}")
             return
-        if trusted is not None and key is None:
+        found = [fingerprint(key) for key in keys]
+        if trusted is not None and not found:
             yield Problem(ProblemKind.SIGNATURE, SSH_SIGNATURE_FILE, "is missing: it is not signed")
-        if key is not None and trusted is not None and fingerprint(key) not in trusted:
-            yield Problem(ProblemKind.SIGNATURE, SSH_SIGNATURE_FILE, f"is by {fingerprint(key)}, which is not trusted")
+        if found and trusted is not None and not set(found) & set(trusted):
+            yield Problem(ProblemKind.SIGNATURE, SSH_SIGNATURE_FILE, f"is by {', '.join(found)}, which is not trusted")
         raw = self.unlisted.get(MODEL_SIGNATURE_FILE)
         if raw is not None:
             try:
-                check_model_signature(raw, self.manifest.name, self._model_signed(), key, MODEL_SIGNATURE_FILE)
+                check_model_signature(raw, self.manifest.name, self._model_signed(), keys, MODEL_SIGNATURE_FILE)
             except (SignatureInvalid, BadInput) as error:
                 yield Problem(ProblemKind.SIGNATURE, MODEL_SIGNATURE_FILE, f"does not hold: {error.problem}")
 

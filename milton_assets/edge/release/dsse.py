@@ -14,7 +14,7 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -76,24 +76,31 @@ def _statement(name: str, digests: Mapping[str, str], ignored: str) -> dict[str,
 
 
 def check_model_signature(
-    raw: bytes, name: str, digests: Mapping[str, str], key: PublicKey | None, ignored: str
+    raw: bytes, name: str, digests: Mapping[str, str], keys: Sequence[PublicKey], ignored: str
 ) -> None:
-    """Check that `raw` is the signature by `key` of a folder `name` with `{path: SHA-256}`, and nothing else.
+    """Check that `raw` is the signature by one of `keys` of a folder `name` with `{path: SHA-256}`, and nothing else.
 
-    `key` is the one behind the SSH signature, which covers the same files: one release has one signer. Raises
-    `SignatureInvalid` with what is wrong, `BadInput` for what is no JSON.
+    `keys` are those behind the SSH signatures, which cover the same files. Raises `SignatureInvalid` with what is
+    wrong, `BadInput` for what is no JSON.
     """
     if len(raw) > MAX_MODEL_SIGNATURE_BYTES:
         raise SignatureInvalid(f"it has {len(raw)} bytes", expected=f"at most {MAX_MODEL_SIGNATURE_BYTES}")
-    if not isinstance(key, ec.EllipticCurvePublicKey):
+    able = [key for key in keys if isinstance(key, ec.EllipticCurvePublicKey)]
+    if not able:
         raise SignatureInvalid("no ECDSA key signed the release beside it", expected="one signer for both signatures")
-    payload, signature = _opened(parse_json(raw, ignored), key)
+    bundle = parse_json(raw, ignored)
+    key = next((key for key in able if _names(bundle, key)), able[0])
+    payload, signature = _opened(bundle, key)
     if parse_json(payload, f"the statement in {ignored}") != _statement(name, digests, ignored):
         raise SignatureInvalid("it is a statement about other files than the manifest lists")
     try:
         key.verify(signature, pre_authentication_encoding(payload), ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         raise SignatureInvalid("it is no signature of its statement by the release's signer") from None
+
+
+def _names(bundle: Any, key: PublicKey) -> bool:
+    return isinstance(bundle, dict) and bundle.get("verificationMaterial") == _verification_material(key)
 
 
 def _opened(bundle: Any, key: PublicKey) -> tuple[bytes, bytes]:

@@ -54,7 +54,7 @@ class ReleaseDamaged(MiltonError):
 class VerificationReport:
     """What was found. `manifest` is None when it does not hold; `notes` are worth knowing but no problems.
 
-    `signer` is the fingerprint of the key whose signature holds, None without one.
+    `signers` are the fingerprints of the keys whose signatures hold.
     """
 
     path: Path
@@ -63,7 +63,7 @@ class VerificationReport:
     bytes_checked: int = 0
     manifest: BundleManifest | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
-    signer: str | None = None
+    signers: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -83,7 +83,7 @@ class VerificationReport:
             "ok": self.ok,
             "name": self.manifest.name if self.manifest else None,
             "release_digest": self.manifest.release_digest if self.manifest else None,
-            "signer": self.signer,
+            "signers": list(self.signers),
             "files_checked": self.files_checked,
             "bytes_checked": self.bytes_checked,
             "problems": [{"kind": p.kind.value, "path": p.path, "detail": p.detail} for p in self.problems],

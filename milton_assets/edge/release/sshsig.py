@@ -26,6 +26,8 @@ PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 MAX_SIGNATURE_BYTES = 8192
+"""Of everything armoured that lies in one file."""
+MAX_SIGNATURES = 16
 
 _MAGIC = b"SSHSIG"
 _VERSION = 1
@@ -35,6 +37,7 @@ _HASHES = {b"sha256": hashlib.sha256, b"sha512": hashlib.sha512}
 _ARMOUR = re.compile(
     rb"\s*-----BEGIN SSH SIGNATURE-----\s+(?P<body>[A-Za-z0-9+/=\s]+?)\s+-----END SSH SIGNATURE-----\s*"
 )
+_BLOCK = re.compile(rb"-----BEGIN SSH SIGNATURE-----.*?-----END SSH SIGNATURE-----\s*", re.DOTALL)
 _LINE_LENGTH = 70
 
 
@@ -88,6 +91,24 @@ def verify(armoured: bytes, message: bytes, namespace: str) -> PublicKey:
     except InvalidSignature:
         raise SignatureInvalid("it is not a signature of these bytes") from None
     return key
+
+
+def verify_all(armoured: bytes, message: bytes, namespace: str) -> tuple[PublicKey, ...]:
+    """The keys behind the signatures of `message` that follow one another in `armoured`, in their order.
+
+    All of them hold, and each is by another key. `ssh-keygen -Y verify` reads the first. Raises `SignatureInvalid`.
+    """
+    if len(armoured) > MAX_SIGNATURE_BYTES:
+        raise SignatureInvalid(f"it has {len(armoured)} bytes", expected=f"at most {MAX_SIGNATURE_BYTES}")
+    blocks = _BLOCK.findall(armoured.lstrip())
+    if b"".join(blocks) != armoured.lstrip() or not 1 <= len(blocks) <= MAX_SIGNATURES:
+        raise SignatureInvalid(
+            "it is no armoured SSH signature", expected=f"one to {MAX_SIGNATURES}: -----BEGIN SSH SIGNATURE----- …"
+        )
+    keys = tuple(verify(block, message, namespace) for block in blocks)
+    if len({fingerprint(key) for key in keys}) != len(keys):
+        raise SignatureInvalid("a key signed it twice", expected="a signature a key")
+    return keys
 
 
 def wire_key(key: PublicKey) -> bytes:

@@ -22,7 +22,6 @@ from milton_assets.edge.release.documents import MAX_DOCUMENT_BYTES, ReleaseDocu
 from milton_assets.edge.release.folder import Entry, EntryKind, Folder
 from milton_assets.edge.release.progress import ByteProgress
 from milton_assets.edge.release.report import Problem, ProblemKind, VerificationReport
-from milton_assets.edge.release.sshsig import SignatureInvalid, fingerprint
 from milton_assets.edge.release.weights import HEAD_BYTES, format_required, header_problem, model_problem
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.progress import OnProgress, silent
@@ -90,20 +89,12 @@ def verify_release(
         files.bytes_checked,
         manifest,
         notes=(*_signature_notes(documents, trusted), *(_linked_note(f) for f in linked if not one_name_each)),
-        signer=_signer(documents),
+        signers=tuple(sorted(documents.fingerprints())),
     )
 
 
 def _malformed(release: Folder, problem: str) -> VerificationReport:
     return VerificationReport(release.path, (Problem(ProblemKind.MALFORMED, str(release.path), problem),))
-
-
-def _signer(documents: ReleaseDocuments) -> str | None:
-    try:
-        key = documents.signer()
-    except (SignatureInvalid, BadInput):
-        return None  # told among the problems
-    return None if key is None else fingerprint(key)
 
 
 def _signature_notes(documents: ReleaseDocuments, trusted: Collection[str] | None) -> Iterator[str]:

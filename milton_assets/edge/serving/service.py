@@ -18,6 +18,7 @@ from typing import Any
 
 from milton_assets.edge.deployment.layout import HEALTH_FILE
 from milton_assets.edge.deployment.loadtest import EdgeLauncher
+from milton_assets.edge.deployment.standing import standing_problems
 from milton_assets.edge.serving.gateway import Gateway
 from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, HealthJournal
 from milton_assets.edge.serving.http1 import Limits
@@ -94,6 +95,7 @@ async def _serve(service: Service) -> None:
         on_event=on_event,
         go_back=in_thread(service.go_back),
         schedule=service.schedule,
+        standing=lambda: standing_problems(service.target, datetime.now(UTC)),
     )
     try:
         host, port = await gateway.listen(service.host, service.port)

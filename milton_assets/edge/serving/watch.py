@@ -59,7 +59,8 @@ class Schedule:
     """When is looked, in seconds, and the false alarms that a year may bring.
 
     `every_s` between canary questions, `soon_s` after a bad one, `idle_s` since the last user before one is asked,
-    `answer_s` how long an answer may take, `signs_s` between looks at the signs. `disk_free_bytes` is the least that is
+    `answer_s` how long an answer may take, `signs_s` between looks at the signs, `standing_s` at what
+    stands. `disk_free_bytes` is the least that is
     to be free.
     """
 
@@ -68,6 +69,7 @@ class Schedule:
     idle_s: float = 5.0
     answer_s: float = 30.0
     signs_s: float = 5.0
+    standing_s: float = 60.0
     alarms_per_year: float = 1.0
     disk_free_bytes: int = 64 << 20
 
@@ -93,8 +95,9 @@ class _Record:
 class Watch:
     """Watches what `supervisor` serves. `go_back` takes the target to the release before, and says which, or raises.
 
-    `reads` gives the signs, `times` those of the processors. `on_event` hears what happened; `alarms` are the latest
-    sentences, for whoever asks.
+    `reads` gives the signs, `times` those of the processors, `standing` what is wrong while nothing happens (signatures
+    that count no more, no controller heard), a sentence each, told once. `on_event` hears what happened; `alarms` are
+    the latest sentences, for whoever asks.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class Watch:
         go_back: Callable[[str], Awaitable[str]] | None = None,
         schedule: Schedule | None = None,
         times: Callable[[], ProcessorTimes] = processor_times,
+        standing: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self.alarms: deque[str] = deque(maxlen=5)
         self.signs = Signs()
@@ -117,6 +121,9 @@ class Watch:
         self._go_back = go_back
         self._schedule = schedule or Schedule()
         self._times = times
+        self._standing = standing
+        self._stood: frozenset[str] = frozenset()
+        self._standing_due_s = 0.0
         self._record: _Record | None = None
         self._due_s = 0.0
         self._signs_due_s = 0.0
@@ -134,6 +141,9 @@ class Watch:
             if now_s >= self._signs_due_s:
                 self._signs_due_s = now_s + self._schedule.signs_s
                 await self._look()
+            if now_s >= self._standing_due_s:
+                self._standing_due_s = now_s + self._schedule.standing_s
+                await self._look_at_what_stands()
             if now_s >= self._due_s and self._is_idle() and (server := self._supervisor.serving) is not None:
                 await self._check(server)
             await asyncio.sleep(tick_s)
@@ -288,6 +298,15 @@ class Watch:
                 f"the disk is full: {free >> 20} MiB are free, at least {least >> 20} MiB should be", release, now
             )
         self._full = is_full
+
+    async def _look_at_what_stands(self) -> None:
+        found = await asyncio.to_thread(self._standing)
+        # The figures in a sentence move on while its beginning stays.
+        begins = frozenset(said.partition(",")[0] for said in found)
+        for said in found:
+            if said.partition(",")[0] not in self._stood:
+                self._fact(said, self._latest, self.signs)
+        self._stood = begins
 
     def _fact(self, said: str, release: str | None, signs: Signs, *, needs_person: bool = True) -> None:
         self.alarms.append(said)

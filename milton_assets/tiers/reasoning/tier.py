@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -18,13 +18,15 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from milton_assets.tiers.reasoning import prompts
-from milton_assets.tiers.reasoning.cove import ALL_STEPS, VERIFICATION_STEPS, Check, Cove, StepLimits, Trace
-from milton_assets.tiers.reasoning.goldens import GoldenCase, ReasoningGoldens, Split
+from milton_assets.tiers.reasoning.cases import GoldenCase, Split
+from milton_assets.tiers.reasoning.cove import ALL_STEPS, VERIFICATION_STEPS, Check, Cove, Step, StepLimits, Trace
+from milton_assets.tiers.reasoning.goldens import ReasoningGoldens
 from milton_assets.tiers.reasoning.judge import QualifiedJudge
-from milton_assets.tiers.reasoning.scoring import ScoredCase, SeededDraft, metrics, score_trace
+from milton_assets.tiers.reasoning.scoring import FreshAnswer, ScoredCase, SeededDraft, metrics, score_trace
 from milton_assets.vocabulary.chat import ChatModel, Sampling
 from milton_assets.vocabulary.code_version import code_version as version_of_code
 from milton_assets.vocabulary.digest import canonical_json
+from milton_assets.vocabulary.keys import VariantsSeed
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.tier import TierResult
 
@@ -36,7 +38,8 @@ class ReasoningPlan(BaseModel):
 
     `cases_per_kind` takes the first cases of each kind in file order; `seeded_per_kind` does so for detection, where
     each case gives one faulty and one sound draft, 0 leaving detection out. `concurrency` is how many cases are
-    worked on at once: give it the number of slots of the server.
+    worked on at once: give it the number of slots of the server. With a `variants_seed`, `fresh_per_template` fresh
+    variants of each templated case among those chosen are asked too, for a draft alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +55,8 @@ class ReasoningPlan(BaseModel):
     seed: int = 0
     concurrency: int = Field(default=1, ge=1, le=1024)
     most_slowdown: float = Field(default=8.0, gt=1)
+    fresh_per_template: int = Field(default=2, ge=1, le=20)
+    variants_seed: VariantsSeed | None = None
 
     @classmethod
     def smoke(cls) -> ReasoningPlan:
@@ -88,20 +93,50 @@ def measure_reasoning(
     """Run the plan against `model`. A failed call is its case's row and stays in every denominator.
 
     Returns the metrics of `METRICS` and a row per case (`part` = `cove`), then a row per seeded draft (`part` =
-    `detection`, its `case_id` ending in `:faulty` or `:sound`). Raises `BadInput` when the plan chooses no case.
+    `detection`, its `case_id` ending in `:faulty` or `:sound`), then one per fresh variant (`part` = `fresh`). Raises
+    `BadInput` when the plan chooses no case.
     """
     chosen = goldens.choose(plan.split, plan.cases_per_kind)
     seeds = _seeds(goldens, plan)
     traces = [Trace(case.question) for case in chosen]
     seeded = [Trace.seeded(case.question, draft) for case, draft, _ in seeds]
-    _take_all(Cove(model, plan.limits(), plan.sampling()), traces, seeded, plan.concurrency, on_progress)
+    drawn = _fresh_variants(goldens, chosen, plan)
+    fresh = [Trace(case.question) for _, case in drawn]
+    work = [
+        *(_Work(trace, Step.BASELINE, Step.REVISE) for trace in traces),
+        *(_Work(trace, Step.BASELINE, Step.BASELINE) for trace in fresh),
+        *(_Work(trace, VERIFICATION_STEPS[0], VERIFICATION_STEPS[-1]) for trace in seeded),
+    ]
+    _take_all(Cove(model, plan.limits(), plan.sampling()), work, plan.concurrency, on_progress)
     cases = _score_all(chosen, traces, judge, plan.concurrency)
+    answers = [
+        FreshAnswer(template, one.case, one.trace, one.baseline)
+        for (template, _), one in zip(
+            drawn, _score_all([case for _, case in drawn], fresh, judge, plan.concurrency), strict=True
+        )
+    ]
     drafts = [SeededDraft(*seed, trace) for seed, trace in zip(seeds, seeded, strict=True)]
+    templated = {template.id for template in goldens.templates}
     skipped = "the plan asks for no seeded faults" if not plan.seeded_per_kind else "no chosen case has a wrong answer"
     return TierResult(
         "reasoning",
-        metrics(cases, drafts, most_slowdown=plan.most_slowdown, detection_skipped=skipped),
-        pd.DataFrame([_case_row(case) for case in cases] + [_draft_row(draft) for draft in drafts]),
+        metrics(
+            cases,
+            drafts,
+            answers,
+            most_slowdown=plan.most_slowdown,
+            detection_skipped=skipped,
+            fresh_skipped="no seed was minted"
+            if plan.variants_seed is None
+            else "no case that was asked has a template",
+        ),
+        pd.DataFrame(
+            [
+                *(_case_row(case, templated) for case in cases),
+                *(_draft_row(draft) for draft in drafts),
+                *(_fresh_row(answer) for answer in answers),
+            ]
+        ),
         _provenance(goldens, plan, judge, len(cases), len(drafts)),
     )
 
@@ -117,19 +152,43 @@ def _seeds(goldens: ReasoningGoldens, plan: ReasoningPlan) -> list[tuple[GoldenC
     return seeds
 
 
-def _take_all(
-    cove: Cove, cases: Sequence[Trace], seeded: Sequence[Trace], concurrency: int, on_progress: OnProgress
-) -> None:
+def _fresh_variants(
+    goldens: ReasoningGoldens, chosen: Sequence[GoldenCase], plan: ReasoningPlan
+) -> list[tuple[str, GoldenCase]]:
+    """The fresh variants of the templated cases among `chosen`, with the template's id; none without a seed."""
+    if plan.variants_seed is None:
+        return []
+    templates = {template.id: template for template in goldens.templates}
+    return [
+        (case.id, fresh)
+        for case in chosen
+        if case.id in templates
+        for fresh in templates[case.id].fresh(plan.variants_seed, plan.fresh_per_template, unlike=case.question)
+    ]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A trace, and the steps that it goes through, both included."""
+
+    trace: Trace
+    first: Step
+    last: Step
+
+    @property
+    def steps(self) -> range:
+        return range(ALL_STEPS.index(self.first), ALL_STEPS.index(self.last) + 1)
+
+
+def _take_all(cove: Cove, work: Sequence[_Work], concurrency: int, on_progress: OnProgress) -> None:
     """Take every trace through its steps, `concurrency` calls under way at once; the first error stops the rest.
 
     What is ready at the earliest step goes first: nearly all traces are then at one step, whose prompts begin alike,
     and no slot waits for the last trace of a step as it would at a barrier.
     """
-    ready = [(0, number) for number in range(len(cases))]
-    ready += [(ALL_STEPS.index(VERIFICATION_STEPS[0]), len(cases) + number) for number in range(len(seeded))]
-    traces = [*cases, *seeded]
-    last = [len(ALL_STEPS)] * len(cases) + [ALL_STEPS.index(VERIFICATION_STEPS[-1]) + 1] * len(seeded)
-    total = len(ALL_STEPS) * len(cases) + len(VERIFICATION_STEPS) * len(seeded)
+    ready = [(one.steps.start, number) for number, one in enumerate(work)]
+    heapq.heapify(ready)
+    total = sum(len(one.steps) for one in work)
     done = 0
     on_progress(Progress(STAGE, done, total, "starting"))
     pool = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix=STAGE)
@@ -138,13 +197,13 @@ def _take_all(
         while ready or under_way:
             while ready and len(under_way) < concurrency:
                 step, number = heapq.heappop(ready)
-                under_way[pool.submit(cove.run, traces[number], ALL_STEPS[step])] = (step, number)
+                under_way[pool.submit(cove.run, work[number].trace, ALL_STEPS[step])] = (step, number)
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                 step, number = under_way.pop(future)
                 future.result()
                 done += 1
                 on_progress(Progress(STAGE, done, total, ALL_STEPS[step].value.replace("_", " ")))
-                if step + 1 < last[number]:
+                if step + 1 in work[number].steps:
                     heapq.heappush(ready, (step + 1, number))
     finally:
         # On an error or Ctrl-C nothing new is sent; calls under way end with their own time limit.
@@ -160,11 +219,12 @@ def _score_all(
         return list(pool.map(partial(score_trace, second_opinion=judge.is_right), cases, traces))
 
 
-def _case_row(scored: ScoredCase) -> dict[str, Any]:
+def _case_row(scored: ScoredCase, templated: Collection[str]) -> dict[str, Any]:
     trace = scored.trace
     return {
         "part": "cove",
         "case_id": scored.case.id,
+        "template": scored.case.id if scored.case.id in templated else None,
         **_what_was_asked(scored.case),
         "baseline": trace.draft,
         "baseline_label": scored.baseline.label,
@@ -177,6 +237,20 @@ def _case_row(scored: ScoredCase) -> dict[str, Any]:
         "revised": trace.revised,
         "cell": scored.cell.value,
         **_cost_columns(trace),
+    }
+
+
+def _fresh_row(answer: FreshAnswer) -> dict[str, Any]:
+    return {
+        "part": "fresh",
+        "case_id": answer.case.id,
+        "template": answer.template,
+        **_what_was_asked(answer.case),
+        "baseline": answer.trace.draft,
+        "baseline_label": answer.baseline.label,
+        "baseline_right": answer.baseline.right,
+        "decided_by": answer.baseline.decided_by,
+        **_cost_columns(answer.trace),
     }
 
 
