@@ -50,6 +50,9 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         description="While speeds are measured, watch the machine: what was taken while others wanted it is invalid.",
     )
     rerank: Rerank = Field(default=Rerank.POINTWISE, description="pointwise or listwise.")
+    reasoning_budget_s: float | None = Field(
+        default=None, gt=0, description="How long the reasoning tier may ask each candidate, in seconds; null: no end."
+    )
     judge_url: str | None = Field(default=None, description="Where a judge of open answers is served.")
     judge_model: str | None = Field(default=None, description="The judge's name there.")
     judge_key_env: str | None = Field(default=None, description="The environment variable that holds its API key.")
@@ -111,6 +114,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             reuse_answers=settings.reuse_answers,
             watch_machine=settings.watch_machine,
             rerank=settings.rerank,
+            reasoning_budget_s=settings.reasoning_budget_s,
             judge_url=judge.url if judge else None,
             judge_model=judge.model if judge else None,
             judge_key_env=judge.key_env if judge else None,

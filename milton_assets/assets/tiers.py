@@ -88,6 +88,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
                     campaign.slo,
                     campaign.rerank.value,
                     context.run.tags.get(VARIANTS_TAG) or mint_variants_seed(),
+                    campaign.reasoning_budget_s,
                 )
             )
             asked = _asked(spec, served, entry, artefact, registry_entry, model_server, campaign, registry, goldens)

@@ -198,6 +198,7 @@ Digests = Annotated[
     ),
 ]
 Switch = Annotated[bool, BeforeValidator(_switch), FromText(lambda text: text, "1 or 0")]
+BudgetS = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Days = Annotated[float, Field(gt=0, le=MAX_EXPIRY_DAYS, allow_inf_nan=False)]
 
 
@@ -458,6 +459,11 @@ class Settings(_Noun):
     )
     rerank: Rerank = Field(
         default=Rerank.POINTWISE, description="`listwise` has candidates put passages in order (docs/retrieval.md)."
+    )
+    reasoning_budget_s: BudgetS | None = Field(
+        default=None,
+        description="How long the reasoning tier may ask each candidate: what tells most is asked first, and "
+        "drafts stand for what there was no time for (docs/reasoning.md). None: no end.",
     )
     judge: SideModelSettings | None = Field(
         default=None, description="A judge of answers that matching leaves open (docs/reasoning.md)."

@@ -199,6 +199,13 @@ ROWS: dict[str, Row] = {
         lambda settings: list(settings.allowed_contaminated),
         ["c" * 64],
     ),
+    "reasoning_budget_s": Row(
+        "reasoning_budget_s: 600",
+        {"MILTON_REASONING_BUDGET_S": "600"},
+        campaign("reasoning_budget_s"),
+        setting("reasoning_budget_s"),
+        600.0,
+    ),
     "goldens": Row(
         "goldens: {reasoning: [{path: /g, private: true}]}",
         {},
