@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 300
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install autobench ui test coverage test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-bundle bench-device bench-scale bench-serving test-vllm docs clean
+.PHONY: help install autobench ui test coverage test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-bundle bench-device bench-scale bench-fleet bench-serving test-vllm docs clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ bench-device: $(VENV)/.installed-dev ## A device: what its agent takes, and what
 bench-scale: $(VENV)/.installed-dev ## Registries of thousands of entries, journals of ten thousand deployments.
 	PYTHONPATH=. $(BIN)/python benches/scale/bench_registry.py
 	$(BIN)/python benches/scale/bench_journal.py
+
+bench-fleet: $(VENV)/.installed-dev ## Rollouts over ten thousand simulated devices: time, memory, devices until noticed, false stops.
+	$(BIN)/python benches/fleet/bench_fleet.py
 
 bench-serving: $(VENV)/.installed-dev ## What serving through the gateway costs: swaps, time to first token, one slot's gap.
 	$(BIN)/python benches/device/bench_serving.py

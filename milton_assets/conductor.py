@@ -34,7 +34,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG
+from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG, VARIANTS_TAG
 from milton_assets.assets.goldens import observe_goldens
 from milton_assets.assets.links import page_of
 from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, DEPLOYMENT_ASSET, PROMOTE
@@ -49,7 +49,7 @@ from milton_assets.usecases.settings_check import check_campaign
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.golden_set import golden_digests
-from milton_assets.vocabulary.keys import mint_run_id
+from milton_assets.vocabulary.keys import mint_run_id, mint_variants_seed
 from milton_assets.vocabulary.locks import acquire
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import console, printable
@@ -150,7 +150,8 @@ class _Conductor:
             assets = [] if whole else [REGISTRY_ENTRY_ASSET, *(asset_of(tier) for tier in missing)]
             _wait_for_accelerator(self.instance, self.say)
             place = f"{number}/{len(versions)}"
-            if not self.child(BENCHMARK_MODEL, version, MODEL_VERSIONS, tags={CANDIDATE_TAG: place}, assets=assets):
+            tags = {CANDIDATE_TAG: place, VARIANTS_TAG: self.record.variants_seed}
+            if not self.child(BENCHMARK_MODEL, version, MODEL_VERSIONS, tags=tags, assets=assets):
                 self.say(f"model {place} {version}: failed; the others go on")
 
     def decide(self) -> None:
@@ -265,7 +266,11 @@ def conduct(
         if left is None or why_not:
             run_id = new_run_id(context.instance)
             record = UnfinishedCampaign(
-                run_id=run_id, began_at=datetime.now(UTC), conditions=conditions, conductors=(context.run_id,)
+                run_id=run_id,
+                began_at=datetime.now(UTC),
+                conditions=conditions,
+                variants_seed=mint_variants_seed(),
+                conductors=(context.run_id,),
             )
         else:
             record = left.led_by(context.run_id)

@@ -20,6 +20,7 @@ from milton_assets.assets.selection import decision_asset, evidence_holds
 from milton_assets.assets.tiers import tier_asset, tier_check
 from milton_assets.conductor import autobench_job
 from milton_assets.jobs import benchmark_model, deploy, look_after, promote
+from milton_assets.lineage import lineage_sensors
 from milton_assets.schedules import SCHEDULES
 from milton_assets.sensors import SENSORS
 from milton_assets.settings import Settings, read_settings
@@ -76,7 +77,7 @@ def build_defs(
             *(tier_check(spec) for spec in tiers.values()),
         ],
         jobs=[benchmark_model, promote, deploy, look_after, autobench_job(settings.log_level)],
-        sensors=SENSORS,
+        sensors=[*SENSORS, *(lineage_sensors(settings.openlineage_url) if settings.openlineage_url else ())],
         schedules=SCHEDULES,
         loggers={"console": console_logger},
         resources={**resources, **(overrides or {})},

@@ -12,6 +12,7 @@ from milton_assets.conductor import new_run_id
 from milton_assets.jobs import benchmark_model
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.sensors import benchmark_request
+from milton_assets.vocabulary.keys import mint_variants_seed
 from resources.registry_resource import RegistryResource
 
 
@@ -30,10 +31,10 @@ def every_six_hours(
     if not candidates:
         yield SkipReason("the registry has no candidates")
         return
-    campaign = new_run_id(context.instance)
+    campaign, seed = new_run_id(context.instance), mint_variants_seed()
     context.instance.add_dynamic_partitions(str(MODEL_VERSIONS.name), [entry.version for entry in candidates])
     for entry in candidates:
-        yield benchmark_request(entry, campaign, run_key=f"{campaign}:{entry.version}")
+        yield benchmark_request(entry, campaign, seed, run_key=f"{campaign}:{entry.version}")
 
 
 SCHEDULES = [every_six_hours]

@@ -25,12 +25,13 @@ from dagster import (
 )
 from pydantic import RootModel
 
-from milton_assets.assets.evidence import CAMPAIGN_TAG
+from milton_assets.assets.evidence import CAMPAIGN_TAG, VARIANTS_TAG
 from milton_assets.conductor import CONDUCTED_TAG, UNFINISHED, new_run_id
 from milton_assets.jobs import DEPLOYMENT_ASSET, PROMOTE, benchmark_model, deploy, look_after, promote
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.summary import read_summary
 from milton_assets.vocabulary.digest import Sha256
+from milton_assets.vocabulary.keys import mint_variants_seed
 from milton_assets.vocabulary.registry import RegistryEntry, RegistryMissing
 from resources.campaign import Campaign
 from resources.evidence_log import logged_content_digests
@@ -80,9 +81,9 @@ def registry_sensor(
         )
     if campaign.dry_run:
         return SkipReason(f"dry run: {', '.join(entry.version for entry in fresh)} would be benchmarked")
-    campaign_id = new_run_id(context.instance)
+    campaign_id, seed = new_run_id(context.instance), mint_variants_seed()
     return SensorResult(
-        run_requests=[benchmark_request(entry, campaign_id, run_key=seen.run_key(entry)) for entry in fresh],
+        run_requests=[benchmark_request(entry, campaign_id, seed, run_key=seen.run_key(entry)) for entry in fresh],
         dynamic_partitions_requests=[MODEL_VERSIONS.build_add_request([entry.version for entry in fresh])],
         cursor=seen.model_dump_json(),
     )
@@ -113,9 +114,10 @@ class Seen(RootModel[dict[str, tuple[Sha256, int]]]):
         return f"{entry.version}:{content_sha256}:{changes}"
 
 
-def benchmark_request(entry: RegistryEntry, campaign: str, *, run_key: str) -> RunRequest:
-    """A queued `benchmark_model` run of one entry, as part of a campaign."""
-    return RunRequest(run_key=run_key, partition_key=entry.version, tags={CAMPAIGN_TAG: campaign})
+def benchmark_request(entry: RegistryEntry, campaign: str, variants_seed: str, *, run_key: str) -> RunRequest:
+    """A queued `benchmark_model` run of one entry, as part of a campaign whose fresh variants that seed draws."""
+    tags = {CAMPAIGN_TAG: campaign, VARIANTS_TAG: variants_seed}
+    return RunRequest(run_key=run_key, partition_key=entry.version, tags=tags)
 
 
 def _promote_sensor(status: DagsterRunStatus) -> SensorDefinition:

@@ -25,3 +25,9 @@ def key_from(variable: str | None) -> str | None:
         expected="the server's API key",
         remedy=f"export {variable}, or name another variable",
     )
+
+
+def key_if_set(variable: str) -> str | None:
+    """The key that the environment variable holds, if it holds any. Raises `BadInput` for what no header can carry."""
+    key = os.environ.get(variable)
+    return check_api_key(key, variable) if key else None

@@ -49,6 +49,9 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         description="While speeds are measured, watch the machine: what was taken while others wanted it is invalid.",
     )
     rerank: Rerank = Field(default=Rerank.POINTWISE, description="pointwise or listwise.")
+    reasoning_budget_s: float | None = Field(
+        default=None, gt=0, description="How long the reasoning tier may ask each candidate, in seconds; null: no end."
+    )
     judge_url: str | None = Field(default=None, description="Where a judge of open answers is served.")
     judge_model: str | None = Field(default=None, description="The judge's name there.")
     judge_key_env: str | None = Field(default=None, description="The environment variable that holds its API key.")
@@ -74,6 +77,9 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     )
     allowed_templates: list[str] = Field(
         default_factory=list, description="Digests of chat templates that may be promoted, see the setting."
+    )
+    allowed_contaminated: list[str] = Field(
+        default_factory=list, description="Digests of weights that may be promoted though they know published answers."
     )
     log_level: LogLevel = Field(default=LogLevel.ERROR, description="How much Dagster says on the terminal.")
     registry_uri: str | None = Field(default=None, description="The registry; null: the file in the state folder.")
@@ -104,6 +110,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             reuse_answers=settings.reuse_answers,
             watch_machine=settings.watch_machine,
             rerank=settings.rerank,
+            reasoning_budget_s=settings.reasoning_budget_s,
             judge_url=judge.url if judge else None,
             judge_model=judge.model if judge else None,
             judge_key_env=judge.key_env if judge else None,
@@ -118,6 +125,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             target_classes={name: target.device_class for name, target in settings.targets.items()},
             golden_sets=_GOLDENS.dump_python(settings.goldens, mode="json"),
             allowed_templates=list(settings.allowed_templates),
+            allowed_contaminated=list(settings.allowed_contaminated),
             log_level=settings.log_level,
             registry_uri=settings.registry,
         )

@@ -70,6 +70,7 @@ def gather(
     registry_sha256: str,
     lineage: Callable[[RegistryEntry, Artefact], Lineage],
     allowed_templates: Sequence[str],
+    allowed_contaminated: Sequence[str],
     measured_kind: ArtefactKind,
     entry_files: Files,
     tier_files: Mapping[str, Files],
@@ -82,7 +83,8 @@ def gather(
 ) -> Gathered:
     """Read each candidate's evidence, pin it, and say of each candidate why it cannot be judged, if it cannot.
 
-    `lineage` says what an artefact descends from, `allowed_templates` which chat templates the operator let through.
+    `lineage` says what an artefact descends from, `allowed_templates` which chat templates the operator let
+    through, `allowed_contaminated` which weights though they know published answers.
     `timed_by` is the tier whose environment is that of the candidate's speeds, `ledger` what the decision before handed
     on.
 
@@ -125,6 +127,7 @@ def gather(
         private_goldens=tuple(private_goldens),
         ledger=ledger,
         allowed_templates=tuple(sorted(set(allowed_templates))),
+        allowed_contaminated=tuple(sorted(set(allowed_contaminated))),
     )
     return Gathered(tuple(candidates), manifest)
 

@@ -22,13 +22,18 @@ from dagster import (
 )
 from pydantic import Field
 
+from milton_assets.vocabulary.columns import description_of
 from milton_assets.vocabulary.errors import BadInput
 from resources.evidence_store import EvidenceFile, EvidenceStore
 
 
 def column_schema(schema: pa.Schema) -> TableSchema:
-    """Names and Arrow types of a table's columns, as the UI shows them."""
-    return TableSchema(columns=[TableColumn(name=field.name, type=str(field.type)) for field in schema])
+    """Names, Arrow types and descriptions of a table's columns, as the UI shows them."""
+    return TableSchema(
+        columns=[
+            TableColumn(name=field.name, type=str(field.type), description=description_of(field)) for field in schema
+        ]
+    )
 
 
 class EvidenceStoreResource(ConfigurableResource):  # type: ignore[type-arg]

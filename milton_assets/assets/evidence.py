@@ -20,6 +20,8 @@ from resources.progress import meter
 
 CAMPAIGN_TAG = "milton/campaign"
 CANDIDATE_TAG = "milton/candidate"
+VARIANTS_TAG = "milton/variants-seed"
+"""The seed that a campaign's fresh variants are drawn by; a run without one mints its own."""
 
 
 def evidence_output(table: pa.Table, **metadata: Any) -> Output[pa.Table]:

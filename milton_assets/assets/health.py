@@ -21,18 +21,19 @@ from milton_assets.assets.guards import guarded
 from milton_assets.fleet.target import Health
 from milton_assets.partitions import EDGE_TARGETS
 from milton_assets.usecases.targets import open_targets
+from milton_assets.vocabulary.columns import described
 from resources.campaign import Campaign
 from resources.evidence_store import EvidenceFile
 from resources.model_server import EdgeServerResource
 
 _COLUMNS = pa.schema(
     [
-        ("at", pa.timestamp("us", tz="UTC")),
-        ("kind", pa.string()),
-        ("said", pa.string()),
-        ("release", pa.string()),
-        ("needs_person", pa.bool_()),
-        ("figures", pa.string()),
+        described("at", pa.timestamp("us", tz="UTC"), "when it was written on the device"),
+        described("kind", pa.string(), "what kind of line it is"),
+        described("said", pa.string(), "the line in words"),
+        described("release", pa.string(), "the release that served then"),
+        described("needs_person", pa.bool_(), "whether somebody has to look"),
+        described("figures", pa.string(), "the figures of that line, as JSON"),
     ]
 )
 _PROBLEM = "problem"

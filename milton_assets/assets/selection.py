@@ -90,6 +90,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             registry_sha256=current.sha256,
             lineage=current.lineage,
             allowed_templates=campaign.allowed_templates,
+            allowed_contaminated=campaign.allowed_contaminated,
             measured_kind=model_server.artefact_kind,
             entry_files=registry_entry,
             tier_files={name: measured[spec.asset_name] for name, spec in tiers.items()},

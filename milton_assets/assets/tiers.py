@@ -24,7 +24,7 @@ from dagster import (
 )
 
 from milton_assets.assets.beta_features import partition_check
-from milton_assets.assets.evidence import evidence_output, metrics_markdown, pictures, progress_of
+from milton_assets.assets.evidence import VARIANTS_TAG, evidence_output, metrics_markdown, pictures, progress_of
 from milton_assets.assets.guards import guarded_by
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.tiers.reasoning.judge import ModelPin
@@ -37,6 +37,7 @@ from milton_assets.vocabulary.entry_paths import placed
 from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.forcing import TeacherForcing
 from milton_assets.vocabulary.golden_set import TierGoldens, read_goldens
+from milton_assets.vocabulary.keys import mint_variants_seed
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.registry import Artefact, RegistryEntry
 from milton_assets.vocabulary.server import RunningServer
@@ -81,7 +82,14 @@ def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
         goldens = read_goldens(spec, campaign.goldens.get(spec.name, ()))
         with model_server.serve(artefact, entry.version) as served:
             plan = spec.plan(
-                Conditions(str(campaign.profile), served.endpoint.slots, campaign.slo, campaign.rerank.value)
+                Conditions(
+                    str(campaign.profile),
+                    served.endpoint.slots,
+                    campaign.slo,
+                    campaign.rerank.value,
+                    context.run.tags.get(VARIANTS_TAG) or mint_variants_seed(),
+                    campaign.reasoning_budget_s,
+                )
             )
             asked = _asked(spec, served, entry, artefact, registry_entry, model_server, campaign, registry, goldens)
             with _chat_model(spec, served, artefact, model_server, campaign, goldens) as chat_model:

@@ -22,11 +22,13 @@ from milton_assets.cli import (
     deploy,
     device_policy,
     environment,
+    fleet,
     keys,
     policy,
     registry,
     report,
     results,
+    rollout,
     serve_model,
     target,
     trace,
@@ -67,7 +69,8 @@ def build_app() -> typer.Typer:
     autobench.register(app)
     config.register(app)
     registry.register(app)
-    for verbs in (serve_model, bench, results, report, why, bundle, keys, deploy, target, policy, device_policy, trace):
+    measuring = (serve_model, bench, results, report, why, bundle, keys)
+    for verbs in (*measuring, deploy, target, rollout, fleet, policy, device_policy, trace):
         verbs.register(app)
     return app
 

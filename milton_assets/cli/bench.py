@@ -248,10 +248,12 @@ def _reference(given: Mapping[str, Any], served: RunningServer) -> Reference | N
 def _plan(spec: TierSpec, given: Mapping[str, Any], *, slots: int) -> Any:
     from pydantic import ValidationError
 
+    from milton_assets.vocabulary.keys import mint_variants_seed
     from milton_assets.vocabulary.tier_spec import Conditions
 
     profile = "smoke" if given["smoke"] else "full"
-    plan = spec.plan(Conditions(profile=profile, slots=given["concurrency"] or slots))
+    conditions = Conditions(profile=profile, slots=given["concurrency"] or slots, variants_seed=mint_variants_seed())
+    plan = spec.plan(conditions)
     values = {option.field: given[option.name.replace("-", "_")] for option in spec.options}
     wanted = {field: value for field, value in values.items() if value is not None}
     try:

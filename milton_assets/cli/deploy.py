@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from milton_assets.fleet.targets import Targets
 
 T = TypeVar("T")
+_WITHIN_S = 60.0
+"""How long one of many targets may take to say what it serves."""
 
 TargetOption = Annotated[
     str | None, typer.Option("--target", metavar="NAME", help="A named target; `local` when nothing is given.")
@@ -117,7 +119,7 @@ def deploy(
         for sentence in choice.unreadable:
             typer.echo(f"warning: passed over {sentence}", err=True)
         bundle = choice.path
-    _check_evidence(settings, bundle)
+    check_bundle_evidence(settings, bundle)
     request = DeployRequest(
         actor=acting(actor),
         wait_s=wait,
@@ -194,20 +196,30 @@ def status(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read the release in service whole, and hold it against its digests.")
     ] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every target there is, as without a target.")] = False,
+    within: Annotated[
+        float | None,
+        typer.Option(
+            "--within", metavar="SECONDS", min=0.1, help="How long each of many may take; 60, with --verify no end."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What each target serves now, and what it could go back to. Exits 1 when a target is not as its journal says.
 
     Looks at the journal, at the links and at whether their releases are there; with --verify also at every byte of the
-    release in service.
+    release in service. Many targets are asked at once, and one that does not answer in time keeps no other from it.
 
-    Example: milton status --verify
+    Example: milton status --all --within 10
     """
 
     def ask(place: Target) -> tuple[TargetStatus, Verification | None]:
         return place.status(), place.verify(on_progress=progress_on_stderr()) if verify else None
 
-    found, unknown = _of_those_deployed_to(ask, target, target_path)
+    if every and (target is not None or target_path is not None):
+        raise typer.BadParameter("give --all or one target, not both")
+    within_s = within if within is not None or verify else _WITHIN_S
+    found, unknown = _of_those_deployed_to(ask, target, target_path, within_s=within_s)
     payload = [
         one.model_dump(mode="json") | ({"verification": read.model_dump(mode="json")} if read else {})
         for one, read in found
@@ -307,26 +319,26 @@ def _those_meant(name: str | None, path: Path | None) -> tuple[Target, ...]:
 
 
 def _of_those_deployed_to(
-    ask: Callable[[Target], T], name: str | None, path: Path | None
+    ask: Callable[[Target], T], name: str | None, path: Path | None, *, within_s: float | None
 ) -> tuple[list[T], list[tuple[str, MiltonError]]]:
     """What the targets that are meant answer. Where none is named, one that cannot answer keeps no other from it: the
     second list says which and why; those that wait for their first release are left out."""
     from milton_assets.edge.deployment import NeverDeployed
+    from milton_assets.fleet.many import ask_each
 
-    one_is_named = name is not None or path is not None
+    there = _those_meant(name, path)
+    if name is not None or path is not None:
+        return [ask(there[0])], []
     answers, failed = [], []
-    for place in _those_meant(name, path):
-        try:
-            answers.append(ask(place))
-        except MiltonError as error:
-            if one_is_named:
-                raise
-            if not isinstance(error, NeverDeployed):
-                failed.append((place.name, error))
+    for place, told in zip(there, ask_each(there, ask, within_s=within_s), strict=True):
+        if not isinstance(told, MiltonError):
+            answers.append(told)
+        elif not isinstance(told, NeverDeployed):
+            failed.append((place.name, told))
     return answers, failed
 
 
-def _check_evidence(settings: Settings, bundle: Path) -> None:
+def check_bundle_evidence(settings: Settings, bundle: Path) -> None:
     """Hold the bundle's evidence against the files it pins, where this machine has them; say so where it has not."""
     from milton_assets.edge.release import read_manifest
 

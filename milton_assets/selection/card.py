@@ -25,6 +25,7 @@ from milton_assets.selection.decision import (
     Flips,
     GateAnswer,
     GateOutcome,
+    Knowledge,
     LeftOut,
     Reading,
     Standing,
@@ -32,6 +33,7 @@ from milton_assets.selection.decision import (
     WeightChange,
 )
 from milton_assets.selection.policy import Gate, MarginKind, MetricRef
+from milton_assets.statistics.variants import KNOWS_AT
 from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.chat_template import NO_TEMPLATE
 from milton_assets.vocabulary.digest import short
@@ -54,6 +56,11 @@ _STANDING = {
     Standing.FAILED: "failed a gate",
     Standing.INCONCLUSIVE: "inconclusive",
     Standing.NO_EVIDENCE: "no evidence",
+}
+_KNOWLEDGE = {
+    Knowledge.KNOWS: "it knows the answers",
+    Knowledge.NO_SIGN: "no sign of it",
+    Knowledge.NOT_KNOWN: "not known\ntoo few templates",
 }
 
 
@@ -82,6 +89,7 @@ def sections(decision: Decision, tiers: Tiers) -> list[Grid | Lines]:
         parts.append(_gates(decision))
     parts += [
         Lines("Why not the others", tuple(_why_not(decision))),
+        *_variants(decision),
         Lines("How sure", (*_how_sure(decision), *_noise(decision))),
         *_challenges(decision),
         *_flips(decision),
@@ -271,6 +279,35 @@ def _gates_that_asked_nobody(decision: Decision) -> list[Gate]:
 def _gate(outcome: GateOutcome) -> str:
     answer = outcome.answer.replace("_", " ")
     return f"{'admitted' if outcome.admits else 'refused'} ({answer})\n{outcome.why}"
+
+
+def _variants(decision: Decision) -> Iterable[Grid | Lines]:
+    """What fresh variants showed; one sentence where nobody was asked any."""
+    read = [(report, one) for report in decision.candidates[:MAX_ROWS] for one in report.variants]
+    asked = [(report, one) for report, one in read if one.templates]
+    if not asked:
+        if read:
+            yield Lines("Published answers", (f"of everybody: {read[0][1].why}",))
+        return
+    header = ("candidate", "published right", "fresh right", "p (Holm)", "does it know the answers?")
+    rows = [
+        (
+            f"{report.version}\n{one.tier}",
+            f"{one.published_right} of {one.templates}" if one.templates else "-",
+            f"{one.fresh_right} of {one.fresh}" if one.templates else "-",
+            "-" if one.p_value is None or one.p_holm is None else f"{one.p_value:.2g} ({one.p_holm:.2g})",
+            _KNOWLEDGE[one.knowledge] + ("\nlet through" if one.allowed else ""),
+        )
+        for report, one in read
+    ]
+    seeds = ", ".join(dict.fromkeys(one.seed for _, one in asked if one.seed))
+    yield Grid(
+        "Published cases against fresh variants of them",
+        header,
+        tuple(rows),
+        f"Numbers and names of the fresh variants were drawn by the seed {seeds}, minted for their campaign. In at "
+        f"most {KNOWS_AT:.0%} of decisions anybody who knows none of the answers is said to know them.",
+    )
 
 
 def _why_not(decision: Decision) -> Iterable[str]:

@@ -39,8 +39,9 @@ _SAYS_HOW = (
     "load",
     "cache",
 )
-_CHANGES_NO_FIGURE = {"concurrency"}
-"""Parts of a plan that follow the server's slots; the load of the inference tier is stated apart."""
+_CHANGES_NO_FIGURE = {"concurrency", "variants_seed"}
+"""Parts of a plan that follow the server's slots (the load of the inference tier is stated apart), and the seed of
+fresh variants, which bear other ids under another seed and stand in figures of their own."""
 
 _SHOWN = 5
 

@@ -13,14 +13,15 @@ import gc
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from milton_assets.selection import comparability, explain, templates
+from milton_assets.selection import comparability, contamination, explain, templates
 from milton_assets.selection.candidate import Candidate
-from milton_assets.selection.contest import Contest, Outcome, enter, settle, verdict_on_nobody
+from milton_assets.selection.contest import Contest, Occasion, Outcome, enter, settle, verdict_on_nobody
 from milton_assets.selection.decision import (
     CandidateReport,
     Contribution,
@@ -29,6 +30,7 @@ from milton_assets.selection.decision import (
     NoiseReading,
     Reading,
     Standing,
+    VariantsReading,
     Verdict,
 )
 from milton_assets.selection.flips import flips_of
@@ -97,11 +99,12 @@ def _decided(
     stood = [comparability.on_pinned_goldens(candidate, manifest, tiers) for candidate in checked]
     stood = without_doubtful_speeds(stood, manifest, tiers)
     references = policy.metrics()
-    objections = templates.objections(manifest, incumbent)
+    variants = contamination.readings(stood, manifest, tiers)
+    objections = _joined(templates.objections(manifest, incumbent), contamination.objections(variants, manifest))
     judgements = [
         judge(candidate, policy, references, objection=objections.get(candidate.version)) for candidate in stood
     ]
-    chat_templates = {one.model_version: one.lineage.template for one in manifest.candidates}
+    about = _About({one.model_version: one.lineage.template for one in manifest.candidates}, variants)
     manifest_sha256 = manifest.digest()
     life = Life.of(manifest, stood, incumbent, anchored)
     common = {
@@ -113,14 +116,12 @@ def _decided(
         "manifest_sha256": manifest_sha256,
         "baselines": _baselines(stood, references, tiers),
     }
-    notes = _notes(policy, manifest, judgements, incumbent)
+    notes = (*_notes(policy, manifest, judgements, incumbent), *contamination.notes(variants))
     seed = int(manifest_sha256[:8], 16)
 
     def unranked(flips: Mapping[str, tuple[Flips, ...]]) -> tuple[CandidateReport, ...]:
         return tuple(
-            _report(one, chat_templates, flips=flips.get(one.candidate.version, ()))
-            for one in judgements
-            if not one.eligible
+            _report(one, about, flips=flips.get(one.candidate.version, ())) for one in judgements if not one.eligible
         )
 
     if not any(judgement.eligible for judgement in judgements):
@@ -134,11 +135,12 @@ def _decided(
             candidates=unranked(flips_of(stood, incumbent, policy, {}, tiers, seed=seed)),
             ledger=life.after((), {}),
         )
-    contest = enter(judgements, policy, seed=seed, incumbent=incumbent, tiers=tiers, life=life, manifest=manifest)
+    occasion = Occasion(seed=seed, incumbent=incumbent, tiers=tiers, life=life, manifest=manifest)
+    contest = enter(judgements, policy, occasion)
     outcome = settle(contest, policy)
     anchoring = contest.anchoring
     flips = flips_of(stood, incumbent, policy, contest.challenges, tiers, seed=seed)
-    report, choice = _Report(contest, outcome, judgements, policy, chat_templates, flips), outcome.choice
+    report, choice = _Report(contest, outcome, judgements, policy, about, flips), outcome.choice
     return Decision(
         **common,
         verdict=choice.verdict,
@@ -147,17 +149,7 @@ def _decided(
         notes=(*notes, *report.unpaired(), *report.saturated(), *(anchoring.notes if anchoring else ())),
         candidates=(*report.reports(), *unranked(flips)),
         confidence=outcome.confidence,
-        sensitivity=sensitivity(
-            contest,
-            outcome,
-            judgements,
-            policy,
-            seed=seed,
-            incumbent=incumbent,
-            tiers=tiers,
-            life=life,
-            manifest=manifest,
-        ),
+        sensitivity=sensitivity(contest, outcome, judgements, policy, occasion),
         noise=tuple(_noise(contest, life)),
         ledger=life.after(contest.measured, contest.tests, anchoring.anchors if anchoring else None),
     )
@@ -178,6 +170,22 @@ def _noise(contest: Contest, life: Life) -> Iterator[NoiseReading]:
             )
 
 
+@dataclass(frozen=True)
+class _About:
+    """What is told of candidates beside their figures, by version."""
+
+    chat_templates: Mapping[str, str]
+    variants: Mapping[str, tuple[VariantsReading, ...]]
+
+
+def _joined(*objections: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for each in objections:
+        for version, why in each.items():
+            found[version] = f"{found[version]}; {why}" if version in found else why
+    return found
+
+
 class _Report:
     """What is said of a contest and its outcome."""
 
@@ -187,12 +195,12 @@ class _Report:
         outcome: Outcome,
         judgements: Sequence[Judgement],
         policy: Policy,
-        chat_templates: Mapping[str, str],
+        about: _About,
         flips: Mapping[str, tuple[Flips, ...]],
     ) -> None:
         self.eligible = [judgement for judgement in judgements if judgement.eligible]
         self.policy = policy
-        self.chat_templates = chat_templates
+        self.about = about
         self.flips = flips
         self.contest = contest
         self.pool = contest.pool
@@ -267,7 +275,7 @@ class _Report:
             reports.append(
                 _report(
                     self.eligible[index],
-                    self.chat_templates,
+                    self.about,
                     contributions=contributions,
                     score=score,
                     rank=place,
@@ -401,13 +409,14 @@ def _environments(manifest: EvidenceManifest, eligible: set[str]) -> tuple[str, 
     return tuple(notes)
 
 
-def _report(judgement: Judgement, chat_templates: Mapping[str, str], **ranked: Any) -> CandidateReport:
+def _report(judgement: Judgement, about: _About, **ranked: Any) -> CandidateReport:
     candidate = judgement.candidate
     return CandidateReport(
         version=candidate.version,
         artefact_size_bytes=candidate.artefact_size_bytes,
         excluded=candidate.excluded,
-        chat_template=chat_templates.get(candidate.version),
+        chat_template=about.chat_templates.get(candidate.version),
+        variants=about.variants.get(candidate.version, ()),
         standing=judgement.standing,
         readings=judgement.readings,
         gates=judgement.gates,

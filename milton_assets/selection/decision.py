@@ -23,8 +23,8 @@ from milton_assets.vocabulary.metric import Interval, Metric
 
 DECISION_VERSION = 5
 """Version 3 is written as RFC 8785 has it; version 4 names each candidate's chat template, spends alpha over the life
-of an incumbent and hands on a ledger; version 5 has gates that ask only where there is a figure, and flips. Another
-version is not read."""
+of an incumbent and hands on a ledger; version 5 has gates that ask only where there is a figure, flips, and what fresh
+variants showed of each candidate. Another version is not read."""
 
 
 class Verdict(StrEnum):
@@ -69,6 +69,36 @@ class Reading(_Noun):
 
     tier: TierName
     metric: Metric
+
+
+class Knowledge(StrEnum):
+    """Whether a model has published answers by heart. `not_known`: there were too few fresh variants to tell, or
+    none."""
+
+    KNOWS = "knows_the_answers"
+    NO_SIGN = "no_sign"
+    NOT_KNOWN = "not_known"
+
+
+class VariantsReading(_Noun):
+    """What fresh variants say of one candidate in one tier.
+
+    Of `templates`, `published_right` published variants were answered rightly, and `fresh_right` of `fresh` fresh
+    ones, which `seed` drew. `p_value` is exact and one-sided, `p_holm` after Holm over every candidate and tier of
+    the decision; None where nothing was asked. `allowed` is whether the operator let it through all the same.
+    """
+
+    tier: TierName
+    seed: str | None
+    templates: int
+    published_right: int
+    fresh: int
+    fresh_right: int
+    p_value: float | None
+    p_holm: float | None
+    knowledge: Knowledge
+    allowed: bool
+    why: str
 
 
 class GateOutcome(_Noun):
@@ -199,7 +229,8 @@ class CandidateReport(_Noun):
 
     `rank` counts from 1 among the eligible. `probability_best` is its share of the resamplings in which it scores
     highest; None when that cannot be known. `chat_template` is None where nothing about the candidate is pinned.
-    `flips` are against the incumbent, whether or not it may be replaced.
+    `flips` are against the incumbent, whether or not it may be replaced. `variants` has a reading for each tier that
+    asks fresh variants.
     """
 
     version: Slug
@@ -209,6 +240,7 @@ class CandidateReport(_Noun):
     standing: Standing
     readings: tuple[Reading, ...]
     gates: tuple[GateOutcome, ...]
+    variants: tuple[VariantsReading, ...] = ()
     contributions: tuple[Contribution, ...] = ()
     score: float | None = None
     rank: int | None = None

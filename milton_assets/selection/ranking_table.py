@@ -8,22 +8,23 @@ from __future__ import annotations
 import pyarrow as pa
 
 from milton_assets.selection.decision import Decision
+from milton_assets.vocabulary.columns import described
 
 SCHEMA = pa.schema(
     [
-        ("run_id", pa.string()),
-        ("verdict", pa.string()),
-        ("version", pa.string()),
-        ("winner", pa.bool_()),
-        ("standing", pa.string()),
-        ("rank", pa.int64()),
-        ("score", pa.float64()),
-        ("probability_best", pa.float64()),
-        ("pareto_optimal", pa.bool_()),
-        ("artefact_size_bytes", pa.int64()),
-        ("why", pa.string()),
-        ("policy_sha256", pa.string()),
-        ("manifest_sha256", pa.string()),
+        described("run_id", pa.string(), "the benchmark run"),
+        described("verdict", pa.string(), "what was decided: promote, reject or no_verdict"),
+        described("version", pa.string(), "the candidate"),
+        described("winner", pa.bool_(), "whether it is what the run promotes"),
+        described("standing", pa.string(), "after the gates: eligible, failed, inconclusive or no_evidence"),
+        described("rank", pa.int64(), "its place, 1 is best; null where it was not ranked"),
+        described("score", pa.float64(), "its weighted score between 0 and 1"),
+        described("probability_best", pa.float64(), "the share of resamplings of the evidence in which it leads"),
+        described("pareto_optimal", pa.bool_(), "whether no other candidate is at least as good in everything"),
+        described("artefact_size_bytes", pa.int64(), "the size of its weights in bytes"),
+        described("why", pa.string(), "why it stands there"),
+        described("policy_sha256", pa.string(), "SHA-256 of the policy that was applied"),
+        described("manifest_sha256", pa.string(), "SHA-256 of the evidence manifest"),
     ]
 )
 

@@ -32,6 +32,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from milton_assets.vocabulary.chat_template import TemplateId
+from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import Slug
 from milton_assets.vocabulary.registry import ArtefactKind
@@ -189,7 +190,14 @@ TemplateIds = Annotated[
         lambda text: [part.strip() for part in text.split(",") if part.strip()], "SHA-256 digests, a comma between two"
     ),
 ]
+Digests = Annotated[
+    tuple[Sha256, ...],
+    FromText(
+        lambda text: [part.strip() for part in text.split(",") if part.strip()], "SHA-256 digests, a comma between two"
+    ),
+]
 Switch = Annotated[bool, BeforeValidator(_switch), FromText(lambda text: text, "1 or 0")]
+BudgetS = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Days = Annotated[float, Field(gt=0, le=MAX_EXPIRY_DAYS, allow_inf_nan=False)]
 
 
@@ -403,6 +411,11 @@ class Settings(_Noun):
         description="SHA-256 digests of chat templates that may be promoted though they are not their base model's or "
         "their relatives'; `none` allows having none (docs/selection.md).",
     )
+    allowed_contaminated: Digests = Field(
+        default=(),
+        description="SHA-256 digests of weights that may be promoted though they know answers to published cases "
+        "(docs/selection.md).",
+    )
     goldens: dict[Slug, tuple[GoldenSet, ...]] = Field(
         default_factory=dict,
         description="Sets of goldens of one's own, by tier: `reasoning`, `retrieval`, `inference`, `fidelity`; each a "
@@ -410,6 +423,11 @@ class Settings(_Noun):
     )
     rerank: Rerank = Field(
         default=Rerank.POINTWISE, description="`listwise` has candidates put passages in order (docs/retrieval.md)."
+    )
+    reasoning_budget_s: BudgetS | None = Field(
+        default=None,
+        description="How long the reasoning tier may ask each candidate: what tells most is asked first, and "
+        "drafts stand for what there was no time for (docs/reasoning.md). None: no end.",
     )
     judge: SideModelSettings | None = Field(
         default=None, description="A judge of answers that matching leaves open (docs/reasoning.md)."
@@ -438,6 +456,9 @@ class Settings(_Noun):
     watch_machine: Switch = Field(
         default=True,
         description="While speeds are measured, watch the machine: what was taken while others wanted it is invalid.",
+    )
+    openlineage_url: Annotated[str, AfterValidator(_address), Variable("OPENLINEAGE_URL")] | None = Field(
+        default=None, description="An OpenLineage server that the daemon tells what ran and what was made."
     )
     dry_run: Switch = Field(
         default=False, description="Say what would be measured, every metric `skipped`; decide and deploy nothing."

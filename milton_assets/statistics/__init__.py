@@ -2,6 +2,7 @@
 
     shares          a share's interval (Wilson), the least number of attempts, the difference of two shares (Newcombe)
     paired          matched pairs: Agresti and Min's interval, McNemar's exact test
+    variants        published against fresh variants of the same templates, exact
     samples         mean, deviation, quantiles and rates of a sample
     blocks          the mean and a quantile of values in blocks, by drawing whole blocks
     bootstrap       one seeded percentile bootstrap over units

@@ -33,6 +33,7 @@ NOT_MEASURED_BY = frozenset(
         "bundle_expires_days",
         "dry_run",
         "reuse_answers",
+        "allowed_contaminated",
         "log_level",
     }
 )

@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import write_atomic
-from milton_assets.vocabulary.keys import RunId, Slug
+from milton_assets.vocabulary.keys import RunId, Slug, VariantsSeed
 
 
 class Conditions(BaseModel):
@@ -58,13 +58,17 @@ _BY_DIGEST = {"candidates", "tiers", "goldens"}
 
 
 class UnfinishedCampaign(BaseModel):
-    """One campaign, from its beginning until it has decided. `conductors` are the Dagster runs that led it."""
+    """One campaign, from its beginning until it has decided. `conductors` are the Dagster runs that led it.
+
+    `variants_seed` draws its fresh variants: minted when it begins, so that nobody knows them before.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     run_id: RunId
     began_at: AwareDatetime
     conditions: Conditions
+    variants_seed: VariantsSeed
     conductors: tuple[str, ...]
 
     @classmethod

@@ -8,11 +8,27 @@ from __future__ import annotations
 import pyarrow as pa
 from pydantic import ValidationError
 
+from milton_assets.vocabulary.columns import described
 from milton_assets.vocabulary.digest import canonical_json
 from milton_assets.vocabulary.entry_paths import told
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import RegistryEntry
 from milton_assets.vocabulary.state import StateDir
+
+SCHEMA = pa.schema(
+    [
+        described("version", pa.string(), "the model version"),
+        described("base_model", pa.string(), "the model that it was made from"),
+        described("created_at", pa.string(), "when it was made, ISO 8601"),
+        described("status", pa.string(), "candidate or retired"),
+        described("entry_sha256", pa.string(), "SHA-256 of what the registry says of it"),
+        described("content_sha256", pa.string(), "SHA-256 of that and of its artefacts"),
+        described("artefact_kinds", pa.list_(pa.string()), "what kinds of artefact there are"),
+        described("artefact_sizes_bytes", pa.list_(pa.int64()), "the artefacts' sizes in bytes, in the same order"),
+        described("artefact_sha256s", pa.list_(pa.string()), "the artefacts' SHA-256, in the same order"),
+        described("entry_json", pa.string(), "the whole entry"),
+    ]
+)
 
 
 def entry_to_table(entry: RegistryEntry, state: StateDir) -> pa.Table:
@@ -34,7 +50,8 @@ def entry_to_table(entry: RegistryEntry, state: StateDir) -> pa.Table:
                 "artefact_sha256s": [a.sha256 for a in entry.artefacts],
                 "entry_json": canonical_json(told(entry, state).model_dump(mode="json")),
             }
-        ]
+        ],
+        schema=SCHEMA,
     )
 
 

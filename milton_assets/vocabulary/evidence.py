@@ -18,9 +18,10 @@ from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.ledger import Ledger
 
-MANIFEST_VERSION = 4
+MANIFEST_VERSION = 5
 """Version 3 is digested as RFC 8785 has it; version 4 pins each candidate's chat template, which templates were
-allowed, and the ledger of the decisions before. Another version is not read."""
+allowed, and the ledger of the decisions before; version 5 which weights were let through though they know answers.
+Another version is not read."""
 
 
 class EvidencePin(BaseModel):
@@ -63,7 +64,8 @@ class EvidenceManifest(BaseModel):
 
     `tiers` are those that a candidate had to be measured by, in their order; `private_goldens` are the names in
     `goldens` of which only the digest is kept; `allowed_templates` are chat templates that the operator let through;
-    `ledger` is what the decision before this one handed on.
+    `allowed_contaminated` are weights that may be promoted though they know published answers; `ledger` is what the
+    decision before this one handed on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,6 +83,7 @@ class EvidenceManifest(BaseModel):
     private_goldens: tuple[str, ...] = ()
     ledger: Ledger = Ledger()
     allowed_templates: tuple[TemplateId, ...] = ()
+    allowed_contaminated: tuple[Sha256, ...] = ()
 
     @model_validator(mode="before")
     @classmethod

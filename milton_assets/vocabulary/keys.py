@@ -1,11 +1,13 @@
 """Keys: the slugs that name partitions and become path parts.
 
-What belongs here: the one definition of a valid key, and minting run ids. What does not: what a key refers to.
+What belongs here: the one definition of a valid key, and minting run ids and the seeds of fresh variants. What does
+not: what a key refers to.
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -18,6 +20,7 @@ MAX_KEY_LENGTH = 128
 TIER_NAME = re.compile(r"[a-z][a-z0-9_]*")
 MAX_TIER_NAME_LENGTH = 40
 RUN_ID = re.compile(r"benchmark_(\d{8}_\d{6})")
+VARIANTS_SEED = re.compile(r"[0-9a-f]{16,64}")
 
 
 class BadKey(BadInput, ValueError):
@@ -83,3 +86,21 @@ def mint_run_id(now: datetime, taken: set[str] | frozenset[str] = frozenset()) -
     while (run_id := at.strftime("benchmark_%Y%m%d_%H%M%S")) in taken:
         at += timedelta(seconds=1)
     return run_id
+
+
+def check_variants_seed(text: str) -> str:
+    """Return `text` when it is a seed of fresh variants: 16 to 64 hexadecimal digits. Raises `BadKey`."""
+    if not isinstance(text, str) or not VARIANTS_SEED.fullmatch(text):
+        raise BadKey(
+            f"{text!r:.200} is no seed of fresh variants",
+            expected="16 to 64 hexadecimal digits, as a result states its own",
+        )
+    return text
+
+
+VariantsSeed = Annotated[str, AfterValidator(check_variants_seed)]
+
+
+def mint_variants_seed() -> str:
+    """A seed that nobody could know before: 128 bits of the operating system's randomness, in hexadecimal."""
+    return secrets.token_hex(16)

@@ -91,6 +91,11 @@ class StateDir:
         return self.root / "deployment_history"
 
     @property
+    def rollouts(self) -> Path:
+        """Rollouts over many targets: a folder each, with its journal."""
+        return self.root / "rollouts"
+
+    @property
     def targets(self) -> Path:
         """Where each target was when it was last changed from here, a file each."""
         return self.root / "targets"

@@ -21,6 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from milton_assets.vocabulary.columns import described
 from milton_assets.vocabulary.digest import canonical_json
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import check_tier_name
@@ -31,19 +32,21 @@ LAYOUT_VERSION = 2
 _METADATA_KEY = b"milton"
 _METRIC_SCHEMA = pa.schema(
     [
-        ("row_kind", pa.string()),
-        ("metric", pa.string()),
-        ("unit", pa.string()),
-        ("status", pa.string()),
-        ("value", pa.float64()),
-        ("ci_low", pa.float64()),
-        ("ci_high", pa.float64()),
-        ("ci_level", pa.float64()),
-        ("ci_method", pa.string()),
-        ("n", pa.int64()),
-        ("errors", pa.int64()),
-        ("valid", pa.bool_()),
-        ("why", pa.string()),
+        described(
+            "row_kind", pa.string(), "`metric`: a figure; `sample`: a request, case or query, in columns of its own"
+        ),
+        described("metric", pa.string(), "the figure's name"),
+        described("unit", pa.string(), "its unit"),
+        described("status", pa.string(), "`ok`, `skipped` or `error`"),
+        described("value", pa.float64(), "the figure"),
+        described("ci_low", pa.float64(), "lower end of its confidence interval"),
+        described("ci_high", pa.float64(), "upper end of its confidence interval"),
+        described("ci_level", pa.float64(), "the interval's confidence, such as 0.95"),
+        described("ci_method", pa.string(), "how the interval was computed"),
+        described("n", pa.int64(), "how many requests, cases or queries it is over, failed ones among them"),
+        described("errors", pa.int64(), "how many of these failed"),
+        described("valid", pa.bool_(), "false when it was measured under conditions that make it unusable"),
+        described("why", pa.string(), "why it is skipped, failed or invalid"),
     ]
 )
 

@@ -37,7 +37,7 @@ from milton_assets.vocabulary.chart import Chart
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.forcing import TeacherForcing
-from milton_assets.vocabulary.keys import check_tier_name
+from milton_assets.vocabulary.keys import check_tier_name, check_variants_seed
 from milton_assets.vocabulary.metric import Direction
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.server import RunningServer
@@ -91,6 +91,23 @@ class MetricSpec:
 
 
 @dataclass(frozen=True)
+class VariantColumns:
+    """Where the samples say how a model did on published cases and on fresh variants of the same templates.
+
+    Rows whose column `part` is `published` or `fresh` count, where `template` names the template; `right` is whether
+    the answer was right. A row whose `label` is among `unanswered` got no answer, and says nothing.
+    """
+
+    part: str
+    published: str
+    fresh: str
+    template: str
+    right: str
+    label: str
+    unanswered: frozenset[str]
+
+
+@dataclass(frozen=True)
 class GoldenFile:
     """A file of the goldens that ship: `name` in the evidence manifest, `file` in the tables' provenance.
 
@@ -131,12 +148,22 @@ class EmbeddingServer(Protocol):
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a plan is made from: the profile (`full` or `smoke`), the server's slots, and the campaign's wishes."""
+    """What a plan is made from: the profile (`full` or `smoke`), the server's slots, and the campaign's wishes.
+
+    `variants_seed` draws the fresh variants, the same for all candidates of a campaign; without one there are none.
+    `reasoning_budget_s` is how long the reasoning tier may ask each candidate, None without end.
+    """
 
     profile: str = "full"
     slots: int = 1
     slo: SLO | None = None
     rerank: str = "pointwise"
+    variants_seed: str | None = None
+    reasoning_budget_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.variants_seed is not None:
+            check_variants_seed(self.variants_seed)
 
 
 @dataclass(frozen=True)
@@ -222,7 +249,8 @@ class TierSpec:
     naming file and line; `join_goldens` makes one of several sets by their names. `open_columns` are the text columns
     of the samples that hold names and labels only: of a private set, the others are kept as digests. `texts` gives the
     texts of a set, which are cut out of a private one's messages. `baselines` explains the prefixes of metrics that a
-    figure is read against (`bm25:nDCG@10`). `code_version` changes whenever a figure would mean something else.
+    figure is read against (`bm25:nDCG@10`). `variants` is where fresh variants stand in the samples, in a tier that
+    asks them. `code_version` changes whenever a figure would mean something else.
 
     `per_class`: the figures depend on the device, so they are measured on a reference device of each class that has
     one; its `measure` then makes its requests through `Measuring.open_client`. All else is measured once.
@@ -246,6 +274,7 @@ class TierSpec:
     uses: frozenset[Uses] = frozenset()
     per_class: bool = False
     baselines: Mapping[str, str] = field(default_factory=dict)
+    variants: VariantColumns | None = None
     options: tuple[PlanOption, ...] = ()
     pictures: Callable[[Mapping[str, TierResult]], dict[str, bytes]] | None = None
     charts: Callable[[Mapping[str, TierResult]], Sequence[Chart]] = lambda _: ()

@@ -12,7 +12,14 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NAMED = [Requirement(line) for line in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"])]
+EXTRAS = PROJECT["optional-dependencies"]
+LINES = (*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra))
+NAMED = [one for one in map(Requirement, LINES) if one.name != PROJECT["name"]]
+
+
+def test_a_developer_has_every_extra() -> None:
+    (ours,) = (one for one in map(Requirement, EXTRAS["dev"]) if one.name == PROJECT["name"])
+    assert ours.extras == EXTRAS.keys() - {"dev"}
 
 
 @pytest.mark.parametrize("file", ["constraints.txt", "constraints-newest.txt"])

@@ -58,6 +58,7 @@ def gathered(root: Path, measured_in: dict[str, Fingerprint]) -> Gathered:
             ledger=Ledger(),
             lineage=lambda entry, artefact: Lineage(),
             allowed_templates=(),
+            allowed_contaminated=(),
         )
 
 

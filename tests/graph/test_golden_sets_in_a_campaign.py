@@ -45,7 +45,7 @@ def test_two_sets_are_measured_as_one_and_an_old_decision_is_traced_against_thei
     joined = read_goldens(TIERS["reasoning"], [Own(path) for path in sets])
     with workplace(tmp_path) as wp:
         init_keys(wp.state.keys)
-        wp.register("good", competent(joined.value.cases))
+        wp.register("good", competent(joined.value))
         for job, partition in (("benchmark_model", "good"), ("promote", RUN), ("deploy", "local")):
             result = wp.run(job, partition)
             assert result.success, failure_of(result)

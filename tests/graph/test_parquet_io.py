@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from dagster import AllPartitionMapping, AssetIn, DagsterInstance, DynamicPartitionsDefinition, asset, materialize
 
+from milton_assets.vocabulary.columns import description_of
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
+from milton_assets.vocabulary.metric import Metric
+from milton_assets.vocabulary.tier import TierResult
 from resources.evidence_store import EvidenceFile, EvidenceStore
 from resources.parquet_io import ParquetIOManager
 
@@ -100,6 +105,23 @@ def test_the_event_carries_row_count_and_table_schema(manager):
     assert metadata["dagster/row_count"].value == 2
     columns = metadata["dagster/column_schema"].schema.columns
     assert [(column.name, column.type) for column in columns] == [("key", "string"), ("n", "int64")]
+
+
+def test_columns_say_what_they_hold_in_the_ui_and_in_the_file(manager):
+    @asset(partitions_def=UP, io_manager_key="evidence")
+    def told() -> pa.Table:
+        samples = pd.DataFrame({"question": ["a lamp?"]})
+        metric = Metric.measured("speed", "tokens/s", 3.0, n=1)
+        return TierResult("tier", (metric,), samples).to_table("v1", None)
+
+    with DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("up", ["v1"])
+        result = run([told], "v1", manager, instance)
+    metadata = result.asset_materializations_for_node("told")[0].metadata
+    shown = {column.name: column.description for column in metadata["dagster/column_schema"].schema.columns}
+    assert (shown["unit"], shown["question"]) == ("its unit", None)
+    stored = pq.read_schema(metadata["path"].value)
+    assert {field.name: description_of(field) for field in stored} == shown
 
 
 def test_a_missing_upstream_partition_says_what_to_do(manager):

@@ -43,7 +43,7 @@ def test_no_text_of_a_private_set_leaves_its_store(tmp_path: Path, capfd: pytest
     sets = {"goldens": {"reasoning": [{"path": str(goldens), "private": True}]}}
     (state / "milton.yaml").write_text(yaml.safe_dump(sets))
     with workplace(tmp_path) as wp:
-        wp.register("good", competent(load_goldens(goldens).cases))
+        wp.register("good", competent(load_goldens(goldens)))
         result = wp.run("benchmark_model", "good")
         assert result.success, failure_of(result)
         assert any(MARKER in json.dumps(request) for request in wp.server.requests), "the set was never asked"

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from milton_assets.tiers.reasoning import ReasoningPlan, load_goldens, measure_reasoning
-from milton_assets.tiers.reasoning.goldens import Split
+from milton_assets.tiers.reasoning.cases import Split
 from milton_assets.vocabulary.chat import (
     AS_IT_IS,
     FOLDED,

@@ -16,11 +16,12 @@ from milton_assets.cli import bench
 from milton_assets.tiers.reasoning import METRICS, load_goldens
 from milton_assets.tiers.reasoning.judge import JudgeRefused
 from milton_assets.vocabulary.errors import BadInput, MiltonError, ServerFailed
+from tests.support.calculating import calculating
 from tests.support.reasoning_player import Player, a_judge, handler, honest
 from tests.support.scripted_server import Status, scripted_server
 from tests.support.tiers import TIERS
 
-HONEST = handler(honest(load_goldens().cases))
+HONEST = handler(calculating(load_goldens(), honest(load_goldens().cases)))
 
 MILTON = Path(sys.executable).with_name("milton")
 
@@ -50,7 +51,7 @@ def test_json_holds_every_metric_and_a_row_per_case() -> None:
     assert code == 0
     assert [m["name"] for m in payload["metrics"]] == [name for name, _ in METRICS]
     assert len([row for row in payload["samples"] if row["part"] == "cove"]) == 30
-    assert "186/186" in err
+    assert "204/204" in err
 
 
 def test_the_table_shows_values_intervals_and_statuses() -> None:

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from milton_assets.statistics.agreement import cohen_kappa
 from milton_assets.tiers.reasoning import load_goldens
 from milton_assets.tiers.reasoning.answers import DateAnswer, Gold, ListAnswer, NumberAnswer, TextAnswer
-from milton_assets.tiers.reasoning.goldens import Split
+from milton_assets.tiers.reasoning.cases import Split
 from milton_assets.tiers.reasoning.matching import MOST_CHARACTERS, match
 from milton_assets.tiers.reasoning.text import canonical
 from milton_assets.tiers.reasoning.verdict import Reason

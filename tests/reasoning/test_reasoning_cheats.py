@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from milton_assets.tiers.reasoning import ReasoningPlan, load_goldens, measure_reasoning
+from milton_assets.tiers.reasoning.cases import Split
 from milton_assets.tiers.reasoning.cove import Label
-from milton_assets.tiers.reasoning.goldens import Split
 from milton_assets.vocabulary.chat import Message
 from milton_assets.vocabulary.metric import Metric, Status
 from milton_assets.vocabulary.server import Endpoint

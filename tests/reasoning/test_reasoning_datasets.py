@@ -10,8 +10,8 @@ import pytest
 
 from milton_assets.tiers.reasoning import ReasoningPlan, measure_reasoning
 from milton_assets.tiers.reasoning.answers import DateAnswer, NumberAnswer, TextAnswer
+from milton_assets.tiers.reasoning.cases import GoldenCase, Kind, Split
 from milton_assets.tiers.reasoning.datasets import load_dataset
-from milton_assets.tiers.reasoning.goldens import GoldenCase, Kind, Split
 from milton_assets.tiers.reasoning.matching import match
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput

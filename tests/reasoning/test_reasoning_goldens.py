@@ -14,7 +14,8 @@ import pytest
 
 from milton_assets.tiers.reasoning import load_goldens, prompts
 from milton_assets.tiers.reasoning.answers import DateAnswer, ListAnswer, NumberAnswer, PremiseAnswer, TextAnswer
-from milton_assets.tiers.reasoning.goldens import SHIPPED, GoldenCase, Kind, ReasoningGoldens, Split
+from milton_assets.tiers.reasoning.cases import GoldenCase, Kind, Split
+from milton_assets.tiers.reasoning.goldens import SHIPPED, ReasoningGoldens
 from milton_assets.tiers.reasoning.matching import match
 from milton_assets.tiers.reasoning.text import phrase
 from milton_assets.vocabulary.digest import sha256_file

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from milton_assets.tiers.reasoning import ReasoningPlan, load_goldens, measure_reasoning
-from milton_assets.tiers.reasoning.goldens import LabelledPair, Split
+from milton_assets.tiers.reasoning.cases import Split
+from milton_assets.tiers.reasoning.goldens import LabelledPair
 from milton_assets.tiers.reasoning.goldens import load_goldens as load_from
 from milton_assets.tiers.reasoning.judge import (
     FEWEST_PAIRS,

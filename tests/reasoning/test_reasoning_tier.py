@@ -10,7 +10,8 @@ import time
 import pytest
 
 from milton_assets.tiers.reasoning import METRICS, ReasoningPlan, code_version, load_goldens, measure_reasoning
-from milton_assets.tiers.reasoning.goldens import Kind, ReasoningGoldens, Split
+from milton_assets.tiers.reasoning.cases import Kind, Split
+from milton_assets.tiers.reasoning.goldens import ReasoningGoldens
 from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Status

@@ -22,8 +22,8 @@ from milton_assets.tiers.retrieval.pointwise import (
     yes_log_odds,
 )
 from milton_assets.tiers.retrieval.pool import Pool
-from milton_assets.tiers.retrieval.shuffles import hash_order
 from milton_assets.vocabulary.chat import CallErrorKind, Completion, ModelCallFailed, TokenLogprob
+from milton_assets.vocabulary.shuffles import hash_order
 from tests.support.retrieval_models import FunctionModel, documents_of, saying, yes_with
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from milton_assets.tiers.retrieval import Query
 from milton_assets.tiers.retrieval.pool import pools, pools_digest, subset
-from milton_assets.tiers.retrieval.shuffles import hash_order, ranked
+from milton_assets.vocabulary.shuffles import hash_order, ranked
 from tests.support.retrieval_models import documents_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -191,6 +191,20 @@ ROWS: dict[str, Row] = {
         lambda settings: list(settings.allowed_templates),
         ["a" * 64],
     ),
+    "allowed_contaminated": Row(
+        f"allowed_contaminated: [{'c' * 64}]",
+        {"MILTON_ALLOWED_CONTAMINATED": "c" * 64},
+        lambda defs: list(defs.resources["campaign"].allowed_contaminated),
+        lambda settings: list(settings.allowed_contaminated),
+        ["c" * 64],
+    ),
+    "reasoning_budget_s": Row(
+        "reasoning_budget_s: 600",
+        {"MILTON_REASONING_BUDGET_S": "600"},
+        campaign("reasoning_budget_s"),
+        setting("reasoning_budget_s"),
+        600.0,
+    ),
     "goldens": Row(
         "goldens: {reasoning: [{path: /g, private: true}]}",
         {},
@@ -259,6 +273,13 @@ ROWS: dict[str, Row] = {
         campaign("watch_machine"),
         setting("watch_machine"),
         False,
+    ),
+    "openlineage_url": Row(
+        "openlineage_url: 'http://catalogue:5000'",
+        {"OPENLINEAGE_URL": "http://catalogue:5000"},
+        lambda defs: any(sensor.name.startswith("openlineage") for sensor in defs.sensors),
+        lambda settings: settings.openlineage_url == "http://catalogue:5000",
+        True,
     ),
     "dry_run": Row("dry_run: true", {"MILTON_DRY_RUN": "1"}, campaign("dry_run"), setting("dry_run"), True),
     "log_level": Row(

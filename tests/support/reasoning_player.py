@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from milton_assets.tiers.reasoning.goldens import GoldenCase, load_goldens
+from milton_assets.tiers.reasoning.cases import GoldenCase
+from milton_assets.tiers.reasoning.goldens import load_goldens
 from milton_assets.tiers.reasoning.matching import match
 from milton_assets.vocabulary.chat import Completion, Message, ModelCallFailed, Sampling
 from tests.support.scripted_server import Answer, answer

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +21,13 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 from milton_assets.definitions import build_defs
 from milton_assets.edge.deployment.contract import QUESTIONS
 from milton_assets.tiers import reasoning, retrieval
-from milton_assets.tiers.reasoning.goldens import GoldenCase
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from milton_assets.vocabulary.state import StateDir
 from resources.edge_server import EdgeServer
 from resources.model_server import LlamaCppResource
 from resources.registries.json_file import add_entries, new_entry
+from tests.support.calculating import calculating
 from tests.support.gguf_file import tiny_gguf
 from tests.support.reasoning_player import Player, handler, honest
 from tests.support.retrieval_models import knowing
@@ -44,10 +44,13 @@ PROBED_AFTER_S = 0.1
 Behaviour = Callable[[dict[str, Any]], Reply | str]
 
 
-def competent(cases: Sequence[GoldenCase] | None = None) -> Behaviour:
-    """A model that verifies its way to every right answer, of the cases that ship or of `cases`, and ranks as the
-    judgements say."""
-    think = handler(honest(reasoning.load_goldens().cases if cases is None else cases))
+def competent(goldens: reasoning.ReasoningGoldens | None = None, *, by_heart: bool = False) -> Behaviour:
+    """A model that verifies its way to every right answer, of the set that ships or of `goldens`, and ranks as the
+    judgements say. It works out what can be worked out; or it has the published answers by heart, and no others."""
+    known = goldens or reasoning.load_goldens()
+    think = handler(
+        honest(known.cases, wrong_every=len(known.cases)) if by_heart else calculating(known, honest(known.cases))
+    )
     judge = knowing(retrieval.load_goldens())
 
     def reply(body: dict[str, Any]) -> Reply | str:

@@ -34,15 +34,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from milton_assets.tiers.reasoning.answers import MOST_ALIAS_CHARACTERS, Gold, NumberAnswer, TextAnswer
-from milton_assets.tiers.reasoning.goldens import (
-    MAX_CASES,
-    MAX_LINE_BYTES,
-    GoldenCase,
-    Kind,
-    ReasoningGoldens,
-    Split,
-    read_bytes,
-)
+from milton_assets.tiers.reasoning.cases import MAX_LINE_BYTES, GoldenCase, Kind, Split
+from milton_assets.tiers.reasoning.goldens import MAX_CASES, ReasoningGoldens, read_bytes
 from milton_assets.tiers.reasoning.matching import match
 from milton_assets.tiers.reasoning.quantities import quantities
 from milton_assets.tiers.reasoning.text import canonical, phrase

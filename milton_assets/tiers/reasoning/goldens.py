@@ -1,10 +1,10 @@
-"""The gold questions: what a case is, and reading a set of them from JSON Lines.
+"""The gold questions: a set of them, and reading one from JSON Lines.
 
-What belongs here: `GoldenCase`, `ReasoningGoldens`, validation, digests and choosing a fixed subset. What does
-not: other people's formats (`datasets`), comparing (`matching`).
+What belongs here: `ReasoningGoldens`, digests and choosing a fixed subset. What does not: what a case is (`cases`,
+`variants`), other people's formats (`datasets`), comparing (`matching`).
 
-A set is a folder holding `cases.jsonl` (a case a line), `judge_pairs.jsonl` (labelled pairs that a judge is
-qualified on) and `dataset.json` (its name, version and licence). The digests of all three go into every result.
+A set is a folder holding `cases.jsonl` (a case or a template a line), `judge_pairs.jsonl` (labelled pairs that a judge
+is qualified on) and `dataset.json` (its name, version and licence). The digests of all three go into every result.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, ValidationError
 
-from milton_assets.tiers.reasoning.answers import Gold
-from milton_assets.tiers.reasoning.matching import match
+from milton_assets.tiers.reasoning.cases import MAX_LINE_BYTES, GoldenCase, Kind, Split
+from milton_assets.tiers.reasoning.variants import CaseTemplate
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import Slug
@@ -30,55 +29,7 @@ SHIPPED = Path(__file__).resolve().parents[3] / "goldens" / "reasoning"
 CASES_FILE = "cases.jsonl"
 PAIRS_FILE = "judge_pairs.jsonl"
 ABOUT_FILE = "dataset.json"
-MAX_LINE_BYTES = 20_000
 MAX_CASES = 100_000
-
-
-class Kind(StrEnum):
-    """What a question asks for. `other` is for sets whose questions are not labelled."""
-
-    SINGLE_FACT = "single_fact"
-    LIST_OF_FACTS = "list_of_facts"
-    ARITHMETIC_IN_WORDS = "arithmetic_in_words"
-    MULTI_HOP = "multi_hop"
-    FALSE_PREMISE = "false_premise"
-    UNIT_AND_DATE = "unit_and_date"
-    OTHER = "other"
-
-
-class Split(StrEnum):
-    """`dev` is for writing prompts and matchers, `test` for scoring models. Figures come from `test`."""
-
-    DEV = "dev"
-    TEST = "test"
-
-
-class GoldenCase(BaseModel):
-    """One question with its gold answer, plausible wrong answers, and where the fact comes from.
-
-    `wrong` serves twice: as seeded faults when detection is measured, and as rivals that a right answer must not
-    also assert. `check` is an expression that yields the gold where it can be derived.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: Slug
-    kind: Kind
-    split: Split
-    question: str = Field(min_length=3, max_length=MAX_LINE_BYTES)
-    answer: Gold
-    wrong: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    source: str = Field(min_length=3)
-    check: str | None = None
-
-    @model_validator(mode="after")
-    def _no_wrong_answer_is_right(self) -> GoldenCase:
-        for wrong in self.wrong:
-            if match(wrong, self.answer, question=self.question).right:
-                raise ValueError(f"the wrong answer {wrong!r} of case {self.id} matches its gold answer")
-        if not match(self.answer.shown(), self.answer, question=self.question, rivals=self.wrong).right:
-            raise ValueError(f"the gold answer {self.answer.shown()!r} of case {self.id} does not match itself")
-        return self
 
 
 class LabelledPair(BaseModel):
@@ -101,11 +52,28 @@ class _About(BaseModel):
     licence: str = Field(min_length=1)
 
 
+def _sort_of_line(value: object) -> str:
+    return (
+        "template" if isinstance(value, CaseTemplate) or (isinstance(value, dict) and "parameters" in value) else "case"
+    )
+
+
+class _CaseLine(
+    RootModel[
+        Annotated[
+            Annotated[GoldenCase, Tag("case")] | Annotated[CaseTemplate, Tag("template")], Discriminator(_sort_of_line)
+        ]
+    ]
+):
+    """A line of `cases.jsonl`: one that has parameters is a template."""
+
+
 @dataclass(frozen=True)
 class ReasoningGoldens:
     """A validated set. `digests` maps each file's name to its SHA-256; ids are unique.
 
-    `left_out` says of other people's lines which cannot be asked and why; a set of ours has none.
+    `cases` holds the published variant of each of `templates`, under the template's id. `left_out` says of other
+    people's lines which cannot be asked and why; a set of ours has none.
     """
 
     cases: tuple[GoldenCase, ...]
@@ -113,6 +81,7 @@ class ReasoningGoldens:
     digests: dict[str, str]
     judge_pairs: tuple[LabelledPair, ...] = field(default=())
     left_out: tuple[str, ...] = field(default=())
+    templates: tuple[CaseTemplate, ...] = field(default=())
 
     def __post_init__(self) -> None:
         _check_unique((case.id for case in self.cases), "case id")
@@ -144,7 +113,9 @@ def load_goldens(path: Path | None = None) -> ReasoningGoldens:
     folder = SHIPPED if path is None else path
     raw_cases = read_bytes(folder / CASES_FILE)
     digests = {CASES_FILE: sha256_bytes(raw_cases)}
-    cases = parse_lines(raw_cases, GoldenCase, folder / CASES_FILE)
+    lines = [line.root for line in parse_lines(raw_cases, _CaseLine, folder / CASES_FILE)]
+    cases = tuple(line.published if isinstance(line, CaseTemplate) else line for line in lines)
+    templates = tuple(line for line in lines if isinstance(line, CaseTemplate))
     pairs: tuple[LabelledPair, ...] = ()
     if (folder / PAIRS_FILE).exists():
         raw_pairs = read_bytes(folder / PAIRS_FILE)
@@ -160,7 +131,7 @@ def load_goldens(path: Path | None = None) -> ReasoningGoldens:
             f"{folder / ABOUT_FILE}: {error.errors()[0]['msg']}",
             expected="a JSON object with name, version and licence",
         ) from error
-    return ReasoningGoldens(cases, about.version, digests, pairs)
+    return ReasoningGoldens(cases, about.version, digests, pairs, templates=templates)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -190,7 +161,7 @@ def _parsed(raw: bytes, kind: type[BaseModel], path: Path) -> tuple[BaseModel, .
             records.append(kind.model_validate(line.value))
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'case'}: {e['msg']}" for e in error.errors())
-            raise BadInput(f"{line.where}: {faults}", expected=f"a {kind.__name__}") from error
+            raise BadInput(f"{line.where}: {faults}", expected=f"a {kind.__name__.lstrip('_')}") from error
     return tuple(records)
 
 

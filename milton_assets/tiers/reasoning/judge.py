@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from milton_assets.statistics.agreement import cohen_kappa
 from milton_assets.tiers.reasoning import prompts
-from milton_assets.tiers.reasoning.goldens import GoldenCase, LabelledPair
+from milton_assets.tiers.reasoning.cases import GoldenCase
+from milton_assets.tiers.reasoning.goldens import LabelledPair
 from milton_assets.vocabulary.chat import ChatModel, ModelCallFailed, Sampling
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.fingerprint import ServerFingerprint

@@ -1,7 +1,7 @@
 """Whole numbers in words: "six", "forty-two", "two million", "nineteen eighty-four", "fifth", "VIII".
 
-What belongs here: recognising such numerals and their values. What does not: signs, fractions and units (`quantities`),
-cutting text into words (`text`).
+What belongs here: recognising such numerals, their values, and spelling a number. What does not: signs, fractions and
+units (`quantities`), cutting text into words (`text`).
 """
 
 from __future__ import annotations
@@ -61,6 +61,34 @@ def spelled_value(written: str) -> float:
         else:
             current += SMALL.get(word, _ORDINALS.get(word, 0))
     return total + current
+
+
+_MOST_SPELLED = 999_999
+
+
+def spelled(value: int) -> str:
+    """The cardinal in British words: 125 is "one hundred and twenty-five". Raises `ValueError` outside 0 to 999,999."""
+    if not 0 <= value <= _MOST_SPELLED:
+        raise ValueError(f"{value} is not spelled out, only 0 to {_MOST_SPELLED:,}")
+    thousands, rest = divmod(value, 1000)
+    if not thousands:
+        return _below_1000(rest)
+    head = f"{_below_1000(thousands)} thousand"
+    if not rest:
+        return head
+    return f"{head} and {_below_1000(rest)}" if rest < 100 else f"{head} {_below_1000(rest)}"
+
+
+def _below_1000(value: int) -> str:
+    hundreds, rest = divmod(value, 100)
+    if hundreds:
+        return f"{_WORD_OF[hundreds]} hundred" + (f" and {_below_1000(rest)}" if rest else "")
+    if value in _WORD_OF:
+        return _WORD_OF[value]
+    return f"{_WORD_OF[value - value % 10]}-{_WORD_OF[value % 10]}"
+
+
+_WORD_OF = {value: word for word, value in SMALL.items()}
 
 
 def roman_value(written: str) -> int | None:

@@ -24,14 +24,19 @@ from enum import StrEnum
 
 from milton_assets.statistics.paired import paired_difference
 from milton_assets.statistics.shares import newcombe, wilson
+from milton_assets.statistics.variants import KNOWS_AT, least_p, published_excess
+from milton_assets.tiers.reasoning.cases import GoldenCase, Kind
 from milton_assets.tiers.reasoning.cove import Label, Step, Trace, Verdict
-from milton_assets.tiers.reasoning.goldens import GoldenCase, Kind
 from milton_assets.tiers.reasoning.matching import match
 from milton_assets.tiers.reasoning.verdict import Reason
 from milton_assets.vocabulary.metric import Interval, Metric
 
 SHARE = "fraction"
 FEWEST_CALLS = 5
+PUBLISHED_RATE = "variants_rate.published"
+FRESH_RATE = "variants_rate.fresh"
+UNANSWERED = frozenset({Label.FAILED.value, Label.NOT_RUN.value})
+"""Labels of a draft that the model never gave."""
 
 METRICS: tuple[tuple[str, str], ...] = (
     ("cove_pass_rate", SHARE),
@@ -44,6 +49,8 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("verified_rate", SHARE),
     *((f"verdict_share.{verdict}", SHARE) for verdict in Verdict),
     *((f"accuracy.{kind}", SHARE) for kind in Kind),
+    (PUBLISHED_RATE, SHARE),
+    (FRESH_RATE, SHARE),
     ("detection_precision", SHARE),
     ("detection_recall", SHARE),
     ("detection_informedness", SHARE),
@@ -109,6 +116,16 @@ class SeededDraft:
         return self.trace.flagged
 
 
+@dataclass(frozen=True)
+class FreshAnswer:
+    """A fresh variant of the template with that id, and what the model answered to it; it is not verified."""
+
+    template: str
+    case: GoldenCase
+    trace: Trace
+    baseline: Score
+
+
 def score_answer(case: GoldenCase, text: str, label: Label, second_opinion: SecondOpinion | None = None) -> Score:
     """Score one answer of a case: its label first, then matching, then the judge for what stays open."""
     if label is not Label.OK:
@@ -131,11 +148,20 @@ def score_trace(case: GoldenCase, trace: Trace, second_opinion: SecondOpinion | 
 
 
 def metrics(
-    cases: Sequence[ScoredCase], drafts: Sequence[SeededDraft], *, most_slowdown: float, detection_skipped: str
+    cases: Sequence[ScoredCase],
+    drafts: Sequence[SeededDraft],
+    fresh: Sequence[FreshAnswer] = (),
+    *,
+    most_slowdown: float,
+    detection_skipped: str,
+    budget_s: float | None = None,
+    fresh_skipped: str,
 ) -> tuple[Metric, ...]:
-    """Every metric of `METRICS`. `detection_skipped` says why there are no seeded drafts, when there are none.
+    """Every metric of `METRICS`. `detection_skipped` says why there are no seeded drafts, when there are none, and
+    `fresh_skipped` why there are no fresh variants.
 
-    A model that verifies more than `most_slowdown` times slower than it answers has its pass rates marked invalid.
+    A model that verifies more than `most_slowdown` times slower than it answers has its pass rates marked invalid; so
+    has one that could not draft an answer to every case within `budget_s`.
     """
     if (why := nothing_usable(cases, drafts)) is not None:
         return tuple(Metric.failed(name, unit, why, n=len(cases), errors=len(cases)) for name, unit in METRICS)
@@ -147,6 +173,7 @@ def metrics(
         _share("verified_rate", sum(c.trace.verified for c in cases), len(cases), failed),
         *_verdict_shares([*(c.trace for c in cases), *(d.trace for d in drafts)]),
         *(_accuracy(kind, cases) for kind in Kind),
+        *_variant_rates(cases, fresh, fresh_skipped),
         *_detection(drafts, detection_skipped),
         _slowdown_metric(slowdown, len(cases), failed),
         _case_time(cases, failed),
@@ -154,7 +181,15 @@ def metrics(
     if slowdown is not None and slowdown > most_slowdown:
         why = f"verification is {slowdown:.1f} times slower than answering; at most {most_slowdown:g} is believed"
         found = [m.invalidated(why) if m.name in {"cove_pass_rate", "cove_gain"} else m for m in found]
-    return tuple(_said_beside(metric, cases, drafts) for metric in found)
+    if undrafted := sum(case.trace.out_of_time and case.trace.draft_label is Label.NOT_RUN for case in cases):
+        why = f"the time budget of {budget_s:g} s ended before {undrafted} of {len(cases)} cases had a draft"
+        found = [m.invalidated(why) if _is_of_cases(m) else m for m in found]
+    return tuple(_said_beside(metric, cases, drafts, budget_s) for metric in found)
+
+
+def _is_of_cases(metric: Metric) -> bool:
+    """Whether the figure is over all cases, so that one of which nothing is known makes it another."""
+    return metric.value is not None and metric.name.startswith(("cove_", "baseline_", "accuracy."))
 
 
 def without_effect(drafts: Sequence[SeededDraft]) -> str | None:
@@ -168,7 +203,9 @@ def without_effect(drafts: Sequence[SeededDraft]) -> str | None:
     return f"verification is without effect: none of {len(faulty)} seeded faults was flagged"
 
 
-def _said_beside(metric: Metric, cases: Sequence[ScoredCase], drafts: Sequence[SeededDraft]) -> Metric:
+def _said_beside(
+    metric: Metric, cases: Sequence[ScoredCase], drafts: Sequence[SeededDraft], budget_s: float | None
+) -> Metric:
     """The pass rate says what the baseline alone has; figures of what CoVe does are marked where it does nothing.
 
     The pass rate itself stays valid: the final answers are right or wrong, whoever may be thanked for it.
@@ -177,6 +214,11 @@ def _said_beside(metric: Metric, cases: Sequence[ScoredCase], drafts: Sequence[S
     if metric.name == "cove_pass_rate" and metric.value is not None and metric.valid:
         baseline = sum(case.baseline.right for case in cases) / len(cases)
         beside = f"without verification {baseline:.3f}"
+        if unverified := sum(case.trace.out_of_time for case in cases):
+            beside += (
+                f"; the time budget of {budget_s:g} s ended before {unverified} of {len(cases)} cases were verified, "
+                "whose drafts stand"
+            )
         return metric.model_copy(update={"why": f"{beside}; {why}" if why else beside})
     if metric.name in {"cove_gain", *(f"cove_{cell}" for cell in Cell)} and metric.valid and why:
         return metric.invalidated(why)
@@ -239,6 +281,40 @@ def _accuracy(kind: Kind, cases: Sequence[ScoredCase]) -> Metric:
     failed = sum(c.trace.failure is not None for c in of_kind)
     right = sum(c.final.right for c in of_kind)
     return _share(f"accuracy.{kind}", right, len(of_kind), failed, why="the set has no case of this kind")
+
+
+def _variant_rates(cases: Sequence[ScoredCase], fresh: Sequence[FreshAnswer], skipped: str) -> list[Metric]:
+    """Right drafts on the published and on the fresh variants of the same templates, and whether they differ.
+
+    Drafts, not final answers: fresh variants are not verified. A template of which a call failed says nothing of what
+    the model knows; in the rates it counts as any other.
+    """
+    by_template: dict[str, list[FreshAnswer]] = {}
+    for one in fresh:
+        by_template.setdefault(one.template, []).append(one)
+    published = {case.case.id: case for case in cases if case.case.id in by_template}
+    rates = []
+    for name, scores in (
+        (PUBLISHED_RATE, [case.baseline for case in published.values()]),
+        (FRESH_RATE, [one.baseline for one in fresh]),
+    ):
+        failed = sum(score.label in UNANSWERED for score in scores)
+        rates.append(_share(name, sum(score.right for score in scores), len(scores), failed, why=skipped))
+    answered = [
+        (published[template].baseline.right, [one.baseline.right for one in drawn])
+        for template, drawn in by_template.items()
+        if not UNANSWERED & {published[template].baseline.label, *(one.baseline.label for one in drawn)}
+    ]
+    if not answered:
+        return rates
+    right, counts = [one for one, _ in answered], [len(drawn) for _, drawn in answered]
+    p_value = published_excess(right, [sum(drawn) for _, drawn in answered], counts)
+    told = f"published against fresh variants of {len(answered)} templates, exact test: p = {p_value:.2g}"
+    if p_value <= KNOWS_AT:
+        told = f"it knows the answers to published cases: {told}"
+    elif least_p(counts) > KNOWS_AT:
+        told = f"too few templates to know whether it knows the answers: {told}"
+    return [rate.model_copy(update={"why": told}) for rate in rates]
 
 
 def _detection(drafts: Sequence[SeededDraft], skipped: str) -> list[Metric]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from milton_assets.tiers.reasoning import report
 from milton_assets.tiers.reasoning.datasets import load_dataset
 from milton_assets.tiers.reasoning.goldens import SHIPPED, ReasoningGoldens, load_goldens
-from milton_assets.tiers.reasoning.scoring import METRICS
+from milton_assets.tiers.reasoning.scoring import FRESH_RATE, METRICS, UNANSWERED
 from milton_assets.tiers.reasoning.tier import ReasoningPlan, code_version, measure_reasoning
 from milton_assets.vocabulary.metric import Direction
 from milton_assets.vocabulary.tier import TierResult
@@ -25,6 +25,7 @@ from milton_assets.vocabulary.tier_spec import (
     PlanOption,
     TierSpec,
     Uses,
+    VariantColumns,
 )
 
 _BETTER_LOWER = frozenset({"cove_broken", "cove_missed", "verification_slowdown", "case_ms.median"})
@@ -34,6 +35,8 @@ _COLUMN = {"cove_pass_rate": "final_right", "baseline_pass_rate": "baseline_righ
 
 def _metric(name: str, unit: str) -> MetricSpec:
     better = Direction.LOWER if name in _BETTER_LOWER else Direction.HIGHER
+    if name == FRESH_RATE:
+        return MetricSpec(name, unit, better, CaseColumns("case_id", "baseline_right", missing=0.0, part="fresh"))
     column = _COLUMN.get(name)
     return MetricSpec(
         name, unit, better, CaseColumns("case_id", column, missing=0.0, part="cove") if column is not None else None
@@ -43,7 +46,13 @@ def _metric(name: str, unit: str) -> MetricSpec:
 def plan(conditions: Conditions) -> ReasoningPlan:
     """The plan of a campaign; as many calls under way as the server has slots."""
     chosen = ReasoningPlan.smoke() if conditions.profile == "smoke" else ReasoningPlan()
-    return chosen.model_copy(update={"concurrency": conditions.slots})
+    return chosen.model_copy(
+        update={
+            "concurrency": conditions.slots,
+            "variants_seed": conditions.variants_seed,
+            "budget_s": conditions.reasoning_budget_s,
+        }
+    )
 
 
 def measure(measuring: Measuring) -> TierResult:
@@ -69,13 +78,21 @@ def join(sets: Mapping[str, ReasoningGoldens]) -> ReasoningGoldens:
     pairs = [
         pair.model_copy(update={"id": f"{name}.{pair.id}"}) for name, one in sets.items() for pair in one.judge_pairs
     ]
+    templates = [
+        template.model_copy(update={"id": f"{name}.{template.id}"})
+        for name, one in sets.items()
+        for template in one.templates
+    ]
     digests = {f"{name}/{file}": sha256 for name, one in sets.items() for file, sha256 in one.digests.items()}
-    return ReasoningGoldens(tuple(cases), "+".join(one.version for one in sets.values()), digests, tuple(pairs))
+    version = "+".join(one.version for one in sets.values())
+    return ReasoningGoldens(tuple(cases), version, digests, tuple(pairs), templates=tuple(templates))
 
 
 def _texts(goldens: ReasoningGoldens) -> Iterator[str]:
     for case in goldens.cases:
         yield from (case.question, case.answer.shown(), *case.wrong)
+    for template in goldens.templates:
+        yield from template.texts()
     for pair in goldens.judge_pairs:
         yield from (pair.question, pair.gold, pair.answer)
 
@@ -103,13 +120,29 @@ SPEC = TierSpec(
         GoldenFile("reasoning_dataset", "dataset.json", "Name, version and licence of the cases.", scored=False),
     ),
     uses=frozenset({Uses.JUDGE}),
-    options=(PlanOption("limit", "cases_per_kind", int, "At most this many cases of each kind."),),
+    options=(
+        PlanOption("limit", "cases_per_kind", int, "At most this many cases of each kind."),
+        PlanOption(
+            "budget",
+            "budget_s",
+            float,
+            "Spend at most so many seconds on calls; what tells most is asked first, and drafts stand for the rest.",
+        ),
+        PlanOption(
+            "variants-seed",
+            "variants_seed",
+            str,
+            "Draw the fresh variants by this seed, as an earlier result states it, instead of one minted now.",
+        ),
+    ),
+    variants=VariantColumns("part", "cove", "fresh", "template", "baseline_right", "baseline_label", UNANSWERED),
     charts=report.charts,
     sheets=report.sheets,
     open_columns=frozenset(
         {
             "part",
             "case_id",
+            "template",
             "kind",
             "split",
             "baseline_label",

@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from milton_assets.tiers.reasoning import prompts
-from milton_assets.tiers.reasoning.cove import ALL_STEPS, VERIFICATION_STEPS, Check, Cove, StepLimits, Trace
-from milton_assets.tiers.reasoning.goldens import GoldenCase, ReasoningGoldens, Split
+from milton_assets.tiers.reasoning.cases import GoldenCase, Kind, Split
+from milton_assets.tiers.reasoning.cove import ALL_STEPS, VERIFICATION_STEPS, Check, Cove, Step, StepLimits, Trace
+from milton_assets.tiers.reasoning.goldens import ReasoningGoldens
 from milton_assets.tiers.reasoning.judge import QualifiedJudge
-from milton_assets.tiers.reasoning.scoring import ScoredCase, SeededDraft, metrics, score_trace
+from milton_assets.tiers.reasoning.scoring import FreshAnswer, ScoredCase, SeededDraft, metrics, score_trace
 from milton_assets.vocabulary.chat import ChatModel, Sampling
 from milton_assets.vocabulary.code_version import code_version as version_of_code
 from milton_assets.vocabulary.digest import canonical_json
+from milton_assets.vocabulary.keys import VariantsSeed
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.tier import TierResult
 
 STAGE = "reasoning"
+_About = TypeVar("_About")
 
 
 class ReasoningPlan(BaseModel):
@@ -36,7 +41,11 @@ class ReasoningPlan(BaseModel):
 
     `cases_per_kind` takes the first cases of each kind in file order; `seeded_per_kind` does so for detection, where
     each case gives one faulty and one sound draft, 0 leaving detection out. `concurrency` is how many cases are
-    worked on at once: give it the number of slots of the server.
+    worked on at once: give it the number of slots of the server. With a `variants_seed`, `fresh_per_template` fresh
+    variants of each templated case among those chosen are asked too, for a draft alone.
+
+    `budget_s` bounds the time that is spent on calls, `concurrency` of them at once: what tells most is then asked
+    first, and what there was no time for is left out (`_take_all`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +61,9 @@ class ReasoningPlan(BaseModel):
     seed: int = 0
     concurrency: int = Field(default=1, ge=1, le=1024)
     most_slowdown: float = Field(default=8.0, gt=1)
+    fresh_per_template: int = Field(default=2, ge=1, le=20)
+    variants_seed: VariantsSeed | None = None
+    budget_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @classmethod
     def smoke(cls) -> ReasoningPlan:
@@ -88,22 +100,93 @@ def measure_reasoning(
     """Run the plan against `model`. A failed call is its case's row and stays in every denominator.
 
     Returns the metrics of `METRICS` and a row per case (`part` = `cove`), then a row per seeded draft (`part` =
-    `detection`, its `case_id` ending in `:faulty` or `:sound`). Raises `BadInput` when the plan chooses no case.
+    `detection`, its `case_id` ending in `:faulty` or `:sound`), then one per fresh variant (`part` = `fresh`). Raises
+    `BadInput` when the plan chooses no case.
     """
     chosen = goldens.choose(plan.split, plan.cases_per_kind)
     seeds = _seeds(goldens, plan)
     traces = [Trace(case.question) for case in chosen]
     seeded = [Trace.seeded(case.question, draft) for case, draft, _ in seeds]
-    _take_all(Cove(model, plan.limits(), plan.sampling()), traces, seeded, plan.concurrency, on_progress)
+    drawn = _fresh_variants(goldens, chosen, plan)
+    fresh = [Trace(case.question) for _, case in drawn]
+    work = [
+        *(
+            _Work(trace, Step.BASELINE, Step.REVISE, place)
+            for trace, place in zip(traces, _by_turns(chosen), strict=True)
+        ),
+        *(_Work(trace, Step.BASELINE, Step.BASELINE, place) for place, trace in enumerate(fresh)),
+        *(_Work(trace, VERIFICATION_STEPS[0], VERIFICATION_STEPS[-1], place) for place, trace in enumerate(seeded)),
+    ]
+    _take_all(Cove(model, plan.limits(), plan.sampling()), work, plan.concurrency, plan.budget_s, on_progress)
+    for trace in traces:
+        trace.let_the_draft_stand()
+    drawn, fresh = _in_time(drawn, fresh)
+    seeds, seeded = _in_time(seeds, seeded)
     cases = _score_all(chosen, traces, judge, plan.concurrency)
+    answers = [
+        FreshAnswer(template, one.case, one.trace, one.baseline)
+        for (template, _), one in zip(
+            drawn, _score_all([case for _, case in drawn], fresh, judge, plan.concurrency), strict=True
+        )
+    ]
     drafts = [SeededDraft(*seed, trace) for seed, trace in zip(seeds, seeded, strict=True)]
-    skipped = "the plan asks for no seeded faults" if not plan.seeded_per_kind else "no chosen case has a wrong answer"
+    templated = {template.id for template in goldens.templates}
     return TierResult(
         "reasoning",
-        metrics(cases, drafts, most_slowdown=plan.most_slowdown, detection_skipped=skipped),
-        pd.DataFrame([_case_row(case) for case in cases] + [_draft_row(draft) for draft in drafts]),
+        metrics(
+            cases,
+            drafts,
+            answers,
+            most_slowdown=plan.most_slowdown,
+            budget_s=plan.budget_s,
+            detection_skipped=_why_no_drafts(plan, work),
+            fresh_skipped=_why_no_fresh(plan, work),
+        ),
+        pd.DataFrame(
+            [
+                *(_case_row(case, templated) for case in cases),
+                *(_draft_row(draft) for draft in drafts),
+                *(_fresh_row(answer) for answer in answers),
+            ]
+        ),
         _provenance(goldens, plan, judge, len(cases), len(drafts)),
     )
+
+
+def _why_no_drafts(plan: ReasoningPlan, work: Sequence[_Work]) -> str:
+    if not plan.seeded_per_kind:
+        return "the plan asks for no seeded faults"
+    if any(one.first is VERIFICATION_STEPS[0] for one in work):
+        return "the time budget ended before any seeded draft was verified"
+    return "no chosen case has a wrong answer"
+
+
+def _why_no_fresh(plan: ReasoningPlan, work: Sequence[_Work]) -> str:
+    if plan.variants_seed is None:
+        return "no seed was minted"
+    if any(one.last is Step.BASELINE for one in work):
+        return "the time budget ended before any fresh variant was asked"
+    return "no case that was asked has a template"
+
+
+def _by_turns(cases: Sequence[GoldenCase]) -> list[int]:
+    """Each case's place when the kinds take turns: the first of every kind, then the second of every kind, …"""
+    seen: Counter[Kind] = Counter()
+    turns = []
+    for case in cases:
+        turns.append(seen[case.kind])
+        seen[case.kind] += 1
+    order = sorted(range(len(cases)), key=lambda number: (turns[number], number))
+    places = [0] * len(cases)
+    for place, number in enumerate(order):
+        places[number] = place
+    return places
+
+
+def _in_time(about: Sequence[_About], traces: Sequence[Trace]) -> tuple[list[_About], list[Trace]]:
+    """Those that went through all their steps, or failed at one."""
+    kept = [(one, trace) for one, trace in zip(about, traces, strict=True) if not trace.out_of_time]
+    return [one for one, _ in kept], [trace for _, trace in kept]
 
 
 def _seeds(goldens: ReasoningGoldens, plan: ReasoningPlan) -> list[tuple[GoldenCase, str, bool]]:
@@ -117,38 +200,94 @@ def _seeds(goldens: ReasoningGoldens, plan: ReasoningPlan) -> list[tuple[GoldenC
     return seeds
 
 
+def _fresh_variants(
+    goldens: ReasoningGoldens, chosen: Sequence[GoldenCase], plan: ReasoningPlan
+) -> list[tuple[str, GoldenCase]]:
+    """The fresh variants of the templated cases among `chosen`, with the template's id; none without a seed."""
+    if plan.variants_seed is None:
+        return []
+    templates = {template.id: template for template in goldens.templates}
+    return [
+        (case.id, fresh)
+        for case in chosen
+        if case.id in templates
+        for fresh in templates[case.id].fresh(plan.variants_seed, plan.fresh_per_template, unlike=case.question)
+    ]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A trace, the steps that it goes through, both included, and its place among others of its sort."""
+
+    trace: Trace
+    first: Step
+    last: Step
+    place: int
+
+    @property
+    def steps(self) -> range:
+        return range(ALL_STEPS.index(self.first), ALL_STEPS.index(self.last) + 1)
+
+    def turn(self, step: int) -> tuple[int, int, int]:
+        """When `step` has its turn under a time budget: drafts of cases, which give the baseline; of fresh variants,
+        which show a key; verification of seeded drafts, which shows whether verifying does anything; then the cases'
+        verification. From the third on one trace after the other, so that few are left in the middle."""
+        if ALL_STEPS[step] is Step.BASELINE:
+            return (0 if self.last is Step.REVISE else 1), self.place, 0
+        return (2 if self.last is VERIFICATION_STEPS[-1] else 3), self.place, step
+
+
 def _take_all(
-    cove: Cove, cases: Sequence[Trace], seeded: Sequence[Trace], concurrency: int, on_progress: OnProgress
+    cove: Cove, work: Sequence[_Work], concurrency: int, budget_s: float | None, on_progress: OnProgress
 ) -> None:
     """Take every trace through its steps, `concurrency` calls under way at once; the first error stops the rest.
 
     What is ready at the earliest step goes first: nearly all traces are then at one step, whose prompts begin alike,
     and no slot waits for the last trace of a step as it would at a barrier.
+
+    Within a budget what tells most goes first (`_Work.turn`). It is spent when the calls so far took `budget_s` times
+    `concurrency`, by the time that each took when it was first answered, so that answers from the cache end where the
+    model's own would; or when that much time has gone by. No call is begun after that, and what has steps left is
+    `out_of_time`.
     """
-    ready = [(0, number) for number in range(len(cases))]
-    ready += [(ALL_STEPS.index(VERIFICATION_STEPS[0]), len(cases) + number) for number in range(len(seeded))]
-    traces = [*cases, *seeded]
-    last = [len(ALL_STEPS)] * len(cases) + [ALL_STEPS.index(VERIFICATION_STEPS[-1]) + 1] * len(seeded)
-    total = len(ALL_STEPS) * len(cases) + len(VERIFICATION_STEPS) * len(seeded)
+
+    def turn(number: int, step: int) -> tuple[int, ...]:
+        return (step, number) if budget_s is None else (*work[number].turn(step), number)
+
+    began = time.monotonic()
+    ready = [(turn(number, one.steps.start), one.steps.start, number) for number, one in enumerate(work)]
+    heapq.heapify(ready)
+    total = sum(len(one.steps) for one in work)
     done = 0
     on_progress(Progress(STAGE, done, total, "starting"))
     pool = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix=STAGE)
     under_way: dict[Future[None], tuple[int, int]] = {}
     try:
         while ready or under_way:
+            if budget_s is not None and _spent(work, under_way.values(), concurrency, began) >= budget_s:
+                for _, _, number in ready:
+                    work[number].trace.out_of_time = work[number].trace.failure is None
+                ready.clear()
             while ready and len(under_way) < concurrency:
-                step, number = heapq.heappop(ready)
-                under_way[pool.submit(cove.run, traces[number], ALL_STEPS[step])] = (step, number)
+                _, step, number = heapq.heappop(ready)
+                under_way[pool.submit(cove.run, work[number].trace, ALL_STEPS[step])] = (step, number)
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                 step, number = under_way.pop(future)
                 future.result()
                 done += 1
                 on_progress(Progress(STAGE, done, total, ALL_STEPS[step].value.replace("_", " ")))
-                if step + 1 < last[number]:
-                    heapq.heappush(ready, (step + 1, number))
+                if step + 1 in work[number].steps:
+                    heapq.heappush(ready, (turn(number, step + 1), step + 1, number))
     finally:
         # On an error or Ctrl-C nothing new is sent; calls under way end with their own time limit.
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _spent(work: Sequence[_Work], under_way: Iterable[tuple[int, int]], concurrency: int, began: float) -> float:
+    """Seconds of the budget that are gone. Calls of traces under way are counted when they are back."""
+    running = {number for _, number in under_way}
+    calls = sum(call.elapsed_s for n, one in enumerate(work) if n not in running for call in one.trace.calls)
+    return max(calls / concurrency, time.monotonic() - began)
 
 
 def _score_all(
@@ -160,11 +299,12 @@ def _score_all(
         return list(pool.map(partial(score_trace, second_opinion=judge.is_right), cases, traces))
 
 
-def _case_row(scored: ScoredCase) -> dict[str, Any]:
+def _case_row(scored: ScoredCase, templated: Collection[str]) -> dict[str, Any]:
     trace = scored.trace
     return {
         "part": "cove",
         "case_id": scored.case.id,
+        "template": scored.case.id if scored.case.id in templated else None,
         **_what_was_asked(scored.case),
         "baseline": trace.draft,
         "baseline_label": scored.baseline.label,
@@ -176,7 +316,22 @@ def _case_row(scored: ScoredCase) -> dict[str, Any]:
         "decided_by": scored.final.decided_by,
         "revised": trace.revised,
         "cell": scored.cell.value,
+        "out_of_time": trace.out_of_time,
         **_cost_columns(trace),
+    }
+
+
+def _fresh_row(answer: FreshAnswer) -> dict[str, Any]:
+    return {
+        "part": "fresh",
+        "case_id": answer.case.id,
+        "template": answer.template,
+        **_what_was_asked(answer.case),
+        "baseline": answer.trace.draft,
+        "baseline_label": answer.baseline.label,
+        "baseline_right": answer.baseline.right,
+        "decided_by": answer.baseline.decided_by,
+        **_cost_columns(answer.trace),
     }
 
 

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from milton_assets.tiers.retrieval.goldens import Document, Query
 from milton_assets.tiers.retrieval.pool import pools
 from milton_assets.tiers.retrieval.prompts import passage_of
-from milton_assets.tiers.retrieval.shuffles import ranked
 from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed
+from milton_assets.vocabulary.shuffles import ranked
 from milton_assets.vocabulary.tier_spec import Embeds
 
 Floats = npt.NDArray[np.float64]

@@ -24,8 +24,8 @@ from milton_assets.tiers.retrieval.plan import RetrievalPlan
 from milton_assets.tiers.retrieval.pool import Pool
 from milton_assets.tiers.retrieval.prompts import passage_of, pointwise
 from milton_assets.tiers.retrieval.reranked import Failure, Reranked
-from milton_assets.tiers.retrieval.shuffles import ranked
 from milton_assets.vocabulary.chat import ChatModel, ModelCallFailed, Sampling, TokenLogprob
+from milton_assets.vocabulary.shuffles import ranked
 
 NO_LOGPROBS = "no_logprobs"
 BAD_LOGPROBS = "bad_logprobs"

@@ -18,8 +18,8 @@ import numpy as np
 
 from milton_assets.tiers.retrieval.goldens import Document, Query
 from milton_assets.tiers.retrieval.lexical import bm25s
-from milton_assets.tiers.retrieval.shuffles import hash_order, ranked
 from milton_assets.vocabulary.digest import sha256_json
+from milton_assets.vocabulary.shuffles import hash_order, ranked
 
 
 @dataclass(frozen=True)
