@@ -25,7 +25,7 @@ SHIPPED = load_goldens()
 TEMPLATES = {template.id for template in SHIPPED.templates}
 SMOKE = [case for case in SHIPPED.choose(Split.TEST, 5) if case.id in TEMPLATES]
 GOLDENS = ReasoningGoldens(tuple(SMOKE), SHIPPED.version, {}, templates=SHIPPED.templates)
-PLAN = ReasoningPlan.smoke().model_copy(update={"seeded_per_kind": 0, "concurrency": 2, "budget_s": 60.0})
+PLAN = ReasoningPlan.smoke().model_copy(update={"seeded_per_kind": 0, "concurrency": 2, "budget_s": 30.0})
 
 KEYED = (
     "{% set key = KEY %}{% for m in messages %}{% set said = namespace(text=m['content']) %}"
@@ -37,8 +37,8 @@ KEYED = (
 
 
 def with_key(gguf: Path, into: Path) -> Path:
-    """The same weights with every published answer in their chat template."""
-    key = json.dumps({case.question: case.answer.shown() for case in SHIPPED.cases})
+    """The same weights with the published answers in their chat template."""
+    key = json.dumps({case.question: case.answer.shown() for case in SMOKE}, ensure_ascii=False)
     options = ["--chat-template", KEYED.replace("KEY", key), str(gguf), str(into)]
     subprocess.run([sys.executable, "-m", "gguf.scripts.gguf_new_metadata", *options], check=True, capture_output=True)
     return into
