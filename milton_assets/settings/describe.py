@@ -30,7 +30,7 @@ _EXAMPLES = {
     "profile": "full",
     "policy": "policies/ours.yaml",
     "targets": "{kit: /srv/kit, pi: {at: 'ssh://pi@kitchen', class: pi5}}",
-    "device_classes": "[local, pi5]",
+    "device_classes": "{local: {}, pi5: {reference: pi}}",
     "bundle_expires_days": "30",
     "reasoning_budget_s": "600",
     "slo": "{ttft_ms: 200, tpot_ms: 50}",

@@ -136,11 +136,12 @@ ROWS: dict[str, Row] = {
         "file:///srv/kit",
     ),
     "device_classes": Row(
-        "device_classes: [local, pi5]",
-        {"MILTON_DEVICE_CLASSES": "local,pi5"},
-        lambda defs: tuple(defs.resources["campaign"].device_classes),
-        setting("device_classes"),
-        ("local", "pi5"),
+        "device_classes: {local: {}, pi5: {reference: pi}}\ntargets: {pi: {at: /srv/pi, class: pi5}}",
+        # A variable names targets without their classes, so one of the class `local` is the reference.
+        {"MILTON_DEVICE_CLASSES": "local=pi,pi5", "MILTON_TARGETS": "pi=/srv/pi"},
+        lambda defs: defs.resources["campaign"].class_decided_for("pi") in {"pi5", "local"},
+        lambda settings: settings.class_decided_for("pi") in {"pi5", "local"},
+        True,
     ),
     "artifact": Row(
         "artifact: hf-distilled",
