@@ -37,6 +37,7 @@ _CERTAIN: Final = 1e4
 _LEAST_LOGPROB: Final = -1e4
 """llama.cpp tells the logarithm of a probability of 0 as the least number that a float holds."""
 
+_HALF_A_CHARACTER: Final = "\N{REPLACEMENT CHARACTER}"
 _Told = TypeVar("_Told")
 
 
@@ -109,7 +110,7 @@ class LlamaCppForcing:
         page = transport.json("POST", f"{self.endpoint.base_url}/completion", body)
         told = _told("/completion", lambda: _Completion.model_validate(page))
         if not told.completion_probabilities:
-            if told.content:
+            if told.content and not told.content.endswith(_HALF_A_CHARACTER):
                 raise ModelCallFailed(CallErrorKind.MALFORMED, "/completion gave no probabilities beside its text")
             return None
         place = told.completion_probabilities[0]
