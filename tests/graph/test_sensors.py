@@ -16,6 +16,7 @@ from dagster import (
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG
 from milton_assets.conductor import CONDUCTED_TAG
+from milton_assets.definitions import build_defs
 from milton_assets.sensors import MAX_REQUESTS
 from milton_assets.vocabulary.keys import check_run_id
 from resources.registries.json_file import add_entries, new_entry
@@ -180,6 +181,35 @@ class TestPromote:
         asked = react(wp, "promote_after_success", result, "SUCCESS")
         assert isinstance(asked, SkipReason)
         assert "still has 1 models" in asked.skip_message
+
+    @pytest.mark.slow
+    def test_reference_devices_are_measured_on_before_every_class_is_decided_for(self, wp, tmp_path):
+        wp.register("v1", competent())
+        settings = {"targets": {"here": str(tmp_path / "here"), "pi": {"at": str(tmp_path / "pi"), "class": "pi5"}}}
+        settings["device_classes"] = {"local": {}, "pi5": {"reference": "pi"}}
+        (wp.state.root / "milton.yaml").write_text(json.dumps(settings))
+        wp.defs = build_defs(
+            environment={"MILTON_STATE_DIR": str(wp.state.root), "MILTON_PROFILE": "smoke", "MILTON_POLICY": "smoke"},
+            overrides={key: wp.defs.resources[key] for key in ("model_server", "edge_runtime")},
+        )
+        result = self.measured(wp, "v1")
+        asked = react(wp, "promote_after_success", result, "SUCCESS")
+        assert [(r.job_name, str(r.partition_key)) for r in asked.run_requests] == [("benchmark_on_class", "pi5|v1")]
+        place = {
+            f"dagster/partition/{name}": key
+            for name, key in asked.run_requests[0].partition_key.keys_by_dimension.items()
+        }
+        wp.instance.create_run_for_job(
+            wp.defs.resolve_job_def("benchmark_on_class"),
+            status=DagsterRunStatus.SUCCESS,
+            tags={**asked.run_requests[0].tags, **place},
+        )
+        asked = react(wp, "promote_after_success", result, "SUCCESS")
+        campaign = "benchmark_20260101_000000"
+        assert [(r.job_name, r.partition_key) for r in asked.run_requests] == [
+            ("promote", campaign),
+            ("promote", f"{campaign}.pi5"),
+        ]
 
     @pytest.mark.slow
     def test_a_decided_campaign_is_not_decided_again(self, wp):
