@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from dagster import (
+    AssetCheckSeverity,
     DagsterRunStatus,
     RunRequest,
     SkipReason,
@@ -17,10 +19,14 @@ from dagster import (
 from milton_assets.assets.evidence import CAMPAIGN_TAG
 from milton_assets.conductor import CONDUCTED_TAG
 from milton_assets.definitions import build_defs
+from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, HealthJournal
+from milton_assets.fleet.target import DeployRequest
 from milton_assets.sensors import MAX_REQUESTS
 from milton_assets.vocabulary.keys import check_run_id
 from resources.registries.json_file import add_entries, new_entry
+from tests.support.edge_bundles import make_bundle
 from tests.support.gguf_file import tiny_gguf
+from tests.support.targets import targets_of
 from tests.support.workplace import broken, clueless, competent
 
 
@@ -245,6 +251,34 @@ class TestDeploy:
         result = wp.run("promote", "benchmark_20260101_000000")
         asked = react(wp, "deploy_when_bundled", result, "SUCCESS")
         assert "promoted nothing" in asked.skip_message
+
+
+class TestHealth:
+    def ask(self, wp):
+        sensor = wp.defs.resolve_sensor_def("look_after_devices")
+        context = build_sensor_context(
+            instance_ref=wp.instance.get_ref(),
+            repository_def=wp.defs.get_repository_def(),
+            resources={"campaign": wp.defs.resources["campaign"]},
+        )
+        return sensor.evaluate_tick(context)
+
+    @pytest.mark.slow
+    def test_a_target_that_needs_a_person_is_asked_and_its_check_fails_with_what_it_said(self, wp):
+        target = targets_of(wp.state).named("local")
+        unwatched = DeployRequest(actor="ada", load_test=False, health_rounds=0)
+        target.deploy(make_bundle(wp.state.bundles, "v1"), unwatched)
+        (request,) = self.ask(wp).run_requests
+        assert request.partition_key == "local"
+        assert request.run_key.startswith("health:local:")
+        (well,) = wp.run("look_after", "local").get_asset_check_evaluations()
+        assert well.passed
+        said = "the disk is full: 1 MiB are free, at least 64 MiB should be"
+        event = HealthEvent(at=datetime.now(UTC), kind=EventKind.ALARM, said=said, needs_person=True)
+        assert HealthJournal(target.place.path / "health.jsonl").write(event)
+        (ill,) = wp.run("look_after", "local").get_asset_check_evaluations()
+        assert (ill.passed, ill.severity) == (False, AssetCheckSeverity.ERROR)
+        assert said in str(ill.metadata["problems"].value)
 
 
 class TestSchedule:
