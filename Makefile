@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 300
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install autobench ui test coverage test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-bundle bench-device bench-scale bench-fleet bench-serving test-vllm docs clean
+.PHONY: help install autobench ui test coverage test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-selection-quick bench-bundle bench-device bench-scale bench-fleet bench-serving test-vllm docs clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ bench-selection: $(VENV)/.installed-dev ## Deciding among ten thousand candidate
 	$(BIN)/python benches/selection/bench_selection.py
 	$(BIN)/python benches/selection/chains.py
 	$(BIN)/python benches/selection/aa_trials.py
+
+bench-selection-quick: $(VENV)/.installed-dev ## The same in a minute or two: fewer candidates, chains and rows.
+	$(BIN)/python benches/selection/bench_selection.py --candidates 2000 --policy seed --repeat 1
+	$(BIN)/python benches/selection/chains.py --quick
 
 bench-bundle: $(VENV)/.installed-dev ## Bundles of 4 GB beside tar, model-signing and cp; deltas beside zstd.
 	$(BIN)/python benches/bundle/bench_bundle.py

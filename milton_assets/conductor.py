@@ -26,6 +26,8 @@ from dagster import (
     DynamicPartitionsDefinition,
     JobDefinition,
     MetadataValue,
+    MultiPartitionKey,
+    MultiPartitionsDefinition,
     OpExecutionContext,
     RunsFilter,
     in_process_executor,
@@ -37,10 +39,11 @@ from pydantic import Field
 from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG, VARIANTS_TAG
 from milton_assets.assets.goldens import observe_goldens
 from milton_assets.assets.links import page_of
-from milton_assets.jobs import BENCHMARK_MODEL, DEPLOY, DEPLOYMENT_ASSET, PROMOTE
-from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
+from milton_assets.jobs import BENCHMARK_MODEL, BENCHMARK_ON_CLASS, DEPLOY, DEPLOYMENT_ASSET, PROMOTE
+from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS, MODELS_ON_CLASSES
 from milton_assets.selection.outcome import print_outcome
-from milton_assets.selection.summary import read_summary
+from milton_assets.selection.side_by_side import print_side_by_side
+from milton_assets.selection.summary import RunSummary, read_summary
 from milton_assets.settings import LogLevel
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.dry_run import print_dry_run
@@ -49,16 +52,16 @@ from milton_assets.usecases.settings_check import check_campaign
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.golden_set import golden_digests
-from milton_assets.vocabulary.keys import mint_run_id, mint_variants_seed
+from milton_assets.vocabulary.keys import campaign_of, class_of, mint_run_id, mint_variants_seed
 from milton_assets.vocabulary.locks import acquire
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import console, printable
-from milton_assets.vocabulary.tier import asset_of
+from milton_assets.vocabulary.tier import asset_of, asset_on_class
 from resources.campaign import Campaign
 from resources.console_logger import logged_at, was_interrupted
 from resources.dagster_private import show_in_ui, start_child
 from resources.durations import Durations
-from resources.evidence_log import DECISION_ASSET, REGISTRY_ENTRY_ASSET, measured_in, why_last_run_failed
+from resources.evidence_log import DECISION_ASSET, REGISTRY_ENTRY_ASSET, measured_in, place_of, why_last_run_failed
 from resources.evidence_store import EvidenceStore
 from resources.model_server import EdgeServerResource, ModelServerResource
 from resources.parquet_io import EvidenceStoreResource
@@ -71,7 +74,12 @@ CONDUCTED_TAG = "milton/conducted"
 ACCELERATOR_POOL = "accelerator"
 WAITING_POLL_S = 0.5
 
-LED_TO = {BENCHMARK_MODEL: REGISTRY_ENTRY_ASSET, PROMOTE: DECISION_ASSET, DEPLOY: DEPLOYMENT_ASSET}
+LED_TO = {
+    BENCHMARK_MODEL: REGISTRY_ENTRY_ASSET,
+    BENCHMARK_ON_CLASS: asset_on_class("inference"),
+    PROMOTE: DECISION_ASSET,
+    DEPLOY: DEPLOYMENT_ASSET,
+}
 """The asset whose page links a child of that job with its campaign, and the campaign's page with the child."""
 
 
@@ -128,18 +136,52 @@ class _Conductor:
         self.shown.say(line)
         self.context.log.info(line)
 
+    @property
+    def tiers(self) -> list[str]:
+        """The tiers that this machine measures: all, but for those of speed where no target is decided for by it."""
+        known, here = installed_tiers(), self.campaign.decides_here()
+        return [tier for tier in self.record.conditions.tiers if here or not known[tier].per_class]
+
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """Each tier that is measured on reference devices, with each class that has one."""
+        known = installed_tiers()
+        per_class = [tier for tier in self.record.conditions.tiers if known[tier].per_class]
+        return [(tier, name) for name in self.campaign.class_references for tier in per_class]
+
     def measured(self, version: str) -> list[str]:
-        """The tiers that this campaign measured of that version already."""
+        """The tiers that this campaign measured of that version already, on this machine."""
+        return [tier for tier in self.tiers if self._is_measured(version, tier, None)]
+
+    def measurements(self) -> tuple[int, int]:
+        """How many measurements are done, and how many there are."""
+        versions = list(self.record.conditions.candidates)
+        done = sum(len(self.measured(version)) for version in versions)
+        done += sum(self._is_measured(version, *place) for version in versions for place in self.places)
+        return done, len(versions) * (len(self.tiers) + len(self.places))
+
+    def _is_measured(self, version: str, tier: str, device_class: str | None) -> bool:
         tags = {CAMPAIGN_TAG: self.run_id}
-        return [
-            tier
-            for tier in self.record.conditions.tiers
-            if measured_in(self.instance, self.store, asset_of(tier), version, tags)
-        ]
+        return measured_in(self.instance, self.store, *place_of(tier, version, device_class), tags)
+
+    def benchmark_on_classes(self) -> None:
+        """Measure on each class's reference device what is not measured there yet."""
+        versions = list(self.record.conditions.candidates)
+        for name, reference in self.campaign.class_references.items():
+            for number, version in enumerate(versions, 1):
+                if why_last_run_failed(self.instance, version) is not None:
+                    continue  # it is out, whatever the device would say
+                if all(self._is_measured(version, tier, on) for tier, on in self.places if on == name):
+                    continue
+                place = f"{number}/{len(versions)}"
+                self.say(f"model {place} {version}: measured on {reference}, for the class {name}")
+                key = MultiPartitionKey({"device_class": name, "model_version": version})
+                if not self.child(BENCHMARK_ON_CLASS, key, MODELS_ON_CLASSES, tags={CANDIDATE_TAG: place}):
+                    self.say(f"model {place} {version}: failed on {reference}; the others go on")
 
     def benchmark(self) -> None:
         """Measure what is not measured yet, model by model."""
-        versions, tiers = list(self.record.conditions.candidates), list(self.record.conditions.tiers)
+        versions, tiers = list(self.record.conditions.candidates), self.tiers
         for number, version in enumerate(versions, 1):
             measured = self.measured(version)
             missing = [tier for tier in tiers if tier not in measured]
@@ -154,37 +196,45 @@ class _Conductor:
             if not self.child(BENCHMARK_MODEL, version, MODEL_VERSIONS, tags=tags, assets=assets):
                 self.say(f"model {place} {version}: failed; the others go on")
 
-    def decide(self) -> None:
-        """Decide and bundle, unless this campaign did so before it was interrupted. Raises `MiltonError`."""
-        self.say(f"{self.run_id}: deciding")
-        done = RunsFilter(
-            job_name=PROMOTE, tags={"dagster/partition": self.run_id}, statuses=[DagsterRunStatus.SUCCESS]
-        )
-        if not self.instance.get_runs_count(done) and not self.child(PROMOTE, self.run_id, BENCHMARK_RUNS):
-            raise MiltonError(
-                f"the promote run of {self.run_id} failed",
-                remedy="mend what is said above; the same command then decides on what was measured, and measures "
-                "nothing again",
-            )
+    @property
+    def decided(self) -> dict[str, list[str]]:
+        """The runs that decide in this campaign, each with the targets that get its winner."""
+        return self.campaign.runs_of(self.run_id)
 
-    def deploy(self) -> list[str]:
-        """Take the bundle, if there is one, to every target that has not got it; the targets where that failed."""
-        summary = read_summary(self.campaign.state.runs, self.run_id)
-        there = {deployment.target for deployment in summary.deployments}
+    def decide(self) -> None:
+        """Decide and bundle for each class, unless this campaign did so before it was interrupted.
+
+        Raises `MiltonError`.
+        """
+        for run_id in self.decided:
+            self.say(f"{run_id}: deciding")
+            done = RunsFilter(job_name=PROMOTE, tags={"dagster/partition": run_id}, statuses=[DagsterRunStatus.SUCCESS])
+            if not self.instance.get_runs_count(done) and not self.child(PROMOTE, run_id, BENCHMARK_RUNS):
+                raise MiltonError(
+                    f"the promote run of {run_id} failed",
+                    remedy="mend what is said above; the same command then decides on what was measured, and measures "
+                    "nothing again",
+                )
+
+    def deploy(self) -> list[tuple[str, str]]:
+        """Take each bundle there is to every target of its run that has not got it; run and target of what failed."""
         failed = []
-        for target in self.campaign.target_names() if summary.bundle else []:
-            if target not in there:
-                self.say(f"{self.run_id}: deploying to {target}")
-                ops = {DEPLOYMENT_ASSET: {"config": {"run_id": self.run_id}}}
-                if not self.child(DEPLOY, target, EDGE_TARGETS, ops=ops):
-                    failed.append(target)
+        for run_id, targets in self.decided.items():
+            summary = read_summary(self.campaign.state.runs, run_id)
+            there = {deployment.target for deployment in summary.deployments}
+            for target in targets if summary.bundle else []:
+                if target not in there:
+                    self.say(f"{run_id}: deploying to {target}")
+                    ops = {DEPLOYMENT_ASSET: {"config": {"run_id": run_id}}}
+                    if not self.child(DEPLOY, target, EDGE_TARGETS, ops=ops):
+                        failed.append((run_id, target))
         return failed
 
     def child(
         self,
         job_name: str,
         partition: str,
-        partitions: DynamicPartitionsDefinition,
+        partitions: DynamicPartitionsDefinition | MultiPartitionsDefinition,
         *,
         tags: Mapping[str, str] | None = None,
         ops: Mapping[str, Any] | None = None,
@@ -195,7 +245,8 @@ class _Conductor:
         The partition is added now and no sooner: one that never ran would stand as missing in the UI for ever.
         """
         job = self.context.repository_def.get_job(job_name)
-        self.instance.add_dynamic_partitions(_name(partitions), [partition])
+        for name, key in _keys_added(partitions, partition):
+            self.instance.add_dynamic_partitions(name, [key])
         given: Mapping[str, Any] = self.context.run.run_config
         resources = {key: config for key, config in given.get("resources", {}).items() if key in job.resource_defs}
         config = {
@@ -288,6 +339,7 @@ def conduct(
             _say_what_begins(conductor, left, why_not, model_server)
             observe_goldens(context.instance, installed_tiers(), campaign.goldens)
             conductor.benchmark()
+            conductor.benchmark_on_classes()
             conductor.decide()
             failed = conductor.deploy()
             state.unfinished_campaign.unlink(missing_ok=True)
@@ -381,7 +433,7 @@ def _code_version(context: OpExecutionContext, tier: str) -> str:
 
 def new_run_id(instance: DagsterInstance) -> str:
     """A run id that nobody has, neither as a partition nor as a campaign that is still being measured."""
-    taken = set(instance.get_dynamic_partitions(_name(BENCHMARK_RUNS)))
+    taken = {campaign_of(run_id) for run_id in instance.get_dynamic_partitions(_name(BENCHMARK_RUNS))}
     taken |= {run.tags.get(CAMPAIGN_TAG, "") for run in instance.get_runs(RunsFilter(statuses=UNFINISHED))}
     return mint_run_id(datetime.now(UTC), taken)
 
@@ -439,6 +491,13 @@ def _say_what_begins(
     conductor.say(f"{run_id}: {_how_long(conductor)}")
     for note in campaign.chosen.notes:
         conductor.say(f"{run_id}: {printable(note)}")
+    for name, reference in campaign.class_references.items():
+        conductor.say(f"{run_id}: the class {name} gets a winner of its own, by its speed on {reference}")
+    if unmeasured := campaign.classes_measured_here():
+        conductor.say(
+            f"{run_id}: speed for {', '.join(unmeasured)} is taken from this machine; a reference device measures it "
+            "where it will serve (docs/classes.md)"
+        )
     if campaign.reuse_answers and campaign.state.answers.is_dir():
         conductor.say(f"{run_id}: what unchanged models answered before is reused; timing is always measured anew")
 
@@ -462,31 +521,52 @@ def _tell(line: str) -> None:
 
 
 def _progress(conductor: _Conductor) -> str:
-    conditions = conductor.record.conditions
-    done = sum(len(conductor.measured(version)) for version in conditions.candidates)
-    return f"{done} of {len(conditions.candidates) * len(conditions.tiers)} measurements of {conductor.run_id} are kept"
+    done, wanted = conductor.measurements()
+    return f"{done} of {wanted} measurements of {conductor.run_id} are kept"
 
 
-def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[str]) -> None:
-    runs = conductor.campaign.state.runs
-    summary = read_summary(runs, conductor.run_id)
+def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[tuple[str, str]]) -> None:
+    summaries = [read_summary(conductor.campaign.state.runs, run_id) for run_id in conductor.decided]
+    links: dict[str, Any] = {}
+    for summary in summaries:
+        named = "" if len(summaries) == 1 else f" ({class_of(summary.run_id) or 'this machine'})"
+        links |= {f"{name}{named}": value for name, value in _links(summary).items()}
+    links["all runs of this campaign"] = MetadataValue.url(f"/runs?q[]=tag:{CAMPAIGN_TAG}={conductor.run_id}")
+    conductor.context.add_output_metadata(links)
+    for summary in summaries:
+        print_outcome(summary, conductor.campaign.state, console(), installed_tiers())
+    print_side_by_side(summaries, console())
+    if failed:
+        run_id, target = failed[0]
+        raise MiltonError(
+            f"deployment failed on {', '.join(name for _, name in failed)}; nothing there was changed",
+            remedy=f"mend what is said above, then: milton deploy --run {run_id} --target {target}",
+        )
+
+
+def _links(summary: RunSummary) -> dict[str, Any]:
     decision = summary.decision
     links: dict[str, Any] = {"verdict": f"{decision.verdict} {decision.winner or ''}".strip()}
     links |= {f"reason {number}": reason for number, reason in enumerate(decision.reasons, 1)}
-    links["decision"] = page_of(DECISION_ASSET, conductor.run_id)
+    links["decision"] = page_of(DECISION_ASSET, summary.run_id)
     if summary.bundle:
-        links["bundle"] = page_of("edge_bundle", conductor.run_id)
+        links["bundle"] = page_of("edge_bundle", summary.run_id)
         links |= {
             f"deployment on {told.target}": page_of(DEPLOYMENT_ASSET, told.target) for told in summary.deployments
         }
-    links["all runs of this campaign"] = MetadataValue.url(f"/runs?q[]=tag:{CAMPAIGN_TAG}={conductor.run_id}")
-    conductor.context.add_output_metadata(links)
-    print_outcome(summary, conductor.campaign.state, console(), installed_tiers())
-    if failed:
-        raise MiltonError(
-            f"deployment failed on {', '.join(failed)}; nothing there was changed",
-            remedy=f"mend what is said above, then: milton deploy --run {conductor.run_id} --target {failed[0]}",
-        )
+    return links
+
+
+def _keys_added(
+    partitions: DynamicPartitionsDefinition | MultiPartitionsDefinition, partition: str
+) -> Iterator[tuple[str, str]]:
+    """The dynamic partitions that a key of `partitions` stands for, by name."""
+    if isinstance(partition, MultiPartitionKey) and isinstance(partitions, MultiPartitionsDefinition):
+        for dimension in partitions.partitions_defs:
+            if isinstance(dimension.partitions_def, DynamicPartitionsDefinition):
+                yield _name(dimension.partitions_def), partition.keys_by_dimension[dimension.name]
+    elif isinstance(partitions, DynamicPartitionsDefinition):
+        yield _name(partitions), partition
 
 
 def _name(partitions: DynamicPartitionsDefinition) -> str:

@@ -1,7 +1,7 @@
 """The asset jobs: one per partition definition, and one that only looks.
 
 What belongs here: the asset jobs. What does not: what the assets do, and the job that chains these (`conductor`).
-Dagster lets no asset job mix partition definitions, hence three; looking after devices changes nothing on them.
+Dagster lets no asset job mix partition definitions, hence four; looking after devices changes nothing on them.
 See https://docs.dagster.io/guides/build/jobs
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dagster import AssetSelection, define_asset_job, in_process_executor
 
 BENCHMARK_MODEL = "benchmark_model"
+BENCHMARK_ON_CLASS = "benchmark_on_class"
 PROMOTE = "promote"
 DEPLOY = "deploy"
 
@@ -21,6 +22,13 @@ benchmark_model = define_asset_job(
     selection=AssetSelection.groups("benchmark"),
     executor_def=in_process_executor,
     description="Validate one model version's registry entry and measure it by every tier that is installed.",
+)
+
+benchmark_on_class = define_asset_job(
+    BENCHMARK_ON_CLASS,
+    selection=AssetSelection.groups("benchmark_on_class"),
+    executor_def=in_process_executor,
+    description="Measure one model version's speed on the reference device of one class.",
 )
 
 promote = define_asset_job(

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from typing import Self
 
 from dagster import (
+    DagsterInstance,
     DagsterRunStatus,
     DefaultSensorStatus,
+    MultiPartitionKey,
     RunRequest,
     RunsFilter,
     RunStatusSensorContext,
@@ -27,11 +29,19 @@ from pydantic import RootModel
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG, VARIANTS_TAG
 from milton_assets.conductor import CONDUCTED_TAG, UNFINISHED, new_run_id
-from milton_assets.jobs import DEPLOYMENT_ASSET, PROMOTE, benchmark_model, deploy, look_after, promote
-from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS
+from milton_assets.jobs import (
+    DEPLOYMENT_ASSET,
+    PROMOTE,
+    benchmark_model,
+    benchmark_on_class,
+    deploy,
+    look_after,
+    promote,
+)
+from milton_assets.partitions import BENCHMARK_RUNS, DEVICE_CLASSES, EDGE_TARGETS, MODEL_VERSIONS
 from milton_assets.selection.summary import read_summary
 from milton_assets.vocabulary.digest import Sha256
-from milton_assets.vocabulary.keys import mint_variants_seed
+from milton_assets.vocabulary.keys import campaign_of, mint_variants_seed
 from milton_assets.vocabulary.registry import RegistryEntry, RegistryMissing
 from resources.campaign import Campaign
 from resources.evidence_log import logged_content_digests
@@ -120,31 +130,74 @@ def benchmark_request(entry: RegistryEntry, campaign: str, variants_seed: str, *
     return RunRequest(run_key=run_key, partition_key=entry.version, tags=tags)
 
 
+def _class_requests(instance: DagsterInstance, campaign: Campaign, campaign_id: str) -> list[RunRequest]:
+    """Runs on reference devices that the campaign still lacks: every model that was measured here, on every class."""
+    if not campaign.class_references:
+        return []
+    of_campaign = {CAMPAIGN_TAG: campaign_id}
+    measured = instance.get_runs(
+        RunsFilter(job_name=benchmark_model.name, tags=of_campaign, statuses=[DagsterRunStatus.SUCCESS])
+    )
+    versions = sorted({run.tags["dagster/partition"] for run in measured})
+    begun = {
+        tuple(run.tags.get(f"dagster/partition/{name}") for name in ("device_class", "model_version"))
+        for run in instance.get_runs(RunsFilter(job_name=benchmark_on_class.name, tags=of_campaign))
+    }
+    return [
+        RunRequest(
+            run_key=f"{campaign_id}:{name}:{version}",
+            job_name=benchmark_on_class.name,
+            partition_key=MultiPartitionKey({"device_class": name, "model_version": version}),
+            tags=of_campaign,
+        )
+        for name in campaign.class_references
+        for version in versions
+        if (name, version) not in begun
+    ]
+
+
 def _promote_sensor(status: DagsterRunStatus) -> SensorDefinition:
     @run_status_sensor(
         run_status=status,
-        description="Requests the decision once no run of the campaign is left to measure a model.",
+        description="Once no run of the campaign is left to measure a model: requests those on reference devices, then "
+        "the decisions.",
         name=f"promote_after_{status.value.lower()}",
-        monitored_jobs=[benchmark_model],
-        request_job=promote,
+        monitored_jobs=[benchmark_model, benchmark_on_class],
+        request_jobs=[promote, benchmark_on_class],
         default_status=DefaultSensorStatus.RUNNING,
     )
-    def promote_when_measured(context: RunStatusSensorContext) -> SensorResult | SkipReason:
+    def promote_when_measured(context: RunStatusSensorContext, campaign: Campaign) -> SensorResult | SkipReason:
         """Decide once no run of the campaign is left, failed ones included: one bad model fails alone."""
         tags = context.dagster_run.tags
         if CONDUCTED_TAG in tags or CAMPAIGN_TAG not in tags:
             return SkipReason("the run belongs to no queued campaign")
-        campaign = tags[CAMPAIGN_TAG]
-        unfinished = context.instance.get_runs_count(
-            RunsFilter(job_name=benchmark_model.name, tags={CAMPAIGN_TAG: campaign}, statuses=UNFINISHED)
+        campaign_id = tags[CAMPAIGN_TAG]
+        unfinished = sum(
+            context.instance.get_runs_count(
+                RunsFilter(job_name=job.name, tags={CAMPAIGN_TAG: campaign_id}, statuses=UNFINISHED)
+            )
+            for job in (benchmark_model, benchmark_on_class)
         )
         if unfinished:
-            return SkipReason(f"{campaign} still has {unfinished} models to measure")
-        if context.instance.get_runs_count(RunsFilter(job_name=PROMOTE, tags={"dagster/partition": campaign})):
-            return SkipReason(f"{campaign} was decided already")
+            return SkipReason(f"{campaign_id} still has {unfinished} models to measure")
+        if lacking := _class_requests(context.instance, campaign, campaign_id):
+            return SensorResult(
+                run_requests=lacking,
+                dynamic_partitions_requests=[DEVICE_CLASSES.build_add_request(list(campaign.class_references))],
+            )
+        left = [
+            run_id
+            for run_id in campaign.runs_of(campaign_id)
+            if not context.instance.get_runs_count(RunsFilter(job_name=PROMOTE, tags={"dagster/partition": run_id}))
+        ]
+        if not left:
+            return SkipReason(f"{campaign_id} was decided already")
         return SensorResult(
-            run_requests=[RunRequest(run_key=campaign, partition_key=campaign, tags={CAMPAIGN_TAG: campaign})],
-            dynamic_partitions_requests=[BENCHMARK_RUNS.build_add_request([campaign])],
+            run_requests=[
+                RunRequest(run_key=run_id, job_name=PROMOTE, partition_key=run_id, tags={CAMPAIGN_TAG: campaign_id})
+                for run_id in left
+            ],
+            dynamic_partitions_requests=[BENCHMARK_RUNS.build_add_request(left)],
         )
 
     return promote_when_measured
@@ -166,7 +219,7 @@ def deploy_when_bundled(context: RunStatusSensorContext, campaign: Campaign) -> 
         return SkipReason("a dry run bundles nothing")
     if not read_summary(campaign.state.runs, run_id).bundle:
         return SkipReason(f"{run_id} promoted nothing")
-    targets = campaign.target_names()
+    targets = campaign.targets_of(run_id)
     return SensorResult(
         run_requests=list(_deploy_requests(run_id, targets)),
         dynamic_partitions_requests=[EDGE_TARGETS.build_add_request(targets)],
@@ -178,7 +231,7 @@ def _deploy_requests(run_id: str, targets: list[str]) -> Iterator[RunRequest]:
         yield RunRequest(
             run_key=f"{run_id}:{target}",
             partition_key=target,
-            tags={CAMPAIGN_TAG: run_id},
+            tags={CAMPAIGN_TAG: campaign_of(run_id)},
             run_config={"ops": {DEPLOYMENT_ASSET: {"config": {"run_id": run_id}}}},
         )
 

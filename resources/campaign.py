@@ -15,8 +15,9 @@ from pydantic import Field, TypeAdapter, field_validator
 
 from milton_assets.settings import GoldenSet, LogLevel, Profile, Rerank, Settings, SideModelSettings
 from milton_assets.settings.model import LOCAL_CLASS
-from milton_assets.vocabulary.edge_target import DEFAULT_TARGET
+from milton_assets.vocabulary.edge_target import DEFAULT_TARGET, class_decided_for
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.keys import campaign_of, run_of
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
@@ -49,6 +50,9 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         description="While speeds are measured, watch the machine: what was taken while others wanted it is invalid.",
     )
     rerank: Rerank = Field(default=Rerank.POINTWISE, description="pointwise or listwise.")
+    reasoning_budget_s: float | None = Field(
+        default=None, gt=0, description="How long the reasoning tier may ask each candidate, in seconds; null: no end."
+    )
     judge_url: str | None = Field(default=None, description="Where a judge of open answers is served.")
     judge_model: str | None = Field(default=None, description="The judge's name there.")
     judge_key_env: str | None = Field(default=None, description="The environment variable that holds its API key.")
@@ -69,6 +73,9 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     )
     device_classes: list[str] = Field(default_factory=lambda: [LOCAL_CLASS], description="Devices that compute alike.")
     target_classes: dict[str, str] = Field(default_factory=dict, description="The device class of each target.")
+    class_references: dict[str, str] = Field(
+        default_factory=dict, description="Classes with a speed of their own: the target on which it is measured."
+    )
     golden_sets: dict[str, Any] = Field(
         default_factory=dict, description="Own goldens: tier to a list of sets, each with path and private."
     )
@@ -107,6 +114,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             reuse_answers=settings.reuse_answers,
             watch_machine=settings.watch_machine,
             rerank=settings.rerank,
+            reasoning_budget_s=settings.reasoning_budget_s,
             judge_url=judge.url if judge else None,
             judge_model=judge.model if judge else None,
             judge_key_env=judge.key_env if judge else None,
@@ -119,6 +127,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             target_paths={name: target.at for name, target in settings.targets.items()},
             device_classes=list(settings.device_classes),
             target_classes={name: target.device_class for name, target in settings.targets.items()},
+            class_references=settings.class_references,
             golden_sets=_GOLDENS.dump_python(settings.goldens, mode="json"),
             allowed_templates=list(settings.allowed_templates),
             allowed_contaminated=list(settings.allowed_contaminated),
@@ -171,6 +180,30 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     def target_names(self) -> list[str]:
         """The targets a campaign deploys to: those named in `target_paths`, or the default one."""
         return sorted(self.target_paths) or [DEFAULT_TARGET]
+
+    def class_decided_for(self, target: str) -> str | None:
+        """The class whose own winner that target gets; None: the winner by the speeds of this machine."""
+        return class_decided_for(target, self.target_classes, self.class_references)
+
+    def runs_of(self, campaign: str) -> dict[str, list[str]]:
+        """The runs that decide in that campaign, each with the targets that get its winner."""
+        runs: dict[str, list[str]] = {}
+        for target in self.target_names():
+            runs.setdefault(run_of(campaign, self.class_decided_for(target)), []).append(target)
+        return dict(sorted(runs.items()))
+
+    def decides_here(self) -> bool:
+        """Whether any target gets its winner by the speeds of this machine."""
+        return any(self.class_decided_for(target) is None for target in self.target_names())
+
+    def classes_measured_here(self) -> list[str]:
+        """Classes of targets, other than this machine's own, that get a winner by the speeds of this machine."""
+        names = {self.target_classes.get(target, LOCAL_CLASS) for target in self.target_names()}
+        return sorted(names - {LOCAL_CLASS} - self.class_references.keys())
+
+    def targets_of(self, run_id: str) -> list[str]:
+        """The targets that get that run's winner."""
+        return self.runs_of(campaign_of(run_id)).get(run_id, [])
 
     def pinned(self) -> dict[str, Any]:
         """Run configuration that holds a campaign's child runs to the profile and the policy that it began with.

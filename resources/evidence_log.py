@@ -26,13 +26,15 @@ from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import EvidenceMismatch
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin, Found
 from milton_assets.vocabulary.fingerprint import Fingerprint
+from milton_assets.vocabulary.keys import key_on_class
 from milton_assets.vocabulary.ledger import Ledger
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
-from milton_assets.vocabulary.tier import TierResult, asset_of, table_metadata
+from milton_assets.vocabulary.tier import TierResult, asset_of, asset_on_class, table_metadata
 from resources.dagster_private import DATA_VERSION_TAG
 from resources.evidence_store import EvidenceFile, EvidenceStore
 
 BENCHMARK_JOB = "benchmark_model"
+ON_CLASS_JOB = "benchmark_on_class"
 REGISTRY_ENTRY_ASSET = "registry_entry"
 DECISION_ASSET = "selection_decision"
 
@@ -75,6 +77,8 @@ def gather(
     entry_files: Files,
     tier_files: Mapping[str, Files],
     timed_by: str | None,
+    device_class: str | None,
+    per_class: Collection[str],
     goldens: Mapping[str, str],
     private_goldens: Sequence[str],
     policy_name: str,
@@ -84,9 +88,9 @@ def gather(
     """Read each candidate's evidence, pin it, and say of each candidate why it cannot be judged, if it cannot.
 
     `lineage` says what an artefact descends from, `allowed_templates` which chat templates the operator let
-    through, `allowed_contaminated` which weights though they know published answers.
-    `timed_by` is the tier whose environment is that of the candidate's speeds, `ledger` what the decision before handed
-    on.
+    through, `allowed_contaminated` which weights though they know published answers. `device_class` is the class that
+    is decided for, whose reference device the tiers `per_class` measured on; None is this machine. `timed_by` is the
+    tier whose environment is that of the candidate's speeds, `ledger` what the decision before handed on.
 
     Raises `EvidenceMismatch` when a file and the event log disagree: such evidence proves nothing.
     """
@@ -98,7 +102,9 @@ def gather(
         if artefact is None:
             candidates.append(GatheredCandidate(entry, 0, {}, f"it has no {measured_kind} artefact"))
             continue
-        tiers, pins, excluded = _evidence_of(instance, entry, artefact, entry_files, tier_files)
+        tiers, pins, excluded = _evidence_of(
+            instance, entry, artefact, entry_files, tier_files, dict.fromkeys(per_class, device_class)
+        )
         prints = {tier: fingerprint for tier, result in tiers.items() if (fingerprint := _fingerprint(result))}
         fingerprints.update({fp.digest(): fp.model_dump(mode="json") for fp in prints.values()})
         timed_in = prints.get(timed_by) if timed_by is not None else None
@@ -224,15 +230,24 @@ def measured_in(
     return file is not None and file.sha256 == _sha256_of(record) == store.digest(file.uri)
 
 
-def why_last_run_failed(instance: DagsterInstance, version: str) -> str | None:
-    """One sentence on why the version's newest benchmark run did not succeed; None when it did or there is none."""
-    records = instance.get_run_records(RunsFilter(job_name=BENCHMARK_JOB, tags={"dagster/partition": version}), limit=1)
+def why_last_run_failed(instance: DagsterInstance, version: str, device_class: str | None = None) -> str | None:
+    """One sentence on why the version's newest benchmark run did not succeed, here or on that device class; None when
+    it did or there is none."""
+    if device_class is None:
+        wanted = RunsFilter(job_name=BENCHMARK_JOB, tags={"dagster/partition": version})
+    else:
+        dimensions = {"model_version": version, "device_class": device_class}
+        tags = {f"dagster/partition/{name}": key for name, key in dimensions.items()}
+        wanted = RunsFilter(job_name=ON_CLASS_JOB, tags=tags)
+    records = instance.get_run_records(wanted, limit=1)
     if not records or records[0].dagster_run.status is DagsterRunStatus.SUCCESS:
         return None
     run = records[0].dagster_run
+    where = f" on the class {device_class}" if device_class else ""
     if run.status not in {DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}:
-        return f"its benchmark run {run.run_id} is {run.status.value.lower()}"
-    return f"its benchmark run {run.run_id} ended in {run.status.value.lower()}: {_first_cause(instance, run.run_id)}"
+        return f"its benchmark run {run.run_id}{where} is {run.status.value.lower()}"
+    ended = run.status.value.lower()
+    return f"its benchmark run {run.run_id}{where} ended in {ended}: {_first_cause(instance, run.run_id)}"
 
 
 def _evidence_of(
@@ -241,9 +256,13 @@ def _evidence_of(
     artefact: Artefact,
     entry_files: Files,
     tier_files: Mapping[str, Files],
+    classes: Mapping[str, str | None],
 ) -> tuple[dict[str, TierResult], list[EvidencePin], str | None]:
     if failure := why_last_run_failed(instance, entry.version):
         return {}, [], failure
+    for device_class in filter(None, classes.values()):
+        if failure := why_last_run_failed(instance, entry.version, device_class):
+            return {}, [], failure
     if (recorded := entry_files.get(entry.version)) is None:
         return {}, [], "it was never benchmarked"
     if entry_from_table(recorded.read()).content_sha256 != entry.content_sha256:
@@ -252,17 +271,27 @@ def _evidence_of(
     pins: list[EvidencePin] = []
     for tier, files in tier_files.items():
         if (file := files.get(entry.version)) is None:
-            return tiers, pins, f"tier {tier} was never measured"
+            where = f" on the class {classes[tier]}" if classes.get(tier) else ""
+            return tiers, pins, f"tier {tier} was never measured{where}"
         table = file.read()
         if (measured := table_metadata(table)["artefact_sha256"]) != artefact.sha256:
             return tiers, pins, f"tier {tier} measured other weights ({measured}) than are registered now"
-        pins.append(_pin(instance, entry.version, tier, file))
+        pins.append(_pin(instance, entry.version, tier, classes.get(tier), file))
         tiers[tier] = TierResult.from_table(table)
     return tiers, pins, None
 
 
-def _pin(instance: DagsterInstance, version: str, tier: str, file: EvidenceFile) -> EvidencePin:
-    record = _latest_record(instance, asset_of(tier), version)
+def place_of(tier: str, version: str, device_class: str | None) -> tuple[str, str]:
+    """The asset and the partition that hold what a tier measured of a version, on a device class or here."""
+    if device_class is None:
+        return asset_of(tier), version
+    return asset_on_class(tier), key_on_class(device_class, version)
+
+
+def _pin(
+    instance: DagsterInstance, version: str, tier: str, device_class: str | None, file: EvidenceFile
+) -> EvidencePin:
+    record = _latest_record(instance, *place_of(tier, version, device_class))
     logged = _sha256_of(record) if record else None
     if record is None or logged != file.sha256:
         raise EvidenceMismatch(
@@ -280,6 +309,7 @@ def _pin(instance: DagsterInstance, version: str, tier: str, file: EvidenceFile)
         data_version=tags.get(DATA_VERSION_TAG, ""),
         uri=file.uri,
         sha256=file.sha256,
+        device_class=device_class,
     )
 
 
@@ -290,9 +320,10 @@ def _latest_record(instance: DagsterInstance, asset: str, version: str) -> Event
 
 
 def _logged_sha256(instance: DagsterInstance, pin: EvidencePin) -> str | None:
+    asset, partition = place_of(pin.tier, pin.model_version, pin.device_class)
     wanted = AssetRecordsFilter(
-        asset_key=AssetKey(asset_of(pin.tier)),
-        asset_partitions=[pin.model_version],
+        asset_key=AssetKey(asset),
+        asset_partitions=[partition],
         after_storage_id=pin.storage_id - 1,
         before_storage_id=pin.storage_id + 1,
     )

@@ -4,7 +4,7 @@ What belongs here: writing a table once, moving the pointer, reading a file back
 or behind any fsspec URL. What does not: Dagster (`resources.parquet_io` wires this in) and what the tables mean.
 
 Layout below the root: `<asset>/<partition>/<UTC time>_<digest>.parquet` and beside them `latest.json`, which names
-the newest file, its SHA-256 and the run that wrote it.
+the newest file, its SHA-256 and the run that wrote it. A partition of two dimensions (`pi5|v1`) is two folders.
 """
 
 from __future__ import annotations
@@ -77,15 +77,13 @@ class EvidenceStore:
         content = to_parquet_bytes(table)
         uri = self.put(asset, partition, content, suffix=".parquet")
         pointer = Pointer(uri=uri, sha256=sha256_bytes(content), dagster_run_id=dagster_run_id)
-        self._write(f"{asset}/{partition}/{_POINTER}", pointer.model_dump_json(indent=2).encode())
+        self._write(f"{_folder(asset, partition)}/{_POINTER}", pointer.model_dump_json(indent=2).encode())
         return EvidenceFile(self, uri, pointer.sha256, dagster_run_id)
 
     def put(self, asset: str, partition: str, content: bytes, *, suffix: str) -> str:
         """Keep `content` for ever under a name of its own; the URI relative to the root."""
-        check_key(asset, "asset")
-        check_key(partition, "partition")
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        uri = f"{asset}/{partition}/{stamp}_{short(sha256_bytes(content))}{suffix}"
+        uri = f"{_folder(asset, partition)}/{stamp}_{short(sha256_bytes(content))}{suffix}"
         if (self.root / uri).exists():
             raise BadInput(f"the evidence file {uri} exists already", expected="a new name for every file")
         self._write(uri, content)
@@ -97,9 +95,7 @@ class EvidenceStore:
 
     def latest(self, asset: str, partition: str) -> EvidenceFile | None:
         """The newest file of that partition, or None when there is none yet."""
-        check_key(asset, "asset")
-        check_key(partition, "partition")
-        path = self.root / asset / partition / _POINTER
+        path = self.root / _folder(asset, partition) / _POINTER
         if not path.exists():
             return None
         try:
@@ -146,6 +142,11 @@ class EvidenceStore:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+
+
+def _folder(asset: str, partition: str) -> str:
+    parts = (check_key(part, "partition") for part in partition.split("|"))
+    return "/".join((check_key(asset, "asset"), *parts))
 
 
 def check_files(store: EvidenceStore, manifest: EvidenceManifest) -> None:

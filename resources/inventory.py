@@ -14,11 +14,12 @@ from pathlib import Path
 
 import psutil
 
-from milton_assets.vocabulary.inventory import Disk, Inventory, Memory, Processor, Runtime
+from milton_assets.vocabulary.inventory import Disk, Inventory, Memory, PowerSource, Processor, Runtime
 from resources.hardware import CPUINFO, cpu_model, gpu_fingerprints, usable_cores
 
 _FEATURE_KEYS = ("flags", "Features")
 """x86, then Arm."""
+POWER_SUPPLIES = Path("/sys/class/power_supply")
 
 
 def inventory_of(folder: Path) -> Inventory:
@@ -26,6 +27,7 @@ def inventory_of(folder: Path) -> Inventory:
     memory = psutil.virtual_memory()
     gpus, gpus_absent_because = gpu_fingerprints()
     runtime, runtime_absent_because = _runtime()
+    power_source, power_source_absent_because = power_source_of(POWER_SUPPLIES)
     return Inventory(
         host=socket.gethostname(),
         operating_system=operating_system(),
@@ -44,6 +46,8 @@ def inventory_of(folder: Path) -> Inventory:
         gpus_absent_because=gpus_absent_because,
         runtime=runtime,
         runtime_absent_because=runtime_absent_because,
+        power_source=power_source,
+        power_source_absent_because=power_source_absent_because,
         clock=datetime.now(UTC),
     )
 
@@ -81,6 +85,26 @@ def disk_of(folder: Path) -> Disk:
         total_bytes=usage.total,
         free_bytes=usage.free,
     )
+
+
+def power_source_of(supplies: Path) -> tuple[PowerSource | None, str | None]:
+    """What a folder like `/sys/class/power_supply` says the device runs on, or why that is not known.
+
+    A supply that is online is the source; else a battery that is there. A board without any (most are) does not tell.
+    """
+    found = {}
+    for supply in sorted(supplies.iterdir()) if supplies.is_dir() else ():
+        try:
+            kind = (supply / "type").read_text().strip()
+            is_online = (supply / "online").read_text().strip() != "0" if (supply / "online").exists() else None
+        except OSError:
+            continue
+        found[supply.name] = (kind, is_online)
+    if any(kind in {"Mains", "USB"} and is_online for kind, is_online in found.values()):
+        return PowerSource.MAINS, None
+    if any(kind == "Battery" for kind, _ in found.values()):
+        return PowerSource.BATTERY, None
+    return None, "the kernel tells of no power supply that is in use"
 
 
 def _runtime() -> tuple[Runtime | None, str | None]:

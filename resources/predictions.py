@@ -44,7 +44,7 @@ class _Kept(BaseModel):
     format: int
     tokens: tuple[int, ...]
     first: int
-    places: tuple[tuple[float, tuple[tuple[int, float], ...]], ...]
+    places: tuple[tuple[float, tuple[tuple[int, float], ...]] | None, ...]
     sha256: str
 
     @classmethod
@@ -53,7 +53,9 @@ class _Kept(BaseModel):
             "format": FORMAT,
             "tokens": list(forced.tokens),
             "first": forced.first,
-            "places": [[one.logprob, [list(each) for each in one.top]] for one in forced.places],
+            "places": [
+                None if one is None else [one.logprob, [list(each) for each in one.top]] for one in forced.places
+            ],
         }
         return cls.model_validate(content | {"sha256": sha256_json(content)})
 
@@ -62,7 +64,10 @@ class _Kept(BaseModel):
 
     def forced(self) -> Forced:
         read = self.tokens[self.first : self.first + len(self.places)]
-        places = tuple(Expectation(token, *place) for token, place in zip(read, self.places, strict=True))
+        places = tuple(
+            None if place is None else Expectation(token, *place)
+            for token, place in zip(read, self.places, strict=True)
+        )
         return Forced(self.tokens, self.first, places)
 
 

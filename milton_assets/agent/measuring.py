@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from milton_assets.agent.device import Device
 from milton_assets.edge.manifest import HealthContract
 from milton_assets.fleet.measuring import (
+    Answers,
     ContractRequest,
     MeasuredHere,
     MeasureRequest,
@@ -32,6 +33,7 @@ from milton_assets.fleet.measuring import (
 from milton_assets.fleet.wire import Frame, ProtocolViolated
 from milton_assets.tiers.inference.client import Client, Order, Taken, TakenOfTruth
 from milton_assets.tiers.inference.plan import InferencePlan
+from milton_assets.vocabulary.chat import ModelCallFailed
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.machine import Seen
 
@@ -140,10 +142,13 @@ class MeasuringDesk:
 
         return self._in_thread(ended)
 
-    def questions(self, frame: Frame) -> tuple[str, ...]:
+    def questions(self, frame: Frame) -> Answers:
         """Greedy answers of the served model."""
         request = QuestionsRequest.model_validate_json(frame.payload)
-        return self._in_thread(lambda: self._measured().answers(request))
+        try:
+            return Answers(answers=self._in_thread(lambda: self._measured().answers(request)))
+        except ModelCallFailed as error:
+            return Answers(failed=error.kind, because=error.problem.removeprefix(f"{error.kind}: "))
 
     def measured(self, frame: Frame) -> dict[str, bool]:
         """End the measurement. Raises `ServerFailed` when the server died or the weights changed meanwhile."""

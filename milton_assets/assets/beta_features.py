@@ -15,6 +15,7 @@ from dagster import (
     AssetsDefinition,
     BetaWarning,
     DataVersion,
+    MultiToSingleDimensionPartitionMapping,
     Output,
     PartitionsDefinition,
     PreviewWarning,
@@ -47,6 +48,12 @@ def partition_check(
             return asset_check(asset=asset, partitions_def=partitions_def, **options)(check)
 
     return decorate
+
+
+def by_dimension(dimension: str) -> MultiToSingleDimensionPartitionMapping:
+    """A partition of two dimensions depends on the one upstream that has its key of `dimension`."""
+    with _knowingly():
+        return MultiToSingleDimensionPartitionMapping(dimension)
 
 
 def versioned_output(value: Value, data_version: str, metadata: Mapping[str, Any]) -> Output[Value]:

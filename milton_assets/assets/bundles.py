@@ -19,8 +19,10 @@ from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict
 from milton_assets.selection.summary import BundleRecord, read_summary, write_summary
 from milton_assets.settings import Profile
+from milton_assets.usecases.classes import contract_on
 from milton_assets.usecases.probe import measured_contract
 from milton_assets.usecases.targets import open_targets
+from milton_assets.vocabulary.keys import class_of
 from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
 from resources.model_server import EdgeServerResource
@@ -29,7 +31,7 @@ from resources.progress import terminal_listener
 from resources.registry_resource import RegistryResource
 
 LEAST_SPEED = {Profile.FULL: 0.5, Profile.SMOKE: 0.1}
-"""The share of the speed measured here that a device must reach; a first look may share its machine with anything."""
+"""The share of the measured speed that a device must reach; a first look may share its machine with anything."""
 
 
 @asset(
@@ -60,9 +62,19 @@ def edge_bundle(
     check_manifest(context.instance, evidence_store.store, summary.manifest)
     entry = registry.entry(decision.winner)
     weights = Path(entry.artefact(campaign.artifact).path)
-    health = measured_contract(
-        edge_runtime.edge_server(), weights, entry.version, least_speed=LEAST_SPEED[campaign.profile]
-    )
+    targets = open_targets(campaign.state, campaign.target_paths, server=edge_runtime.edge_server)
+    least_speed, device_class = LEAST_SPEED[campaign.profile], class_of(summary.run_id)
+    if device_class is None:
+        health = measured_contract(edge_runtime.edge_server(), weights, entry.version, least_speed=least_speed)
+    else:
+        health = contract_on(
+            targets,
+            campaign.class_references,
+            device_class,
+            entry.artefact(campaign.artifact),
+            entry.version,
+            least_speed=least_speed,
+        )
     now, days = datetime.now(UTC), campaign.bundle_expires_days
     bundle = create_bundle(
         entry=entry,
@@ -84,7 +96,6 @@ def edge_bundle(
         path=campaign.state.tell(bundle.path), name=manifest.name, release_digest=manifest.release_digest
     )
     write_summary(campaign.state.runs, summary.model_copy(update={"bundle": record}))
-    targets = open_targets(campaign.state, campaign.target_paths, server=edge_runtime.edge_server)
     kept_page(context, campaign, evidence_store.store, targets, summary.run_id)
     yield versioned_output(
         manifest.model_dump(mode="json"),

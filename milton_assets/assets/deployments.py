@@ -31,6 +31,7 @@ from milton_assets.selection.summary import DeploymentRecord, add_deployment, re
 from milton_assets.settings import Profile
 from milton_assets.usecases.aliases import name_champion
 from milton_assets.usecases.targets import open_targets
+from milton_assets.vocabulary.keys import class_of
 from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
 from resources.model_server import EdgeServerResource
@@ -53,7 +54,7 @@ WINDOWS = {Profile.FULL: Window(3, 5.0), Profile.SMOKE: Window(2, 1.0)}
 class DeploymentConfig(Config):
     """Which run's bundle to deploy, and how long to watch it."""
 
-    run_id: str = Field(default="", description="A benchmark run; empty takes the newest bundle.")
+    run_id: str = Field(default="", description="A benchmark run; empty takes the newest bundle for the class.")
     health_rounds: int | None = Field(
         default=None, ge=1, description="Probes once it is current; by default 3, or 2 with the smoke profile."
     )
@@ -87,7 +88,12 @@ def deployment(
 ) -> Output[dict[str, str]]:
     """Take a run's bundle to the target: verified, load tested, then active at once; or not at all."""
     runs = campaign.state.runs
-    choice = choose_bundle(campaign.state.bundles, kind=campaign.artifact, run_id=config.run_id or None)
+    choice = choose_bundle(
+        campaign.state.bundles,
+        kind=campaign.artifact,
+        run_id=config.run_id or None,
+        device_class=campaign.class_decided_for(context.partition_key),
+    )
     for sentence in choice.unreadable:
         context.log.warning(f"passed over {sentence}")
     summary = read_summary(runs, choice.manifest.run_id)
@@ -100,7 +106,7 @@ def deployment(
     record = DeploymentRecord.model_validate({**told, "path": campaign.state.tell(Path(done.target_path))})
     add_deployment(runs, summary.run_id, record)
     kept_page(context, campaign, evidence_store.store, targets, summary.run_id)
-    name_champion(registry.store(), str(done.model_version), context.log.warning)
+    name_champion(registry.store(), str(done.model_version), context.log.warning, class_of(summary.run_id))
     return versioned_output(
         told,
         str(done.release),

@@ -37,15 +37,17 @@ def pictures(drawn: dict[str, bytes]) -> dict[str, MetadataValue]:
     }
 
 
-def progress_of(context: AssetExecutionContext, tier: str, tiers: tuple[str, ...]) -> OnProgress:
+def progress_of(
+    context: AssetExecutionContext, tier: str, tiers: tuple[str, ...], *, named: str | None = None
+) -> OnProgress:
     """A listener that knows the candidate's place in its campaign from the run's tags.
 
-    `tiers` are all that it goes through.
+    `tiers` are all that it goes through; the candidate is the run's partition unless it is `named` otherwise.
     """
     tags = context.run.tags
     index, _, count = tags.get(CANDIDATE_TAG, "1/1").partition("/")
     shown = meter(tags.get(CAMPAIGN_TAG, context.run.run_id), tiers, int(count))
-    return shown.listener(context.partition_key, int(index), tier, also=context.log.info)
+    return shown.listener(named or context.partition_key, int(index), tier, also=context.log.info)
 
 
 def metrics_markdown(metrics: tuple[Metric, ...]) -> str:

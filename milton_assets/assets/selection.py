@@ -4,6 +4,7 @@ What belongs here: wiring, and the check that stands between a decision and its 
 evidence (`resources.evidence_log`) and deciding (`milton_assets.selection`).
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from dagster import (
     AllPartitionMapping,
     AssetCheckExecutionContext,
     AssetCheckResult,
+    AssetDep,
     AssetExecutionContext,
     AssetIn,
     AssetsDefinition,
@@ -37,12 +39,13 @@ from milton_assets.usecases.pictures import tier_pictures
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.golden_set import read_all_goldens
-from milton_assets.vocabulary.keys import check_run_id
+from milton_assets.vocabulary.keys import check_run_id, class_of, key_on_class
+from milton_assets.vocabulary.tier import asset_on_class
 from milton_assets.vocabulary.tier_spec import Needs, Tiers
 from resources.campaign import Campaign
 from resources.edge_server import EdgeServer
 from resources.evidence_log import check_manifest, gather
-from resources.evidence_store import EvidenceFile
+from resources.evidence_store import EvidenceFile, EvidenceStore
 from resources.golden_copies import keep_goldens
 from resources.model_server import ModelServerResource
 from resources.parquet_io import EvidenceStoreResource
@@ -54,6 +57,12 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
 
     @asset(
         partitions_def=BENCHMARK_RUNS,
+        deps=[
+            # Read by pointer, for the one class that is decided for.
+            AssetDep(asset_on_class(spec.name), partition_mapping=AllPartitionMapping())
+            for spec in tiers.values()
+            if spec.per_class
+        ],
         ins={
             # `**measured` has no annotation of its own per tier to tell the IO manager of a fan-in.
             name: AssetIn(partition_mapping=AllPartitionMapping(), dagster_type=dict[str, EvidenceFile])
@@ -81,6 +90,15 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
         current = registry.read()
         goldens = read_all_goldens(tiers, campaign.goldens)
         store = evidence_store.store
+        device_class = class_of(run_id)
+        files = {name: measured[spec.asset_name] for name, spec in tiers.items()}
+        if device_class is not None:
+            versions = [entry.version for entry in current.candidates()]
+            files |= {
+                name: _measured_on(store, device_class, name, versions)
+                for name, spec in tiers.items()
+                if spec.per_class
+            }
         keep_goldens(store, goldens.values())
         gathered = gather(
             context.instance,
@@ -93,7 +111,9 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             allowed_contaminated=campaign.allowed_contaminated,
             measured_kind=model_server.artefact_kind,
             entry_files=registry_entry,
-            tier_files={name: measured[spec.asset_name] for name, spec in tiers.items()},
+            tier_files=files,
+            device_class=device_class,
+            per_class=[name for name, spec in tiers.items() if spec.per_class],
             timed_by=next((name for name, spec in tiers.items() if spec.needs is Needs.ENDPOINT), None),
             goldens={name: sha256 for one in goldens.values() for name, sha256 in one.pinned.items()},
             private_goldens=sorted(name for one in goldens.values() for name in one.private),
@@ -116,7 +136,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             policy=policy,
             manifest=gathered.manifest,
             incumbent=incumbent_of(
-                (targets.named(name) for name in campaign.target_names()),
+                (targets.named(name) for name in campaign.targets_of(run_id)),
                 mirrored=targets.mirrored,
                 on_note=context.log.warning,
             ),
@@ -130,7 +150,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
         write_summary(campaign.state.runs, summary)
         page = kept_page(context, campaign, store, targets, run_id)
         if decision.verdict is Verdict.PROMOTE and decision.winner is not None:
-            name_challenger(registry.store(), decision.winner, context.log.warning)
+            name_challenger(registry.store(), decision.winner, context.log.warning, device_class)
         return evidence_output(
             ranking_table(decision),
             verdict=decision.verdict.value,
@@ -148,6 +168,14 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
         )
 
     return selection_decision
+
+
+def _measured_on(
+    store: EvidenceStore, device_class: str, tier: str, versions: Sequence[str]
+) -> dict[str, EvidenceFile]:
+    """The latest tables of that tier on the reference device of the class, by model version."""
+    found = {version: store.latest(asset_on_class(tier), key_on_class(device_class, version)) for version in versions}
+    return {version: file for version, file in found.items() if file is not None}
 
 
 @partition_check("selection_decision", BENCHMARK_RUNS, blocking=True)

@@ -26,7 +26,7 @@ from dagster import (
 from milton_assets.assets.beta_features import partition_check
 from milton_assets.assets.evidence import VARIANTS_TAG, evidence_output, metrics_markdown, pictures, progress_of
 from milton_assets.assets.guards import guarded_by
-from milton_assets.partitions import MODEL_VERSIONS
+from milton_assets.partitions import MODEL_VERSIONS, MODELS_ON_CLASSES
 from milton_assets.tiers.reasoning.judge import ModelPin
 from milton_assets.usecases.dry_run import WHY
 from milton_assets.usecases.judging import qualified_judge
@@ -41,7 +41,7 @@ from milton_assets.vocabulary.keys import mint_variants_seed
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.registry import Artefact, RegistryEntry
 from milton_assets.vocabulary.server import RunningServer
-from milton_assets.vocabulary.tier import TierResult
+from milton_assets.vocabulary.tier import TierResult, asset_on_class
 from milton_assets.vocabulary.tier_spec import Conditions, Needs, NoReference, Reference, Tiers, TierSpec, Uses
 from resources.answer_cache import CachedChatModel, CacheKey
 from resources.campaign import Campaign
@@ -88,6 +88,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
                     campaign.slo,
                     campaign.rerank.value,
                     context.run.tags.get(VARIANTS_TAG) or mint_variants_seed(),
+                    campaign.reasoning_budget_s,
                 )
             )
             asked = _asked(spec, served, entry, artefact, registry_entry, model_server, campaign, registry, goldens)
@@ -195,15 +196,15 @@ def _told(result: TierResult) -> dict[str, str]:
     return {} if sent is None else {SYSTEM_ROLE: str(sent)}
 
 
-def tier_check(spec: TierSpec) -> AssetChecksDefinition:
-    """The check on the tier's table: nothing failed, skipped or invalid goes unseen.
+def tier_check(spec: TierSpec, *, on_class: bool = False) -> AssetChecksDefinition:
+    """The check on the tier's table, or on that of a device class: nothing failed, skipped or invalid goes unseen.
 
     It warns and stops nothing, because a decision must still be able to name the metric that is missing.
     """
 
     @partition_check(
-        spec.asset_name,
-        MODEL_VERSIONS,
+        asset_on_class(spec.name) if on_class else spec.asset_name,
+        MODELS_ON_CLASSES if on_class else MODEL_VERSIONS,
         name=f"{spec.name}_is_complete",
         description="Every metric that was tried has a value that may be relied on, and no attempt failed.",
     )

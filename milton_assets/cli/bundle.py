@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from milton_assets.edge.bundle import Bundle, Damage
     from milton_assets.edge.manifest import HealthContract
     from milton_assets.edge.release import VerificationReport
+    from milton_assets.vocabulary.registry import Artefact
 
 BundleArgument = Annotated[
     str | None,
@@ -126,6 +127,7 @@ def create(
     from milton_assets.edge.bundle import LinkMode, create_bundle, default_signer
     from milton_assets.edge.manifest import DEFAULT_HEALTH
     from milton_assets.selection.summary import read_summary
+    from milton_assets.vocabulary.keys import class_of
 
     settings = current_settings()
     state = settings.state
@@ -139,7 +141,9 @@ def create(
     signer = default_signer(state.keys) if sign else None
     entry = registry_of(settings).entry(summary.decision.winner)
     if health_contract:
-        health = _measured_contract(settings, Path(entry.artefact(kind).path), entry.version, same_answers=same_answers)
+        health = _measured_contract(
+            settings, entry.artefact(kind), entry.version, class_of(summary.run_id), same_answers=same_answers
+        )
     else:
         health = DEFAULT_HEALTH
         typer.echo("note: no health contract was measured: devices take any answer, at any speed", err=True)
@@ -172,12 +176,29 @@ def create(
     answer(told, as_json=as_json, text=lambda console: _show_made(bundle, console))
 
 
-def _measured_contract(settings: Settings, weights: Path, model: str, *, same_answers: bool) -> HealthContract:
-    from milton_assets.usecases.compose import edge_server_of
+def _measured_contract(
+    settings: Settings, artefact: Artefact, model: str, device_class: str | None, *, same_answers: bool
+) -> HealthContract:
+    from milton_assets.edge.deployment.contract import LEAST_SPEED
+    from milton_assets.usecases.classes import contract_on
+    from milton_assets.usecases.compose import edge_server_of, targets_of
     from milton_assets.usecases.probe import measured_contract
 
-    typer.echo(f"measuring the health contract: serving {weights.name} (--no-health-contract leaves it out)", err=True)
-    return measured_contract(edge_server_of(settings), weights, model, same_answers=same_answers)
+    weights = Path(artefact.path)
+    where = f" on {settings.class_references.get(device_class, 'no device')}" if device_class else ""
+    told = f"measuring the health contract{where}: serving {weights.name} (--no-health-contract leaves it out)"
+    typer.echo(told, err=True)
+    if device_class is None:
+        return measured_contract(edge_server_of(settings), weights, model, same_answers=same_answers)
+    return contract_on(
+        targets_of(settings),
+        settings.class_references,
+        device_class,
+        artefact,
+        model,
+        least_speed=LEAST_SPEED,
+        same_answers=same_answers,
+    )
 
 
 def verify(

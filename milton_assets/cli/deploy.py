@@ -109,13 +109,19 @@ def deploy(
     from milton_assets.edge.deployment.choosing import choose_bundle
     from milton_assets.fleet.target import DeployRequest
     from milton_assets.usecases.aliases import name_champion
+    from milton_assets.vocabulary.keys import class_of
 
     if run is not None and bundle is not None:
         raise typer.BadParameter("give --run or --bundle, not both")
     settings = current_settings()
     targets, place = _place(target, target_path)
     if bundle is None:
-        choice = choose_bundle(targets.state.bundles, kind=artifact or settings.artifact, run_id=run)
+        choice = choose_bundle(
+            targets.state.bundles,
+            kind=artifact or settings.artifact,
+            run_id=run,
+            device_class=settings.class_decided_for(place.name),
+        )
         for sentence in choice.unreadable:
             typer.echo(f"warning: passed over {sentence}", err=True)
         bundle = choice.path
@@ -132,7 +138,12 @@ def deploy(
     )
     done = _told(lambda: place.deploy(bundle, request, on_progress=progress_on_stderr()), as_json=as_json)
     if not dry_run and done.model_version is not None:
-        name_champion(registry_of(settings), done.model_version, lambda said: typer.echo(f"note: {said}", err=True))
+        name_champion(
+            registry_of(settings),
+            done.model_version,
+            lambda said: typer.echo(f"note: {said}", err=True),
+            class_of(done.run_id or ""),
+        )
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_deployment(done, console))
 
 

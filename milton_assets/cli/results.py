@@ -44,7 +44,8 @@ def results(
     """
     from milton_assets.selection.decision import Verdict
     from milton_assets.selection.outcome import print_outcome
-    from milton_assets.selection.summary import read_summary
+    from milton_assets.selection.side_by_side import print_side_by_side
+    from milton_assets.selection.summary import read_summary, summaries_beside
     from milton_assets.tiers.discovery import installed_tiers
 
     settings = current_settings()
@@ -55,10 +56,16 @@ def results(
         _list(state.runs, as_json=as_json)
         return
     summary = read_summary(state.runs, run)
+    others = summaries_beside(state.runs, summary)
+
+    def text(console: Console) -> None:
+        print_outcome(summary, state, console, installed_tiers())
+        print_side_by_side(others, console)
+
     answer(
         summary.model_dump(mode="json"),
         as_json=as_json,
-        text=lambda console: print_outcome(summary, state, console, installed_tiers()),
+        text=text,
     )
     if pictures is not None:
         _write_pictures(summary, settings, pictures)

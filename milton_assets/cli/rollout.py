@@ -97,7 +97,12 @@ def plan(
         raise typer.BadParameter("give --run or --bundle, not both")
     settings = current_settings()
     if bundle is None:
-        choice = choose_bundle(settings.state.bundles, kind=artifact or settings.artifact, run_id=run)
+        choice = choose_bundle(
+            settings.state.bundles,
+            kind=artifact or settings.artifact,
+            run_id=run,
+            device_class=device_class if device_class in settings.class_references else None,
+        )
         for sentence in choice.unreadable:
             typer.echo(f"warning: passed over {sentence}", err=True)
         bundle = choice.path

@@ -259,6 +259,7 @@ def _show_inventory(inventory: Inventory, console: Console) -> None:
         "runtime": f"{inventory.runtime.name}, {inventory.runtime.build}"
         if inventory.runtime
         else str(inventory.runtime_absent_because),
+        "power": str(inventory.power_source or inventory.power_source_absent_because),
         "clock": f"{inventory.clock:%Y-%m-%d %H:%M:%S} UTC",
     }
     for label, text in lines.items():

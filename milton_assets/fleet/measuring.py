@@ -12,7 +12,7 @@ requests itself over its own loopback. What comes back is rows, counts and what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from milton_assets.edge.manifest import HealthContract
 from milton_assets.edge.relative_path import check_path
 from milton_assets.tiers.inference.client import OpenClient, measuring_here
 from milton_assets.vocabulary.artefact_files import MAX_DIRECTORY_FILES, artefact_files
+from milton_assets.vocabulary.chat import CallErrorKind
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.keys import Slug
@@ -95,6 +96,16 @@ class QuestionsRequest(BaseModel):
 
     questions: tuple[str, ...] = Field(min_length=1, max_length=100)
     max_tokens: int = Field(ge=1, le=MAX_ANSWER_TOKENS)
+
+
+class Answers(BaseModel):
+    """What the model answered, or why a call to it failed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    answers: tuple[str, ...] = ()
+    failed: CallErrorKind | None = None
+    because: str = ""
 
 
 class ServedThere(BaseModel):
@@ -206,8 +217,3 @@ def measured_here(bench: Bench, state: Path, weights: Path, model: str, sha256: 
         measuring_here() as open_client,
     ):
         yield MeasuredHere(bench, served, open_client)
-
-
-def questions(prompts: Sequence[str], *, max_tokens: int) -> QuestionsRequest:
-    """The first of these as questions."""
-    return QuestionsRequest(questions=tuple(prompts), max_tokens=max_tokens)

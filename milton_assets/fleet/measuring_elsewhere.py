@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import TypeAdapter
 
 from milton_assets.fleet.measuring import (
+    Answers,
     MeasureRequest,
     QuestionsRequest,
     ServedThere,
@@ -29,6 +30,7 @@ from milton_assets.fleet.sending import Asks, Sending
 from milton_assets.fleet.wire import ProtocolViolated
 from milton_assets.tiers.inference.client import Client, OnSample, OpenClient, Order, Taken, TakenOfTruth
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
+from milton_assets.vocabulary.chat import ModelCallFailed
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.machine import Seen
@@ -40,7 +42,6 @@ _START_S = 900.0
 _ROUNDS = 3
 _TAKEN, _TRUTH, _SEEN = TypeAdapter(Taken), TypeAdapter(TakenOfTruth), TypeAdapter(Seen)
 _ORDER, _TEXTS, _COUNTS = TypeAdapter(Order), TypeAdapter(list[str]), TypeAdapter(list[int])
-_ANSWERS = TypeAdapter(tuple[str, ...])
 T = TypeVar("T")
 
 
@@ -114,10 +115,12 @@ class MeasuredElsewhere:
     def answers(self, request: QuestionsRequest) -> tuple[str, ...]:
         """See `Measured`."""
         answer = self.asks.ask("questions", request.model_dump_json().encode(), within_s=_START_S)
-        said = valid(lambda: _ANSWERS.validate_python(answer), "answers")
-        if len(said) != len(request.questions):
-            raise ProtocolViolated(f"{len(said)} answers", expected=f"{len(request.questions)}, one a question")
-        return said
+        told = answered(Answers, answer)
+        if told.failed is not None:
+            raise ModelCallFailed(told.failed, told.because)
+        if len(told.answers) != len(request.questions):
+            raise ProtocolViolated(f"{len(told.answers)} answers", expected=f"{len(request.questions)}, one a question")
+        return told.answers
 
 
 @contextmanager

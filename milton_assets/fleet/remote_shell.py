@@ -10,14 +10,15 @@ import shlex
 from milton_assets.vocabulary.keys import check_key
 
 AGENT_HOME = ".local/share/milton/agent"
-"""Below the home folder, where a login shell starts: `versions/<digest>/`, and `current`, a link to one of them."""
+"""Below the home folder: `versions/<digest>/`, and `current`, a link to one of them."""
 AGENT = f"{AGENT_HOME}/current/milton-agent"
 
 
 def agent_command(name: str, folder: str | None) -> str:
     """The line that starts the agent for the target `name`. Raises `BadInput` for a name that is no slug."""
     where = "" if folder is None else f" --folder {shlex.quote(folder)}"
-    return f"{AGENT} --target {check_key(name, 'target name')}{where} serve"
+    # By the name of the home folder: a command that `authorized_keys` forces need not start in it.
+    return f'"$HOME"/{AGENT} --target {check_key(name, "target name")}{where} serve'
 
 
 def authorized_keys_options(name: str, folder: str | None) -> str:

@@ -1,6 +1,6 @@
 """The contest: who is eligible, how they compare, and what a policy makes of that.
 
-    contest = enter(judgements, policy, seed=..., incumbent=None, tiers=..., life=..., manifest=...)
+    contest = enter(judgements, policy, Occasion(seed=..., incumbent=None, tiers=..., life=..., manifest=...))
     outcome = settle(contest, policy)
 
 What belongs here: putting ranking, certainty, comparisons and choice together, so that one thing can be changed and
@@ -75,6 +75,18 @@ class Contest:
 
 
 @dataclass(frozen=True)
+class Occasion:
+    """What a contest is held on, whoever stands: the seed of its resampling, the version that serves or None, the
+    tiers, the incumbent's life, and the manifest that pins the evidence."""
+
+    seed: int
+    incumbent: str | None
+    tiers: Tiers
+    life: Life
+    manifest: EvidenceManifest
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a policy makes of a contest."""
 
@@ -83,22 +95,14 @@ class Outcome:
     choice: Choice
 
 
-def enter(
-    judgements: Sequence[Judgement],
-    policy: Policy,
-    *,
-    seed: int,
-    incumbent: str | None,
-    tiers: Tiers,
-    life: Life,
-    manifest: EvidenceManifest,
-) -> Contest:
+def enter(judgements: Sequence[Judgement], policy: Policy, occasion: Occasion) -> Contest:
     """Draw and compare the eligible among `judgements`, of whom there must be one."""
+    incumbent, seed, life = occasion.incumbent, occasion.seed, occasion.life
     eligible = [judgement for judgement in judgements if judgement.eligible]
     metrics = [[j.readings[row].metric for j in eligible] for row in range(len(policy.criteria))]
     values = np.array([[metric.value for metric in row] for row in metrics], dtype=np.float64)
     pool = Pool(tuple(j.candidate.version for j in eligible), values)
-    prepared = prepare([j.candidate for j in eligible], metrics, policy, tiers, life)
+    prepared = prepare([j.candidate for j in eligible], metrics, policy, occasion.tiers, life)
     unknown_because = unknown(prepared, pool.versions) if len(eligible) > 1 else None
     if len(eligible) == 1:
         shares: Array | None = np.ones(1)
@@ -119,9 +123,9 @@ def enter(
                 prepared,
                 serving,
                 challenged.challenges,
-                manifest=manifest,
+                manifest=occasion.manifest,
                 life=life,
-                tiers=tiers,
+                tiers=occasion.tiers,
                 seed=seed,
             )
         else:

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from milton_assets.selection import comparability, contamination, explain, templates
 from milton_assets.selection.candidate import Candidate
-from milton_assets.selection.contest import Contest, Outcome, enter, settle, verdict_on_nobody
+from milton_assets.selection.contest import Contest, Occasion, Outcome, enter, settle, verdict_on_nobody
 from milton_assets.selection.decision import (
     CandidateReport,
     Contribution,
@@ -135,7 +135,8 @@ def _decided(
             candidates=unranked(flips_of(stood, incumbent, policy, {}, tiers, seed=seed)),
             ledger=life.after((), {}),
         )
-    contest = enter(judgements, policy, seed=seed, incumbent=incumbent, tiers=tiers, life=life, manifest=manifest)
+    occasion = Occasion(seed=seed, incumbent=incumbent, tiers=tiers, life=life, manifest=manifest)
+    contest = enter(judgements, policy, occasion)
     outcome = settle(contest, policy)
     anchoring = contest.anchoring
     flips = flips_of(stood, incumbent, policy, contest.challenges, tiers, seed=seed)
@@ -148,17 +149,7 @@ def _decided(
         notes=(*notes, *report.unpaired(), *report.saturated(), *(anchoring.notes if anchoring else ())),
         candidates=(*report.reports(), *unranked(flips)),
         confidence=outcome.confidence,
-        sensitivity=sensitivity(
-            contest,
-            outcome,
-            judgements,
-            policy,
-            seed=seed,
-            incumbent=incumbent,
-            tiers=tiers,
-            life=life,
-            manifest=manifest,
-        ),
+        sensitivity=sensitivity(contest, outcome, judgements, policy, occasion),
         noise=tuple(_noise(contest, life)),
         ledger=life.after(contest.measured, contest.tests, anchoring.anchors if anchoring else None),
     )

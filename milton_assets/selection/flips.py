@@ -135,14 +135,18 @@ def _told(reference: MetricRef, policy: Policy, of: Difference) -> Flips:
     margins = policy.incumbent.margins if policy.incumbent is not None else ()
     margin = next((m.margin for m in margins if m.key == reference.key and m.kind is MarginKind.ABSOLUTE), None)
     won, lost = of.wins or 0, of.losses or 0
+    right_or_wrong = of.test.startswith("McNemar")
+    exact = of.p_value if right_or_wrong else None
+    if exact is None:
+        exact = float(mcnemar_exact(np.array([float(won)]), np.array([float(lost)]))[0])
     return Flips(
         tier=reference.tier,
         metric=reference.metric,
         n=of.n,
         won=won,
         lost=lost,
-        right_or_wrong=of.test.startswith("McNemar"),
-        p_value=float(mcnemar_exact(np.array([float(won)]), np.array([float(lost)]))[0]),
+        right_or_wrong=right_or_wrong,
+        p_value=exact,
         difference=of.difference,
         interval=of.interval,
         margin=margin,

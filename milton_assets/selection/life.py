@@ -30,7 +30,7 @@ from milton_assets.statistics.multiplicity import holm
 from milton_assets.statistics.spending import Noise, group_share, is_look, look_share
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.evidence import EvidenceManifest
+from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.ledger import Anchor, Challenger, Ledger, Previous, Repeated, Spread, Tally
 from milton_assets.vocabulary.tier import TierResult
@@ -248,12 +248,14 @@ def _folded(spread: Spread, more: Iterable[Repeated]) -> Spread:
 def _hows(manifest: EvidenceManifest, candidates: Sequence[Candidate]) -> dict[tuple[str, str], str]:
     """A digest for each version and tier of how it was measured: the procedure and the environment."""
     environments: dict[str, str] = {}
+    # By version once: among ten thousand candidates, looking for each one's takes half a minute.
+    stated = {one.model_version: _stated(one, manifest) for one in manifest.candidates}
     known: list[tuple[str, Procedure, str]] = []
     hows = {}
     for one in candidates:
         for tier, result in one.tiers.items():
             raw = result.provenance.get("fingerprint")
-            environment = _environment(raw, manifest, one.version, environments)
+            environment = _environment(stated.get(one.version) if raw is None else raw, environments)
             if environment == _UNKNOWN:
                 hows[one.version, tier] = _UNKNOWN
                 continue
@@ -269,12 +271,13 @@ def _hows(manifest: EvidenceManifest, candidates: Sequence[Candidate]) -> dict[t
     return hows
 
 
-def _environment(raw: object, manifest: EvidenceManifest, version: str, known: dict[str, str]) -> str:
-    """The digest of the environment of a table that states `raw`, or of its candidate where it states none."""
-    if raw is None:
-        evidence = next((one for one in manifest.candidates if one.model_version == version), None)
-        sha256 = evidence.fingerprint_sha256 if evidence is not None else None
-        raw = manifest.fingerprints.get(sha256) if sha256 is not None else None
+def _stated(evidence: CandidateEvidence, manifest: EvidenceManifest) -> object:
+    """The environment that the manifest states of a candidate, or None."""
+    return manifest.fingerprints.get(evidence.fingerprint_sha256) if evidence.fingerprint_sha256 is not None else None
+
+
+def _environment(raw: object, known: dict[str, str]) -> str:
+    """The digest of the environment that a table, or else its candidate's evidence, states as `raw`."""
     if raw is None:
         return _UNKNOWN
     text = repr(raw)

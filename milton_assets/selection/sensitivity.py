@@ -16,14 +16,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from milton_assets.selection.contest import Contest, Outcome, enter, settle, verdict_on_nobody
+from milton_assets.selection.contest import Contest, Occasion, Outcome, enter, settle, verdict_on_nobody
 from milton_assets.selection.decision import LeftOut, Sensitivity, Verdict, WeightChange
 from milton_assets.selection.gates import Judgement
-from milton_assets.selection.life import Life
 from milton_assets.selection.policy import Normalisation, Policy, WhenUnclear
 from milton_assets.selection.resample import probabilities_best
-from milton_assets.vocabulary.evidence import EvidenceManifest
-from milton_assets.vocabulary.tier_spec import Tiers
 
 FACTORS = (0.5, 1.5)
 
@@ -41,12 +38,7 @@ def sensitivity(
     outcome: Outcome,
     judgements: Sequence[Judgement],
     policy: Policy,
-    *,
-    seed: int,
-    incumbent: str | None,
-    tiers: Tiers,
-    life: Life,
-    manifest: EvidenceManifest,
+    occasion: Occasion,
 ) -> Sensitivity:
     """Each weight halved and raised by half (all rescaled to sum to 1), and each candidate left out."""
     held = []
@@ -60,8 +52,8 @@ def sensitivity(
             "as they are, and P(best) in proportion"
         )
     return Sensitivity(
-        weights=tuple(_weights(contest, outcome, policy, seed)),
-        left_out=tuple(_left_out(contest, outcome, judgements, policy, seed, incumbent, tiers, life, manifest)),
+        weights=tuple(_weights(contest, outcome, policy, occasion.seed)),
+        left_out=tuple(_left_out(contest, outcome, judgements, policy, occasion)),
         held=tuple(held),
     )
 
@@ -108,17 +100,13 @@ def _left_out(
     outcome: Outcome,
     judgements: Sequence[Judgement],
     policy: Policy,
-    seed: int,
-    incumbent: str | None,
-    tiers: Tiers,
-    life: Life,
-    manifest: EvidenceManifest,
+    occasion: Occasion,
 ) -> Iterator[LeftOut]:
     before = _result(contest, outcome)
-    if contest.blind is not None and incumbent is not None:
+    if contest.blind is not None and occasion.incumbent is not None:
         seeing = replace(contest, blind=None)
         verdict, winner = _result(seeing, settle(seeing, policy))
-        yield LeftOut(version=incumbent, verdict=verdict, winner=winner)
+        yield LeftOut(version=occasion.incumbent, verdict=verdict, winner=winner)
     for index in _pivotal(contest, outcome, policy):
         gone = contest.pool.versions[index]
         others = [judgement for judgement in judgements if judgement.candidate.version != gone]
@@ -126,11 +114,7 @@ def _left_out(
             verdict, winner = verdict_on_nobody(others), None
         else:
             anew = len(contest.pool.versions) <= EACH_LEFT_OUT
-            rest = (
-                enter(others, policy, seed=seed, incumbent=incumbent, tiers=tiers, life=life, manifest=manifest)
-                if anew
-                else contest.without(index)
-            )
+            rest = enter(others, policy, occasion) if anew else contest.without(index)
             verdict, winner = _result(rest, settle(rest, policy))
         if (verdict, winner) != before:
             yield LeftOut(version=gone, verdict=verdict, winner=winner)

@@ -131,6 +131,44 @@ def power(
     return Power(promoted, shown)
 
 
+def creep(
+    policy: Policy,
+    first: TrueModel,
+    *,
+    tiers: Tiers,
+    faster: float,
+    step: float,
+    challengers: int,
+    seed: int,
+    design: Design,
+    history: int,
+    anchored: bool = True,
+) -> list[TrueModel]:
+    """Who serves, one after the other, when every challenger has `faster` more throughput than what serves, and `step`
+    less of both qualities: whole decisions, each told by the ledger what those before it saw.
+
+    `history` is how many campaigns the first was measured in alone, so that the machine's noise is known. Not
+    `anchored`: the best that was ever deployed is forgotten between decisions, and challengers are held to the
+    incumbent alone.
+    """
+    rng = np.random.default_rng(seed)
+    ledger = Ledger()
+    known: dict[str, TierResult] = {}
+    serving, served = INCUMBENT, [first]
+    for number in range(history + challengers):
+        now, version = served[-1], f"{CHALLENGER}-{number:03}"
+        models = [(serving, now)]
+        if number >= history:
+            worse = now.better("output_tokens_per_s", faster).better("cove_pass_rate", -step).better("nDCG@10", -step)
+            models.append((version, worse))
+        taken = _decided(rng, models, policy, tiers, design, f"{seed}/{number}", ledger, known, incumbent=serving)
+        ledger = taken.ledger if anchored else taken.ledger.model_copy(update={"anchors": ()})
+        if taken.winner == version:
+            serving = version
+            served.append(worse)
+    return served
+
+
 def _decisions(
     policy: Policy,
     incumbent: TrueModel,
@@ -161,6 +199,7 @@ def _decided(
     nonce: str,
     ledger: Ledger,
     known: dict[str, TierResult],
+    incumbent: str = INCUMBENT,
 ) -> Decision:
     """Decide on one campaign; `known` are the tables of those before, to which this one's are added."""
     stood = campaign(rng, models, design)
@@ -171,7 +210,7 @@ def _decided(
         candidates=stood,
         policy=policy,
         manifest=evidence,
-        incumbent=INCUMBENT,
+        incumbent=incumbent,
         tiers=tiers,
         anchored=known,
     )

@@ -1,4 +1,4 @@
-"""A run's readable summary: `runs/benchmark_YYYYMMDD_HHMMSS.json` below the evidence store.
+"""A run's readable summary: `runs/benchmark_YYYYMMDD_HHMMSS[.CLASS].json` below the evidence store.
 
     write_summary(state.runs, RunSummary(run_id=..., decision=..., manifest=...))
     summary = read_summary(state.runs)               # the latest
@@ -21,7 +21,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.format_version import of_this_version
-from milton_assets.vocabulary.keys import RUN_ID, RunId, Slug, check_run_id
+from milton_assets.vocabulary.keys import RUN_ID, RunId, Slug, campaign_of, check_run_id
 from milton_assets.vocabulary.locks import locked
 
 
@@ -144,6 +144,13 @@ def read_summary(runs: Path, run_id: str | None = None) -> RunSummary:
             expected="the file as the run wrote it",
             remedy="restore it, or benchmark and decide again",
         ) from error
+
+
+def summaries_beside(runs: Path, summary: RunSummary) -> tuple[RunSummary, ...]:
+    """The summaries of the run's campaign, one a device class that was decided for by itself; this one among them."""
+    campaign = campaign_of(summary.run_id)
+    beside = [run_id for run_id in run_ids(runs) if campaign_of(run_id) == campaign]
+    return tuple(summary if run_id == summary.run_id else read_summary(runs, run_id) for run_id in beside)
 
 
 def _first(error: ValidationError) -> str:

@@ -33,6 +33,7 @@ from pydantic.fields import FieldInfo
 
 from milton_assets.vocabulary.chat_template import TemplateId
 from milton_assets.vocabulary.digest import Sha256
+from milton_assets.vocabulary.edge_target import class_decided_for
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import Slug
 from milton_assets.vocabulary.registry import ArtefactKind
@@ -197,6 +198,7 @@ Digests = Annotated[
     ),
 ]
 Switch = Annotated[bool, BeforeValidator(_switch), FromText(lambda text: text, "1 or 0")]
+BudgetS = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Days = Annotated[float, Field(gt=0, le=MAX_EXPIRY_DAYS, allow_inf_nan=False)]
 
 
@@ -318,6 +320,35 @@ class SideModelSettings(_Noun):
     key_env: str | None = Field(default=None, min_length=1, description="The variable that holds its API key.")
 
 
+class DeviceClass(_Noun):
+    """Devices that compute alike. `reference` is the target on which speed is measured for all of them; without one it
+    is measured on the controller."""
+
+    reference: Slug | None = None
+
+
+def _classes(value: object) -> object:
+    """A list of names stands for classes without a reference."""
+    if isinstance(value, list | tuple):
+        if len(set(map(str, value))) != len(value):
+            raise ValueError("a class is named twice")
+        return {name: {} for name in value}
+    if isinstance(value, Mapping):
+        return {name: {} if told is None else told for name, told in value.items()}
+    return value
+
+
+def _named_classes(text: str) -> dict[str, dict[str, str]]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    classes = {}
+    for part in parts:
+        name, _, reference = part.partition("=")
+        if name in classes:
+            raise ValueError(f"{name!r:.100} is named twice")
+        classes[name] = {"reference": reference} if reference else {}
+    return classes
+
+
 class TargetSettings(_Noun):
     """An edge target: where it is, a directory or a URL such as `ssh://pi@kitchen`, and its device class."""
 
@@ -382,8 +413,14 @@ class Settings(_Noun):
         description="Where campaigns deploy to: name to directory or URL, or to both of `at` and `class`. "
         "None: one target, `local`, in the state folder.",
     )
-    device_classes: Names = Field(
-        default=(LOCAL_CLASS,), description="Devices that compute alike; every target's `class` is one of them."
+    device_classes: Annotated[
+        dict[Slug, DeviceClass],
+        BeforeValidator(_classes),
+        FromText(_named_classes, "NAME,NAME=REFERENCE"),
+    ] = Field(
+        default_factory=lambda: {LOCAL_CLASS: DeviceClass()},
+        description="Devices that compute alike; every target's `class` is one of them. A class with a `reference`, "
+        "one of its targets, has its speed measured there and a winner of its own (docs/classes.md).",
     )
     artifact: ArtefactKind = Field(
         default=ArtefactKind.GGUF, description="What is bundled: `gguf`, or `hf-distilled` for the full directory."
@@ -422,6 +459,11 @@ class Settings(_Noun):
     )
     rerank: Rerank = Field(
         default=Rerank.POINTWISE, description="`listwise` has candidates put passages in order (docs/retrieval.md)."
+    )
+    reasoning_budget_s: BudgetS | None = Field(
+        default=None,
+        description="How long the reasoning tier may ask each candidate: what tells most is asked first, and "
+        "drafts stand for what there was no time for (docs/reasoning.md). None: no end.",
     )
     judge: SideModelSettings | None = Field(
         default=None, description="A judge of answers that matching leaves open (docs/reasoning.md)."
@@ -469,7 +511,24 @@ class Settings(_Noun):
                     f"targets.{name} is of the class {target.device_class!r}; expected one of device_classes, "
                     f"{list(self.device_classes)}"
                 )
+        for name, told in self.device_classes.items():
+            reference = self.targets.get(told.reference) if told.reference is not None else None
+            if told.reference is not None and (reference is None or reference.device_class != name):
+                raise ValueError(
+                    f"device_classes.{name} has the reference {told.reference!r}; expected a target of that class, "
+                    f"one of {[t for t, target in self.targets.items() if target.device_class == name]}"
+                )
         return self
+
+    def class_decided_for(self, target: str) -> str | None:
+        """The class whose own winner that target gets; None: the winner by the speeds of this machine."""
+        classes = {name: told.device_class for name, told in self.targets.items()}
+        return class_decided_for(target, classes, self.class_references)
+
+    @property
+    def class_references(self) -> dict[str, str]:
+        """The reference target of each device class that has one."""
+        return {name: told.reference for name, told in self.device_classes.items() if told.reference is not None}
 
     @model_validator(mode="after")
     def _edge_is_as_measured(self) -> Self:

@@ -14,27 +14,37 @@ from milton_assets.vocabulary.registry import CHALLENGER, CHAMPION, RegistryStor
 Tell = Callable[[str], object]
 
 
-def name_challenger(store: RegistryStore, version: str, tell: Tell) -> None:
-    """Give the alias `challenger` to the version that was promoted, unless it is the champion already."""
+def name_challenger(store: RegistryStore, version: str, tell: Tell, device_class: str | None = None) -> None:
+    """Give the alias `challenger` to the version that was promoted, unless it is the champion already.
+
+    A device class that is decided for by itself has aliases of its own, `challenger-pi5`.
+    """
+    champion, challenger = _aliases(device_class)
 
     def name() -> None:
-        if store.aliases().get(CHAMPION) != version:
-            store.set_alias(CHALLENGER, version)
+        if store.aliases().get(champion) != version:
+            store.set_alias(challenger, version)
 
     _try(name, f"{version} was promoted", tell)
 
 
-def name_champion(store: RegistryStore, version: str, tell: Tell) -> None:
-    """Give the alias `champion` to the version that was deployed; a challenger no more."""
+def name_champion(store: RegistryStore, version: str, tell: Tell, device_class: str | None = None) -> None:
+    """Give the alias `champion` to the version that was deployed; a challenger no more. Classes as above."""
+    champion, challenger = _aliases(device_class)
 
     def name() -> None:
         before = store.aliases()
-        if before.get(CHAMPION) != version:
-            store.set_alias(CHAMPION, version)
-        if before.get(CHALLENGER) == version:
-            store.set_alias(CHALLENGER, None)
+        if before.get(champion) != version:
+            store.set_alias(champion, version)
+        if before.get(challenger) == version:
+            store.set_alias(challenger, None)
 
     _try(name, f"{version} was deployed", tell)
+
+
+def _aliases(device_class: str | None) -> tuple[str, str]:
+    ending = f"-{device_class}" if device_class else ""
+    return CHAMPION + ending, CHALLENGER + ending
 
 
 def _try(name: Callable[[], None], done: str, tell: Tell) -> None:

@@ -25,6 +25,13 @@ from resources.servers.identity import verified_serving
 from resources.servers.repeatable import repeatable_options
 
 
+def greedy_answers(served: RunningServer, request: QuestionsRequest) -> tuple[str, ...]:
+    """A served model's greedy answers, one question after the other. Raises `ModelCallFailed`."""
+    with OpenAIChatModel(served.endpoint, extra=repeatable_options(served.fingerprint)) as chat:
+        sampling = Sampling(max_tokens=request.max_tokens)
+        return tuple(chat.complete([Message("user", text)], sampling).text for text in request.questions)
+
+
 @dataclass(frozen=True)
 class EdgeBench:
     """Measures with `server`; implements `fleet.measuring.Bench`."""
@@ -45,9 +52,7 @@ class EdgeBench:
 
     def answers(self, served: RunningServer, request: QuestionsRequest) -> tuple[str, ...]:
         """See `Bench`."""
-        with OpenAIChatModel(served.endpoint, extra=repeatable_options(served.fingerprint)) as chat:
-            sampling = Sampling(max_tokens=request.max_tokens)
-            return tuple(chat.complete([Message("user", text)], sampling).text for text in request.questions)
+        return greedy_answers(served, request)
 
     def contract(self, weights: Path, request: ContractRequest) -> HealthContract:
         """See `Bench`."""

@@ -15,6 +15,7 @@ from milton_assets.selection.life import with_previous
 from milton_assets.selection.summary import read_summary, run_ids
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.evidence import EvidenceManifest
+from milton_assets.vocabulary.keys import class_of
 from milton_assets.vocabulary.ledger import Ledger
 
 
@@ -27,12 +28,13 @@ class _Run(BaseModel):
 
 
 def ledger_before(runs: Path, run_id: str) -> Ledger:
-    """The ledger of the newest run below `runs` that was decided before `run_id`; an empty one where there is none.
+    """The ledger of the newest run below `runs` that was decided before `run_id`, for the same device class; an empty
+    one where there is none.
 
     A ledger begins anew after a decision of another format version, and says so. Raises `BadInput` for a summary that
     does not hold.
     """
-    earlier = [known for known in run_ids(runs) if known < run_id]
+    earlier = [known for known in run_ids(runs) if known < run_id and class_of(known) == class_of(run_id)]
     if not earlier:
         return Ledger()
     version = _version(runs / f"{earlier[-1]}.json")

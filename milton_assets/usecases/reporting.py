@@ -33,6 +33,7 @@ from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.golden_set import OwnSets, read_goldens
+from milton_assets.vocabulary.keys import class_of
 from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.tier import TierResult
@@ -174,7 +175,8 @@ def _compared(summary: RunSummary, measured: Measured, between: tuple[str, str],
 
 
 def _since(runs: Path, summary: RunSummary, wanted: str | None) -> tuple[Since | None, str]:
-    earlier = [run_id for run_id in run_ids(runs) if run_id < summary.run_id]
+    of_class = class_of(summary.run_id)
+    earlier = [run_id for run_id in run_ids(runs) if run_id < summary.run_id and class_of(run_id) == of_class]
     if wanted is None and not earlier:
         return None, "This is the first run here: there is none to compare it with."
     before = wanted or earlier[-1]

@@ -6,6 +6,7 @@ and which targets there are (`milton_assets.fleet.targets`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,13 @@ DEFAULT_TARGET = "local"
 """The target that is meant where none is named; it lies in the state folder."""
 DEFAULT_CLASS = "local"
 """The device class of a target that names none: devices like this machine."""
+
+
+def class_decided_for(target: str, classes: Mapping[str, str], references: Mapping[str, str]) -> str | None:
+    """The device class whose own winner that target gets, by the targets' classes and the classes' reference devices;
+    None: its class has no reference, and it gets the winner by the controller's speeds."""
+    name = classes.get(target, DEFAULT_CLASS)
+    return name if name in references else None
 
 
 @dataclass(frozen=True)

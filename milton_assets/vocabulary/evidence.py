@@ -20,12 +20,16 @@ from milton_assets.vocabulary.ledger import Ledger
 
 MANIFEST_VERSION = 5
 """Version 3 is digested as RFC 8785 has it; version 4 pins each candidate's chat template, which templates were
-allowed, and the ledger of the decisions before; version 5 which weights were let through though they know answers.
+allowed, and the ledger of the decisions before; version 5 which weights were let through though they know answers,
+and of a table on which device class it was measured.
 Another version is not read."""
 
 
 class EvidencePin(BaseModel):
-    """One table. `uri` is relative to the evidence store's root; `storage_id` is the event's in the event log."""
+    """One table. `uri` is relative to the evidence store's root; `storage_id` is the event's in the event log.
+
+    `device_class` is that of the reference device that it was measured on; None: measured once, for every class.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,6 +40,7 @@ class EvidencePin(BaseModel):
     data_version: str
     uri: str
     sha256: Sha256
+    device_class: Slug | None = None
 
 
 class CandidateEvidence(BaseModel):

@@ -50,15 +50,16 @@ class Expectation:
 @dataclass(frozen=True)
 class Forced:
     """One text, read token by token. `tokens` is the whole text as the model reads it, `places` what it expected at
-    consecutive ones of them, from `first` on."""
+    consecutive ones of them, from `first` on; None where the server does not tell, which depends on the token alone."""
 
     tokens: tuple[int, ...]
     first: int
-    places: tuple[Expectation, ...]
+    places: tuple[Expectation | None, ...]
 
     def __post_init__(self) -> None:
-        read = tuple(place.token for place in self.places)
-        if self.tokens[self.first : self.first + len(read)] != read:
+        there = self.tokens[self.first : self.first + len(self.places)]
+        read = tuple(token if place is None else place.token for token, place in zip(there, self.places, strict=False))
+        if len(self.places) > len(there) or there != read:
             raise BadInput("the places hold other tokens than the text", expected="the text's own, one after another")
 
 

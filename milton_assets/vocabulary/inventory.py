@@ -6,6 +6,7 @@ free at this moment. What does not: reading them from a machine (`resources.inve
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -50,6 +51,13 @@ class Runtime(_Facts):
     build: str
 
 
+class PowerSource(StrEnum):
+    """What a device runs on."""
+
+    MAINS = "mains"
+    BATTERY = "battery"
+
+
 class Inventory(_Facts):
     """A device's read-only facts, as it tells them itself.
 
@@ -67,6 +75,8 @@ class Inventory(_Facts):
     gpus_absent_because: str | None = None
     runtime: Runtime | None = None
     runtime_absent_because: str | None = None
+    power_source: PowerSource | None = None
+    power_source_absent_because: str | None = None
     clock: AwareDatetime
 
     @model_validator(mode="after")
@@ -74,6 +84,7 @@ class Inventory(_Facts):
         for what, value, reason in (
             ("gpus", self.gpus, self.gpus_absent_because),
             ("runtime", self.runtime, self.runtime_absent_because),
+            ("power_source", self.power_source, self.power_source_absent_because),
         ):
             if bool(value) == bool(reason):
                 raise ValueError(f"{what} must either be there or be absent for a reason")

@@ -19,7 +19,7 @@ SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MAX_KEY_LENGTH = 128
 TIER_NAME = re.compile(r"[a-z][a-z0-9_]*")
 MAX_TIER_NAME_LENGTH = 40
-RUN_ID = re.compile(r"benchmark_(\d{8}_\d{6})")
+RUN_ID = re.compile(rf"(benchmark_(\d{{8}}_\d{{6}}))(?:\.({SLUG.pattern}))?")
 VARIANTS_SEED = re.compile(r"[0-9a-f]{16,64}")
 
 
@@ -63,19 +63,45 @@ TierName = Annotated[str, AfterValidator(check_tier_name)]
 
 
 def check_run_id(text: str) -> str:
-    """Return `text` when it is a benchmark run id, `benchmark_YYYYMMDD_HHMMSS` (UTC). Raises `BadKey`."""
+    """Return `text` when it is a benchmark run id. Raises `BadKey`.
+
+    It is `benchmark_YYYYMMDD_HHMMSS` (UTC), and `.CLASS` after it where a device class was decided for by itself.
+    """
     match = RUN_ID.fullmatch(text)
     if match:
+        check_key(text, "benchmark run id")
         try:
-            datetime.strptime(match.group(1), "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+            datetime.strptime(match.group(2), "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
         except ValueError:
             match = None
     if not match:
-        raise BadKey(f"{text!r:.200} is not a benchmark run id", expected="benchmark_YYYYMMDD_HHMMSS (UTC)")
+        raise BadKey(f"{text!r:.200} is not a benchmark run id", expected="benchmark_YYYYMMDD_HHMMSS (UTC)[.CLASS]")
     return text
 
 
 RunId = Annotated[str, AfterValidator(check_run_id)]
+
+
+def run_of(campaign: str, device_class: str | None) -> str:
+    """The run of that campaign that decides for `device_class`; None is what was measured on the controller."""
+    return check_run_id(campaign if device_class is None else f"{campaign}.{device_class}")
+
+
+def class_of(run_id: str) -> str | None:
+    """The device class that a run decided for by itself; None where it was decided on the controller's speeds."""
+    match = RUN_ID.fullmatch(run_id)
+    return match.group(3) if match else None
+
+
+def campaign_of(run_id: str) -> str:
+    """The campaign of a run: its id without the class."""
+    match = RUN_ID.fullmatch(run_id)
+    return match.group(1) if match else run_id
+
+
+def key_on_class(device_class: str, version: str) -> str:
+    """The partition key of what was measured of a model version on a device class, as Dagster writes such keys."""
+    return f"{check_key(device_class, 'device class')}|{check_key(version, 'model version')}"
 
 
 def mint_run_id(now: datetime, taken: set[str] | frozenset[str] = frozenset()) -> str:

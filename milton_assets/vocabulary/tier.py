@@ -1,6 +1,6 @@
 """What a tier returns: metrics, the samples they were computed from, and where they came from, in one table.
 
-What belongs here: `TierResult`, its Parquet layout and the name of the asset that holds it. What does not: which tiers
+What belongs here: `TierResult`, its Parquet layout and the names of the assets that hold it. What does not: which tiers
 there are (`tier_spec`) and measuring. A table of a tier that nobody has installed any more is still read.
 
 Layout (`LAYOUT_VERSION`): one Parquet table per tier and model version. `row_kind` is `metric` for a summary row
@@ -54,6 +54,11 @@ _METRIC_SCHEMA = pa.schema(
 def asset_of(tier: str) -> str:
     """The name of the asset that holds this tier's tables."""
     return f"{tier}_metrics"
+
+
+def asset_on_class(tier: str) -> str:
+    """The name of the asset that holds what this tier measured on reference devices."""
+    return f"{tier}_on_class"
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,7 @@ class Conditions:
     """What a plan is made from: the profile (`full` or `smoke`), the server's slots, and the campaign's wishes.
 
     `variants_seed` draws the fresh variants, the same for all candidates of a campaign; without one there are none.
+    `reasoning_budget_s` is how long the reasoning tier may ask each candidate, None without end.
     """
 
     profile: str = "full"
@@ -158,6 +159,7 @@ class Conditions:
     slo: SLO | None = None
     rerank: str = "pointwise"
     variants_seed: str | None = None
+    reasoning_budget_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.variants_seed is not None:

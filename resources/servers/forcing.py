@@ -10,6 +10,9 @@ chosen by a bias, which changes what is sampled and not the probabilities that a
 however unlikely it was. The tokens before are kept in the server's cache from one place to the next, and a text's first
 place is computed from nothing, so that a text is computed in the same steps whatever was asked before it.
 
+A token that is no whole character (half of an "ü") comes without probabilities: the server waits for the rest of the
+character. Nothing is known of such a place, of no model.
+
 vLLM and others: no such page is relied on here. Source: llama.cpp, `tools/server/README.md`, and its answers as
 xllamacpp 2026.10 gave them.
 """
@@ -34,6 +37,7 @@ _CERTAIN: Final = 1e4
 _LEAST_LOGPROB: Final = -1e4
 """llama.cpp tells the logarithm of a probability of 0 as the least number that a float holds."""
 
+_HALF_A_CHARACTER: Final = "\N{REPLACEMENT CHARACTER}"
 _Told = TypeVar("_Told")
 
 
@@ -49,7 +53,8 @@ class _Place(_Listed):
 
 
 class _Completion(BaseModel):
-    completion_probabilities: list[_Place] = Field(min_length=1)
+    content: str
+    completion_probabilities: list[_Place] | None = None
 
 
 class _Reading(BaseModel):
@@ -88,7 +93,9 @@ class LlamaCppForcing:
         page = transport.json("POST", f"{self.endpoint.base_url}/tokenize", body)
         return tuple(_told("/tokenize", lambda: _Reading.model_validate(page)).tokens)
 
-    def _expect(self, transport: Transport, before: Sequence[int], token: int, top: int, *, fresh: bool) -> Expectation:
+    def _expect(
+        self, transport: Transport, before: Sequence[int], token: int, top: int, *, fresh: bool
+    ) -> Expectation | None:
         body = {
             "prompt": list(before),
             "n_predict": 1,
@@ -101,7 +108,12 @@ class LlamaCppForcing:
             "stream": False,
         }
         page = transport.json("POST", f"{self.endpoint.base_url}/completion", body)
-        place = _told("/completion", lambda: _Completion.model_validate(page)).completion_probabilities[0]
+        told = _told("/completion", lambda: _Completion.model_validate(page))
+        if not told.completion_probabilities:
+            if told.content and not told.content.endswith(_HALF_A_CHARACTER):
+                raise ModelCallFailed(CallErrorKind.MALFORMED, "/completion gave no probabilities beside its text")
+            return None
+        place = told.completion_probabilities[0]
         if place.id != token:
             raise ModelCallFailed(
                 CallErrorKind.MALFORMED, f"/completion was made to choose token {token} and chose {place.id}"

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+
 import pytest
 
 from milton_assets.fleet.links import NoAgent, NotLetIn, Unreachable, opened, ssh_place
-from milton_assets.fleet.ssh import Asking
+from milton_assets.fleet.local import LocalMeans
+from milton_assets.fleet.remote_shell import authorized_keys_options
+from milton_assets.fleet.ssh import Asking, ssh_target
+from milton_assets.fleet.target import DeployRequest
+from milton_assets.fleet.targets import Address
 from milton_assets.vocabulary.errors import BadInput
-from tests.support.agents import agent_line
+from milton_assets.vocabulary.state import StateDir
+from resources.inventory import inventory_of
+from tests.support.agents import agent_line, put_agent
+from tests.support.crashing import healthy
+from tests.support.edge_bundles import make_bundle
 from tests.support.own_sshd import OwnSshd
 
 
@@ -106,3 +117,20 @@ def test_the_history_of_a_device_that_is_off_is_what_it_told_last(device_url, ss
     said = capsys.readouterr()
     assert (done.value.code or 0, said.out.strip()) == (0, "[]")
     assert "kitchen: the device cannot be reached" in said.err
+
+
+def test_with_the_line_that_target_add_prints_a_controller_deploys_and_does_nothing_else(sshd, device_url, tmp_path):
+    put_agent(sshd.home)
+    sshd.authorize(authorized_keys_options("kitchen", None))
+    means = LocalMeans(lambda: healthy, inventory_of)
+    target = ssh_target(Address("kitchen", device_url, StateDir(tmp_path / "state")), means)
+    bundle = make_bundle(tmp_path / "bundles", "v1")
+    assert target.deploy(bundle, DeployRequest(actor="ada", health_rounds=0)).outcome == "committed"
+    link = ssh_place(device_url).link
+    made = sshd.home / "made by another command"
+    subprocess.run(link.command(f"touch {shlex.quote(str(made))}"), stdin=subprocess.DEVNULL, timeout=30, check=False)
+    assert not made.exists()
+    through = ["ssh", "-p", str(sshd.port), "-W", f"127.0.0.1:{sshd.port}", f"{sshd.user}@127.0.0.1"]
+    refused = subprocess.run(through, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
+    assert refused.returncode != 0
+    assert b"SSH-2.0" not in refused.stdout

@@ -51,6 +51,8 @@ def gathered(root: Path, measured_in: dict[str, Fingerprint]) -> Gathered:
             entry_files={"a": store.write("registry_entry", "a", entry_to_table(ENTRY, StateDir(root)), "run")},
             tier_files={tier: {"a": written(tier)} for tier in BUILT_IN},
             timed_by="inference",
+            device_class=None,
+            per_class=["inference"],
             goldens={},
             private_goldens=(),
             policy_name="seed",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from dagster import (
+    AssetCheckSeverity,
     DagsterRunStatus,
     RunRequest,
     SkipReason,
@@ -16,10 +18,15 @@ from dagster import (
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG
 from milton_assets.conductor import CONDUCTED_TAG
+from milton_assets.definitions import build_defs
+from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, HealthJournal
+from milton_assets.fleet.target import DeployRequest
 from milton_assets.sensors import MAX_REQUESTS
 from milton_assets.vocabulary.keys import check_run_id
 from resources.registries.json_file import add_entries, new_entry
+from tests.support.edge_bundles import make_bundle
 from tests.support.gguf_file import tiny_gguf
+from tests.support.targets import targets_of
 from tests.support.workplace import broken, clueless, competent
 
 
@@ -182,6 +189,35 @@ class TestPromote:
         assert "still has 1 models" in asked.skip_message
 
     @pytest.mark.slow
+    def test_reference_devices_are_measured_on_before_every_class_is_decided_for(self, wp, tmp_path):
+        wp.register("v1", competent())
+        settings = {"targets": {"here": str(tmp_path / "here"), "pi": {"at": str(tmp_path / "pi"), "class": "pi5"}}}
+        settings["device_classes"] = {"local": {}, "pi5": {"reference": "pi"}}
+        (wp.state.root / "milton.yaml").write_text(json.dumps(settings))
+        wp.defs = build_defs(
+            environment={"MILTON_STATE_DIR": str(wp.state.root), "MILTON_PROFILE": "smoke", "MILTON_POLICY": "smoke"},
+            overrides={key: wp.defs.resources[key] for key in ("model_server", "edge_runtime")},
+        )
+        result = self.measured(wp, "v1")
+        asked = react(wp, "promote_after_success", result, "SUCCESS")
+        assert [(r.job_name, str(r.partition_key)) for r in asked.run_requests] == [("benchmark_on_class", "pi5|v1")]
+        place = {
+            f"dagster/partition/{name}": key
+            for name, key in asked.run_requests[0].partition_key.keys_by_dimension.items()
+        }
+        wp.instance.create_run_for_job(
+            wp.defs.resolve_job_def("benchmark_on_class"),
+            status=DagsterRunStatus.SUCCESS,
+            tags={**asked.run_requests[0].tags, **place},
+        )
+        asked = react(wp, "promote_after_success", result, "SUCCESS")
+        campaign = "benchmark_20260101_000000"
+        assert [(r.job_name, r.partition_key) for r in asked.run_requests] == [
+            ("promote", campaign),
+            ("promote", f"{campaign}.pi5"),
+        ]
+
+    @pytest.mark.slow
     def test_a_decided_campaign_is_not_decided_again(self, wp):
         wp.register("v1", competent())
         result = self.measured(wp, "v1")
@@ -215,6 +251,34 @@ class TestDeploy:
         result = wp.run("promote", "benchmark_20260101_000000")
         asked = react(wp, "deploy_when_bundled", result, "SUCCESS")
         assert "promoted nothing" in asked.skip_message
+
+
+class TestHealth:
+    def ask(self, wp):
+        sensor = wp.defs.resolve_sensor_def("look_after_devices")
+        context = build_sensor_context(
+            instance_ref=wp.instance.get_ref(),
+            repository_def=wp.defs.get_repository_def(),
+            resources={"campaign": wp.defs.resources["campaign"]},
+        )
+        return sensor.evaluate_tick(context)
+
+    @pytest.mark.slow
+    def test_a_target_that_needs_a_person_is_asked_and_its_check_fails_with_what_it_said(self, wp):
+        target = targets_of(wp.state).named("local")
+        unwatched = DeployRequest(actor="ada", load_test=False, health_rounds=0)
+        target.deploy(make_bundle(wp.state.bundles, "v1"), unwatched)
+        (request,) = self.ask(wp).run_requests
+        assert request.partition_key == "local"
+        assert request.run_key.startswith("health:local:")
+        (well,) = wp.run("look_after", "local").get_asset_check_evaluations()
+        assert well.passed
+        said = "the disk is full: 1 MiB are free, at least 64 MiB should be"
+        event = HealthEvent(at=datetime.now(UTC), kind=EventKind.ALARM, said=said, needs_person=True)
+        assert HealthJournal(target.place.path / "health.jsonl").write(event)
+        (ill,) = wp.run("look_after", "local").get_asset_check_evaluations()
+        assert (ill.passed, ill.severity) == (False, AssetCheckSeverity.ERROR)
+        assert said in str(ill.metadata["problems"].value)
 
 
 class TestSchedule:

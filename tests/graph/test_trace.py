@@ -96,17 +96,19 @@ def kitchen(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Itera
     sshd.start()
     client = sshd.client(root / "client")
     sshd.know(client)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{client}{os.pathsep}{os.environ['PATH']}")
-        folder = put_agent(sshd.home) / "deployments" / "kitchen"
-        url = f"ssh://{sshd.user}@127.0.0.1:{sshd.port}"
-        patch.setenv("MILTON_TARGETS", f"kitchen={url}")
-        target = targets_of(place.state, {"kitchen": url}).named("kitchen")
-        assert isinstance(target, SshTarget)
-        bundle = next(place.state.bundles.glob("milton_edge_bundle_*"))
-        target.deploy(bundle, DeployRequest(actor="ada", health_rounds=0))
-        yield target, folder
-    sshd.stop()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", f"{client}{os.pathsep}{os.environ['PATH']}")
+            folder = put_agent(sshd.home) / "deployments" / "kitchen"
+            url = f"ssh://{sshd.user}@127.0.0.1:{sshd.port}"
+            patch.setenv("MILTON_TARGETS", f"kitchen={url}")
+            target = targets_of(place.state, {"kitchen": url}).named("kitchen")
+            assert isinstance(target, SshTarget)
+            bundle = next(place.state.bundles.glob("milton_edge_bundle_*"))
+            target.deploy(bundle, DeployRequest(actor="ada", health_rounds=0))
+            yield target, folder
+    finally:
+        sshd.stop()
 
 
 @pytest.fixture

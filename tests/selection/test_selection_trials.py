@@ -7,7 +7,7 @@ import pytest
 
 from milton_assets.selection import load_policy
 from milton_assets.selection.policy_file import shipped_policies
-from milton_assets.selection.simulate import Design, TrueModel, campaign, power
+from milton_assets.selection.simulate import Design, TrueModel, campaign, creep, power
 from tests.support.tiers import TIERS
 
 SAME = TrueModel(pass_rate=0.95)
@@ -34,6 +34,30 @@ def test_a_truly_better_model_is_found() -> None:
 def test_without_an_incumbent_rule_the_score_tosses_a_coin() -> None:
     seed = load_policy("seed").model_copy(update={"incumbent": None})
     assert 18 <= power(seed, SAME, SAME, campaigns=60, seed=7, tiers=TIERS).promoted <= 42
+
+
+@pytest.mark.slow
+def test_challengers_that_are_faster_and_each_a_little_worse_cost_one_margin_at_most() -> None:
+    first, large = TrueModel(pass_rate=0.98, ndcg=0.75), Design(cases=2000, queries=500)
+
+    def lost(*, anchored: bool) -> float:
+        served = creep(
+            load_policy("seed"),
+            first,
+            tiers=TIERS,
+            faster=0.3,
+            step=0.02,
+            challengers=14,
+            seed=0,
+            design=large,
+            history=8,
+            anchored=anchored,
+        )
+        return first.pass_rate - served[-1].pass_rate
+
+    assert 0.02 <= lost(anchored=True) + 1e-9 < 0.05
+    # Held to the incumbent alone, it falls until the gate stops it.
+    assert lost(anchored=False) > 0.07
 
 
 @pytest.mark.parametrize("metric", ["ttft_ms.median", "output_tokens_per_s", "cove_pass_rate", "nDCG@10"])

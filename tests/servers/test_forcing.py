@@ -50,7 +50,8 @@ def test_servers_that_do_not_tell_are_not_asked(server: str) -> None:
 def place(**changed: Any) -> dict[str, Any]:
     listed = [{"id": 1, "logprob": -0.1}]
     return {
-        "completion_probabilities": [{"id": MODEL.tokens(TEXT)[2], "logprob": -1.0, "top_logprobs": listed} | changed]
+        "content": "x",
+        "completion_probabilities": [{"id": MODEL.tokens(TEXT)[2], "logprob": -1.0, "top_logprobs": listed} | changed],
     }
 
 
@@ -58,7 +59,7 @@ def place(**changed: Any) -> dict[str, Any]:
     ("page", "says"),
     [
         ({"content": "x"}, "gave no probabilities"),
-        ({"completion_probabilities": []}, "gave no probabilities"),
+        ({"tokens": []}, "gave no probabilities"),
         (place(id=39), "was made to choose token"),
         (place(top_logprobs=[{"id": 1, "logprob": 0.5}]), "logarithms"),
         (place(logprob="likely"), "gave no probabilities"),
@@ -72,6 +73,19 @@ def test_an_answer_without_them_is_a_failed_call(page: dict[str, Any], says: str
         pytest.raises(ModelCallFailed, match=says),
     ):
         LlamaCppForcing(Endpoint(server.base_url, "m")).forced(TEXT, first=2, places=1, top=1)
+
+
+def test_a_token_that_is_no_whole_character_is_a_place_of_which_nothing_is_known() -> None:
+    whole = pages(MODEL)["/completion"]
+
+    def half_a_character(body: dict[str, Any]) -> Any:
+        assert callable(whole)
+        return Body({"content": " \ufffd", "tokens_predicted": 1}) if len(body["prompt"]) == 3 else whole(body)
+
+    with scripted_server("unused", posts={**pages(MODEL), "/completion": half_a_character}) as server:
+        found = LlamaCppForcing(Endpoint(server.base_url, "m")).forced(TEXT, first=2, places=3, top=5)
+    right = MODEL.forced(TEXT, first=2, places=3, top=5)
+    assert found.places == (right.places[0], None, right.places[2])
 
 
 def test_a_probability_of_nothing_is_a_very_small_one() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
-from milton_assets.vocabulary.forcing import TeacherForcing
+from milton_assets.vocabulary.forcing import Forced, TeacherForcing
 from resources.answer_cache import CacheKey
 from resources.evidence_store import EvidenceStore
 from resources.predictions import KeptExpectations, key_of
@@ -107,6 +107,21 @@ def test_a_damaged_file_is_not_believed_and_written_anew(
     with KeptExpectations(store, key(), opened) as kept:
         assert kept.forced(TEXT, **ASKED) == right
     assert (opened.times, file.read_bytes()) == (2, whole)
+
+
+def test_a_place_of_which_nothing_is_known_is_kept_as_such(store: EvidenceStore) -> None:
+    right = MODEL.forced(TEXT, **ASKED)
+
+    class Silent:
+        def forced(self, text: str, *, first: int, places: int, top: int) -> Forced:
+            return Forced(right.tokens, right.first, (right.places[0], None, *right.places[2:]))
+
+    opened = Silent()
+    answers = []
+    for _ in range(2):
+        with KeptExpectations(store, key(), lambda: nullcontext(opened)) as kept:
+            answers.append(kept.forced(TEXT, **ASKED))
+    assert answers == [opened.forced(TEXT, **ASKED)] * 2
 
 
 def test_what_is_not_to_be_recalled_is_asked_and_kept(store: EvidenceStore) -> None:

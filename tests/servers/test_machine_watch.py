@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from milton_assets.vocabulary.server import Endpoint, RunningServer, ServerFinge
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Measuring
 from resources.machine_watch import GpuState, MachineWatch, watch_of
+from tests.support.burning import burners
 from tests.support.scripted_server import answer, scripted_server
 from tests.support.tiers import TIERS
 
@@ -198,21 +196,6 @@ def test_figures_of_a_machine_that_stays_busy_are_invalid_and_say_why(machine: M
     assert (metric.status, metric.valid) == (Status.OK, False)
     assert "other processes wanted the cores" in (metric.why or "")
     assert len(result.provenance["machine"]) == ATTEMPTS
-
-
-@contextmanager
-def burners(count: int) -> Iterator[None]:
-    """Processes that keep cores busy, and that this one did not start: their parent has ended."""
-    code = "import time\nend = time.time() + 60\nwhile time.time() < end: pass"
-    pids = [
-        int(subprocess.check_output(["sh", "-c", f'"{sys.executable}" -c "{code}" >/dev/null 2>&1 & echo $!']))
-        for _ in range(count)
-    ]
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, 9)
 
 
 def measured_for_real(attempts_s: float = 4.0) -> TierResult:

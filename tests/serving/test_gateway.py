@@ -12,8 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from milton_assets.edge.serving.http1 import Limits
+from milton_assets.edge.serving.http1 import Chunked, Limits
 from milton_assets.edge.serving.metrics import Outcome
 from tests.support.scripted_server import Body, Cut, Delta, Done, HangUp, Raw, Stall, Stream, Usage, answer
 from tests.support.served_target import Place, Scripts, ServedTarget, served, wait_for
@@ -309,3 +311,44 @@ def test_the_metrics_page_is_served(tmp_path: Path) -> None:
         page = httpx.get(f"{gateway.base_url}/metrics")
     assert page.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "gen_ai_server_time_to_first_token_seconds_count" in page.text
+
+
+CHUNKS = [b"data: a\n\n", b"", b"x" * 300, b"\r\n0\r\n\r\n", b"data: [DONE]\n\n"]
+
+
+def in_chunks(pieces: list[bytes], *, trailer: bytes = b"") -> bytes:
+    body = b"".join(b"%x;why=not\r\n" % len(piece) + piece + b"\r\n" for piece in pieces if piece)
+    return body + b"0\r\n" + trailer + b"\r\n"
+
+
+@given(st.lists(st.integers(1, 60), max_size=30), st.sampled_from([b"", b"x-sum: 1\r\n"]))
+def test_a_body_in_chunks_is_followed_to_its_end_however_it_is_cut(cuts: list[int], trailer: bytes) -> None:
+    raw, chunked, found, at, end = in_chunks(CHUNKS, trailer=trailer), Chunked(), [], 0, None
+    for size in [*cuts, len(raw)]:
+        pieces, end = chunked.pieces(raw[at : at + size] + (b"after" if at + size >= len(raw) else b""))
+        found += pieces
+        if end is not None:
+            assert at + end == len(raw)
+            break
+        at += size
+    assert (b"".join(found), end is not None) == (b"".join(CHUNKS), True)
+
+
+@given(st.binary(max_size=200), st.integers(0, 400))
+def test_whatever_comes_instead_of_chunks_is_refused_or_followed_and_never_runs_on(raw: bytes, at: int) -> None:
+    whole = in_chunks(CHUNKS)
+    try:
+        pieces, end = Chunked().pieces(whole[:at] + raw)
+    except ValueError:
+        return
+    assert sum(map(len, pieces)) <= at + len(raw)
+    assert end is None or end <= at + len(raw)
+
+
+@pytest.mark.parametrize(
+    "broken", [b"g\r\n", b"-1\r\nx", b"0x5\r\nhello\r\n", b"5\nhello\r\n", b"3\r\nhello\r\n", b" 5\r\nhello\r\n"]
+)
+def test_chunks_that_do_not_hold_are_refused(broken: bytes) -> None:
+    """Whoever took another end for the body's would read the rest as the next answer."""
+    with pytest.raises(ValueError, match="chunk"):
+        Chunked().pieces(broken + b"0\r\n\r\n")

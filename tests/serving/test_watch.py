@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -130,6 +131,23 @@ def test_a_full_disk_is_noticed_once(tmp_path: Path) -> None:
         time.sleep(0.5)
         (alarm,) = alarms(gateway)
         assert (alarm.said, alarm.needs_person) == ("the disk is full: 1 MiB are free, at least 64 MiB should be", True)
+
+
+def test_what_stands_wrong_with_a_target_is_told_once_until_it_was_well_again(tmp_path: Path) -> None:
+    place, hours, silent = Place(tmp_path), count(50), [True]
+    place.deploy("v1")
+
+    def standing() -> tuple[str, ...]:
+        return (f"no controller was heard since Sunday, {next(hours)} hours",) if silent[0] else ()
+
+    with served(place, Scripts(), schedule=replace(QUICK, standing_s=0.05), standing=standing) as gateway:
+        wait_for(lambda: next(hours) > 60, within_s=10)
+        (alarm,) = alarms(gateway)
+        assert (alarm.said.startswith("no controller was heard"), alarm.needs_person) == (True, True)
+        silent[0] = False
+        time.sleep(0.7)
+        silent[0] = True
+        wait_for(lambda: len(alarms(gateway)) == 2, within_s=10)
 
 
 def test_a_model_server_that_memory_cost_its_life_is_noticed_and_back(tmp_path: Path) -> None:

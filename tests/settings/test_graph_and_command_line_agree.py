@@ -136,11 +136,12 @@ ROWS: dict[str, Row] = {
         "file:///srv/kit",
     ),
     "device_classes": Row(
-        "device_classes: [local, pi5]",
-        {"MILTON_DEVICE_CLASSES": "local,pi5"},
-        lambda defs: tuple(defs.resources["campaign"].device_classes),
-        setting("device_classes"),
-        ("local", "pi5"),
+        "device_classes: {local: {}, pi5: {reference: pi}}\ntargets: {pi: {at: /srv/pi, class: pi5}}",
+        # A variable names targets without their classes, so one of the class `local` is the reference.
+        {"MILTON_DEVICE_CLASSES": "local=pi,pi5", "MILTON_TARGETS": "pi=/srv/pi"},
+        lambda defs: defs.resources["campaign"].class_decided_for("pi") in {"pi5", "local"},
+        lambda settings: settings.class_decided_for("pi") in {"pi5", "local"},
+        True,
     ),
     "artifact": Row(
         "artifact: hf-distilled",
@@ -197,6 +198,13 @@ ROWS: dict[str, Row] = {
         lambda defs: list(defs.resources["campaign"].allowed_contaminated),
         lambda settings: list(settings.allowed_contaminated),
         ["c" * 64],
+    ),
+    "reasoning_budget_s": Row(
+        "reasoning_budget_s: 600",
+        {"MILTON_REASONING_BUDGET_S": "600"},
+        campaign("reasoning_budget_s"),
+        setting("reasoning_budget_s"),
+        600.0,
     ),
     "goldens": Row(
         "goldens: {reasoning: [{path: /g, private: true}]}",

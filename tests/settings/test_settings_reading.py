@@ -84,6 +84,15 @@ def test_a_target_is_a_directory_or_an_address_with_a_class(home):
     assert (targets["pi"].path, targets["pi"].at, targets["pi"].device_class) == (None, "ssh://pi@kitchen", "pi5")
 
 
+def test_a_class_may_name_the_target_on_which_its_speed_is_measured(home):
+    text = (
+        "device_classes: {local: , pi5: {reference: pi}}\ntargets:\n  box: /srv/box\n  pi: {at: /srv/pi, class: pi5}\n"
+    )
+    settings = given(home, text)
+    assert (list(settings.device_classes), settings.class_references) == (["local", "pi5"], {"pi5": "pi"})
+    assert [settings.class_decided_for(name) for name in ("box", "pi")] == [None, "pi5"]
+
+
 def test_variables_hold_what_a_line_can(home):
     settings = given(
         home,
@@ -135,6 +144,11 @@ HOSTILE = {
     "its own folder": ("state_dir: /x", "line 1: state_dir is set in the file", "MILTON_STATE_DIR"),
     "layers without a GPU": ("server: {gpu_layers: 99}", "server.gpu_layers is 99", "server.binary"),
     "a class that is not declared": ("targets: {pi: {at: /pi, class: pi5}}", "'pi5'", "device_classes"),
+    "a reference of another class": (
+        "device_classes: {local: {}, pi5: {reference: box}}\ntargets: {box: /srv/box}",
+        "device_classes.pi5 has the reference 'box'",
+        "a target of that class",
+    ),
     "a misspelt key of a target": ("targets: {pi: {at: /pi, clas: pi5}}", "targets.pi.clas", "class"),
     "a target's name that is no slug": ("targets: {a/b: /pi}", "targets.a/b is no name", "a slug"),
     "a golden set without a path": ("goldens: {reasoning: [{private: true}]}", "path is missing", "path"),

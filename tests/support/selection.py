@@ -14,6 +14,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from milton_assets.selection import Candidate, Policy, load_policy
+from milton_assets.selection.contamination import readings
+from milton_assets.selection.decision import VariantsReading
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.metric import Interval, Metric
@@ -75,6 +77,13 @@ def candidate(
     }
     tiers["fidelity"] = TIERS["fidelity"].skipped("it names no reference")
     return Candidate(version, tiers, size_bytes, excluded)
+
+
+def variants_reading(result: TierResult) -> VariantsReading:
+    """What fresh variants say of that result, of a candidate that stands alone."""
+    one = Candidate("v1", {result.tier: result})
+    ((reading,),) = readings([one], manifest([one]), TIERS).values()
+    return reading
 
 
 def cases(passed: Sequence[bool]) -> pd.DataFrame:

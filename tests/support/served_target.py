@@ -195,6 +195,7 @@ def served(
     schedule: Schedule | None = None,
     signs: Callable[[], Signs] = Signs,
     go_back: Callable[[str], Any] | None = None,
+    standing: Callable[[], tuple[str, ...]] = tuple,
     **options: Any,
 ) -> Iterator[ServedTarget]:
     """A gateway in front of what is current at `place`, on a free port of 127.0.0.1, until the block ends."""
@@ -222,6 +223,7 @@ def served(
             schedule=schedule,
             go_back=in_thread(go_back),
             times=lambda: ProcessorTimes(0.0, 0.0, 0.0),
+            standing=standing,
         )
         work = [supervisor.run(), watch.run()] if schedule else [supervisor.run()]
         loop = asyncio.get_running_loop()

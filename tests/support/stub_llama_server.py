@@ -5,7 +5,8 @@ What belongs here: what a launcher and the inference tier ask of that program. W
 
     python stub_llama_server.py --model FILE --alias NAME --host 127.0.0.1 --port N --parallel 1 --threads 2
 
-`STUB_TOKEN_MS` in its environment is the time between two tokens; `STUB_SAYS` a word that all its answers begin with.
+`STUB_TOKEN_MS` in its environment is the time between two tokens, for all models (`2`) or by name (`small=2,large=9`);
+`STUB_SAYS` a word that all its answers begin with.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-TOKEN_S = float(os.environ.get("STUB_TOKEN_MS", "2")) / 1e3
+
+def token_s(model: str) -> float:
+    """Seconds between two tokens of that model."""
+    told = os.environ.get("STUB_TOKEN_MS", "2")
+    by_name = dict(part.split("=") for part in told.split(",")) if "=" in told else {model: told}
+    return float(by_name[model]) / 1e3
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -55,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
         words = [os.environ.get("STUB_SAYS", "so"), *(f"{n}{question[:1]}" for n in range(1, body["max_tokens"]))]
         usage = {"prompt_tokens": len(question.split()), "completion_tokens": len(words)}
         if not body.get("stream"):
-            time.sleep(TOKEN_S * len(words))
+            time.sleep(token_s(self.options.alias) * len(words))
             choice = {"index": 0, "message": {"content": " ".join(words)}, "finish_reason": "length"}
             self._send(json.dumps({"choices": [choice], "usage": usage}).encode())
             return
@@ -64,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for number, word in enumerate(words, 1):
-            time.sleep(TOKEN_S)
+            time.sleep(token_s(self.options.alias))
             finish = "length" if number == len(words) else None
             self._event({"choices": [{"index": 0, "delta": {"content": f" {word}"}, "finish_reason": finish}]})
         self._event({"choices": [], "usage": usage})

@@ -144,7 +144,12 @@ class Workplace:
     ) -> ExecuteInProcessResult:
         """Run a job to its end; a failed one is returned, not raised."""
         if partition is not None:
-            definition = {"benchmark_model": "model_versions", "promote": "benchmark_runs", "deploy": "edge_targets"}
+            definition = {
+                "benchmark_model": "model_versions",
+                "promote": "benchmark_runs",
+                "deploy": "edge_targets",
+                "look_after": "edge_targets",
+            }
             self.instance.add_dynamic_partitions(definition[job], [partition])
         return self.defs.resolve_job_def(job).execute_in_process(
             instance=self.instance, partition_key=partition, tags=tags, run_config=config, raise_on_error=False

@@ -12,6 +12,7 @@ from pathlib import Path
 from milton_assets.edge.manifest import BUNDLE_PREFIX, BundleManifest
 from milton_assets.edge.release import Folder, read_documents
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.keys import class_of
 from milton_assets.vocabulary.registry import ArtefactKind
 
 
@@ -24,8 +25,12 @@ class Choice:
     unreadable: tuple[str, ...]
 
 
-def choose_bundle(bundles: Path, *, kind: ArtefactKind, run_id: str | None = None) -> Choice:
+def choose_bundle(
+    bundles: Path, *, kind: ArtefactKind, run_id: str | None = None, device_class: str | None = None
+) -> Choice:
     """The newest bundle of that kind (by counter, then time) in the folder `bundles`, of that run when one is named.
+
+    Else it is of a run that decided for `device_class`, or, for None, on the speeds of the controller.
 
     Raises `BadInput` with the next step when there is none.
     """
@@ -36,10 +41,12 @@ def choose_bundle(bundles: Path, *, kind: ArtefactKind, run_id: str | None = Non
             found.append((path, _manifest(path)))
         except (BadInput, OSError) as error:
             unreadable.append(f"{path.name}: {error}")
-    wanted = [(p, m) for p, m in found if m.artefact_kind is kind and run_id in {None, m.run_id}]
+    of_kind = [(p, m) for p, m in found if m.artefact_kind is kind]
+    wanted = [(p, m) for p, m in of_kind if m.run_id == run_id or (not run_id and class_of(m.run_id) == device_class)]
     if not wanted:
         raise BadInput(
-            f"{bundles} holds no {kind} bundle" + (f" of {run_id}" if run_id else ""),
+            f"{bundles} holds no {kind} bundle"
+            + (f" of {run_id}" if run_id else f" for the class {device_class}" if device_class else ""),
             expected="; ".join(["a bundle made by `milton bundle create`", *unreadable]),
             remedy=f"milton bundle create{f' --run {run_id}' if run_id else ''} --artifact {kind}",
         )

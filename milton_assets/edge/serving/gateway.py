@@ -11,9 +11,9 @@ What is passed on: `/v1/…` and the server's own read-only `/props`. What the g
 `/metrics`. Everything else that model servers offer, their slots and switches, is nobody's business from outside.
 
 A request's body is taken whole before it is passed on, so that it can wait for a model and be sent again: a server that
-dies before it answered a single byte costs its user nothing but time. A response is never kept: its next chunk is read
-when the user took the one before. When the user leaves, the connection to the model server is closed, which cancels the
-work there.
+dies before it answered a single byte costs its user nothing but time. A response is never kept: each piece goes to the
+user in the very call that took it from the model server's socket, and that socket is read no further while the user
+takes nothing. When the user leaves, the connection to the model server is closed, which cancels the work there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
@@ -68,6 +69,9 @@ class Client(asyncio.Protocol):
         self._is_busy = False
         self._has_left = False
         self._is_lingering = False
+        self._head = b""
+        self._source: Exchange | None = None
+        self._stalled: asyncio.TimerHandle | None = None
 
     # ------------------------------------------------------------------------------------------ asyncio.Protocol
 
@@ -101,13 +105,22 @@ class Client(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`."""
+        loop = asyncio.get_running_loop()
         if self._writable is None:
-            self._writable = asyncio.get_running_loop().create_future()
+            self._writable = loop.create_future()
+        if self._source is not None:
+            self._source.pause()
+            self._stalled = loop.call_later(self._limits.stall_s, self.cut)
 
     def resume_writing(self) -> None:
         """See `asyncio.Protocol`."""
         waiting, self._writable = self._writable, None
         _wake(waiting)
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        if self._source is not None:
+            self._source.go_on()
 
     def _leave(self) -> None:
         if self._has_left:
@@ -197,8 +210,57 @@ class Client(asyncio.Protocol):
         if self._transport is None or self._has_left:
             raise ClientLeft
         raw = self._wire.send(event)
-        if raw:
-            self._transport.write(raw)
+        head, self._head = self._head, b""
+        if head or raw:
+            self._transport.write(head + (raw or b""))
+
+    @contextmanager
+    def fed_by(self, source: Exchange) -> Iterator[None]:
+        """While `source` writes to this user by itself, it is read no faster than the user takes."""
+        self._source = source
+        try:
+            yield
+        finally:
+            self._source = None
+            if self._stalled is not None:
+                self._stalled.cancel()
+                self._stalled = None
+
+    def pass_head(self, response: h11.Response) -> None:
+        """Write the head of a response whose body follows by `pass_body` or `pass_bytes`. Raises `ClientLeft`.
+
+        It goes with the first bytes of the body if they are there in this turn of the loop: one call of the kernel less
+        before the first token.
+        """
+        if self._has_left:
+            raise ClientLeft
+        self._head = self._wire.send(response) or b""
+        asyncio.get_running_loop().call_soon(self._flush_head)
+
+    def _flush_head(self) -> None:
+        if self._head and self._transport is not None and not self._has_left:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def pass_body(self, data: bytes) -> None:
+        """Write a piece of the body, framed as this connection has it. Raises `ClientLeft`."""
+        self._write(h11.Data(data=data))
+
+    def pass_bytes(self, raw: bytes) -> None:
+        """Write bytes that are framed already, in chunks as the head said. Raises `ClientLeft`."""
+        if self._transport is None or self._has_left:
+            raise ClientLeft
+        head, self._head = self._head, b""
+        self._transport.write(head + raw if head else raw)
+
+    def has_passed(self) -> None:
+        """The body that was written as it was framed has ended, with its own last chunk."""
+        self._wire.send(h11.EndOfMessage())
+
+    @property
+    def takes_chunks(self) -> bool:
+        """Whether the user understands a body in chunks (HTTP/1.1)."""
+        return bool(self._wire.their_http_version == b"1.1")
 
     @property
     def can_still_be_told(self) -> bool:
@@ -408,11 +470,7 @@ class Gateway:
             passing.held_s += time.perf_counter() - waited_s
             passing.model = server.release.model_version
             try:
-                exchange, response = await self._asked(server, request)
-                try:
-                    await self._pass_back(client, exchange, response, server, passing)
-                finally:
-                    exchange.close()
+                await self._passed(client, request, server, passing)
                 return
             except _NotYetAnswered as lost:
                 await self.supervisor.suspect(server)
@@ -424,39 +482,71 @@ class Gateway:
             finally:
                 server.end()
 
-    async def _asked(self, server: ModelServer, request: Request) -> tuple[Exchange, h11.Response]:
-        """The exchange and the head of its response. Raises `_NotYetAnswered` when it is lost before that."""
+    async def _passed(self, client: Client, request: Request, server: ModelServer, passing: _Passing) -> None:
+        """Pass the request on and its response back. Raises `_NotYetAnswered` when it is lost before the response."""
         while True:
             try:
                 exchange = await server.exchange()
             except UpstreamLost as error:
                 raise _NotYetAnswered(str(error)) from error
+            back = _Back(client, server, passing)
             try:
-                exchange.send(request.head.method, forwarded(request, server.host))
-                return exchange, await exchange.head()
+                with client.fed_by(exchange):
+                    exchange.send(request.head.method, forwarded(request, server.host))
+                    await exchange.pass_to(back.head, back.body)
+                await back.end()
+                return
             except UpstreamLost as error:
-                exchange.close()
+                if back.has_begun:
+                    raise
                 if not exchange.used_before:
                     raise _NotYetAnswered(str(error)) from error
-            except BaseException:
+            finally:
                 exchange.close()
-                raise
 
-    async def _pass_back(
-        self, client: Client, exchange: Exchange, response: h11.Response, server: ModelServer, passing: _Passing
-    ) -> None:
-        passing.status = response.status_code
+
+class _Back:
+    """A response on its way back to its user: told what comes, it writes it at once, and watches it pass."""
+
+    def __init__(self, client: Client, server: ModelServer, passing: _Passing) -> None:
+        self.has_begun = False
+        self._client = client
+        self._server = server
+        self._passing = passing
+        self._passes_as_is = False
+
+    def head(self, response: h11.Response, comes_in_chunks: bool) -> None:
+        """See `model_server.OnHead`."""
+        self.has_begun = True
+        self._passing.status = response.status_code
         kind = next((value for name, value in response.headers if name == b"content-type"), b"")
-        passing.watched = watched = Watched(streamed=kind.startswith(b"text/event-stream"))
+        self._passing.watched = Watched(streamed=kind.startswith(b"text/event-stream"))
+        self._passes_as_is = comes_in_chunks and self._client.takes_chunks
         added = [
-            ("x-milton-release", server.release.digest),
-            ("x-milton-model-version", server.release.model_version),
+            ("x-milton-release", self._server.release.digest),
+            ("x-milton-model-version", self._server.release.model_version),
         ]
-        await client.send(answered(response, added))
-        while (data := await exchange.chunk()) is not None:
-            await client.send(h11.Data(data=data))
-            watched.see(data, time.perf_counter())
-        await client.send(h11.EndOfMessage())
+        self._client.pass_head(answered(response, added))
+
+    def body(self, raw: bytes, pieces: Sequence[bytes]) -> None:
+        """See `model_server.OnBody`."""
+        if self._passes_as_is:
+            self._client.pass_bytes(raw)
+        else:
+            for piece in pieces:
+                self._client.pass_body(piece)
+        if self._passing.watched is not None:
+            now_s = time.perf_counter()
+            for piece in pieces:
+                self._passing.watched.see(piece, now_s)
+
+    async def end(self) -> None:
+        """The response has come to its end."""
+        if self._passes_as_is:
+            self._client.has_passed()
+            await self._client.send()
+        else:
+            await self._client.send(h11.EndOfMessage())
 
 
 class _NotYetAnswered(Exception):

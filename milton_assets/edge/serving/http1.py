@@ -1,11 +1,13 @@
 """What passes between a user, the gateway and a model server, and within which limits: HTTP/1.1 as RFC 9110 and 9112.
 
-What belongs here: the limits, which headers go no further than one connection, and writing the forwarded request. What
-does not: parsing (h11's), sockets (`gateway`, `model_server`).
+What belongs here: the limits, which headers go no further than one connection, writing the forwarded request, and
+finding the end of a body in chunks that passes as it is. What does not: parsing heads (h11's), sockets (`gateway`,
+`model_server`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +33,9 @@ _ONE_HOP = frozenset(
 """RFC 9110, 7.6.1: these speak of one connection, and so does whatever `Connection` names."""
 _OURS = frozenset({b"host", b"content-length", b"expect", b"via"})
 """What the gateway writes itself: it has the whole body, and has answered `Expect` already."""
+
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
+_LONGEST_LINE = 4096
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -110,6 +115,56 @@ class Request:
     def first_line(self) -> bytes:
         """The first line for whoever it is passed on to."""
         return bytes(self.head.method) + b" " + self._target + b" HTTP/1.1"
+
+
+class Chunked:
+    """Looks on at a body in chunks (RFC 9112, 7.1) that passes byte for byte: what it says, and where it ends."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._line = b""
+        self._in_trailer = False
+        self._ends_chunk = False
+
+    def pieces(self, data: bytes) -> tuple[list[bytes], int | None]:
+        """The pieces of the body in `data`, and where in it the body ends, None when it goes on.
+
+        Raises `ValueError` for what is no body in chunks: its end could be anywhere.
+        """
+        found: list[bytes] = []
+        at, size = 0, len(data)
+        while at < size:
+            if self._left:
+                piece = data[at : at + self._left]
+                found.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                self._ends_chunk = not self._left
+                continue
+            end = data.find(b"\n", at)
+            if end < 0:
+                self._line += data[at:]
+                if len(self._line) > _LONGEST_LINE:
+                    raise ValueError("a chunk's first line has no end")
+                return found, None
+            line, at = self._line + data[at : end + 1], end + 1
+            self._line = b""
+            if self._ends_chunk:
+                if line != b"\r\n":
+                    raise ValueError("a chunk goes on beyond its size")
+                self._ends_chunk = False
+            elif self._in_trailer:
+                if line == b"\r\n":
+                    return found, at
+                if len(line) > _LONGEST_LINE:
+                    raise ValueError("a trailer without end")
+            else:
+                match = _CHUNK_LINE.fullmatch(line)
+                if match is None:
+                    raise ValueError(f"a chunk begins with {line[:50]!r}")
+                self._left = int(match[1], 16)
+                self._in_trailer = not self._left
+        return found, None
 
 
 def end_to_end(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 _TAIL_BYTES = 16 << 10
 _LONGEST_FIRST_BYTES = 256 << 10
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
+_TELLING = (b'"usage"', b'"timings"', b'"error"')
 _SAYS = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls")
 
 
@@ -42,13 +44,17 @@ class Watched:
         self.error_inside = False
         self._is_odd = False
         self._pending = bytearray()
-        self._tail = b""
+        self._last: deque[bytes] = deque()
+        self._last_bytes = 0
         self._events = 0
 
     def see(self, data: bytes, at_s: float) -> None:
         """These bytes of the body passed at that time."""
         self.last_s = at_s
-        self._tail = (self._tail + data)[-_TAIL_BYTES:] if len(data) < _TAIL_BYTES else data[-_TAIL_BYTES:]
+        self._last.append(data)
+        self._last_bytes += len(data)
+        while self._last_bytes - len(self._last[0]) >= _TAIL_BYTES:
+            self._last_bytes -= len(self._last.popleft())
         if not self.streamed:
             return
         if self.first_token_s is not None or self._is_odd:
@@ -73,7 +79,14 @@ class Watched:
 
     def tokens(self) -> Tokens:
         """The counts, from the response's last bytes."""
-        events = [_event(raw) for raw in _EVENT_END.split(self._tail)] if self.streamed else [_loads(self._tail)]
+        tail = b"".join(self._last)[-_TAIL_BYTES:]
+        if self.streamed:
+            # Only what can tell a count or an error is parsed: a stream ends with dozens of events of text.
+            events_there = _EVENT_END.split(tail) if any(name in tail for name in _TELLING) else ()
+            telling = [raw for raw in events_there if any(name in raw for name in _TELLING)]
+            events = [_event(raw) for raw in telling]
+        else:
+            events = [_loads(tail)]
         for event in reversed(events):
             self.error_inside = self.error_inside or "error" in event
             if counts := _counts(event):

@@ -43,11 +43,14 @@ LEAST_FOR_TAIL: Final = 1000
 
 
 def columns(passage_ids: Sequence[str], mine: Sequence[Forced], theirs: Sequence[Forced] | None) -> pd.DataFrame:
-    """A row a place; what needs the reference is NaN or null without one. No text, only numbers of tokens."""
+    """A row a place of which something is known; what needs the reference is NaN or null without one. No text, only
+    numbers of tokens."""
     rows = []
     for number, (passage_id, forced) in enumerate(zip(passage_ids, mine, strict=True)):
         for place, expected in enumerate(forced.places):
             reference = theirs[number].places[place] if theirs is not None else None
+            if expected is None or (theirs is not None and reference is None):
+                continue
             told = difference(reference, expected) if reference is not None else None
             rows.append(
                 {

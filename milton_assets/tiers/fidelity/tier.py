@@ -100,7 +100,7 @@ def _of_reference(
         return None, Metric.failed("any", "", f"its reference {reference.name} failed: {failed.problem}")
     # The digest of all that the reference said, so that two candidates are seen to be held against the same.
     stated["reference"]["expectations_sha256"] = sha256_json(
-        [[list(one.tokens), [[e.logprob, [list(t) for t in e.top]] for e in one.places]] for one in theirs]
+        [[list(one.tokens), [e and [e.logprob, [list(t) for t in e.top]] for e in one.places]] for one in theirs]
     )
     return theirs, None
 

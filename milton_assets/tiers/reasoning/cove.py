@@ -127,7 +127,10 @@ class Failure:
 
 @dataclass
 class Trace:
-    """Everything that happened to one case so far. `final` is empty when a call failed before there was one."""
+    """Everything that happened to one case so far. `final` is empty when a call failed before there was one.
+
+    `out_of_time` is whether a time budget ended before its last step.
+    """
 
     question: str
     draft: str = ""
@@ -141,6 +144,12 @@ class Trace:
     revised: bool = False
     calls: list[Call] = field(default_factory=list)
     failure: Failure | None = None
+    out_of_time: bool = False
+
+    def let_the_draft_stand(self) -> None:
+        """Where the time budget ended before the final answer, the draft is what the model has to say."""
+        if self.out_of_time:
+            self.final, self.final_label, self.revised = self.draft, self.draft_label, False
 
     @classmethod
     def seeded(cls, question: str, draft: str) -> Trace:

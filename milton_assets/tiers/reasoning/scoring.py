@@ -154,12 +154,14 @@ def metrics(
     *,
     most_slowdown: float,
     detection_skipped: str,
+    budget_s: float | None = None,
     fresh_skipped: str,
 ) -> tuple[Metric, ...]:
     """Every metric of `METRICS`. `detection_skipped` says why there are no seeded drafts, when there are none, and
     `fresh_skipped` why there are no fresh variants.
 
-    A model that verifies more than `most_slowdown` times slower than it answers has its pass rates marked invalid.
+    A model that verifies more than `most_slowdown` times slower than it answers has its pass rates marked invalid; so
+    has one that could not draft an answer to every case within `budget_s`.
     """
     if (why := nothing_usable(cases, drafts)) is not None:
         return tuple(Metric.failed(name, unit, why, n=len(cases), errors=len(cases)) for name, unit in METRICS)
@@ -179,7 +181,15 @@ def metrics(
     if slowdown is not None and slowdown > most_slowdown:
         why = f"verification is {slowdown:.1f} times slower than answering; at most {most_slowdown:g} is believed"
         found = [m.invalidated(why) if m.name in {"cove_pass_rate", "cove_gain"} else m for m in found]
-    return tuple(_said_beside(metric, cases, drafts) for metric in found)
+    if undrafted := sum(case.trace.out_of_time and case.trace.draft_label is Label.NOT_RUN for case in cases):
+        why = f"the time budget of {budget_s:g} s ended before {undrafted} of {len(cases)} cases had a draft"
+        found = [m.invalidated(why) if _is_of_cases(m) else m for m in found]
+    return tuple(_said_beside(metric, cases, drafts, budget_s) for metric in found)
+
+
+def _is_of_cases(metric: Metric) -> bool:
+    """Whether the figure is over all cases, so that one of which nothing is known makes it another."""
+    return metric.value is not None and metric.name.startswith(("cove_", "baseline_", "accuracy."))
 
 
 def without_effect(drafts: Sequence[SeededDraft]) -> str | None:
@@ -193,7 +203,9 @@ def without_effect(drafts: Sequence[SeededDraft]) -> str | None:
     return f"verification is without effect: none of {len(faulty)} seeded faults was flagged"
 
 
-def _said_beside(metric: Metric, cases: Sequence[ScoredCase], drafts: Sequence[SeededDraft]) -> Metric:
+def _said_beside(
+    metric: Metric, cases: Sequence[ScoredCase], drafts: Sequence[SeededDraft], budget_s: float | None
+) -> Metric:
     """The pass rate says what the baseline alone has; figures of what CoVe does are marked where it does nothing.
 
     The pass rate itself stays valid: the final answers are right or wrong, whoever may be thanked for it.
@@ -202,6 +214,11 @@ def _said_beside(metric: Metric, cases: Sequence[ScoredCase], drafts: Sequence[S
     if metric.name == "cove_pass_rate" and metric.value is not None and metric.valid:
         baseline = sum(case.baseline.right for case in cases) / len(cases)
         beside = f"without verification {baseline:.3f}"
+        if unverified := sum(case.trace.out_of_time for case in cases):
+            beside += (
+                f"; the time budget of {budget_s:g} s ended before {unverified} of {len(cases)} cases were verified, "
+                "whose drafts stand"
+            )
         return metric.model_copy(update={"why": f"{beside}; {why}" if why else beside})
     if metric.name in {"cove_gain", *(f"cove_{cell}" for cell in Cell)} and metric.valid and why:
         return metric.invalidated(why)

@@ -46,7 +46,13 @@ def _metric(name: str, unit: str) -> MetricSpec:
 def plan(conditions: Conditions) -> ReasoningPlan:
     """The plan of a campaign; as many calls under way as the server has slots."""
     chosen = ReasoningPlan.smoke() if conditions.profile == "smoke" else ReasoningPlan()
-    return chosen.model_copy(update={"concurrency": conditions.slots, "variants_seed": conditions.variants_seed})
+    return chosen.model_copy(
+        update={
+            "concurrency": conditions.slots,
+            "variants_seed": conditions.variants_seed,
+            "budget_s": conditions.reasoning_budget_s,
+        }
+    )
 
 
 def measure(measuring: Measuring) -> TierResult:
@@ -116,6 +122,12 @@ SPEC = TierSpec(
     uses=frozenset({Uses.JUDGE}),
     options=(
         PlanOption("limit", "cases_per_kind", int, "At most this many cases of each kind."),
+        PlanOption(
+            "budget",
+            "budget_s",
+            float,
+            "Spend at most so many seconds on calls; what tells most is asked first, and drafts stand for the rest.",
+        ),
         PlanOption(
             "variants-seed",
             "variants_seed",

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from milton_assets.tiers.reasoning import prompts
-from milton_assets.tiers.reasoning.cases import GoldenCase, Split
+from milton_assets.tiers.reasoning.cases import GoldenCase, Kind, Split
 from milton_assets.tiers.reasoning.cove import ALL_STEPS, VERIFICATION_STEPS, Check, Cove, Step, StepLimits, Trace
 from milton_assets.tiers.reasoning.goldens import ReasoningGoldens
 from milton_assets.tiers.reasoning.judge import QualifiedJudge
@@ -31,6 +33,7 @@ from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.tier import TierResult
 
 STAGE = "reasoning"
+_About = TypeVar("_About")
 
 
 class ReasoningPlan(BaseModel):
@@ -40,6 +43,9 @@ class ReasoningPlan(BaseModel):
     each case gives one faulty and one sound draft, 0 leaving detection out. `concurrency` is how many cases are
     worked on at once: give it the number of slots of the server. With a `variants_seed`, `fresh_per_template` fresh
     variants of each templated case among those chosen are asked too, for a draft alone.
+
+    `budget_s` bounds the time that is spent on calls, `concurrency` of them at once: what tells most is then asked
+    first, and what there was no time for is left out (`_take_all`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +63,7 @@ class ReasoningPlan(BaseModel):
     most_slowdown: float = Field(default=8.0, gt=1)
     fresh_per_template: int = Field(default=2, ge=1, le=20)
     variants_seed: VariantsSeed | None = None
+    budget_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @classmethod
     def smoke(cls) -> ReasoningPlan:
@@ -65,7 +72,7 @@ class ReasoningPlan(BaseModel):
         Sized for a model of 135 M parameters on two busy cores.
         """
         return cls(
-            cases_per_kind=5, seeded_per_kind=1, questions=1, answer_tokens=48, plan_tokens=40, cross_check_tokens=12
+            cases_per_kind=5, seeded_per_kind=1, questions=1, answer_tokens=48, plan_tokens=32, cross_check_tokens=12
         )
 
     def limits(self) -> StepLimits:
@@ -103,11 +110,18 @@ def measure_reasoning(
     drawn = _fresh_variants(goldens, chosen, plan)
     fresh = [Trace(case.question) for _, case in drawn]
     work = [
-        *(_Work(trace, Step.BASELINE, Step.REVISE) for trace in traces),
-        *(_Work(trace, Step.BASELINE, Step.BASELINE) for trace in fresh),
-        *(_Work(trace, VERIFICATION_STEPS[0], VERIFICATION_STEPS[-1]) for trace in seeded),
+        *(
+            _Work(trace, Step.BASELINE, Step.REVISE, place)
+            for trace, place in zip(traces, _by_turns(chosen), strict=True)
+        ),
+        *(_Work(trace, Step.BASELINE, Step.BASELINE, place) for place, trace in enumerate(fresh)),
+        *(_Work(trace, VERIFICATION_STEPS[0], VERIFICATION_STEPS[-1], place) for place, trace in enumerate(seeded)),
     ]
-    _take_all(Cove(model, plan.limits(), plan.sampling()), work, plan.concurrency, on_progress)
+    _take_all(Cove(model, plan.limits(), plan.sampling()), work, plan.concurrency, plan.budget_s, on_progress)
+    for trace in traces:
+        trace.let_the_draft_stand()
+    drawn, fresh = _in_time(drawn, fresh)
+    seeds, seeded = _in_time(seeds, seeded)
     cases = _score_all(chosen, traces, judge, plan.concurrency)
     answers = [
         FreshAnswer(template, one.case, one.trace, one.baseline)
@@ -117,7 +131,6 @@ def measure_reasoning(
     ]
     drafts = [SeededDraft(*seed, trace) for seed, trace in zip(seeds, seeded, strict=True)]
     templated = {template.id for template in goldens.templates}
-    skipped = "the plan asks for no seeded faults" if not plan.seeded_per_kind else "no chosen case has a wrong answer"
     return TierResult(
         "reasoning",
         metrics(
@@ -125,10 +138,9 @@ def measure_reasoning(
             drafts,
             answers,
             most_slowdown=plan.most_slowdown,
-            detection_skipped=skipped,
-            fresh_skipped="no seed was minted"
-            if plan.variants_seed is None
-            else "no case that was asked has a template",
+            budget_s=plan.budget_s,
+            detection_skipped=_why_no_drafts(plan, work),
+            fresh_skipped=_why_no_fresh(plan, work),
         ),
         pd.DataFrame(
             [
@@ -139,6 +151,42 @@ def measure_reasoning(
         ),
         _provenance(goldens, plan, judge, len(cases), len(drafts)),
     )
+
+
+def _why_no_drafts(plan: ReasoningPlan, work: Sequence[_Work]) -> str:
+    if not plan.seeded_per_kind:
+        return "the plan asks for no seeded faults"
+    if any(one.first is VERIFICATION_STEPS[0] for one in work):
+        return "the time budget ended before any seeded draft was verified"
+    return "no chosen case has a wrong answer"
+
+
+def _why_no_fresh(plan: ReasoningPlan, work: Sequence[_Work]) -> str:
+    if plan.variants_seed is None:
+        return "no seed was minted"
+    if any(one.last is Step.BASELINE for one in work):
+        return "the time budget ended before any fresh variant was asked"
+    return "no case that was asked has a template"
+
+
+def _by_turns(cases: Sequence[GoldenCase]) -> list[int]:
+    """Each case's place when the kinds take turns: the first of every kind, then the second of every kind, …"""
+    seen: Counter[Kind] = Counter()
+    turns = []
+    for case in cases:
+        turns.append(seen[case.kind])
+        seen[case.kind] += 1
+    order = sorted(range(len(cases)), key=lambda number: (turns[number], number))
+    places = [0] * len(cases)
+    for place, number in enumerate(order):
+        places[number] = place
+    return places
+
+
+def _in_time(about: Sequence[_About], traces: Sequence[Trace]) -> tuple[list[_About], list[Trace]]:
+    """Those that went through all their steps, or failed at one."""
+    kept = [(one, trace) for one, trace in zip(about, traces, strict=True) if not trace.out_of_time]
+    return [one for one, _ in kept], [trace for _, trace in kept]
 
 
 def _seeds(goldens: ReasoningGoldens, plan: ReasoningPlan) -> list[tuple[GoldenCase, str, bool]]:
@@ -169,24 +217,45 @@ def _fresh_variants(
 
 @dataclass(frozen=True)
 class _Work:
-    """A trace, and the steps that it goes through, both included."""
+    """A trace, the steps that it goes through, both included, and its place among others of its sort."""
 
     trace: Trace
     first: Step
     last: Step
+    place: int
 
     @property
     def steps(self) -> range:
         return range(ALL_STEPS.index(self.first), ALL_STEPS.index(self.last) + 1)
 
+    def turn(self, step: int) -> tuple[int, int, int]:
+        """When `step` has its turn under a time budget: drafts of cases, which give the baseline; of fresh variants,
+        which show a key; verification of seeded drafts, which shows whether verifying does anything; then the cases'
+        verification. From the third on one trace after the other, so that few are left in the middle."""
+        if ALL_STEPS[step] is Step.BASELINE:
+            return (0 if self.last is Step.REVISE else 1), self.place, 0
+        return (2 if self.last is VERIFICATION_STEPS[-1] else 3), self.place, step
 
-def _take_all(cove: Cove, work: Sequence[_Work], concurrency: int, on_progress: OnProgress) -> None:
+
+def _take_all(
+    cove: Cove, work: Sequence[_Work], concurrency: int, budget_s: float | None, on_progress: OnProgress
+) -> None:
     """Take every trace through its steps, `concurrency` calls under way at once; the first error stops the rest.
 
     What is ready at the earliest step goes first: nearly all traces are then at one step, whose prompts begin alike,
     and no slot waits for the last trace of a step as it would at a barrier.
+
+    Within a budget what tells most goes first (`_Work.turn`). It is spent when the calls so far took `budget_s` times
+    `concurrency`, by the time that each took when it was first answered, so that answers from the cache end where the
+    model's own would; or when that much time has gone by. No call is begun after that, and what has steps left is
+    `out_of_time`.
     """
-    ready = [(one.steps.start, number) for number, one in enumerate(work)]
+
+    def turn(number: int, step: int) -> tuple[int, ...]:
+        return (step, number) if budget_s is None else (*work[number].turn(step), number)
+
+    began = time.monotonic()
+    ready = [(turn(number, one.steps.start), one.steps.start, number) for number, one in enumerate(work)]
     heapq.heapify(ready)
     total = sum(len(one.steps) for one in work)
     done = 0
@@ -195,8 +264,12 @@ def _take_all(cove: Cove, work: Sequence[_Work], concurrency: int, on_progress: 
     under_way: dict[Future[None], tuple[int, int]] = {}
     try:
         while ready or under_way:
+            if budget_s is not None and _spent(work, under_way.values(), concurrency, began) >= budget_s:
+                for _, _, number in ready:
+                    work[number].trace.out_of_time = work[number].trace.failure is None
+                ready.clear()
             while ready and len(under_way) < concurrency:
-                step, number = heapq.heappop(ready)
+                _, step, number = heapq.heappop(ready)
                 under_way[pool.submit(cove.run, work[number].trace, ALL_STEPS[step])] = (step, number)
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                 step, number = under_way.pop(future)
@@ -204,10 +277,17 @@ def _take_all(cove: Cove, work: Sequence[_Work], concurrency: int, on_progress: 
                 done += 1
                 on_progress(Progress(STAGE, done, total, ALL_STEPS[step].value.replace("_", " ")))
                 if step + 1 in work[number].steps:
-                    heapq.heappush(ready, (step + 1, number))
+                    heapq.heappush(ready, (turn(number, step + 1), step + 1, number))
     finally:
         # On an error or Ctrl-C nothing new is sent; calls under way end with their own time limit.
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _spent(work: Sequence[_Work], under_way: Iterable[tuple[int, int]], concurrency: int, began: float) -> float:
+    """Seconds of the budget that are gone. Calls of traces under way are counted when they are back."""
+    running = {number for _, number in under_way}
+    calls = sum(call.elapsed_s for n, one in enumerate(work) if n not in running for call in one.trace.calls)
+    return max(calls / concurrency, time.monotonic() - began)
 
 
 def _score_all(
@@ -236,6 +316,7 @@ def _case_row(scored: ScoredCase, templated: Collection[str]) -> dict[str, Any]:
         "decided_by": scored.final.decided_by,
         "revised": trace.revised,
         "cell": scored.cell.value,
+        "out_of_time": trace.out_of_time,
         **_cost_columns(trace),
     }
 

@@ -1,0 +1,137 @@
+"""A winner per device class, each on its own evidence: a target here and a device behind a real sshd."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dagster import RunsFilter
+
+from milton_assets.edge.manifest import BundleManifest
+from milton_assets.edge.release import Folder, read_documents
+from milton_assets.fleet.remote_shell import AGENT
+from milton_assets.selection.side_by_side import HERE, side_by_side
+from milton_assets.selection.summary import RunSummary, read_summary, run_ids, summaries_beside
+from milton_assets.tiers.inference import load_goldens
+from milton_assets.usecases.past_ledger import ledger_before
+from milton_assets.vocabulary.keys import BadKey, campaign_of, check_run_id, class_of, run_of
+from milton_assets.vocabulary.tier import TierResult
+from resources.evidence_store import EvidenceFile, EvidenceStore
+from tests.support.agents import ROOT
+from tests.support.own_sshd import OwnSshd
+from tests.support.scripted_server import Reply, answer
+from tests.support.stub_llama_server import program
+from tests.support.workplace import Behaviour, Workplace, competent, failure_of, workplace
+
+pytestmark = pytest.mark.slow
+
+
+PROMPTS = {prompt.text for prompt in load_goldens().prompts}
+
+
+def model(*, delay_s: float) -> Behaviour:
+    """A competent model that takes so long for its first token on this machine, and says what it always says to the
+    prompts of the inference tier."""
+    think = competent()
+
+    def reply(body: dict[str, object]) -> Reply | str:
+        if body.get("stream"):
+            return answer("a ", "b ", "c ", "d", first_delay_s=delay_s, delay_s=delay_s / 5)
+        return "so 1T 2T" if body["messages"][-1]["content"] in PROMPTS else think(body)
+
+    return reply
+
+
+def install(sshd: OwnSshd, **env: str) -> None:
+    """Put an agent where `milton target add` puts it."""
+    variables = {
+        "MILTON_STATE_DIR": str(sshd.home / "state"),
+        "PYTHONPATH": str(ROOT),
+        "MILTON_SERVER_BINARY": str(program(sshd.home / "bin")),
+        "MILTON_WATCH_MACHINE": "0",
+        **env,
+    }
+    told = " ".join(f"{key}={shlex.quote(value)}" for key, value in variables.items())
+    launcher = sshd.home / AGENT
+    launcher.parent.mkdir(parents=True)
+    launcher.write_text(f'#!/bin/sh\nexec env {told} {shlex.quote(sys.executable)} -m milton_assets.agent "$@"\n')
+    launcher.chmod(0o755)
+
+
+@pytest.fixture
+def decided(sshd: OwnSshd, device_url: str, tmp_path: Path) -> Iterator[tuple[Workplace, tuple[RunSummary, ...]]]:
+    """A campaign over two models, of which one is faster here and the other on the device; its summaries."""
+    install(sshd, STUB_TOKEN_MS="good=6,better=1")
+    work = tmp_path / "work"
+    work.mkdir()
+    with workplace(work) as wp:
+        wp.register("good", model(delay_s=0.001))
+        wp.register("better", model(delay_s=0.03), seed=1)
+        settings = {
+            "targets": {"here": str(tmp_path / "here"), "kitchen": {"at": device_url, "class": "pi5"}},
+            "device_classes": {"local": {}, "pi5": {"reference": "kitchen"}},
+        }
+        (wp.state.root / "milton.yaml").write_text(json.dumps(settings))
+        result = wp.conduct()
+        assert result.success, failure_of(result)
+        yield wp, summaries_beside(wp.state.runs, read_summary(wp.state.runs))
+
+
+def manifest_of(wp: Workplace, summary: RunSummary) -> BundleManifest:
+    with Folder(wp.state.bundles / summary.bundle.name) as folder:
+        return read_documents(folder).manifest
+
+
+def test_each_class_gets_its_own_winner_on_its_own_evidence(decided):
+    wp, (here, pi5) = decided
+    assert (class_of(here.run_id), class_of(pi5.run_id)) == (None, "pi5")
+    assert campaign_of(pi5.run_id) == here.run_id
+    assert (here.decision.winner, pi5.decision.winner) == ("good", "better")
+    # Speed is each class's own, quality was measured once.
+    for version in ("good", "better"):
+        one, other = (summary.manifest.candidate(version) for summary in (here, pi5))
+        assert one.pin("reasoning") == other.pin("reasoning")
+        assert one.pin("inference").device_class is None
+        assert other.pin("inference").device_class == "pi5"
+        assert other.pin("inference").uri.startswith(f"inference_on_class/pi5/{version}/")
+        assert one.fingerprint_sha256 != other.fingerprint_sha256
+    runs = wp.instance.get_runs(RunsFilter(job_name="benchmark_on_class"))
+    assert {run.tags["dagster/partition/device_class"] for run in runs} == {"pi5"}
+    # Each target serves what won on its class, under a contract that was measured there.
+    deployed = {one.target: one.release for summary in (here, pi5) for one in summary.deployments}
+    assert deployed == {"here": here.bundle.release_digest, "kitchen": pi5.bundle.release_digest}
+    assert manifest_of(wp, pi5).health.probes[0].answer_sha256 != manifest_of(wp, here).health.probes[0].answer_sha256
+    # A decision goes on with the ledger of its own class.
+    after = {name: ledger_before(wp.state.runs, run_of("benchmark_29990101_000000", name)) for name in (None, "pi5")}
+    assert {name: ledger.previous.run_id for name, ledger in after.items()} == {None: here.run_id, "pi5": pi5.run_id}
+    classes, rows = side_by_side((here, pi5))
+    assert classes == [HERE, "pi5"]
+    assert {row[0]: [cell.split(" ")[0] for cell in row[1:]] for row in rows} == {
+        "good": ["1,", "2"],
+        "better": ["2", "1,"],
+    }
+    # The stub there is another model, so its answers part from this machine's, and the evidence says where.
+    pin = pi5.manifest.candidate("good").pin("inference")
+    file = EvidenceFile(EvidenceStore(wp.state.benchmarks), pin.uri, pin.sha256, pin.dagster_run_id)
+    table = TierResult.from_table(file.read())
+    told = table.provenance["same_answers"]
+    assert (told["asked"], told["failed"], len(told["differing"])) == (6, None, 6)
+    assert all(one["same_characters"] >= 3 for one in told["differing"])
+    assert table.provenance["measured_on"] == {"target": "kitchen", "class": "pi5"}
+
+
+@pytest.mark.parametrize("text", ["benchmark_20260111_142500.", "benchmark_20260111_142500.a|b", "benchmark_1.pi5"])
+def test_what_is_no_class_ends_no_run_id(text):
+    with pytest.raises(BadKey):
+        check_run_id(text)
+
+
+def test_runs_of_one_campaign_lie_beside_each_other(tmp_path):
+    names = ["benchmark_20260111_142500", "benchmark_20260111_142500.pi5", "benchmark_20260112_142500.pi5"]
+    for name in names:
+        (tmp_path / f"{name}.json").write_text("{}")
+    assert run_ids(tmp_path) == tuple(names)
