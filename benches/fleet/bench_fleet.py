@@ -56,7 +56,7 @@ def plan_of(devices: int, waves: list[str], gate: Gate, at_once: int) -> Plan:
 
 def one_large(devices: int) -> None:
     """Take a large fleet to a release, and print what that took."""
-    plan = plan_of(devices, ["15", "10%", "rest"], Gate(tolerable=0.1, intolerable=0.4), max(8, devices // 20))
+    plan = plan_of(devices, ["10%", "rest"], Gate(tolerable=0.1, intolerable=0.4), max(8, devices // 20))
     fleet = Fleet(plan, TROUBLED, seed=1)
     tracemalloc.start()
     began = time.perf_counter()
