@@ -16,6 +16,7 @@ from milton_assets.edge.release import verify_release
 from milton_assets.selection import Verdict
 from milton_assets.selection.summary import read_summary
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
+from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.campaign import Profile
 from resources.evidence_store import EvidenceStore
@@ -48,7 +49,8 @@ class TestBenchmarkModel:
         for tier in BUILT_IN:
             result = TierResult.from_table(store.latest(asset_of(tier), "good").read())
             assert result.tier == tier
-            assert len(result.samples) > 0
+            # The scripted server tells no probabilities, which is all that fidelity is about.
+            assert len(result.samples) > 0 or {m.status for m in result.metrics} == {Status.SKIPPED}
             assert result.provenance["fingerprint"]["server"]["name"] == "scripted"
 
     @pytest.mark.slow
