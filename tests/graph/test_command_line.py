@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from milton_assets.vocabulary.state import StateDir
+from milton_assets.vocabulary.tier import TierResult
 from resources.evidence_store import EvidenceStore
 from tests.support.processes import left_behind
 
@@ -146,9 +147,11 @@ def test_dg_launches_one_model_and_the_answers_come_from_the_cache(campaign):
     done = shell.run(f'eval "$(milton env)"; dg launch --job benchmark_model --partition {VERSION}')
     assert done.returncode == 0, done.stdout + done.stderr
     file = EvidenceStore(shell.state.benchmarks).latest("reasoning_metrics", VERSION)
-    cache = json.loads(file.read().schema.metadata[b"milton"])["provenance"]["answer_cache"]
-    assert cache["misses"] == 0
-    assert cache["hits"] > 0
+    result = TierResult.from_table(file.read())
+    cache, fresh = result.provenance["answer_cache"], int((result.samples["part"] == "fresh").sum())
+    # Fresh variants are drawn anew by every campaign, and one of thousands may come twice; all else was asked before.
+    assert 0 < cache["misses"] <= fresh
+    assert cache["hits"] > cache["misses"]
 
 
 def test_dagster_validates_the_definitions(campaign):
