@@ -15,6 +15,8 @@ from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.figure import figure, span
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.progress import OnProgress
+from milton_assets.vocabulary.tier import TierResult
+from milton_assets.vocabulary.tier_spec import TierSpec
 from resources.evidence_store import to_parquet_bytes
 from resources.progress import meter
 
@@ -27,6 +29,19 @@ VARIANTS_TAG = "milton/variants-seed"
 def evidence_output(table: pa.Table, **metadata: Any) -> Output[pa.Table]:
     """The table with its content digest as data version, so that equal evidence is equal downstream."""
     return versioned_output(table, sha256_bytes(to_parquet_bytes(table)), metadata)
+
+
+def tier_output(
+    spec: TierSpec, result: TierResult, version: str, artefact_sha256: str, **told: Any
+) -> Output[pa.Table]:
+    """A tier's table, with its pictures and figures for the UI; what is `told` stands between these."""
+    return evidence_output(
+        result.to_table(version, artefact_sha256),
+        **pictures(spec.pictures({version: result}) if spec.pictures else {}),
+        metrics=MetadataValue.md(metrics_markdown(result.metrics)),
+        **told,
+        **{m.name: MetadataValue.float(m.value) for m in result.metrics if m.value is not None},
+    )
 
 
 def pictures(drawn: dict[str, bytes]) -> dict[str, MetadataValue]:

@@ -12,14 +12,13 @@ from dagster import (
     AssetDep,
     AssetExecutionContext,
     AssetsDefinition,
-    MetadataValue,
     MultiPartitionKey,
     Output,
     asset,
 )
 
 from milton_assets.assets.beta_features import by_dimension
-from milton_assets.assets.evidence import evidence_output, metrics_markdown, pictures, progress_of
+from milton_assets.assets.evidence import progress_of, tier_output
 from milton_assets.assets.guards import guarded_by
 from milton_assets.fleet.measuring import Weights
 from milton_assets.partitions import MODELS_ON_CLASSES
@@ -94,14 +93,8 @@ def tier_on_class_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
         result = replace(result, provenance={**result.provenance, **told})
         if compared.difference:
             context.log.warning(f"{version} on the class {device_class}: {compared.difference}")
-        return evidence_output(
-            result.to_table(version, artefact.sha256),
-            **pictures(spec.pictures({version: result}) if spec.pictures else {}),
-            metrics=MetadataValue.md(metrics_markdown(result.metrics)),
-            measured_on=name,
-            same_answers=compared.difference or f"all {compared.asked} greedy answers are those of this machine",
-            **{m.name: MetadataValue.float(m.value) for m in result.metrics if m.value is not None},
-        )
+        same = compared.difference or f"all {compared.asked} greedy answers are those of this machine"
+        return tier_output(spec, result, version, artefact.sha256, measured_on=name, same_answers=same)
 
     return measured
 

@@ -18,13 +18,12 @@ from dagster import (
     AssetCheckSeverity,
     AssetExecutionContext,
     AssetsDefinition,
-    MetadataValue,
     Output,
     asset,
 )
 
 from milton_assets.assets.beta_features import partition_check
-from milton_assets.assets.evidence import VARIANTS_TAG, evidence_output, metrics_markdown, pictures, progress_of
+from milton_assets.assets.evidence import VARIANTS_TAG, progress_of, tier_output
 from milton_assets.assets.guards import guarded_by
 from milton_assets.partitions import MODEL_VERSIONS, MODELS_ON_CLASSES
 from milton_assets.tiers.reasoning.judge import ModelPin
@@ -110,13 +109,8 @@ def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
         if isinstance(chat_model, CachedChatModel):
             told["answer_cache"] = chat_model.provenance()
         result = replace(result, provenance={**result.provenance, **told})
-        return evidence_output(
-            result.to_table(entry.version, artefact.sha256),
-            **pictures(spec.pictures({context.partition_key: result}) if spec.pictures else {}),
-            metrics=MetadataValue.md(metrics_markdown(result.metrics)),
-            server=environment.server.name if environment.server else "unknown",
-            **{m.name: MetadataValue.float(m.value) for m in result.metrics if m.value is not None},
-        )
+        server = environment.server.name if environment.server else "unknown"
+        return tier_output(spec, result, entry.version, artefact.sha256, server=server)
 
     return measured
 

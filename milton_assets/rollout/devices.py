@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from milton_assets.edge.deployment import Deployment, NeverDeployed
 from milton_assets.fleet.links import Unreachable
@@ -17,6 +18,8 @@ from milton_assets.fleet.target import DeployRequest, RecoverRequest, RollbackRe
 from milton_assets.rollout.controller import Answer, Away, Cannot, Entry, Said, Serves, Task, Tells, Verb
 from milton_assets.rollout.plan import Plan
 from milton_assets.vocabulary.errors import MiltonError
+
+_Request = TypeVar("_Request", DeployRequest, RollbackRequest)
 
 
 @dataclass(frozen=True)
@@ -42,28 +45,19 @@ class Devices:
             return Cannot(str(error))
         try:
             if task.verb is Verb.DEPLOY:
-                target.deploy(self.bundle, self._deploy_request(task))
+                target.deploy(self.bundle, self._request(DeployRequest, task))
             else:
-                target.rollback(self._rollback_request(task))
+                target.rollback(self._request(RollbackRequest, task))
         except Unreachable as error:
             return Away(str(error))
         except (MiltonError, OSError) as error:
             return Said(str(error))
         return Said(None)
 
-    def _deploy_request(self, task: Task) -> DeployRequest:
+    def _request(self, kind: type[_Request], task: Task) -> _Request:
+        """What the plan says of either way, in the words of that one."""
         plan = self.plan
-        return DeployRequest(
-            actor=self.actor,
-            load_test=plan.load_test,
-            health_rounds=plan.health_rounds,
-            health_interval_s=plan.health_interval_s,
-            deployment=task.deployment,
-        )
-
-    def _rollback_request(self, task: Task) -> RollbackRequest:
-        plan = self.plan
-        return RollbackRequest(
+        return kind(
             actor=self.actor,
             load_test=plan.load_test,
             health_rounds=plan.health_rounds,
