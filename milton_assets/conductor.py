@@ -38,7 +38,7 @@ from pydantic import Field
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG, VARIANTS_TAG
 from milton_assets.assets.goldens import observe_goldens
-from milton_assets.assets.links import page_of
+from milton_assets.assets.links import page_of, runs_of_campaign
 from milton_assets.jobs import BENCHMARK_MODEL, BENCHMARK_ON_CLASS, DEPLOY, DEPLOYMENT_ASSET, PROMOTE
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS, MODELS_ON_CLASSES
 from milton_assets.selection.outcome import print_outcome
@@ -59,7 +59,7 @@ from milton_assets.vocabulary.terminal import console, printable
 from milton_assets.vocabulary.tier import asset_of, asset_on_class
 from resources.campaign import Campaign
 from resources.console_logger import logged_at, was_interrupted
-from resources.dagster_private import show_in_ui, start_child
+from resources.dagster_private import mark_on_page, show_in_ui, start_child
 from resources.durations import Durations
 from resources.evidence_log import DECISION_ASSET, REGISTRY_ENTRY_ASSET, measured_in, place_of, why_last_run_failed
 from resources.evidence_store import EvidenceStore
@@ -263,6 +263,16 @@ class _Conductor:
             run_config=config,
             assets=assets,
         )
+        what = f"{job_name} of {partition}"
+        done, wanted = self.measurements()
+        links = {"run": MetadataValue.dagster_run(run.run_id), "its asset": page_of(LED_TO[job_name], partition)}
+        self._mark(f"{what} begins; {done} of {wanted} measurements are done", links, begins=what)
+        mark_on_page(
+            self.instance,
+            run.run_id,
+            f"part of the campaign {self.run_id}",
+            {"campaign": MetadataValue.dagster_run(self.context.run_id), "all its runs": runs_of_campaign(self.run_id)},
+        )
         succeeded = False
         for event in events:
             succeeded = succeeded or event.is_job_success
@@ -271,6 +281,7 @@ class _Conductor:
                 self.instance.report_run_canceling(run, message="interrupted together with its campaign")
                 list(events)
                 raise DagsterExecutionInterruptedError
+        self._mark(f"{what} {'succeeded' if succeeded else 'failed'}", links, ends=what)
         self.context.log_event(
             AssetObservation(
                 LED_TO[job_name],
@@ -283,6 +294,11 @@ class _Conductor:
             )
         )
         return succeeded
+
+    def _mark(self, message: str, links: Mapping[str, MetadataValue[Any]], **ends: str) -> None:
+        """Say how far it is on the campaign's own page, where each child is a bar of its own in the chart."""
+        step = self.context.op.name
+        mark_on_page(self.instance, self.context.run_id, message, links, step=step, **ends)
 
 
 @op(description="Benchmark every candidate, decide, bundle and deploy; go on with a campaign that was interrupted.")
@@ -531,7 +547,7 @@ def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[tuple[str, str]
     for summary in summaries:
         named = "" if len(summaries) == 1 else f" ({class_of(summary.run_id) or 'this machine'})"
         links |= {f"{name}{named}": value for name, value in _links(summary).items()}
-    links["all runs of this campaign"] = MetadataValue.url(f"/runs?q[]=tag:{CAMPAIGN_TAG}={conductor.run_id}")
+    links["all runs of this campaign"] = runs_of_campaign(conductor.run_id)
     conductor.context.add_output_metadata(links)
     for summary in summaries:
         print_outcome(summary, conductor.campaign.state, console(), installed_tiers())

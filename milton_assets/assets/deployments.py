@@ -23,7 +23,7 @@ from milton_assets.assets.beta_features import partition_check, versioned_output
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.links import page_of
-from milton_assets.assets.pages import kept_page
+from milton_assets.assets.pages import kept_page, told_elsewhere
 from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.partitions import EDGE_TARGETS
@@ -106,6 +106,7 @@ def deployment(
     record = DeploymentRecord.model_validate({**told, "path": campaign.state.tell(Path(done.target_path))})
     add_deployment(runs, summary.run_id, record)
     kept_page(context, campaign, evidence_store.store, targets, summary.run_id)
+    links = told_elsewhere(context, campaign, evidence_store.store, targets, summary.run_id)
     name_champion(registry.store(), str(done.model_version), context.log.warning, class_of(summary.run_id))
     return versioned_output(
         told,
@@ -120,6 +121,7 @@ def deployment(
             "deployment": done.id,
             "release": str(done.release),
             "run_id": summary.run_id,
+            **links,
             "notes": list(done.notes),
         },
     )
