@@ -13,6 +13,7 @@ from typing import Any, Self
 from dagster import ConfigurableResource
 from pydantic import Field, TypeAdapter, field_validator
 
+from milton_assets.selection.policy_file import shipped_policies
 from milton_assets.settings import GoldenSet, LogLevel, Profile, Rerank, Settings, SideModelSettings
 from milton_assets.settings.model import LOCAL_CLASS, MLFLOW_EXPERIMENT, MlflowSettings
 from milton_assets.vocabulary.edge_target import DEFAULT_TARGET, class_decided_for
@@ -35,7 +36,8 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         default=None, description="full or smoke; null: smoke while the registry holds only the demo's models."
     )
     policy_set: str | None = Field(
-        default=None, description="A shipped policy's name, or a YAML file's path; null: seed, or smoke likewise."
+        default=None,
+        description=f"{', '.join(shipped_policies())}, or a YAML file's path; null: seed, or smoke likewise.",
     )
     notes_set: list[str] | None = Field(
         default=None, description="What is to be said of profile and policy; a campaign tells its child runs."

@@ -14,6 +14,7 @@ from dagster import (
     AssetExecutionContext,
     Config,
     LastPartitionMapping,
+    MetadataValue,
     Output,
     asset,
 )
@@ -24,6 +25,7 @@ from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.links import page_of
 from milton_assets.assets.pages import kept_page, told_elsewhere
+from milton_assets.edge.deployment import Deployment
 from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.partitions import EDGE_TARGETS
@@ -31,6 +33,7 @@ from milton_assets.selection.summary import DeploymentRecord, add_deployment, re
 from milton_assets.settings import Profile
 from milton_assets.usecases.aliases import name_champion
 from milton_assets.usecases.targets import open_targets
+from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.keys import class_of
 from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
@@ -112,6 +115,8 @@ def deployment(
         told,
         str(done.release),
         {
+            "serves": _since(done),
+            "why": MetadataValue.md(markdown.items(summary.decision.reasons)),
             "model_version": str(done.model_version),
             "target": done.target,
             "decision": page_of("selection_decision", summary.run_id),
@@ -125,6 +130,12 @@ def deployment(
             "notes": list(done.notes),
         },
     )
+
+
+def _since(done: Deployment) -> str:
+    """What somebody asks who opens the page: which model, where, since when."""
+    since = f" since {done.finished_at:%Y-%m-%d %H:%M} UTC" if done.finished_at else ""
+    return f"{done.model_version} on {done.target}{since}"
 
 
 @partition_check(deployment, EDGE_TARGETS)

@@ -156,7 +156,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             ranking_table(decision),
             verdict=decision.verdict.value,
             winner=decision.winner or "none",
-            reasons=MetadataValue.md("\n".join(f"- {markdown.text(reason)}" for reason in decision.reasons)),
+            reasons=MetadataValue.md(markdown.items(decision.reasons)),
             decision_card=MetadataValue.md(card.to_markdown(decision, tiers)),
             **pictures({"intervals": plots.intervals(decision), "pareto_front": plots.pareto(decision)}),
             **pictures(tier_pictures(tiers, {c.entry.version: c.tiers for c in gathered.candidates})),

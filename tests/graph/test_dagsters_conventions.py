@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from dagster import AssetKey, AssetSelection
+from dagster import AssetKey
 
 from milton_assets.definitions import build_defs
 from milton_assets.tiers.discovery import installed_tiers
@@ -36,18 +36,15 @@ def test_every_asset_has_its_owners_a_kind_and_its_stage(graph):
     assert lacking == []
 
 
-def test_the_catalogue_selects_by_stage_and_by_tier(graph):
-    def names(selection: str) -> set[str]:
-        found = AssetSelection.from_string(selection).resolve(graph)
-        return {key.to_user_string() for key in found}
+def test_stage_and_tier_are_tags(graph):
+    def tagged(key: str, value: str) -> set[str]:
+        return {k.to_user_string() for k in graph.get_all_asset_keys() if graph.get(k).tags.get(key) == value}
 
     tiers = installed_tiers()
     measure = {asset_of(tier) for tier in tiers} | {asset_on_class(t) for t, spec in tiers.items() if spec.per_class}
-    assert names('tag:"milton/stage"="measure"') == measure | {"registry_entry"}
-    assert names('tag:"milton/tier"="reasoning"') == {
-        asset_of("reasoning"),
-        *(golden.name for golden in tiers["reasoning"].goldens),
-    }
+    assert tagged("milton/stage", "measure") == measure | {"registry_entry"}
+    goldens = {golden.name for golden in tiers["reasoning"].goldens}
+    assert tagged("milton/tier", "reasoning") == {asset_of("reasoning"), *goldens}
 
 
 def test_goldens_can_still_be_observed(graph):

@@ -51,7 +51,7 @@ def home(state: StateDir) -> StateDir:
     speeds = replace(best.tiers["inference"], samples=pd.DataFrame(requests))
     doubtful = Metric.measured("ttfv_ms.median", "ms", 31.0, n=2).invalidated("others wanted the machine")
     speeds = replace(speeds, metrics=(*speeds.metrics, doubtful))
-    decided(state, [replace(best, tiers={**best.tiers, "inference": speeds}), model("v1", cove=0.1)])
+    decided(state, [replace(best, tiers={**best.tiers, "inference": speeds}), model("v1", cove=0.1, latency=90.0)])
     through = simulate(Fleet(plan_of(5), Rates(), seed=1))
     with created(state.rollouts / "spring") as journal:
         for event in through.events:
