@@ -59,7 +59,7 @@ from milton_assets.vocabulary.terminal import console, printable
 from milton_assets.vocabulary.tier import asset_of, asset_on_class
 from resources.campaign import Campaign
 from resources.console_logger import logged_at, was_interrupted
-from resources.dagster_private import show_in_ui, start_child
+from resources.dagster_private import NEVER_RETRIED, WITHOUT_LIMIT, show_in_ui, start_child
 from resources.durations import Durations
 from resources.evidence_log import DECISION_ASSET, REGISTRY_ENTRY_ASSET, measured_in, place_of, why_last_run_failed
 from resources.evidence_store import EvidenceStore
@@ -71,7 +71,6 @@ from resources.registry_resource import RegistryResource
 CONDUCTED_TAG = "milton/conducted"
 """Marks the conductor's child runs, which the sensors must leave alone; its value is the conductor's own run."""
 
-ACCELERATOR_POOL = "accelerator"
 WAITING_POLL_S = 0.5
 
 LED_TO = {
@@ -190,7 +189,7 @@ class _Conductor:
                 continue
             whole = len(missing) == len(installed_tiers())
             assets = [] if whole else [REGISTRY_ENTRY_ASSET, *(asset_of(tier) for tier in missing)]
-            _wait_for_accelerator(self.instance, self.say)
+            _wait_for_accelerator(self.instance, self.campaign.accelerator_pool, self.say)
             place = f"{number}/{len(versions)}"
             tags = {CANDIDATE_TAG: place, VARIANTS_TAG: self.record.variants_seed}
             if not self.child(BENCHMARK_MODEL, version, MODEL_VERSIONS, tags=tags, assets=assets):
@@ -220,7 +219,7 @@ class _Conductor:
         """Take each bundle there is to every target of its run that has not got it; run and target of what failed."""
         failed = []
         for run_id, targets in self.decided.items():
-            summary = read_summary(self.campaign.state.runs, run_id)
+            summary = read_summary(self.store.runs, run_id)
             there = {deployment.target for deployment in summary.deployments}
             for target in targets if summary.bundle else []:
                 if target not in there:
@@ -259,7 +258,7 @@ class _Conductor:
             self.instance,
             repository=self.context.repository_def.name,
             partition=partition,
-            tags={CONDUCTED_TAG: self.context.run_id, CAMPAIGN_TAG: self.run_id, **(tags or {})},
+            tags={CONDUCTED_TAG: self.context.run_id, CAMPAIGN_TAG: self.run_id, **NEVER_RETRIED, **(tags or {})},
             run_config=config,
             assets=assets,
         )
@@ -357,6 +356,7 @@ def autobench_job(level: LogLevel) -> JobDefinition:
     @job(
         executor_def=in_process_executor,
         config=logged_at(level),
+        run_tags={**NEVER_RETRIED, **WITHOUT_LIMIT},
         description="The whole road: benchmark every candidate, decide, bundle, deploy.",
     )
     def autobench() -> None:
@@ -449,11 +449,11 @@ def _end_what_was_killed(instance: DagsterInstance, left: UnfinishedCampaign) ->
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
-def _wait_for_accelerator(instance: DagsterInstance, say: Any) -> None:
+def _wait_for_accelerator(instance: DagsterInstance, pool: str, say: Any) -> None:
     """Wait, and say so, while other runs hold every place of the pool: inside a child the wait would be silent."""
     said = False
     while True:
-        info = instance.event_log_storage.get_concurrency_info(ACCELERATOR_POOL)
+        info = instance.event_log_storage.get_concurrency_info(pool)
         if not info.claimed_slots or len(info.claimed_slots) < (info.limit or info.slot_count):
             return
         if not said:
@@ -526,7 +526,7 @@ def _progress(conductor: _Conductor) -> str:
 
 
 def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[tuple[str, str]]) -> None:
-    summaries = [read_summary(conductor.campaign.state.runs, run_id) for run_id in conductor.decided]
+    summaries = [read_summary(conductor.store.runs, run_id) for run_id in conductor.decided]
     links: dict[str, Any] = {}
     for summary in summaries:
         named = "" if len(summaries) == 1 else f" ({class_of(summary.run_id) or 'this machine'})"
@@ -534,7 +534,7 @@ def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[tuple[str, str]
     links["all runs of this campaign"] = MetadataValue.url(f"/runs?q[]=tag:{CAMPAIGN_TAG}={conductor.run_id}")
     conductor.context.add_output_metadata(links)
     for summary in summaries:
-        print_outcome(summary, conductor.campaign.state, console(), installed_tiers())
+        print_outcome(summary, conductor.store.runs, conductor.campaign.state, console(), installed_tiers())
     print_side_by_side(summaries, console())
     if failed:
         run_id, target = failed[0]

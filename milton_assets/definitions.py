@@ -64,8 +64,8 @@ def build_defs(
         assets=[
             *golden_assets(tiers, settings.goldens),
             registry_entry,
-            *(tier_asset(spec, tiers) for spec in tiers.values()),
-            *(tier_on_class_asset(spec, tiers) for spec in tiers.values() if spec.per_class),
+            *(tier_asset(spec, tiers, settings.accelerator_pool) for spec in tiers.values()),
+            *(tier_on_class_asset(spec, tiers, settings.accelerator_pool) for spec in tiers.values() if spec.per_class),
             decision_asset(tiers),
             edge_bundle,
             deployment,

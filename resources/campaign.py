@@ -24,6 +24,9 @@ from milton_assets.vocabulary.state import StateDir
 from resources.demo_default import Chosen, chosen_for
 from resources.side_models import SideModel, side_model
 
+QUEUE_TAG = "dagster-celery/queue"
+"""The tag of a run by which Celery's launcher finds its queue."""
+
 _GOLDENS = TypeAdapter(dict[str, tuple[GoldenSet, ...]])
 
 
@@ -86,6 +89,10 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         default_factory=list, description="Digests of weights that may be promoted though they know published answers."
     )
     log_level: LogLevel = Field(default=LogLevel.ERROR, description="How much Dagster says on the terminal.")
+    queues: dict[str, str] = Field(
+        default_factory=dict, description="The workers' queue by job, target or class, see the setting."
+    )
+    accelerator_pool: str = Field(default="accelerator", description="The pool that a tier of this host holds.")
     registry_uri: str | None = Field(default=None, description="The registry; null: the file in the state folder.")
 
     @field_validator("state_root")
@@ -132,6 +139,8 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             allowed_templates=list(settings.allowed_templates),
             allowed_contaminated=list(settings.allowed_contaminated),
             log_level=settings.log_level,
+            queues=dict(settings.queues),
+            accelerator_pool=settings.accelerator_pool,
             registry_uri=settings.registry,
         )
 
@@ -200,6 +209,11 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         """Classes of targets, other than this machine's own, that get a winner by the speeds of this machine."""
         names = {self.target_classes.get(target, LOCAL_CLASS) for target in self.target_names()}
         return sorted(names - {LOCAL_CLASS} - self.class_references.keys())
+
+    def queue_tags(self, job: str, *places: str) -> dict[str, str]:
+        """The tag that sends a run to the workers' queue of its target or class, else of its job; none by default."""
+        queue = next((self.queues[name] for name in (*places, job) if name in self.queues), None)
+        return {QUEUE_TAG: queue} if queue is not None else {}
 
     def targets_of(self, run_id: str) -> list[str]:
         """The targets that get that run's winner."""

@@ -1,8 +1,9 @@
 """What the project takes from `dagster._core`, in one place, because a release of Dagster's may move any of it.
 
-What belongs here: a child run that the UI can find, giving a run the origin that the UI looks for, and loading a job
-with its repository. What does not: whatever Dagster exports publicly, and what the runs do. The project pins Dagster
-below 1.14, and `tests/graph/test_ui.py` asks a real webserver.
+What belongs here: a child run that the UI can find, giving a run the origin that the UI looks for, loading a job
+with its repository, what the daemon's tags say of a run that failed, and what a launcher is made of. What does not:
+whatever Dagster exports publicly, and what the runs do. The project pins Dagster below 1.14, and
+`tests/graph/test_ui.py` asks a real webserver.
 
 The UI's timeline and job pages list a run only when it carries a remote job origin and the tag made of it. `dagster job
 execute` and `execute_in_process` give neither.
@@ -14,18 +15,90 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster import AssetKey, DagsterEvent, DagsterInstance, DagsterRun, JobDefinition
+from dagster import AssetKey, DagsterEvent, DagsterInstance, DagsterRun, DagsterRunStatus, JobDefinition
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
+from dagster._core.events import RunFailureReason
 from dagster._core.execution.api import execute_run_iterator
+from dagster._core.launcher import CheckRunHealthResult, ResumeRunContext, WorkerStatus
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
-from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
+from dagster._core.storage.tags import (
+    AUTO_RETRY_RUN_ID_TAG,
+    MAX_RETRIES_TAG,
+    MAX_RUNTIME_SECONDS_TAG,
+    REPOSITORY_LABEL_TAG,
+    RUN_FAILURE_REASON_TAG,
+    WILL_RETRY_TAG,
+)
+from dagster._grpc.types import ResumeRunArgs
+from dagster._serdes import pack_value
 
-__all__ = ["CODE_LOCATION", "DATA_VERSION_TAG", "job_from_module", "show_in_ui", "start_child"]
+__all__ = [
+    "CODE_LOCATION",
+    "DATA_VERSION_TAG",
+    "NEVER_RETRIED",
+    "WITHOUT_LIMIT",
+    "CheckRunHealthResult",
+    "ResumeRunContext",
+    "WorkerStatus",
+    "job_from_module",
+    "packed_resume_args",
+    "retry_is_decided",
+    "show_in_ui",
+    "start_child",
+    "was_lost",
+    "will_be_retried",
+]
 
 CODE_LOCATION = "milton_assets"
 """The code location's name in workspace.yaml and pyproject.toml, under which the UI looks for runs."""
+
+NEVER_RETRIED = {MAX_RETRIES_TAG: "0"}
+"""Tags of a run that the daemon must not start again when it fails, because somebody else sees to it."""
+
+WITHOUT_LIMIT = {MAX_RUNTIME_SECONDS_TAG: "0"}
+"""Tags of a run that may take as long as it takes."""
+
+_ITS_OWN_FAULT = {RunFailureReason.STEP_FAILURE.value, RunFailureReason.JOB_INITIALIZATION_FAILURE.value}
+
+
+def will_be_retried(run: DagsterRun) -> bool:
+    """Whether the run failed and the daemon will start it again, and has not done so yet."""
+    return (
+        run.status is DagsterRunStatus.FAILURE
+        and run.tags.get(WILL_RETRY_TAG) == "true"
+        and AUTO_RETRY_RUN_ID_TAG not in run.tags
+    )
+
+
+def retry_is_decided(instance: DagsterInstance, run_id: str) -> bool:
+    """Whether it is known if the failed run is started again: that is written a moment after the failure itself."""
+    run = instance.get_run_by_id(run_id)
+    return run is None or not instance.run_retries_enabled or WILL_RETRY_TAG in run.tags
+
+
+def packed_resume_args(context: ResumeRunContext, instance: DagsterInstance) -> Any:
+    """What a worker is told so that it resumes the run, as a task's argument. Raises `ValueError` without an origin."""
+    run = context.dagster_run
+    if run.job_code_origin is None:
+        raise ValueError(f"the run {run.run_id} was made without the origin of its code")
+    args = ResumeRunArgs(
+        job_origin=run.job_code_origin,
+        run_id=run.run_id,
+        instance_ref=instance.get_ref(),
+        set_exit_code_on_failure=True,
+    )
+    return pack_value(args)
+
+
+def was_lost(run: DagsterRun) -> bool:
+    """Whether the run failed by no fault of its own (its worker died, or never took it) and is not started again."""
+    return (
+        run.status is DagsterRunStatus.FAILURE
+        and run.tags.get(RUN_FAILURE_REASON_TAG) not in _ITS_OWN_FAULT
+        and not will_be_retried(run)
+    )
 
 
 def job_from_module(module: str, job_name: str) -> ReconstructableJob:

@@ -53,8 +53,11 @@ from resources.servers.client import OpenAIChatModel
 from resources.servers.repeatable import repeatable_options
 
 
-def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
-    """The asset that holds the tier's tables, a partition a model version. `tiers` are all that a campaign measures."""
+def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
+    """The asset that holds the tier's tables, a partition a model version.
+
+    `tiers` are all that a campaign measures, `pool` has one place, that of this host's accelerator.
+    """
 
     @asset(
         name=spec.asset_name,
@@ -66,7 +69,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
         code_version=spec.code_version(),
         output_required=False,
         kinds={"parquet"},
-        pool="accelerator",
+        pool=pool,
     )
     @guarded_by(lambda: spec.skipped(WHY).metrics)
     def measured(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -40,6 +40,9 @@ from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
+
+if TYPE_CHECKING:
+    from milton_assets.vocabulary.documents import Place
 
 LLAMA_CPP = "llama.cpp"
 VLLM = "vllm"
@@ -485,6 +488,17 @@ class Settings(_Noun):
         default=None,
         description="A folder or fsspec URL for the evidence. None: `benchmarks/` in the state folder.",
     )
+    queues: dict[Slug, Slug] = Field(
+        default_factory=dict,
+        description="With workers on several hosts, the queue that runs of a job go to: `benchmark_model`, "
+        "`benchmark_on_class`, `promote`, `deploy`, `look_after`; a target's or a class's name sends those of it to "
+        "the host that has it (docs/scale.md). Only in milton.yaml.",
+    )
+    accelerator_pool: Slug = Field(
+        default="accelerator",
+        description="The pool whose one place a tier holds while it measures; a name of its own for each host that "
+        "measures, so that two measure at once and none is shared.",
+    )
     cache_dir: AnyPath = Field(description="Where downloaded models lie, for all state folders.")
     reuse_answers: Switch = Field(
         default=True, description="Answer from the cache what the same weights were asked before; never for timing."
@@ -563,6 +577,13 @@ class Settings(_Noun):
     def evidence_root(self) -> str:
         """Where the evidence lies, a folder or a URL."""
         return self.evidence_url or str(self.state.benchmarks)
+
+    @property
+    def runs(self) -> Place:
+        """Where the runs' summaries lie: below the evidence."""
+        from upath import UPath  # only some verbs need it
+
+        return UPath(self.evidence_root) / "runs"
 
 
 @dataclass(frozen=True)
