@@ -5,6 +5,7 @@ What belongs here: wiring. What does not: measuring (`milton_assets.tiers`), and
 """
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -51,6 +52,9 @@ from resources.model_server import ModelServerResource
 from resources.registry_resource import RegistryResource
 from resources.servers.client import OpenAIChatModel
 from resources.servers.repeatable import repeatable_options
+
+MEASURED_ON = "measured_on"
+"""Under which a table says which host measured it, and in which pool."""
 
 
 def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
@@ -108,7 +112,10 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
                     **asked,
                 )
             environment = fingerprint(served)
-        told = {"fingerprint": environment.model_dump(mode="json")}
+        told = {
+            "fingerprint": environment.model_dump(mode="json"),
+            MEASURED_ON: {"host": platform.node(), "pool": campaign.accelerator_pool},
+        }
         if isinstance(chat_model, CachedChatModel):
             told["answer_cache"] = chat_model.provenance()
         result = replace(result, provenance={**result.provenance, **told})

@@ -13,11 +13,15 @@ import threading
 import time
 from datetime import timedelta
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from upath import UPath
 
 from milton_assets.selection.summary import read_summary, run_ids
+from milton_assets.vocabulary.tier import TierResult
+from resources.evidence_store import EvidenceStore
 from resources.registries.json_file import new_entry
 from tests.support.cluster import EVIDENCE_URL, cluster, end, wait_until
 from tests.support.gguf_file import tiny_gguf
@@ -85,6 +89,9 @@ def test_a_registered_model_gets_to_the_edge_box_though_its_worker_was_killed(tm
                 except AssertionError as error:
                     pytest.fail(f"{error}\n{made.logs()}")
             summary = read_summary(runs)
+            (pin,) = [pin for pin in summary.manifest.pins() if pin.tier == "inference"]
+            table = EvidenceStore(EVIDENCE_URL).read_bytes(pin.uri, pin.sha256)
+            measured_on = TierResult.from_table(pq.read_table(pa.BufferReader(table))).provenance["measured_on"]
             traced = edge.milton("trace")
             assert traced.returncode == 0, traced.stdout + traced.stderr
     assert became == [
@@ -95,6 +102,7 @@ def test_a_registered_model_gets_to_the_edge_box_though_its_worker_was_killed(tm
     ]
     assert (summary.decision.winner, [told.target for told in summary.deployments]) == ("v1", ["kitchen"])
     assert (edge.state.deployments / "kitchen" / "current").exists()
+    assert measured_on["pool"] == "accelerator-cpu-box"
     assert not cpu.state.deployments.exists()
     assert not any(box.state.benchmarks.exists() for box in (desk, cpu, edge))
     assert left_behind(str(tmp_path)) == []
