@@ -3,7 +3,7 @@
 What belongs here: the order of the child runs, which of them an interrupted campaign needs no more, and what is said on
 the terminal. What does not: what the children do, and what a campaign's measurements depend on
 (`milton_assets.usecases.resuming`). One bad model fails alone: its child run fails, the others go on, and the decision
-names it with the reason.
+names it with the reason. Where the instance launches runs on workers, the children go there, all candidates at once.
 """
 
 import os
@@ -22,6 +22,7 @@ from dagster import (
     Config,
     DagsterExecutionInterruptedError,
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
     DynamicPartitionsDefinition,
     JobDefinition,
@@ -59,7 +60,15 @@ from milton_assets.vocabulary.terminal import console, printable
 from milton_assets.vocabulary.tier import asset_of, asset_on_class
 from resources.campaign import Campaign
 from resources.console_logger import logged_at, was_interrupted
-from resources.dagster_private import NEVER_RETRIED, WITHOUT_LIMIT, show_in_ui, start_child
+from resources.dagster_private import (
+    NEVER_RETRIED,
+    WITHOUT_LIMIT,
+    ended_run,
+    launch_child,
+    launches_elsewhere,
+    show_in_ui,
+    start_child,
+)
 from resources.durations import Durations
 from resources.evidence_log import DECISION_ASSET, REGISTRY_ENTRY_ASSET, measured_in, place_of, why_last_run_failed
 from resources.evidence_store import EvidenceStore
@@ -179,7 +188,8 @@ class _Conductor:
                     self.say(f"model {place} {version}: failed on {reference}; the others go on")
 
     def benchmark(self) -> None:
-        """Measure what is not measured yet, model by model."""
+        """Measure what is not measured yet: model by model here, or all at once where there are workers."""
+        sent: list[tuple[str, str, str]] = []
         versions, tiers = list(self.record.conditions.candidates), self.tiers
         for number, version in enumerate(versions, 1):
             measured = self.measured(version)
@@ -189,10 +199,17 @@ class _Conductor:
                 continue
             whole = len(missing) == len(installed_tiers())
             assets = [] if whole else [REGISTRY_ENTRY_ASSET, *(asset_of(tier) for tier in missing)]
-            _wait_for_accelerator(self.instance, self.campaign.accelerator_pool, self.say)
             place = f"{number}/{len(versions)}"
             tags = {CANDIDATE_TAG: place, VARIANTS_TAG: self.record.variants_seed}
+            if launches_elsewhere(self.instance):
+                run_id = self.launched(BENCHMARK_MODEL, version, MODEL_VERSIONS, tags=tags, assets=assets)
+                sent.append((place, version, run_id))
+                continue
+            _wait_for_accelerator(self.instance, self.campaign.accelerator_pool, self.say)
             if not self.child(BENCHMARK_MODEL, version, MODEL_VERSIONS, tags=tags, assets=assets):
+                self.say(f"model {place} {version}: failed; the others go on")
+        for place, version, run_id in sent:
+            if not self.followed(BENCHMARK_MODEL, version, run_id):
                 self.say(f"model {place} {version}: failed; the others go on")
 
     @property
@@ -239,10 +256,14 @@ class _Conductor:
         ops: Mapping[str, Any] | None = None,
         assets: Sequence[str] = (),
     ) -> bool:
-        """Run one job for one partition in this process; whether it succeeded. An interrupt stops the conductor too.
+        """Run one job for one partition to its end; whether it succeeded. An interrupt stops the conductor too.
 
+        It runs in this process, or where the instance launches runs on workers, on one of them.
         The partition is added now and no sooner: one that never ran would stand as missing in the UI for ever.
         """
+        if launches_elsewhere(self.instance):
+            run_id = self.launched(job_name, partition, partitions, tags=tags, ops=ops, assets=assets)
+            return self.followed(job_name, partition, run_id)
         job = self.context.repository_def.get_job(job_name)
         for name, key in _keys_added(partitions, partition):
             self.instance.add_dynamic_partitions(name, [key])
@@ -270,18 +291,71 @@ class _Conductor:
                 self.instance.report_run_canceling(run, message="interrupted together with its campaign")
                 list(events)
                 raise DagsterExecutionInterruptedError
+        self._link(job_name, partition, run.run_id, succeeded=succeeded)
+        return succeeded
+
+    def launched(
+        self,
+        job_name: str,
+        partition: str,
+        partitions: DynamicPartitionsDefinition | MultiPartitionsDefinition,
+        *,
+        tags: Mapping[str, str] | None = None,
+        ops: Mapping[str, Any] | None = None,
+        assets: Sequence[str] = (),
+    ) -> str:
+        """Hand one job for one partition to the instance's launcher; the run's id.
+
+        Its resources are those of the worker's settings: paths of this host are no paths there.
+        """
+        for name, key in _keys_added(partitions, partition):
+            self.instance.add_dynamic_partitions(name, [key])
+        places = partition.keys_by_dimension.values() if isinstance(partition, MultiPartitionKey) else [partition]
+        queue = self.campaign.queue_tags(job_name, *places)
+        run = launch_child(
+            self.context.repository_def.get_job(job_name),
+            self.instance,
+            parent=self.context.run_id,
+            repository=self.context.repository_def.name,
+            partition=partition,
+            tags={CONDUCTED_TAG: self.context.run_id, CAMPAIGN_TAG: self.run_id, **queue, **(tags or {})},
+            run_config={**logged_at(self.campaign.log_level), "ops": dict(ops or {})},
+            assets=assets,
+        )
+        self.say(f"{job_name} of {partition}: handed to {' '.join(queue.values()) or 'the workers'}")
+        return run.run_id
+
+    def followed(self, job_name: str, partition: str, run_id: str) -> bool:
+        """Wait until that run, or the one that the daemon started in its place, is over; whether it succeeded.
+
+        An interrupt cancels it.
+        """
+        try:
+            while (ended := ended_run(self.instance, run_id)) is None:
+                time.sleep(WAITING_POLL_S)
+        except DagsterExecutionInterruptedError:
+            for run in self.instance.get_runs(
+                RunsFilter(tags={CONDUCTED_TAG: self.context.run_id}, statuses=UNFINISHED)
+            ):
+                _cancel(self.instance, run, "interrupted together with its campaign")
+            raise
+        succeeded = ended.status is DagsterRunStatus.SUCCESS
+        self._link(job_name, partition, ended.run_id, succeeded=succeeded)
+        return succeeded
+
+    def _link(self, job_name: str, partition: str, run_id: str, *, succeeded: bool) -> None:
+        """Have the page of what the run made link it with its campaign, and the campaign's with the run."""
         self.context.log_event(
             AssetObservation(
                 LED_TO[job_name],
                 partition=partition,
                 description=f"{job_name} of {partition} {'succeeded' if succeeded else 'failed'} in {self.run_id}",
                 metadata={
-                    "run": MetadataValue.dagster_run(run.run_id),
+                    "run": MetadataValue.dagster_run(run_id),
                     "campaign": MetadataValue.dagster_run(self.context.run_id),
                 },
             )
         )
-        return succeeded
 
 
 @op(description="Benchmark every candidate, decide, bundle and deploy; go on with a campaign that was interrupted.")
@@ -439,14 +513,25 @@ def new_run_id(instance: DagsterInstance) -> str:
 
 
 def _end_what_was_killed(instance: DagsterInstance, left: UnfinishedCampaign) -> None:
-    """Mark the runs of a killed conductor as failed and free the pool: the lock says that their process is gone."""
+    """End the runs of a killed conductor and free the pool.
+
+    The lock says that its process is gone, and with it every run that was in it; those on workers are cancelled.
+    """
     led = [run for run in (instance.get_run_by_id(conductor) for conductor in left.conductors) if run is not None]
     for conductor in left.conductors:
         led += instance.get_runs(RunsFilter(tags={CONDUCTED_TAG: conductor}, statuses=UNFINISHED))
     for run in led:
-        if not run.is_finished:
+        if not run.is_finished and launches_elsewhere(instance) and run.run_id not in left.conductors:
+            _cancel(instance, run, f"{left.run_id} was killed in the middle")
+        elif not run.is_finished:
             instance.report_run_failed(run, message=f"its process is gone; {left.run_id} was killed in the middle")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _cancel(instance: DagsterInstance, run: DagsterRun, why: str) -> None:
+    """Cancel a run that a launcher has."""
+    instance.report_run_canceling(run, message=why)
+    instance.run_launcher.terminate(run.run_id)
 
 
 def _wait_for_accelerator(instance: DagsterInstance, pool: str, say: Any) -> None:

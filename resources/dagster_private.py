@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dagster import AssetKey, DagsterEvent, DagsterInstance, DagsterRun, DagsterRunStatus, JobDefinition
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
@@ -22,6 +22,7 @@ from dagster._core.definitions.reconstruct import ReconstructableJob, Reconstruc
 from dagster._core.events import RunFailureReason
 from dagster._core.execution.api import execute_run_iterator
 from dagster._core.launcher import CheckRunHealthResult, ResumeRunContext, WorkerStatus
+from dagster._core.origin import JobPythonOrigin
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.tags import (
     AUTO_RETRY_RUN_ID_TAG,
@@ -42,7 +43,10 @@ __all__ = [
     "CheckRunHealthResult",
     "ResumeRunContext",
     "WorkerStatus",
+    "ended_run",
     "job_from_module",
+    "launch_child",
+    "launches_elsewhere",
     "packed_resume_args",
     "retry_is_decided",
     "show_in_ui",
@@ -75,7 +79,12 @@ def will_be_retried(run: DagsterRun) -> bool:
 def retry_is_decided(instance: DagsterInstance, run_id: str) -> bool:
     """Whether it is known if the failed run is started again: that is written a moment after the failure itself."""
     run = instance.get_run_by_id(run_id)
-    return run is None or not instance.run_retries_enabled or WILL_RETRY_TAG in run.tags
+    return run is None or _retry_is_decided(instance, run)
+
+
+def _retry_is_decided(instance: DagsterInstance, run: DagsterRun) -> bool:
+    failed = run.status is DagsterRunStatus.FAILURE
+    return not (failed and instance.run_retries_enabled) or WILL_RETRY_TAG in run.tags
 
 
 def packed_resume_args(context: ResumeRunContext, instance: DagsterInstance) -> Any:
@@ -132,6 +141,52 @@ def start_child(
         remote_job_origin=_origin(repository, job.name),
     )
     return run, execute_run_iterator(InMemoryJob(child), run, instance)
+
+
+def launches_elsewhere(instance: DagsterInstance) -> bool:
+    """Whether the instance's launcher is none of Dagster's own: runs then go to workers, maybe on other hosts."""
+    return not type(instance.run_launcher).__module__.startswith("dagster.")
+
+
+def launch_child(
+    job: JobDefinition,
+    instance: DagsterInstance,
+    *,
+    parent: str,
+    repository: str,
+    partition: str,
+    tags: Mapping[str, str],
+    run_config: Mapping[str, Any],
+    assets: Sequence[str] = (),
+) -> DagsterRun:
+    """Create a run as `start_child` does, of the code that the run `parent` came from, and hand it to the launcher.
+
+    Raises `ValueError` when `parent` was started from a definition in memory, which no worker could load.
+    """
+    ours = instance.get_run_by_id(parent)
+    if ours is None or ours.job_code_origin is None:
+        raise ValueError(f"the run {parent} came from no module, so no worker could load its code")
+    selection = [AssetKey(name) for name in assets]
+    placed = job.get_tags_for_partition_key(partition, selected_asset_keys=selection or None)
+    run = instance.create_run_for_job(
+        job.get_subset(asset_selection=frozenset(selection)) if selection else job,
+        run_config=run_config,
+        tags={**job.run_tags, **tags, **placed},
+        asset_selection=frozenset(selection) or None,
+        remote_job_origin=_origin(repository, job.name),
+        job_code_origin=JobPythonOrigin(job.name, ours.job_code_origin.repository_origin),
+    )
+    # A launcher to workers asks no workspace: they load the code themselves.
+    return instance.launch_run(run.run_id, workspace=cast("Any", None))
+
+
+def ended_run(instance: DagsterInstance, run_id: str) -> DagsterRun | None:
+    """The run once it is over, or the one that the daemon started in its place; None while it goes on."""
+    run = instance.get_run_by_id(run_id)
+    if run is None or not run.is_finished or will_be_retried(run) or not _retry_is_decided(instance, run):
+        return None
+    again = run.tags.get(AUTO_RETRY_RUN_ID_TAG)
+    return run if again is None else ended_run(instance, again)
 
 
 def show_in_ui(instance: DagsterInstance, run_id: str, repository: str) -> None:

@@ -94,6 +94,11 @@ def test_a_registered_model_gets_to_the_edge_box_though_its_worker_was_killed(tm
             measured_on = TierResult.from_table(pq.read_table(pa.BufferReader(table))).provenance["measured_on"]
             traced = edge.milton("trace")
             assert traced.returncode == 0, traced.stdout + traced.stderr
+            # A person's campaign hands its runs to the same workers, and knows who serves on the other host.
+            conducted = desk.milton("autobench", "--new", DAGSTER_MODULE_NAME="tests.support.served_module")
+            second = read_summary(runs)
+            assert second.run_id > summary.run_id, conducted.stdout + conducted.stderr + made.logs()
+            assert "benchmark_model of v1: handed to cpu-box" in conducted.stdout + conducted.stderr
     assert became == [
         ("benchmark_model", "FAILURE"),
         ("benchmark_model", "SUCCESS"),
@@ -101,6 +106,7 @@ def test_a_registered_model_gets_to_the_edge_box_though_its_worker_was_killed(tm
         ("promote", "SUCCESS"),
     ]
     assert (summary.decision.winner, [told.target for told in summary.deployments]) == ("v1", ["kitchen"])
+    assert second.decision.incumbent == "v1"
     assert (edge.state.deployments / "kitchen" / "current").exists()
     assert measured_on["pool"] == "accelerator-cpu-box"
     assert not cpu.state.deployments.exists()

@@ -87,10 +87,16 @@ class Box:
         """Start Dagster's daemon over the workplace's graph."""
         return self.start(BIN / "dagster-daemon", "run", "-m", "tests.support.served_module", "-d", str(ROOT))
 
-    def milton(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run `milton` on this host."""
+    def milton(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run `milton` on this host, with further variables."""
         return subprocess.run(
-            [BIN / "milton", *words], env=self.environment, capture_output=True, text=True, check=False, timeout=120
+            [BIN / "milton", *words],
+            env=self.environment | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            cwd=self.state.root,
         )
 
 
