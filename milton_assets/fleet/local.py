@@ -208,7 +208,12 @@ class LocalTarget:
 
     def canary_stop(self, canary: str | None = None, *, actor: str) -> CanaryTold:
         """See `RunsCanaries`."""
-        return self._changed(lambda place: stop_canary(place.path, canary, actor=actor, now=self.means.now))
+
+        def stop(place: EdgeTarget) -> CanaryTold:
+            check_owner(place, read_target(place, FileOps()).state)
+            return stop_canary(place.path, canary, actor=actor, now=self.means.now)
+
+        return self._changed(stop)
 
     def learn_keys(self, chain: Sequence[SignedList]) -> TrustTold:
         """See `Target`."""

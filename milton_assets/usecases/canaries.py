@@ -15,6 +15,7 @@ from milton_assets.fleet.target import Target
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.state import StateDir
+from milton_assets.vocabulary.terminal import printable
 
 
 def canaries_on(target: Target) -> RunsCanaries:
@@ -40,7 +41,8 @@ def field_notes(state: StateDir, version: str | None) -> Iterator[str]:
     for kept in kept_verdicts(state) if version is not None else ():
         plan = kept.verdict.told.plan
         if version in {plan.challenger_version, plan.incumbent_version}:
+            said = printable(kept.verdict.said)
             yield (
                 f"field evidence of the incumbent {version}, beside the benchmark's and without weight in it: "
-                f"{kept.verdict.said} ({plan.id}, sha256 {short(kept.sha256)})"
+                f"{said} ({plan.id}, sha256 {short(kept.sha256)})"
             )

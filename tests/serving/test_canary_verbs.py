@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -40,8 +41,8 @@ def commands() -> list[list[str]]:
 
 
 @contextmanager
-def serving(target: str) -> Iterator[str]:
-    """`milton-serve` of that target, and its address."""
+def serving(target: str, *, ends_by: signal.Signals = signal.SIGTERM) -> Iterator[str]:
+    """`milton-serve` of that target, and its address, once it splits requests; it is ended by that signal."""
     serve = [Path(sys.executable).with_name("milton-serve"), "--target", target, "--port", "0", "--no-watch"]
     with subprocess.Popen(serve, stderr=subprocess.PIPE, text=True, env=os.environ | {"STUB_TOKEN_MS": "1"}) as process:
         try:
@@ -49,13 +50,27 @@ def serving(target: str) -> Iterator[str]:
             line = process.stderr.readline()
             address = re.search(r"listening at (http://\S+)/v1", line)
             assert address, line
+            deadline = time.monotonic() + 60
+            while httpx.get(f"{address[1]}/health").json()["canary"] is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
             yield address[1]
         finally:
-            process.terminate()
+            process.send_signal(ends_by)
             process.communicate(timeout=30)
 
 
-def test_the_pages_commands_run_a_canary_whose_verdict_is_kept_and_signed(state: StateDir, tmp_path: Path) -> None:
+def ask(address: str, times: int) -> list[str]:
+    """Ask so often; which version answered each."""
+    with httpx.Client(timeout=60) as client, ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: client.post(f"{address}/v1/chat/completions", json=QUESTION), range(times)))
+    assert {one.status_code for one in answers} == {200}
+    return [one.headers["x-milton-model-version"] for one in answers]
+
+
+def test_the_pages_commands_run_a_canary_over_a_gateway_that_is_killed_and_keep_its_verdict_signed(
+    state: StateDir, tmp_path: Path
+) -> None:
     state.root.mkdir(parents=True, exist_ok=True)
     (state.root / "milton.yaml").write_text(
         f"targets: {{kitchen: {tmp_path / 'kitchen'}}}\nedge_server: {{binary: {program(tmp_path / 'bin')}}}\n"
@@ -65,17 +80,13 @@ def test_the_pages_commands_run_a_canary_whose_verdict_is_kept_and_signed(state:
     told("deploy", "--bundle", old, "--target", "kitchen", *UNPROBED)
     make_bundle(state.bundles, "v2", counter=2, health=CONTRACT, ram_bytes=1 << 20)
     start, status, stop = commands()
+    begun = milton(*start)
+    assert begun.returncode == 0, begun.stderr
+    assert "v2 is to get 10% of the requests of v1 on kitchen" in begun.stdout
+    with serving("kitchen", ends_by=signal.SIGKILL) as address:
+        versions = ask(address, 40)
     with serving("kitchen") as address:
-        begun = milton(*start)
-        assert begun.returncode == 0, begun.stderr
-        assert "v2 is to get 10% of the requests of v1 on kitchen" in begun.stdout
-        deadline = time.monotonic() + 60
-        while httpx.get(f"{address}/health").json()["canary"] is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        with httpx.Client(timeout=60) as client, ThreadPoolExecutor(4) as pool:
-            answers = list(pool.map(lambda _: client.post(f"{address}/v1/chat/completions", json=QUESTION), range(60)))
-        assert {one.status_code for one in answers} == {200}
+        versions += ask(address, 40)
         shown = milton(*status)
         assert shown.returncode == 0, shown.stderr
         assert "so far: not yet" in shown.stdout
@@ -86,6 +97,5 @@ def test_the_pages_commands_run_a_canary_whose_verdict_is_kept_and_signed(state:
         assert "signed by SHA256:" in ended.stdout
     kept = json.loads(next(state.field.glob("kitchen/canary_*.json")).read_bytes())
     by_arm = {arm: kept["told"]["counts"][arm]["requests"] for arm in ("challenger", "incumbent")}
-    versions = [one.headers["x-milton-model-version"] for one in answers]
     assert by_arm == {"challenger": versions.count("v2"), "incumbent": versions.count("v1")}
-    assert "goes on" not in milton(*start, "--json").stderr
+    assert milton(*start).returncode == 0, "one that is over is in nobody's way"

@@ -1,6 +1,7 @@
 """Many canaries at once, by numpy: the same bets as a device's, over simulated requests; and how one ended.
 
-What belongs here: simulating and counting, and a canary as its device tells of it. What does not: what is claimed of it (tests and benches).
+What belongs here: simulating and counting, and a canary as its device tells of it. What does not: what is claimed of it
+(tests and benches).
 """
 
 from __future__ import annotations

@@ -78,6 +78,18 @@ class Feedback(BaseModel):
     value: Annotated[int, Field(ge=-1, le=1), AfterValidator(_well_or_badly)]
 
 
+def feedback_in(raw: bytes) -> Feedback:
+    """The feedback in a request's body. Raises `Refused`."""
+    if len(raw) > MAX_FEEDBACK_BYTES:
+        raise Refused(413, f"feedback of more than {MAX_FEEDBACK_BYTES} bytes")
+    try:
+        return Feedback.model_validate(parse_json(raw, "the feedback"))
+    except (BadInput, ValidationError):
+        raise Refused(
+            400, 'feedback is {"response_id": the answer\'s x-milton-response-id, "value": 1 or -1}'
+        ) from None
+
+
 @dataclass
 class _Going:
     """The canary that goes on."""
@@ -195,14 +207,7 @@ class Splitter:
 
     def rate(self, raw: bytes) -> None:
         """Take a user's feedback. Raises `Refused` for what is none, and for an answer that cannot be rated."""
-        if len(raw) > MAX_FEEDBACK_BYTES:
-            raise Refused(413, f"feedback of more than {MAX_FEEDBACK_BYTES} bytes")
-        try:
-            given = Feedback.model_validate(parse_json(raw, "the feedback"))
-        except (BadInput, ValidationError):
-            raise Refused(
-                400, 'feedback is {"response_id": the answer\'s x-milton-response-id, "value": 1 or -1}'
-            ) from None
+        given = feedback_in(raw)
         going = self._going
         arm = None if going is None or going.is_over else going.responses.get(given.response_id)
         if going is None or arm is None:
@@ -303,7 +308,10 @@ class Splitter:
     def _start(self, going: _Going) -> None:
         release = read_released(going.folder.release, going.plan.challenger)
         has = self._memory().available_bytes
-        if self._supervisor.mode is not Mode.TWO and not going.plan.assume_memory and has < release.ram_bytes:
+        if self._supervisor.mode is Mode.ONE and not going.plan.assume_memory:
+            self._finish(going, "the gateway is told that memory holds one model (`serving.mode`)", Outcome.NOT_YET)
+            return
+        if self._supervisor.mode is Mode.AUTO and not going.plan.assume_memory and has < release.ram_bytes:
             why = f"{has >> 20:,} MiB of memory are available, the challenger needs {release.ram_bytes >> 20:,} MiB"
             self._finish(going, why, Outcome.NOT_YET)
             return
