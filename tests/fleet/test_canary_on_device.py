@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,12 +31,19 @@ NOW = datetime(2026, 1, 12, tzinfo=UTC)
 REQUEST = CanaryRequest(actor="ada", share=0.5, assume_memory=True)
 
 
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a device that serves `v1`."""
+    root = tmp_path_factory.mktemp("kitchen")
+    device(root).deploy(make_bundle(root / "bundles", "v1"), DeployRequest(actor="ada", health_rounds=0))
+    return root / "device"
+
+
 @pytest.fixture
-def kitchen(tmp_path: Path) -> SshTarget:
-    """A device that serves `v1`."""
-    kitchen = device(tmp_path)
-    kitchen.deploy(make_bundle(tmp_path / "bundles", "v1"), DeployRequest(actor="ada", health_rounds=0))
-    return kitchen
+def kitchen(deployed: Path, tmp_path: Path) -> SshTarget:
+    """A copy of that device."""
+    shutil.copytree(deployed, tmp_path / "device", symlinks=True)
+    return device(tmp_path)
 
 
 def canary(kitchen: SshTarget, tmp_path: Path, *, fails: bool) -> CanaryTold:

@@ -81,7 +81,8 @@ def test_requests_are_split_as_the_recorded_seed_says_and_their_figures_are_kept
         plan = field.start(share=0.3)
         split(gateway)
         answered = Counter(ask(gateway, 60))
-        asked = field.asked()
+        wait_for(lambda: len(field.asked()) == 60)  # a record follows its answer
+    asked = field.asked()
     assert answered == Counter({"new": answered["new"], "old": 60 - answered["new"]})
     assert 5 <= answered["new"] <= 35
     assert sorted(one.number for one in asked) == list(range(60))
@@ -98,6 +99,7 @@ def test_a_header_keeps_its_value_on_one_arm_and_counts_once_in_rates(tmp_path: 
         field.start(sticky_header="x-user")
         split(gateway)
         arms = {user: set(ask(gateway, 4, headers={"X-User": f"user {user}"})) for user in range(12)}
+        wait_for(lambda: len(field.asked()) == 48)
     assert all(len(versions) == 1 for versions in arms.values())
     assert {"old", "new"} == set().union(*arms.values())
     counts = field.told.counts

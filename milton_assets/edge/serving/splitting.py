@@ -152,7 +152,9 @@ class Splitter:
             if unit is not None:
                 going.units.add(unit)
         going.next_number += 1
-        return Drawn(number, nth, unit, plan.draw(unit or str(number)), secrets.token_hex(12))
+        drawn = Drawn(number, nth, unit, plan.draw(unit or str(number)), secrets.token_hex(12))
+        _remember(going.responses, drawn.response, drawn.arm)
+        return drawn
 
     @staticmethod
     def _unit(plan: CanaryPlan, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -203,7 +205,6 @@ class Splitter:
                 output_tokens=told.output_tokens,
             ),
         )
-        _remember(going.responses, drawn.response, drawn.arm)
 
     def rate(self, raw: bytes) -> None:
         """Take a user's feedback. Raises `Refused` for what is none, and for an answer that cannot be rated."""
