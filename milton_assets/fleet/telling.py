@@ -25,6 +25,7 @@ from milton_assets.edge.deployment import (
     NothingBefore,
     NotOurs,
     ReleaseDamaged,
+    RuntimeTooOld,
     TargetBusy,
 )
 from milton_assets.edge.deployment.trust import NotBelieved
@@ -54,6 +55,7 @@ KNOWN: dict[str, type[MiltonError]] = {
         NothingBefore,
         ProtocolViolated,
         ReleaseDamaged,
+        RuntimeTooOld,
         ServerFailed,
         SignatureInvalid,
         TargetBusy,
