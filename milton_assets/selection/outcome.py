@@ -13,6 +13,9 @@ from milton_assets.selection.summary import RunSummary
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.tier_spec import Tiers
 
+MANY_TARGETS = 12
+"""So many deployments are listed, the newest; a fleet has a verb of its own."""
+
 
 def print_outcome(summary: RunSummary, state: StateDir, console: Console, tiers: Tiers) -> None:
     """The card, then places and next commands. `state` is the folder that the run was decided in."""
@@ -34,7 +37,10 @@ def places(summary: RunSummary, state: StateDir) -> list[tuple[str, str]]:
     if summary.report:
         rows.append(("page", str(state.place(summary.report.path))))
     rows.append(("bundle", str(state.place(summary.bundle.path)) if summary.bundle else "none was made by this run"))
-    rows += [("deployment", f"{d.id} on {d.target}: {state.place(d.path)}") for d in summary.deployments]
+    shown = summary.deployments[-MANY_TARGETS:]
+    rows += [("deployment", f"{d.id} on {d.target}: {state.place(d.path)}") for d in shown]
+    if left_out := len(summary.deployments) - len(shown):
+        rows.append(("", f"and {left_out} before these; `milton fleet` shows which release is where"))
     return rows
 
 

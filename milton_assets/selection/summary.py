@@ -10,6 +10,7 @@ points to.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -107,11 +108,13 @@ def write_summary(runs: Path, summary: RunSummary) -> Path:
     return path
 
 
-def add_deployment(runs: Path, run_id: str, deployment: DeploymentRecord) -> None:
-    """Add to the run's summary where its bundle was taken; several deployments may end at once."""
+def add_deployments(runs: Path, run_id: str, deployments: Sequence[DeploymentRecord]) -> None:
+    """Add to the run's summary where its bundle was taken; several processes may do so at once."""
+    if not deployments:
+        return
     with locked(runs / f".{run_id}.lock"):
         summary = read_summary(runs, run_id)
-        write_summary(runs, summary.model_copy(update={"deployments": (*summary.deployments, deployment)}))
+        write_summary(runs, summary.model_copy(update={"deployments": (*summary.deployments, *deployments)}))
 
 
 def run_ids(runs: Path) -> tuple[str, ...]:
