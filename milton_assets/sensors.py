@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from dagster import (
     DagsterInstance,
@@ -280,19 +280,21 @@ def go_on_with_rollouts(context: SensorEvaluationContext, campaign: Campaign) ->
     requests = []
     for name in context.instance.get_dynamic_partitions(str(ROLLOUTS.name)):
         folder = folder_of(campaign.state, name)
-        if name not in planned or over.has(folder) or is_held(folder):
+        if over.has(folder) or is_held(folder) or (last := _last_turn(context.instance, name)) is None:
             continue
-        state = rollout_of(campaign.state, name)
-        last = _last_turn(context.instance, name)
-        if last is None:
-            continue
-        due = next_turn(state, last.ended_at, now)
+        if name not in planned:
+            # Its first run died before it planned anything; it knows of which run and class.
+            due, events, config = now, 0, last.run_config
+            if not config:
+                continue
+        else:
+            state = rollout_of(campaign.state, name)
+            due, events, config = next_turn(state, last.ended_at, now), state.events, None
         if due is None:
             over.note(folder)
         elif max(due, last.may_follow_at) <= now:
-            key = f"{name}:{state.events}:{last.run_id}"
-            tags = {CAMPAIGN_TAG: campaign_of(state.plan.run_id)}
-            requests.append(RunRequest(run_key=key, partition_key=name, tags=tags))
+            key = f"{name}:{events}:{last.run_id}"
+            requests.append(RunRequest(run_key=key, partition_key=name, run_config=config, tags=last.tags))
     if not requests:
         return SensorResult(skip_reason="nothing can be done on a rollout now", cursor=over.model_dump_json())
     return SensorResult(run_requests=requests, cursor=over.model_dump_json())
@@ -309,7 +311,7 @@ class Over(RootModel[dict[str, int]]):
 
     def has(self, folder: Path) -> bool:
         """Whether nothing was left to do, and the journal is as it was then."""
-        return self.root.get(folder.name) == _length(folder)
+        return folder.name in self.root and self.root[folder.name] == _length(folder)
 
     def note(self, folder: Path) -> None:
         """Remember that nothing is left to do."""
@@ -321,24 +323,33 @@ def _length(folder: Path) -> int:
 
 
 class _Turn(NamedTuple):
-    """A rollout's last run: when it ended, None for no run, and from when on another may follow it."""
+    """A rollout's last run: when it ended, None for no run, from when on another may follow it, and what that run was
+    told: its ops' configuration, and the campaign's tag."""
 
-    run_id: str
-    ended_at: datetime | None
-    may_follow_at: datetime
+    run_id: str = ""
+    ended_at: datetime | None = None
+    may_follow_at: datetime = datetime.fromtimestamp(0, UTC)
+    run_config: Mapping[str, Any] | None = None
+    tags: Mapping[str, str] | None = None
 
 
 def _last_turn(instance: DagsterInstance, name: str) -> _Turn | None:
     """The rollout's last run; None while one is under way, or whoever conducts them is."""
     records = instance.get_run_records(RunsFilter(job_name=ROLL_OUT, tags={"dagster/partition": name}), limit=1)
     if not records:
-        return _Turn("", None, datetime.fromtimestamp(0, UTC))
+        return _Turn()
     run = records[0].dagster_run
     conductor = instance.get_run_by_id(run.tags.get(CONDUCTED_TAG, ""))
     if not run.is_finished or (conductor is not None and not conductor.is_finished):
         return None
     ended = datetime.fromtimestamp(records[0].end_time or records[0].update_timestamp.timestamp(), UTC)
-    return _Turn(run.run_id, ended, ended if run.status is DagsterRunStatus.SUCCESS else ended + BETWEEN)
+    return _Turn(
+        run.run_id,
+        ended,
+        ended if run.status is DagsterRunStatus.SUCCESS else ended + BETWEEN,
+        {"ops": run.run_config["ops"]} if run.run_config.get("ops") else None,
+        {CAMPAIGN_TAG: run.tags[CAMPAIGN_TAG]} if CAMPAIGN_TAG in run.tags else None,
+    )
 
 
 @sensor(

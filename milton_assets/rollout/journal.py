@@ -33,6 +33,8 @@ from milton_assets.vocabulary.locks import acquire
 JOURNAL_FILE = "journal.jsonl"
 LOCK_FILE = ".lock"
 ASKED_FILE = "asked.json"
+LOOKED_S = 0.5
+"""So long a lock is waited for: whoever only looks whether it is held has it for less."""
 
 
 class RolloutBusy(MiltonError):
@@ -208,7 +210,7 @@ def created(folder: Path) -> Iterator[Journal]:
 def is_held(folder: Path) -> bool:
     """Whether a process runs the rollout now."""
     try:
-        with _locked(folder):
+        with _locked(folder, wait_s=0.0):
             return False
     except RolloutBusy:
         return True
@@ -217,9 +219,9 @@ def is_held(folder: Path) -> bool:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, wait_s: float = LOOKED_S) -> Iterator[None]:
     with (folder / LOCK_FILE).open("ab") as stream:
-        if not acquire(stream.fileno(), wait_s=0):
+        if not acquire(stream.fileno(), wait_s=wait_s):
             raise RolloutBusy(
                 f"another process runs the rollout {folder.name}",
                 expected="one process at a time",
