@@ -279,11 +279,11 @@ def show_rollout(state: Rollout, console: Console) -> None:
 
     _show_line(state, console)
     for number, wave in enumerate(state.plan.waves):
-        is_open = number < len(state.opened)
+        opened = state.opened[number] if number < len(state.opened) else None
         most = "" if wave.limit is None else f" of at most {wave.limit}"
-        because = f"open since {state.opened[number].at:%Y-%m-%d %H:%M} UTC, {state.opened[number].reason}"
+        because = f"open since {opened.at:%Y-%m-%d %H:%M} UTC, {opened.reason}" if opened else "not open yet"
         told = f"  wave {number + 1} ({wave.said}): {state.begun_in[number]}{most} begun; "
-        console.print(printable(told + (because if is_open else "not open yet")), markup=False, soft_wrap=True)
+        console.print(printable(told + because), markup=False, soft_wrap=True)
     gate = state.plan.gate
     console.print(
         f"  evidence: {state.well} stood, {state.failed} failed of {state.begun} begun; the failure rate is "
