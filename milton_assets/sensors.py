@@ -282,14 +282,13 @@ def go_on_with_rollouts(context: SensorEvaluationContext, campaign: Campaign) ->
         folder = folder_of(campaign.state, name)
         if over.has(folder) or is_held(folder) or (last := _last_turn(context.instance, name)) is None:
             continue
-        if name not in planned:
-            # Its first run died before it planned anything; it knows of which run and class.
-            due, events, config = now, 0, last.run_config
-            if not config:
-                continue
-        else:
+        due: datetime | None = now
+        events, config = 0, last.run_config
+        if name in planned:
             state = rollout_of(campaign.state, name)
             due, events, config = next_turn(state, last.ended_at, now), state.events, None
+        elif config is None:
+            continue  # it was named by hand; else its first run died before it planned, and knew of which run
         if due is None:
             over.note(folder)
         elif max(due, last.may_follow_at) <= now:

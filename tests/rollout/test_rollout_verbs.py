@@ -43,6 +43,7 @@ def test_a_rollout_is_planned_shown_started_and_taken_back(devices: Path) -> Non
     assert "v2" in shown.stdout
     assert "wave 1 (1): at most 1 device" in shown.stdout
     assert "next: milton rollout start spring" in shown.stdout
+    assert "wave 2 (rest): 0 begun; not open yet" in milton("rollout", "status", "spring").stdout
     assert serving() == ["v1"] * 3
 
     done = told("rollout", "start", "spring", "--actor", "ada")
