@@ -50,8 +50,11 @@ from milton_assets.rollout.turns import BETWEEN, next_turn
 from milton_assets.selection.summary import read_summary
 from milton_assets.usecases.rollouts import folder_of, names_of, rollout_of
 from milton_assets.vocabulary.digest import Sha256
+from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.keys import campaign_of, mint_variants_seed, rollout_of_run
 from milton_assets.vocabulary.registry import RegistryEntry, RegistryMissing
+from milton_assets.vocabulary.state import StateDir
+from milton_assets.vocabulary.terminal import printable
 from resources.campaign import Campaign
 from resources.evidence_log import logged_content_digests
 from resources.registry_resource import RegistryResource
@@ -275,28 +278,38 @@ def go_on_with_rollouts(context: SensorEvaluationContext, campaign: Campaign) ->
     """
     if campaign.dry_run:
         return SkipReason("a dry run deploys nothing")
-    now, over = datetime.now(UTC), Over.from_cursor(context.cursor)
+    over = Over.from_cursor(context.cursor)
     planned = set(names_of(campaign.state))
     requests = []
     for name in context.instance.get_dynamic_partitions(str(ROLLOUTS.name)):
-        folder = folder_of(campaign.state, name)
-        if over.has(folder) or is_held(folder) or (last := _last_turn(context.instance, name)) is None:
-            continue
-        due: datetime | None = now
-        events, config = 0, last.run_config
-        if name in planned:
-            state = rollout_of(campaign.state, name)
-            due, events, config = next_turn(state, last.ended_at, now), state.events, None
-        elif config is None:
-            continue  # it was named by hand; else its first run died before it planned, and knew of which run
-        if due is None:
-            over.note(folder)
-        elif max(due, last.may_follow_at) <= now:
-            key = f"{name}:{events}:{last.run_id}"
-            requests.append(RunRequest(run_key=key, partition_key=name, run_config=config, tags=last.tags))
+        try:
+            requests += _next_turn_of(context.instance, campaign.state, name, over, is_planned=name in planned)
+        except MiltonError as error:  # one that is damaged, or a partition by a name that is none, keeps no other
+            context.log.warning(f"the rollout {printable(name)} is passed over: {error}")
     if not requests:
         return SensorResult(skip_reason="nothing can be done on a rollout now", cursor=over.model_dump_json())
     return SensorResult(run_requests=requests, cursor=over.model_dump_json())
+
+
+def _next_turn_of(
+    instance: DagsterInstance, state_dir: StateDir, name: str, over: "Over", *, is_planned: bool
+) -> Iterator[RunRequest]:
+    """The request for the rollout's next run, if one can do something now."""
+    folder, now = folder_of(state_dir, name), datetime.now(UTC)
+    if over.has(folder) or is_held(folder) or (last := _last_turn(instance, name)) is None:
+        return
+    due: datetime | None = now
+    events, config = 0, last.run_config
+    if is_planned:
+        state = rollout_of(state_dir, name)
+        due, events, config = next_turn(state, last.ended_at, now), state.events, None
+    elif config is None:
+        return  # it was named by hand; else its first run died before it planned, and knew of which run
+    if due is None:
+        over.note(folder)
+    elif max(due, last.may_follow_at) <= now:
+        key = f"{name}:{events}:{last.run_id}"
+        yield RunRequest(run_key=key, partition_key=name, run_config=config, tags=last.tags)
 
 
 class Over(RootModel[dict[str, int]]):

@@ -85,6 +85,7 @@ def asked(wp: Workplace, cursor: str | None = None) -> list[str | None]:
 
 def test_a_run_takes_one_wave_and_the_sensor_asks_for_the_next_until_it_is_done(shop: Workplace) -> None:
     planned(shop)
+    shop.instance.add_dynamic_partitions("rollouts", ["no such/rollout", "unplanned"])  # by a hand in the UI
     assert asked(shop) == ["spring"]
     first = shop.run("roll_out", "spring")
     assert first.success, failure_of(first)
