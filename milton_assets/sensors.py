@@ -280,7 +280,7 @@ def go_on_with_rollouts(context: SensorEvaluationContext, campaign: Campaign) ->
         return SkipReason("a dry run deploys nothing")
     over = Over.from_cursor(context.cursor)
     planned = set(names_of(campaign.state))
-    requests = []
+    requests: list[RunRequest] = []
     for name in context.instance.get_dynamic_partitions(str(ROLLOUTS.name)):
         try:
             requests += _next_turn_of(context.instance, campaign.state, name, over, is_planned=name in planned)
