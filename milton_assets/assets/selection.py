@@ -33,6 +33,7 @@ from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.replay import read_anchored
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
 from milton_assets.usecases.aliases import name_challenger
+from milton_assets.usecases.canaries import field_notes
 from milton_assets.usecases.incumbent import incumbent_of
 from milton_assets.usecases.past_ledger import check_ledger, ledger_before
 from milton_assets.usecases.pictures import tier_pictures
@@ -122,6 +123,11 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             ledger=ledger_before(campaign.state.runs, run_id),
         )
         targets = open_targets(campaign.state, campaign.target_paths, server=EdgeServer)
+        incumbent = incumbent_of(
+            (targets.named(name) for name in campaign.targets_of(run_id)),
+            mirrored=targets.mirrored,
+            on_note=context.log.warning,
+        )
         decision = decide(
             run_id=run_id,
             candidates=[
@@ -135,15 +141,11 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             ],
             policy=policy,
             manifest=gathered.manifest,
-            incumbent=incumbent_of(
-                (targets.named(name) for name in campaign.targets_of(run_id)),
-                mirrored=targets.mirrored,
-                on_note=context.log.warning,
-            ),
+            incumbent=incumbent,
             tiers=tiers,
             anchored=read_anchored(store.read_bytes, gathered.manifest.ledger),
         )
-        notes = campaign.chosen.notes
+        notes = (*campaign.chosen.notes, *field_notes(campaign.state, incumbent))
         summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest, notes=notes)
         document = summary.model_dump_json(indent=2).encode()
         decision_uri = store.put("selection_decision", run_id, document, suffix=".json")

@@ -16,6 +16,7 @@ What belongs here: the names, recognising and creating a target, and its two lin
     confirmed                    the attempt whose controller came back, while a remote one is watched
     device-policy.yaml           which bundles the device admits; written by its owner, never by a deployment
     key-list.json, .lock         whose signatures count since the policy was written, as the keys before them said
+    canary/                      releases that are, or were, compared with the one in service (`edge.canary.folder`)
     heard.json                   when a controller was last heard, and the latest silence that was too long
 """
 
@@ -35,6 +36,7 @@ from milton_assets.vocabulary.errors import BadInput
 
 RELEASES = "releases"
 STAGING = "staging"
+CANARY = "canary"
 POLICY_FILE = "device-policy.yaml"
 CONFIRMED_FILE = "confirmed"
 GUARD_LOG = "guard.log"
@@ -59,6 +61,7 @@ _OURS = frozenset(
     {
         RELEASES,
         STAGING,
+        CANARY,
         JOURNAL_FILE,
         RESERVE_FILE,
         LOCK_FILE,
