@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dagster import (
     AssetKey,
@@ -40,20 +40,31 @@ from pydantic import Field
 from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG, VARIANTS_TAG
 from milton_assets.assets.goldens import observe_goldens
 from milton_assets.assets.links import page_of
-from milton_assets.jobs import BENCHMARK_MODEL, BENCHMARK_ON_CLASS, DEPLOY, DEPLOYMENT_ASSET, PROMOTE
-from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS, MODELS_ON_CLASSES
-from milton_assets.selection.outcome import print_outcome
+from milton_assets.jobs import (
+    BENCHMARK_MODEL,
+    BENCHMARK_ON_CLASS,
+    DEPLOY,
+    DEPLOYMENT_ASSET,
+    PROMOTE,
+    ROLL_OUT,
+    ROLLOUT_ASSET,
+)
+from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS, MODELS_ON_CLASSES, ROLLOUTS
+from milton_assets.rollout.states import Stage
+from milton_assets.rollout.turns import next_turn
+from milton_assets.selection.outcome import MANY_TARGETS, print_outcome
 from milton_assets.selection.side_by_side import print_side_by_side
 from milton_assets.selection.summary import RunSummary, read_summary
 from milton_assets.settings import LogLevel
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.dry_run import print_dry_run
 from milton_assets.usecases.resuming import conditions_of, why_not_resumed
+from milton_assets.usecases.rollouts import names_of, rollout_of, rollouts_of_run
 from milton_assets.usecases.settings_check import check_campaign
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.golden_set import golden_digests
-from milton_assets.vocabulary.keys import campaign_of, class_of, mint_run_id, mint_variants_seed
+from milton_assets.vocabulary.keys import campaign_of, class_of, mint_run_id, mint_variants_seed, rollout_of_run
 from milton_assets.vocabulary.locks import acquire
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import console, printable
@@ -87,6 +98,7 @@ LED_TO = {
     BENCHMARK_ON_CLASS: asset_on_class("inference"),
     PROMOTE: DECISION_ASSET,
     DEPLOY: DEPLOYMENT_ASSET,
+    ROLL_OUT: ROLLOUT_ASSET,
 }
 """The asset whose page links a child of that job with its campaign, and the campaign's page with the child."""
 
@@ -232,19 +244,57 @@ class _Conductor:
                     "nothing again",
                 )
 
-    def deploy(self) -> list[tuple[str, str]]:
-        """Take each bundle there is to every target of its run that has not got it; run and target of what failed."""
-        failed = []
-        for run_id, targets in self.decided.items():
+    def deploy(self) -> list["_NotDone"]:
+        """Take each bundle there is to every target of its run that has not got it: to several of a class gradually,
+        as the class's settings plan it. What failed, or waits for a person."""
+        failed: list[_NotDone] = []
+        for run_id in self.decided:
             summary = read_summary(self.store.runs, run_id)
             there = {deployment.target for deployment in summary.deployments}
-            for target in targets if summary.bundle else []:
-                if target not in there:
-                    self.say(f"{run_id}: deploying to {target}")
+            for device_class, targets in self.campaign.classes_of(run_id).items() if summary.bundle else ():
+                if len(targets) > 1:
+                    failed += self.roll_out(run_id, device_class)
+                elif targets[0] not in there:
+                    self.say(f"{run_id}: deploying to {targets[0]}")
                     ops = {DEPLOYMENT_ASSET: {"config": {"run_id": run_id}}}
-                    if not self.child(DEPLOY, target, EDGE_TARGETS, ops=ops):
-                        failed.append((run_id, target))
+                    if not self.child(DEPLOY, targets[0], EDGE_TARGETS, ops=ops):
+                        failed.append(
+                            _NotDone(
+                                f"deployment failed on {targets[0]}; nothing there was changed",
+                                f"milton deploy --run {run_id} --target {targets[0]}",
+                            )
+                        )
         return failed
+
+    def roll_out(self, run_id: str, device_class: str) -> Iterator["_NotDone"]:
+        """Take the run's bundle to the targets of the class, a child run a wave, as far as something can be done now;
+        what keeps it from its end."""
+        name, state_dir = rollout_of_run(run_id, device_class), self.campaign.state
+        ops = {ROLLOUT_ASSET: {"config": {"run_id": run_id, "device_class": device_class}}}
+        last_turn = None
+        while True:
+            state = rollout_of(state_dir, name) if name in names_of(state_dir) else None
+            due = next_turn(state, last_turn, datetime.now(UTC)) if state else datetime.now(UTC)
+            if due is None or due > datetime.now(UTC):
+                break
+            wave = f"wave {state.wave + 1} of {len(state.plan.waves)}" if state else "its first wave"
+            self.say(f"{run_id}: rollout {name}, {wave}, to targets of the class {device_class}")
+            if not self.child(ROLL_OUT, name, ROLLOUTS, ops=ops):
+                yield _NotDone(f"a wave of the rollout {name} failed", f"milton rollout resume {name}")
+                return
+            last_turn = datetime.now(UTC)
+        if state is None or state.stage is Stage.DONE:
+            return
+        if due is not None:
+            self.say(
+                f"{run_id}: the rollout {name} waits for {state.undecided} targets until {due:%Y-%m-%d %H:%M} UTC; the "
+                f"daemon goes on then, or `milton rollout resume {name}`"
+            )
+            return
+        yield _NotDone(
+            f"the rollout {name} is {state.stage}: {state.why}",
+            f"milton rollout status {name}, then milton rollout resume or abort {name}",
+        )
 
     def child(
         self,
@@ -610,34 +660,43 @@ def _progress(conductor: _Conductor) -> str:
     return f"{done} of {wanted} measurements of {conductor.run_id} are kept"
 
 
-def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[tuple[str, str]]) -> None:
+class _NotDone(NamedTuple):
+    """A deployment, or a rollout, that did not come to its end, and what to type once that is mended."""
+
+    what: str
+    then: str
+
+
+def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[_NotDone]) -> None:
     summaries = [read_summary(conductor.store.runs, run_id) for run_id in conductor.decided]
     links: dict[str, Any] = {}
     for summary in summaries:
         named = "" if len(summaries) == 1 else f" ({class_of(summary.run_id) or 'this machine'})"
-        links |= {f"{name}{named}": value for name, value in _links(summary).items()}
+        rollouts = rollouts_of_run(conductor.campaign.state, summary.run_id)
+        links |= {f"{name}{named}": value for name, value in _links(summary, rollouts).items()}
     links["all runs of this campaign"] = MetadataValue.url(f"/runs?q[]=tag:{CAMPAIGN_TAG}={conductor.run_id}")
     conductor.context.add_output_metadata(links)
     for summary in summaries:
         print_outcome(summary, conductor.store.runs, conductor.campaign.state, console(), installed_tiers())
     print_side_by_side(summaries, console())
     if failed:
-        run_id, target = failed[0]
         raise MiltonError(
-            f"deployment failed on {', '.join(name for _, name in failed)}; nothing there was changed",
-            remedy=f"mend what is said above, then: milton deploy --run {run_id} --target {target}",
+            "; ".join(one.what for one in failed),
+            remedy=f"mend what is said above, then: {failed[0].then}",
         )
 
 
-def _links(summary: RunSummary) -> dict[str, Any]:
+def _links(summary: RunSummary, rollouts: Sequence[str]) -> dict[str, Any]:
     decision = summary.decision
     links: dict[str, Any] = {"verdict": f"{decision.verdict} {decision.winner or ''}".strip()}
     links |= {f"reason {number}": reason for number, reason in enumerate(decision.reasons, 1)}
     links["decision"] = page_of(DECISION_ASSET, summary.run_id)
     if summary.bundle:
         links["bundle"] = page_of("edge_bundle", summary.run_id)
+        links |= {f"rollout {name}": page_of(ROLLOUT_ASSET, name) for name in rollouts}
         links |= {
-            f"deployment on {told.target}": page_of(DEPLOYMENT_ASSET, told.target) for told in summary.deployments
+            f"deployment on {told.target}": page_of(DEPLOYMENT_ASSET, told.target)
+            for told in summary.deployments[-MANY_TARGETS:]
         }
     return links
 

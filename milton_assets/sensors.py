@@ -2,16 +2,18 @@
 
 What belongs here: what to request when. What does not: the runs themselves. A registry sensor turns new and changed
 entries into partitions and queued `benchmark_model` runs, each once, and asks again for those whose run was lost with
-its worker; run-status sensors request `promote` when a campaign's last tier is in, and `deploy` when a bundle was made.
+its worker; run-status sensors request `promote` when a campaign's last tier is in, and `deploy` or `roll_out` when a
+bundle was made; one more goes on with rollouts, a run a wave.
 A run that will be started again is not over, and a model that was measured after its campaign was decided gets a
 decision of its own: what was decided is never changed.
 See https://docs.dagster.io/guides/automate/sensors
 """
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 from dagster import (
     DagsterInstance,
@@ -36,17 +38,26 @@ from milton_assets.conductor import CONDUCTED_TAG, UNFINISHED, new_run_id
 from milton_assets.jobs import (
     DEPLOYMENT_ASSET,
     PROMOTE,
+    ROLL_OUT,
+    ROLLOUT_ASSET,
     benchmark_model,
     benchmark_on_class,
     deploy,
     look_after,
     promote,
+    roll_out,
 )
-from milton_assets.partitions import BENCHMARK_RUNS, DEVICE_CLASSES, EDGE_TARGETS, MODEL_VERSIONS
+from milton_assets.partitions import BENCHMARK_RUNS, DEVICE_CLASSES, EDGE_TARGETS, MODEL_VERSIONS, ROLLOUTS
+from milton_assets.rollout.journal import JOURNAL_FILE, is_held
+from milton_assets.rollout.turns import BETWEEN, next_turn
 from milton_assets.selection.summary import read_summary
+from milton_assets.usecases.rollouts import folder_of, names_of, rollout_of
 from milton_assets.vocabulary.digest import Sha256
-from milton_assets.vocabulary.keys import campaign_of, class_of, mint_variants_seed
+from milton_assets.vocabulary.errors import MiltonError
+from milton_assets.vocabulary.keys import campaign_of, class_of, mint_variants_seed, rollout_of_run
 from milton_assets.vocabulary.registry import RegistryEntry, RegistryMissing
+from milton_assets.vocabulary.state import StateDir
+from milton_assets.vocabulary.terminal import printable
 from resources.campaign import Campaign
 from resources.dagster_private import retry_is_decided, was_lost, will_be_retried
 from resources.evidence_log import logged_content_digests
@@ -297,15 +308,19 @@ def _promote_sensor(status: DagsterRunStatus) -> SensorDefinition:
 
 @run_status_sensor(
     run_status=DagsterRunStatus.SUCCESS,
-    description="Takes a new bundle to every target; a run that promoted nothing deploys nothing.",
+    description="Takes a new bundle to every target, to several of a class by a rollout; a run that promoted nothing "
+    "deploys nothing.",
     monitored_jobs=[promote],
-    request_job=deploy,
+    request_jobs=[deploy, roll_out],
     default_status=DefaultSensorStatus.RUNNING,
 )
 def deploy_when_bundled(
     context: RunStatusSensorContext, campaign: Campaign, evidence_store: EvidenceStoreResource
 ) -> SensorResult | SkipReason:
-    """Take a new bundle to every target; a run that promoted nothing deploys nothing."""
+    """Take a new bundle to every target, to several of a class gradually; a run that promoted nothing deploys nothing.
+
+    A rollout's first run plans it, by its class's settings; the later ones are `go_on_with_rollouts`' affair.
+    """
     run_id = context.dagster_run.tags.get("dagster/partition", "")
     if CONDUCTED_TAG in context.dagster_run.tags:
         return SkipReason("the conductor deploys its own bundles")
@@ -313,21 +328,133 @@ def deploy_when_bundled(
         return SkipReason("a dry run bundles nothing")
     if not read_summary(evidence_store.store.runs, run_id).bundle:
         return SkipReason(f"{run_id} promoted nothing")
-    targets = campaign.targets_of(run_id)
+    classes = campaign.classes_of(run_id)
+    alone = [targets[0] for targets in classes.values() if len(targets) == 1]
+    rollouts = [rollout_of_run(run_id, name) for name, targets in classes.items() if len(targets) > 1]
     return SensorResult(
-        run_requests=list(_deploy_requests(run_id, targets, campaign)),
-        dynamic_partitions_requests=[EDGE_TARGETS.build_add_request(targets)],
+        run_requests=list(_deploy_requests(run_id, classes, campaign)),
+        dynamic_partitions_requests=[
+            partitions.build_add_request(keys)
+            for partitions, keys in ((EDGE_TARGETS, alone), (ROLLOUTS, rollouts))
+            if keys
+        ],
     )
 
 
-def _deploy_requests(run_id: str, targets: list[str], campaign: Campaign) -> Iterator[RunRequest]:
-    for target in targets:
+def _deploy_requests(run_id: str, classes: Mapping[str, Sequence[str]], campaign: Campaign) -> Iterator[RunRequest]:
+    for name, targets in classes.items():
+        if len(targets) == 1:
+            job, key, asset, config = deploy.name, targets[0], DEPLOYMENT_ASSET, {"run_id": run_id}
+        else:
+            job, key, asset = ROLL_OUT, rollout_of_run(run_id, name), ROLLOUT_ASSET
+            config = {"run_id": run_id, "device_class": name}
         yield RunRequest(
-            run_key=f"{run_id}:{target}",
-            partition_key=target,
-            tags={CAMPAIGN_TAG: campaign_of(run_id), **campaign.queue_tags(deploy.name, target)},
-            run_config={"ops": {DEPLOYMENT_ASSET: {"config": {"run_id": run_id}}}},
+            run_key=f"{run_id}:{key}",
+            job_name=job,
+            partition_key=key,
+            tags={CAMPAIGN_TAG: campaign_of(run_id), **campaign.queue_tags(job, key, name)},
+            run_config={"ops": {asset: {"config": config}}},
         )
+
+
+@sensor(
+    job=roll_out,
+    minimum_interval_seconds=30,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Asks for the run of a rollout's next wave once it is open, and of one whose run was killed.",
+)
+def go_on_with_rollouts(context: SensorEvaluationContext, campaign: Campaign) -> SensorResult | SkipReason:
+    """Go on with every rollout of the graph's (a partition of `rollout`) on which something can be done.
+
+    Each is left alone while a process runs it, while a run of it is under way or its campaign's conductor is, and for
+    ten minutes after a run of it failed.
+    """
+    if campaign.dry_run:
+        return SkipReason("a dry run deploys nothing")
+    over = Over.from_cursor(context.cursor)
+    planned = set(names_of(campaign.state))
+    requests: list[RunRequest] = []
+    for name in context.instance.get_dynamic_partitions(str(ROLLOUTS.name)):
+        try:
+            requests += _next_turn_of(context.instance, campaign.state, name, over, is_planned=name in planned)
+        except MiltonError as error:  # one that is damaged, or a partition by a name that is none, keeps no other
+            context.log.warning(f"the rollout {printable(name)} is passed over: {error}")
+    if not requests:
+        return SensorResult(skip_reason="nothing can be done on a rollout now", cursor=over.model_dump_json())
+    return SensorResult(run_requests=requests, cursor=over.model_dump_json())
+
+
+def _next_turn_of(
+    instance: DagsterInstance, state_dir: StateDir, name: str, over: "Over", *, is_planned: bool
+) -> Iterator[RunRequest]:
+    """The request for the rollout's next run, if one can do something now."""
+    folder, now = folder_of(state_dir, name), datetime.now(UTC)
+    if over.has(folder) or is_held(folder) or (last := _last_turn(instance, name)) is None:
+        return
+    due: datetime | None = now
+    events, config = 0, last.run_config
+    if is_planned:
+        state = rollout_of(state_dir, name)
+        due, events, config = next_turn(state, last.ended_at, now), state.events, None
+    elif config is None:
+        return  # it was named by hand; else its first run died before it planned, and knew of which run
+    if due is None:
+        over.note(folder)
+    elif max(due, last.may_follow_at) <= now:
+        key = f"{name}:{events}:{last.run_id}"
+        yield RunRequest(run_key=key, partition_key=name, run_config=config, tags=last.tags)
+
+
+class Over(RootModel[dict[str, int]]):
+    """The cursor of `go_on_with_rollouts`: the length of each journal after which nothing was left to do without a
+    person, so that it is read again only once it has grown."""
+
+    @classmethod
+    def from_cursor(cls, cursor: str | None) -> Self:
+        """What an earlier tick left; nothing when there is none."""
+        return cls.model_validate_json(cursor or "{}")
+
+    def has(self, folder: Path) -> bool:
+        """Whether nothing was left to do, and the journal is as it was then."""
+        return folder.name in self.root and self.root[folder.name] == _length(folder)
+
+    def note(self, folder: Path) -> None:
+        """Remember that nothing is left to do."""
+        self.root[folder.name] = _length(folder)
+
+
+def _length(folder: Path) -> int:
+    return (folder / JOURNAL_FILE).stat().st_size
+
+
+class _Turn(NamedTuple):
+    """A rollout's last run: when it ended, None for no run, from when on another may follow it, and what that run was
+    told: its ops' configuration, and the campaign's tag."""
+
+    run_id: str = ""
+    ended_at: datetime | None = None
+    may_follow_at: datetime = datetime.fromtimestamp(0, UTC)
+    run_config: Mapping[str, Any] | None = None
+    tags: Mapping[str, str] | None = None
+
+
+def _last_turn(instance: DagsterInstance, name: str) -> _Turn | None:
+    """The rollout's last run; None while one is under way, or whoever conducts them is."""
+    records = instance.get_run_records(RunsFilter(job_name=ROLL_OUT, tags={"dagster/partition": name}), limit=1)
+    if not records:
+        return _Turn()
+    run = records[0].dagster_run
+    conductor = instance.get_run_by_id(run.tags.get(CONDUCTED_TAG, ""))
+    if not run.is_finished or (conductor is not None and not conductor.is_finished):
+        return None
+    ended = datetime.fromtimestamp(records[0].end_time or records[0].update_timestamp.timestamp(), UTC)
+    return _Turn(
+        run.run_id,
+        ended,
+        ended if run.status is DagsterRunStatus.SUCCESS else ended + BETWEEN,
+        {"ops": run.run_config["ops"]} if run.run_config.get("ops") else None,
+        {CAMPAIGN_TAG: run.tags[CAMPAIGN_TAG]} if CAMPAIGN_TAG in run.tags else None,
+    )
 
 
 @sensor(
@@ -361,6 +488,7 @@ SENSORS = [
     _promote_sensor(DagsterRunStatus.FAILURE),
     _promote_sensor(DagsterRunStatus.CANCELED),
     deploy_when_bundled,
+    go_on_with_rollouts,
     look_after_devices,
 ]
 """Every sensor; they run wherever a daemon runs."""

@@ -13,7 +13,7 @@ from typing import Any, Self
 from dagster import ConfigurableResource
 from pydantic import Field, TypeAdapter, field_validator
 
-from milton_assets.settings import GoldenSet, LogLevel, Profile, Rerank, Settings, SideModelSettings
+from milton_assets.settings import GoldenSet, LogLevel, Profile, Rerank, RolloutSettings, Settings, SideModelSettings
 from milton_assets.settings.model import LOCAL_CLASS
 from milton_assets.vocabulary.edge_target import DEFAULT_TARGET, class_decided_for
 from milton_assets.vocabulary.errors import BadInput
@@ -79,6 +79,9 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     class_references: dict[str, str] = Field(
         default_factory=dict, description="Classes with a speed of their own: the target on which it is measured."
     )
+    class_rollouts: dict[str, Any] = Field(
+        default_factory=dict, description="By device class, in which waves a release comes to several of its targets."
+    )
     golden_sets: dict[str, Any] = Field(
         default_factory=dict, description="Own goldens: tier to a list of sets, each with path and private."
     )
@@ -135,6 +138,11 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             device_classes=list(settings.device_classes),
             target_classes={name: target.device_class for name, target in settings.targets.items()},
             class_references=settings.class_references,
+            class_rollouts={
+                name: told.rollout.model_dump(mode="json")
+                for name, told in settings.device_classes.items()
+                if told.rollout is not None
+            },
             golden_sets=_GOLDENS.dump_python(settings.goldens, mode="json"),
             allowed_templates=list(settings.allowed_templates),
             allowed_contaminated=list(settings.allowed_contaminated),
@@ -218,6 +226,17 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     def targets_of(self, run_id: str) -> list[str]:
         """The targets that get that run's winner."""
         return self.runs_of(campaign_of(run_id)).get(run_id, [])
+
+    def classes_of(self, run_id: str) -> dict[str, list[str]]:
+        """The targets that get that run's winner, by their device class."""
+        classes: dict[str, list[str]] = {}
+        for target in self.targets_of(run_id):
+            classes.setdefault(self.target_classes.get(target, LOCAL_CLASS), []).append(target)
+        return dict(sorted(classes.items()))
+
+    def rollout_to(self, device_class: str) -> RolloutSettings:
+        """How a release comes to several targets of that class: by default one canary first, then the rest."""
+        return RolloutSettings.model_validate(self.class_rollouts.get(device_class, {}))
 
     def pinned(self) -> dict[str, Any]:
         """Run configuration that holds a campaign's child runs to the profile and the policy that it began with.

@@ -4,12 +4,14 @@ What belongs here: wiring. What does not: how a target is changed (`milton_asset
 """
 
 import getpass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
+    AssetCheckSeverity,
     AssetDep,
     AssetExecutionContext,
     Config,
@@ -27,7 +29,7 @@ from milton_assets.assets.pages import kept_page
 from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.partitions import EDGE_TARGETS
-from milton_assets.selection.summary import DeploymentRecord, add_deployment, read_summary
+from milton_assets.selection.summary import DeploymentRecord, add_deployments, read_summary
 from milton_assets.settings import Profile
 from milton_assets.usecases.aliases import name_champion
 from milton_assets.usecases.shared_bundles import bring
@@ -109,7 +111,7 @@ def deployment(
     told = {"id": done.id, "target": done.target, "path": done.target_path, "release": str(done.release)}
     record = DeploymentRecord.model_validate({**told, "path": state.tell(Path(done.target_path))})
     hand_on_history(store, targets, target)
-    add_deployment(store.runs, summary.run_id, record)
+    add_deployments(store.runs, summary.run_id, [record])
     kept_page(context, campaign, store, targets, summary.run_id)
     name_champion(registry.store(), str(done.model_version), context.log.warning, class_of(summary.run_id))
     return versioned_output(
@@ -130,6 +132,13 @@ def deployment(
     )
 
 
+def problems_check(problems: Sequence[str], **metadata: str) -> AssetCheckResult:
+    """A check that fails while a target has a problem, and names them."""
+    return AssetCheckResult(
+        passed=not problems, severity=AssetCheckSeverity.ERROR, metadata={**metadata, "problems": list(problems)}
+    )
+
+
 @partition_check(deployment, EDGE_TARGETS)
 def serves_and_is_well(
     context: AssetCheckExecutionContext, campaign: Campaign, edge_runtime: EdgeServerResource
@@ -137,11 +146,8 @@ def serves_and_is_well(
     """The target serves what its journal says, and the last probe of it was well."""
     targets = open_targets(campaign.state, campaign.target_paths, server=edge_runtime.edge_server)
     health = targets.named(context.partition_key).health()
-    return AssetCheckResult(
-        passed=health.model_version is not None and health.well is not False,
-        metadata={
-            "serves": health.model_version or "nothing",
-            "since": f"{health.since:%Y-%m-%d %H:%M} UTC" if health.since else "unknown",
-            "problems": list(health.problems),
-        },
+    return problems_check(
+        [*health.problems, *([] if health.model_version else ["it serves nothing"])],
+        serves=health.model_version or "nothing",
+        since=f"{health.since:%Y-%m-%d %H:%M} UTC" if health.since else "unknown",
     )

@@ -14,6 +14,9 @@ from milton_assets.vocabulary.documents import Documents, Place
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.tier_spec import Tiers
 
+MANY_TARGETS = 12
+"""So many deployments are listed, the newest; a fleet has a verb of its own."""
+
 
 def print_outcome(summary: RunSummary, runs: Place, state: StateDir, console: Console, tiers: Tiers) -> None:
     """The card, then places and next commands. `runs` holds the summary, `state` is the folder of this machine."""
@@ -36,7 +39,10 @@ def places(summary: RunSummary, runs: Place, state: StateDir) -> list[tuple[str,
         page = summary.report.path
         rows.append(("page", page if "://" in page else str(state.place(page))))
     rows.append(("bundle", str(state.place(summary.bundle.path)) if summary.bundle else "none was made by this run"))
-    rows += [("deployment", f"{d.id} on {d.target}: {state.place(d.path)}") for d in summary.deployments]
+    shown = summary.deployments[-MANY_TARGETS:]
+    rows += [("deployment", f"{d.id} on {d.target}: {state.place(d.path)}") for d in shown]
+    if left_out := len(summary.deployments) - len(shown):
+        rows.append(("", f"and {left_out} before these; `milton fleet` shows which release is where"))
     return rows
 
 

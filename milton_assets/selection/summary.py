@@ -10,7 +10,7 @@ how a document is changed where several hosts may (`vocabulary.documents`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -121,12 +121,14 @@ def change_summary(runs: Place, run_id: str, change: Callable[[RunSummary], RunS
     Documents(runs).change(run_id, changed)
 
 
-def add_deployment(runs: Place, run_id: str, deployment: DeploymentRecord) -> None:
-    """Add to the run's summary where its bundle was taken; several deployments may end at once."""
+def add_deployments(runs: Place, run_id: str, deployments: Sequence[DeploymentRecord]) -> None:
+    """Add to the run's summary where its bundle was taken; several processes, or hosts, may do so at once."""
+    if not deployments:
+        return
     change_summary(
         runs,
         run_id,
-        lambda summary: summary.model_copy(update={"deployments": (*summary.deployments, deployment)}),
+        lambda summary: summary.model_copy(update={"deployments": (*summary.deployments, *deployments)}),
     )
 
 

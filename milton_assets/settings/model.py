@@ -50,6 +50,7 @@ LOCAL_CLASS = "local"
 """The device class of a target that names none: devices like this machine."""
 
 MAX_EXPIRY_DAYS = 36_500
+MAX_WAIT_HOURS = 24 * 366
 
 
 class Profile(StrEnum):
@@ -323,11 +324,39 @@ class SideModelSettings(_Noun):
     key_env: str | None = Field(default=None, min_length=1, description="The variable that holds its API key.")
 
 
+class RolloutSettings(_Noun):
+    """How a release is taken to the targets of a class when a decision brings one to several of them; see
+    docs/fleets.md. Waves and freezes are as `milton rollout plan` takes them."""
+
+    waves: tuple[str, ...] = Field(default=("1", "rest"), min_length=1)
+    opens: Literal["evidence", "all-well"] | None = None
+    tolerable: float = 0.02
+    intolerable: float = 0.2
+    alpha: float = 0.05
+    beta: float = 0.05
+    at_once: int = Field(default=8, ge=1, le=1000)
+    reach_within_hours: float = Field(default=24.0, ge=0, le=MAX_WAIT_HOURS)
+    attempt_within_hours: float = Field(default=1.0, ge=0, le=MAX_WAIT_HOURS)
+    retries: int = Field(default=1, ge=0, le=100)
+    freeze: tuple[str, ...] = ()
+    back_when_stopped: bool = False
+
+    @field_validator("waves", mode="before")
+    @classmethod
+    def _counts_are_numbers(cls, value: object) -> object:
+        """In YAML `[1, 10%, rest]` begins with a number."""
+        if isinstance(value, list | tuple):
+            return tuple(str(each) if isinstance(each, int) and not isinstance(each, bool) else each for each in value)
+        return value
+
+
 class DeviceClass(_Noun):
     """Devices that compute alike. `reference` is the target on which speed is measured for all of them; without one it
-    is measured on the controller."""
+    is measured on the controller. `rollout` is how a release comes to them; without one a canary goes first and then
+    the rest."""
 
     reference: Slug | None = None
+    rollout: RolloutSettings | None = None
 
 
 def _classes(value: object) -> object:
@@ -423,7 +452,8 @@ class Settings(_Noun):
     ] = Field(
         default_factory=lambda: {LOCAL_CLASS: DeviceClass()},
         description="Devices that compute alike; every target's `class` is one of them. A class with a `reference`, "
-        "one of its targets, has its speed measured there and a winner of its own (docs/classes.md).",
+        "one of its targets, has its speed measured there and a winner of its own (docs/classes.md); its `rollout` "
+        "says in which waves a release comes to several of its targets (docs/fleets.md).",
     )
     artifact: ArtefactKind = Field(
         default=ArtefactKind.GGUF, description="What is bundled: `gguf`, or `hf-distilled` for the full directory."
@@ -543,6 +573,11 @@ class Settings(_Noun):
     def class_references(self) -> dict[str, str]:
         """The reference target of each device class that has one."""
         return {name: told.reference for name, told in self.device_classes.items() if told.reference is not None}
+
+    def rollout_to(self, device_class: str) -> RolloutSettings:
+        """How a release comes to several targets of that class."""
+        told = self.device_classes.get(device_class)
+        return (told and told.rollout) or RolloutSettings()
 
     @model_validator(mode="after")
     def _edge_is_as_measured(self) -> Self:

@@ -17,6 +17,7 @@ from typing import Any
 
 from milton_assets import __version__
 from milton_assets.edge.deployment import NeverDeployed, Outcome
+from milton_assets.fleet.many import ask_each
 from milton_assets.fleet.target import Target
 from milton_assets.fleet.targets import Targets
 from milton_assets.report.changes import changes_since
@@ -29,6 +30,7 @@ from milton_assets.selection.decide import decide
 from milton_assets.selection.decision import Challenge, Decision
 from milton_assets.selection.replay import read_pinned
 from milton_assets.selection.summary import ReportRecord, RunSummary, change_summary, read_summary, run_ids
+from milton_assets.usecases.rollout_report import rollout_lines
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.documents import Place
 from milton_assets.vocabulary.errors import BadInput, MiltonError
@@ -41,6 +43,9 @@ from resources.evidence_store import EvidenceStore
 
 MOST_MODELS = 10
 """Models that a page shows: the first in rank, besides winner and incumbent."""
+
+ANSWER_WITHIN_S = 60.0
+"""So long a target may take to say what it serves before a page is made without it."""
 
 Measured = Mapping[str, Mapping[str, TierResult]]
 
@@ -63,11 +68,13 @@ def gather(
     now: datetime,
     between: tuple[str, str] | None = None,
     since: str | None = None,
+    page_beside: Path | None = None,
 ) -> ReportData:
     """Everything that the report on that run tells.
 
     `between` two models: only these are shown, and the second is told against the first. `since`: the run that changes
-    are told against, by default the one before. Raises `EvidenceMismatch` when a table does not hold, `BadInput` for a
+    are told against, by default the one before. `page_beside`: the folder that the page is to lie in, from which it can
+    link others. Raises `EvidenceMismatch` when a table does not hold, `BadInput` for a
     model that did not stand or a run that is not there.
     """
     decision = summary.decision
@@ -93,6 +100,7 @@ def gather(
         no_since=why_none,
         bundle=summary.bundle,
         deployments=summary.deployments,
+        rollouts=tuple(rollout_lines(sources.state, summary.run_id, page_beside)),
         notes=summary.notes,
     )
 
@@ -102,10 +110,11 @@ def keep_page(sources: Sources, run_id: str, *, now: datetime) -> Place:
     store = sources.store
     uri = f"runs/{run_id}.html"
     place = Path(store.root.path) / uri if store.is_here else store.root / uri
+    folder = place.parent if isinstance(place, Path) else None
     told = sources.state.tell(place) if isinstance(place, Path) else str(place)
 
     def with_page(summary: RunSummary) -> RunSummary:
-        content = page(gather(sources, summary, now=now), sources.tiers).encode()
+        content = page(gather(sources, summary, now=now, page_beside=folder), sources.tiers).encode()
         store.keep(uri, content)
         return summary.model_copy(update={"report": ReportRecord(path=told, sha256=sha256_bytes(content))})
 
@@ -114,14 +123,13 @@ def keep_page(sources: Sources, run_id: str, *, now: datetime) -> Place:
 
 
 def serving(targets: Targets) -> Iterator[Serving]:
-    """What each target that was ever deployed to serves; one that cannot answer tells why."""
-    for target in targets.all():
-        try:
-            yield serving_on(target)
-        except NeverDeployed:
-            continue
-        except MiltonError as error:
-            yield Serving(target=target.name, model_version=None, problems=(str(error),))
+    """What each target that was ever deployed to serves; one that cannot answer in time tells why."""
+    there = targets.all()
+    for target, told in zip(there, ask_each(there, serving_on, within_s=ANSWER_WITHIN_S), strict=True):
+        if isinstance(told, Serving):
+            yield told
+        elif not isinstance(told, NeverDeployed):
+            yield Serving(target=target.name, model_version=None, problems=(str(told),))
 
 
 def serving_on(target: Target) -> Serving:

@@ -93,6 +93,12 @@ def test_a_class_may_name_the_target_on_which_its_speed_is_measured(home):
     assert [settings.class_decided_for(name) for name in ("box", "pi")] == [None, "pi5"]
 
 
+def test_a_class_may_say_in_which_waves_a_release_comes_to_it(home):
+    settings = given(home, "device_classes: {local: {}, pi5: {rollout: {waves: [1, 10%, rest], at_once: 20}}}")
+    assert settings.rollout_to("local").waves == ("1", "rest")
+    assert (settings.rollout_to("pi5").waves, settings.rollout_to("pi5").at_once) == (("1", "10%", "rest"), 20)
+
+
 def test_variables_hold_what_a_line_can(home):
     settings = given(
         home,

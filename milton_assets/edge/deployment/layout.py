@@ -29,7 +29,7 @@ from pathlib import Path
 
 from milton_assets.edge.deployment.file_system import PROBE_PREFIX
 from milton_assets.edge.deployment.fileops import FileOps, exists, is_folder, link_text
-from milton_assets.edge.deployment.journal import JOURNAL_FILE, RESERVE_FILE, read_journal
+from milton_assets.edge.deployment.journal import JOURNAL_FILE, RESERVE_FILE, has_begun
 from milton_assets.edge.deployment.lock import LOCK_FILE
 from milton_assets.edge.release.disk import Fd, names, opened
 from milton_assets.vocabulary.errors import BadInput
@@ -96,7 +96,7 @@ def is_target(ops: FileOps, path: Path) -> bool:
     except (NotADirectoryError, FileNotFoundError):
         raise _not_a_target(path, "is no folder") from None
     with opened(ops, folder):
-        if read_journal(ops, folder).state.name is not None:
+        if has_begun(ops, folder):
             return True
         if foreign := [name for name in names(folder) if not _is_ours(name, folder)]:
             raise _not_a_target(path, f"is in use for something else: it holds {', '.join(map(repr, foreign[:4]))}")
