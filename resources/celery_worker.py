@@ -37,7 +37,7 @@ def _launcher() -> CeleryLauncher:
     return found
 
 
-@worker_process_init.connect  # type: ignore[untyped-decorator]
+@worker_process_init.connect
 def die_with_the_worker(**_: Any) -> None:
     """Have the kernel end this process when the worker that started it ends."""
     libc = ctypes.CDLL(None, use_errno=True)
