@@ -25,6 +25,7 @@ _STAGES: Final = {
     "benchmark_on_class": "measure",
     "promote": "decide",
     "deploy": "deploy",
+    "rollout": "deploy",
     "field": "watch",
 }
 """What happens to the assets of each group."""

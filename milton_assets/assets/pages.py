@@ -6,7 +6,6 @@ decision hangs on any of it: what fails is a warning.
 """
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 from dagster import AssetExecutionContext, MetadataValue
 
@@ -15,6 +14,7 @@ from milton_assets.fleet.targets import Targets
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.reporting import Sources, keep_page
 from milton_assets.usecases.tracking import MlflowTracking, tell_mlflow
+from milton_assets.vocabulary.documents import Place
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.terminal import printable
 from resources.campaign import Campaign
@@ -24,7 +24,7 @@ from resources.progress import meter
 
 def kept_page(
     context: AssetExecutionContext, campaign: Campaign, store: EvidenceStore, targets: Targets, run_id: str
-) -> Path | None:
+) -> Place | None:
     """The page's path; None, and a warning in the run's log, when it could not be made: no decision hangs on it."""
     sources = _sources(campaign, store, targets)
     try:

@@ -18,6 +18,7 @@ from milton_assets.cli import (
     autobench,
     bench,
     bundle,
+    canary,
     config,
     deploy,
     device_policy,
@@ -72,7 +73,7 @@ def build_app() -> typer.Typer:
     config.register(app)
     registry.register(app)
     measuring = (serve_model, bench, results, report, why, bundle, keys)
-    for verbs in (*measuring, deploy, target, rollout, fleet, metrics, policy, device_policy, trace, tracking):
+    for verbs in (*measuring, deploy, target, canary, rollout, fleet, metrics, policy, device_policy, trace, tracking):
         verbs.register(app)
     return app
 

@@ -48,7 +48,7 @@ def mlflow(
             remedy="export MILTON_MLFLOW_URL=http://HOST:5000",
         )
     sources = sources_of(settings)
-    run_id = run or read_summary(settings.state.runs).run_id
+    run_id = run or read_summary(sources.store.runs).run_id
     told = tell_mlflow(MlflowTracking.from_settings(settings.mlflow), sources, run_id)
 
     def show(console: Console) -> None:

@@ -48,8 +48,8 @@ def figures_page(sources: Sources) -> str:
     Raises `BadInput` for a summary or a journal that cannot be read, `EvidenceMismatch` for a table that does not hold:
     no page is better than one with other figures.
     """
-    latest = {class_of(run_id): run_id for run_id in run_ids(sources.state.runs)}
-    runs = [read_summary(sources.state.runs, run_id) for run_id in latest.values()]
+    latest = {class_of(run_id): run_id for run_id in run_ids(sources.store.runs)}
+    runs = [read_summary(sources.store.runs, run_id) for run_id in latest.values()]
     measured = [(run, read_pinned(sources.store.read_bytes, run.manifest)) for run in runs]
     rollouts = [rollout_of(sources.state, name) for name in names_of(sources.state)]
     lines = [

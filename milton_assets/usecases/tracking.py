@@ -87,7 +87,7 @@ def tell_mlflow(tracking: MlflowTracking, sources: Sources, run_id: str) -> Told
     Raises `MlflowRefused` when the server does not take it, `EvidenceMismatch` when a table does not hold, and
     `BadInput` when there is no such run, or the server keeps files where only its own clients can put them.
     """
-    summary = read_summary(sources.state.runs, run_id)
+    summary = read_summary(sources.store.runs, run_id)
     measured = read_pinned(sources.store.read_bytes, summary.manifest)
     page, left_out = _page(sources, summary)
     experiment = tracking.runs.experiment(tracking.experiment)
@@ -201,8 +201,8 @@ def _page(sources: Sources, summary: RunSummary) -> tuple[bytes | None, str | No
     """The page that lies beside the summary, and why there is none."""
     if summary.report is None:
         return None, "no page was made of this run; `milton report` says why"
-    path = sources.state.place(summary.report.path)
+    place = sources.store.runs / f"{summary.run_id}.html"
     try:
-        return path.read_bytes(), None
+        return bytes(place.read_bytes()), None
     except OSError as error:
-        return None, f"{path} cannot be read ({error.strerror})"
+        return None, f"{place} cannot be read ({error.strerror or error})"

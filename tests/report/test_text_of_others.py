@@ -110,7 +110,7 @@ def test_text_of_others_is_text_in_all_markdown_that_the_web_ui_or_a_forge_draws
 
 def test_text_of_others_cannot_steer_the_terminal(home: StateDir, hostile: RunSummary) -> None:
     out = StringIO()
-    print_outcome(hostile, home, Console(file=out, width=100, highlight=False), TIERS)
+    print_outcome(hostile, home.runs, home, Console(file=out, width=100, highlight=False), TIERS)
     shown = out.getvalue()
     assert [c for c in shown if not c.isprintable() and c != "\n"] == []
     assert "\\x1b" in shown.replace("\n", "") and "[link]" in shown.replace("\n", "").replace(" ", "")
