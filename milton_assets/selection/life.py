@@ -281,24 +281,27 @@ def _stated(evidence: CandidateEvidence, manifest: EvidenceManifest) -> object:
 
 
 class _Environments:
-    """The digests of environments as tables, or else their candidates' evidence, state them."""
+    """The digests of environments as tables, or else their candidates' evidence, state them.
+
+    The same object is looked at once, whoever it belongs to; what is asked about outlives this.
+    """
 
     def __init__(self) -> None:
-        self._known: list[tuple[object, str]] = []
+        self._by_identity: dict[int, str] = {}
+        self._by_text: dict[str, str] = {}
 
     def digest(self, raw: object) -> str:
         """That of the environment stated as `raw`; `_UNKNOWN` of none, and of one in no known form."""
         if raw is None:
             return _UNKNOWN
-        for stated, digest in self._known:
-            if stated is raw or stated == raw:
-                return digest
-        try:
-            digest = Fingerprint.model_validate(raw).environment_digest()
-        except ValidationError:
-            digest = _UNKNOWN
-        self._known.append((raw, digest))
-        return digest
+        if (known := self._by_identity.get(id(raw))) is not None:
+            return known
+        if (text := repr(raw)) not in self._by_text:
+            try:
+                self._by_text[text] = Fingerprint.model_validate(raw).environment_digest()
+            except ValidationError:
+                self._by_text[text] = _UNKNOWN
+        return self._by_identity.setdefault(id(raw), self._by_text[text])
 
 
 def with_previous(ledger: Ledger, run_id: str, decision_sha256: str) -> Ledger:
