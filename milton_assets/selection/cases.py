@@ -14,6 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ from milton_assets.vocabulary.tier_spec import CaseColumns, Tiers
 _MEAN_TOLERANCE = 1e-6
 
 _FLOAT64 = pa.float64()
-_Arrow = pa.Array | pa.ChunkedArray
+_Arrow: TypeAlias = pa.Array | pa.ChunkedArray
 
 _Key = tuple[tuple[str, ...], int]
 """The cases' ids, and the number of the procedure that asked them."""

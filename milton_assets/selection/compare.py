@@ -134,8 +134,11 @@ def challenge(
     spent = np.array([[test.p_spent if test.seen else np.nan for test in row] for row in tests])
     corrected = life.corrected(spent, groups).tolist()
     per_metric = [
-        [_difference(margin, *told, rule.alpha) for told in zip(*of_margin, strict=True)]
-        for margin, *of_margin in zip(rule.margins, compared, tests, corrected, strict=True)
+        [
+            _difference(margin, one, test, p_value, rule.alpha)
+            for one, test, p_value in zip(rows, tallies, p_values, strict=True)
+        ]
+        for margin, rows, tallies, p_values in zip(rule.margins, compared, tests, corrected, strict=True)
     ]
     result = {
         version: _challenge(versions[incumbent], differences)
