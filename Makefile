@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 300
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install autobench ui test coverage test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-selection-quick bench-bundle bench-device bench-scale bench-fleet bench-serving test-vllm docs clean
+.PHONY: help install autobench ui test coverage test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-selection-quick bench-bundle bench-device bench-scale bench-fleet bench-canary bench-serving test-vllm docs clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ bench-scale: $(VENV)/.installed-dev ## Registries of thousands of entries, journ
 
 bench-fleet: $(VENV)/.installed-dev ## Rollouts over ten thousand simulated devices: time, memory, devices until noticed, false stops.
 	PYTHONPATH=. $(BIN)/python benches/fleet/bench_fleet.py
+
+bench-canary: $(VENV)/.installed-dev ## Requests that a canary needs until it notices, false aborts, false promotions.
+	PYTHONPATH=. $(BIN)/python benches/fleet/bench_canary.py
 
 bench-serving: $(VENV)/.installed-dev ## What serving through the gateway costs: swaps, time to first token, one slot's gap.
 	$(BIN)/python benches/device/bench_serving.py

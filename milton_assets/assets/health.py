@@ -8,14 +8,13 @@ import pyarrow as pa
 from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
-    AssetCheckSeverity,
     AssetExecutionContext,
     Output,
     asset,
 )
 
 from milton_assets.assets.beta_features import partition_check
-from milton_assets.assets.deployments import deployment
+from milton_assets.assets.deployments import deployment, problems_check
 from milton_assets.assets.evidence import evidence_output
 from milton_assets.assets.guards import guarded
 from milton_assets.fleet.target import Health
@@ -87,4 +86,4 @@ def table_of(health: Health) -> pa.Table:
 def nothing_needs_a_person(context: AssetCheckExecutionContext, device_health: EvidenceFile) -> AssetCheckResult:
     """The target has no problem that it cannot help itself."""
     problems = [row["said"] for row in device_health.read().to_pylist() if row["kind"] == _PROBLEM]
-    return AssetCheckResult(passed=not problems, severity=AssetCheckSeverity.ERROR, metadata={"problems": problems})
+    return problems_check(problems)

@@ -5,13 +5,13 @@ What belongs here: wiring. What does not: what the page says (`milton_assets.rep
 """
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 from dagster import AssetExecutionContext
 
 from milton_assets.fleet.targets import Targets
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.reporting import Sources, keep_page
+from milton_assets.vocabulary.documents import Place
 from milton_assets.vocabulary.errors import MiltonError
 from resources.campaign import Campaign
 from resources.evidence_store import EvidenceStore
@@ -19,7 +19,7 @@ from resources.evidence_store import EvidenceStore
 
 def kept_page(
     context: AssetExecutionContext, campaign: Campaign, store: EvidenceStore, targets: Targets, run_id: str
-) -> Path | None:
+) -> Place | None:
     """The page's path; None, and a warning in the run's log, when it could not be made: no decision hangs on it."""
     sources = Sources(campaign.state, store, installed_tiers(), campaign.goldens, targets)
     try:

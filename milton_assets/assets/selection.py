@@ -33,9 +33,11 @@ from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.replay import read_anchored
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
 from milton_assets.usecases.aliases import name_challenger
+from milton_assets.usecases.canaries import field_notes
 from milton_assets.usecases.incumbent import incumbent_of
 from milton_assets.usecases.past_ledger import check_ledger, ledger_before
 from milton_assets.usecases.pictures import tier_pictures
+from milton_assets.usecases.shared_history import mirrored_anywhere
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.golden_set import read_all_goldens
@@ -119,9 +121,14 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             private_goldens=sorted(name for one in goldens.values() for name in one.private),
             policy_name=policy.name,
             policy_sha256=policy.sha256,
-            ledger=ledger_before(campaign.state.runs, run_id),
+            ledger=ledger_before(store.runs, run_id),
         )
         targets = open_targets(campaign.state, campaign.target_paths, server=EdgeServer)
+        incumbent = incumbent_of(
+            (targets.named(name) for name in campaign.targets_of(run_id)),
+            mirrored=mirrored_anywhere(store, targets),
+            on_note=context.log.warning,
+        )
         decision = decide(
             run_id=run_id,
             candidates=[
@@ -135,19 +142,15 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             ],
             policy=policy,
             manifest=gathered.manifest,
-            incumbent=incumbent_of(
-                (targets.named(name) for name in campaign.targets_of(run_id)),
-                mirrored=targets.mirrored,
-                on_note=context.log.warning,
-            ),
+            incumbent=incumbent,
             tiers=tiers,
             anchored=read_anchored(store.read_bytes, gathered.manifest.ledger),
         )
-        notes = campaign.chosen.notes
+        notes = (*campaign.chosen.notes, *field_notes(campaign.state, incumbent))
         summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest, notes=notes)
         document = summary.model_dump_json(indent=2).encode()
         decision_uri = store.put("selection_decision", run_id, document, suffix=".json")
-        write_summary(campaign.state.runs, summary)
+        write_summary(store.runs, summary)
         page = kept_page(context, campaign, store, targets, run_id)
         if decision.verdict is Verdict.PROMOTE and decision.winner is not None:
             name_challenger(registry.store(), decision.winner, context.log.warning, device_class)
@@ -183,7 +186,8 @@ def evidence_holds(
     context: AssetCheckExecutionContext, campaign: Campaign, evidence_store: EvidenceStoreResource
 ) -> AssetCheckResult:
     """Every file and event the decision pinned is still as it was. Raises with every difference otherwise."""
-    summary = read_summary(campaign.state.runs, context.partition_key)
+    store = evidence_store.store
+    summary = read_summary(store.runs, context.partition_key)
     check_manifest(context.instance, evidence_store.store, summary.manifest)
-    check_ledger(campaign.state.runs, summary.manifest)
+    check_ledger(store.runs, summary.manifest)
     return AssetCheckResult(passed=True, metadata={"pins": len(summary.manifest.pins())})

@@ -18,6 +18,7 @@ from milton_assets.cli import (
     autobench,
     bench,
     bundle,
+    canary,
     config,
     deploy,
     device_policy,
@@ -70,7 +71,7 @@ def build_app() -> typer.Typer:
     config.register(app)
     registry.register(app)
     measuring = (serve_model, bench, results, report, why, bundle, keys)
-    for verbs in (*measuring, deploy, target, rollout, fleet, policy, device_policy, trace):
+    for verbs in (*measuring, deploy, target, canary, rollout, fleet, policy, device_policy, trace):
         verbs.register(app)
     return app
 

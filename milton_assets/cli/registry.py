@@ -107,7 +107,7 @@ def list_entries(as_json: JsonOption = False) -> None:
     store = registry_of(settings)
     registry = store.read(on_progress=progress_on_stderr())
     aliases = store.aliases()
-    best = best_version(past_decisions(settings.state.runs))
+    best = best_version(past_decisions(settings.runs))
 
     def text(console: Console) -> None:
         _draw(console, store.uri, registry, aliases)

@@ -124,7 +124,7 @@ def _two_runs(compare: tuple[str, str] | None, sources: Sources) -> tuple[str, s
 
     if compare is None:
         return None
-    known = set(run_ids(sources.state.runs))
+    known = set(run_ids(sources.store.runs))
     are_runs = [name in known for name in compare]
     if any(are_runs) and not all(are_runs):
         raise BadInput(f"{compare[0]} and {compare[1]} are not of one kind", expected="two models, or two runs")
@@ -140,4 +140,4 @@ def _summary(run: str | None, target: str | None, sources: Sources) -> RunSummar
         if serves.run_id is None:
             raise BadInput(f"the target {target} serves nothing", remedy="`milton deploy` takes a bundle there")
         run = serves.run_id
-    return read_summary(sources.state.runs, run)
+    return read_summary(sources.store.runs, run)

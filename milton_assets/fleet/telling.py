@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from milton_assets.edge.canary.starting import NoCanary
 from milton_assets.edge.deployment import (
     AttemptKnown,
     ClockSetBack,
@@ -24,6 +25,7 @@ from milton_assets.edge.deployment import (
     NothingBefore,
     NotOurs,
     ReleaseDamaged,
+    RuntimeTooOld,
     TargetBusy,
 )
 from milton_assets.edge.deployment.trust import NotBelieved
@@ -43,6 +45,7 @@ KNOWN: dict[str, type[MiltonError]] = {
         JournalDamaged,
         MiltonError,
         NeverDeployed,
+        NoCanary,
         NotATarget,
         NotAdmitted,
         NotBelieved,
@@ -52,6 +55,7 @@ KNOWN: dict[str, type[MiltonError]] = {
         NothingBefore,
         ProtocolViolated,
         ReleaseDamaged,
+        RuntimeTooOld,
         ServerFailed,
         SignatureInvalid,
         TargetBusy,

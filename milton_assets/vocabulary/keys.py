@@ -100,6 +100,12 @@ def campaign_of(run_id: str) -> str:
     return match.group(1) if match else run_id
 
 
+def rollout_of_run(run_id: str, device_class: str) -> str:
+    """The name of the rollout of that run's bundle to the targets of a class: `RUN-CLASS`, or the run's where it
+    decided for that class by itself."""
+    return check_key(run_id if class_of(run_id) == device_class else f"{run_id}-{device_class}", "rollout's name")
+
+
 def key_on_class(device_class: str, version: str) -> str:
     """The partition key of what was measured of a model version on a device class, as Dagster writes such keys."""
     return f"{check_key(device_class, 'device class')}|{check_key(version, 'model version')}"

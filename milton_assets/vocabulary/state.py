@@ -51,6 +51,11 @@ class StateDir:
         return self.root / told
 
     @property
+    def agent(self) -> Path:
+        """On a device: what its agent keeps that is no target's, a folder a target."""
+        return self.root / "agent"
+
+    @property
     def registry(self) -> Path:
         """The registry file, written by whoever trains."""
         return self.root / "models" / "registry.json"
@@ -89,6 +94,11 @@ class StateDir:
     def deployment_history(self) -> Path:
         """What targets' journals say of deployments, mirrored."""
         return self.root / "deployment_history"
+
+    @property
+    def field(self) -> Path:
+        """How canaries on targets ended: a folder a target, a document and its signature a canary."""
+        return self.root / "field"
 
     @property
     def rollouts(self) -> Path:

@@ -279,3 +279,13 @@ def test_no_label_of_a_picture_leaves_its_frame(home: StateDir) -> None:
     html = page(gathered(home, decided(home, [model(long, ndcg=0.9), model("b", ndcg=0.4)], incumbent="b")), TIERS)
     for x, words in re.findall(r'<text x="([\d.-]+)"[^>]*class="name end">(?:<title>[^<]*</title>)?([^<]*)', html):
         assert float(x) - 6.4 * len(words) >= 0, words
+
+
+def test_a_figure_of_a_device_class_is_a_line_of_its_own(home: StateDir) -> None:
+    for run_id, rate in (("benchmark_20260110_000000", 0.5), ("benchmark_20260110_000000.pi5", 0.6)):
+        decided(home, [model("old", cove=rate)], run_id=run_id)
+    lines = gather_trend(sources(home), "cove_pass_rate", now=NOW).chart.lines
+    assert [(line.name, [place.y for place in line.places]) for line in lines] == [
+        ("old", [pytest.approx(0.5)]),
+        ("old on pi5", [pytest.approx(0.6)]),
+    ]

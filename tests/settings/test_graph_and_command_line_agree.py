@@ -261,6 +261,14 @@ ROWS: dict[str, Row] = {
         lambda settings: str(compose.evidence_store_of(settings).root),
         "/srv/evidence",
     ),
+    "queues": Row("queues: {deploy: edge-box}", {}, campaign("queues"), setting("queues"), {"deploy": "edge-box"}),
+    "accelerator_pool": Row(
+        "accelerator_pool: accelerator-gpu-box",
+        {"MILTON_ACCELERATOR_POOL": "accelerator-gpu-box"},
+        lambda defs: {op.pool for asset in defs.assets if asset.key.path == ["reasoning_metrics"] for op in [asset.op]},
+        lambda settings: {settings.accelerator_pool},
+        {"accelerator-gpu-box"},
+    ),
     "reuse_answers": Row(
         "reuse_answers: false",
         {"MILTON_REUSE_ANSWERS": "0"},
