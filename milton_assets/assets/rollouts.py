@@ -32,7 +32,7 @@ from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.deployments import WINDOWS, deployment
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.links import page_of
-from milton_assets.assets.pages import kept_page
+from milton_assets.assets.pages import kept_page, told_elsewhere
 from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.fleet.targets import Targets
 from milton_assets.partitions import EDGE_TARGETS, ROLLOUTS
@@ -109,6 +109,7 @@ def rollout(
     page = keep_rollout_page(campaign.state, name, now=datetime.now(UTC))
     if state.plan.run_id in run_ids(evidence_store.store.runs):
         kept_page(context, campaign, evidence_store.store, reach.targets(), state.plan.run_id)
+        told_elsewhere(context, campaign, evidence_store.store, reach.targets(), state.plan.run_id)
     return versioned_output(
         {"rollout": name, "stage": state.stage.value, "release": state.plan.release},
         state.plan.release,
