@@ -32,7 +32,7 @@ from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.deployments import WINDOWS, deployment
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.links import page_of
-from milton_assets.assets.pages import kept_page
+from milton_assets.assets.pages import kept_page, told_elsewhere
 from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.fleet.targets import Targets
 from milton_assets.partitions import EDGE_TARGETS, ROLLOUTS
@@ -50,11 +50,14 @@ from milton_assets.usecases.rollouts import (
     take_turn,
     wanted_of,
 )
+from milton_assets.usecases.shared_bundles import bring
+from milton_assets.usecases.shared_history import hand_on_history
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import class_of
 from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
+from resources.evidence_store import EvidenceStore
 from resources.model_server import EdgeServerResource
 from resources.parquet_io import EvidenceStoreResource
 from resources.registry_resource import RegistryResource
@@ -103,10 +106,11 @@ def rollout(
             context.log.info(f"{event.kind.replace('_', ' ')}: {getattr(event, 'reason', state.stage)}")
 
     state = take_turn(reach, name, actor=getpass.getuser(), heard=tell)
-    _keep_deployments(context, campaign, state, reach.targets())
+    _keep_deployments(context, campaign, evidence_store.store, state, reach.targets())
     page = keep_rollout_page(campaign.state, name, now=datetime.now(UTC))
-    if state.plan.run_id in run_ids(campaign.state.runs):
+    if state.plan.run_id in run_ids(evidence_store.store.runs):
         kept_page(context, campaign, evidence_store.store, reach.targets(), state.plan.run_id)
+        told_elsewhere(context, campaign, evidence_store.store, reach.targets(), state.plan.run_id)
     return versioned_output(
         {"rollout": name, "stage": state.stage.value, "release": state.plan.release},
         state.plan.release,
@@ -143,10 +147,12 @@ def _plan(
             expected="a rollout that was planned, or run_id and device_class of targets that get that run's winner",
             remedy=f"`milton rollout plan {name}` plans one",
         )
+    store, device_class = evidence_store.store, class_of(config.run_id)
+    bring(store, campaign.state.bundles, run_id=config.run_id, device_class=device_class)
     choice = choose_bundle(
-        campaign.state.bundles, kind=campaign.artifact, run_id=config.run_id, device_class=class_of(config.run_id)
+        campaign.state.bundles, kind=campaign.artifact, run_id=config.run_id, device_class=device_class
     )
-    check_manifest(context.instance, evidence_store.store, read_summary(campaign.state.runs, config.run_id).manifest)
+    check_manifest(context.instance, store, read_summary(store.runs, config.run_id).manifest)
     window = WINDOWS[campaign.profile]
     wanted = wanted_of(
         campaign.rollout_to(config.device_class),
@@ -162,9 +168,11 @@ def _plan(
         context.log.info(f"paused {other}, which takes an older release to the same devices")
 
 
-def _keep_deployments(context: AssetExecutionContext, campaign: Campaign, state: Rollout, targets: Targets) -> None:
+def _keep_deployments(
+    context: AssetExecutionContext, campaign: Campaign, store: EvidenceStore, state: Rollout, targets: Targets
+) -> None:
     """Note every device that stood in the run's summary and at its deployment's partition, each once."""
-    run_id, runs = state.plan.run_id, campaign.state.runs
+    run_id, runs = state.plan.run_id, store.runs
     if run_id not in run_ids(runs):
         return
     noted = {done.id for done in read_summary(runs, run_id).deployments}
@@ -174,6 +182,7 @@ def _keep_deployments(context: AssetExecutionContext, campaign: Campaign, state:
             continue
         told = next((one for one in targets.mirrored(device.name) if one.id == device.deployment), None)
         place = campaign.state.tell(Path(told.target_path)) if told else targets.named(device.name).url
+        hand_on_history(store, targets, device.name)
         records.append(
             DeploymentRecord(id=device.deployment, target=device.name, path=place, release=state.plan.release)
         )

@@ -358,12 +358,12 @@ def check_bundle_evidence(settings: Settings, bundle: Path) -> None:
         manifest = read_manifest(bundle)
     except BadInput:
         return  # no bundle, as the deployment is going to say, in its history too
-    runs = settings.state.runs
-    if not (runs / f"{manifest.run_id}.json").exists():
+    from milton_assets.selection.summary import read_summary, run_ids
+
+    runs = settings.runs
+    if manifest.run_id not in run_ids(runs):
         typer.echo(f"note: {manifest.run_id} was not decided here, so its evidence is not looked at", err=True)
         return
-    from milton_assets.selection.summary import read_summary
-
     evidence = read_summary(runs, manifest.run_id).manifest
     if evidence.digest() != manifest.evidence_sha256:
         raise EvidenceMismatch(

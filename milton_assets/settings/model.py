@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -41,11 +41,15 @@ from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
 
+if TYPE_CHECKING:
+    from milton_assets.vocabulary.documents import Place
+
 LLAMA_CPP = "llama.cpp"
 VLLM = "vllm"
 LOCAL_CLASS = "local"
 """The device class of a target that names none: devices like this machine."""
 
+MLFLOW_EXPERIMENT = "milton"
 MAX_EXPIRY_DAYS = 36_500
 MAX_WAIT_HOURS = 24 * 366
 
@@ -186,6 +190,14 @@ Names = Annotated[
     tuple[Slug, ...],
     FromText(lambda text: [part.strip() for part in text.split(",") if part.strip()], "names, a comma between two"),
 ]
+Owners = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^(team:[^\s,]+|[^\s@,]+@[^\s@,]+\.[^\s@,]+)$", max_length=200)], ...],
+    Field(min_length=1),
+    FromText(
+        lambda text: [part.strip() for part in text.split(",") if part.strip()],
+        "e-mail addresses or team:NAME, a comma between two",
+    ),
+]
 TemplateIds = Annotated[
     tuple[TemplateId, ...],
     FromText(
@@ -319,6 +331,21 @@ class SideModelSettings(_Noun):
     url: Annotated[str, AfterValidator(_address)] = Field(description="Its server's address.")
     model: str = Field(min_length=1, description="Its name there.")
     key_env: str | None = Field(default=None, min_length=1, description="The variable that holds its API key.")
+
+
+class MlflowSettings(_Noun):
+    """The MLflow server that is told of campaigns."""
+
+    url: Annotated[str, AfterValidator(_address)] = Field(
+        description="A tracking server that is told of every campaign: a run a model, figures with their intervals, "
+        "the report."
+    )
+    experiment: str = Field(
+        default=MLFLOW_EXPERIMENT,
+        min_length=1,
+        max_length=500,
+        description="The experiment that the runs are in there.",
+    )
 
 
 class RolloutSettings(_Noun):
@@ -515,6 +542,17 @@ class Settings(_Noun):
         default=None,
         description="A folder or fsspec URL for the evidence. None: `benchmarks/` in the state folder.",
     )
+    queues: dict[Slug, Slug] = Field(
+        default_factory=dict,
+        description="With workers on several hosts, the queue that runs of a job go to: `benchmark_model`, "
+        "`benchmark_on_class`, `promote`, `deploy`, `look_after`; a target's or a class's name sends those of it to "
+        "the host that has it (docs/scale.md). Only in milton.yaml.",
+    )
+    accelerator_pool: Slug = Field(
+        default="accelerator",
+        description="The pool whose one place a tier holds while it measures; a name of its own for each host that "
+        "measures, so that two measure at once and none is shared.",
+    )
     cache_dir: AnyPath = Field(description="Where downloaded models lie, for all state folders.")
     reuse_answers: Switch = Field(
         default=True, description="Answer from the cache what the same weights were asked before; never for timing."
@@ -523,8 +561,16 @@ class Settings(_Noun):
         default=True,
         description="While speeds are measured, watch the machine: what was taken while others wanted it is invalid.",
     )
+    owners: Owners = Field(
+        default=("team:milton",),
+        description="Whose the assets are in Dagster's UI and catalogue: e-mail addresses, or `team:NAME`.",
+    )
     openlineage_url: Annotated[str, AfterValidator(_address), Variable("OPENLINEAGE_URL")] | None = Field(
         default=None, description="An OpenLineage server that the daemon tells what ran and what was made."
+    )
+    mlflow: MlflowSettings | None = Field(
+        default=None,
+        description="An MLflow server that is told of every campaign (docs/elsewhere.md). None: nobody is.",
     )
     dry_run: Switch = Field(
         default=False, description="Say what would be measured, every metric `skipped`; decide and deploy nothing."
@@ -598,6 +644,13 @@ class Settings(_Noun):
     def evidence_root(self) -> str:
         """Where the evidence lies, a folder or a URL."""
         return self.evidence_url or str(self.state.benchmarks)
+
+    @property
+    def runs(self) -> Place:
+        """Where the runs' summaries lie: below the evidence."""
+        from upath import UPath  # only some verbs need it
+
+        return UPath(self.evidence_root) / "runs"
 
 
 @dataclass(frozen=True)

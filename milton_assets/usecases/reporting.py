@@ -1,6 +1,6 @@
 """Gathering a report, and keeping a campaign's page beside its summary: the same for graph and command line.
 
-    data = gather(sources, read_summary(state.runs), now=now)
+    data = gather(sources, read_summary(store.runs), now=now)
     keep_page(sources, run_id, now=now)
 
 What belongs here: reading summary, evidence, goldens and targets into `ReportData`. What does not: drawing it
@@ -29,14 +29,16 @@ from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.decide import decide
 from milton_assets.selection.decision import Challenge, Decision
 from milton_assets.selection.replay import read_pinned
-from milton_assets.selection.summary import ReportRecord, RunSummary, read_summary, run_ids, write_summary
+from milton_assets.selection.summary import ReportRecord, RunSummary, change_summary, read_summary, run_ids
+from milton_assets.settings import Settings
+from milton_assets.tiers.discovery import installed_tiers
+from milton_assets.usecases.compose import evidence_store_of, targets_of
 from milton_assets.usecases.rollout_report import rollout_lines
 from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.documents import Place
 from milton_assets.vocabulary.errors import BadInput, MiltonError
-from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.golden_set import OwnSets, read_goldens
 from milton_assets.vocabulary.keys import class_of
-from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Tiers, TierSpec
@@ -62,6 +64,13 @@ class Sources:
     targets: Targets
 
 
+def sources_of(settings: Settings) -> Sources:
+    """Where the parts of the reports on a state folder lie."""
+    return Sources(
+        settings.state, evidence_store_of(settings), installed_tiers(), settings.goldens, targets_of(settings)
+    )
+
+
 def gather(
     sources: Sources,
     summary: RunSummary,
@@ -82,7 +91,7 @@ def gather(
     measured = read_pinned(sources.store.read_bytes, summary.manifest)
     models = between or _models(decision)
     compared = _compared(summary, measured, between, sources.tiers) if between else None
-    changes, why_none = _since(sources.state.runs, summary, since)
+    changes, why_none = _since(sources.store.runs, summary, since)
     return ReportData(
         made_at=now,
         release=__version__,
@@ -106,17 +115,21 @@ def gather(
     )
 
 
-def keep_page(sources: Sources, run_id: str, *, now: datetime) -> Path:
-    """Write the run's page beside its summary, and its digest into the summary; the page's path. Raises as `gather`."""
-    runs = sources.state.runs
-    path = runs / f"{run_id}.html"
-    with locked(runs / f".{run_id}.lock"):
-        summary = read_summary(runs, run_id)
-        content = page(gather(sources, summary, now=now, page_beside=runs), sources.tiers).encode()
-        write_atomic(path, content)
-        record = ReportRecord(path=sources.state.tell(path), sha256=sha256_bytes(content))
-        write_summary(runs, summary.model_copy(update={"report": record}))
-    return path
+def keep_page(sources: Sources, run_id: str, *, now: datetime) -> Place:
+    """Write the run's page beside its summary, and its digest into the summary; where it lies. Raises as `gather`."""
+    store = sources.store
+    uri = f"runs/{run_id}.html"
+    place = Path(store.root.path) / uri if store.is_here else store.root / uri
+    folder = place.parent if isinstance(place, Path) else None
+    told = sources.state.tell(place) if isinstance(place, Path) else str(place)
+
+    def with_page(summary: RunSummary) -> RunSummary:
+        content = page(gather(sources, summary, now=now, page_beside=folder), sources.tiers).encode()
+        store.keep(uri, content)
+        return summary.model_copy(update={"report": ReportRecord(path=told, sha256=sha256_bytes(content))})
+
+    change_summary(store.runs, run_id, with_page)
+    return place
 
 
 def serving(targets: Targets) -> Iterator[Serving]:
@@ -181,7 +194,7 @@ def _compared(summary: RunSummary, measured: Measured, between: tuple[str, str],
     return again.candidate(between[1]).challenge
 
 
-def _since(runs: Path, summary: RunSummary, wanted: str | None) -> tuple[Since | None, str]:
+def _since(runs: Place, summary: RunSummary, wanted: str | None) -> tuple[Since | None, str]:
     of_class = class_of(summary.run_id)
     earlier = [run_id for run_id in run_ids(runs) if run_id < summary.run_id and class_of(run_id) == of_class]
     if wanted is None and not earlier:
@@ -234,9 +247,9 @@ def _goldens_measured_on(spec: TierSpec, summary: RunSummary, own: OwnSets) -> A
 def gather_trend(sources: Sources, figure: str, *, now: datetime) -> TrendData:
     """That figure over all runs here, with every deployment that stood. Raises `BadInput` when no run has it."""
     decisions, unread = [], []
-    for run_id in run_ids(sources.state.runs):
+    for run_id in run_ids(sources.store.runs):
         try:
-            decisions.append(read_summary(sources.state.runs, run_id).decision)
+            decisions.append(read_summary(sources.store.runs, run_id).decision)
         except BadInput as error:
             unread.append(f"{run_id}: {error}")
     events = []

@@ -42,6 +42,7 @@ from milton_assets.fleet.target import Target, is_here
 from milton_assets.selection.summary import BundleRecord, DeploymentRecord, RunSummary, read_summary
 from milton_assets.usecases.golden_links import broken_goldens, notes_on_goldens
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, short
+from milton_assets.vocabulary.documents import Documents
 from milton_assets.vocabulary.entry_paths import placed
 from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch, MiltonError
@@ -348,9 +349,9 @@ def _core(summary: RunSummary) -> RunSummary:
 def _summary_problems(
     deployment: Deployment, source: Path, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[str]:
-    path = records.state.runs / f"{manifest.run_id}.json"
+    path = Documents(records.store.runs).place(manifest.run_id)
     try:
-        summary = read_summary(records.state.runs, manifest.run_id)
+        summary = read_summary(records.store.runs, manifest.run_id)
     except BadInput as error:
         yield f"{path}: {error}"
         return

@@ -64,7 +64,7 @@ def test_every_setting_has_a_variable_of_its_own_but_those_that_no_line_can_hold
     variables = [leaf.variable for leaf in leaves()]
     named = [name for name in variables if name]
     assert len(named) == len(set(named))
-    assert [leaf.name for leaf in leaves() if leaf.variable is None] == ["goldens"]
+    assert [leaf.name for leaf in leaves() if leaf.variable is None] == ["goldens", "queues"]
 
 
 def test_relative_paths_in_the_file_count_from_its_folder(home):
