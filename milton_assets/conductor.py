@@ -39,7 +39,7 @@ from pydantic import Field
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG, VARIANTS_TAG
 from milton_assets.assets.goldens import observe_goldens
-from milton_assets.assets.links import page_of
+from milton_assets.assets.links import page_of, runs_of_campaign
 from milton_assets.jobs import (
     BENCHMARK_MODEL,
     BENCHMARK_ON_CLASS,
@@ -77,6 +77,7 @@ from resources.dagster_private import (
     ended_run,
     launch_child,
     launches_elsewhere,
+    mark_on_page,
     show_in_ui,
     start_child,
 )
@@ -333,6 +334,7 @@ class _Conductor:
             run_config=config,
             assets=assets,
         )
+        self._begins(job_name, partition, run.run_id)
         succeeded = False
         for event in events:
             succeeded = succeeded or event.is_job_success
@@ -372,6 +374,7 @@ class _Conductor:
             run_config={**logged_at(self.campaign.log_level), "ops": dict(ops or {})},
             assets=assets,
         )
+        self._begins(job_name, partition, run.run_id)
         self.say(f"{job_name} of {partition}: handed to {' '.join(queue.values()) or 'the workers'}")
         return run.run_id
 
@@ -393,8 +396,32 @@ class _Conductor:
         self._link(job_name, partition, ended.run_id, succeeded=succeeded)
         return succeeded
 
+    def _begins(self, job_name: str, partition: str, run_id: str) -> None:
+        """Have the campaign's page say how far it is and lead to the child, and the child's lead to the campaign."""
+        done, wanted = self.measurements()
+        self._mark(
+            f"{job_name} of {partition} begins; {done} of {wanted} measurements are done",
+            job_name,
+            partition,
+            run_id,
+            begins=f"{job_name} of {partition}",
+        )
+        mark_on_page(
+            self.instance,
+            run_id,
+            f"part of the campaign {self.run_id}",
+            {"campaign": MetadataValue.dagster_run(self.context.run_id), "all its runs": runs_of_campaign(self.run_id)},
+        )
+
+    def _mark(self, message: str, job_name: str, partition: str, run_id: str, **ends: str) -> None:
+        """A line on the campaign's page, where each child is a bar of its own in the chart."""
+        links = {"run": MetadataValue.dagster_run(run_id), "its asset": page_of(LED_TO[job_name], partition)}
+        mark_on_page(self.instance, self.context.run_id, message, links, step=self.context.op.name, **ends)
+
     def _link(self, job_name: str, partition: str, run_id: str, *, succeeded: bool) -> None:
         """Have the page of what the run made link it with its campaign, and the campaign's with the run."""
+        what = f"{job_name} of {partition}"
+        self._mark(f"{what} {'succeeded' if succeeded else 'failed'}", job_name, partition, run_id, ends=what)
         self.context.log_event(
             AssetObservation(
                 LED_TO[job_name],
@@ -674,7 +701,7 @@ def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[_NotDone]) -> N
         named = "" if len(summaries) == 1 else f" ({class_of(summary.run_id) or 'this machine'})"
         rollouts = rollouts_of_run(conductor.campaign.state, summary.run_id)
         links |= {f"{name}{named}": value for name, value in _links(summary, rollouts).items()}
-    links["all runs of this campaign"] = MetadataValue.url(f"/runs?q[]=tag:{CAMPAIGN_TAG}={conductor.run_id}")
+    links["all runs of this campaign"] = runs_of_campaign(conductor.run_id)
     conductor.context.add_output_metadata(links)
     for summary in summaries:
         print_outcome(summary, conductor.store.runs, conductor.campaign.state, console(), installed_tiers())

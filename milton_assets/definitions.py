@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from dagster import Definitions
+from dagster import AssetsDefinition, Definitions, SourceAsset
 
 from milton_assets.assets.bundles import edge_bundle
+from milton_assets.assets.conventions import conventional
 from milton_assets.assets.deployments import deployment, serves_and_is_well
 from milton_assets.assets.goldens import golden_assets
 from milton_assets.assets.health import device_health, nothing_needs_a_person
@@ -62,19 +63,20 @@ def build_defs(
         "model_server": model_server_resource(settings),
         "edge_runtime": edge_server_resource(settings),
     }
+    assets: list[AssetsDefinition | SourceAsset] = [
+        *golden_assets(tiers, settings.goldens),
+        registry_entry,
+        *(tier_asset(spec, tiers, settings.accelerator_pool) for spec in tiers.values()),
+        *(tier_on_class_asset(spec, tiers, settings.accelerator_pool) for spec in tiers.values() if spec.per_class),
+        decision_asset(tiers),
+        edge_bundle,
+        deployment,
+        rollout,
+        device_health,
+        device_inventory,
+    ]
     return Definitions(
-        assets=[
-            *golden_assets(tiers, settings.goldens),
-            registry_entry,
-            *(tier_asset(spec, tiers, settings.accelerator_pool) for spec in tiers.values()),
-            *(tier_on_class_asset(spec, tiers, settings.accelerator_pool) for spec in tiers.values() if spec.per_class),
-            decision_asset(tiers),
-            edge_bundle,
-            deployment,
-            rollout,
-            device_health,
-            device_inventory,
-        ],
+        assets=conventional(assets, tiers, settings.owners),
         asset_checks=[
             artefacts_can_be_loaded,
             evidence_holds,

@@ -13,8 +13,9 @@ from typing import Any, Self
 from dagster import ConfigurableResource
 from pydantic import Field, TypeAdapter, field_validator
 
+from milton_assets.selection.policy_file import shipped_policies
 from milton_assets.settings import GoldenSet, LogLevel, Profile, Rerank, RolloutSettings, Settings, SideModelSettings
-from milton_assets.settings.model import LOCAL_CLASS
+from milton_assets.settings.model import LOCAL_CLASS, MLFLOW_EXPERIMENT, MlflowSettings
 from milton_assets.vocabulary.edge_target import DEFAULT_TARGET, class_decided_for
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import campaign_of, run_of
@@ -38,7 +39,8 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         default=None, description="full or smoke; null: smoke while the registry holds only the demo's models."
     )
     policy_set: str | None = Field(
-        default=None, description="A shipped policy's name, or a YAML file's path; null: seed, or smoke likewise."
+        default=None,
+        description=f"{', '.join(shipped_policies())}, or a YAML file's path; null: seed, or smoke likewise.",
     )
     notes_set: list[str] | None = Field(
         default=None, description="What is to be said of profile and policy; a campaign tells its child runs."
@@ -91,6 +93,8 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     allowed_contaminated: list[str] = Field(
         default_factory=list, description="Digests of weights that may be promoted though they know published answers."
     )
+    mlflow_url: str | None = Field(default=None, description="An MLflow server that is told of the campaign.")
+    mlflow_experiment: str = Field(default=MLFLOW_EXPERIMENT, description="The experiment that its runs are in there.")
     log_level: LogLevel = Field(default=LogLevel.ERROR, description="How much Dagster says on the terminal.")
     queues: dict[str, str] = Field(
         default_factory=dict, description="The workers' queue by job, target or class, see the setting."
@@ -110,6 +114,13 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     def _limits(cls, value: dict[str, float]) -> dict[str, float]:
         if value:
             SLO.model_validate(value)
+        return value
+
+    @field_validator("mlflow_url")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            MlflowSettings(url=value)
         return value
 
     @classmethod
@@ -146,6 +157,8 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             golden_sets=_GOLDENS.dump_python(settings.goldens, mode="json"),
             allowed_templates=list(settings.allowed_templates),
             allowed_contaminated=list(settings.allowed_contaminated),
+            mlflow_url=settings.mlflow.url if settings.mlflow else None,
+            mlflow_experiment=settings.mlflow.experiment if settings.mlflow else MLFLOW_EXPERIMENT,
             log_level=settings.log_level,
             queues=dict(settings.queues),
             accelerator_pool=settings.accelerator_pool,
@@ -193,6 +206,13 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     def embeddings(self) -> SideModel | None:
         """The model behind the embedding baselines, if one is named."""
         return side_model(_side(self.embeddings_url, self.embeddings_model, self.embeddings_key_env))
+
+    @property
+    def mlflow(self) -> MlflowSettings | None:
+        """The MLflow server that is told of the campaign, if one is named."""
+        if self.mlflow_url is None:
+            return None
+        return MlflowSettings(url=self.mlflow_url, experiment=self.mlflow_experiment)
 
     def target_names(self) -> list[str]:
         """The targets a campaign deploys to: those named in `target_paths`, or the default one."""

@@ -1,9 +1,9 @@
 """What the project takes from `dagster._core`, in one place, because a release of Dagster's may move any of it.
 
-What belongs here: a child run that the UI can find, giving a run the origin that the UI looks for, loading a job
-with its repository, what the daemon's tags say of a run that failed, and what a launcher is made of. What does not:
-whatever Dagster exports publicly, and what the runs do. The project pins Dagster below 1.14, and
-`tests/graph/test_ui.py` asks a real webserver.
+What belongs here: a child run that the UI can find, giving a run the origin that the UI looks for, words and links on a
+run's page, loading a job with its repository, a source asset as one that has owners, what the daemon's tags say of a
+run that failed, and what a launcher is made of. What does not: whatever Dagster exports publicly, and what the runs do.
+The project pins Dagster below 1.14, and `tests/graph/test_ui.py` asks a real webserver.
 
 The UI's timeline and job pages list a run only when it carries a remote job origin and the tag made of it. `dagster job
 execute` and `execute_in_process` give neither.
@@ -15,11 +15,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from dagster import AssetKey, DagsterEvent, DagsterInstance, DagsterRun, DagsterRunStatus, JobDefinition
+from dagster import (
+    AssetKey,
+    AssetsDefinition,
+    DagsterEvent,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    JobDefinition,
+    MetadataValue,
+    SourceAsset,
+)
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from dagster._core.definitions.external_asset import create_external_asset_from_source_asset
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
-from dagster._core.events import RunFailureReason
+from dagster._core.events import EngineEventData, RunFailureReason
 from dagster._core.execution.api import execute_run_iterator
 from dagster._core.launcher import CheckRunHealthResult, ResumeRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin
@@ -43,10 +54,12 @@ __all__ = [
     "CheckRunHealthResult",
     "ResumeRunContext",
     "WorkerStatus",
+    "as_asset",
     "ended_run",
     "job_from_module",
     "launch_child",
     "launches_elsewhere",
+    "mark_on_page",
     "packed_resume_args",
     "retry_is_decided",
     "show_in_ui",
@@ -203,3 +216,26 @@ def show_in_ui(instance: DagsterInstance, run_id: str, repository: str) -> None:
 
 def _origin(repository: str, job_name: str) -> RemoteJobOrigin:
     return RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), repository), job_name)
+
+
+def mark_on_page(
+    instance: DagsterInstance,
+    run_id: str,
+    message: str,
+    links: Mapping[str, MetadataValue[Any]],
+    *,
+    step: str | None = None,
+    begins: str | None = None,
+    ends: str | None = None,
+) -> None:
+    """Say something on a run's page, with links a person can click; what `begins` and `ends` there is a bar of its own
+    in the page's chart, on the line of `step`."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None:
+        data = EngineEventData(dict(links), marker_start=begins, marker_end=ends)
+        instance.report_engine_event(message, run, data, step_key=step)
+
+
+def as_asset(source: SourceAsset) -> AssetsDefinition:
+    """The same asset as one of the kind that has owners and kinds; it is observed as before."""
+    return create_external_asset_from_source_asset(source)

@@ -16,6 +16,7 @@ from dagster import (
     AssetExecutionContext,
     Config,
     LastPartitionMapping,
+    MetadataValue,
     Output,
     asset,
 )
@@ -25,7 +26,8 @@ from milton_assets.assets.beta_features import partition_check, versioned_output
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.links import page_of
-from milton_assets.assets.pages import kept_page
+from milton_assets.assets.pages import kept_page, told_elsewhere
+from milton_assets.edge.deployment import Deployment
 from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.partitions import EDGE_TARGETS
@@ -35,6 +37,7 @@ from milton_assets.usecases.aliases import name_champion
 from milton_assets.usecases.shared_bundles import bring
 from milton_assets.usecases.shared_history import hand_on_history
 from milton_assets.usecases.targets import open_targets
+from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.keys import class_of
 from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
@@ -113,11 +116,14 @@ def deployment(
     hand_on_history(store, targets, target)
     add_deployments(store.runs, summary.run_id, [record])
     kept_page(context, campaign, store, targets, summary.run_id)
+    links = told_elsewhere(context, campaign, store, targets, summary.run_id)
     name_champion(registry.store(), str(done.model_version), context.log.warning, class_of(summary.run_id))
     return versioned_output(
         told,
         str(done.release),
         {
+            "serves": _since(done),
+            "why": MetadataValue.md(markdown.items(summary.decision.reasons)),
             "model_version": str(done.model_version),
             "target": done.target,
             "decision": page_of("selection_decision", summary.run_id),
@@ -127,9 +133,16 @@ def deployment(
             "deployment": done.id,
             "release": str(done.release),
             "run_id": summary.run_id,
+            **links,
             "notes": list(done.notes),
         },
     )
+
+
+def _since(done: Deployment) -> str:
+    """What somebody asks who opens the page: which model, where, since when."""
+    since = f" since {done.finished_at:%Y-%m-%d %H:%M} UTC" if done.finished_at else ""
+    return f"{done.model_version} on {done.target}{since}"
 
 
 def problems_check(problems: Sequence[str], **metadata: str) -> AssetCheckResult:

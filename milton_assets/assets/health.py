@@ -4,11 +4,14 @@ What belongs here: wiring. What does not: what health is (`milton_assets.fleet.t
 (`milton_assets.edge.serving`).
 """
 
+from datetime import timedelta
+
 import pyarrow as pa
 from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
     AssetExecutionContext,
+    FreshnessPolicy,
     Output,
     asset,
 )
@@ -37,12 +40,17 @@ _COLUMNS = pa.schema(
 )
 _PROBLEM = "problem"
 
+HEARD_WITHIN = FreshnessPolicy.time_window(fail_window=timedelta(days=1), warn_window=timedelta(hours=1))
+"""How old the newest answer of any device may be before Dagster says that nobody looks; asked every ten minutes. Of one
+device that is silent among others tells the run that could not ask it."""
+
 
 @asset(
     partitions_def=EDGE_TARGETS,
     deps=[deployment],
     io_manager_key="evidence",
     group_name="field",
+    freshness_policy=HEARD_WITHIN,
     code_version="1",
     output_required=False,
     kinds={"parquet"},

@@ -32,11 +32,12 @@ from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.deployments import WINDOWS, deployment
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.links import page_of
-from milton_assets.assets.pages import kept_page
+from milton_assets.assets.pages import kept_page, told_elsewhere
 from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.fleet.targets import Targets
 from milton_assets.partitions import EDGE_TARGETS, ROLLOUTS
 from milton_assets.rollout.events import Event
+from milton_assets.rollout.planning import what_it_takes
 from milton_assets.rollout.states import Phase, Rollout, Stage
 from milton_assets.selection.summary import DeploymentRecord, add_deployments, read_summary, run_ids
 from milton_assets.usecases.rollout_report import keep_rollout_page
@@ -109,6 +110,7 @@ def rollout(
     page = keep_rollout_page(campaign.state, name, now=datetime.now(UTC))
     if state.plan.run_id in run_ids(evidence_store.store.runs):
         kept_page(context, campaign, evidence_store.store, reach.targets(), state.plan.run_id)
+        told_elsewhere(context, campaign, evidence_store.store, reach.targets(), state.plan.run_id)
     return versioned_output(
         {"rollout": name, "stage": state.stage.value, "release": state.plan.release},
         state.plan.release,
@@ -159,7 +161,9 @@ def _plan(
         health_rounds=window.rounds,
         health_interval_s=window.interval_s,
     )
-    plan_rollout(reach, name, choice.path, wanted, actor=getpass.getuser())
+    plan = plan_rollout(reach, name, choice.path, wanted, actor=getpass.getuser())
+    for sentence in what_it_takes(plan):
+        context.log.info(sentence)
     for other in let_go_first(reach, name):
         context.log.info(f"paused {other}, which takes an older release to the same devices")
 

@@ -25,7 +25,7 @@ from milton_assets import selection
 from milton_assets.assets.beta_features import partition_check
 from milton_assets.assets.evidence import evidence_output, pictures
 from milton_assets.assets.guards import guarded
-from milton_assets.assets.pages import kept_page
+from milton_assets.assets.pages import kept_page, told_elsewhere
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Candidate, Verdict, card, decide, load_policy, plots
 from milton_assets.selection.policy_file import check_metrics
@@ -152,17 +152,19 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
         decision_uri = store.put("selection_decision", run_id, document, suffix=".json")
         write_summary(store.runs, summary)
         page = kept_page(context, campaign, store, targets, run_id)
+        links = told_elsewhere(context, campaign, store, targets, run_id)
         if decision.verdict is Verdict.PROMOTE and decision.winner is not None:
             name_challenger(registry.store(), decision.winner, context.log.warning, device_class)
         return evidence_output(
             ranking_table(decision),
             verdict=decision.verdict.value,
             winner=decision.winner or "none",
-            reasons=MetadataValue.md("\n".join(f"- {markdown.text(reason)}" for reason in decision.reasons)),
+            reasons=MetadataValue.md(markdown.items(decision.reasons)),
             decision_card=MetadataValue.md(card.to_markdown(decision, tiers)),
             **pictures({"intervals": plots.intervals(decision), "pareto_front": plots.pareto(decision)}),
             **pictures(tier_pictures(tiers, {c.entry.version: c.tiers for c in gathered.candidates})),
             page=MetadataValue.path(str(page)) if page else "none",
+            **links,
             decision_uri=decision_uri,
             evidence_manifest_sha256=gathered.manifest.digest(),
             policy=f"{policy.name} {policy.sha256}",

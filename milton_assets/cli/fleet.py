@@ -10,8 +10,7 @@ import contextlib
 import io
 import time
 from collections import defaultdict
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -23,9 +22,9 @@ from milton_assets.vocabulary.terminal import console, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from milton_assets.edge.deployment import Deployment
     from milton_assets.rollout.states import Rollout
     from milton_assets.settings import Settings
+    from milton_assets.usecases.fleet_view import LastTold
 
 REDRAWN_S = 2.0
 """How often a live picture is drawn anew."""
@@ -53,14 +52,17 @@ def fleet(
         _watch(settings)
         return
     seen = _look(settings)
-    told = {"targets": seen.rows, "rollouts": [told_of(one) for one in seen.rollouts]}
+    told = {
+        "targets": [row.model_dump(mode="json", by_alias=True) for row in seen.rows],
+        "rollouts": [told_of(one) for one in seen.rollouts],
+    }
     answer(told, as_json=as_json, text=seen.show)
 
 
 class _Seen(NamedTuple):
     """The fleet at a moment: a row a target, and the rollouts that are not over."""
 
-    rows: list[dict[str, Any]]
+    rows: list[LastTold]
     rollouts: list[Rollout]
 
     def show(self, onto: Console) -> None:
@@ -72,10 +74,10 @@ class _Seen(NamedTuple):
 def _look(settings: Settings) -> _Seen:
     from milton_assets.rollout.states import Stage
     from milton_assets.usecases.compose import targets_of
+    from milton_assets.usecases.fleet_view import last_told
     from milton_assets.usecases.rollouts import names_of, rollout_of
 
-    targets = targets_of(settings)
-    rows = [_row(name, targets.device_class(name), targets.mirrored(name)) for name in targets.names()]
+    rows = list(last_told(targets_of(settings)))
     found = [rollout_of(settings.state, name) for name in names_of(settings.state)]
     return _Seen(rows, [one for one in found if one.stage not in {Stage.DONE, Stage.ABORTED}])
 
@@ -99,36 +101,20 @@ def _watch(settings: Settings) -> None:
             time.sleep(REDRAWN_S)
 
 
-def _row(name: str, device_class: str, told: tuple[Deployment, ...]) -> dict[str, Any]:
-    """What a target serves by what it told last; the model version is that of the attempt that brought the release."""
-    last = told[-1] if told else None
-    serving = last.now_serving if last else None
-    brought = next((one for one in reversed(told) if one.release == serving), None)
-    return {
-        "target": name,
-        "class": device_class,
-        "serves": serving,
-        "model_version": brought.model_version if brought else None,
-        "last": last.outcome if last else None,
-        "reason": last.reason if last else None,
-        "heard_at": last.finished_at.isoformat() if last and last.finished_at else None,
-    }
-
-
-def _show_releases(rows: list[dict[str, Any]], onto: Console) -> None:
+def _show_releases(rows: list[LastTold], onto: Console) -> None:
     if not rows:
         onto.print("there are no targets yet; `milton target add` makes a device one")
         return
-    by_release: dict[str | None, list[dict[str, Any]]] = defaultdict(list)
+    by_release: dict[str | None, list[LastTold]] = defaultdict(list)
     for row in rows:
-        by_release[row["serves"]].append(row)
+        by_release[row.serves].append(row)
     for release, there in sorted(by_release.items(), key=lambda pair: -len(pair[1])):
-        what = f"{there[0]['model_version']}, release {short(release)}" if release else "nothing that was told of"
-        names = ", ".join(row["target"] for row in there[:6]) + (", …" if len(there) > 6 else "")
+        what = f"{there[0].model_version}, release {short(release)}" if release else "nothing that was told of"
+        names = ", ".join(row.target for row in there[:6]) + (", …" if len(there) > 6 else "")
         text = f"{len(there):>5} of {len(rows)} serve {what}: {names}"
         onto.print(printable(text), markup=False, soft_wrap=True)
     for row in rows:
-        if row["reason"]:
-            when = f"{datetime.fromisoformat(row['heard_at']):%Y-%m-%d %H:%M} UTC " if row["heard_at"] else ""
-            text = f"  {row['target']:<16} {when}{row['last']}: {row['reason']}"
+        if row.reason:
+            when = f"{row.heard_at:%Y-%m-%d %H:%M} UTC " if row.heard_at else ""
+            text = f"  {row.target:<16} {when}{row.last}: {row.reason}"
             onto.print(printable(text), markup=False, soft_wrap=True)

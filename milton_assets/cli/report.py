@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from milton_assets.cli.common import JsonOption, answer, current_settings
-from milton_assets.settings import Settings
 from milton_assets.vocabulary.errors import BadInput
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def report(
     """
     from milton_assets.report.page import page, rollout_page, trend_page
     from milton_assets.report.text import pull_request, trend_table
-    from milton_assets.usecases.reporting import gather, gather_trend
+    from milton_assets.usecases.reporting import gather, gather_trend, sources_of
     from milton_assets.vocabulary.digest import sha256_bytes
     from milton_assets.vocabulary.files import write_atomic
 
@@ -79,7 +78,7 @@ def report(
     if trend is not None and compare is not None:
         raise typer.BadParameter("give --trend or --compare, not both")
     settings = current_settings()
-    sources, now = _sources(settings), datetime.now(UTC)
+    sources, now = sources_of(settings), datetime.now(UTC)
     if rollout is not None:
         from milton_assets.usecases.rollout_report import gather_rollout
 
@@ -106,16 +105,6 @@ def report(
     write_atomic(path, content)
     payload = {"path": str(path), "sha256": sha256_bytes(content), "size_bytes": len(content)}
     answer(payload, as_json=as_json, text=lambda console: console.print(f"wrote {path}", markup=False, soft_wrap=True))
-
-
-def _sources(settings: Settings) -> Sources:
-    from milton_assets.tiers.discovery import installed_tiers
-    from milton_assets.usecases.compose import evidence_store_of, targets_of
-    from milton_assets.usecases.reporting import Sources
-
-    return Sources(
-        settings.state, evidence_store_of(settings), installed_tiers(), settings.goldens, targets_of(settings)
-    )
 
 
 def _two_runs(compare: tuple[str, str] | None, sources: Sources) -> tuple[str, str] | None:

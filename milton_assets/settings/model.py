@@ -49,6 +49,7 @@ VLLM = "vllm"
 LOCAL_CLASS = "local"
 """The device class of a target that names none: devices like this machine."""
 
+MLFLOW_EXPERIMENT = "milton"
 MAX_EXPIRY_DAYS = 36_500
 MAX_WAIT_HOURS = 24 * 366
 
@@ -189,6 +190,14 @@ Names = Annotated[
     tuple[Slug, ...],
     FromText(lambda text: [part.strip() for part in text.split(",") if part.strip()], "names, a comma between two"),
 ]
+Owners = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^(team:[^\s,]+|[^\s@,]+@[^\s@,]+\.[^\s@,]+)$", max_length=200)], ...],
+    Field(min_length=1),
+    FromText(
+        lambda text: [part.strip() for part in text.split(",") if part.strip()],
+        "e-mail addresses or team:NAME, a comma between two",
+    ),
+]
 TemplateIds = Annotated[
     tuple[TemplateId, ...],
     FromText(
@@ -322,6 +331,21 @@ class SideModelSettings(_Noun):
     url: Annotated[str, AfterValidator(_address)] = Field(description="Its server's address.")
     model: str = Field(min_length=1, description="Its name there.")
     key_env: str | None = Field(default=None, min_length=1, description="The variable that holds its API key.")
+
+
+class MlflowSettings(_Noun):
+    """The MLflow server that is told of campaigns."""
+
+    url: Annotated[str, AfterValidator(_address)] = Field(
+        description="A tracking server that is told of every campaign: a run a model, figures with their intervals, "
+        "the report."
+    )
+    experiment: str = Field(
+        default=MLFLOW_EXPERIMENT,
+        min_length=1,
+        max_length=500,
+        description="The experiment that the runs are in there.",
+    )
 
 
 class RolloutSettings(_Noun):
@@ -537,8 +561,16 @@ class Settings(_Noun):
         default=True,
         description="While speeds are measured, watch the machine: what was taken while others wanted it is invalid.",
     )
+    owners: Owners = Field(
+        default=("team:milton",),
+        description="Whose the assets are in Dagster's UI and catalogue: e-mail addresses, or `team:NAME`.",
+    )
     openlineage_url: Annotated[str, AfterValidator(_address), Variable("OPENLINEAGE_URL")] | None = Field(
         default=None, description="An OpenLineage server that the daemon tells what ran and what was made."
+    )
+    mlflow: MlflowSettings | None = Field(
+        default=None,
+        description="An MLflow server that is told of every campaign (docs/elsewhere.md). None: nobody is.",
     )
     dry_run: Switch = Field(
         default=False, description="Say what would be measured, every metric `skipped`; decide and deploy nothing."

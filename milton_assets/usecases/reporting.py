@@ -30,6 +30,9 @@ from milton_assets.selection.decide import decide
 from milton_assets.selection.decision import Challenge, Decision
 from milton_assets.selection.replay import read_pinned
 from milton_assets.selection.summary import ReportRecord, RunSummary, change_summary, read_summary, run_ids
+from milton_assets.settings import Settings
+from milton_assets.tiers.discovery import installed_tiers
+from milton_assets.usecases.compose import evidence_store_of, targets_of
 from milton_assets.usecases.rollout_report import rollout_lines
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.documents import Place
@@ -59,6 +62,13 @@ class Sources:
     tiers: Tiers
     goldens: OwnSets
     targets: Targets
+
+
+def sources_of(settings: Settings) -> Sources:
+    """Where the parts of the reports on a state folder lie."""
+    return Sources(
+        settings.state, evidence_store_of(settings), installed_tiers(), settings.goldens, targets_of(settings)
+    )
 
 
 def gather(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -59,7 +60,7 @@ def check_tier_name(text: str) -> str:
     return text
 
 
-TierName = Annotated[str, AfterValidator(check_tier_name)]
+TierName = Annotated[str, AfterValidator(lru_cache(check_tier_name))]
 
 
 def check_run_id(text: str) -> str:

@@ -33,6 +33,9 @@ from milton_assets.edge.release.sums import parse_sums
 from milton_assets.edge.serving.heads import BadHead, RequestHead
 from milton_assets.edge.serving.http1 import Refused
 from milton_assets.edge.serving.splitting import feedback_in
+from milton_assets.rollout import journal as rollout_journal
+from milton_assets.rollout.journal import created
+from milton_assets.rollout.simulate import Fleet, Rates, simulate
 from milton_assets.tiers.inference.sse import EventParser, EventTooLarge
 from milton_assets.tiers.inference.stream import ChatStream
 from milton_assets.tiers.reasoning.datasets import load_dataset
@@ -43,6 +46,7 @@ from milton_assets.vocabulary.strict_json import parse_json
 from resources.registries import open_registry
 from tests.support.edge_bundles import make_bundle
 from tests.support.gguf_file import ARRAY, F32, Q8_0, STRING, UINT32, gguf_bytes, pair, tensor
+from tests.support.rollouts import plan_of
 
 AT = datetime(2026, 1, 11, 14, 25, tzinfo=UTC)
 MESSAGE, NAMESPACE = b"message", "milton-bundle"
@@ -132,6 +136,15 @@ def _journal() -> tuple[bytes, ...]:
         journal.append(Started(at=AT, deployment=attempt, operation=Operation.DEPLOY, actor="ada", bundle="b"))
         journal.append(Failed(at=AT, deployment=attempt, reason="disk"))
         return ((Path(place) / JOURNAL_FILE).read_bytes(),)
+
+
+@cache
+def _rollout_journal() -> tuple[bytes, ...]:
+    kept = simulate(Fleet(plan_of(2), Rates(failing=0.5), seed=1))
+    with tempfile.TemporaryDirectory() as place, created(Path(place)) as journal:
+        for event in kept.events:
+            journal.append(event)
+        return ((Path(place) / rollout_journal.JOURNAL_FILE).read_bytes(),)
 
 
 def _registry(raw: bytes) -> object:
@@ -237,6 +250,7 @@ PARSERS: dict[str, Parser] = {
         (*_JSON, b"\n", b'"kind":"asked"', b'"nth":0', b"1e999", b"NaN"),
     ),
     "journal": Parser(parse, _journal, (*_JSON, b"\n", b"\0")),
+    "rollout journal": Parser(rollout_journal.parse, _rollout_journal, (*_JSON, b"\n", b"\0", b'"kind":"began"')),
     "registry": Parser(_registry, _registries, (*_JSON, b'"models"', b'"gguf_path"', b"/etc/passwd")),
     "device policy": Parser(
         _of_file(load_device_policy, "p.yaml"),
