@@ -2,7 +2,7 @@
 
 The processes are real: the controller, the agent's session, the attempt, the target's guard. A reboot is all of the
 device's processes killed at once, its disk as it was; killing the agent's session is what both sides see when the link
-is cut. `MILTON_ALL_KILLS=6` kills each of them at each step six times, each time at another instant after it: 324 cases.
+is cut. `MILTON_ALL_KILLS=6` kills each of them at each step six times, each time at another instant: 324 cases.
 """
 
 from __future__ import annotations

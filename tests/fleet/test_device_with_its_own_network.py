@@ -22,7 +22,7 @@ from milton_assets.fleet.ssh import Asking, SshTarget
 from milton_assets.fleet.target import DeployRequest, RollbackRequest
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.state import StateDir
-from tests.support.edge_bundles import make_bundle
+from tests.support.edge_bundles import gguf_around, make_bundle
 from tests.support.own_network import HOME, UID, NoNamespaces, OwnNetwork, own_network
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -49,7 +49,7 @@ def device(
 
 
 def bundle(tmp_path: Path, version: str, size: int, counter: int = 1) -> Path:
-    weights = random.Random(counter).randbytes(size)
+    weights = gguf_around(random.Random(counter).randbytes(size))
     return make_bundle(tmp_path / "bundles", version, counter=counter, weights=weights)
 
 
