@@ -5,9 +5,8 @@ after a cut (`ssh`).
 
 What is in flight when a link is cut was sent for nothing, and the buffers on the way hold megabytes of it. So only so
 much is sent ahead of the device's word as fills the link: as long as words come back soon the window grows, and it
-shrinks when they wait in a queue (as LEDBAT does, RFC 6817). A link that was cut is filled less: then no more is in
-flight than a hundredth of what came through between two cuts, so that cuts cost a hundredth at most, however near
-together.
+shrinks when they wait in a queue (as LEDBAT does, RFC 6817). A link that was cut is filled less: then no more is
+unheard of than 1.5 % of what came through between two cuts, so that cuts cost about 1 %, however near together.
 """
 
 from __future__ import annotations
@@ -26,8 +25,9 @@ MIN_CHUNK_BYTES = 4 << 10
 MAX_CHUNK_BYTES = 1 << 20
 MIN_WINDOW_BYTES = 2 * MIN_CHUNK_BYTES
 MAX_WINDOW_BYTES = 16 << 20
-LOST_SHARE = 0.01
-"""At most so much of what is sent may be lost to cuts."""
+UNHEARD_SHARE = 0.015
+"""Of what comes through between two cuts so much may be unheard of; some half of it has arrived, so that about a
+hundredth is lost at a cut."""
 
 
 @dataclass
@@ -60,8 +60,8 @@ class Tally:
 
     @property
     def most_in_flight(self) -> float:
-        """How many bytes may be lost at the next cut, by how many were sent between those before."""
-        return LOST_SHARE * self.sent_bytes / self.cuts if self.cuts else MAX_WINDOW_BYTES
+        """How many bytes may be unheard of at the next cut, by how many were sent between those before."""
+        return UNHEARD_SHARE * self.sent_bytes / self.cuts if self.cuts else MAX_WINDOW_BYTES
 
 
 @dataclass

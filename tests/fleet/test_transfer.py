@@ -67,7 +67,7 @@ def test_a_link_that_is_cut_again_and_again_sends_little_twice(device_url, sshd,
     assert arrived(sshd.home, bundle)
     twice = target.tally.sent_bytes - target.tally.needed_bytes
     print(f"{target.tally}, {twice / cuts / 1e3:.0f} kB a cut")
-    # At the first cut what fills the link and 25 ms of queue; from then on a hundredth of what came between two cuts.
+    # At the first cut what fills the link and 25 ms of queue; from then on 1.5 % of what came between two.
     assert twice < 200_000 + 2 * 0.01 * size
 
 
@@ -153,7 +153,7 @@ def test_a_delta_against_the_release_in_service_travels_instead_where_it_is_smal
     assert target.tally.sent_bytes - before < 0.1 * len(weights)
 
 
-def test_no_more_is_in_flight_than_a_hundredth_of_what_comes_through_between_two_cuts():
+def test_no_more_is_unheard_of_than_a_small_share_of_what_comes_through_between_two_cuts():
     now = 0.0
     window = Window(clock=lambda: now, most_bytes=Tally(sent_bytes=100 * MB, cuts=50).most_in_flight)
     in_flight = most = 0
@@ -165,7 +165,7 @@ def test_no_more_is_in_flight_than_a_hundredth_of_what_comes_through_between_two
         now += 0.001
         window.heard()
         in_flight -= 1
-    assert 0.8 * 20_000 < most <= 20_000
+    assert 0.8 * 30_000 < most <= 30_000
     assert Window(most_bytes=Tally().most_in_flight).most_bytes == MAX_WINDOW_BYTES
 
 
