@@ -18,12 +18,14 @@ from milton_assets.cli import (
     autobench,
     bench,
     bundle,
+    canary,
     config,
     deploy,
     device_policy,
     environment,
     fleet,
     keys,
+    metrics,
     policy,
     registry,
     report,
@@ -32,6 +34,7 @@ from milton_assets.cli import (
     serve_model,
     target,
     trace,
+    tracking,
     why,
 )
 from milton_assets.cli.autobench import EXIT_INTERRUPTED
@@ -70,7 +73,7 @@ def build_app() -> typer.Typer:
     config.register(app)
     registry.register(app)
     measuring = (serve_model, bench, results, report, why, bundle, keys)
-    for verbs in (*measuring, deploy, target, rollout, fleet, policy, device_policy, trace):
+    for verbs in (*measuring, deploy, target, canary, rollout, fleet, metrics, policy, device_policy, trace, tracking):
         verbs.register(app)
     return app
 

@@ -114,7 +114,7 @@ def deploy(
     if run is not None and bundle is not None:
         raise typer.BadParameter("give --run or --bundle, not both")
     settings = current_settings()
-    targets, place = _place(target, target_path)
+    targets, place = place_of(target, target_path)
     if bundle is None:
         choice = choose_bundle(
             targets.state.bundles,
@@ -188,7 +188,7 @@ def history(
     """
     from milton_assets.fleet.links import Unreachable
 
-    targets, _ = _place(target, target_path)
+    targets, _ = place_of(target, target_path)
     found: list[Deployment] = []
     for place in _those_meant(target, target_path):
         try:
@@ -309,7 +309,8 @@ def gc(
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_collection(done, console))
 
 
-def _place(name: str | None, path: Path | None) -> tuple[Targets, Target]:
+def place_of(name: str | None, path: Path | None) -> tuple[Targets, Target]:
+    """The targets there are, and the one that `--target` and `--target-path` mean."""
     from milton_assets.usecases.compose import targets_of
 
     if name is not None and path is not None:
@@ -320,12 +321,12 @@ def _place(name: str | None, path: Path | None) -> tuple[Targets, Target]:
 
 def target_of(name: str | None, path: Path | None) -> Target:
     """The target that `--target` and `--target-path` mean."""
-    return _place(name, path)[1]
+    return place_of(name, path)[1]
 
 
 def _those_meant(name: str | None, path: Path | None) -> tuple[Target, ...]:
     """The target that is meant; every one there is where none is."""
-    targets, place = _place(name, path)
+    targets, place = place_of(name, path)
     return targets.all() if name is None and path is None else (place,)
 
 
@@ -357,12 +358,12 @@ def check_bundle_evidence(settings: Settings, bundle: Path) -> None:
         manifest = read_manifest(bundle)
     except BadInput:
         return  # no bundle, as the deployment is going to say, in its history too
-    runs = settings.state.runs
-    if not (runs / f"{manifest.run_id}.json").exists():
+    from milton_assets.selection.summary import read_summary, run_ids
+
+    runs = settings.runs
+    if manifest.run_id not in run_ids(runs):
         typer.echo(f"note: {manifest.run_id} was not decided here, so its evidence is not looked at", err=True)
         return
-    from milton_assets.selection.summary import read_summary
-
     evidence = read_summary(runs, manifest.run_id).manifest
     if evidence.digest() != manifest.evidence_sha256:
         raise EvidenceMismatch(

@@ -8,8 +8,8 @@ a number that no float holds, an integer of thousands of digits, half of a surro
 or a file that is too long. Accepted: a byte order mark at the start, Windows line ends, blank lines. Lines end in a
 line feed and in nothing else, as other separators may stand within a string.
 
-What belongs here: from bytes to values. What does not: what the values mean, and the target's journal, whose lines are
-chained by digests and whose torn end is no error (`edge.deployment.journal`).
+What belongs here: from bytes to values. What does not: what the values mean, and journals, whose lines are chained by
+digests and whose torn end is no error (`chained`).
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from milton_assets.edge.bundle.archive import pack_bundle, unpack_bundle
+from milton_assets.edge.canary.plan import Arm
+from milton_assets.edge.canary.records import Rated, line_of, records_in
 from milton_assets.edge.deployment.admission import load_device_policy
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.journal import JOURNAL_FILE, Journal, parse
@@ -29,6 +31,8 @@ from milton_assets.edge.release.safetensors import read_tensors
 from milton_assets.edge.release.sshsig import parse_public_key, public_line, sign, verify
 from milton_assets.edge.release.sums import parse_sums
 from milton_assets.edge.serving.heads import BadHead, RequestHead
+from milton_assets.edge.serving.http1 import Refused
+from milton_assets.edge.serving.splitting import feedback_in
 from milton_assets.tiers.inference.sse import EventParser, EventTooLarge
 from milton_assets.tiers.inference.stream import ChatStream
 from milton_assets.tiers.reasoning.datasets import load_dataset
@@ -220,6 +224,17 @@ PARSERS: dict[str, Parser] = {
     "packed bundle": Parser(_unpack, _packed, (b"ustar", b"\0" * 512, b"../", b"7777777")),
     "event stream": Parser(
         _stream, _streams, (*_JSON, b"data:", b"\n\n", b"\r", b'"choices"', b"[DONE]"), (EventTooLarge,)
+    ),
+    "feedback": Parser(
+        feedback_in,
+        lambda: (b'{"response_id": "000000000000000000000001", "value": -1}',),
+        (*_JSON, b'"value"'),
+        (Refused,),
+    ),
+    "canary": Parser(
+        lambda raw: list(records_in(raw, "a journal")),
+        lambda: (line_of(Rated(at=AT, response="1" * 24, arm=Arm.INCUMBENT, value=1)),),
+        (*_JSON, b"\n", b'"kind":"asked"', b'"nth":0', b"1e999", b"NaN"),
     ),
     "journal": Parser(parse, _journal, (*_JSON, b"\n", b"\0")),
     "registry": Parser(_registry, _registries, (*_JSON, b'"models"', b'"gguf_path"', b"/etc/passwd")),
