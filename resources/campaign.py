@@ -87,6 +87,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     )
     log_level: LogLevel = Field(default=LogLevel.ERROR, description="How much Dagster says on the terminal.")
     registry_uri: str | None = Field(default=None, description="The registry; null: the file in the state folder.")
+    cache_root: str | None = Field(default=None, description="The cache folder; null: in the state folder.")
 
     @field_validator("state_root")
     @classmethod
@@ -133,6 +134,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             allowed_contaminated=list(settings.allowed_contaminated),
             log_level=settings.log_level,
             registry_uri=settings.registry,
+            cache_root=str(settings.cache_dir),
         )
 
     @property
@@ -161,6 +163,11 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     def state(self) -> StateDir:
         """The state folder."""
         return StateDir(Path(self.state_root))
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where lies what can be had again, environments of evaluation packages among it."""
+        return Path(self.cache_root) if self.cache_root else self.state.cache
 
     @property
     def goldens(self) -> dict[str, tuple[GoldenSet, ...]]:

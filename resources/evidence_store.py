@@ -90,8 +90,14 @@ class EvidenceStore:
         return uri
 
     def keep(self, uri: str, content: bytes) -> None:
-        """Keep `content` at a URI that names its digest; writing the same again changes nothing."""
+        """Keep `content` at a URI of its own: one that names its digest, or one where the last to write counts."""
         self._write(uri, content)
+
+    def kept(self, uri: str) -> bytes | None:
+        """What lies at a URI that may be written again, or None when nothing does."""
+        path = self._path(uri)
+        content: bytes | None = path.read_bytes() if path.is_file() else None
+        return content
 
     def latest(self, asset: str, partition: str) -> EvidenceFile | None:
         """The newest file of that partition, or None when there is none yet."""

@@ -22,6 +22,7 @@ from milton_assets.cli import (
     deploy,
     device_policy,
     environment,
+    evaluation,
     fleet,
     keys,
     policy,
@@ -69,7 +70,7 @@ def build_app() -> typer.Typer:
     autobench.register(app)
     config.register(app)
     registry.register(app)
-    measuring = (serve_model, bench, results, report, why, bundle, keys)
+    measuring = (serve_model, bench, evaluation, results, report, why, bundle, keys)
     for verbs in (*measuring, deploy, target, rollout, fleet, policy, device_policy, trace):
         verbs.register(app)
     return app
