@@ -22,6 +22,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,6 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evaluation import Answer, EvaluationLog, Package
 from milton_assets.vocabulary.strict_json import parse_json
 
-MAX_FILE_BYTES = 1 << 30
-MAX_MEMBERS = 200_000
-MAX_MEMBER_BYTES = 256 << 20
-MAX_TOTAL_BYTES = 4 << 30
 MAX_SAID_CHARACTERS = 4_000
 """More of the model's words is not kept: they are for people to look at, and no figure rests on them."""
 
@@ -45,6 +42,16 @@ _LOG_VERSIONS = (2,)
 _EXPECTED = "a log of inspect_ai 0.3 that ran to its end"
 _LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 _WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a log may be at most: its file, the members of a `.eval`, one of them unpacked, and all that are read."""
+
+    file_bytes: int = 1 << 30
+    members: int = 200_000
+    member_bytes: int = 256 << 20
+    total_bytes: int = 4 << 30
 
 
 class _Part(BaseModel):
@@ -119,13 +126,14 @@ class _Sample(_Part):
     limit: Any = None
 
 
-def read_inspect_log(path: Path) -> EvaluationLog:
+def read_inspect_log(path: Path, limits: Limits | None = None) -> EvaluationLog:
     """The log at `path`. Raises `BadInput` for what is no log, one that did not end well, or one beyond the limits."""
+    limits = limits or Limits()
     size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise BadInput(f"{path} has {size} bytes", expected=f"a log of at most {MAX_FILE_BYTES} bytes")
+    if size > limits.file_bytes:
+        raise BadInput(f"{path} has {size} bytes", expected=f"a log of at most {limits.file_bytes} bytes")
     if path.suffix == ".eval":
-        header, samples = _unpacked(path)
+        header, samples = _unpacked(path, limits)
     else:
         document = _json(path.read_bytes(), str(path))
         header, samples = _header(document, str(path)), _listed(document, str(path))
@@ -214,22 +222,22 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _unpacked(path: Path) -> tuple[_Header, Iterator[_Sample]]:
+def _unpacked(path: Path, limits: Limits) -> tuple[_Header, Iterator[_Sample]]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
         raise BadInput(f"{path} is no zip ({error})", expected=f"{_EXPECTED}, `.eval` or `.json`") from None
     names = archive.namelist()
-    if len(names) > MAX_MEMBERS or len(names) != len(set(names)):
+    if len(names) > limits.members or len(names) != len(set(names)):
         archive.close()
         raise BadInput(
             f"{path} holds {len(names)} members, {len(set(names))} of other names",
-            expected=f"at most {MAX_MEMBERS}, each once",
+            expected=f"at most {limits.members}, each once",
         )
     if "header.json" not in names:
         archive.close()
         raise BadInput(f"{path} holds no header.json", expected=_EXPECTED, remedy="run the evaluation to its end")
-    budget = _Budget(path)
+    budget = _Budget(path, limits)
     header = _header(_json(budget.read(archive, "header.json"), f"{path}:header.json"), str(path))
 
     def samples() -> Iterator[_Sample]:
@@ -245,12 +253,13 @@ def _unpacked(path: Path) -> tuple[_Header, Iterator[_Sample]]:
 class _Budget:
     """How much of an archive may still be unpacked."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: Limits) -> None:
         self._path = path
-        self._left = MAX_TOTAL_BYTES
+        self._limits = limits
+        self._left = limits.total_bytes
 
     def read(self, archive: zipfile.ZipFile, name: str) -> bytes:
-        most = min(MAX_MEMBER_BYTES, self._left)
+        most = min(self._limits.member_bytes, self._left)
         try:
             raw = _member(archive, archive.getinfo(name), most + 1)
         except _UNPACKABLE as error:
@@ -258,7 +267,7 @@ class _Budget:
         if len(raw) > most:
             raise BadInput(
                 f"{self._path}: {name!r:.200} unpacks to more than {most} bytes",
-                expected=f"at most {MAX_MEMBER_BYTES} a sample and {MAX_TOTAL_BYTES} in all",
+                expected=f"at most {self._limits.member_bytes} a sample and {self._limits.total_bytes} in all",
             )
         self._left -= len(raw)
         return raw
