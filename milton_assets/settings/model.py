@@ -485,7 +485,9 @@ class Settings(_Noun):
         default=None,
         description="A folder or fsspec URL for the evidence. None: `benchmarks/` in the state folder.",
     )
-    cache_dir: AnyPath = Field(description="Where downloaded models lie, for all state folders.")
+    cache_dir: AnyPath = Field(
+        description="Where downloaded models and the environments of evaluation packages lie, for all state folders."
+    )
     reuse_answers: Switch = Field(
         default=True, description="Answer from the cache what the same weights were asked before; never for timing."
     )

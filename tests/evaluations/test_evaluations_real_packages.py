@@ -17,8 +17,13 @@ from milton_assets.tiers.evaluations.reading import read_log
 from milton_assets.vocabulary.evaluation import EvaluationFailed, Package
 from milton_assets.vocabulary.progress import silent
 from milton_assets.vocabulary.server import RunningServer
+from milton_assets.vocabulary.tier import TierResult
 from resources.evaluations.environment import interpreter
+from resources.evaluations.running import log_uri
+from resources.evidence_store import EvidenceStore
 from resources.servers.llama_cpp import LlamaCppLauncher
+from tests.support.examples import install_example
+from tests.support.workplace import competent, failure_of, workplace
 
 # Making both environments takes some minutes, once on a machine.
 pytestmark = [pytest.mark.slow, pytest.mark.real_model, pytest.mark.timeout(900)]
@@ -89,3 +94,22 @@ def test_a_task_is_run_by_its_own_package_and_its_log_comes_back_as_figures(
     assert sum(answer.scores[score] for answer in log.answers) / 12 == metric["value"]
     assert log.sha256 == told["provenance"]["evaluation"]["log_sha256"]
     assert {Path(file).name for file in told["log"]} == set(log.files)
+
+
+def test_a_campaigns_tiers_are_measured_by_their_packages_and_their_logs_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(install_example("evaluation_capitals", tmp_path / "example"))
+    with workplace(tmp_path) as place:
+        place.register("good", competent())
+        done = place.run("benchmark_model", "good")
+        assert done.success, failure_of(done)
+        store = EvidenceStore(place.state.benchmarks)
+        for tier, figure in (("capitals", "accuracy"), ("capitals_harness", "exact_match")):
+            file = store.latest(f"{tier}_metrics", "good")
+            assert file is not None
+            result = TierResult.from_table(file.read())
+            metric = result.metric(figure)
+            assert (metric.status, metric.n, metric.errors) == ("ok", 10, 0), metric.why
+            files = result.provenance["evaluation"]["log_files"]
+            assert all(store.digest(log_uri(sha256)) == sha256 for sha256 in files.values())
