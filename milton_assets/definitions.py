@@ -15,6 +15,7 @@ from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.deployments import deployment, serves_and_is_well
 from milton_assets.assets.goldens import golden_assets
 from milton_assets.assets.health import device_health, nothing_needs_a_person
+from milton_assets.assets.inventory import device_inventory
 from milton_assets.assets.on_class import tier_on_class_asset
 from milton_assets.assets.registry import artefacts_can_be_loaded, registry_entry
 from milton_assets.assets.selection import decision_asset, evidence_holds
@@ -70,6 +71,7 @@ def build_defs(
             edge_bundle,
             deployment,
             device_health,
+            device_inventory,
         ],
         asset_checks=[
             artefacts_can_be_loaded,

@@ -49,5 +49,5 @@ look_after = define_asset_job(
     "look_after",
     selection=AssetSelection.groups("field"),
     executor_def=in_process_executor,
-    description="Ask one edge target how it does.",
+    description="Ask one edge target what it is and how it does.",
 )

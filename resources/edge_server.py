@@ -38,6 +38,10 @@ class EdgeServer:
             case _:
                 return None
 
+    def llama_server(self) -> str | None:
+        """The program that GGUF files are served with; None for the one in the wheel. Raises `BadInput` without it."""
+        return self.file.program() if isinstance(self.file, LlamaCppLauncher) else None
+
     def configured(self, settings: ServingSettings) -> EdgeServer:
         """The same server with these settings."""
         return replace(self, file=_configured(self.file, settings), directory=_configured(self.directory, settings))

@@ -8,25 +8,33 @@ from __future__ import annotations
 import platform
 import shutil
 import socket
+import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 
+from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.inventory import Disk, Inventory, Memory, PowerSource, Processor, Runtime
+from milton_assets.vocabulary.llama_build import LLAMA_CPP
 from resources.hardware import CPUINFO, cpu_model, gpu_fingerprints, usable_cores
 
+_VERSION_S = 20.0
 _FEATURE_KEYS = ("flags", "Features")
 """x86, then Arm."""
 POWER_SUPPLIES = Path("/sys/class/power_supply")
 
 
-def inventory_of(folder: Path) -> Inventory:
-    """This machine's facts; `folder`, which need not be there yet, says which disk is meant."""
+def inventory_of(folder: Path, llama_server: Callable[[], str | None] = lambda: None) -> Inventory:
+    """This machine's facts; `folder`, which need not be there yet, says which disk is meant.
+
+    `llama_server` gives the program that GGUF files are served with, None for the wheel's; it may raise `MiltonError`.
+    """
     memory = psutil.virtual_memory()
     gpus, gpus_absent_because = gpu_fingerprints()
-    runtime, runtime_absent_because = _runtime()
+    runtime, runtime_absent_because = _runtime(llama_server)
     power_source, power_source_absent_because = power_source_of(POWER_SUPPLIES)
     return Inventory(
         host=socket.gethostname(),
@@ -107,8 +115,21 @@ def power_source_of(supplies: Path) -> tuple[PowerSource | None, str | None]:
     return None, "the kernel tells of no power supply that is in use"
 
 
-def _runtime() -> tuple[Runtime | None, str | None]:
+def _runtime(llama_server: Callable[[], str | None]) -> tuple[Runtime | None, str | None]:
+    try:
+        if (program := llama_server()) is not None:
+            return Runtime(name=LLAMA_CPP, build=_version_of(program)), None
+    except (MiltonError, OSError, subprocess.SubprocessError) as error:
+        return None, str(error)[:500]
     try:
         return Runtime(name="llama.cpp (embedded)", build=f"xllamacpp {version('xllamacpp')}"), None
     except PackageNotFoundError:
         return None, "xllamacpp is not installed"
+
+
+def _version_of(program: str) -> str:
+    """What the program says of its version, in its first line that does; it starts no server for that."""
+    done = subprocess.run([program, "--version"], capture_output=True, timeout=_VERSION_S, check=False)
+    lines = (done.stdout + done.stderr).decode(errors="replace").splitlines()
+    told = next((line.strip() for line in lines if line.startswith("version")), "")
+    return told[:200] or f"{program} does not tell it"

@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 import psutil
 import pynvml
 
+from milton_assets.edge.gpu_signs import slowed_because
 from milton_assets.vocabulary.machine import Seen
 from milton_assets.vocabulary.processor_times import ProcessorTimes, others_share
 from milton_assets.vocabulary.server import RunningServer
@@ -306,11 +307,6 @@ def _others_on(handle: object, ours: set[int]) -> float:
 
 def _slowed(handle: object) -> str | None:
     try:
-        reasons = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+        return slowed_because(handle)
     except pynvml.NVMLError:
         return None
-    if reasons & (pynvml.nvmlClocksThrottleReasonHwThermalSlowdown | pynvml.nvmlClocksThrottleReasonSwThermalSlowdown):
-        return "a GPU was slowed for its temperature"
-    if reasons & pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown:
-        return "a GPU was slowed for its power supply"
-    return None

@@ -6,7 +6,9 @@ What belongs here: what more than one part needs. What does not: helpers of one 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -67,4 +69,16 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateDir:
     """An empty state folder that the environment points at, so that subprocesses find it too."""
     folder = StateDir(tmp_path / "state")
     monkeypatch.setenv("MILTON_STATE_DIR", str(folder.root))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fake_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a stand-in for NVIDIA's library, compiled here."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler to make a stand-in for NVML with")
+    folder = tmp_path_factory.mktemp("nvml")
+    source = Path(__file__).parent / "support" / "fake_nvml.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libnvidia-ml.so.1", source], check=True)
     return folder

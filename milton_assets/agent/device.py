@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from milton_assets.agent.attempts import Attempts
 from milton_assets.agent.candidates import Candidates
@@ -20,7 +21,8 @@ from milton_assets.vocabulary.edge_target import target_in
 from milton_assets.vocabulary.inventory import Inventory
 from milton_assets.vocabulary.state import StateDir
 
-AGENT = "agent"
+if TYPE_CHECKING:
+    from resources.edge_server import EdgeServer
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Device:
     @property
     def work(self) -> Path:
         """Where the agent keeps what is not the target's: transfers and attempts."""
-        return self.target.state.root / AGENT / self.target.name
+        return self.target.state.agent / self.target.name
 
     @property
     def attempts(self) -> Attempts:
@@ -61,24 +63,26 @@ def means_of_this_device() -> LocalMeans:
 
 
 def _load_test() -> LoadTest:
-    from milton_assets.settings import load_settings
     from milton_assets.usecases.probe import edge_probe
-    from resources.servers.launching import edge_server
 
-    settings = load_settings()
-    return edge_probe(edge_server(settings.edge_server, settings.edge_program))
+    return edge_probe(_edge_server())
 
 
 def _bench() -> Bench:
-    from milton_assets.settings import load_settings
     from milton_assets.usecases.bench import EdgeBench
-    from resources.servers.launching import edge_server
 
-    settings = load_settings()
-    return EdgeBench(edge_server(settings.edge_server, settings.edge_program))
+    return EdgeBench(_edge_server())
 
 
 def _inventory(folder: Path) -> Inventory:
     from resources.inventory import inventory_of
 
-    return inventory_of(folder)
+    return inventory_of(folder, lambda: _edge_server().llama_server())
+
+
+def _edge_server() -> EdgeServer:
+    from milton_assets.settings import load_settings
+    from resources.servers.launching import edge_server
+
+    settings = load_settings()
+    return edge_server(settings.edge_server, settings.edge_program)

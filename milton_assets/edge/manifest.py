@@ -164,9 +164,14 @@ DEFAULT_HEALTH = HealthContract(probes=(Probe(prompt="Name the capital of France
 
 
 class Requirements(_Noun):
-    """The least a device must have: a runtime that reads the format, free RAM and free disk."""
+    """The least a device must have: a runtime that reads the format, free RAM and free disk.
+
+    `runtime` says in words what can load it; `least_llama_build` is the oldest build of llama.cpp that was shown to
+    serve it (`vocabulary.llama_build`), None where no counted build was.
+    """
 
     runtime: str = Field(min_length=1, max_length=100)
+    least_llama_build: int | None = Field(default=None, ge=1)
     ram_bytes: int = Field(ge=0)
     disk_bytes: int = Field(ge=0)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from milton_assets.edge.deployment.capacity import RESERVE_BYTES
+from milton_assets.edge.deployment.capacity import RESERVE_BYTES, UPDATE_RUNTIME, outdated
 from milton_assets.edge.manifest import BundleManifest
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.inventory import Inventory
@@ -45,6 +45,8 @@ def misfits(
         )
     if will_load and inventory.runtime is None and manifest.artefact_kind is ArtefactKind.GGUF:
         yield f"it needs {needed.runtime}, and the device has no model server: {inventory.runtime_absent_because}"
+    if problem := outdated(inventory.runtime, needed):
+        yield problem
 
 
 def require_fit(
@@ -62,7 +64,9 @@ def require_fit(
         raise DoesNotFit(
             f"{manifest.name} does not fit {target} ({inventory.host}): {'; '.join(found)}",
             expected="a device with memory, disk and a model server for it",
-            remedy="`milton gc` frees releases there; else deploy a smaller quantisation",
+            remedy=UPDATE_RUNTIME
+            if outdated(inventory.runtime, manifest.requirements)
+            else "`milton gc` frees releases there; else deploy a smaller quantisation",
         )
 
 

@@ -121,6 +121,7 @@ class LocalTarget:
                 on_progress=on_progress,
                 deployment_id=request.deployment,
                 confirm_within_s=request.confirm_within_s or 0.0,
+                runtime=self.inventory().runtime,
             ),
             dry_run=request.dry_run,
         )

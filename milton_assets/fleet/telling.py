@@ -24,6 +24,7 @@ from milton_assets.edge.deployment import (
     NothingBefore,
     NotOurs,
     ReleaseDamaged,
+    RuntimeTooOld,
     TargetBusy,
 )
 from milton_assets.edge.deployment.trust import NotBelieved
@@ -52,6 +53,7 @@ KNOWN: dict[str, type[MiltonError]] = {
         NothingBefore,
         ProtocolViolated,
         ReleaseDamaged,
+        RuntimeTooOld,
         ServerFailed,
         SignatureInvalid,
         TargetBusy,

@@ -27,10 +27,8 @@ from milton_assets.settings import Settings, TargetSettings
 from milton_assets.settings.editing import add_target, remove_target
 from milton_assets.usecases.compose import targets_of
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.inventory import Inventory
 from milton_assets.vocabulary.keys import check_key
-from milton_assets.vocabulary.state import StateDir
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,6 @@ def add_device(
         installed = install(link, found, wheels)
     target = ssh_target(Address(name, url, settings.state), targets_of(settings).means)
     inventory = target.inventory()
-    keep_inventory(settings.state, name, inventory)
     key = KeyFiles(settings.state.keys).public
     if key.exists():
         line = public_line(load_public_key(key))
@@ -111,13 +108,3 @@ def _packages() -> tuple[Path, ...]:
 def remove_device(settings: Settings, name: str) -> Path:
     """Take the target out of milton.yaml; its history stays, and the device goes on serving. Raises `BadInput`."""
     return remove_target(settings, name)
-
-
-def inventory_file(state: StateDir, name: str) -> Path:
-    """Where what the device of that target said of itself is kept."""
-    return state.targets / "inventories" / f"{name}.json"
-
-
-def keep_inventory(state: StateDir, name: str, inventory: Inventory) -> None:
-    """Keep what a device said of itself."""
-    write_atomic(inventory_file(state, name), inventory.model_dump_json(indent=2) + "\n")

@@ -41,8 +41,13 @@ def open_targets(
 
         return EdgeBench(server())
 
+    def inventory(folder: Path) -> Inventory:
+        from resources.inventory import inventory_of
+
+        return inventory_of(folder, lambda: server().llama_server())
+
     return Targets(
-        state, LocalMeans(load_test, _inventory, bench=bench), elsewhere, classes or {}, {"ssh": _ssh_target} | SCHEMES
+        state, LocalMeans(load_test, inventory, bench=bench), elsewhere, classes or {}, {"ssh": _ssh_target} | SCHEMES
     )
 
 
@@ -50,9 +55,3 @@ def _ssh_target(address: Address, means: LocalMeans) -> Target:
     from milton_assets.fleet.ssh import ssh_target
 
     return ssh_target(address, means)
-
-
-def _inventory(folder: Path) -> Inventory:
-    from resources.inventory import inventory_of
-
-    return inventory_of(folder)

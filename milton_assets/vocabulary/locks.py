@@ -9,6 +9,7 @@ is done under it, and what a holder says of itself.
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,18 @@ def acquire(handle: int, *, wait_s: float | None = None, shared: bool = False) -
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_POLL_S)
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock of that file now; nobody holds one that is not there. Changes nothing."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not acquire(handle, wait_s=0, shared=True)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

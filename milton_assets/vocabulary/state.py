@@ -51,6 +51,11 @@ class StateDir:
         return self.root / told
 
     @property
+    def agent(self) -> Path:
+        """On a device: what its agent keeps that is no target's, a folder a target."""
+        return self.root / "agent"
+
+    @property
     def registry(self) -> Path:
         """The registry file, written by whoever trains."""
         return self.root / "models" / "registry.json"

@@ -28,7 +28,16 @@ from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
-from tests.support.bundles import NOW, Ingredients, entry_of, evidence_of, hf_artefact, hf_folder, ingredients
+from tests.support.bundles import (
+    NOW,
+    Ingredients,
+    decision_of,
+    entry_of,
+    evidence_of,
+    hf_artefact,
+    hf_folder,
+    ingredients,
+)
 from tests.support.gguf_file import F32, UINT32, gguf_bytes, pair, tensor, tiny_gguf
 from tests.support.page_cache import is_cached, require_direct
 
@@ -95,6 +104,32 @@ def test_the_manifest_tells_model_decision_and_evidence(model: Ingredients, into
     assert manifest.requirements.runtime == "llama.cpp, GGUF version 3, architecture llama"
     assert manifest.requirements.disk_bytes == sum(file.size_bytes for file in manifest.files)
     assert manifest.requirements.ram_bytes > manifest.file(manifest.primary).size_bytes
+
+
+@pytest.mark.parametrize(
+    ("server", "least"),
+    [
+        ({"name": "llama.cpp (embedded)", "build": "xllamacpp 2026.10.11549"}, 11549),
+        ({"name": "llama.cpp", "build": "b11434-0a1b2c3"}, 11434),
+        ({"name": "llama.cpp", "build": "b0-unknown"}, None),
+        ({"name": "vLLM", "build": "0.12.0"}, None),
+        (None, None),
+    ],
+    ids=["the wheel", "llama-server", "a build of one's own", "another server", "a server elsewhere"],
+)
+def test_the_least_build_of_llama_cpp_is_the_one_that_it_was_measured_with(
+    model: Ingredients, into: Path, server: dict[str, str] | None, least: int | None
+) -> None:
+    environment = sha256_bytes(b"environment")
+    (candidate,) = model.evidence.candidates
+    evidence = model.evidence.model_copy(
+        update={
+            "fingerprints": {environment: {"server": server}},
+            "candidates": (candidate.model_copy(update={"fingerprint_sha256": environment}),),
+        }
+    )
+    measured = replace(model, evidence=evidence, decision=decision_of(evidence, model.entry.version))
+    assert measured.bundle(into).manifest.requirements.least_llama_build == least
 
 
 def test_its_figures_are_those_the_decision_could_use(model: Ingredients, into: Path) -> None:

@@ -40,6 +40,7 @@ from milton_assets.edge.deployment.report import history
 from milton_assets.edge.manifest import HealthContract
 from milton_assets.edge.release.disk import Fd
 from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.inventory import Runtime
 from milton_assets.vocabulary.progress import Progress
 from tests.support.crashing import ailing, clock, healthy
 from tests.support.edge_bundles import make_bundle, read_manifest, write_manifest
@@ -440,6 +441,20 @@ def test_a_device_without_the_memory_is_told_before_anything_is_copied(tmp_path:
         put(big, target, memory=Memory(total_bytes=16 << 30, available_bytes=4 << 30))
     assert isinstance(raised.value.__cause__, NotEnoughMemory)
     assert put(big, target, memory=Memory(16 << 30, 4 << 30), load_test=None).outcome is Outcome.COMMITTED
+
+
+@pytest.mark.parametrize("dry_run", [True, False], ids=["dry run", "deployment"])
+def test_a_model_server_that_is_too_old_is_told_before_anything_is_copied(
+    tmp_path: Path, target: EdgeTarget, dry_run: bool
+) -> None:
+    newer = make_bundle(tmp_path / "bundles", "v1", least_llama_build=11434)
+    old = Runtime(name="llama.cpp", build="version: 11433 (0a1b2c3)")
+    said = r"llama.cpp of build 11434 or later, and the device has build 11433 \(version: 11433"
+    with pytest.raises(MiltonError, match=said):
+        put(newer, target, runtime=old, dry_run=dry_run)
+    assert not (target.path / "releases").exists() or not list((target.path / "releases").iterdir())
+    for well in ("b11434-0a1b2c3", "xllamacpp 2026.10.11500", "b0-unknown"):
+        assert put(newer, target, runtime=Runtime(name="llama.cpp", build=well), dry_run=True).reason
 
 
 def test_a_policy_can_refuse_and_is_asked_about_what_was_written(a: Path, b: Path, target: EdgeTarget) -> None:

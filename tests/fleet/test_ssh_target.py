@@ -18,6 +18,7 @@ from milton_assets.fleet.fit import DoesNotFit
 from milton_assets.fleet.target import CollectRequest, DeployRequest, RecoverRequest, RollbackRequest
 from milton_assets.vocabulary.edge_target import EdgeTarget, mirror_file
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.llama_build import llama_build
 from tests.support.agents import AILING, device
 from tests.support.edge_bundles import make_bundle
 
@@ -71,6 +72,16 @@ def test_what_does_not_fit_is_refused_with_the_figures_before_anything_travels(t
     large = make_bundle(tmp_path / "bundles", "v1", ram_bytes=1 << 50)
     with pytest.raises(DoesNotFit, match=r"needs 1048576\.00 GiB of memory, and the device has .* GiB in all"):
         kitchen.deploy(large, ASKED)
+    assert kitchen.tally.sent_bytes == 0
+    assert not (tmp_path / "device" / "state" / "agent" / "kitchen" / "incoming").exists()
+
+
+def test_a_model_server_older_than_the_release_asks_for_is_refused_with_both_builds(tmp_path):
+    kitchen = device(tmp_path)
+    there = llama_build(kitchen.inventory().runtime.build)
+    newer = make_bundle(tmp_path / "bundles", "v1", least_llama_build=there + 1)
+    with pytest.raises(DoesNotFit, match=f"llama.cpp of build {there + 1} or later, and the device has build {there}"):
+        kitchen.deploy(newer, ASKED)
     assert kitchen.tally.sent_bytes == 0
     assert not (tmp_path / "device" / "state" / "agent" / "kitchen" / "incoming").exists()
 

@@ -28,6 +28,7 @@ from milton_assets.edge.release.dsse import check_model_signature, model_signatu
 from milton_assets.edge.release.safetensors import read_tensors
 from milton_assets.edge.release.sshsig import parse_public_key, public_line, sign, verify
 from milton_assets.edge.release.sums import parse_sums
+from milton_assets.edge.serving.heads import BadHead, RequestHead
 from milton_assets.tiers.evaluations.inspect_log import Limits, read_inspect_log
 from milton_assets.tiers.evaluations.lm_eval_log import read_lm_eval_log
 from milton_assets.tiers.inference.sse import EventParser, EventTooLarge
@@ -264,6 +265,12 @@ PARSERS: dict[str, Parser] = {
         _of_file(load_dataset, "q.jsonl"),
         lambda: (b'{"question": "Who?", "answer": "Ada"}\n{"question": "How many?", "answers": ["1", "one"]}\n',),
         (*_JSON, b"\n", b'"aliases"', b"####"),
+    ),
+    "request head": Parser(
+        lambda raw: RequestHead.read(raw).body_length,
+        lambda: (b"POST /v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 3", b"GET / HTTP/1.0\r\nconnection: close"),
+        (b"\r\n", b"\n", b": ", b" ", b"transfer-encoding: chunked", b"\0"),
+        (BadHead,),
     ),
     "json": Parser(lambda raw: parse_json(raw, "here"), lambda: (b'{"a": [1, 2.5, "x", null, true]}',), _JSON),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -81,18 +80,6 @@ def test_the_cpus_name_is_read_or_none(text: str, expected: str | None, tmp_path
 
 def test_no_cpuinfo_is_none(tmp_path: Path) -> None:
     assert cpu_model(tmp_path / "nothing") is None
-
-
-@pytest.fixture(scope="module")
-def fake_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a stand-in for NVIDIA's library, compiled here."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("there is no C compiler to make a stand-in for NVML with")
-    folder = tmp_path_factory.mktemp("nvml")
-    source = Path(__file__).parents[1] / "support" / "fake_nvml.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libnvidia-ml.so.1", source], check=True)
-    return folder
 
 
 def gpus_of_a_machine(folder: Path, count: str) -> dict[str, Any]:

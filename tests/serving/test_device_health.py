@@ -55,6 +55,8 @@ def test_the_check_fails_when_a_device_needs_a_person(tmp_path: Path) -> None:
             done = job.execute_in_process(instance=instance, partition_key="local")
             assert done.success
             assert done.asset_materializations_for_node("device_health")[0].asset_key == AssetKey("device_health")
+            (inventory,) = done.asset_materializations_for_node("device_inventory")
+            assert inventory.partition == "local"
             (check,) = done.get_asset_check_evaluations()
             checks[said] = check.passed
     assert checks == {None: True, "the disk is full": False}

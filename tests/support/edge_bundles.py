@@ -55,6 +55,7 @@ def make_bundle(
     tokens: bytes = b"a b c\n",
     health: HealthContract = CONTRACT,
     ram_bytes: int = 0,
+    least_llama_build: int | None = None,
     run_id: str = "benchmark_20260111_142500",
     policy_name: str = "smoke",
 ) -> Path:
@@ -103,7 +104,9 @@ def make_bundle(
             primary=WEIGHTS_FILE,
             files=files,
             base_model=entry.base_model,
-            requirements=Requirements(runtime="llama.cpp", ram_bytes=ram_bytes, disk_bytes=0),
+            requirements=Requirements(
+                runtime="llama.cpp", least_llama_build=least_llama_build, ram_bytes=ram_bytes, disk_bytes=0
+            ),
             health=health,
             entry_sha256=entry.entry_sha256,
             evidence_sha256=evidence.digest(),

@@ -1,7 +1,8 @@
-/* A stand-in for NVIDIA's libnvidia-ml.so.1 with the calls that resources.hardware makes.
+/* A stand-in for NVIDIA's libnvidia-ml.so.1 with the calls that resources.hardware and edge.gpu_signs make.
  *
  * What belongs here: answers of a machine with FAKE_GPUS GPUs (from the environment; "broken" fails the count), the second
- * of which tells no power limit. What does not: anything of the product's.
+ * of which tells no power limit and the third no power; the second is slowed for its temperature when FAKE_HOT is set.
+ * What does not: anything of the product's.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -27,5 +28,18 @@ int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) { (void)device; memo
 int nvmlDeviceGetEnforcedPowerLimit(void *device, unsigned *milliwatts) {
     if ((size_t)device == 2) return NOT_SUPPORTED;
     *milliwatts = 700000;
+    return OK;
+}
+int nvmlDeviceGetPowerUsage(void *device, unsigned *milliwatts) {
+    if ((size_t)device == 3) return NOT_SUPPORTED;
+    *milliwatts = 120500;
+    return OK;
+}
+int nvmlDeviceGetTemperature(void *device, unsigned sensor, unsigned *celsius) {
+    *celsius = 40 + 10 * (unsigned)(size_t)device + sensor;
+    return OK;
+}
+int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *reasons) {
+    *reasons = (size_t)device == 2 && getenv("FAKE_HOT") ? 0x40 : 0x1;
     return OK;
 }

@@ -36,7 +36,8 @@ from milton_assets.vocabulary.digest import sha256_bytes, sha256_json, short
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.gguf import read_header
 from milton_assets.vocabulary.hf_directory import chat_template_sha256
-from milton_assets.vocabulary.registry import Artefact, RegistryEntry
+from milton_assets.vocabulary.llama_build import LLAMA_CPP, llama_build
+from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
 
 if TYPE_CHECKING:
     from milton_assets.vocabulary.evidence import EvidenceManifest  # brings pandas, which a device need not have
@@ -197,6 +198,7 @@ def compose_manifest(
         chat_template_sha256=weights.about.chat_template_sha256,
         requirements=Requirements(
             runtime=weights.about.runtime,
+            least_llama_build=least_llama_build(order.evidence, order.entry.version, order.artefact.kind),
             # An estimate: the weights, a tenth more for the context, and what a server needs without a model.
             ram_bytes=int(weights.size_bytes * _RAM_OVERHEAD) + _RAM_BASE_BYTES,
             disk_bytes=sum(file.size_bytes for file in files),
@@ -209,6 +211,18 @@ def compose_manifest(
         policy_sha256=order.evidence.policy_sha256,
         figures=dict(order.figures),
     )
+
+
+def least_llama_build(evidence: EvidenceManifest, version: str, kind: ArtefactKind) -> int | None:
+    """The build of llama.cpp that the model was measured with, below which nobody has seen it served.
+
+    None where another server measured it, or one that does not tell which build it is.
+    """
+    measured_in = evidence.candidate(version).fingerprint_sha256
+    server = evidence.fingerprints.get(measured_in or "", {}).get("server") or {}
+    if kind is not ArtefactKind.GGUF or not str(server.get("name")).startswith(LLAMA_CPP):
+        return None
+    return llama_build(server.get("build"))
 
 
 def _licence(order: Order, about: About) -> str | None:

@@ -69,13 +69,18 @@ def _facts(manifest: BundleManifest) -> list[tuple[str, str]]:
         ("figures", figures or "none"),
         (
             "needs",
-            f"{needs.runtime}; {needs.ram_bytes / 1e9:.2f} GB of RAM, {needs.disk_bytes / 1e9:.2f} GB of disk",
+            f"{needs.runtime}{_from_build(needs.least_llama_build)}; {needs.ram_bytes / 1e9:.2f} GB of RAM, "
+            f"{needs.disk_bytes / 1e9:.2f} GB of disk",
         ),
         ("health", f"{probes}; loads within {manifest.health.max_load_seconds:g} s"),
         ("speed", f"at least {speed:g} tokens/s" if speed else "not asked for"),
         ("served with", _settings(served) if served else "whatever the device's server is set to"),
         ("primary", f"{manifest.primary} ({tensors} tensors with a digest each)"),
     ]
+
+
+def _from_build(build: int | None) -> str:
+    return "" if build is None else f", build {build} or later"
 
 
 def _settings(served: ServingSettings) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from milton_assets.edge.deployment.attempt import AttemptKnown, NothingBefore, OtherManifest
     from milton_assets.edge.deployment.attempt_ending import DeploymentFailed, ProbeFailed
-    from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory, NotEnoughRoom
+    from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory, NotEnoughRoom, RuntimeTooOld
     from milton_assets.edge.deployment.collection import Collection
     from milton_assets.edge.deployment.confirmation import NobodyCameBack, confirm
     from milton_assets.edge.deployment.contract import measure_contract
@@ -79,6 +79,7 @@ __all__ = [
     "ProbeReport",
     "Release",
     "ReleaseDamaged",
+    "RuntimeTooOld",
     "ServedLoadTest",
     "TargetBusy",
     "TargetStatus",
@@ -109,7 +110,7 @@ _WHERE = {
     ),
     "milton_assets.edge.deployment.attempt": ("AttemptKnown", "NothingBefore", "OtherManifest"),
     "milton_assets.edge.deployment.attempt_ending": ("DeploymentFailed", "ProbeFailed"),
-    "milton_assets.edge.deployment.capacity": ("Memory", "NotEnoughMemory", "NotEnoughRoom"),
+    "milton_assets.edge.deployment.capacity": ("Memory", "NotEnoughMemory", "NotEnoughRoom", "RuntimeTooOld"),
     "milton_assets.edge.deployment.collection": ("Collection",),
     "milton_assets.edge.deployment.confirmation": ("NobodyCameBack", "confirm"),
     "milton_assets.edge.deployment.contract": ("measure_contract",),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from milton_assets.edge.deployment.activation import Ready
 from milton_assets.edge.deployment.attempt_ending import JournalledAttempt, require_healthy
-from milton_assets.edge.deployment.capacity import check_memory, check_room
+from milton_assets.edge.deployment.capacity import check_memory, check_room, check_runtime
 from milton_assets.edge.deployment.copying import copy_release
 from milton_assets.edge.deployment.fileops import exists
 from milton_assets.edge.deployment.guard import activate
@@ -159,6 +159,7 @@ class Attempt(JournalledAttempt):
             check_same_manifest(self._session.state, documents)
             verify_release(source, contents=False, known_by=documents).require()
             self._admit(bundle)
+            check_runtime(self._safeguards.runtime, documents.manifest.requirements)
             self._check_memory(documents)
             if (installed := self._installed(documents)) is not None:
                 return Ready(release, installed, self._installed_path(release), staged=False)

@@ -1,6 +1,6 @@
-"""Whether the device can take a release: disk and memory.
+"""Whether the device can take a release: disk, memory and model server.
 
-What belongs here: the two checks and their messages. What does not: making room (`gc`).
+What belongs here: these checks and their messages. What does not: making room (`gc`).
 """
 
 from __future__ import annotations
@@ -9,10 +9,17 @@ from dataclasses import dataclass
 
 import psutil
 
+from milton_assets.edge.manifest import Requirements
 from milton_assets.vocabulary.errors import MiltonError
+from milton_assets.vocabulary.inventory import Runtime
+from milton_assets.vocabulary.llama_build import llama_build
 
 RESERVE_BYTES = 16 << 20
 """Left free on the target for its journal and folders."""
+UPDATE_RUNTIME = (
+    "`milton target add`, run again, brings a device this machine's model server; "
+    "else measure the model on the device's class (docs/classes.md)"
+)
 
 
 class NotEnoughRoom(MiltonError):
@@ -21,6 +28,10 @@ class NotEnoughRoom(MiltonError):
 
 class NotEnoughMemory(MiltonError):
     """The device's memory cannot hold the model."""
+
+
+class RuntimeTooOld(MiltonError):
+    """The device's model server is older than any that was shown to serve the release."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,28 @@ def check_memory(memory: Memory, needed_bytes: int, *, will_load: bool) -> None:
             f"the release needs {_mib(needed_bytes)}",
             expected="memory for the model" + (" beside what runs, for the load test" if will_load else ""),
             remedy="stop something on the device, or deploy a smaller quantisation",
+        )
+
+
+def outdated(runtime: Runtime | None, needed: Requirements) -> str | None:
+    """In which way `runtime` is too old for what is `needed`, with both builds; None where it is not.
+
+    A server that does not tell a build that llama.cpp counted is not judged by it: the load test tries it.
+    """
+    found = None if runtime is None else llama_build(runtime.build)
+    least = needed.least_llama_build
+    if runtime is None or least is None or found is None or found >= least:
+        return None
+    return f"it needs llama.cpp of build {least} or later, and the device has build {found} ({runtime.build})"
+
+
+def check_runtime(runtime: Runtime | None, needed: Requirements) -> None:
+    """Raise `RuntimeTooOld` when the device's model server, None where nobody looked, is `outdated`."""
+    if problem := outdated(runtime, needed):
+        raise RuntimeTooOld(
+            f"the release does not fit this device: {problem}",
+            expected="a model server no older than the one that the model was measured with",
+            remedy=UPDATE_RUNTIME,
         )
 
 

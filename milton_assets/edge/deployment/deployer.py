@@ -25,6 +25,7 @@ from milton_assets.edge.deployment.states import CounterReset
 from milton_assets.edge.disk_errors import disk_errors_explained
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.inventory import Runtime
 from milton_assets.vocabulary.progress import OnProgress, silent
 
 
@@ -45,6 +46,7 @@ def deploy(
     ops: FileOps | None = None,
     deployment_id: str | None = None,
     confirm_within_s: float = 0.0,
+    runtime: Runtime | None = None,
 ) -> Deployment:
     """Take the bundle in the folder `bundle` into service on `target`; its history entry, committed.
 
@@ -52,10 +54,11 @@ def deploy(
     and a release that passed neither is not called known good. The device's policy, `device-policy.yaml` in the target,
     is asked whenever it is there; `admit` is asked besides. `wait_s` is how long to wait for another deployer;
     `accept_clock` accepts a clock that is behind the journal. `memory` and `ops` are the device's memory and disk, by
-    default this machine's. With `dry_run` everything is checked, on the bundle where it
-    lies, nothing is changed, and the entry's outcome is `would_commit`. `deployment_id` is the caller's own id for the
-    attempt, by default a new one; with `confirm_within_s` the caller has to come back (`confirmation`) so many seconds
-    after the activation at most, or the target goes back.
+    default this machine's; `runtime` is the model server that it would serve with, None is not looked at. With
+    `dry_run` everything is checked, on the bundle where it lies, nothing is changed, and the entry's outcome is
+    `would_commit`. `deployment_id` is the caller's own id for the attempt, by default a new one; with
+    `confirm_within_s` the caller has to come back (`confirmation`) so many seconds after the activation at most, or the
+    target goes back.
 
     Raises `DeploymentFailed`, with the entry, when the attempt did not stand: the target then serves what it served
     before, or the last known good release. Raises `TargetBusy`, `NotATarget`, `JournalDamaged`, `ClockSetBack` or
@@ -66,7 +69,9 @@ def deploy(
 
     def safeguards() -> Safeguards:
         policies = (admission_of(target), *([] if admit is None else [admit]))
-        return Safeguards(load_test, health, policies, on_progress, memory or device_memory(), confirm_within_s)
+        return Safeguards(
+            load_test, health, policies, on_progress, memory or device_memory(), confirm_within_s, runtime
+        )
 
     with disk_errors_explained():
         if dry_run:

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Valid
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.release.disk import Fd
 from milton_assets.vocabulary.errors import MiltonError
-from milton_assets.vocabulary.locks import acquire
+from milton_assets.vocabulary.locks import acquire, is_held
 
 LOCK_FILE = "lock"
 _GLANCE_S = 0.25
@@ -89,11 +89,4 @@ def _busy(target: Path, handle: int) -> TargetBusy:
 
 def is_locked(target: Path) -> bool:
     """Whether someone holds the target's lock now. Changes nothing."""
-    try:
-        handle = os.open(target / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        return not acquire(handle, wait_s=0, shared=True)
-    finally:
-        os.close(handle)
+    return is_held(target / LOCK_FILE)

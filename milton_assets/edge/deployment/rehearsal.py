@@ -15,7 +15,7 @@ from milton_assets.edge.deployment.attempt import (
     release_of,
 )
 from milton_assets.edge.deployment.attempt_ending import require_healthy
-from milton_assets.edge.deployment.capacity import check_memory, check_room
+from milton_assets.edge.deployment.capacity import check_memory, check_room, check_runtime
 from milton_assets.edge.deployment.fileops import FileOps, exists
 from milton_assets.edge.deployment.history import Deployment, Outcome, release_facts
 from milton_assets.edge.deployment.ids import mint
@@ -90,6 +90,7 @@ class Rehearsal:
         guards, path = self._safeguards, folder.path
         manifest = documents.manifest
         will_load = guards.load_test is not None or guards.health is not None
+        check_runtime(guards.runtime, manifest.requirements)
         check_memory(guards.memory, manifest.requirements.ram_bytes, will_load=will_load)
         guards.at("verify", str(path))
         verify_release(folder, one_name_each=one_name_each, on_progress=guards.on_progress).require()

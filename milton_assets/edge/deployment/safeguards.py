@@ -1,4 +1,5 @@
-"""What an attempt is held against, besides its own digests: load test, health window, the device's policy, its memory.
+"""What an attempt is held against, besides its own digests: load test, health window, the device's policy, its memory
+and its model server.
 
 What belongs here: these as values and protocols. What does not: when each is asked (`attempt`).
 """
@@ -15,6 +16,7 @@ from milton_assets.edge.deployment.admission import Trial
 from milton_assets.edge.deployment.capacity import Memory, device_memory
 from milton_assets.edge.deployment.loadtest import LoadTest
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.inventory import Runtime
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 
 STEPS = ("accept", "copy", "verify", "load test", "install", "activate", "health", "confirm", "commit")
@@ -54,7 +56,10 @@ class HealthWindow:
 
 @dataclass(frozen=True)
 class Safeguards:
-    """Everything an attempt is held against. None skips a safeguard, and 0 the dead-man's switch (`confirmation`)."""
+    """Everything an attempt is held against. None skips a safeguard, and 0 the dead-man's switch (`confirmation`).
+
+    `runtime` is the model server that the device would serve with.
+    """
 
     load_test: LoadTest | None = None
     health: HealthWindow | None = None
@@ -62,6 +67,7 @@ class Safeguards:
     on_progress: OnProgress = silent
     memory: Memory = field(default_factory=device_memory)
     confirm_within_s: float = 0.0
+    runtime: Runtime | None = None
 
     @property
     def trial(self) -> Trial:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import h11
-
 from milton_assets.edge.manifest import Probe
+from milton_assets.edge.serving.heads import RequestHead, ResponseHead
 from milton_assets.edge.serving.http1 import Request, forwarded
 from milton_assets.edge.serving.model_server import ModelServer, UpstreamLost
 from milton_assets.edge.serving.observe import Watched
@@ -78,11 +78,8 @@ async def ask(server: ModelServer, probe: Probe, *, timeout_s: float) -> Asked:
             "cache_prompt": False,
         }
     ).encode()
-    head = h11.Request(
-        method="POST",
-        target="/v1/chat/completions",
-        headers=[("host", server.host), ("content-type", "application/json"), *_key(server)],
-    )
+    headers = [(b"host", server.host.encode()), (b"content-type", b"application/json"), *_key(server)]
+    head = RequestHead(headers, 1, b"POST", b"/v1/chat/completions")
     server.begin()
     try:
         async with asyncio.timeout(timeout_s):
@@ -95,29 +92,36 @@ async def ask(server: ModelServer, probe: Probe, *, timeout_s: float) -> Asked:
         server.end()
 
 
-def _key(server: ModelServer) -> list[tuple[str, str]]:
+def _key(server: ModelServer) -> list[tuple[bytes, bytes]]:
     key = server.running.endpoint.api_key if server.running else None
-    return [] if key is None else [("authorization", f"Bearer {key}")]
+    return [] if key is None else [(b"authorization", f"Bearer {key}".encode("ascii"))]
 
 
 async def _asked(server: ModelServer, request: Request) -> Asked:
     # A kept connection may be closed under us, which must not look like a server that does not answer.
     exchange = await server.fresh()
-    watched, raw = Watched(streamed=True), bytearray()
+    watched, raw, statuses = Watched(streamed=True), bytearray(), list[int]()
+
+    def on_head(head: ResponseHead, _: bool) -> None:
+        statuses.append(head.status)
+
+    def on_body(_: bytes, pieces: Sequence[bytes]) -> None:
+        now_s = time.perf_counter()
+        for piece in pieces:
+            watched.see(piece, now_s)
+            raw.extend(piece)
+        if len(raw) > _MOST_BYTES:
+            raise Unanswered(f"an answer of more than {_MOST_BYTES} bytes")
+
     began = time.perf_counter()
     try:
         exchange.send(request.head.method, forwarded(request, server.host))
-        response = await exchange.head()
-        while (chunk := await exchange.chunk()) is not None:
-            watched.see(chunk, time.perf_counter())
-            raw += chunk
-            if len(raw) > _MOST_BYTES:
-                raise Unanswered(f"an answer of more than {_MOST_BYTES} bytes")
+        await exchange.pass_to(on_head, on_body)
         took_s = time.perf_counter() - began
     finally:
         exchange.close()
-    if response.status_code != 200:
-        raise Unanswered(f"it answered {response.status_code}: {bytes(raw[:200]).decode(errors='replace')}")
+    if statuses != [200]:
+        raise Unanswered(f"it answered {statuses[0]}: {bytes(raw[:200]).decode(errors='replace')}")
     tokens = watched.tokens()
     first = None if watched.first_token_s is None else watched.first_token_s - began
     return Asked(_text(bytes(raw)), first, took_s, tokens.input, tokens.output)

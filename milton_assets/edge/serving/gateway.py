@@ -5,7 +5,7 @@ that says, chunk by chunk, as it is said.
     server = await gateway.listen("127.0.0.1", 8080)
 
 What belongs here: users' connections and requests, from the first byte to the last. What does not: which model server
-there is (`supervisor`), HTTP's rules (`http1`), and what is told of a request (`observe`, `metrics`).
+there is (`supervisor`), HTTP's rules (`heads`, `http1`), and what is told of a request (`observe`, `metrics`).
 
 What is passed on: `/v1/…` and the server's own read-only `/props`. What the gateway answers itself: `/health` and
 `/metrics`. Everything else that model servers offer, their slots and switches, is nobody's business from outside.
@@ -24,12 +24,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any
 
-import h11
-
-from milton_assets.edge.serving.http1 import Limits, Refused, Request, answered, forwarded
+from milton_assets.edge.serving.heads import END, BadHead, Headers, RequestHead, ResponseHead, response_head
+from milton_assets.edge.serving.http1 import Chunked, Limits, Refused, Request, end_to_end, forwarded
 from milton_assets.edge.serving.metrics import CONTENT_TYPE, Metrics, Outcome, Told
 from milton_assets.edge.serving.model_server import Exchange, ModelServer, UpstreamLost
 from milton_assets.edge.serving.observe import Watched
@@ -37,6 +37,8 @@ from milton_assets.edge.serving.supervisor import Supervisor
 
 _TRIES = 4
 _LINGER_S = 2.0
+_CONTINUE = response_head(100, b"Continue", ())
+_LAST_CHUNK = b"0\r\n\r\n"
 _OPERATIONS = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "text_completion",
@@ -45,6 +47,19 @@ _OPERATIONS = {
 }
 """The conventions' names of what is asked; the rest (lists of models) is no inference and has no figures."""
 _PASSED_GETS = frozenset({"/props"})
+
+
+class _Framing(Enum):
+    """How a user finds the end of a response's body."""
+
+    AS_THE_HEAD_SAYS = auto()
+    """By the length that the head tells; or there is none."""
+    CHUNKS = auto()
+    """It is put into chunks here."""
+    CHUNKS_AS_THEY_ARE = auto()
+    """It came in chunks, and passes byte for byte with its own last one."""
+    UNTIL_CLOSED = auto()
+    """By the connection's end, for a user of HTTP/1.0."""
 
 
 class ClientLeft(Exception):
@@ -60,12 +75,15 @@ class Client(asyncio.Protocol):
         self._serve = serve
         self._limits = limits
         self._on_close = on_close
-        self._wire = h11.Connection(h11.SERVER, limits.header_bytes)
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
         self._arrived: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._unread = 0
+        self._unread = bytearray()
+        self._asked: RequestHead | None = None
+        self._framing: _Framing | None = None
+        self._has_answered = False
+        self._ends_after = False
         self._is_busy = False
         self._has_left = False
         self._is_lingering = False
@@ -86,12 +104,12 @@ class Client(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         if self._is_lingering:
             return
-        self._wire.receive_data(data)
-        self._unread += len(data)
-        if self._is_busy and self._unread > self._limits.header_bytes and self._transport is not None:
+        self._unread += data
+        if self._arrived is not None:
+            _wake(self._arrived)
+        elif self._is_busy and len(self._unread) > self._limits.header_bytes and self._transport is not None:
             # Pipelined requests wait in the user's own buffers.
             self._transport.pause_reading()
-        _wake(self._arrived)
 
     def eof_received(self) -> bool:
         """See `asyncio.Protocol`."""
@@ -126,7 +144,6 @@ class Client(asyncio.Protocol):
         if self._has_left:
             return
         self._has_left = True
-        self._wire.receive_data(b"")
         _wake(self._arrived)
         _wake(self._writable)
         if self._is_busy and self._task is not None:
@@ -149,54 +166,83 @@ class Client(asyncio.Protocol):
 
     async def request(self) -> Request | None:
         """The next request, whole; None when the user is done. Raises `Refused` for what cannot be taken."""
-        self._is_busy = False
+        self._is_busy, self._asked = False, None
         try:
             try:
                 async with asyncio.timeout(self._limits.idle_s):
-                    head = await self._event()
+                    while (head := self._taken_head()) is None:
+                        await self._more()
             except TimeoutError:
                 if self._unread:
                     raise Refused(408, "the request's head did not arrive in time") from None
                 return None
-            if not isinstance(head, h11.Request):
+            except ClientLeft:
                 return None
-            self._is_busy = True
-            # h11 bounds a head that is still arriving, and lets one pass that came at once.
-            if sum(len(name) + len(value) for name, value in head.headers) > self._limits.header_bytes:
-                raise Refused(431, f"the request's head is larger than {self._limits.header_bytes} bytes")
+            self._is_busy, self._asked = True, head
+            self._ends_after = head.ends_connection
             try:
                 async with asyncio.timeout(self._limits.request_s):
-                    return Request(head, await self._body())
+                    return Request(head, await self._body(head))
             except TimeoutError:
                 raise Refused(408, f"the request did not arrive within {self._limits.request_s:g} s") from None
-        except h11.RemoteProtocolError as error:
-            raise Refused(error.error_status_hint or 400, str(error)) from None
+        except BadHead as error:
+            raise Refused(error.status, str(error)) from None
 
-    async def _body(self) -> bytes:
-        if self._wire.they_are_waiting_for_100_continue:
-            self._write(h11.InformationalResponse(status_code=100, headers=[]))
-        body = bytearray()
-        while not isinstance(event := await self._event(), h11.EndOfMessage):
-            if not isinstance(event, h11.Data):
-                raise ClientLeft
-            body += event.data
-            if len(body) > self._limits.body_bytes:
-                raise Refused(413, f"the request's body is larger than {self._limits.body_bytes} bytes")
-        return bytes(body)
+    def _taken_head(self) -> RequestHead | None:
+        most = self._limits.header_bytes
+        end = self._unread.find(END)
+        if end > most or (end < 0 and len(self._unread) > most):
+            raise Refused(431, f"the request's head is larger than {most} bytes")
+        if end < 0:
+            if self._unread and not 0x20 < self._unread[0] < 0x7F:
+                raise BadHead(f"the request begins with {bytes(self._unread[:20])!r}")
+            return None
+        raw = bytes(self._unread[:end])
+        del self._unread[: end + len(END)]
+        return RequestHead.read(raw)
 
-    async def _event(self) -> object:
-        while (event := self._wire.next_event()) is h11.NEED_DATA:
-            if self._has_left:
-                raise ClientLeft
-            self._arrived = asyncio.get_running_loop().create_future()
+    async def _body(self, head: RequestHead) -> bytes:
+        length, most = head.body_length, self._limits.body_bytes
+        if length is not None and length > most:
+            raise Refused(413, f"the request's body is larger than {most} bytes")
+        if head.awaits_continue and length != 0 and self._transport is not None:
+            self._transport.write(_CONTINUE)
+        if length is not None:
+            while len(self._unread) < length:
+                await self._more()
+            body = bytes(self._unread[:length])
+            del self._unread[:length]
+            return body
+        chunked, whole = Chunked(), bytearray()
+        while True:
+            try:
+                pieces, end = chunked.pieces(bytes(self._unread))
+            except ValueError as error:
+                raise BadHead(str(error)) from None
+            for piece in pieces:
+                whole += piece
+            if len(whole) > most:
+                raise Refused(413, f"the request's body is larger than {most} bytes")
+            if end is not None:
+                del self._unread[:end]
+                return bytes(whole)
+            self._unread.clear()
+            await self._more()
+
+    async def _more(self) -> None:
+        """Wait until more has arrived. Raises `ClientLeft`."""
+        if self._has_left:
+            raise ClientLeft
+        if self._transport is not None and not self._transport.is_reading():
+            self._transport.resume_reading()
+        self._arrived = asyncio.get_running_loop().create_future()
+        try:
             await self._arrived
-        self._unread = len(self._wire.trailing_data[0])
-        return event
+        finally:
+            self._arrived = None
 
-    async def send(self, *events: h11.Event) -> None:
-        """Send these, and wait until the user has taken enough of it. Raises `ClientLeft`."""
-        for event in events:
-            self._write(event)
+    async def settle(self) -> None:
+        """Wait until the user has taken enough of what was written. Raises `ClientLeft`."""
         if self._writable is not None:
             try:
                 async with asyncio.timeout(self._limits.stall_s):
@@ -205,14 +251,6 @@ class Client(asyncio.Protocol):
                 raise ClientLeft from None
         if self._has_left:
             raise ClientLeft
-
-    def _write(self, event: h11.Event) -> None:
-        if self._transport is None or self._has_left:
-            raise ClientLeft
-        raw = self._wire.send(event)
-        head, self._head = self._head, b""
-        if head or raw:
-            self._transport.write(head + (raw or b""))
 
     @contextmanager
     def fed_by(self, source: Exchange) -> Iterator[None]:
@@ -226,7 +264,7 @@ class Client(asyncio.Protocol):
                 self._stalled.cancel()
                 self._stalled = None
 
-    def pass_head(self, response: h11.Response) -> None:
+    def pass_head(self, status: int, reason: bytes, headers: Headers, framing: _Framing) -> None:
         """Write the head of a response whose body follows by `pass_body` or `pass_bytes`. Raises `ClientLeft`.
 
         It goes with the first bytes of the body if they are there in this turn of the loop: one call of the kernel less
@@ -234,7 +272,12 @@ class Client(asyncio.Protocol):
         """
         if self._has_left:
             raise ClientLeft
-        self._head = self._wire.send(response) or b""
+        self._framing = framing
+        self._ends_after = self._ends_after or framing is _Framing.UNTIL_CLOSED
+        more = [(b"transfer-encoding", b"chunked")] if framing in {_Framing.CHUNKS, _Framing.CHUNKS_AS_THEY_ARE} else []
+        if self._ends_after:
+            more.append((b"connection", b"close"))
+        self._head = response_head(status, reason, [*headers, *more])
         asyncio.get_running_loop().call_soon(self._flush_head)
 
     def _flush_head(self) -> None:
@@ -244,34 +287,48 @@ class Client(asyncio.Protocol):
 
     def pass_body(self, data: bytes) -> None:
         """Write a piece of the body, framed as this connection has it. Raises `ClientLeft`."""
-        self._write(h11.Data(data=data))
+        if self._framing is _Framing.CHUNKS:
+            data = b"%x\r\n%s\r\n" % (len(data), data) if data else b""
+        self.pass_bytes(data)
 
     def pass_bytes(self, raw: bytes) -> None:
-        """Write bytes that are framed already, in chunks as the head said. Raises `ClientLeft`."""
+        """Write bytes that are framed already, as the head said. Raises `ClientLeft`."""
         if self._transport is None or self._has_left:
             raise ClientLeft
         head, self._head = self._head, b""
-        self._transport.write(head + raw if head else raw)
+        if head or raw:
+            self._transport.write(head + raw if head else raw)
 
-    def has_passed(self) -> None:
-        """The body that was written as it was framed has ended, with its own last chunk."""
-        self._wire.send(h11.EndOfMessage())
+    async def finish(self) -> None:
+        """The body has ended; waits until the user has taken enough of it. Raises `ClientLeft`."""
+        self.pass_bytes(_LAST_CHUNK if self._framing is _Framing.CHUNKS else b"")
+        self._has_answered = True
+        await self.settle()
 
     @property
     def takes_chunks(self) -> bool:
         """Whether the user understands a body in chunks (HTTP/1.1)."""
-        return bool(self._wire.their_http_version == b"1.1")
+        return self._asked is not None and bool(self._asked.minor)
+
+    @property
+    def asked_head_only(self) -> bool:
+        """Whether the user wants no body (`HEAD`)."""
+        return self._asked is not None and self._asked.method == b"HEAD"
 
     @property
     def can_still_be_told(self) -> bool:
         """Whether no response has begun, so that one can still say what went wrong."""
-        return not self._has_left and self._wire.our_state in {h11.IDLE, h11.SEND_RESPONSE}
+        return not self._has_left and self._framing is None
+
+    def end_after_this(self) -> None:
+        """Say in the response that it is the connection's last."""
+        self._ends_after = True
 
     def next(self) -> bool:
         """Get ready for another request on this connection; false when there can be none."""
-        if self._wire.our_state is not h11.DONE or self._wire.their_state is not h11.DONE or self._has_left:
+        if not self._has_answered or self._ends_after or self._has_left:
             return False
-        self._wire.start_next_cycle()
+        self._framing, self._has_answered = None, False
         if self._transport is not None and not self._transport.is_reading():
             self._transport.resume_reading()
         return True
@@ -408,7 +465,7 @@ class Gateway:
         elif not request.climbs and (path.startswith("/v1/") or (path in _PASSED_GETS and method == "GET")):
             await self._relay(client, request)
         else:
-            await self._refuse(client, Refused(404, f"there is no {path[:200]} here"), request)
+            await self._refuse(client, Refused(404, f"there is no {path[:200]} here"))
 
     async def _own_page(self, client: Client, request: Request) -> None:
         if request.path == "/metrics":
@@ -416,21 +473,18 @@ class Gateway:
         else:
             status = 200 if self.supervisor.serving is not None else 503
             page, kind = json.dumps(dict(self._health())), "application/json"
-        await _send_whole(client, status, page.encode(), kind, with_body=request.method != "HEAD")
+        await _send_whole(client, status, page.encode(), kind)
 
-    async def _refuse(
-        self, client: Client, refused: Refused, request: Request | None = None, *, is_last: bool = False
-    ) -> None:
+    async def _refuse(self, client: Client, refused: Refused, *, is_last: bool = False) -> None:
         if not client.can_still_be_told:
             client.cut()
             return
         error = {"message": refused.message, "type": refused.kind, "code": refused.status}
-        more = [] if refused.retry_after_s is None else [("retry-after", str(refused.retry_after_s))]
+        more = [] if refused.retry_after_s is None else [(b"retry-after", b"%d" % refused.retry_after_s)]
         if is_last:
-            more.append(("connection", "close"))
+            client.end_after_this()
         page = json.dumps({"error": error}).encode()
-        with_body = request is None or request.method != "HEAD"
-        await _send_whole(client, refused.status, page, "application/json", more, with_body=with_body)
+        await _send_whole(client, refused.status, page, "application/json", more)
 
     async def _relay(self, client: Client, request: Request) -> None:
         passing = _Passing(time.perf_counter())
@@ -440,7 +494,7 @@ class Gateway:
             await self._pass_on(client, request, passing)
         except Refused as refused:
             outcome, passing.status = Outcome.REFUSED, refused.status
-            await self._refuse(client, refused, request)
+            await self._refuse(client, refused)
         except UpstreamLost:
             # The answer has begun: only a connection that breaks off says that it is not whole.
             outcome = Outcome.CUT
@@ -515,18 +569,21 @@ class _Back:
         self._passing = passing
         self._passes_as_is = False
 
-    def head(self, response: h11.Response, comes_in_chunks: bool) -> None:
+    def head(self, response: ResponseHead, comes_in_chunks: bool) -> None:
         """See `model_server.OnHead`."""
         self.has_begun = True
-        self._passing.status = response.status_code
+        self._passing.status = response.status
         kind = next((value for name, value in response.headers if name == b"content-type"), b"")
         self._passing.watched = Watched(streamed=kind.startswith(b"text/event-stream"))
-        self._passes_as_is = comes_in_chunks and self._client.takes_chunks
-        added = [
-            ("x-milton-release", self._server.release.digest),
-            ("x-milton-model-version", self._server.release.model_version),
-        ]
-        self._client.pass_head(answered(response, added))
+        if not response.has_body(asked_head_only=self._client.asked_head_only) or response.length is not None:
+            framing = _Framing.AS_THE_HEAD_SAYS
+        elif not self._client.takes_chunks:
+            framing = _Framing.UNTIL_CLOSED
+        else:
+            framing = _Framing.CHUNKS_AS_THEY_ARE if comes_in_chunks else _Framing.CHUNKS
+        self._passes_as_is = framing is _Framing.CHUNKS_AS_THEY_ARE
+        headers = [*end_to_end(response.headers), *self._server.signed]
+        self._client.pass_head(response.status, response.reason, headers, framing)
 
     def body(self, raw: bytes, pieces: Sequence[bytes]) -> None:
         """See `model_server.OnBody`."""
@@ -542,27 +599,16 @@ class _Back:
 
     async def end(self) -> None:
         """The response has come to its end."""
-        if self._passes_as_is:
-            self._client.has_passed()
-            await self._client.send()
-        else:
-            await self._client.send(h11.EndOfMessage())
+        await self._client.finish()
 
 
 class _NotYetAnswered(Exception):
     """The request was lost before a byte of its answer: it can be sent again."""
 
 
-async def _send_whole(
-    client: Client,
-    status: int,
-    body: bytes,
-    kind: str,
-    more: Sequence[tuple[str, str]] = (),
-    *,
-    with_body: bool = True,
-) -> None:
-    headers = [("content-type", kind), ("content-length", str(len(body))), *more]
-    data = [h11.Data(data=body)] if with_body else []
-    reason = HTTPStatus(status).phrase.encode()
-    await client.send(h11.Response(status_code=status, headers=headers, reason=reason), *data, h11.EndOfMessage())
+async def _send_whole(client: Client, status: int, body: bytes, kind: str, more: Headers = ()) -> None:
+    headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body)), *more]
+    client.pass_head(status, HTTPStatus(status).phrase.encode(), headers, _Framing.AS_THE_HEAD_SAYS)
+    if not client.asked_head_only:
+        client.pass_bytes(body)
+    await client.finish()

@@ -1,19 +1,16 @@
 """What passes between a user, the gateway and a model server, and within which limits: HTTP/1.1 as RFC 9110 and 9112.
 
 What belongs here: the limits, which headers go no further than one connection, writing the forwarded request, and
-finding the end of a body in chunks that passes as it is. What does not: parsing heads (h11's), sockets (`gateway`,
+finding the end of a body in chunks that passes as it is. What does not: heads (`heads`), sockets (`gateway`,
 `model_server`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import h11
-
+from milton_assets.edge.serving.heads import Headers, RequestHead
 from milton_assets.vocabulary.errors import BadInput
 
 VIA = b"1.1 milton"
@@ -36,8 +33,6 @@ _OURS = frozenset({b"host", b"content-length", b"expect", b"via"})
 
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
 _LONGEST_LINE = 4096
-
-Headers = Iterable[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True)
@@ -83,13 +78,13 @@ class Refused(Exception):
 class Request:
     """A request as it arrived: its head and its whole body."""
 
-    head: h11.Request
+    head: RequestHead
     body: bytes
 
     @property
     def method(self) -> str:
         """The method, in capitals."""
-        return str(self.head.method.decode("ascii"))
+        return self.head.method.decode("ascii")
 
     @property
     def path(self) -> str:
@@ -105,7 +100,7 @@ class Request:
     @property
     def _target(self) -> bytes:
         """The target in origin form: users may write the absolute form (RFC 9112, 3.2.2)."""
-        target = bytes(self.head.target)
+        target = self.head.target
         if target.lower().startswith((b"http://", b"https://")):
             _, slash, rest = target.partition(b"//")[2].partition(b"/")
             return slash + rest or b"/"
@@ -114,7 +109,7 @@ class Request:
     @property
     def first_line(self) -> bytes:
         """The first line for whoever it is passed on to."""
-        return bytes(self.head.method) + b" " + self._target + b" HTTP/1.1"
+        return self.head.method + b" " + self._target + b" HTTP/1.1"
 
 
 class Chunked:
@@ -168,8 +163,7 @@ class Chunked:
 
 
 def end_to_end(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The headers that go further than one connection. Names are lower-case, as h11 has them."""
-    headers = list(headers)
+    """The headers that go further than one connection."""
     named = {
         name.strip().lower() for key, value in headers if key == b"connection" for name in value.split(b",")
     } | _ONE_HOP
@@ -177,7 +171,7 @@ def end_to_end(headers: Headers) -> list[tuple[bytes, bytes]]:
 
 
 def forwarded(request: Request, host: str) -> bytes:
-    """The bytes of the request for the server at `host`. h11 has checked every part of the head that is copied."""
+    """The bytes of the request for the server at `host`. Every part of the head that is copied was checked."""
     head = request.head
     lines = [request.first_line, b"host: " + host.encode("ascii")]
     lines += [name + b": " + value for name, value in end_to_end(head.headers) if name not in _OURS]
@@ -185,9 +179,3 @@ def forwarded(request: Request, host: str) -> bytes:
     if request.body or head.method not in {b"GET", b"HEAD", b"OPTIONS"}:
         lines.append(b"content-length: %d" % len(request.body))
     return b"\r\n".join([*lines, b"", request.body])
-
-
-def answered(response: h11.Response, added: Sequence[tuple[str, str]]) -> h11.Response:
-    """The response for the user: its own framing is left to h11, `added` says where the answer is from."""
-    headers: list[tuple[Any, Any]] = [*end_to_end(response.headers), *added]
-    return h11.Response(status_code=response.status_code, headers=headers, reason=response.reason)

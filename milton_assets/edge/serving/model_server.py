@@ -15,8 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
-import h11
-
+from milton_assets.edge.serving.heads import END, BadHead, ResponseHead
 from milton_assets.edge.serving.http1 import Chunked
 from milton_assets.edge.serving.released import Released
 from milton_assets.vocabulary.errors import MiltonError, ServerFailed
@@ -25,16 +24,13 @@ from milton_assets.vocabulary.server import Launcher, RunningServer
 _KEPT_CONNECTIONS = 32
 _CONNECT_S = 5.0
 _HEAD_BYTES = 1 << 20
-_NO_BODY = [(b"host", b"-"), (b"content-length", b"0")]
-_ASKED = {method: h11.Request(method=method, target=b"/", headers=_NO_BODY) for method in (b"GET", b"POST", b"HEAD")}
-_ALL_ASKED = h11.EndOfMessage()
 
 
 class UpstreamLost(Exception):
     """The model server did not answer, or stopped in the middle of it."""
 
 
-OnHead = Callable[[h11.Response, bool], None]
+OnHead = Callable[[ResponseHead, bool], None]
 """Told the response's head, and whether its body comes as it was sent: in chunks, each with its size before it."""
 OnBody = Callable[[bytes, Sequence[bytes]], None]
 """Told the bytes that came, as they were sent, and the pieces of the body that lie in them."""
@@ -43,21 +39,28 @@ OnBody = Callable[[bytes, Sequence[bytes]], None]
 class Exchange(asyncio.Protocol):
     """A connection to the model server, and one request after the other on it, each with its response.
 
-    A response is either read (`head`, `chunk`) or passed on (`pass_to`), which tells each piece in the very call that
-    took it from the socket: nothing is woken, and nothing waits for another turn of the loop.
+    A response is passed on: each piece is told in the very call that took it from the socket, so that nothing is woken,
+    and nothing waits for another turn of the loop.
     """
 
     def __init__(self, server: ModelServer) -> None:
         self.server = server
         self.used_before = False
+        self.spoke_unasked = False
+        """Whether something arrived that nobody asked for: then nobody can tell whose answer comes next."""
         self._transport: asyncio.Transport | None = None
-        self._wire = h11.Connection(h11.CLIENT, _HEAD_BYTES)
-        self._arrived: asyncio.Future[None] | None = None
+        self._has_ended = False
+        self._forget()
+
+    def _forget(self) -> None:
+        """Be ready for the next request."""
         self._passed: asyncio.Future[None] | None = None
         self._on_head: OnHead | None = None
         self._on_body: OnBody | None = None
+        self._unread = b""
+        self._head: ResponseHead | None = None
         self._chunked: Chunked | None = None
-        self._has_ended = False
+        self._left: int | None = None
         self._is_whole = False
         self._asked_head_only = False
 
@@ -70,11 +73,7 @@ class Exchange(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        if self._passed is None:
-            self._wire.receive_data(data)
-            _wake(self._arrived)
-        else:
-            self._pass_on(data)
+        self._pass_on(data)
 
     def eof_received(self) -> bool:
         """See `asyncio.Protocol`."""
@@ -89,12 +88,9 @@ class Exchange(asyncio.Protocol):
         if self._has_ended:
             return
         self._has_ended = True
-        if self._passed is None:
-            self._wire.receive_data(b"")
-            _wake(self._arrived)
-        else:
-            self._pass_on(b"")  # a body without a length ends with its connection
-            self._fail(UpstreamLost(how))
+        if self._head is not None and self._chunked is None and self._left is None:
+            self._end(is_whole=False)  # a body without a length ends with its connection
+        self._fail(UpstreamLost(how))
 
     def _fail(self, error: Exception) -> None:
         if self._passed is not None and not self._passed.done():
@@ -108,36 +104,6 @@ class Exchange(asyncio.Protocol):
             raise UpstreamLost("it closed the connection")
         self._transport.write(raw)
         self._asked_head_only = method == b"HEAD"
-        # h11 wrote none of it; it has to know what was asked to find the response's end.
-        self._wire.send(_ASKED.get(method) or h11.Request(method=method, target=b"/", headers=_NO_BODY))
-        self._wire.send(_ALL_ASKED)
-
-    async def head(self) -> h11.Response:
-        """The response's head. Raises `UpstreamLost`."""
-        while True:
-            event = await self._event()
-            if isinstance(event, h11.Response):
-                return event
-            if not isinstance(event, h11.InformationalResponse):
-                raise UpstreamLost("it closed the connection without an answer")
-
-    async def chunk(self) -> bytes | None:
-        """What arrived next of the response's body; None at its end. Raises `UpstreamLost` when it ends early."""
-        event = await self._event()
-        if isinstance(event, h11.Data):
-            return bytes(event.data)
-        if isinstance(event, h11.EndOfMessage):
-            return None
-        raise UpstreamLost("it closed the connection in the middle of an answer")
-
-    async def _event(self) -> object:
-        try:
-            while (event := self._wire.next_event()) is h11.NEED_DATA:
-                self._arrived = asyncio.get_running_loop().create_future()
-                await self._arrived
-        except h11.RemoteProtocolError as error:
-            raise UpstreamLost(str(error) or type(error).__name__) from error
-        return event
 
     async def pass_to(self, on_head: OnHead, on_body: OnBody) -> None:
         """Have the response told as it comes; returns at its end. Raises `UpstreamLost`, and what either raises."""
@@ -160,43 +126,63 @@ class Exchange(asyncio.Protocol):
     def _pass_on(self, data: bytes) -> None:
         """Tell what came. Whatever it or its hearers raise is raised by `pass_to`, which waits for the end."""
         if self._passed is None or self._passed.done():
+            self.spoke_unasked = True
             return
         try:
-            if self._chunked is not None:
-                self._pass_chunks(self._chunked, data)
-            else:
-                self._wire.receive_data(data)
-                while self._pass_event(self._wire.next_event()):
-                    pass
-        except (ValueError, h11.RemoteProtocolError) as error:
+            if self._head is None:
+                data = self._pass_head(data)
+            if self._head is not None and data:
+                self._pass_body(data)
+        except (ValueError, BadHead) as error:
             self._fail(UpstreamLost(str(error) or type(error).__name__))
         except Exception as error:  # noqa: BLE001
             self._fail(error)
 
-    def _pass_event(self, event: object) -> bool:
-        """Tell what h11 found; whether there may be more."""
-        if event is h11.NEED_DATA or self._on_head is None or self._on_body is None:
-            return False
-        if isinstance(event, h11.InformationalResponse):
-            return True
-        if isinstance(event, h11.Response):
-            in_chunks = not self._asked_head_only and _comes_in_chunks(event)
-            self._on_head(event, in_chunks)
-            if in_chunks:
-                self._chunked = Chunked()
-                self._pass_chunks(self._chunked, self._wire.trailing_data[0])
-            return not in_chunks
-        if isinstance(event, h11.Data):
-            raw = bytes(event.data)
-            self._on_body(raw, (raw,))
-            return True
-        if isinstance(event, h11.EndOfMessage):
-            self._end(is_whole=self._wire.their_state is h11.DONE and not self._wire.trailing_data[0])
-            return False
-        raise UpstreamLost("it closed the connection without an answer")
+    def _pass_head(self, data: bytes) -> bytes:
+        """Tell the head once it is there; what came of the body with it."""
+        data = self._unread + data
+        while True:
+            raw, found, rest = data.partition(END)
+            if len(raw) > _HEAD_BYTES:
+                raise BadHead(f"the response's head is larger than {_HEAD_BYTES} bytes")
+            if not found:
+                self._unread = data
+                return b""
+            head, data = ResponseHead.read(raw), rest
+            if head.status == 101:
+                raise BadHead("the server speaks another protocol from here on")
+            if head.status >= 200:
+                break
+        self._unread = b""
+        has_body = head.has_body(asked_head_only=self._asked_head_only)
+        if has_body and head.in_chunks:
+            self._chunked = Chunked()
+        else:
+            self._left = head.length if has_body else 0
+        self._head = head
+        if self._on_head is not None:
+            self._on_head(head, self._chunked is not None)
+        if self._left == 0:
+            self._end(is_whole=not data)
+            return b""
+        return data
+
+    def _pass_body(self, data: bytes) -> None:
+        if self._on_body is None:
+            return
+        if self._chunked is not None:
+            self._pass_chunks(self._chunked, data)
+        elif self._left is None:
+            self._on_body(data, (data,))
+        else:
+            mine = data[: self._left]
+            self._left -= len(mine)
+            self._on_body(mine, (mine,))
+            if not self._left:
+                self._end(is_whole=len(mine) == len(data))
 
     def _pass_chunks(self, chunked: Chunked, data: bytes) -> None:
-        if self._on_body is None or not data:
+        if self._on_body is None:
             return
         pieces, end = chunked.pieces(data)
         self._on_body(data if end is None else data[:end], pieces)
@@ -217,12 +203,9 @@ class Exchange(asyncio.Protocol):
 
     def close(self) -> None:
         """Give the connection back when the response was read to its end, else close it: that cancels the request."""
-        wire = self._wire
-        was_read = wire.our_state is h11.DONE and wire.their_state is h11.DONE and not wire.trailing_data[0]
-        if self.is_usable and (self._is_whole if self._passed is not None else was_read):
-            self._wire = h11.Connection(h11.CLIENT, _HEAD_BYTES)
-            self._passed = self._on_head = self._on_body = self._chunked = None
-            self._is_whole, self.used_before = False, True
+        if self.is_usable and self._is_whole and self._head is not None and not self._head.ends_connection:
+            self._forget()
+            self.used_before = True
             self.go_on()
             self.server.keep(self)
         else:
@@ -233,25 +216,6 @@ class Exchange(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    @property
-    def spoke_unasked(self) -> bool:
-        """Whether something arrived that nobody asked for: then nobody can tell whose answer comes next."""
-        return bool(self._wire.trailing_data[0])
-
-
-def _comes_in_chunks(response: h11.Response) -> bool:
-    """Whether the body comes in chunks and nothing else, on a connection that stays: then it can pass as it is."""
-    if response.http_version != b"1.1" or response.status_code in {204, 304}:
-        return False
-    coded = [value.lower() for name, value in response.headers if name == b"transfer-encoding"]
-    closes = any(name == b"connection" and b"close" in value.lower() for name, value in response.headers)
-    return coded == [b"chunked"] and not closes
-
-
-def _wake(waiting: asyncio.Future[None] | None) -> None:
-    if waiting is not None and not waiting.done():
-        waiting.set_result(None)
-
 
 class ModelServer:
     """A model server for `release`, which serves it under the name `model`."""
@@ -259,6 +223,11 @@ class ModelServer:
     def __init__(self, launcher: Launcher, release: Released, model: str) -> None:
         self.release = release
         self.model = model
+        self.signed = (
+            (b"x-milton-release", release.digest.encode()),
+            (b"x-milton-model-version", release.model_version.encode()),
+        )
+        """What the gateway adds to its responses, to say whose they are."""
         self.in_flight = 0
         self.running: RunningServer | None = None
         self._launcher = launcher

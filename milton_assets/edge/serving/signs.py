@@ -5,7 +5,7 @@ What belongs here: reading them, cheaply and without privileges, and saying what
 judging them (`watch`), and what the device *is* (`resources.inventory`).
 
 Everything is a file of the kernel's; `root` is where they lie, `/` but for tests. Power is RAPL's (root may read it
-alone, since CVE-2020-8694) or a hwmon sensor's, as boards have them; a GPU's is its server's to tell.
+alone, since CVE-2020-8694) or a hwmon sensor's, as boards have them. What a GPU shows is NVML's (`edge.gpu_signs`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from milton_assets.edge.gpu_signs import GpuSigns, gpu_signs
+
 _KIB = 1024
 _MILLI, _MICRO = 1e-3, 1e-6
 
@@ -25,7 +27,7 @@ class Signs:
     """What was read at one moment. None is what could not be read; `absent` says why, by name.
 
     `oom_kills` and `throttled` are counts since some beginning: what matters is that they grow. `model_rss_bytes` is
-    that of every process below this one.
+    that of every process below this one. `gpu_slowed_because` is empty where no GPU is slowed.
     """
 
     memory_available_bytes: int | None = None
@@ -35,6 +37,9 @@ class Signs:
     temperature_c: float | None = None
     throttled: int | None = None
     power_w: float | None = None
+    gpu_temperature_c: float | None = None
+    gpu_power_w: float | None = None
+    gpu_slowed_because: str | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
 
     def figures(self) -> dict[str, float | str | None]:
@@ -46,15 +51,23 @@ class Signs:
 class SignsReader:
     """Reads the signs of the machine below `root`; `disk` is a folder on the disk that matters."""
 
-    def __init__(self, disk: Path, *, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        disk: Path,
+        *,
+        root: Path = Path("/"),
+        clock: Callable[[], float] = time.monotonic,
+        gpus: Callable[[], GpuSigns] = gpu_signs,
+    ) -> None:
         self._disk = disk
+        self._gpus = gpus
         self._root = root
         self._clock = clock
         self._energy: tuple[float, float] | None = None
 
     def read(self) -> Signs:
         """The signs now. Never raises: a device that cannot tell something is no reason to stop watching it."""
-        found: dict[str, float | int] = {}
+        found: dict[str, float | int | str] = {}
         absent: dict[str, str] = {}
         for name, read in {
             "memory_available_bytes": self._memory,
@@ -74,6 +87,11 @@ class SignsReader:
                 absent[name] = "nothing on this machine tells it"
             else:
                 found[name] = value
+        gpus = self._gpus()
+        for name in ("temperature_c", "power_w", "slowed_because"):
+            if (seen := getattr(gpus, name)) is not None:
+                found[f"gpu_{name}"] = seen
+        absent |= {f"gpu_{name}": why for name, why in gpus.absent.items()}
         return Signs(**found, absent=absent)  # type: ignore[arg-type]
 
     def _memory(self) -> int | None:

@@ -290,6 +290,9 @@ class Watch:
         if _grew(before.throttled, now.throttled):
             hot = "" if now.temperature_c is None else f" at {now.temperature_c:.0f} °C"
             self._fact(f"the processor is throttled{hot}", release, now, needs_person=False)
+        if now.gpu_slowed_because and not before.gpu_slowed_because:
+            hot = "" if now.gpu_temperature_c is None else f" at {now.gpu_temperature_c:.0f} °C"
+            self._fact(f"{now.gpu_slowed_because}{hot}", release, now, needs_person=False)
         free = now.disk_free_bytes
         is_full = free is not None and free < self._schedule.disk_free_bytes
         if is_full and not self._full and free is not None:

@@ -90,11 +90,11 @@ class InferencePlan(BaseModel):
 
     @classmethod
     def smoke(cls) -> Self:
-        """Enough to see a small model work on two busy cores: about 20 to 30 s, intervals wide and honest."""
+        """Enough to see a small model work on two busy cores: about 20 s, intervals wide and honest."""
         return cls(
             min_rounds=2,
-            max_rounds=4,
-            budget_s=22.0,
+            max_rounds=3,
+            budget_s=14.0,
             target_relative_half_width=0.10,
             max_tokens=32,
             warm_up_requests=1,

@@ -72,7 +72,7 @@ class ReasoningPlan(BaseModel):
         Sized for a model of 135 M parameters on two busy cores.
         """
         return cls(
-            cases_per_kind=5, seeded_per_kind=1, questions=1, answer_tokens=48, plan_tokens=32, cross_check_tokens=12
+            cases_per_kind=5, seeded_per_kind=1, questions=1, answer_tokens=40, plan_tokens=24, cross_check_tokens=12
         )
 
     def limits(self) -> StepLimits:

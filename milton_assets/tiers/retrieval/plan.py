@@ -52,5 +52,5 @@ class RetrievalPlan(BaseModel):
 
     @classmethod
     def smoke(cls) -> Self:
-        """A plan for a demonstration on two cores: 14 queries (12 of them answerable) over pools of 6."""
-        return cls(pool_size=6, max_queries=14)
+        """A plan for a demonstration on two cores: 13 queries (12 of them answerable) over pools of 5."""
+        return cls(pool_size=5, max_queries=13)
