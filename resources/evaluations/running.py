@@ -33,6 +33,9 @@ SERVICE = "milton"
 
 LOGS = "evaluation_logs"
 _POLL_S = 2.0
+_RETRIES = 3
+_CALL_S = 600
+"""A sample that has no answer after so many seconds and tries is one that failed."""
 _NO_KEY = "none"
 
 Keep = Callable[[Path], None]
@@ -113,9 +116,9 @@ def _command(evaluation: Evaluation, endpoint: Endpoint, python: Path, folder: P
 def _inspect(evaluation: Evaluation, endpoint: Endpoint, folder: Path) -> Iterator[str]:
     yield from ("eval", evaluation.task, "--model", f"openai-api/{SERVICE}/{endpoint.model}")
     yield from ("--log-dir", str(folder), "--log-format", "eval", "--display", "plain")
-    # A sample that failed is counted, by us, and the others are still asked.
+    # A sample that failed is counted, by us, and the others are still asked. Without a bound, inspect tries for ever.
     yield from ("--no-fail-on-error", "--max-connections", str(endpoint.slots), "--temperature", "0")
-    yield from ("--epochs", str(evaluation.epochs))
+    yield from ("--max-retries", str(_RETRIES), "--timeout", str(_CALL_S), "--epochs", str(evaluation.epochs))
     if evaluation.limit is not None:
         yield from ("--limit", str(evaluation.limit))
     if evaluation.max_tokens is not None:
@@ -127,7 +130,7 @@ def _lm_eval(evaluation: Evaluation, endpoint: Endpoint, folder: Path) -> Iterat
         "model": endpoint.model,
         "base_url": f"{endpoint.v1}/chat/completions",
         "num_concurrent": endpoint.slots,
-        "max_retries": 3,
+        "max_retries": _RETRIES,
         "tokenized_requests": False,
     }
     yield from ("--model", "local-chat-completions", "--apply_chat_template", "--log_samples")

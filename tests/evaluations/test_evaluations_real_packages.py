@@ -23,7 +23,8 @@ from resources.evaluations.running import log_uri
 from resources.evidence_store import EvidenceStore
 from resources.servers.llama_cpp import LlamaCppLauncher
 from tests.support.examples import install_example
-from tests.support.workplace import competent, failure_of, workplace
+from tests.support.scripted_server import Reply
+from tests.support.workplace import Behaviour, competent, failure_of, workplace
 
 # Making both environments takes some minutes, once on a machine.
 pytestmark = [pytest.mark.slow, pytest.mark.real_model, pytest.mark.timeout(900)]
@@ -96,12 +97,24 @@ def test_a_task_is_run_by_its_own_package_and_its_log_comes_back_as_figures(
     assert {Path(file).name for file in told["log"]} == set(log.files)
 
 
+def knows_paris() -> Behaviour:
+    """A competent model that answers every question for a capital with Paris."""
+    otherwise = competent()
+
+    def reply(body: dict[str, Any]) -> Reply | str:
+        asked = str(body["messages"][-1]["content"])
+        ours = asked.startswith("What is the capital of") and asked.endswith("? Answer in one short sentence.")
+        return "The capital is Paris." if ours else otherwise(body)
+
+    return reply
+
+
 def test_a_campaigns_tiers_are_measured_by_their_packages_and_their_logs_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(install_example("evaluation_capitals", tmp_path / "example"))
     with workplace(tmp_path) as place:
-        place.register("good", competent())
+        place.register("good", knows_paris())
         done = place.run("benchmark_model", "good")
         assert done.success, failure_of(done)
         store = EvidenceStore(place.state.benchmarks)
@@ -110,6 +123,6 @@ def test_a_campaigns_tiers_are_measured_by_their_packages_and_their_logs_kept(
             assert file is not None
             result = TierResult.from_table(file.read())
             metric = result.metric(figure)
-            assert (metric.status, metric.n, metric.errors) == ("ok", 10, 0), metric.why
+            assert (metric.value, metric.n, metric.errors) == (0.1, 10, 0), metric.why
             files = result.provenance["evaluation"]["log_files"]
             assert all(store.digest(log_uri(sha256)) == sha256 for sha256 in files.values())
