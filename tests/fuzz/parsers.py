@@ -251,7 +251,7 @@ PARSERS: dict[str, Parser] = {
     ),
     "lm-eval samples": Parser(
         _harness(SAMPLES.name),
-        lambda: (b"".join(SAMPLES.read_bytes().splitlines(keepends=True)[:2]),),
+        lambda: (SAMPLES.read_bytes(),),
         (*_JSON, b"\n", b'"metrics"', b'"doc_id"', b'"filter"'),
     ),
     "journal": Parser(parse, _journal, (*_JSON, b"\n", b"\0")),
