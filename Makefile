@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 300
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install autobench ui test coverage test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-selection-quick bench-bundle bench-device bench-scale bench-fleet bench-serving test-vllm docs clean
+.PHONY: help install autobench ui test coverage test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-selection-quick bench-bundle bench-device bench-scale bench-fleet bench-canary bench-serving test-vllm docs clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,14 +73,16 @@ bench-quality: $(VENV)/.installed-dev ## How busy the quality tiers keep a serve
 bench-matcher: $(VENV)/.installed-dev ## How far the reasoning tier's matcher agrees with people's labels.
 	$(BIN)/python benches/quality/bench_matcher.py
 
-bench-selection: $(VENV)/.installed-dev ## Deciding among ten thousand candidates; false promotions in A/A trials.
-	$(BIN)/python benches/selection/bench_selection.py
-	$(BIN)/python benches/selection/chains.py
-	$(BIN)/python benches/selection/aa_trials.py
+bench-selection: $(VENV)/.installed-dev ## Deciding among ten thousand candidates; every table of docs/selection.md.
+	$(BIN)/python -m benches.selection.bench_selection
+	$(BIN)/python -m benches.selection.chains
+	$(BIN)/python -m benches.selection.aa_trials
+	$(BIN)/python -m benches.selection.contamination
 
-bench-selection-quick: $(VENV)/.installed-dev ## The same in a minute or two: fewer candidates, chains and rows.
-	$(BIN)/python benches/selection/bench_selection.py --candidates 2000 --policy seed --repeat 1
-	$(BIN)/python benches/selection/chains.py --quick
+bench-selection-quick: $(VENV)/.installed-dev ## The same in a minute: fewer candidates, chains and rows.
+	$(BIN)/python -m benches.selection.bench_selection --candidates 2000 --policy seed
+	$(BIN)/python -m benches.selection.chains --quick
+	$(BIN)/python -m benches.selection.contamination --trials 200
 
 bench-bundle: $(VENV)/.installed-dev ## Bundles of 4 GB beside tar, model-signing and cp; deltas beside zstd.
 	$(BIN)/python benches/bundle/bench_bundle.py
@@ -89,11 +91,15 @@ bench-device: $(VENV)/.installed-dev ## A device: what its agent takes, and what
 	$(BIN)/python benches/device/bench_device.py
 
 bench-scale: $(VENV)/.installed-dev ## Registries of thousands of entries, journals of ten thousand deployments.
-	PYTHONPATH=. $(BIN)/python benches/scale/bench_registry.py
+	$(BIN)/python -m benches.scale.bench_registry
 	$(BIN)/python benches/scale/bench_journal.py
 
-bench-fleet: $(VENV)/.installed-dev ## Rollouts over ten thousand simulated devices: time, memory, devices until noticed, false stops.
+bench-fleet: $(VENV)/.installed-dev ## Rollouts over ten thousand simulated devices: time, memory, devices until noticed, false stops; and bench-canary.
 	PYTHONPATH=. $(BIN)/python benches/fleet/bench_fleet.py
+	PYTHONPATH=. $(BIN)/python benches/fleet/bench_canary.py
+
+bench-canary: $(VENV)/.installed-dev ## Requests that a canary needs until it notices, false aborts, false promotions.
+	PYTHONPATH=. $(BIN)/python benches/fleet/bench_canary.py
 
 bench-serving: $(VENV)/.installed-dev ## What serving through the gateway costs: swaps, time to first token, one slot's gap.
 	$(BIN)/python benches/device/bench_serving.py

@@ -3,7 +3,7 @@
 What belongs here: the order of the child runs, which of them an interrupted campaign needs no more, and what is said on
 the terminal. What does not: what the children do, and what a campaign's measurements depend on
 (`milton_assets.usecases.resuming`). One bad model fails alone: its child run fails, the others go on, and the decision
-names it with the reason.
+names it with the reason. Where the instance launches runs on workers, the children go there, all candidates at once.
 """
 
 import os
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dagster import (
     AssetKey,
@@ -22,6 +22,7 @@ from dagster import (
     Config,
     DagsterExecutionInterruptedError,
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
     DynamicPartitionsDefinition,
     JobDefinition,
@@ -38,28 +39,48 @@ from pydantic import Field
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG, VARIANTS_TAG
 from milton_assets.assets.goldens import observe_goldens
-from milton_assets.assets.links import page_of
-from milton_assets.jobs import BENCHMARK_MODEL, BENCHMARK_ON_CLASS, DEPLOY, DEPLOYMENT_ASSET, PROMOTE
-from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS, MODELS_ON_CLASSES
-from milton_assets.selection.outcome import print_outcome
+from milton_assets.assets.links import page_of, runs_of_campaign
+from milton_assets.jobs import (
+    BENCHMARK_MODEL,
+    BENCHMARK_ON_CLASS,
+    DEPLOY,
+    DEPLOYMENT_ASSET,
+    PROMOTE,
+    ROLL_OUT,
+    ROLLOUT_ASSET,
+)
+from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS, MODELS_ON_CLASSES, ROLLOUTS
+from milton_assets.rollout.states import Stage
+from milton_assets.rollout.turns import next_turn
+from milton_assets.selection.outcome import MANY_TARGETS, print_outcome
 from milton_assets.selection.side_by_side import print_side_by_side
 from milton_assets.selection.summary import RunSummary, read_summary
 from milton_assets.settings import LogLevel
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.dry_run import print_dry_run
 from milton_assets.usecases.resuming import conditions_of, why_not_resumed
+from milton_assets.usecases.rollouts import names_of, rollout_of, rollouts_of_run
 from milton_assets.usecases.settings_check import check_campaign
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.golden_set import golden_digests
-from milton_assets.vocabulary.keys import campaign_of, class_of, mint_run_id, mint_variants_seed
+from milton_assets.vocabulary.keys import campaign_of, class_of, mint_run_id, mint_variants_seed, rollout_of_run
 from milton_assets.vocabulary.locks import acquire
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import console, printable
 from milton_assets.vocabulary.tier import asset_of, asset_on_class
 from resources.campaign import Campaign
 from resources.console_logger import logged_at, was_interrupted
-from resources.dagster_private import show_in_ui, start_child
+from resources.dagster_private import (
+    NEVER_RETRIED,
+    WITHOUT_LIMIT,
+    ended_run,
+    launch_child,
+    launches_elsewhere,
+    mark_on_page,
+    show_in_ui,
+    start_child,
+)
 from resources.durations import Durations
 from resources.evidence_log import DECISION_ASSET, REGISTRY_ENTRY_ASSET, measured_in, place_of, why_last_run_failed
 from resources.evidence_store import EvidenceStore
@@ -71,7 +92,6 @@ from resources.registry_resource import RegistryResource
 CONDUCTED_TAG = "milton/conducted"
 """Marks the conductor's child runs, which the sensors must leave alone; its value is the conductor's own run."""
 
-ACCELERATOR_POOL = "accelerator"
 WAITING_POLL_S = 0.5
 
 LED_TO = {
@@ -79,6 +99,7 @@ LED_TO = {
     BENCHMARK_ON_CLASS: asset_on_class("inference"),
     PROMOTE: DECISION_ASSET,
     DEPLOY: DEPLOYMENT_ASSET,
+    ROLL_OUT: ROLLOUT_ASSET,
 }
 """The asset whose page links a child of that job with its campaign, and the campaign's page with the child."""
 
@@ -180,7 +201,8 @@ class _Conductor:
                     self.say(f"model {place} {version}: failed on {reference}; the others go on")
 
     def benchmark(self) -> None:
-        """Measure what is not measured yet, model by model."""
+        """Measure what is not measured yet: model by model here, or all at once where there are workers."""
+        sent: list[tuple[str, str, str]] = []
         versions, tiers = list(self.record.conditions.candidates), self.tiers
         for number, version in enumerate(versions, 1):
             measured = self.measured(version)
@@ -190,10 +212,17 @@ class _Conductor:
                 continue
             whole = len(missing) == len(installed_tiers())
             assets = [] if whole else [REGISTRY_ENTRY_ASSET, *(asset_of(tier) for tier in missing)]
-            _wait_for_accelerator(self.instance, self.say)
             place = f"{number}/{len(versions)}"
             tags = {CANDIDATE_TAG: place, VARIANTS_TAG: self.record.variants_seed}
+            if launches_elsewhere(self.instance):
+                run_id = self.launched(BENCHMARK_MODEL, version, MODEL_VERSIONS, tags=tags, assets=assets)
+                sent.append((place, version, run_id))
+                continue
+            _wait_for_accelerator(self.instance, self.campaign.accelerator_pool, self.say)
             if not self.child(BENCHMARK_MODEL, version, MODEL_VERSIONS, tags=tags, assets=assets):
+                self.say(f"model {place} {version}: failed; the others go on")
+        for place, version, run_id in sent:
+            if not self.followed(BENCHMARK_MODEL, version, run_id):
                 self.say(f"model {place} {version}: failed; the others go on")
 
     @property
@@ -216,19 +245,57 @@ class _Conductor:
                     "nothing again",
                 )
 
-    def deploy(self) -> list[tuple[str, str]]:
-        """Take each bundle there is to every target of its run that has not got it; run and target of what failed."""
-        failed = []
-        for run_id, targets in self.decided.items():
-            summary = read_summary(self.campaign.state.runs, run_id)
+    def deploy(self) -> list["_NotDone"]:
+        """Take each bundle there is to every target of its run that has not got it: to several of a class gradually,
+        as the class's settings plan it. What failed, or waits for a person."""
+        failed: list[_NotDone] = []
+        for run_id in self.decided:
+            summary = read_summary(self.store.runs, run_id)
             there = {deployment.target for deployment in summary.deployments}
-            for target in targets if summary.bundle else []:
-                if target not in there:
-                    self.say(f"{run_id}: deploying to {target}")
+            for device_class, targets in self.campaign.classes_of(run_id).items() if summary.bundle else ():
+                if len(targets) > 1:
+                    failed += self.roll_out(run_id, device_class)
+                elif targets[0] not in there:
+                    self.say(f"{run_id}: deploying to {targets[0]}")
                     ops = {DEPLOYMENT_ASSET: {"config": {"run_id": run_id}}}
-                    if not self.child(DEPLOY, target, EDGE_TARGETS, ops=ops):
-                        failed.append((run_id, target))
+                    if not self.child(DEPLOY, targets[0], EDGE_TARGETS, ops=ops):
+                        failed.append(
+                            _NotDone(
+                                f"deployment failed on {targets[0]}; nothing there was changed",
+                                f"milton deploy --run {run_id} --target {targets[0]}",
+                            )
+                        )
         return failed
+
+    def roll_out(self, run_id: str, device_class: str) -> Iterator["_NotDone"]:
+        """Take the run's bundle to the targets of the class, a child run a wave, as far as something can be done now;
+        what keeps it from its end."""
+        name, state_dir = rollout_of_run(run_id, device_class), self.campaign.state
+        ops = {ROLLOUT_ASSET: {"config": {"run_id": run_id, "device_class": device_class}}}
+        last_turn = None
+        while True:
+            state = rollout_of(state_dir, name) if name in names_of(state_dir) else None
+            due = next_turn(state, last_turn, datetime.now(UTC)) if state else datetime.now(UTC)
+            if due is None or due > datetime.now(UTC):
+                break
+            wave = f"wave {state.wave + 1} of {len(state.plan.waves)}" if state else "its first wave"
+            self.say(f"{run_id}: rollout {name}, {wave}, to targets of the class {device_class}")
+            if not self.child(ROLL_OUT, name, ROLLOUTS, ops=ops):
+                yield _NotDone(f"a wave of the rollout {name} failed", f"milton rollout resume {name}")
+                return
+            last_turn = datetime.now(UTC)
+        if state is None or state.stage is Stage.DONE:
+            return
+        if due is not None:
+            self.say(
+                f"{run_id}: the rollout {name} waits for {state.undecided} targets until {due:%Y-%m-%d %H:%M} UTC; the "
+                f"daemon goes on then, or `milton rollout resume {name}`"
+            )
+            return
+        yield _NotDone(
+            f"the rollout {name} is {state.stage}: {state.why}",
+            f"milton rollout status {name}, then milton rollout resume or abort {name}",
+        )
 
     def child(
         self,
@@ -240,10 +307,14 @@ class _Conductor:
         ops: Mapping[str, Any] | None = None,
         assets: Sequence[str] = (),
     ) -> bool:
-        """Run one job for one partition in this process; whether it succeeded. An interrupt stops the conductor too.
+        """Run one job for one partition to its end; whether it succeeded. An interrupt stops the conductor too.
 
+        It runs in this process, or where the instance launches runs on workers, on one of them.
         The partition is added now and no sooner: one that never ran would stand as missing in the UI for ever.
         """
+        if launches_elsewhere(self.instance):
+            run_id = self.launched(job_name, partition, partitions, tags=tags, ops=ops, assets=assets)
+            return self.followed(job_name, partition, run_id)
         job = self.context.repository_def.get_job(job_name)
         for name, key in _keys_added(partitions, partition):
             self.instance.add_dynamic_partitions(name, [key])
@@ -259,10 +330,11 @@ class _Conductor:
             self.instance,
             repository=self.context.repository_def.name,
             partition=partition,
-            tags={CONDUCTED_TAG: self.context.run_id, CAMPAIGN_TAG: self.run_id, **(tags or {})},
+            tags={CONDUCTED_TAG: self.context.run_id, CAMPAIGN_TAG: self.run_id, **NEVER_RETRIED, **(tags or {})},
             run_config=config,
             assets=assets,
         )
+        self._begins(job_name, partition, run.run_id)
         succeeded = False
         for event in events:
             succeeded = succeeded or event.is_job_success
@@ -271,18 +343,96 @@ class _Conductor:
                 self.instance.report_run_canceling(run, message="interrupted together with its campaign")
                 list(events)
                 raise DagsterExecutionInterruptedError
+        self._link(job_name, partition, run.run_id, succeeded=succeeded)
+        return succeeded
+
+    def launched(
+        self,
+        job_name: str,
+        partition: str,
+        partitions: DynamicPartitionsDefinition | MultiPartitionsDefinition,
+        *,
+        tags: Mapping[str, str] | None = None,
+        ops: Mapping[str, Any] | None = None,
+        assets: Sequence[str] = (),
+    ) -> str:
+        """Hand one job for one partition to the instance's launcher; the run's id.
+
+        Its resources are those of the worker's settings: paths of this host are no paths there.
+        """
+        for name, key in _keys_added(partitions, partition):
+            self.instance.add_dynamic_partitions(name, [key])
+        places = partition.keys_by_dimension.values() if isinstance(partition, MultiPartitionKey) else [partition]
+        queue = self.campaign.queue_tags(job_name, *places)
+        run = launch_child(
+            self.context.repository_def.get_job(job_name),
+            self.instance,
+            parent=self.context.run_id,
+            repository=self.context.repository_def.name,
+            partition=partition,
+            tags={CONDUCTED_TAG: self.context.run_id, CAMPAIGN_TAG: self.run_id, **queue, **(tags or {})},
+            run_config={**logged_at(self.campaign.log_level), "ops": dict(ops or {})},
+            assets=assets,
+        )
+        self._begins(job_name, partition, run.run_id)
+        self.say(f"{job_name} of {partition}: handed to {' '.join(queue.values()) or 'the workers'}")
+        return run.run_id
+
+    def followed(self, job_name: str, partition: str, run_id: str) -> bool:
+        """Wait until that run, or the one that the daemon started in its place, is over; whether it succeeded.
+
+        An interrupt cancels it.
+        """
+        try:
+            while (ended := ended_run(self.instance, run_id)) is None:
+                time.sleep(WAITING_POLL_S)
+        except DagsterExecutionInterruptedError:
+            for run in self.instance.get_runs(
+                RunsFilter(tags={CONDUCTED_TAG: self.context.run_id}, statuses=UNFINISHED)
+            ):
+                _cancel(self.instance, run, "interrupted together with its campaign")
+            raise
+        succeeded = ended.status is DagsterRunStatus.SUCCESS
+        self._link(job_name, partition, ended.run_id, succeeded=succeeded)
+        return succeeded
+
+    def _begins(self, job_name: str, partition: str, run_id: str) -> None:
+        """Have the campaign's page say how far it is and lead to the child, and the child's lead to the campaign."""
+        done, wanted = self.measurements()
+        self._mark(
+            f"{job_name} of {partition} begins; {done} of {wanted} measurements are done",
+            job_name,
+            partition,
+            run_id,
+            begins=f"{job_name} of {partition}",
+        )
+        mark_on_page(
+            self.instance,
+            run_id,
+            f"part of the campaign {self.run_id}",
+            {"campaign": MetadataValue.dagster_run(self.context.run_id), "all its runs": runs_of_campaign(self.run_id)},
+        )
+
+    def _mark(self, message: str, job_name: str, partition: str, run_id: str, **ends: str) -> None:
+        """A line on the campaign's page, where each child is a bar of its own in the chart."""
+        links = {"run": MetadataValue.dagster_run(run_id), "its asset": page_of(LED_TO[job_name], partition)}
+        mark_on_page(self.instance, self.context.run_id, message, links, step=self.context.op.name, **ends)
+
+    def _link(self, job_name: str, partition: str, run_id: str, *, succeeded: bool) -> None:
+        """Have the page of what the run made link it with its campaign, and the campaign's with the run."""
+        what = f"{job_name} of {partition}"
+        self._mark(f"{what} {'succeeded' if succeeded else 'failed'}", job_name, partition, run_id, ends=what)
         self.context.log_event(
             AssetObservation(
                 LED_TO[job_name],
                 partition=partition,
                 description=f"{job_name} of {partition} {'succeeded' if succeeded else 'failed'} in {self.run_id}",
                 metadata={
-                    "run": MetadataValue.dagster_run(run.run_id),
+                    "run": MetadataValue.dagster_run(run_id),
                     "campaign": MetadataValue.dagster_run(self.context.run_id),
                 },
             )
         )
-        return succeeded
 
 
 @op(description="Benchmark every candidate, decide, bundle and deploy; go on with a campaign that was interrupted.")
@@ -357,6 +507,7 @@ def autobench_job(level: LogLevel) -> JobDefinition:
     @job(
         executor_def=in_process_executor,
         config=logged_at(level),
+        run_tags={**NEVER_RETRIED, **WITHOUT_LIMIT},
         description="The whole road: benchmark every candidate, decide, bundle, deploy.",
     )
     def autobench() -> None:
@@ -439,21 +590,32 @@ def new_run_id(instance: DagsterInstance) -> str:
 
 
 def _end_what_was_killed(instance: DagsterInstance, left: UnfinishedCampaign) -> None:
-    """Mark the runs of a killed conductor as failed and free the pool: the lock says that their process is gone."""
+    """End the runs of a killed conductor and free the pool.
+
+    The lock says that its process is gone, and with it every run that was in it; those on workers are cancelled.
+    """
     led = [run for run in (instance.get_run_by_id(conductor) for conductor in left.conductors) if run is not None]
     for conductor in left.conductors:
         led += instance.get_runs(RunsFilter(tags={CONDUCTED_TAG: conductor}, statuses=UNFINISHED))
     for run in led:
-        if not run.is_finished:
+        if not run.is_finished and launches_elsewhere(instance) and run.run_id not in left.conductors:
+            _cancel(instance, run, f"{left.run_id} was killed in the middle")
+        elif not run.is_finished:
             instance.report_run_failed(run, message=f"its process is gone; {left.run_id} was killed in the middle")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
-def _wait_for_accelerator(instance: DagsterInstance, say: Any) -> None:
+def _cancel(instance: DagsterInstance, run: DagsterRun, why: str) -> None:
+    """Cancel a run that a launcher has."""
+    instance.report_run_canceling(run, message=why)
+    instance.run_launcher.terminate(run.run_id)
+
+
+def _wait_for_accelerator(instance: DagsterInstance, pool: str, say: Any) -> None:
     """Wait, and say so, while other runs hold every place of the pool: inside a child the wait would be silent."""
     said = False
     while True:
-        info = instance.event_log_storage.get_concurrency_info(ACCELERATOR_POOL)
+        info = instance.event_log_storage.get_concurrency_info(pool)
         if not info.claimed_slots or len(info.claimed_slots) < (info.limit or info.slot_count):
             return
         if not said:
@@ -525,34 +687,43 @@ def _progress(conductor: _Conductor) -> str:
     return f"{done} of {wanted} measurements of {conductor.run_id} are kept"
 
 
-def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[tuple[str, str]]) -> None:
-    summaries = [read_summary(conductor.campaign.state.runs, run_id) for run_id in conductor.decided]
+class _NotDone(NamedTuple):
+    """A deployment, or a rollout, that did not come to its end, and what to type once that is mended."""
+
+    what: str
+    then: str
+
+
+def _say_what_came_of_it(conductor: _Conductor, failed: Sequence[_NotDone]) -> None:
+    summaries = [read_summary(conductor.store.runs, run_id) for run_id in conductor.decided]
     links: dict[str, Any] = {}
     for summary in summaries:
         named = "" if len(summaries) == 1 else f" ({class_of(summary.run_id) or 'this machine'})"
-        links |= {f"{name}{named}": value for name, value in _links(summary).items()}
-    links["all runs of this campaign"] = MetadataValue.url(f"/runs?q[]=tag:{CAMPAIGN_TAG}={conductor.run_id}")
+        rollouts = rollouts_of_run(conductor.campaign.state, summary.run_id)
+        links |= {f"{name}{named}": value for name, value in _links(summary, rollouts).items()}
+    links["all runs of this campaign"] = runs_of_campaign(conductor.run_id)
     conductor.context.add_output_metadata(links)
     for summary in summaries:
-        print_outcome(summary, conductor.campaign.state, console(), installed_tiers())
+        print_outcome(summary, conductor.store.runs, conductor.campaign.state, console(), installed_tiers())
     print_side_by_side(summaries, console())
     if failed:
-        run_id, target = failed[0]
         raise MiltonError(
-            f"deployment failed on {', '.join(name for _, name in failed)}; nothing there was changed",
-            remedy=f"mend what is said above, then: milton deploy --run {run_id} --target {target}",
+            "; ".join(one.what for one in failed),
+            remedy=f"mend what is said above, then: {failed[0].then}",
         )
 
 
-def _links(summary: RunSummary) -> dict[str, Any]:
+def _links(summary: RunSummary, rollouts: Sequence[str]) -> dict[str, Any]:
     decision = summary.decision
     links: dict[str, Any] = {"verdict": f"{decision.verdict} {decision.winner or ''}".strip()}
     links |= {f"reason {number}": reason for number, reason in enumerate(decision.reasons, 1)}
     links["decision"] = page_of(DECISION_ASSET, summary.run_id)
     if summary.bundle:
         links["bundle"] = page_of("edge_bundle", summary.run_id)
+        links |= {f"rollout {name}": page_of(ROLLOUT_ASSET, name) for name in rollouts}
         links |= {
-            f"deployment on {told.target}": page_of(DEPLOYMENT_ASSET, told.target) for told in summary.deployments
+            f"deployment on {told.target}": page_of(DEPLOYMENT_ASSET, told.target)
+            for told in summary.deployments[-MANY_TARGETS:]
         }
     return links
 

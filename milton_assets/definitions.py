@@ -9,19 +9,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from dagster import Definitions
+from dagster import AssetsDefinition, Definitions, SourceAsset
 
 from milton_assets.assets.bundles import edge_bundle
+from milton_assets.assets.conventions import conventional
 from milton_assets.assets.deployments import deployment, serves_and_is_well
 from milton_assets.assets.goldens import golden_assets
 from milton_assets.assets.health import device_health, nothing_needs_a_person
 from milton_assets.assets.inventory import device_inventory
 from milton_assets.assets.on_class import tier_on_class_asset
 from milton_assets.assets.registry import artefacts_can_be_loaded, registry_entry
+from milton_assets.assets.rollouts import nobody_has_to_decide, rollout
 from milton_assets.assets.selection import decision_asset, evidence_holds
 from milton_assets.assets.tiers import tier_asset, tier_check
 from milton_assets.conductor import autobench_job
-from milton_assets.jobs import benchmark_model, benchmark_on_class, deploy, look_after, promote
+from milton_assets.jobs import benchmark_model, benchmark_on_class, deploy, look_after, promote, roll_out
 from milton_assets.lineage import lineage_sensors
 from milton_assets.schedules import SCHEDULES
 from milton_assets.sensors import SENSORS
@@ -61,27 +63,38 @@ def build_defs(
         "model_server": model_server_resource(settings),
         "edge_runtime": edge_server_resource(settings),
     }
+    assets: list[AssetsDefinition | SourceAsset] = [
+        *golden_assets(tiers, settings.goldens),
+        registry_entry,
+        *(tier_asset(spec, tiers, settings.accelerator_pool) for spec in tiers.values()),
+        *(tier_on_class_asset(spec, tiers, settings.accelerator_pool) for spec in tiers.values() if spec.per_class),
+        decision_asset(tiers),
+        edge_bundle,
+        deployment,
+        rollout,
+        device_health,
+        device_inventory,
+    ]
     return Definitions(
-        assets=[
-            *golden_assets(tiers, settings.goldens),
-            registry_entry,
-            *(tier_asset(spec, tiers) for spec in tiers.values()),
-            *(tier_on_class_asset(spec, tiers) for spec in tiers.values() if spec.per_class),
-            decision_asset(tiers),
-            edge_bundle,
-            deployment,
-            device_health,
-            device_inventory,
-        ],
+        assets=conventional(assets, tiers, settings.owners),
         asset_checks=[
             artefacts_can_be_loaded,
             evidence_holds,
+            nobody_has_to_decide,
             nothing_needs_a_person,
             serves_and_is_well,
             *(tier_check(spec) for spec in tiers.values()),
             *(tier_check(spec, on_class=True) for spec in tiers.values() if spec.per_class),
         ],
-        jobs=[benchmark_model, benchmark_on_class, promote, deploy, look_after, autobench_job(settings.log_level)],
+        jobs=[
+            benchmark_model,
+            benchmark_on_class,
+            promote,
+            deploy,
+            roll_out,
+            look_after,
+            autobench_job(settings.log_level),
+        ],
         sensors=[*SENSORS, *(lineage_sensors(settings.openlineage_url) if settings.openlineage_url else ())],
         schedules=SCHEDULES,
         loggers={"console": console_logger},

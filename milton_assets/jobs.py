@@ -1,7 +1,7 @@
 """The asset jobs: one per partition definition, and one that only looks.
 
 What belongs here: the asset jobs. What does not: what the assets do, and the job that chains these (`conductor`).
-Dagster lets no asset job mix partition definitions, hence four; looking after devices changes nothing on them.
+Dagster lets no asset job mix partition definitions, hence five; looking after devices changes nothing on them.
 See https://docs.dagster.io/guides/build/jobs
 """
 
@@ -14,8 +14,12 @@ BENCHMARK_ON_CLASS = "benchmark_on_class"
 PROMOTE = "promote"
 DEPLOY = "deploy"
 
+ROLL_OUT = "roll_out"
+
 DEPLOYMENT_ASSET = "deployment"
 """The asset of the `deploy` job, whose configuration names the benchmark run."""
+ROLLOUT_ASSET = "rollout"
+"""The asset of the `roll_out` job, whose configuration names the benchmark run."""
 
 benchmark_model = define_asset_job(
     BENCHMARK_MODEL,
@@ -43,6 +47,13 @@ deploy = define_asset_job(
     selection=AssetSelection.groups("deploy"),
     executor_def=in_process_executor,
     description="Take the newest bundle to one edge target.",
+)
+
+roll_out = define_asset_job(
+    ROLL_OUT,
+    selection=AssetSelection.groups("rollout"),
+    executor_def=in_process_executor,
+    description="Take a rollout through the wave that is open, whatever number of devices that is.",
 )
 
 look_after = define_asset_job(

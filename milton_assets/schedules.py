@@ -13,6 +13,7 @@ from milton_assets.jobs import benchmark_model
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.sensors import benchmark_request
 from milton_assets.vocabulary.keys import mint_variants_seed
+from resources.campaign import Campaign
 from resources.registry_resource import RegistryResource
 
 
@@ -24,17 +25,17 @@ from resources.registry_resource import RegistryResource
     "`dagster schedule start every_six_hours`.",
 )
 def every_six_hours(
-    context: ScheduleEvaluationContext, registry: RegistryResource
+    context: ScheduleEvaluationContext, registry: RegistryResource, campaign: Campaign
 ) -> Iterator[RunRequest | SkipReason]:
     """A campaign over every candidate."""
     candidates = registry.read().candidates()
     if not candidates:
         yield SkipReason("the registry has no candidates")
         return
-    campaign, seed = new_run_id(context.instance), mint_variants_seed()
+    campaign_id, seed = new_run_id(context.instance), mint_variants_seed()
     context.instance.add_dynamic_partitions(str(MODEL_VERSIONS.name), [entry.version for entry in candidates])
     for entry in candidates:
-        yield benchmark_request(entry, campaign, seed, run_key=f"{campaign}:{entry.version}")
+        yield benchmark_request(entry, campaign_id, seed, campaign, run_key=f"{campaign_id}:{entry.version}")
 
 
 SCHEDULES = [every_six_hours]

@@ -1,17 +1,23 @@
 """The sensors: the daemon's way along the same road, where nothing nests and everything goes through the queue.
 
 What belongs here: what to request when. What does not: the runs themselves. A registry sensor turns new and changed
-entries into partitions and queued `benchmark_model` runs, each once; run-status sensors request `promote` when a
-campaign's last tier is in, and `deploy` when a bundle was made.
+entries into partitions and queued `benchmark_model` runs, each once, and asks again for those whose run was lost with
+its worker; run-status sensors request `promote` when a campaign's last tier is in, and `deploy` or `roll_out` when a
+bundle was made; one more goes on with rollouts, a run a wave.
+A run that will be started again is not over, and a model that was measured after its campaign was decided gets a
+decision of its own: what was decided is never changed.
 See https://docs.dagster.io/guides/automate/sensors
 """
 
 import time
-from collections.abc import Iterator
-from typing import Self
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 from dagster import (
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
     DefaultSensorStatus,
     MultiPartitionKey,
@@ -32,19 +38,30 @@ from milton_assets.conductor import CONDUCTED_TAG, UNFINISHED, new_run_id
 from milton_assets.jobs import (
     DEPLOYMENT_ASSET,
     PROMOTE,
+    ROLL_OUT,
+    ROLLOUT_ASSET,
     benchmark_model,
     benchmark_on_class,
     deploy,
     look_after,
     promote,
+    roll_out,
 )
-from milton_assets.partitions import BENCHMARK_RUNS, DEVICE_CLASSES, EDGE_TARGETS, MODEL_VERSIONS
+from milton_assets.partitions import BENCHMARK_RUNS, DEVICE_CLASSES, EDGE_TARGETS, MODEL_VERSIONS, ROLLOUTS
+from milton_assets.rollout.journal import JOURNAL_FILE, is_held
+from milton_assets.rollout.turns import BETWEEN, next_turn
 from milton_assets.selection.summary import read_summary
+from milton_assets.usecases.rollouts import folder_of, names_of, rollout_of
 from milton_assets.vocabulary.digest import Sha256
-from milton_assets.vocabulary.keys import campaign_of, mint_variants_seed
+from milton_assets.vocabulary.errors import MiltonError
+from milton_assets.vocabulary.keys import campaign_of, class_of, mint_variants_seed, rollout_of_run
 from milton_assets.vocabulary.registry import RegistryEntry, RegistryMissing
+from milton_assets.vocabulary.state import StateDir
+from milton_assets.vocabulary.terminal import printable
 from resources.campaign import Campaign
+from resources.dagster_private import retry_is_decided, was_lost, will_be_retried
 from resources.evidence_log import logged_content_digests
+from resources.parquet_io import EvidenceStoreResource
 from resources.registry_resource import RegistryResource
 
 HASH_BUDGET_S = 20.0
@@ -52,6 +69,18 @@ HASH_BUDGET_S = 20.0
 
 MAX_REQUESTS = 200
 """How many runs a tick asks for: the daemon makes each before it saves the cursor. The next tick asks for more."""
+
+RETRY_DECIDED_WITHIN_S = 10.0
+
+LOST_FOR = timedelta(minutes=10)
+"""How long ago a lost run must have ended before its model is asked for again: Dagster's own retries come first."""
+
+LOST_WITHIN = timedelta(days=2)
+LOST_AT_MOST = 6
+"""A model whose runs were lost so often within `LOST_WITHIN` may be what kills its workers: a person has to look."""
+
+AGAIN_TAG = "milton/decides_again"
+"""On a `promote` run: the campaign that was decided before one of its models was measured."""
 
 
 @sensor(
@@ -77,9 +106,13 @@ def registry_sensor(
     seen = Seen.from_cursor(context.cursor)
     changed = [entry for entry in current.candidates() if not seen.has(entry)]
     logged = logged_content_digests(context.instance, [entry.version for entry in changed])
+    known = {entry.version: entry for entry in current.candidates() if seen.has(entry)}
+    lost, hopeless = _lost(context.instance, known.keys(), datetime.now(UTC))
+    for version in hopeless:
+        context.log.warning(f"{version} was lost with its worker {LOST_AT_MOST} times and is not asked for any more")
     fresh: list[RegistryEntry] = []
-    for entry in changed:
-        is_fresh = logged.get(entry.version) != entry.content_sha256
+    for entry in [*changed, *(known[version] for version in lost)]:
+        is_fresh = entry.version in lost or logged.get(entry.version) != entry.content_sha256
         if is_fresh and len(fresh) == MAX_REQUESTS:
             continue
         seen.note(entry)
@@ -93,7 +126,9 @@ def registry_sensor(
         return SkipReason(f"dry run: {', '.join(entry.version for entry in fresh)} would be benchmarked")
     campaign_id, seed = new_run_id(context.instance), mint_variants_seed()
     return SensorResult(
-        run_requests=[benchmark_request(entry, campaign_id, seed, run_key=seen.run_key(entry)) for entry in fresh],
+        run_requests=[
+            benchmark_request(entry, campaign_id, seed, campaign, run_key=seen.run_key(entry)) for entry in fresh
+        ],
         dynamic_partitions_requests=[MODEL_VERSIONS.build_add_request([entry.version for entry in fresh])],
         cursor=seen.model_dump_json(),
     )
@@ -124,10 +159,91 @@ class Seen(RootModel[dict[str, tuple[Sha256, int]]]):
         return f"{entry.version}:{content_sha256}:{changes}"
 
 
-def benchmark_request(entry: RegistryEntry, campaign: str, variants_seed: str, *, run_key: str) -> RunRequest:
+def benchmark_request(
+    entry: RegistryEntry, campaign_id: str, variants_seed: str, campaign: Campaign, *, run_key: str
+) -> RunRequest:
     """A queued `benchmark_model` run of one entry, as part of a campaign whose fresh variants that seed draws."""
-    tags = {CAMPAIGN_TAG: campaign, VARIANTS_TAG: variants_seed}
+    tags = {CAMPAIGN_TAG: campaign_id, VARIANTS_TAG: variants_seed, **campaign.queue_tags(benchmark_model.name)}
     return RunRequest(run_key=run_key, partition_key=entry.version, tags=tags)
+
+
+def _lost(instance: DagsterInstance, versions: Collection[str], now: datetime) -> tuple[list[str], list[str]]:
+    """Of these versions, those whose last run was lost with its worker, and those that were lost too often.
+
+    A run that failed by what it measured is not lost: its model failed, and would again.
+    """
+    recent = RunsFilter(
+        job_name=benchmark_model.name, statuses=[DagsterRunStatus.FAILURE], updated_after=now - LOST_WITHIN
+    )
+    failed: dict[str, list[DagsterRun]] = {}
+    for run in instance.get_runs(recent):
+        if was_lost(run) and CONDUCTED_TAG not in run.tags:
+            failed.setdefault(run.tags.get("dagster/partition", ""), []).append(run)
+    lost: list[str] = []
+    hopeless: list[str] = []
+    for version in sorted(failed.keys() & set(versions)):
+        of_version = RunsFilter(job_name=benchmark_model.name, tags={"dagster/partition": version})
+        (last,) = instance.get_run_records(of_version, limit=1)
+        ended = datetime.fromtimestamp(last.end_time, UTC) if last.end_time else now
+        if not was_lost(last.dagster_run) or CONDUCTED_TAG in last.dagster_run.tags or ended > now - LOST_FOR:
+            continue
+        (hopeless if len(failed[version]) >= LOST_AT_MOST else lost).append(version)
+    return lost, hopeless
+
+
+def _unfinished(instance: DagsterInstance, campaign_id: str) -> int:
+    """How many models of the campaign are still to be measured; those whose failed run is started again among them."""
+    of_campaign = {CAMPAIGN_TAG: campaign_id}
+    count = 0
+    for job in (benchmark_model, benchmark_on_class):
+        count += instance.get_runs_count(RunsFilter(job_name=job.name, tags=of_campaign, statuses=UNFINISHED))
+        failed = RunsFilter(job_name=job.name, tags=of_campaign, statuses=[DagsterRunStatus.FAILURE])
+        count += sum(will_be_retried(run) for run in instance.get_runs(failed))
+    return count
+
+
+def _wait_until_retry_is_decided(instance: DagsterInstance, run_id: str) -> None:
+    deadline = time.monotonic() + RETRY_DECIDED_WITHIN_S
+    while not retry_is_decided(instance, run_id) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def _undecided(
+    instance: DagsterInstance, campaign: Campaign, campaign_id: str, measured: DagsterRun
+) -> list[RunRequest]:
+    """The decisions that are due once `measured` is over.
+
+    Those of the campaign, if it has none; and, if all had begun before that run had measured its model, decisions under
+    an id of their own.
+    """
+    runs, queue = campaign.runs_of(campaign_id), campaign.queue_tags(PROMOTE)
+    begun = [instance.get_run_records(RunsFilter(job_name=PROMOTE, tags={"dagster/partition": key})) for key in runs]
+    left = [run_id for run_id, records in zip(runs, begun, strict=True) if not records]
+    if left:
+        return [
+            RunRequest(
+                run_key=run_id, job_name=PROMOTE, partition_key=run_id, tags={CAMPAIGN_TAG: campaign_id, **queue}
+            )
+            for run_id in left
+        ]
+    if measured.status is not DagsterRunStatus.SUCCESS:
+        return []
+    record = instance.get_run_record_by_id(measured.run_id)
+    ended = record.end_time if record and record.end_time else time.time()
+    decisions = [record for records in begun for record in records]
+    decisions += instance.get_run_records(RunsFilter(job_name=PROMOTE, tags={AGAIN_TAG: campaign_id}))
+    if any(decision.start_time is None or decision.start_time >= ended for decision in decisions):
+        return []
+    again = new_run_id(instance)
+    return [
+        RunRequest(
+            run_key=f"{campaign_id}:again:{len(decisions)}:{class_of(run_id) or ''}",
+            job_name=PROMOTE,
+            partition_key=run_id,
+            tags={CAMPAIGN_TAG: again, AGAIN_TAG: campaign_id, **queue},
+        )
+        for run_id in campaign.runs_of(again)
+    ]
 
 
 def _class_requests(instance: DagsterInstance, campaign: Campaign, campaign_id: str) -> list[RunRequest]:
@@ -148,7 +264,7 @@ def _class_requests(instance: DagsterInstance, campaign: Campaign, campaign_id: 
             run_key=f"{campaign_id}:{name}:{version}",
             job_name=benchmark_on_class.name,
             partition_key=MultiPartitionKey({"device_class": name, "model_version": version}),
-            tags=of_campaign,
+            tags=of_campaign | campaign.queue_tags(benchmark_on_class.name, name),
         )
         for name in campaign.class_references
         for version in versions
@@ -172,68 +288,173 @@ def _promote_sensor(status: DagsterRunStatus) -> SensorDefinition:
         if CONDUCTED_TAG in tags or CAMPAIGN_TAG not in tags:
             return SkipReason("the run belongs to no queued campaign")
         campaign_id = tags[CAMPAIGN_TAG]
-        unfinished = sum(
-            context.instance.get_runs_count(
-                RunsFilter(job_name=job.name, tags={CAMPAIGN_TAG: campaign_id}, statuses=UNFINISHED)
-            )
-            for job in (benchmark_model, benchmark_on_class)
-        )
-        if unfinished:
+        if status is DagsterRunStatus.FAILURE:
+            _wait_until_retry_is_decided(context.instance, context.dagster_run.run_id)
+        if unfinished := _unfinished(context.instance, campaign_id):
             return SkipReason(f"{campaign_id} still has {unfinished} models to measure")
         if lacking := _class_requests(context.instance, campaign, campaign_id):
             return SensorResult(
                 run_requests=lacking,
                 dynamic_partitions_requests=[DEVICE_CLASSES.build_add_request(list(campaign.class_references))],
             )
-        left = [
-            run_id
-            for run_id in campaign.runs_of(campaign_id)
-            if not context.instance.get_runs_count(RunsFilter(job_name=PROMOTE, tags={"dagster/partition": run_id}))
-        ]
-        if not left:
+        due = _undecided(context.instance, campaign, campaign_id, context.dagster_run)
+        if not due:
             return SkipReason(f"{campaign_id} was decided already")
-        return SensorResult(
-            run_requests=[
-                RunRequest(run_key=run_id, job_name=PROMOTE, partition_key=run_id, tags={CAMPAIGN_TAG: campaign_id})
-                for run_id in left
-            ],
-            dynamic_partitions_requests=[BENCHMARK_RUNS.build_add_request(left)],
-        )
+        keys = [str(request.partition_key) for request in due]
+        return SensorResult(run_requests=due, dynamic_partitions_requests=[BENCHMARK_RUNS.build_add_request(keys)])
 
     return promote_when_measured
 
 
 @run_status_sensor(
     run_status=DagsterRunStatus.SUCCESS,
-    description="Takes a new bundle to every target; a run that promoted nothing deploys nothing.",
+    description="Takes a new bundle to every target, to several of a class by a rollout; a run that promoted nothing "
+    "deploys nothing.",
     monitored_jobs=[promote],
-    request_job=deploy,
+    request_jobs=[deploy, roll_out],
     default_status=DefaultSensorStatus.RUNNING,
 )
-def deploy_when_bundled(context: RunStatusSensorContext, campaign: Campaign) -> SensorResult | SkipReason:
-    """Take a new bundle to every target; a run that promoted nothing deploys nothing."""
+def deploy_when_bundled(
+    context: RunStatusSensorContext, campaign: Campaign, evidence_store: EvidenceStoreResource
+) -> SensorResult | SkipReason:
+    """Take a new bundle to every target, to several of a class gradually; a run that promoted nothing deploys nothing.
+
+    A rollout's first run plans it, by its class's settings; the later ones are `go_on_with_rollouts`' affair.
+    """
     run_id = context.dagster_run.tags.get("dagster/partition", "")
     if CONDUCTED_TAG in context.dagster_run.tags:
         return SkipReason("the conductor deploys its own bundles")
     if campaign.dry_run:
         return SkipReason("a dry run bundles nothing")
-    if not read_summary(campaign.state.runs, run_id).bundle:
+    if not read_summary(evidence_store.store.runs, run_id).bundle:
         return SkipReason(f"{run_id} promoted nothing")
-    targets = campaign.targets_of(run_id)
+    classes = campaign.classes_of(run_id)
+    alone = [targets[0] for targets in classes.values() if len(targets) == 1]
+    rollouts = [rollout_of_run(run_id, name) for name, targets in classes.items() if len(targets) > 1]
     return SensorResult(
-        run_requests=list(_deploy_requests(run_id, targets)),
-        dynamic_partitions_requests=[EDGE_TARGETS.build_add_request(targets)],
+        run_requests=list(_deploy_requests(run_id, classes, campaign)),
+        dynamic_partitions_requests=[
+            partitions.build_add_request(keys)
+            for partitions, keys in ((EDGE_TARGETS, alone), (ROLLOUTS, rollouts))
+            if keys
+        ],
     )
 
 
-def _deploy_requests(run_id: str, targets: list[str]) -> Iterator[RunRequest]:
-    for target in targets:
+def _deploy_requests(run_id: str, classes: Mapping[str, Sequence[str]], campaign: Campaign) -> Iterator[RunRequest]:
+    for name, targets in classes.items():
+        if len(targets) == 1:
+            job, key, asset, config = deploy.name, targets[0], DEPLOYMENT_ASSET, {"run_id": run_id}
+        else:
+            job, key, asset = ROLL_OUT, rollout_of_run(run_id, name), ROLLOUT_ASSET
+            config = {"run_id": run_id, "device_class": name}
         yield RunRequest(
-            run_key=f"{run_id}:{target}",
-            partition_key=target,
-            tags={CAMPAIGN_TAG: campaign_of(run_id)},
-            run_config={"ops": {DEPLOYMENT_ASSET: {"config": {"run_id": run_id}}}},
+            run_key=f"{run_id}:{key}",
+            job_name=job,
+            partition_key=key,
+            tags={CAMPAIGN_TAG: campaign_of(run_id), **campaign.queue_tags(job, key, name)},
+            run_config={"ops": {asset: {"config": config}}},
         )
+
+
+@sensor(
+    job=roll_out,
+    minimum_interval_seconds=30,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Asks for the run of a rollout's next wave once it is open, and of one whose run was killed.",
+)
+def go_on_with_rollouts(context: SensorEvaluationContext, campaign: Campaign) -> SensorResult | SkipReason:
+    """Go on with every rollout of the graph's (a partition of `rollout`) on which something can be done.
+
+    Each is left alone while a process runs it, while a run of it is under way or its campaign's conductor is, and for
+    ten minutes after a run of it failed.
+    """
+    if campaign.dry_run:
+        return SkipReason("a dry run deploys nothing")
+    over = Over.from_cursor(context.cursor)
+    planned = set(names_of(campaign.state))
+    requests: list[RunRequest] = []
+    for name in context.instance.get_dynamic_partitions(str(ROLLOUTS.name)):
+        try:
+            requests += _next_turn_of(context.instance, campaign.state, name, over, is_planned=name in planned)
+        except MiltonError as error:  # one that is damaged, or a partition by a name that is none, keeps no other
+            context.log.warning(f"the rollout {printable(name)} is passed over: {error}")
+    if not requests:
+        return SensorResult(skip_reason="nothing can be done on a rollout now", cursor=over.model_dump_json())
+    return SensorResult(run_requests=requests, cursor=over.model_dump_json())
+
+
+def _next_turn_of(
+    instance: DagsterInstance, state_dir: StateDir, name: str, over: "Over", *, is_planned: bool
+) -> Iterator[RunRequest]:
+    """The request for the rollout's next run, if one can do something now."""
+    folder, now = folder_of(state_dir, name), datetime.now(UTC)
+    if over.has(folder) or is_held(folder) or (last := _last_turn(instance, name)) is None:
+        return
+    due: datetime | None = now
+    events, config = 0, last.run_config
+    if is_planned:
+        state = rollout_of(state_dir, name)
+        due, events, config = next_turn(state, last.ended_at, now), state.events, None
+    elif config is None:
+        return  # it was named by hand; else its first run died before it planned, and knew of which run
+    if due is None:
+        over.note(folder)
+    elif max(due, last.may_follow_at) <= now:
+        key = f"{name}:{events}:{last.run_id}"
+        yield RunRequest(run_key=key, partition_key=name, run_config=config, tags=last.tags)
+
+
+class Over(RootModel[dict[str, int]]):
+    """The cursor of `go_on_with_rollouts`: the length of each journal after which nothing was left to do without a
+    person, so that it is read again only once it has grown."""
+
+    @classmethod
+    def from_cursor(cls, cursor: str | None) -> Self:
+        """What an earlier tick left; nothing when there is none."""
+        return cls.model_validate_json(cursor or "{}")
+
+    def has(self, folder: Path) -> bool:
+        """Whether nothing was left to do, and the journal is as it was then."""
+        return folder.name in self.root and self.root[folder.name] == _length(folder)
+
+    def note(self, folder: Path) -> None:
+        """Remember that nothing is left to do."""
+        self.root[folder.name] = _length(folder)
+
+
+def _length(folder: Path) -> int:
+    return (folder / JOURNAL_FILE).stat().st_size
+
+
+class _Turn(NamedTuple):
+    """A rollout's last run: when it ended, None for no run, from when on another may follow it, and what that run was
+    told: its ops' configuration, and the campaign's tag."""
+
+    run_id: str = ""
+    ended_at: datetime | None = None
+    may_follow_at: datetime = datetime.fromtimestamp(0, UTC)
+    run_config: Mapping[str, Any] | None = None
+    tags: Mapping[str, str] | None = None
+
+
+def _last_turn(instance: DagsterInstance, name: str) -> _Turn | None:
+    """The rollout's last run; None while one is under way, or whoever conducts them is."""
+    records = instance.get_run_records(RunsFilter(job_name=ROLL_OUT, tags={"dagster/partition": name}), limit=1)
+    if not records:
+        return _Turn()
+    run = records[0].dagster_run
+    conductor = instance.get_run_by_id(run.tags.get(CONDUCTED_TAG, ""))
+    if not run.is_finished or (conductor is not None and not conductor.is_finished):
+        return None
+    ended = datetime.fromtimestamp(records[0].end_time or records[0].update_timestamp.timestamp(), UTC)
+    return _Turn(
+        run.run_id,
+        ended,
+        ended if run.status is DagsterRunStatus.SUCCESS else ended + BETWEEN,
+        {"ops": run.run_config["ops"]} if run.run_config.get("ops") else None,
+        {CAMPAIGN_TAG: run.tags[CAMPAIGN_TAG]} if CAMPAIGN_TAG in run.tags else None,
+    )
 
 
 @sensor(
@@ -249,7 +470,14 @@ def look_after_devices(context: SensorEvaluationContext, campaign: Campaign) -> 
         return SkipReason("a dry run asks nobody")
     tick = f"{int(time.time() // 600)}"
     return SensorResult(
-        run_requests=[RunRequest(run_key=f"health:{target}:{tick}", partition_key=target) for target in targets],
+        run_requests=[
+            RunRequest(
+                run_key=f"health:{target}:{tick}",
+                partition_key=target,
+                tags=campaign.queue_tags(look_after.name, target),
+            )
+            for target in targets
+        ],
         dynamic_partitions_requests=[EDGE_TARGETS.build_add_request(targets)],
     )
 
@@ -260,6 +488,7 @@ SENSORS = [
     _promote_sensor(DagsterRunStatus.FAILURE),
     _promote_sensor(DagsterRunStatus.CANCELED),
     deploy_when_bundled,
+    go_on_with_rollouts,
     look_after_devices,
 ]
 """Every sensor; they run wherever a daemon runs."""

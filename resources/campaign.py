@@ -13,8 +13,9 @@ from typing import Any, Self
 from dagster import ConfigurableResource
 from pydantic import Field, TypeAdapter, field_validator
 
-from milton_assets.settings import GoldenSet, LogLevel, Profile, Rerank, Settings, SideModelSettings
-from milton_assets.settings.model import LOCAL_CLASS
+from milton_assets.selection.policy_file import shipped_policies
+from milton_assets.settings import GoldenSet, LogLevel, Profile, Rerank, RolloutSettings, Settings, SideModelSettings
+from milton_assets.settings.model import LOCAL_CLASS, MLFLOW_EXPERIMENT, MlflowSettings
 from milton_assets.vocabulary.edge_target import DEFAULT_TARGET, class_decided_for
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import campaign_of, run_of
@@ -23,6 +24,9 @@ from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
 from resources.demo_default import Chosen, chosen_for
 from resources.side_models import SideModel, side_model
+
+QUEUE_TAG = "dagster-celery/queue"
+"""The tag of a run by which Celery's launcher finds its queue."""
 
 _GOLDENS = TypeAdapter(dict[str, tuple[GoldenSet, ...]])
 
@@ -35,7 +39,8 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         default=None, description="full or smoke; null: smoke while the registry holds only the demo's models."
     )
     policy_set: str | None = Field(
-        default=None, description="A shipped policy's name, or a YAML file's path; null: seed, or smoke likewise."
+        default=None,
+        description=f"{', '.join(shipped_policies())}, or a YAML file's path; null: seed, or smoke likewise.",
     )
     notes_set: list[str] | None = Field(
         default=None, description="What is to be said of profile and policy; a campaign tells its child runs."
@@ -76,6 +81,9 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     class_references: dict[str, str] = Field(
         default_factory=dict, description="Classes with a speed of their own: the target on which it is measured."
     )
+    class_rollouts: dict[str, Any] = Field(
+        default_factory=dict, description="By device class, in which waves a release comes to several of its targets."
+    )
     golden_sets: dict[str, Any] = Field(
         default_factory=dict, description="Own goldens: tier to a list of sets, each with path and private."
     )
@@ -85,7 +93,13 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     allowed_contaminated: list[str] = Field(
         default_factory=list, description="Digests of weights that may be promoted though they know published answers."
     )
+    mlflow_url: str | None = Field(default=None, description="An MLflow server that is told of the campaign.")
+    mlflow_experiment: str = Field(default=MLFLOW_EXPERIMENT, description="The experiment that its runs are in there.")
     log_level: LogLevel = Field(default=LogLevel.ERROR, description="How much Dagster says on the terminal.")
+    queues: dict[str, str] = Field(
+        default_factory=dict, description="The workers' queue by job, target or class, see the setting."
+    )
+    accelerator_pool: str = Field(default="accelerator", description="The pool that a tier of this host holds.")
     registry_uri: str | None = Field(default=None, description="The registry; null: the file in the state folder.")
     cache_root: str | None = Field(default=None, description="The cache folder; null: in the state folder.")
 
@@ -101,6 +115,13 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     def _limits(cls, value: dict[str, float]) -> dict[str, float]:
         if value:
             SLO.model_validate(value)
+        return value
+
+    @field_validator("mlflow_url")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            MlflowSettings(url=value)
         return value
 
     @classmethod
@@ -129,10 +150,19 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             device_classes=list(settings.device_classes),
             target_classes={name: target.device_class for name, target in settings.targets.items()},
             class_references=settings.class_references,
+            class_rollouts={
+                name: told.rollout.model_dump(mode="json")
+                for name, told in settings.device_classes.items()
+                if told.rollout is not None
+            },
             golden_sets=_GOLDENS.dump_python(settings.goldens, mode="json"),
             allowed_templates=list(settings.allowed_templates),
             allowed_contaminated=list(settings.allowed_contaminated),
+            mlflow_url=settings.mlflow.url if settings.mlflow else None,
+            mlflow_experiment=settings.mlflow.experiment if settings.mlflow else MLFLOW_EXPERIMENT,
             log_level=settings.log_level,
+            queues=dict(settings.queues),
+            accelerator_pool=settings.accelerator_pool,
             registry_uri=settings.registry,
             cache_root=str(settings.cache_dir),
         )
@@ -184,6 +214,13 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         """The model behind the embedding baselines, if one is named."""
         return side_model(_side(self.embeddings_url, self.embeddings_model, self.embeddings_key_env))
 
+    @property
+    def mlflow(self) -> MlflowSettings | None:
+        """The MLflow server that is told of the campaign, if one is named."""
+        if self.mlflow_url is None:
+            return None
+        return MlflowSettings(url=self.mlflow_url, experiment=self.mlflow_experiment)
+
     def target_names(self) -> list[str]:
         """The targets a campaign deploys to: those named in `target_paths`, or the default one."""
         return sorted(self.target_paths) or [DEFAULT_TARGET]
@@ -208,9 +245,25 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
         names = {self.target_classes.get(target, LOCAL_CLASS) for target in self.target_names()}
         return sorted(names - {LOCAL_CLASS} - self.class_references.keys())
 
+    def queue_tags(self, job: str, *places: str) -> dict[str, str]:
+        """The tag that sends a run to the workers' queue of its target or class, else of its job; none by default."""
+        queue = next((self.queues[name] for name in (*places, job) if name in self.queues), None)
+        return {QUEUE_TAG: queue} if queue is not None else {}
+
     def targets_of(self, run_id: str) -> list[str]:
         """The targets that get that run's winner."""
         return self.runs_of(campaign_of(run_id)).get(run_id, [])
+
+    def classes_of(self, run_id: str) -> dict[str, list[str]]:
+        """The targets that get that run's winner, by their device class."""
+        classes: dict[str, list[str]] = {}
+        for target in self.targets_of(run_id):
+            classes.setdefault(self.target_classes.get(target, LOCAL_CLASS), []).append(target)
+        return dict(sorted(classes.items()))
+
+    def rollout_to(self, device_class: str) -> RolloutSettings:
+        """How a release comes to several targets of that class: by default one canary first, then the rest."""
+        return RolloutSettings.model_validate(self.class_rollouts.get(device_class, {}))
 
     def pinned(self) -> dict[str, Any]:
         """Run configuration that holds a campaign's child runs to the profile and the policy that it began with.

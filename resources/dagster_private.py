@@ -1,8 +1,9 @@
 """What the project takes from `dagster._core`, in one place, because a release of Dagster's may move any of it.
 
-What belongs here: a child run that the UI can find, giving a run the origin that the UI looks for, and loading a job
-with its repository. What does not: whatever Dagster exports publicly, and what the runs do. The project pins Dagster
-below 1.14, and `tests/graph/test_ui.py` asks a real webserver.
+What belongs here: a child run that the UI can find, giving a run the origin that the UI looks for, words and links on a
+run's page, loading a job with its repository, a source asset as one that has owners, what the daemon's tags say of a
+run that failed, and what a launcher is made of. What does not: whatever Dagster exports publicly, and what the runs do.
+The project pins Dagster below 1.14, and `tests/graph/test_ui.py` asks a real webserver.
 
 The UI's timeline and job pages list a run only when it carries a remote job origin and the tag made of it. `dagster job
 execute` and `execute_in_process` give neither.
@@ -12,20 +13,114 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from dagster import AssetKey, DagsterEvent, DagsterInstance, DagsterRun, JobDefinition
+from dagster import (
+    AssetKey,
+    AssetsDefinition,
+    DagsterEvent,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    JobDefinition,
+    MetadataValue,
+    SourceAsset,
+)
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from dagster._core.definitions.external_asset import create_external_asset_from_source_asset
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
+from dagster._core.events import EngineEventData, RunFailureReason
 from dagster._core.execution.api import execute_run_iterator
+from dagster._core.launcher import CheckRunHealthResult, ResumeRunContext, WorkerStatus
+from dagster._core.origin import JobPythonOrigin
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
-from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
+from dagster._core.storage.tags import (
+    AUTO_RETRY_RUN_ID_TAG,
+    MAX_RETRIES_TAG,
+    MAX_RUNTIME_SECONDS_TAG,
+    REPOSITORY_LABEL_TAG,
+    RUN_FAILURE_REASON_TAG,
+    WILL_RETRY_TAG,
+)
+from dagster._grpc.types import ResumeRunArgs
+from dagster._serdes import pack_value
 
-__all__ = ["CODE_LOCATION", "DATA_VERSION_TAG", "job_from_module", "show_in_ui", "start_child"]
+__all__ = [
+    "CODE_LOCATION",
+    "DATA_VERSION_TAG",
+    "NEVER_RETRIED",
+    "WITHOUT_LIMIT",
+    "CheckRunHealthResult",
+    "ResumeRunContext",
+    "WorkerStatus",
+    "as_asset",
+    "ended_run",
+    "job_from_module",
+    "launch_child",
+    "launches_elsewhere",
+    "mark_on_page",
+    "packed_resume_args",
+    "retry_is_decided",
+    "show_in_ui",
+    "start_child",
+    "was_lost",
+    "will_be_retried",
+]
 
 CODE_LOCATION = "milton_assets"
 """The code location's name in workspace.yaml and pyproject.toml, under which the UI looks for runs."""
+
+NEVER_RETRIED = {MAX_RETRIES_TAG: "0"}
+"""Tags of a run that the daemon must not start again when it fails, because somebody else sees to it."""
+
+WITHOUT_LIMIT = {MAX_RUNTIME_SECONDS_TAG: "0"}
+"""Tags of a run that may take as long as it takes."""
+
+_ITS_OWN_FAULT = {RunFailureReason.STEP_FAILURE.value, RunFailureReason.JOB_INITIALIZATION_FAILURE.value}
+
+
+def will_be_retried(run: DagsterRun) -> bool:
+    """Whether the run failed and the daemon will start it again, and has not done so yet."""
+    return (
+        run.status is DagsterRunStatus.FAILURE
+        and run.tags.get(WILL_RETRY_TAG) == "true"
+        and AUTO_RETRY_RUN_ID_TAG not in run.tags
+    )
+
+
+def retry_is_decided(instance: DagsterInstance, run_id: str) -> bool:
+    """Whether it is known if the failed run is started again: that is written a moment after the failure itself."""
+    run = instance.get_run_by_id(run_id)
+    return run is None or _retry_is_decided(instance, run)
+
+
+def _retry_is_decided(instance: DagsterInstance, run: DagsterRun) -> bool:
+    failed = run.status is DagsterRunStatus.FAILURE
+    return not (failed and instance.run_retries_enabled) or WILL_RETRY_TAG in run.tags
+
+
+def packed_resume_args(context: ResumeRunContext, instance: DagsterInstance) -> Any:
+    """What a worker is told so that it resumes the run, as a task's argument. Raises `ValueError` without an origin."""
+    run = context.dagster_run
+    if run.job_code_origin is None:
+        raise ValueError(f"the run {run.run_id} was made without the origin of its code")
+    args = ResumeRunArgs(
+        job_origin=run.job_code_origin,
+        run_id=run.run_id,
+        instance_ref=instance.get_ref(),
+        set_exit_code_on_failure=True,
+    )
+    return pack_value(args)
+
+
+def was_lost(run: DagsterRun) -> bool:
+    """Whether the run failed by no fault of its own (its worker died, or never took it) and is not started again."""
+    return (
+        run.status is DagsterRunStatus.FAILURE
+        and run.tags.get(RUN_FAILURE_REASON_TAG) not in _ITS_OWN_FAULT
+        and not will_be_retried(run)
+    )
 
 
 def job_from_module(module: str, job_name: str) -> ReconstructableJob:
@@ -61,6 +156,52 @@ def start_child(
     return run, execute_run_iterator(InMemoryJob(child), run, instance)
 
 
+def launches_elsewhere(instance: DagsterInstance) -> bool:
+    """Whether the instance's launcher is none of Dagster's own: runs then go to workers, maybe on other hosts."""
+    return not type(instance.run_launcher).__module__.startswith("dagster.")
+
+
+def launch_child(
+    job: JobDefinition,
+    instance: DagsterInstance,
+    *,
+    parent: str,
+    repository: str,
+    partition: str,
+    tags: Mapping[str, str],
+    run_config: Mapping[str, Any],
+    assets: Sequence[str] = (),
+) -> DagsterRun:
+    """Create a run as `start_child` does, of the code that the run `parent` came from, and hand it to the launcher.
+
+    Raises `ValueError` when `parent` was started from a definition in memory, which no worker could load.
+    """
+    ours = instance.get_run_by_id(parent)
+    if ours is None or ours.job_code_origin is None:
+        raise ValueError(f"the run {parent} came from no module, so no worker could load its code")
+    selection = [AssetKey(name) for name in assets]
+    placed = job.get_tags_for_partition_key(partition, selected_asset_keys=selection or None)
+    run = instance.create_run_for_job(
+        job.get_subset(asset_selection=frozenset(selection)) if selection else job,
+        run_config=run_config,
+        tags={**job.run_tags, **tags, **placed},
+        asset_selection=frozenset(selection) or None,
+        remote_job_origin=_origin(repository, job.name),
+        job_code_origin=JobPythonOrigin(job.name, ours.job_code_origin.repository_origin),
+    )
+    # A launcher to workers asks no workspace: they load the code themselves.
+    return instance.launch_run(run.run_id, workspace=cast("Any", None))
+
+
+def ended_run(instance: DagsterInstance, run_id: str) -> DagsterRun | None:
+    """The run once it is over, or the one that the daemon started in its place; None while it goes on."""
+    run = instance.get_run_by_id(run_id)
+    if run is None or not run.is_finished or will_be_retried(run) or not _retry_is_decided(instance, run):
+        return None
+    again = run.tags.get(AUTO_RETRY_RUN_ID_TAG)
+    return run if again is None else ended_run(instance, again)
+
+
 def show_in_ui(instance: DagsterInstance, run_id: str, repository: str) -> None:
     """Give a run that was started without one the origin by which the UI finds it; one that has its own keeps it."""
     run = instance.get_run_by_id(run_id)
@@ -75,3 +216,26 @@ def show_in_ui(instance: DagsterInstance, run_id: str, repository: str) -> None:
 
 def _origin(repository: str, job_name: str) -> RemoteJobOrigin:
     return RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), repository), job_name)
+
+
+def mark_on_page(
+    instance: DagsterInstance,
+    run_id: str,
+    message: str,
+    links: Mapping[str, MetadataValue[Any]],
+    *,
+    step: str | None = None,
+    begins: str | None = None,
+    ends: str | None = None,
+) -> None:
+    """Say something on a run's page, with links a person can click; what `begins` and `ends` there is a bar of its own
+    in the page's chart, on the line of `step`."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None:
+        data = EngineEventData(dict(links), marker_start=begins, marker_end=ends)
+        instance.report_engine_event(message, run, data, step_key=step)
+
+
+def as_asset(source: SourceAsset) -> AssetsDefinition:
+    """The same asset as one of the kind that has owners and kinds; it is observed as before."""
+    return create_external_asset_from_source_asset(source)

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
 from milton_assets.vocabulary.digest import Sha256, sha256_bytes, short
+from milton_assets.vocabulary.documents import is_here
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.evidence import EvidenceManifest, Found
 from milton_assets.vocabulary.files import write_atomic
@@ -66,6 +67,16 @@ class EvidenceStore:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = UPath(root)
 
+    @property
+    def runs(self) -> UPath:
+        """Where the runs' summaries lie."""
+        return self.root / "runs"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a folder of this machine; else it is where hosts meet."""
+        return is_here(self.root)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, EvidenceStore) and str(self.root) == str(other.root)
 
@@ -93,15 +104,40 @@ class EvidenceStore:
         """Keep `content` at a URI of its own: one that names its digest, or one where the last to write counts."""
         self._write(uri, content)
 
-    def kept(self, uri: str) -> bytes | None:
-        """What lies at a URI that may be written again, or None when nothing does."""
+    def keep_file(self, uri: str, source: Path) -> None:
+        """As `keep`, for a file that may be larger than memory."""
         path = self._path(uri)
-        content: bytes | None = path.read_bytes() if path.is_file() else None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.fs.put_file(str(source), path.path)
+
+    def fetch_file(self, uri: str, into: Path) -> None:
+        """Copy what lies at `uri` into the file `into`. Raises `EvidenceMismatch` when nothing does."""
+        path = self._path(uri)
+        if not self.has(uri):
+            raise EvidenceMismatch(f"{uri} is missing", expected=f"a file below {self.root}")
+        path.fs.get_file(path.path, str(into))
+
+    def has(self, uri: str) -> bool:
+        """Whether something lies at `uri` now; other hosts write here too, so nothing is remembered."""
+        path = self._path(uri)
+        path.fs.invalidate_cache()
+        return bool(path.is_file())
+
+    def size_bytes(self, uri: str) -> int:
+        """The size of what lies at `uri`. Raises `EvidenceMismatch` when nothing does."""
+        if not self.has(uri):
+            raise EvidenceMismatch(f"{uri} is missing", expected=f"a file below {self.root}")
+        return int(self._path(uri).stat().st_size)
+
+    def read(self, uri: str) -> bytes:
+        """The bytes at `uri`, whatever they are. Raises `OSError`."""
+        content: bytes = self._path(uri).read_bytes()
         return content
 
     def latest(self, asset: str, partition: str) -> EvidenceFile | None:
         """The newest file of that partition, or None when there is none yet."""
         path = self.root / _folder(asset, partition) / _POINTER
+        path.fs.invalidate_cache()
         if not path.exists():
             return None
         try:
@@ -143,7 +179,7 @@ class EvidenceStore:
 
     def _write(self, uri: str, content: bytes) -> None:
         path = self._path(uri)
-        if path.protocol in {"", "file", "local"}:
+        if is_here(path):
             write_atomic(Path(path.path), content)
             return
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -62,6 +62,15 @@ def requantised_gguf(small_gguf: Path) -> Callable[[str], Path]:
         )
 
     return in_quantization
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Host and port of a real MLflow server; tests that use it are of the xdist group `mlflow`, so that one will do."""
+    from tests.support.own_mlflow import own_mlflow
+
+    with own_mlflow(tmp_path_factory.mktemp("mlflow")) as address:
+        yield address
 
 
 @pytest.fixture

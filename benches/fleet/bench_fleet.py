@@ -19,6 +19,7 @@ import tempfile
 import time
 import tracemalloc
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from milton_assets.edge.deployment import TargetStatus
@@ -26,10 +27,13 @@ from milton_assets.fleet.local import LocalMeans
 from milton_assets.fleet.many import AT_ONCE, ask_each
 from milton_assets.fleet.target import DeployRequest, Target
 from milton_assets.fleet.targets import Targets
+from milton_assets.rollout.events import Event
+from milton_assets.rollout.journal import parse
 from milton_assets.rollout.plan import Gate, Member, Plan
 from milton_assets.rollout.planning import in_order, waves_of
 from milton_assets.rollout.simulate import BEGINS_AT, Fleet, Rates, release_named, simulate
 from milton_assets.rollout.states import Stage
+from milton_assets.vocabulary.chained import GENESIS, digest_of_line, line_bytes
 from milton_assets.vocabulary.state import StateDir
 from resources.inventory import inventory_of
 from tests.support.crashing import healthy
@@ -58,19 +62,40 @@ def one_large(devices: int) -> None:
     """Take a large fleet to a release, and print what that took."""
     plan = plan_of(devices, ["10%", "rest"], Gate(tolerable=0.1, intolerable=0.4), max(8, devices // 20))
     fleet = Fleet(plan, TROUBLED, seed=1)
-    tracemalloc.start()
     began = time.perf_counter()
     kept = simulate(fleet)
     took_s = time.perf_counter() - began
-    _, peak_bytes = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
     state = kept.state
     ends = ", ".join(f"{count} {phase}" for phase, count in Counter(device.phase for device in state.each()).items())
     most = max((device.since for device in state.each() if device.phase == "stood"), default=BEGINS_AT) - BEGINS_AT
     print(f"{devices} devices: {state.stage}; {ends}")
     print(f"  the last that stood did so after {most.total_seconds() / 3600:.2f} simulated hours")
     print(f"  {len(kept.events)} events; {took_s:.1f} s of this machine, the simulated devices included")
-    print(f"  peak {peak_bytes / 1e6:.0f} MB for controller, journal and every simulated device")
+    controller_of(kept.events)
+
+
+def controller_of(events: Sequence[Event]) -> None:
+    """Print what a controller that comes to the journal of these events takes: the reading's time, and memory."""
+    lines, previous = [], GENESIS
+    for number, event in enumerate(events):
+        record = event.model_dump(mode="json")
+        sha256 = digest_of_line(number, previous, record)
+        lines.append(line_bytes(number, previous, record, sha256))
+        previous = sha256
+    raw = b"".join(lines)
+    del lines
+    began = time.perf_counter()
+    parse(raw)
+    took_s = time.perf_counter() - began
+    tracemalloc.start()
+    state = parse(raw).state
+    kept_bytes, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert state is not None
+    print(
+        f"  a controller that comes to it reads its {len(raw) / 1e6:.0f} MB of journal in {took_s:.1f} s; memory: "
+        f"{kept_bytes / 1e6:.0f} MB for the state, {peak_bytes / 1e6:.0f} MB at most while it reads"
+    )
 
 
 def many_small(rollouts: int) -> bool:

@@ -21,6 +21,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from milton_assets.agent.attempts import Job
 from milton_assets.agent.device import Device
 from milton_assets.agent.measuring import MEASURING_VERBS, QUICK_VERB, MeasuringDesk
+from milton_assets.edge.canary.starting import CanaryRequest
 from milton_assets.edge.deployment import confirm
 from milton_assets.edge.deployment.admission import DevicePolicy, trust_by
 from milton_assets.edge.deployment.layout import POLICY_FILE
@@ -39,6 +40,7 @@ SILENCE_S = 120.0
 WRITE_S = 60.0
 WORKING_S = 2.0
 MAX_FOLLOW_S = 3600.0
+MAX_ACTOR_CHARACTERS = 500
 DOCUMENT_BYTES = 1 << 20
 """As much of a document goes into one frame."""
 _POLL_S = 0.2
@@ -266,6 +268,23 @@ class Session:
         confirm(self.device.target.place, deployment)
         return {"confirmed": True}
 
+    def canary_start(self, frame: Frame) -> Any:
+        """`RunsCanaries.canary_start` of the offered release."""
+        release = _digest(frame.header.get("release"))
+        request = CanaryRequest.model_validate(_request(frame))
+        return self.device.target.canary_start(self._incoming.folder(release), request)
+
+    def canary_told(self, frame: Frame) -> Any:
+        """`RunsCanaries.canary_told`."""
+        return self.device.target.canary_told(_canary(frame))
+
+    def canary_stop(self, frame: Frame) -> Any:
+        """`RunsCanaries.canary_stop`."""
+        actor = frame.header.get("actor")
+        if not isinstance(actor, str) or not 0 < len(actor) <= MAX_ACTOR_CHARACTERS:
+            raise ProtocolViolated("nobody stops the canary", expected="an actor")
+        return self.device.target.canary_stop(_canary(frame), actor=actor)
+
     def done(self, frame: Frame) -> dict[str, bool]:
         """Drop what a transfer left: it is in service."""
         self._incoming.clear()
@@ -301,6 +320,9 @@ VERBS: dict[str, Callable[[Session, Frame], Any]] = {
         "attempt",
         "follow",
         "confirm",
+        "canary_start",
+        "canary_told",
+        "canary_stop",
         "done",
     )
 }
@@ -322,6 +344,9 @@ _SLOW = frozenset(
         Session.apply,
         Session.seal,
         Session.follow,
+        Session.canary_start,
+        Session.canary_told,
+        Session.canary_stop,
         *(verb for name, verb in _OF_THE_DESK.items() if name != QUICK_VERB),
     }
 )
@@ -332,6 +357,13 @@ def _request(frame: Frame) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise ProtocolViolated("a question without a request", expected="a `request` object")
     return request
+
+
+def _canary(frame: Frame) -> str | None:
+    canary = frame.header.get("canary")
+    if not (canary is None or isinstance(canary, str)):
+        raise ProtocolViolated(f"the canary {canary!r:.100}", expected="an id, or none for the latest")
+    return canary
 
 
 def _digest(text: object) -> str:

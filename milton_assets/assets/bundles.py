@@ -17,10 +17,11 @@ from milton_assets.assets.pages import kept_page
 from milton_assets.edge.bundle import code_version, create_bundle, default_signer
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict
-from milton_assets.selection.summary import BundleRecord, read_summary, write_summary
+from milton_assets.selection.summary import BundleRecord, change_summary, read_summary
 from milton_assets.settings import Profile
 from milton_assets.usecases.classes import contract_on
 from milton_assets.usecases.probe import measured_contract
+from milton_assets.usecases.shared_bundles import hand_on
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.keys import class_of
 from resources.campaign import Campaign
@@ -54,12 +55,13 @@ def edge_bundle(
 
     Nothing when the verdict is not promote.
     """
-    summary = read_summary(campaign.state.runs, context.partition_key)
+    store = evidence_store.store
+    summary = read_summary(store.runs, context.partition_key)
     decision = summary.decision
     if decision.verdict is not Verdict.PROMOTE or decision.winner is None:
         context.log.info(f"no bundle: the verdict of {summary.run_id} is {decision.verdict}")
         return
-    check_manifest(context.instance, evidence_store.store, summary.manifest)
+    check_manifest(context.instance, store, summary.manifest)
     entry = registry.entry(decision.winner)
     weights = Path(entry.artefact(campaign.artifact).path)
     targets = open_targets(campaign.state, campaign.target_paths, server=edge_runtime.edge_server)
@@ -95,8 +97,9 @@ def edge_bundle(
     record = BundleRecord(
         path=campaign.state.tell(bundle.path), name=manifest.name, release_digest=manifest.release_digest
     )
-    write_summary(campaign.state.runs, summary.model_copy(update={"bundle": record}))
-    kept_page(context, campaign, evidence_store.store, targets, summary.run_id)
+    hand_on(store, bundle.path, record)
+    change_summary(store.runs, summary.run_id, lambda told: told.model_copy(update={"bundle": record}))
+    kept_page(context, campaign, store, targets, summary.run_id)
     yield versioned_output(
         manifest.model_dump(mode="json"),
         manifest.release_digest,

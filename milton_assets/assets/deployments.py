@@ -4,16 +4,19 @@ What belongs here: wiring. What does not: how a target is changed (`milton_asset
 """
 
 import getpass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
+    AssetCheckSeverity,
     AssetDep,
     AssetExecutionContext,
     Config,
     LastPartitionMapping,
+    MetadataValue,
     Output,
     asset,
 )
@@ -23,14 +26,18 @@ from milton_assets.assets.beta_features import partition_check, versioned_output
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.links import page_of
-from milton_assets.assets.pages import kept_page
+from milton_assets.assets.pages import kept_page, told_elsewhere
+from milton_assets.edge.deployment import Deployment
 from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.partitions import EDGE_TARGETS
-from milton_assets.selection.summary import DeploymentRecord, add_deployment, read_summary
+from milton_assets.selection.summary import DeploymentRecord, add_deployments, read_summary
 from milton_assets.settings import Profile
 from milton_assets.usecases.aliases import name_champion
+from milton_assets.usecases.shared_bundles import bring
+from milton_assets.usecases.shared_history import hand_on_history
 from milton_assets.usecases.targets import open_targets
+from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.keys import class_of
 from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
@@ -87,30 +94,36 @@ def deployment(
     edge_runtime: EdgeServerResource,
 ) -> Output[dict[str, str]]:
     """Take a run's bundle to the target: verified, load tested, then active at once; or not at all."""
-    runs = campaign.state.runs
+    target = context.partition_key
+    store, state = evidence_store.store, campaign.state
+    bring(store, state.bundles, run_id=config.run_id or None, device_class=campaign.class_decided_for(target))
     choice = choose_bundle(
-        campaign.state.bundles,
+        state.bundles,
         kind=campaign.artifact,
         run_id=config.run_id or None,
-        device_class=campaign.class_decided_for(context.partition_key),
+        device_class=campaign.class_decided_for(target),
     )
     for sentence in choice.unreadable:
         context.log.warning(f"passed over {sentence}")
-    summary = read_summary(runs, choice.manifest.run_id)
-    check_manifest(context.instance, evidence_store.store, summary.manifest)
-    targets = open_targets(campaign.state, campaign.target_paths, server=edge_runtime.edge_server)
+    summary = read_summary(store.runs, choice.manifest.run_id)
+    check_manifest(context.instance, store, summary.manifest)
+    targets = open_targets(state, campaign.target_paths, server=edge_runtime.edge_server)
     window = config.window(campaign.profile)
     request = DeployRequest(actor=getpass.getuser(), health_rounds=window.rounds, health_interval_s=window.interval_s)
-    done = targets.named(context.partition_key).deploy(choice.path, request, on_progress=terminal_listener())
+    done = targets.named(target).deploy(choice.path, request, on_progress=terminal_listener())
     told = {"id": done.id, "target": done.target, "path": done.target_path, "release": str(done.release)}
-    record = DeploymentRecord.model_validate({**told, "path": campaign.state.tell(Path(done.target_path))})
-    add_deployment(runs, summary.run_id, record)
-    kept_page(context, campaign, evidence_store.store, targets, summary.run_id)
+    record = DeploymentRecord.model_validate({**told, "path": state.tell(Path(done.target_path))})
+    hand_on_history(store, targets, target)
+    add_deployments(store.runs, summary.run_id, [record])
+    kept_page(context, campaign, store, targets, summary.run_id)
+    links = told_elsewhere(context, campaign, store, targets, summary.run_id)
     name_champion(registry.store(), str(done.model_version), context.log.warning, class_of(summary.run_id))
     return versioned_output(
         told,
         str(done.release),
         {
+            "serves": _since(done),
+            "why": MetadataValue.md(markdown.items(summary.decision.reasons)),
             "model_version": str(done.model_version),
             "target": done.target,
             "decision": page_of("selection_decision", summary.run_id),
@@ -120,8 +133,22 @@ def deployment(
             "deployment": done.id,
             "release": str(done.release),
             "run_id": summary.run_id,
+            **links,
             "notes": list(done.notes),
         },
+    )
+
+
+def _since(done: Deployment) -> str:
+    """What somebody asks who opens the page: which model, where, since when."""
+    since = f" since {done.finished_at:%Y-%m-%d %H:%M} UTC" if done.finished_at else ""
+    return f"{done.model_version} on {done.target}{since}"
+
+
+def problems_check(problems: Sequence[str], **metadata: str) -> AssetCheckResult:
+    """A check that fails while a target has a problem, and names them."""
+    return AssetCheckResult(
+        passed=not problems, severity=AssetCheckSeverity.ERROR, metadata={**metadata, "problems": list(problems)}
     )
 
 
@@ -132,11 +159,8 @@ def serves_and_is_well(
     """The target serves what its journal says, and the last probe of it was well."""
     targets = open_targets(campaign.state, campaign.target_paths, server=edge_runtime.edge_server)
     health = targets.named(context.partition_key).health()
-    return AssetCheckResult(
-        passed=health.model_version is not None and health.well is not False,
-        metadata={
-            "serves": health.model_version or "nothing",
-            "since": f"{health.since:%Y-%m-%d %H:%M} UTC" if health.since else "unknown",
-            "problems": list(health.problems),
-        },
+    return problems_check(
+        [*health.problems, *([] if health.model_version else ["it serves nothing"])],
+        serves=health.model_version or "nothing",
+        since=f"{health.since:%Y-%m-%d %H:%M} UTC" if health.since else "unknown",
     )

@@ -4,18 +4,20 @@ What belongs here: wiring. What does not: what health is (`milton_assets.fleet.t
 (`milton_assets.edge.serving`).
 """
 
+from datetime import timedelta
+
 import pyarrow as pa
 from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
-    AssetCheckSeverity,
     AssetExecutionContext,
+    FreshnessPolicy,
     Output,
     asset,
 )
 
 from milton_assets.assets.beta_features import partition_check
-from milton_assets.assets.deployments import deployment
+from milton_assets.assets.deployments import deployment, problems_check
 from milton_assets.assets.evidence import evidence_output
 from milton_assets.assets.guards import guarded
 from milton_assets.fleet.target import Health
@@ -38,12 +40,17 @@ _COLUMNS = pa.schema(
 )
 _PROBLEM = "problem"
 
+HEARD_WITHIN = FreshnessPolicy.time_window(fail_window=timedelta(days=1), warn_window=timedelta(hours=1))
+"""How old the newest answer of any device may be before Dagster says that nobody looks; asked every ten minutes. Of one
+device that is silent among others tells the run that could not ask it."""
+
 
 @asset(
     partitions_def=EDGE_TARGETS,
     deps=[deployment],
     io_manager_key="evidence",
     group_name="field",
+    freshness_policy=HEARD_WITHIN,
     code_version="1",
     output_required=False,
     kinds={"parquet"},
@@ -87,4 +94,4 @@ def table_of(health: Health) -> pa.Table:
 def nothing_needs_a_person(context: AssetCheckExecutionContext, device_health: EvidenceFile) -> AssetCheckResult:
     """The target has no problem that it cannot help itself."""
     problems = [row["said"] for row in device_health.read().to_pylist() if row["kind"] == _PROBLEM]
-    return AssetCheckResult(passed=not problems, severity=AssetCheckSeverity.ERROR, metadata={"problems": problems})
+    return problems_check(problems)

@@ -36,8 +36,8 @@ from resources.model_server import EdgeServerResource, ModelServerResource
 from resources.registry_resource import RegistryResource
 
 
-def tier_on_class_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
-    """The asset that holds what the tier measured on reference devices. `tiers` are all that a campaign measures."""
+def tier_on_class_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
+    """The asset that holds what the tier measured on reference devices. `tiers` and `pool` as for `tier_asset`."""
 
     @asset(
         name=asset_on_class(spec.name),
@@ -52,7 +52,7 @@ def tier_on_class_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
         code_version=spec.code_version(),
         output_required=False,
         kinds={"parquet"},
-        pool="accelerator",
+        pool=pool,
     )
     @guarded_by(lambda: spec.skipped(WHY).metrics)
     def measured(

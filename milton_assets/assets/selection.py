@@ -25,7 +25,7 @@ from milton_assets import selection
 from milton_assets.assets.beta_features import partition_check
 from milton_assets.assets.evidence import evidence_output, pictures
 from milton_assets.assets.guards import guarded
-from milton_assets.assets.pages import kept_page
+from milton_assets.assets.pages import kept_page, told_elsewhere
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Candidate, Verdict, card, decide, load_policy, plots
 from milton_assets.selection.policy_file import check_metrics
@@ -33,9 +33,11 @@ from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.replay import read_anchored
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
 from milton_assets.usecases.aliases import name_challenger
+from milton_assets.usecases.canaries import field_notes
 from milton_assets.usecases.incumbent import incumbent_of
 from milton_assets.usecases.past_ledger import check_ledger, ledger_before
 from milton_assets.usecases.pictures import tier_pictures
+from milton_assets.usecases.shared_history import mirrored_anywhere
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.golden_set import read_all_goldens
@@ -119,9 +121,14 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             private_goldens=sorted(name for one in goldens.values() for name in one.private),
             policy_name=policy.name,
             policy_sha256=policy.sha256,
-            ledger=ledger_before(campaign.state.runs, run_id),
+            ledger=ledger_before(store.runs, run_id),
         )
         targets = open_targets(campaign.state, campaign.target_paths, server=EdgeServer)
+        incumbent = incumbent_of(
+            (targets.named(name) for name in campaign.targets_of(run_id)),
+            mirrored=mirrored_anywhere(store, targets),
+            on_note=context.log.warning,
+        )
         decision = decide(
             run_id=run_id,
             candidates=[
@@ -135,31 +142,29 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             ],
             policy=policy,
             manifest=gathered.manifest,
-            incumbent=incumbent_of(
-                (targets.named(name) for name in campaign.targets_of(run_id)),
-                mirrored=targets.mirrored,
-                on_note=context.log.warning,
-            ),
+            incumbent=incumbent,
             tiers=tiers,
             anchored=read_anchored(store.read_bytes, gathered.manifest.ledger),
         )
-        notes = campaign.chosen.notes
+        notes = (*campaign.chosen.notes, *field_notes(campaign.state, incumbent))
         summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest, notes=notes)
         document = summary.model_dump_json(indent=2).encode()
         decision_uri = store.put("selection_decision", run_id, document, suffix=".json")
-        write_summary(campaign.state.runs, summary)
+        write_summary(store.runs, summary)
         page = kept_page(context, campaign, store, targets, run_id)
+        links = told_elsewhere(context, campaign, store, targets, run_id)
         if decision.verdict is Verdict.PROMOTE and decision.winner is not None:
             name_challenger(registry.store(), decision.winner, context.log.warning, device_class)
         return evidence_output(
             ranking_table(decision),
             verdict=decision.verdict.value,
             winner=decision.winner or "none",
-            reasons=MetadataValue.md("\n".join(f"- {markdown.text(reason)}" for reason in decision.reasons)),
+            reasons=MetadataValue.md(markdown.items(decision.reasons)),
             decision_card=MetadataValue.md(card.to_markdown(decision, tiers)),
             **pictures({"intervals": plots.intervals(decision), "pareto_front": plots.pareto(decision)}),
             **pictures(tier_pictures(tiers, {c.entry.version: c.tiers for c in gathered.candidates})),
             page=MetadataValue.path(str(page)) if page else "none",
+            **links,
             decision_uri=decision_uri,
             evidence_manifest_sha256=gathered.manifest.digest(),
             policy=f"{policy.name} {policy.sha256}",
@@ -183,7 +188,8 @@ def evidence_holds(
     context: AssetCheckExecutionContext, campaign: Campaign, evidence_store: EvidenceStoreResource
 ) -> AssetCheckResult:
     """Every file and event the decision pinned is still as it was. Raises with every difference otherwise."""
-    summary = read_summary(campaign.state.runs, context.partition_key)
+    store = evidence_store.store
+    summary = read_summary(store.runs, context.partition_key)
     check_manifest(context.instance, evidence_store.store, summary.manifest)
-    check_ledger(campaign.state.runs, summary.manifest)
+    check_ledger(store.runs, summary.manifest)
     return AssetCheckResult(passed=True, metadata={"pins": len(summary.manifest.pins())})

@@ -5,6 +5,7 @@ What belongs here: wiring. What does not: measuring (`milton_assets.tiers`), and
 """
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -54,9 +55,15 @@ from resources.registry_resource import RegistryResource
 from resources.servers.client import OpenAIChatModel
 from resources.servers.repeatable import repeatable_options
 
+MEASURED_ON = "measured_on"
+"""Under which a table says which host measured it, and in which pool."""
 
-def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
-    """The asset that holds the tier's tables, a partition a model version. `tiers` are all that a campaign measures."""
+
+def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
+    """The asset that holds the tier's tables, a partition a model version.
+
+    `tiers` are all that a campaign measures, `pool` has one place, that of this host's accelerator.
+    """
 
     @asset(
         name=spec.asset_name,
@@ -68,7 +75,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
         code_version=spec.code_version(),
         output_required=False,
         kinds={"parquet"},
-        pool="accelerator",
+        pool=pool,
     )
     @guarded_by(lambda: spec.skipped(WHY).metrics)
     def measured(
@@ -112,7 +119,10 @@ def tier_asset(spec: TierSpec, tiers: Tiers) -> AssetsDefinition:
                     **asked,
                 )
             environment = fingerprint(served)
-        told = {"fingerprint": environment.model_dump(mode="json")}
+        told = {
+            "fingerprint": environment.model_dump(mode="json"),
+            MEASURED_ON: {"host": platform.node(), "pool": campaign.accelerator_pool},
+        }
         if isinstance(chat_model, CachedChatModel):
             told["answer_cache"] = chat_model.provenance()
         result = replace(result, provenance={**result.provenance, **told})

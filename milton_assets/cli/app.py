@@ -18,6 +18,7 @@ from milton_assets.cli import (
     autobench,
     bench,
     bundle,
+    canary,
     config,
     deploy,
     device_policy,
@@ -25,6 +26,7 @@ from milton_assets.cli import (
     evaluation,
     fleet,
     keys,
+    metrics,
     policy,
     registry,
     report,
@@ -33,6 +35,7 @@ from milton_assets.cli import (
     serve_model,
     target,
     trace,
+    tracking,
     why,
 )
 from milton_assets.cli.autobench import EXIT_INTERRUPTED
@@ -71,7 +74,7 @@ def build_app() -> typer.Typer:
     config.register(app)
     registry.register(app)
     measuring = (serve_model, bench, evaluation, results, report, why, bundle, keys)
-    for verbs in (*measuring, deploy, target, rollout, fleet, policy, device_policy, trace):
+    for verbs in (*measuring, deploy, target, canary, rollout, fleet, metrics, policy, device_policy, trace, tracking):
         verbs.register(app)
     return app
 

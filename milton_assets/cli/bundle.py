@@ -133,7 +133,7 @@ def create(
     state = settings.state
     kind = artifact or settings.artifact
     days = settings.bundle_expires_days if expires_in_days is None else expires_in_days
-    summary = read_summary(state.runs, run)
+    summary = read_summary(settings.runs, run)
     if summary.decision.winner is None:
         raise say_no(f"{summary.run_id} promoted nothing ({summary.decision.verdict}): there is nothing to bundle")
     check_evidence_files(settings, summary.manifest)

@@ -114,8 +114,9 @@ def deploy(
     if run is not None and bundle is not None:
         raise typer.BadParameter("give --run or --bundle, not both")
     settings = current_settings()
-    targets, place = _place(target, target_path)
+    targets, place = place_of(target, target_path)
     if bundle is None:
+        _bring(settings, run, settings.class_decided_for(place.name))
         choice = choose_bundle(
             targets.state.bundles,
             kind=artifact or settings.artifact,
@@ -137,6 +138,7 @@ def deploy(
         device_policy=load_device_policy(device_policy) if device_policy else None,
     )
     done = _told(lambda: place.deploy(bundle, request, on_progress=progress_on_stderr()), as_json=as_json)
+    _hand_on(settings, targets, place.name)
     if not dry_run and done.model_version is not None:
         name_champion(
             registry_of(settings),
@@ -164,7 +166,8 @@ def rollback(
     """
     from milton_assets.fleet.target import RollbackRequest
 
-    place = target_of(target, target_path)
+    settings = current_settings()
+    targets, place = place_of(target, target_path)
     request = RollbackRequest(
         actor=acting(actor),
         wait_s=wait,
@@ -174,6 +177,7 @@ def rollback(
         dry_run=dry_run,
     )
     done = _told(lambda: place.rollback(request, on_progress=progress_on_stderr()), as_json=as_json)
+    _hand_on(settings, targets, place.name)
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_deployment(done, console))
 
 
@@ -188,7 +192,7 @@ def history(
     """
     from milton_assets.fleet.links import Unreachable
 
-    targets, _ = _place(target, target_path)
+    targets, _ = place_of(target, target_path)
     found: list[Deployment] = []
     for place in _those_meant(target, target_path):
         try:
@@ -309,7 +313,8 @@ def gc(
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_collection(done, console))
 
 
-def _place(name: str | None, path: Path | None) -> tuple[Targets, Target]:
+def place_of(name: str | None, path: Path | None) -> tuple[Targets, Target]:
+    """The targets there are, and the one that `--target` and `--target-path` mean."""
     from milton_assets.usecases.compose import targets_of
 
     if name is not None and path is not None:
@@ -320,12 +325,12 @@ def _place(name: str | None, path: Path | None) -> tuple[Targets, Target]:
 
 def target_of(name: str | None, path: Path | None) -> Target:
     """The target that `--target` and `--target-path` mean."""
-    return _place(name, path)[1]
+    return place_of(name, path)[1]
 
 
 def _those_meant(name: str | None, path: Path | None) -> tuple[Target, ...]:
     """The target that is meant; every one there is where none is."""
-    targets, place = _place(name, path)
+    targets, place = place_of(name, path)
     return targets.all() if name is None and path is None else (place,)
 
 
@@ -357,12 +362,12 @@ def check_bundle_evidence(settings: Settings, bundle: Path) -> None:
         manifest = read_manifest(bundle)
     except BadInput:
         return  # no bundle, as the deployment is going to say, in its history too
-    runs = settings.state.runs
-    if not (runs / f"{manifest.run_id}.json").exists():
+    from milton_assets.selection.summary import read_summary, run_ids
+
+    runs = settings.runs
+    if manifest.run_id not in run_ids(runs):
         typer.echo(f"note: {manifest.run_id} was not decided here, so its evidence is not looked at", err=True)
         return
-    from milton_assets.selection.summary import read_summary
-
     evidence = read_summary(runs, manifest.run_id).manifest
     if evidence.digest() != manifest.evidence_sha256:
         raise EvidenceMismatch(
@@ -371,6 +376,24 @@ def check_bundle_evidence(settings: Settings, bundle: Path) -> None:
             remedy="bundle the run again",
         )
     check_evidence_files(settings, evidence)
+
+
+def _bring(settings: Settings, run: str | None, device_class: str | None) -> None:
+    """Fetch the bundle that is meant, where another host may have made it."""
+    if settings.evidence_url is not None:
+        from milton_assets.usecases.compose import evidence_store_of
+        from milton_assets.usecases.shared_bundles import bring
+
+        bring(evidence_store_of(settings), settings.state.bundles, run_id=run, device_class=device_class)
+
+
+def _hand_on(settings: Settings, targets: Targets, name: str) -> None:
+    """Keep the target's history where other hosts find it."""
+    if settings.evidence_url is not None:
+        from milton_assets.usecases.compose import evidence_store_of
+        from milton_assets.usecases.shared_history import hand_on_history
+
+        hand_on_history(evidence_store_of(settings), targets, name)
 
 
 def acting(actor: str | None) -> str:

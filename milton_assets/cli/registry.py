@@ -24,6 +24,7 @@ from milton_assets.cli.common import (
     registry_of,
     text_given,
 )
+from milton_assets.settings import Settings, dagster_home
 from milton_assets.vocabulary.gguf import read_header
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, NewModel, Registry, RegistryEntry
@@ -107,7 +108,7 @@ def list_entries(as_json: JsonOption = False) -> None:
     store = registry_of(settings)
     registry = store.read(on_progress=progress_on_stderr())
     aliases = store.aliases()
-    best = best_version(past_decisions(settings.state.runs))
+    best = best_version(past_decisions(settings.runs))
 
     def text(console: Console) -> None:
         _draw(console, store.uri, registry, aliases)
@@ -172,7 +173,8 @@ def add(
     """
     if gguf is None and hf is None:
         raise typer.BadParameter("give --gguf FILE, --hf DIR, or both")
-    store = registry_of(current_settings())
+    settings = current_settings()
+    store = registry_of(settings)
     model = NewModel(
         version=None if version is None else check_key(version, "model version"),
         base_model=text_given(base_model),
@@ -181,6 +183,7 @@ def add(
         link=link,
     )
     entry = store.add(model, on_progress=progress_on_stderr())
+    _make_known_to_dagster(settings, entry.version)
     answer(
         _entry_payload(entry),
         as_json=as_json,
@@ -189,6 +192,23 @@ def add(
             soft_wrap=True,
         ),
     )
+
+
+def _make_known_to_dagster(settings: Settings, version: str) -> None:
+    """Make the version a partition, so that `dg launch` and the web UI take it at once.
+
+    Only where Dagster has a home already (`milton env` makes it): loading Dagster takes seconds, and a campaign and the
+    sensor find the version by themselves.
+    """
+    home = Path(dagster_home(settings))
+    if not (home / "dagster.yaml").exists():
+        return
+    from dagster import DagsterInstance
+
+    from milton_assets.partitions import MODEL_VERSIONS
+
+    with DagsterInstance.from_config(str(home)) as instance:
+        instance.add_dynamic_partitions(str(MODEL_VERSIONS.name), [version])
 
 
 def retire(version: Version, as_json: JsonOption = False) -> None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from milton_assets.cli.common import JsonOption, answer, current_settings
-from milton_assets.settings import Settings
 from milton_assets.vocabulary.errors import BadInput
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def report(
     """
     from milton_assets.report.page import page, rollout_page, trend_page
     from milton_assets.report.text import pull_request, trend_table
-    from milton_assets.usecases.reporting import gather, gather_trend
+    from milton_assets.usecases.reporting import gather, gather_trend, sources_of
     from milton_assets.vocabulary.digest import sha256_bytes
     from milton_assets.vocabulary.files import write_atomic
 
@@ -79,7 +78,7 @@ def report(
     if trend is not None and compare is not None:
         raise typer.BadParameter("give --trend or --compare, not both")
     settings = current_settings()
-    sources, now = _sources(settings), datetime.now(UTC)
+    sources, now = sources_of(settings), datetime.now(UTC)
     if rollout is not None:
         from milton_assets.usecases.rollout_report import gather_rollout
 
@@ -108,23 +107,13 @@ def report(
     answer(payload, as_json=as_json, text=lambda console: console.print(f"wrote {path}", markup=False, soft_wrap=True))
 
 
-def _sources(settings: Settings) -> Sources:
-    from milton_assets.tiers.discovery import installed_tiers
-    from milton_assets.usecases.compose import evidence_store_of, targets_of
-    from milton_assets.usecases.reporting import Sources
-
-    return Sources(
-        settings.state, evidence_store_of(settings), installed_tiers(), settings.goldens, targets_of(settings)
-    )
-
-
 def _two_runs(compare: tuple[str, str] | None, sources: Sources) -> tuple[str, str] | None:
     """The two names of `--compare` where both are runs; one run and one model are refused."""
     from milton_assets.selection.summary import run_ids
 
     if compare is None:
         return None
-    known = set(run_ids(sources.state.runs))
+    known = set(run_ids(sources.store.runs))
     are_runs = [name in known for name in compare]
     if any(are_runs) and not all(are_runs):
         raise BadInput(f"{compare[0]} and {compare[1]} are not of one kind", expected="two models, or two runs")
@@ -140,4 +129,4 @@ def _summary(run: str | None, target: str | None, sources: Sources) -> RunSummar
         if serves.run_id is None:
             raise BadInput(f"the target {target} serves nothing", remedy="`milton deploy` takes a bundle there")
         run = serves.run_id
-    return read_summary(sources.state.runs, run)
+    return read_summary(sources.store.runs, run)

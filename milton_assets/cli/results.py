@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from milton_assets.selection.decision import Decision
     from milton_assets.selection.summary import RunSummary
     from milton_assets.settings import Settings
+    from milton_assets.vocabulary.documents import Place
 
 
 def results(
@@ -49,17 +50,17 @@ def results(
     from milton_assets.tiers.discovery import installed_tiers
 
     settings = current_settings()
-    state = settings.state
+    state, runs = settings.state, settings.runs
     if every:
         if run is not None or pictures is not None:
             raise typer.BadParameter("give --list alone")
-        _list(state.runs, as_json=as_json)
+        _list(runs, as_json=as_json)
         return
-    summary = read_summary(state.runs, run)
-    others = summaries_beside(state.runs, summary)
+    summary = read_summary(runs, run)
+    others = summaries_beside(runs, summary)
 
     def text(console: Console) -> None:
-        print_outcome(summary, state, console, installed_tiers())
+        print_outcome(summary, runs, state, console, installed_tiers())
         print_side_by_side(others, console)
 
     answer(
@@ -104,7 +105,7 @@ def decide(
     from milton_assets.vocabulary.terminal import console
 
     settings = current_settings()
-    summary = read_summary(settings.state.runs, run)
+    summary = read_summary(settings.runs, run)
     recorded = summary.decision
     tiers = installed_tiers()
     chosen = recorded.policy if policy is None else check_metrics(load_policy(policy), tiers)
@@ -136,7 +137,7 @@ def register(app: typer.Typer) -> None:
     app.command()(decide)
 
 
-def _list(runs: Path, *, as_json: bool) -> None:
+def _list(runs: Place, *, as_json: bool) -> None:
     """A line a run: id, verdict and winner; a run whose summary another release wrote says so."""
     from milton_assets.selection.summary import read_summary, run_ids
     from milton_assets.vocabulary.errors import BadInput

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 RolloutName = Annotated[str, typer.Argument(metavar="NAME", help="The rollout's name.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the rollout's journal.")]
-_HOUR_S = 3600.0
 
 
 def register(app: typer.Typer) -> None:
@@ -91,7 +90,7 @@ def plan(
     """
     from milton_assets.edge.deployment.choosing import choose_bundle
     from milton_assets.rollout.planning import DEFAULT_WAVES, freeze_of, what_it_takes
-    from milton_assets.usecases.rollouts import Wanted, plan_rollout
+    from milton_assets.usecases.rollouts import HOUR_S, Wanted, plan_rollout, reach_of
 
     if run is not None and bundle is not None:
         raise typer.BadParameter("give --run or --bundle, not both")
@@ -108,7 +107,7 @@ def plan(
         bundle = choice.path
     check_bundle_evidence(settings, bundle)
     made = plan_rollout(
-        settings,
+        reach_of(settings),
         name,
         bundle,
         Wanted(
@@ -118,15 +117,15 @@ def plan(
             gate=_gate(tolerable, intolerable, alpha, beta),
             opens=_opens(opens),
             at_once=at_once,
-            reach_within_s=reach_within * _HOUR_S,
-            attempt_within_s=attempt_within * _HOUR_S,
+            reach_within_s=reach_within * HOUR_S,
+            attempt_within_s=attempt_within * HOUR_S,
             retries=retries,
             freeze=tuple(freeze_of(text) for text in freeze or ()),
             load_test=load_test,
             health_rounds=health_rounds,
             health_interval_s=health_interval,
             back_when_stopped=back_when_stopped,
-            late=late,
+            late=late and not target,
         ),
         actor=acting(actor),
     )
@@ -144,7 +143,9 @@ def start(name: RolloutName, actor: ActorOption = None, as_json: JsonOption = Fa
     """
     from milton_assets.usecases import rollouts
 
-    _ended(rollouts.start(current_settings(), name, actor=acting(actor), heard=_say), as_json=as_json)
+    _ended(
+        rollouts.start(rollouts.reach_of(current_settings()), name, actor=acting(actor), heard=_say), as_json=as_json
+    )
 
 
 def status(
@@ -179,7 +180,7 @@ def pause(
     """
     from milton_assets.usecases import rollouts
 
-    done = rollouts.pause(current_settings(), name, actor=acting(actor), reason=text_given(reason))
+    done = rollouts.pause(rollouts.reach_of(current_settings()), name, actor=acting(actor), reason=text_given(reason))
     said = "paused" if done else "asked the process that runs it to pause"
     answer({"rollout": name, "paused": done}, as_json=as_json, text=lambda console: console.print(said))
 
@@ -199,7 +200,8 @@ def resume(
     from milton_assets.usecases import rollouts
 
     reason = None if open_next is None else text_given(open_next)
-    done = rollouts.resume(current_settings(), name, actor=acting(actor), open_next=reason, heard=_say)
+    reach = rollouts.reach_of(current_settings())
+    done = rollouts.resume(reach, name, actor=acting(actor), open_next=reason, heard=_say)
     _ended(done, as_json=as_json)
 
 
@@ -212,7 +214,8 @@ def abort(
     """
     from milton_assets.usecases import rollouts
 
-    done = rollouts.abort(current_settings(), name, actor=acting(actor), reason=text_given(reason), heard=_say)
+    reach = rollouts.reach_of(current_settings())
+    done = rollouts.abort(reach, name, actor=acting(actor), reason=text_given(reason), heard=_say)
     if done is None:
         text = "asked the process that runs it to take every target back"
         answer({"rollout": name, "asked": True}, as_json=as_json, text=lambda console: console.print(text))
@@ -276,11 +279,11 @@ def show_rollout(state: Rollout, console: Console) -> None:
 
     _show_line(state, console)
     for number, wave in enumerate(state.plan.waves):
-        is_open = number < len(state.opened)
+        opened = state.opened[number] if number < len(state.opened) else None
         most = "" if wave.limit is None else f" of at most {wave.limit}"
-        because = f"open since {state.opened[number].at:%Y-%m-%d %H:%M} UTC, {state.opened[number].reason}"
+        because = f"open since {opened.at:%Y-%m-%d %H:%M} UTC, {opened.reason}" if opened else "not open yet"
         told = f"  wave {number + 1} ({wave.said}): {state.begun_in[number]}{most} begun; "
-        console.print(printable(told + (because if is_open else "not open yet")), markup=False, soft_wrap=True)
+        console.print(printable(told + because), markup=False, soft_wrap=True)
     gate = state.plan.gate
     console.print(
         f"  evidence: {state.well} stood, {state.failed} failed of {state.begun} begun; the failure rate is "

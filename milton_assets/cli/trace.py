@@ -37,9 +37,9 @@ def trace(
 ) -> None:
     """Follow a deployment to the weights, verifying every link and naming each file that does not hold.
 
-    The links: deployment, release, bundle, decision, evidence, registry entry, weights. The release is verified where
-    it lies, on a device by the device. Exits 0 when the chain holds,
-    1 when a link is broken.
+    The links: deployment, release, bundle, decision, evidence, registry entry, weights; then the field verdicts of
+    canaries that the release was in. The release is verified where it lies, on a device by the device. Exits 0 when the
+    chain holds, 1 when a link is broken.
 
     Example: milton trace deploy_20260111_142500_123_a1b2c3
     """

@@ -39,7 +39,7 @@ def why(
     from milton_assets.usecases.why import why_of
 
     settings = current_settings()
-    told = why_of(targets_of(settings).resolve(name=target), settings.state)
+    told = why_of(targets_of(settings).resolve(name=target), settings.runs)
     answer(told.model_dump(mode="json"), as_json=as_json, text=lambda console: _draw(told, console))
     if told.health.well is False:
         raise typer.Exit(1)

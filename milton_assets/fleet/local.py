@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from milton_assets.edge.canary.plan import CanaryPlan
+from milton_assets.edge.canary.starting import CanaryRequest, CanaryTold, start_canary, stop_canary, told_of
 from milton_assets.edge.deployment import (
     Collection,
     Deployment,
@@ -83,7 +85,8 @@ class LocalMeans:
 
 @dataclass(frozen=True)
 class LocalTarget:
-    """The target in the folder `place.path`, spoken to from `state`; implements `Target` and `KeepsPolicy`."""
+    """The target in the folder `place.path`, spoken to from `state`; implements `Target`, `KeepsPolicy` and
+    `RunsCanaries`."""
 
     place: EdgeTarget
     state: StateDir
@@ -192,6 +195,26 @@ class LocalTarget:
         """See `Target`."""
         events = HealthJournal(self.place.path / HEALTH_FILE).events()
         return health_of(self.status(), self.history(), events, standing_problems(self.place.path, self.means.now()))
+
+    def canary_start(self, bundle: Path, request: CanaryRequest, *, on_progress: OnProgress = silent) -> CanaryPlan:
+        """See `RunsCanaries`."""
+        self._refuse_if_gone()
+        return self._changed(
+            lambda place: start_canary(bundle, place, request, now=self.means.now, on_progress=on_progress)
+        )
+
+    def canary_told(self, canary: str | None = None) -> CanaryTold:
+        """See `RunsCanaries`."""
+        return told_of(self.place.path, canary)
+
+    def canary_stop(self, canary: str | None = None, *, actor: str) -> CanaryTold:
+        """See `RunsCanaries`."""
+
+        def stop(place: EdgeTarget) -> CanaryTold:
+            check_owner(place, read_target(place, FileOps()).state)
+            return stop_canary(place.path, canary, actor=actor, now=self.means.now)
+
+        return self._changed(stop)
 
     def learn_keys(self, chain: Sequence[SignedList]) -> TrustTold:
         """See `Target`."""

@@ -24,6 +24,8 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from milton_assets.edge.bundle.delta import create_delta
+from milton_assets.edge.canary.plan import CanaryPlan
+from milton_assets.edge.canary.starting import CanaryRequest, CanaryTold
 from milton_assets.edge.deployment import (
     Collection,
     Deployment,
@@ -164,7 +166,7 @@ def _releases(asking: Asking) -> set[str]:
 
 @dataclass(frozen=True)
 class SshTarget:
-    """The target whose agent `link` reaches, spoken to from `state`; implements `Target`.
+    """The target whose agent `link` reaches, spoken to from `state`; implements `Target` and `RunsCanaries`.
 
     `command` starts the agent there. `max_bytes_per_s` caps transfers; `patience_s` is how long a deployment goes on
     trying without a byte or a word; `confirm_within_s` what an attempt asks for that says nothing of it. `tally` counts
@@ -248,6 +250,25 @@ class SshTarget:
         self._send(bundle, documents, will_load=request.load_test, on_progress=on_progress)
         job = {"deploy": self._dump(request), "release": documents.manifest.release_digest}
         return self._attempt(job, request, on_progress)
+
+    def canary_start(self, bundle: Path, request: CanaryRequest, *, on_progress: OnProgress = silent) -> CanaryPlan:
+        """See `RunsCanaries`: the bundle is sent as for a deployment, and the device judges its own memory."""
+        with Folder(bundle) as folder:
+            documents = read_documents(folder)
+        self._send(bundle, documents, will_load=False, on_progress=on_progress)
+        release = documents.manifest.release_digest
+        with self._connected() as asking:
+            told = asking.ask("canary_start", release=release, request=request.model_dump(mode="json"))
+            asking.ask("done")
+        return answered(CanaryPlan, told)
+
+    def canary_told(self, canary: str | None = None) -> CanaryTold:
+        """See `RunsCanaries`."""
+        return answered(CanaryTold, self._ask("canary_told", canary=canary))
+
+    def canary_stop(self, canary: str | None = None, *, actor: str) -> CanaryTold:
+        """See `RunsCanaries`."""
+        return answered(CanaryTold, self._ask("canary_stop", canary=canary, actor=actor))
 
     def rollback(self, request: RollbackRequest, *, on_progress: OnProgress = silent) -> Deployment:
         """See `Target`. Raises `VerdictUnknown` when the device is lost once it began."""

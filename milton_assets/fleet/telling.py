@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from milton_assets.edge.canary.starting import NoCanary
 from milton_assets.edge.deployment import (
     AttemptKnown,
     ClockSetBack,
@@ -44,6 +45,7 @@ KNOWN: dict[str, type[MiltonError]] = {
         JournalDamaged,
         MiltonError,
         NeverDeployed,
+        NoCanary,
         NotATarget,
         NotAdmitted,
         NotBelieved,

@@ -83,6 +83,15 @@ class TierPart(_Noun):
         return self
 
 
+class RolloutLine(_Noun):
+    """A rollout of the campaign's bundle, in a line; `link` is its page, from the folder that this page lies in."""
+
+    name: Slug
+    told: str
+    is_well: bool
+    link: str | None = None
+
+
 class ReportData(_Noun):
     """One campaign as it is told to somebody who was not there.
 
@@ -105,6 +114,7 @@ class ReportData(_Noun):
     no_since: str = ""
     bundle: BundleRecord | None = None
     deployments: tuple[DeploymentRecord, ...] = ()
+    rollouts: tuple[RolloutLine, ...] = ()
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from milton_assets.selection.decision import Decision
 from milton_assets.selection.policy import Criterion
 from milton_assets.vocabulary.chart import Axis, Join, Line, Place, PlaneChart, Rule, Scale
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.keys import class_of
 from milton_assets.vocabulary.metric import Metric
 
 MOST_EVENTS = 12
@@ -29,7 +30,7 @@ class Event:
 
 
 def trend_chart(figure: str, decisions: Sequence[Decision], events: Iterable[Event]) -> PlaneChart:
-    """That figure of every candidate in every decision, beside the events.
+    """That figure of every candidate in every decision, beside the events; each device class has lines of its own.
 
     `figure` is a metric's name, with its tier before it if two have it (`inference.ttft_ms.median`), or a criterion's
     label. Raises `BadInput` when no policy weighed such a figure.
@@ -43,7 +44,7 @@ def trend_chart(figure: str, decisions: Sequence[Decision], events: Iterable[Eve
         )
     criterion = asked[-1]
     found = [
-        (decision.decided_at.timestamp(), report.version, metric)
+        (decision.decided_at.timestamp(), _measured(report.version, decision), metric)
         for decision in decisions
         for report in decision.candidates
         for metric in (reading.metric for reading in report.readings if _is(reading.tier, reading.metric, criterion))
@@ -70,6 +71,12 @@ def trend_chart(figure: str, decisions: Sequence[Decision], events: Iterable[Eve
             for event in sorted(events, key=lambda event: event.at)[-MOST_EVENTS:]
         ),
     )
+
+
+def _measured(version: str, decision: Decision) -> str:
+    """What a line is of: a model, and where it was measured for a device class, for that is another line."""
+    device_class = class_of(decision.run_id)
+    return version if device_class is None else f"{version} on {device_class}"
 
 
 def _is(tier: str, metric: Metric, criterion: Criterion) -> bool:

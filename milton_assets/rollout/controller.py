@@ -133,6 +133,7 @@ class Controller:
 
     def __init__(self, journal: Keeps) -> None:
         self._journal = journal
+        self._last_wave: int | None = None
         self._out: dict[str, tuple[Task, datetime]] = {}
         self._numbers = itertools.count()
         self._live: list[str] = []
@@ -153,6 +154,27 @@ class Controller:
         return state.stage in {Stage.DONE, Stage.ABORTED, Stage.PLANNED} or (
             state.stage in {Stage.PAUSED, Stage.STOPPED} and not state.changing and not self._out
         )
+
+    def stay_in_the_open_wave(self, now: datetime) -> None:
+        """Open what the evidence opens by now; from then on no device begins in a later wave, though one may open."""
+        while event := self._next_event(now):
+            self._journal.append(event)
+        self._last_wave = self.state.wave
+
+    @property
+    def _is_beyond(self) -> bool:
+        """Whether a wave is open that this controller is not to run."""
+        return self._last_wave is not None and self.state.wave > self._last_wave
+
+    def only_waits(self, now: datetime) -> bool:
+        """Whether nothing is out and nobody is changing, and all that is left, if anything, is for later: another wave,
+        the end of a freeze, a device that is away. Said after a `tick` that had no task. A device that is to be tried
+        again is waited for: that is soon."""
+        state = self.state
+        if self._out or state.changing:
+            return False
+        retries = (device.phase is Phase.WAITING and device.not_before is not None for device in self._those_left())
+        return self._is_beyond or state.plan.frozen_until(now) is not None or not any(retries)
 
     def tick(self, now: datetime) -> list[Task]:
         """Decide what is decided by now, and say what to ask of devices; each task is to be answered by `hear`."""
@@ -196,6 +218,8 @@ class Controller:
             return Finished(at=now)
         if state.stage is Stage.ABORTING or state.is_last_wave:
             return None
+        if self._is_beyond:
+            return None
         if reason := state.opens_because():
             return WaveOpened(at=now, wave=state.wave + 1, reason=reason)
         if state.is_through() and not self._out:
@@ -218,7 +242,7 @@ class Controller:
         state = self.state
         if state.stage is Stage.PLANNED or state.finished_at is not None:
             return
-        begins = state.stage is Stage.RUNNING and state.plan.frozen_until(now) is None
+        begins = state.stage is Stage.RUNNING and not self._is_beyond and state.plan.frozen_until(now) is None
         looking = [task.device for task, _ in self._out.values() if task.verb is Verb.LOOK]
         places = state.plan.at_once - state.changing - len(looking)
         limit = state.open_wave.limit
@@ -314,6 +338,7 @@ class Controller:
             yield HadIt(at=now, device=device.name)
         elif (
             state.stage is Stage.RUNNING
+            and not self._is_beyond
             and state.may_begin(device)
             and state.changing < state.plan.at_once
             and state.plan.frozen_until(now) is None

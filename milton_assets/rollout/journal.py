@@ -6,13 +6,13 @@
 What belongs here: the lines, reading them as input that a crash or a hand may have altered, appending, and what is
 asked of the process that runs the rollout. What does not: what an event means (`states`).
 
-The lines are as those of a target's journal (`edge.deployment.journal`): `{"seq", "previous", "record", "sha256"}`,
-where `sha256` is over the canonical JSON of the other three. A crash can tear only the last line, which is dropped and
-cut off before the next append; anything else that does not hold is tampering, and is never repaired.
+The lines are those of a target's journal too (`vocabulary.chained`). A crash can tear only the last line, which is
+dropped and cut off before the next append; anything else that does not hold is tampering, and is never repaired.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,18 +23,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from milton_assets.rollout.events import EVENTS, Event
-from milton_assets.rollout.plan import PLAN_VERSION
+from milton_assets.rollout.plan import PLAN_VERSION, Plan
 from milton_assets.rollout.states import IllegalEvent, Rollout, step
-from milton_assets.vocabulary.digest import canonical_json, sha256_json
+from milton_assets.vocabulary.chained import GENESIS, ChainBroken, chained_lines, digest_of_line, line_bytes
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.files import fsync_dir, write_atomic
 from milton_assets.vocabulary.locks import acquire
-from milton_assets.vocabulary.strict_json import strict_loads
 
 JOURNAL_FILE = "journal.jsonl"
 LOCK_FILE = ".lock"
 ASKED_FILE = "asked.json"
-GENESIS = "0" * 64
+LOOKED_S = 0.5
+"""So long a lock is waited for: whoever only looks whether it is held has it for less."""
 
 
 class RolloutBusy(MiltonError):
@@ -60,35 +60,22 @@ def parse(raw: bytes) -> Reading:
     events: list[Event] = []
     state: Rollout | None = None
     previous, whole = GENESIS, 0
-    written = len(raw.rstrip(b"\0"))
-    while whole < written:
-        end = raw.find(b"\n", whole) + 1
-        if end == 0 or (end == len(raw) and b"\0" in raw[whole:]):
-            break
-        event, previous = _parse_line(raw[whole:end], len(events), previous)
-        try:
-            state = step(state, event)
-        except IllegalEvent as error:
-            raise _damaged(len(events), error.problem) from error
-        events.append(event)
-        whole = end
+    try:
+        for link in chained_lines(raw, _read):
+            state = step(state, link.record)
+            events.append(link.record)
+            previous, whole = link.sha256, link.whole_bytes
+    except ChainBroken as error:
+        raise _damaged(error.number, error.why) from error
+    except IllegalEvent as error:
+        raise _damaged(len(events), error.problem) from error
     return Reading(tuple(events), state, previous, whole)
 
 
-def _parse_line(raw: bytes, number: int, previous: str) -> tuple[Event, str]:
-    try:
-        line: Any = strict_loads(raw)
-        sha256 = line.pop("sha256")
-        if number == 0:
-            _check_version(line["record"])
-        event = EVENTS.validate_json(canonical_json(line["record"]))
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
-        raise _damaged(number, f"it is no journal line ({type(error).__name__})") from None
-    if (line.get("seq"), line.get("previous")) != (number, previous):
-        raise _damaged(number, "it does not follow the line before it")
-    if sha256 != sha256_json(line) or set(line) != {"seq", "previous", "record"}:
-        raise _damaged(number, "it is not what its digest says")
-    return event, sha256
+def _read(number: int, record: Any) -> Event:
+    if number == 0:
+        _check_version(record)
+    return EVENTS.validate_json(json.dumps(record))
 
 
 def _check_version(first: Any) -> None:
@@ -114,14 +101,29 @@ def read_rollout(folder: Path) -> Reading:
     try:
         reading = parse((folder / JOURNAL_FILE).read_bytes())
     except FileNotFoundError:
-        reading = None
-    if reading is None or reading.state is None:
+        reading = parse(b"")
+    _known(reading.state, folder)
+    return reading
+
+
+def _known(state: Rollout | None, folder: Path) -> Rollout:
+    if state is None:
         raise BadInput(
             f"there is no rollout {folder.name}",
             expected="a rollout that was planned here",
             remedy="`milton rollout status` lists them, `milton rollout plan` plans one",
         )
-    return reading
+    return state
+
+
+def read_plan(folder: Path) -> Plan:
+    """The plan alone, without what came after it. Raises as `read_rollout`."""
+    try:
+        with (folder / JOURNAL_FILE).open("rb") as stream:
+            first = stream.readline()
+    except FileNotFoundError:
+        first = b""
+    return _known(parse(first).state, folder).plan
 
 
 class Journal:
@@ -146,13 +148,9 @@ class Journal:
         After an `OSError` it counts as not written, and what is there of it is cut off before the next.
         """
         state = step(self._state, event)
-        line: dict[str, Any] = {
-            "seq": self._lines,
-            "previous": self._previous,
-            "record": event.model_dump(mode="json"),
-        }
-        sha256 = sha256_json(line)
-        raw = (canonical_json({**line, "sha256": sha256}) + "\n").encode()
+        record = event.model_dump(mode="json")
+        sha256 = digest_of_line(self._lines, self._previous, record)
+        raw = line_bytes(self._lines, self._previous, record, sha256)
         is_new = not self._path.exists()
         handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
@@ -209,10 +207,21 @@ def created(folder: Path) -> Iterator[Journal]:
         yield Journal(folder, reading)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process runs the rollout now."""
+    try:
+        with _locked(folder, wait_s=0.0):
+            return False
+    except RolloutBusy:
+        return True
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, wait_s: float = LOOKED_S) -> Iterator[None]:
     with (folder / LOCK_FILE).open("ab") as stream:
-        if not acquire(stream.fileno(), wait_s=0):
+        if not acquire(stream.fileno(), wait_s=wait_s):
             raise RolloutBusy(
                 f"another process runs the rollout {folder.name}",
                 expected="one process at a time",

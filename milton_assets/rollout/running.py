@@ -38,8 +38,12 @@ def run(
     folder: Path,
     members: Callable[[], Iterable[Member]] = tuple,
     now: Callable[[], datetime] = _now,
+    one_turn: bool = False,
 ) -> Rollout:
     """Run the rollout on until it is over, paused or stopped; the state then. `do` does a task, in a thread of its own.
+
+    `one_turn`: no further than through the wave that is open, and no longer than something can be done: a freeze, and
+    devices that are away, are left for another turn (`turns`).
 
     `members` are the devices that there are now: who was not when the rollout was planned joins it, where the plan lets
     it. At most `at_once` tasks that begin something are out at a time, so that so many threads are all there are.
@@ -47,17 +51,22 @@ def run(
     controller = Controller(journal)
     answers: queue.SimpleQueue[tuple[Task, Answer]] = queue.SimpleQueue()
     looked = -JOIN_S
+    if one_turn:
+        controller.stay_in_the_open_wave(now())
     while True:
         _obey(journal, folder, now())
         if time.monotonic() - looked >= JOIN_S:
             looked = time.monotonic()
             _join(journal, members(), now())
-        for task in controller.tick(now()):
+        tasks = controller.tick(now())
+        for task in tasks:
             # Not a pool: a device that never answers must keep no other from its turn, nor the process from its end.
             threading.Thread(
                 target=_answer, args=(do, task, answers), name=f"{task.verb} {task.device}", daemon=True
             ).start()
         if controller.is_idle and not _obey(journal, folder, now()):
+            return controller.state
+        if one_turn and not tasks and controller.only_waits(now()):
             return controller.state
         with contextlib.suppress(queue.Empty):
             task, answer = answers.get(timeout=POLL_S)

@@ -27,6 +27,7 @@ from milton_assets.rollout.controller import Answer, Away, Controller, Entry, Sa
 from milton_assets.rollout.events import Event, Planned, Started
 from milton_assets.rollout.plan import Plan
 from milton_assets.rollout.states import Rollout, Stage, step
+from milton_assets.rollout.turns import next_turn
 from milton_assets.vocabulary.digest import sha256_bytes
 
 BEGINS_AT = datetime(2026, 1, 11, 12, 0, tzinfo=UTC)
@@ -341,9 +342,16 @@ class Fleet:
             self.clock.after(0.2, lambda: answer(told))
 
 
-def simulate(fleet: Fleet, journal: Kept | None = None, *, on_tick: Callable[[Rollout], None] | None = None) -> Kept:
+def simulate(
+    fleet: Fleet,
+    journal: Kept | None = None,
+    *,
+    on_tick: Callable[[Rollout], None] | None = None,
+    on_turn: Callable[[Rollout], None] | None = None,
+) -> Kept:
     """Run the fleet's plan to its end, or until it waits for a person; its journal. A controller that is killed is
-    followed by another one, which has nothing but the journal."""
+    followed by another one, which has nothing but the journal. With `on_turn`, called after each, it is run a turn at a
+    time, as the graph does (`turns`)."""
     journal = journal or Kept()
     while True:
         try:
@@ -351,21 +359,31 @@ def simulate(fleet: Fleet, journal: Kept | None = None, *, on_tick: Callable[[Ro
                 journal.append(Planned(at=fleet.clock.now, actor="simulation", plan=fleet.plan))
             if journal.state.stage is Stage.PLANNED:
                 journal.append(Started(at=fleet.clock.now, actor="simulation"))
-            return _run(fleet, journal, on_tick)
+            _run(fleet, journal, on_tick, one_turn=on_turn is not None)
+            if on_turn is None:
+                return journal
+            on_turn(journal.state)
+            due = next_turn(journal.state, fleet.clock.now, fleet.clock.now)
+            if due is None:
+                return journal
+            fleet.clock.advance(max(0.0, (due - fleet.clock.now).total_seconds()), 0.0)
         except Killed:
             continue
 
 
-def _run(fleet: Fleet, journal: Kept, on_tick: Callable[[Rollout], None] | None) -> Kept:
+def _run(fleet: Fleet, journal: Kept, on_tick: Callable[[Rollout], None] | None, *, one_turn: bool) -> None:
     controller = Controller(journal)
+    if one_turn:
+        controller.stay_in_the_open_wave(fleet.clock.now)
     heard: list[tuple[Task, Answer]] = []
     while True:
-        for task in controller.tick(fleet.clock.now):
+        tasks = controller.tick(fleet.clock.now)
+        for task in tasks:
             fleet.do(task, lambda answer, task=task: heard.append((task, answer)))  # type: ignore[misc]
         if on_tick:
             on_tick(journal.state)
-        if controller.is_idle:
-            return journal
+        if controller.is_idle or (one_turn and not tasks and controller.only_waits(fleet.clock.now)):
+            return
         if fleet.clock.now - BEGINS_AT > _LONGEST:
             raise RuntimeError(f"the rollout has not ended after {_LONGEST}")
         fleet.clock.advance(1.0, fleet.plan.ask_every_s)

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from milton_assets.selection.policy import MetricRef
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.tier import TierResult
+
+
+@lru_cache
+def _absent(tier: str, metric: str) -> Metric:
+    """The figure of a tier that nobody was measured by: the same for everybody."""
+    return Metric.skipped(metric, "", f"there is no {tier} evidence")
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Candidate:
         """That metric, or one with status `skipped` or `error` that says why there is none."""
         result = self.tiers.get(reference.tier)
         if result is None:
-            return Metric.skipped(reference.metric, "", f"there is no {reference.tier} evidence")
+            return _absent(reference.tier, reference.metric)
         for metric in result.metrics:
             if metric.name == reference.metric:
                 return metric

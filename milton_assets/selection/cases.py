@@ -14,10 +14,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 
 from milton_assets.selection.candidate import Candidate
@@ -28,6 +28,9 @@ from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import CaseColumns, Tiers
 
 _MEAN_TOLERANCE = 1e-6
+
+_FLOAT64 = pa.float64()
+_Arrow: TypeAlias = pa.Array | pa.ChunkedArray
 
 _Key = tuple[tuple[str, ...], int]
 """The cases' ids, and the number of the procedure that asked them."""
@@ -84,7 +87,7 @@ class _Reader:
     def __init__(self, columns: CaseColumns, metric: str) -> None:
         self.columns = columns
         self.metric = metric
-        self.raw: list[pa.Array | None] = []
+        self.raw: list[_Arrow | None] = []
         self.rows: npt.NDArray[np.intp] = np.empty(0, dtype=np.intp)
         self.ids: tuple[str, ...] = ()
         self.keys: dict[tuple[bytes, int], _Key] = {}
@@ -92,43 +95,35 @@ class _Reader:
 
     def read(self, result: TierResult) -> tuple[_Key, Array] | str:
         """The cases' key and their values, ordered by case id; or why there are none."""
-        frame = result.samples
-        try:
-            labels, figures = frame[self.columns.case], frame[self.columns.value]
-        except KeyError:
-            missing = [name for name in (self.columns.case, self.columns.value) if name not in frame.columns]
+        labels, figures = result.column(self.columns.case), result.column(self.columns.value)
+        if labels is None or figures is None:
+            named = {self.columns.case: labels, self.columns.value: figures}
+            missing = [name for name, column in named.items() if column is None]
             return f"the {result.tier} samples hold no {' and no '.join(missing)}"
-        if (problem := self._choose_rows(labels, self._parts(frame))) is not None:
+        parts = None if self.columns.part is None else result.column("part")
+        if (problem := self._choose_rows(labels, parts)) is not None:
             return f"the {result.tier} samples hold {problem}"
-        values = _floats(figures)[self.rows]
+        counted = values = _floats(figures)[self.rows]
         absent = np.isnan(values)
         if absent.any():
             values[absent] = self.columns.missing
             absent = np.isnan(values)
-        counted = values[~absent]
+            counted = values[~absent]
         stated = next((m.value for m in result.metrics if m.name == self.metric), None)
-        mean = float(counted.mean()) if counted.size else math.nan
+        mean = float(counted.sum()) / counted.size if counted.size else math.nan
         if stated is None or not abs(mean - stated) <= _MEAN_TOLERANCE:
             return f"{self.metric} is {stated}, but the mean over its {result.tier} samples is {mean:.6g}"
         return self._key(absent, self._number(procedure(result))), counted
 
-    def _parts(self, frame: pd.DataFrame) -> pd.Series | None:
-        if self.columns.part is None:
-            return None
-        try:
-            return frame["part"]
-        except KeyError:
-            return None
-
-    def _choose_rows(self, labels: pd.Series, parts: pd.Series | None) -> str | None:
+    def _choose_rows(self, labels: _Arrow, parts: _Arrow | None) -> str | None:
         """Set `rows`, sorted by case id; or say what is wrong with the ids."""
-        raw = [_arrow(labels), None if parts is None else _arrow(parts)]
+        raw = [labels, parts]
         if len(self.raw) == len(raw) and all(_same(one, other) for one, other in zip(raw, self.raw, strict=True)):
             return None
-        ids = labels.to_numpy(dtype=object).astype(str)
+        ids = labels.to_pandas().to_numpy(dtype=object).astype(str)
         chosen = np.arange(len(ids))
         if parts is not None:
-            chosen = np.flatnonzero(parts.to_numpy(dtype=object) == self.columns.part)
+            chosen = np.flatnonzero(parts.to_pandas().to_numpy(dtype=object) == self.columns.part)
         if not chosen.size:
             return "no rows"
         rows = chosen[np.argsort(ids[chosen], kind="stable")]
@@ -139,9 +134,11 @@ class _Reader:
         return None
 
     def _number(self, made: Procedure) -> int:
-        if made not in self.procedures:
-            self.procedures.append(made)
-        return self.procedures.index(made)
+        for number, known in enumerate(self.procedures):
+            if known == made:
+                return number
+        self.procedures.append(made)
+        return len(self.procedures) - 1
 
     def _key(self, absent: npt.NDArray[np.bool_], made: int) -> _Key:
         known = (absent.tobytes(), made)
@@ -150,20 +147,16 @@ class _Reader:
         return self.keys[known]
 
 
-def _arrow(series: pd.Series) -> pa.Array:
-    """The column for a fast comparison: strings are kept in Arrow already."""
-    array = pa.array(series.array)
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+def _same(one: _Arrow | None, other: _Arrow | None) -> bool:
+    """Whether two columns are equal, and kept alike: one that is not is read anew, which costs time and no more."""
+    if one is None or other is None:
+        return one is other
+    return isinstance(one, pa.ChunkedArray) is isinstance(other, pa.ChunkedArray) and bool(one.equals(other))
 
 
-def _same(one: pa.Array | None, other: pa.Array | None) -> bool:
-    return one is other if one is None or other is None else bool(one.equals(other))
-
-
-def _floats(series: pd.Series) -> Array:
-    """The column as floats, NaN where there is nothing. Columns that came through Parquet may hold objects."""
-    if isinstance(series.dtype, np.dtype) and series.dtype.kind in "bif":
-        plain: Array = series.to_numpy().astype(np.float64)
-        return plain
-    converted: Array = series.to_numpy(dtype=np.float64, na_value=np.nan)
-    return converted
+def _floats(column: _Arrow) -> Array:
+    """The column as floats, NaN where there is nothing."""
+    if column.type != _FLOAT64 and column.null_count:
+        column = column.cast(_FLOAT64, safe=False)
+    floats: Array = column.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+    return floats

@@ -118,12 +118,16 @@ class _Block:
         self.seen += 1
         self.sums += speeds
         self.squares += speeds**2
+        unsettled: _Flags = self.superior.any(axis=1) & ~self.promoted
+        if not is_look(self.seen) and self.promoted_alone.all() and not unsettled.any():
+            return  # nobody asks this campaign anything; the next one drifts on from its speeds
         wins, losses = self._cases()
         ndcg, ndcg_error = self._queries()
         self._each_for_itself(speeds, wins, losses, ndcg, ndcg_error)
         if is_look(self.seen):
             self._look(wins, losses, ndcg, ndcg_error)
-        if (unsettled := self.superior.any(axis=1) & ~self.promoted).any():
+            unsettled = self.superior.any(axis=1) & ~self.promoted
+        if unsettled.any():
             within = self._non_inferior(wins, losses, ndcg, ndcg_error)
             self.promoted |= unsettled & (within & self.superior).any(axis=1)
 
@@ -188,7 +192,12 @@ class _Block:
         return within
 
     def _each_for_itself(self, speeds: Array, wins: Array, losses: Array, ndcg: Array, ndcg_error: Array) -> None:
-        gains = speeds[:, :, 1:] - speeds[:, :, :1]
+        # A chain counts once: those that promoted already are not asked again.
+        left = np.flatnonzero(~self.promoted_alone)
+        if not left.size:
+            return
+        gains = (speeds[:, :, 1:] - speeds[:, :, :1])[:, left]
+        wins, losses, ndcg, ndcg_error = wins[left], losses[left], ndcg[left], ndcg_error[left]
         errors = [math.sqrt(2) * math.hypot(own, self.chain.assumed) for own in OWN_ERRORS]
         many = 10**9
         p_values = np.stack(
@@ -200,15 +209,14 @@ class _Block:
         )
         better = np.stack([gains[0] > 0, gains[1] > 0, wins > losses, ndcg > 0])
         # Bonferroni's threshold first: Holm can only add rejections beyond the first.
-        candidates = (p_values * p_values.shape[0] * p_values.shape[2] < ALPHA).any(axis=(0, 2)) & ~self.promoted_alone
-        if not candidates.any():
+        some = np.flatnonzero((p_values * p_values.shape[0] * p_values.shape[2] < ALPHA).any(axis=(0, 2)))
+        if not some.size:
             return
-        some = np.flatnonzero(candidates)
         superior = (better[:, some] & (_holm_by_chain(p_values[:, some]) < ALPHA)).any(axis=0)
         within = _quality_within(self.chain, wins[some], losses[some], ndcg[some], ndcg_error[some])
         for row, error in enumerate(errors):
             within &= np.expm1(gains[row][some] - z_leaving(2 * ALPHA) * error) >= -SPEED_MARGIN
-        self.promoted_alone[some] |= (superior & within).any(axis=1)
+        self.promoted_alone[left[some]] = (superior & within).any(axis=1)
 
 
 def _quality_within(chain: Chain, wins: Array, losses: Array, ndcg: Array, ndcg_error: Array) -> _Flags:

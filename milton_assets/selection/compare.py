@@ -21,8 +21,10 @@ challenger and metric of its group.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +72,25 @@ class Compared:
     unpaired_because: npt.NDArray[np.object_]
     gain: Array
 
+    def rows(self) -> list[_Row]:
+        """The same, a row a challenger."""
+        columns = (getattr(self, name).tolist() for name in _Row._fields)
+        return [_Row._make(row) for row in zip(*columns, strict=True)]
+
+
+class _Row(NamedTuple):
+    """What `Compared` says of one challenger, as plain numbers."""
+
+    test: str
+    n: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    wins: float
+    losses: float
+    unpaired_because: str
+
 
 @dataclass(frozen=True)
 class Challenged:
@@ -97,30 +118,32 @@ def challenge(
     by_metric = {drawn.criterion.key: drawn for drawn in prepared}
     rng = stream(seed)
     outside = 2 * rule.alpha
-    compared: list[Compared] = []
+    compared: list[list[_Row]] = []
     tests: list[list[Tally]] = []
     for margin in rule.margins:
         drawn, (before, groups) = by_metric[margin.key], life.seen(margin, others)
-        evidence = [
-            _evidence(drawn, index, incumbent) or life.pair(margin.tier, versions[incumbent], version)
-            for index, version in zip(challengers.tolist(), others, strict=True)
-        ]
+        tables = life.pairs(margin.tier, versions[incumbent], others)
+        evidence = _evidence(drawn, challengers, incumbent, tables)
         past = _Past.of(before, evidence)
         one = _compare(drawn, margin, incumbent, challengers, outside=outside, draws=draws, rng=rng, past=past)
         gains = one.gain if margin.kind is MarginKind.RELATIVE else one.difference
-        compared.append(one)
+        compared.append(one.rows())
         tests.append(
             [looked(*told) for told in zip(before, evidence, gains.tolist(), one.p_value.tolist(), strict=True)]
         )
     spent = np.array([[test.p_spent if test.seen else np.nan for test in row] for row in tests])
-    corrected = life.corrected(spent, groups)
-    result = {}
-    for place, version in enumerate(others):
-        differences = tuple(
-            _difference(margin, one, place, row[place], float(corrected[number, place]), rule.alpha)
-            for number, (margin, one, row) in enumerate(zip(rule.margins, compared, tests, strict=True))
-        )
-        result[version] = _challenge(versions[incumbent], differences)
+    corrected = life.corrected(spent, groups).tolist()
+    per_metric = [
+        [
+            _difference(margin, one, test, p_value, rule.alpha)
+            for one, test, p_value in zip(rows, tallies, p_values, strict=True)
+        ]
+        for margin, rows, tallies, p_values in zip(rule.margins, compared, tests, corrected, strict=True)
+    ]
+    result = {
+        version: _challenge(versions[incumbent], differences)
+        for version, *differences in zip(others, *per_metric, strict=True)
+    }
     names = [f"{margin.tier}/{margin.metric}" for margin in rule.margins]
     kept = {
         version: {name: row[place] for name, row in zip(names, tests, strict=True) if row[place].seen}
@@ -134,7 +157,7 @@ class Held:
     """Everybody against one figure, by the place in the pool."""
 
     margin: Margin
-    compared: Compared
+    compared: Sequence[_Row]
     places: Mapping[int, int]
     alpha: float
 
@@ -144,10 +167,9 @@ class Held:
 
     def of(self, index: int) -> Difference:
         """The difference of the candidate at `index` from that figure; today's alone, and corrected for nothing."""
-        place = self.places[index]
-        p_value = float(self.compared.p_value[place])
-        tally = Tally(1, 0.0, p_value, float(self.compared.difference[place]) > 0, "")
-        return _difference(self.margin, self.compared, place, tally, p_value, self.alpha)
+        one = self.compared[self.places[index]]
+        tally = Tally(1, 0.0, one.p_value, one.difference > 0, "")
+        return _difference(self.margin, one, tally, one.p_value, self.alpha)
 
 
 def held_to(drawn: Drawn, margin: Margin, anchor: int, rule: IncumbentRule, *, draws: int, seed: int) -> Held:
@@ -157,7 +179,7 @@ def held_to(drawn: Drawn, margin: Margin, anchor: int, rule: IncumbentRule, *, d
     compared = _compare(
         drawn, margin, anchor, others, outside=2 * rule.alpha, draws=draws, rng=stream(seed), past=nothing
     )
-    return Held(margin, compared, {index: place for place, index in enumerate(others.tolist())}, rule.alpha)
+    return Held(margin, compared.rows(), {index: place for place, index in enumerate(others.tolist())}, rule.alpha)
 
 
 @dataclass(frozen=True)
@@ -186,13 +208,19 @@ class _Past:
         return seen, np.where(self.new, (self.total + gain) / seen, self.total / np.maximum(self.seen, 1))
 
 
-def _evidence(drawn: Drawn, one: int, other: int) -> str:
-    """The digest of two candidates' paired cases; empty where they are not paired. The same answers are the same
-    evidence."""
+def _evidence(drawn: Drawn, challengers: npt.NDArray[np.intp], incumbent: int, tables: Sequence[str]) -> Sequence[str]:
+    """For each challenger the digest of its and the incumbent's paired cases: the same answers are the same evidence.
+
+    Where they are not paired, that of their tables, which `tables` are.
+    """
     cases = drawn.cases
-    if not cases.by_case or not (cases.paired[one] and cases.paired[other]):
-        return ""
-    return sha256_bytes(cases.values[one].tobytes() + cases.values[other].tobytes())
+    if not cases.by_case or not cases.paired[incumbent]:
+        return tables
+    theirs = cases.values[incumbent].tobytes()
+    return [
+        sha256_bytes(cases.values[index].tobytes() + theirs) if paired else table
+        for index, paired, table in zip(challengers.tolist(), cases.paired[challengers].tolist(), tables, strict=True)
+    ]
 
 
 def _compare(
@@ -353,11 +381,10 @@ def _by_errors(
     )
 
 
-def _difference(margin: Margin, compared: Compared, place: int, test: Tally, p_holm: float, alpha: float) -> Difference:
-    difference, low, high = (float(part[place]) for part in (compared.difference, compared.low, compared.high))
-    because = compared.unpaired_because[place]
-    unpaired = f"; not paired by case: {because}" if because else ""
-    if np.isnan(low) or np.isnan(difference):
+def _difference(margin: Margin, one: _Row, test: Tally, p_holm: float, alpha: float) -> Difference:
+    difference, low = one.difference, one.low
+    unpaired = f"; not paired by case: {one.unpaired_because}" if one.unpaired_because else ""
+    if math.isnan(low) or math.isnan(difference):
         return Difference(
             tier=margin.tier,
             metric=margin.metric,
@@ -376,19 +403,19 @@ def _difference(margin: Margin, compared: Compared, place: int, test: Tally, p_h
     words = "better" if superior else "worse" if worse else "no difference shown"
     limit = f"{margin.margin:.0%}" if margin.kind is MarginKind.RELATIVE else f"{margin.margin:g}"
     relation = "not more than" if non_inferior else "may be more than"
-    wins = int(compared.wins[place])
+    counted = one.wins >= 0
     return Difference(
         tier=margin.tier,
         metric=margin.metric,
-        test=str(compared.test[place]),
+        test=one.test,
         kind=margin.kind,
         margin=margin.margin,
-        n=int(compared.n[place]),
-        wins=wins if wins >= 0 else None,
-        losses=int(compared.losses[place]) if wins >= 0 else None,
+        n=int(one.n),
+        wins=int(one.wins) if counted else None,
+        losses=int(one.losses) if counted else None,
         difference=difference,
-        interval=Interval(low=low, high=high, level=1 - 2 * alpha, method=str(compared.test[place])),
-        p_value=float(compared.p_value[place]),
+        interval=Interval(low=low, high=one.high, level=1 - 2 * alpha, method=one.test),
+        p_value=one.p_value,
         p_holm=p_holm,
         looks=test.seen,
         non_inferior=non_inferior,
@@ -398,7 +425,7 @@ def _difference(margin: Margin, compared: Compared, place: int, test: Tally, p_h
     )
 
 
-def _challenge(incumbent: str, differences: tuple[Difference, ...]) -> Challenge:
+def _challenge(incumbent: str, differences: Sequence[Difference]) -> Challenge:
     inferior = [one.metric for one in differences if not one.non_inferior]
     better = [one.metric for one in differences if one.superior]
     if inferior:
@@ -409,7 +436,7 @@ def _challenge(incumbent: str, differences: tuple[Difference, ...]) -> Challenge
         why = "it is within every margin, but shown to be better on nothing"
     replaces = bool(better) and not inferior
     outdoes = replaces and not any(one.worse for one in differences)
-    return Challenge(incumbent=incumbent, replaces=replaces, outdoes=outdoes, differences=differences, why=why)
+    return Challenge(incumbent=incumbent, replaces=replaces, outdoes=outdoes, differences=tuple(differences), why=why)
 
 
 def _named(test: str, like: Array) -> npt.NDArray[np.object_]:

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.decision import Knowledge, VariantsReading
@@ -37,6 +37,16 @@ class _Counts:
     published: tuple[bool, ...] = ()
     fresh_right: tuple[int, ...] = ()
     fresh: tuple[int, ...] = ()
+
+
+_NOTHING = _Counts()
+
+
+class _Answer(NamedTuple):
+    """Whether an answer was right, and whether there was one."""
+
+    right: bool
+    given: bool
 
 
 def readings(
@@ -130,37 +140,32 @@ def _why(counts: _Counts, p_holm: float, knowledge: Knowledge) -> str:
 
 
 def _counts(result: TierResult, columns: VariantColumns) -> _Counts:
-    frame = result.samples
-    needed = (columns.part, columns.template, columns.right, columns.label)
-    if any(name not in frame.columns for name in needed):
-        return _Counts()
-    templated = frame[frame[columns.template].notna()]
-    published = {str(row[columns.template]): row for row in _rows(templated, columns, columns.published)}
-    fresh: dict[str, list[dict[str, object]]] = {}
-    for row in _rows(templated, columns, columns.fresh):
-        fresh.setdefault(str(row[columns.template]), []).append(row)
+    needed = (columns.template, columns.part, columns.right, columns.label)
+    found = []
+    for name in needed:
+        if (column := result.column(name)) is None:
+            return _NOTHING
+        found.append(column)
+    published: dict[str, _Answer] = {}
+    fresh: dict[str, list[_Answer]] = {}
+    for template, part, right, label in zip(*(column.to_pylist() for column in found), strict=True):
+        if template is None:
+            continue
+        answer = _Answer(bool(right), label not in columns.unanswered)
+        if part == columns.published:
+            published[str(template)] = answer
+        elif part == columns.fresh:
+            fresh.setdefault(str(template), []).append(answer)
     answered = [
-        (bool(published[template][columns.right]), [bool(row[columns.right]) for row in rows])
-        for template, rows in sorted(fresh.items())
-        if template in published
-        and not any(row[columns.label] in columns.unanswered for row in (published[template], *rows))
+        (published[template].right, [answer.right for answer in answers])
+        for template, answers in sorted(fresh.items())
+        if template in published and all(answer.given for answer in (published[template], *answers))
     ]
     return _Counts(
         tuple(right for right, _ in answered),
         tuple(sum(others) for _, others in answered),
         tuple(len(others) for _, others in answered),
     )
-
-
-def _rows(frame: pd.DataFrame, columns: VariantColumns, part: str) -> list[dict[str, object]]:
-    chosen = frame[frame[columns.part] == part]
-    return [
-        {str(name): value for name, value in row.items()} for row in chosen[list(_named(columns))].to_dict("records")
-    ]
-
-
-def _named(columns: VariantColumns) -> tuple[str, str, str]:
-    return columns.template, columns.right, columns.label
 
 
 def _seed(result: TierResult) -> str | None:

@@ -76,12 +76,18 @@ def decide(
 
 @contextmanager
 def _garbage_collection_paused() -> Iterator[None]:
-    """Reports are many objects and no reference cycles: looking for garbage takes a third of the time, for nothing."""
+    """Reports are many objects and no reference cycles: looking for garbage takes a third of the time, for nothing.
+
+    What was made meanwhile counts as old afterwards, or the first thing made then would have all of it looked through.
+    """
     was = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()
         if was:
             gc.enable()
 
@@ -150,16 +156,16 @@ def _decided(
         candidates=(*report.reports(), *unranked(flips)),
         confidence=outcome.confidence,
         sensitivity=sensitivity(contest, outcome, judgements, policy, occasion),
-        noise=tuple(_noise(contest, life)),
+        noise=tuple(_noise(contest)),
         ledger=life.after(contest.measured, contest.tests, anchoring.anchors if anchoring else None),
     )
 
 
-def _noise(contest: Contest, life: Life) -> Iterator[NoiseReading]:
+def _noise(contest: Contest) -> Iterator[NoiseReading]:
     """How far each speed varies between campaigns, where the first candidate was measured."""
-    for criterion, versions, values in contest.measured:
+    for drawn in contest.prepared:
+        criterion, noise = drawn.criterion, drawn.noises[0]
         if criterion.noise > 0:
-            noise = life.noises(criterion, versions, values)[0]
             yield NoiseReading(
                 tier=criterion.tier,
                 metric=criterion.metric,
@@ -205,6 +211,8 @@ class _Report:
         self.contest = contest
         self.pool = contest.pool
         self.ranking = outcome.ranking
+        self.weighed = [(one.metric, one.label, one.weight) for one in policy.criteria]
+        self.utilities: list[list[float]] = outcome.ranking.parts.T.tolist()
         self.choice = outcome.choice
 
     def unpaired(self) -> tuple[str, ...]:
@@ -249,26 +257,23 @@ class _Report:
     def contributions(self, index: int) -> tuple[Contribution, ...]:
         """What each criterion adds to the score of the candidate at `index`."""
         return tuple(
-            Contribution(
-                metric=criterion.metric,
-                label=criterion.label,
-                weight=criterion.weight,
-                utility=round(float(self.ranking.parts[row, index]), 12),
-            )
-            for row, criterion in enumerate(self.policy.criteria)
+            [
+                Contribution(metric=metric, label=label, weight=weight, utility=round(utility, 12))
+                for (metric, label, weight), utility in zip(self.weighed, self.utilities[index], strict=True)
+            ]
         )
 
     def reports(self) -> list[CandidateReport]:
         """A report on each eligible candidate, best first."""
-        front = pareto_front(self.pool, self.policy)
+        front: list[bool] = pareto_front(self.pool, self.policy).tolist()
         choice, shares, challenges = self.choice, self.contest.shares, self.contest.challenges
         measure = int(self.ranking.order[0]) if choice.winner is None else choice.winner
-        best = explain.Placed(
-            self.pool.versions[measure], float(self.ranking.scores[measure]), self.contributions(measure)
-        )
+        scores: list[float] = self.ranking.scores.tolist()
+        chances = None if shares is None else [round(share, _PROBABILITY_DECIMALS) for share in shares.tolist()]
+        best = explain.Placed(self.pool.versions[measure], scores[measure], self.contributions(measure))
         reports = []
         for place, index in enumerate(self.ranking.order.tolist(), start=1):
-            version, score = self.pool.versions[index], float(self.ranking.scores[index])
+            version, score = self.pool.versions[index], scores[index]
             contributions = self.contributions(index)
             mine = explain.Placed(version, score, contributions)
             won = index == choice.winner
@@ -279,8 +284,8 @@ class _Report:
                     contributions=contributions,
                     score=score,
                     rank=place,
-                    probability_best=(None if shares is None else round(float(shares[index]), _PROBABILITY_DECIMALS)),
-                    pareto_optimal=bool(front[index]),
+                    probability_best=None if chances is None else chances[index],
+                    pareto_optimal=front[index],
                     challenge=challenges.get(version),
                     flips=self.flips.get(version, ()),
                     why="" if won else explain.not_chosen(place, mine, best, challenges.get(version)),

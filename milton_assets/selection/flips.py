@@ -77,16 +77,30 @@ def _on(
     seed: int,
 ) -> Iterator[tuple[str, Flips]]:
     left = []
+    known: list[tuple[str, Difference]] = []
     for one in candidates:
         if one is serving or reference.tier not in one.tiers:
             continue
-        known = _compared(challenges.get(one.version), reference)
-        if known is not None:
-            yield one.version, _told(reference, policy, known)
+        compared = _compared(challenges.get(one.version), reference)
+        if compared is not None:
+            known.append((one.version, compared))
         else:
             left.append(one)
-    if not left or reference.tier not in serving.tiers:
-        return
+    yield from _told(reference, policy, known)
+    if left and reference.tier in serving.tiers:
+        yield from _among_the_left(reference, better, left, serving, policy, tiers, seed)
+
+
+def _among_the_left(
+    reference: MetricRef,
+    better: Direction,
+    left: Sequence[Candidate],
+    serving: Candidate,
+    policy: Policy,
+    tiers: Tiers,
+    seed: int,
+) -> Iterator[tuple[str, Flips]]:
+    """The flips of those whom the policy's rule did not compare with the incumbent."""
     rule = policy.incumbent
     outside = 2 * (rule.alpha if rule else _ALPHA)
     cases = line_up([serving, *left], reference, tiers)
@@ -96,28 +110,28 @@ def _on(
         gains = sign * (cases.values[places] - cases.values[0])
         binary = bool(np.isin(cases.values, (0.0, 1.0)).all())
         compared = by_case(gains, binary=binary, outside=outside, draws=policy.certainty.draws, rng=stream(seed))
-    for number, place in enumerate(places):
-        known = Difference(
-            tier=reference.tier,
-            metric=reference.metric,
-            test=str(compared.test[number]),
-            kind=MarginKind.ABSOLUTE,
-            margin=0.0,
-            n=int(compared.n[number]),
-            wins=int(compared.wins[number]),
-            losses=int(compared.losses[number]),
-            difference=float(compared.difference[number]),
-            interval=Interval(
-                low=float(compared.low[number]),
-                high=float(compared.high[number]),
-                level=1 - outside,
-                method=str(compared.test[number]),
-            ),
-            non_inferior=False,
-            superior=False,
-            why="counted for its flips alone",
-        )
-        yield left[place - 1].version, _told(reference, policy, known)
+        known = [
+            (
+                left[place - 1].version,
+                Difference(
+                    tier=reference.tier,
+                    metric=reference.metric,
+                    test=one.test,
+                    kind=MarginKind.ABSOLUTE,
+                    margin=0.0,
+                    n=int(one.n),
+                    wins=int(one.wins),
+                    losses=int(one.losses),
+                    difference=one.difference,
+                    interval=Interval(low=one.low, high=one.high, level=1 - outside, method=one.test),
+                    non_inferior=False,
+                    superior=False,
+                    why="counted for its flips alone",
+                ),
+            )
+            for place, one in zip(places, compared.rows(), strict=True)
+        ]
+        yield from _told(reference, policy, known)
     for place in range(1, len(left) + 1):
         if place not in places:
             why = cases.why[0] or cases.why[place]
@@ -131,28 +145,31 @@ def _compared(challenge: Challenge | None, reference: MetricRef) -> Difference |
     return next(found, None)
 
 
-def _told(reference: MetricRef, policy: Policy, of: Difference) -> Flips:
+def _told(reference: MetricRef, policy: Policy, known: Sequence[tuple[str, Difference]]) -> Iterator[tuple[str, Flips]]:
     margins = policy.incumbent.margins if policy.incumbent is not None else ()
     margin = next((m.margin for m in margins if m.key == reference.key and m.kind is MarginKind.ABSOLUTE), None)
-    won, lost = of.wins or 0, of.losses or 0
-    right_or_wrong = of.test.startswith("McNemar")
-    exact = of.p_value if right_or_wrong else None
-    if exact is None:
-        exact = float(mcnemar_exact(np.array([float(won)]), np.array([float(lost)]))[0])
-    return Flips(
-        tier=reference.tier,
-        metric=reference.metric,
-        n=of.n,
-        won=won,
-        lost=lost,
-        right_or_wrong=right_or_wrong,
-        p_value=exact,
-        difference=of.difference,
-        interval=of.interval,
-        margin=margin,
-        equivalence=_equivalence(of.interval, margin),
-        why=_words(of, margin),
-    )
+    won = np.array([of.wins or 0 for _, of in known], dtype=np.float64)
+    lost = np.array([of.losses or 0 for _, of in known], dtype=np.float64)
+    for (version, of), exact in zip(known, mcnemar_exact(won, lost).tolist(), strict=True):
+        right_or_wrong = of.test.startswith("McNemar")
+        equivalence = _equivalence(of.interval, margin)
+        yield (
+            version,
+            Flips(
+                tier=reference.tier,
+                metric=reference.metric,
+                n=of.n,
+                won=of.wins or 0,
+                lost=of.losses or 0,
+                right_or_wrong=right_or_wrong,
+                p_value=of.p_value if right_or_wrong and of.p_value is not None else exact,
+                difference=of.difference,
+                interval=of.interval,
+                margin=margin,
+                equivalence=equivalence,
+                why=_words(of, margin, equivalence),
+            ),
+        )
 
 
 def _equivalence(interval: Interval | None, margin: float | None) -> Equivalence | None:
@@ -165,13 +182,11 @@ def _equivalence(interval: Interval | None, margin: float | None) -> Equivalence
     return Equivalence.UNDECIDED
 
 
-def _words(of: Difference, margin: float | None) -> str:
-    verdict = _equivalence(of.interval, margin)
+def _words(of: Difference, margin: float | None, verdict: Equivalence | None) -> str:
     if verdict is None:
         return "the policy states no margin, so that nothing is said of equivalence"
-    told = f"{margin:g}"
-    return {
-        Equivalence.EQUIVALENT: f"shown to differ by less than {told}",
-        Equivalence.DIFFERENT: f"shown to differ by {told} or more",
-        Equivalence.UNDECIDED: f"{of.n} cases cannot tell whether it differs by less than {told}",
-    }[verdict]
+    if verdict is Equivalence.EQUIVALENT:
+        return f"shown to differ by less than {margin:g}"
+    if verdict is Equivalence.DIFFERENT:
+        return f"shown to differ by {margin:g} or more"
+    return f"{of.n} cases cannot tell whether it differs by less than {margin:g}"

@@ -86,10 +86,11 @@ def judge(
 
     `objection` is why its figures may be those of something else than the model (`templates`), if they may.
     """
-    metrics = {reference.key: candidate.metric(reference) for reference in references}
-    readings = tuple(Reading(tier=key[0], metric=metric) for key, metric in metrics.items())
-    gates = tuple(read_gate(gate, metrics[gate.key]) for gate in policy.gates)
-    optional = {gate.key for gate in policy.gates if let_pass(gate, metrics[gate.key])}
+    metrics = {(reference.tier, reference.metric): candidate.metric(reference) for reference in references}
+    readings = tuple([Reading(tier=key[0], metric=metric) for key, metric in metrics.items()])
+    gates = tuple([read_gate(gate, metrics[gate.tier, gate.metric]) for gate in policy.gates])
+    asking_where_measured = [gate for gate in policy.gates if gate.only_where_measured]
+    optional = {gate.key for gate in asking_where_measured if let_pass(gate, metrics[gate.key])}
     missing = [problem for key, metric in metrics.items() if key not in optional and (problem := unusable(metric))]
     if objection is not None:
         missing.insert(0, objection)

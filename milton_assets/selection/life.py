@@ -129,8 +129,10 @@ class Life:
             where, table = self._where(criterion, version), self.tables.get((version, criterion.tier))
             if where is None or table is None or value <= 0:
                 continue
-            here = found.setdefault(where, dict(self.ledger.repeats.get(where, {})))
-            here[self.keys[version]] = _repeated(here.get(self.keys[version]), math.log(value), table)
+            if (here := found.get(where)) is None:
+                here = found[where] = dict(self.ledger.repeats.get(where, {}))
+            key = self.keys[version]
+            here[key] = _repeated(here.get(key), math.log(value), table)
         return found
 
     def _spread(self, where: str, repeats: Mapping[str, Mapping[str, Repeated]]) -> Spread:
@@ -145,10 +147,12 @@ class Life:
         tests = [NEW if one is None else one.tests.get(name, NEW) for one in known]
         return tests, [newcomers if one is None else one.group for one in known]
 
-    def pair(self, tier: str, incumbent: str, challenger: str) -> str:
-        """The digest of two tables together; empty where there is none to count."""
-        tables = self.tables.get((incumbent, tier)), self.tables.get((challenger, tier))
-        return "" if None in tables else sha256_bytes("\n".join(map(str, tables)).encode())
+    def pairs(self, tier: str, incumbent: str, challengers: Sequence[str]) -> list[str]:
+        """For each challenger the digest of its and the incumbent's table together; empty where there is none to
+        count."""
+        theirs = self.tables.get((incumbent, tier))
+        tables = [self.tables.get((version, tier)) for version in challengers]
+        return ["" if None in (theirs, mine) else sha256_bytes(f"{theirs}\n{mine}".encode()) for mine in tables]
 
     def corrected(self, p_spent: Array, groups: Sequence[int]) -> Array:
         """P-values (metrics, challengers) after Holm's correction in each group and the group's share of alpha."""
@@ -247,7 +251,7 @@ def _folded(spread: Spread, more: Iterable[Repeated]) -> Spread:
 
 def _hows(manifest: EvidenceManifest, candidates: Sequence[Candidate]) -> dict[tuple[str, str], str]:
     """A digest for each version and tier of how it was measured: the procedure and the environment."""
-    environments: dict[str, str] = {}
+    environments = _Environments()
     # By version once: among ten thousand candidates, looking for each one's takes half a minute.
     stated = {one.model_version: _stated(one, manifest) for one in manifest.candidates}
     known: list[tuple[str, Procedure, str]] = []
@@ -255,7 +259,7 @@ def _hows(manifest: EvidenceManifest, candidates: Sequence[Candidate]) -> dict[t
     for one in candidates:
         for tier, result in one.tiers.items():
             raw = result.provenance.get("fingerprint")
-            environment = _environment(stated.get(one.version) if raw is None else raw, environments)
+            environment = environments.digest(stated.get(one.version) if raw is None else raw)
             if environment == _UNKNOWN:
                 hows[one.version, tier] = _UNKNOWN
                 continue
@@ -276,17 +280,28 @@ def _stated(evidence: CandidateEvidence, manifest: EvidenceManifest) -> object:
     return manifest.fingerprints.get(evidence.fingerprint_sha256) if evidence.fingerprint_sha256 is not None else None
 
 
-def _environment(raw: object, known: dict[str, str]) -> str:
-    """The digest of the environment that a table, or else its candidate's evidence, states as `raw`."""
-    if raw is None:
-        return _UNKNOWN
-    text = repr(raw)
-    if text not in known:
-        try:
-            known[text] = Fingerprint.model_validate(raw).environment_digest()
-        except ValidationError:
-            known[text] = _UNKNOWN
-    return known[text]
+class _Environments:
+    """The digests of environments as tables, or else their candidates' evidence, state them.
+
+    The same object is looked at once, whoever it belongs to; what is asked about outlives this.
+    """
+
+    def __init__(self) -> None:
+        self._by_identity: dict[int, str] = {}
+        self._by_text: dict[str, str] = {}
+
+    def digest(self, raw: object) -> str:
+        """That of the environment stated as `raw`; `_UNKNOWN` of none, and of one in no known form."""
+        if raw is None:
+            return _UNKNOWN
+        if (known := self._by_identity.get(id(raw))) is not None:
+            return known
+        if (text := repr(raw)) not in self._by_text:
+            try:
+                self._by_text[text] = Fingerprint.model_validate(raw).environment_digest()
+            except ValidationError:
+                self._by_text[text] = _UNKNOWN
+        return self._by_identity.setdefault(id(raw), self._by_text[text])
 
 
 def with_previous(ledger: Ledger, run_id: str, decision_sha256: str) -> Ledger:

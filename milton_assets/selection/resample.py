@@ -23,6 +23,7 @@ from milton_assets.selection.noise import Errors, errors_of
 from milton_assets.selection.policy import Criterion, Policy
 from milton_assets.selection.scoring import SCORE_DECIMALS, Array, plain_sum, utilities
 from milton_assets.statistics.bootstrap import drawn_counts, drawn_means, stream
+from milton_assets.statistics.spending import Noise
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.tier_spec import Tiers
 
@@ -38,12 +39,16 @@ _Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Drawn:
-    """What one criterion is drawn from: cases where `cases.paired`, else the value and its standard error."""
+    """What one criterion is drawn from: cases where `cases.paired`, else the value and its standard error.
+
+    `noises` are those between campaigns that the errors hold.
+    """
 
     criterion: Criterion
     values: Array
     cases: Cases
     errors: Errors
+    noises: tuple[Noise, ...]
 
     @property
     def known(self) -> _Mask:
@@ -60,6 +65,7 @@ class Drawn:
             values,
             Cases(np.empty((len(values), 0)), nobody, why, by_case=False),
             errors.without(index),
+            self.noises[:index] + self.noises[index + 1 :],
         )
 
     def draw(self, rng: np.random.RandomState, count: int, counts: Array | None) -> Array:
@@ -100,7 +106,7 @@ def prepare_one(
     """The same of one criterion; `metrics` are the candidates'."""
     values = np.array([metric.value for metric in metrics], dtype=np.float64)
     noises = life.noises(criterion, [candidate.version for candidate in candidates], values)
-    return Drawn(criterion, values, line_up(candidates, criterion, tiers), errors_of(metrics, noises))
+    return Drawn(criterion, values, line_up(candidates, criterion, tiers), errors_of(metrics, noises), tuple(noises))
 
 
 def unknown(prepared: Sequence[Drawn], versions: Sequence[str]) -> str | None:

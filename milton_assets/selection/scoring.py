@@ -35,8 +35,12 @@ def minmax_pool(values: Array, direction: Direction) -> Array:
     high = values.max(axis=-1, keepdims=True)
     span = high - low
     gained: Array = values - low if direction is Direction.HIGHER else high - values
-    np.divide(gained, span, out=gained, where=span > 0)
-    np.copyto(gained, 1.0, where=span <= 0)
+    if (apart := span > 0).all():
+        # The usual case: numpy divides by a mask a good deal slower.
+        np.divide(gained, span, out=gained)
+    else:
+        np.divide(gained, span, out=gained, where=apart)
+        np.copyto(gained, 1.0, where=span <= 0)
     return gained
 
 

@@ -12,14 +12,14 @@ many requests at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Final
 
-import pandas as pd
-
 from milton_assets.selection.candidate import Candidate
+from milton_assets.statistics.samples import medians_of_others
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.tier import TierResult
@@ -41,12 +41,16 @@ def without_doubtful_speeds(
     candidates: Sequence[Candidate], manifest: EvidenceManifest, tiers: Tiers
 ) -> list[Candidate]:
     """The candidates, with the timed figures of each invalid whose speed is in doubt, with every reason."""
+    timed = {candidate.version: found for candidate in candidates if (found := _timed(candidate, tiers)) is not None}
     doubts: dict[str, list[str]] = {}
-    for version, why in (*_dropped_prompts(candidates, manifest, tiers), *_fast_when_timed(candidates, tiers)):
+    for version, why in (
+        *_dropped_prompts(candidates, manifest, timed),
+        *_fast_when_timed(candidates, tiers, timed),
+    ):
         doubts.setdefault(version, []).append(why)
-    timed = [name for name, spec in tiers.items() if spec.needs is Needs.ENDPOINT]
+    taking = [name for name, spec in tiers.items() if spec.needs is Needs.ENDPOINT]
     return [
-        _doubted(candidate, timed, "; ".join(doubts[candidate.version])) if candidate.version in doubts else candidate
+        _doubted(candidate, taking, "; ".join(doubts[candidate.version])) if candidate.version in doubts else candidate
         for candidate in candidates
     ]
 
@@ -61,24 +65,24 @@ def _doubted(candidate: Candidate, timed: Sequence[str], why: str) -> Candidate:
 
 
 def _dropped_prompts(
-    candidates: Sequence[Candidate], manifest: EvidenceManifest, tiers: Tiers
+    candidates: Sequence[Candidate], manifest: EvidenceManifest, timed: Mapping[str, _Timed]
 ) -> Iterator[tuple[str, str]]:
     tokenizer_of = {one.model_version: one.lineage.tokenizer_sha256 for one in manifest.candidates}
-    relatives: dict[str, dict[str, Mapping[str, float]]] = {}
+    families: dict[str, dict[str, dict[str, float]]] = {}  # by tokenizer, then by prompt, then by version
     for candidate in candidates:
         tokenizer = tokenizer_of.get(candidate.version)
-        frame = _timed_samples(candidate, tiers)
-        if tokenizer is not None and frame is not None:
-            counted = frame.dropna(subset=["prompt_tokens"]).groupby("prompt_id")["prompt_tokens"].median()
-            relatives.setdefault(tokenizer, {})[candidate.version] = counted.to_dict()
-    for family in relatives.values():
-        for version, counts in family.items():
-            shares = []
-            for prompt, count in counts.items():
-                others = [told[prompt] for name, told in family.items() if name != version and prompt in told]
-                if others and (usual := median(others)):
-                    shares.append(count / usual)
-            if shares and (share := median(shares)) < FEWEST_OF_PROMPT:
+        if tokenizer is not None and candidate.version in timed:
+            family = families.setdefault(tokenizer, {})
+            for prompt, count in timed[candidate.version].counted.items():
+                family.setdefault(prompt, {})[candidate.version] = count
+    for family in families.values():
+        shares: dict[str, list[float]] = {}
+        for counts in family.values():
+            for version, usual in medians_of_others(counts).items():
+                if usual:
+                    shares.setdefault(version, []).append(counts[version] / usual)
+        for version, mine in shares.items():
+            if (share := median(mine)) < FEWEST_OF_PROMPT:
                 yield (
                     version,
                     f"it counts {share:.0%} of the prompt tokens that candidates with the same tokenizer count for the "
@@ -95,11 +99,17 @@ class _Own:
     excess_ms: float
 
 
-def _fast_when_timed(candidates: Sequence[Candidate], tiers: Tiers) -> Iterator[tuple[str, str]]:
-    found = {candidate.version: own for candidate in candidates if (own := _own_requests(candidate, tiers)) is not None}
+def _fast_when_timed(
+    candidates: Sequence[Candidate], tiers: Tiers, timed: Mapping[str, _Timed]
+) -> Iterator[tuple[str, str]]:
+    found = {
+        candidate.version: own
+        for candidate in candidates
+        if candidate.version in timed and (own := _own_requests(candidate, tiers, timed[candidate.version])) is not None
+    }
+    usual = medians_of_others({version: own.slower for version, own in found.items()})
     for version, own in found.items():
-        others = [other.slower for name, other in found.items() if name != version]
-        limit = max(MOST_SLOWER, MOST_SLOWER_THAN_OTHERS * median(others)) if others else MOST_SLOWER_ALONE
+        limit = max(MOST_SLOWER, MOST_SLOWER_THAN_OTHERS * usual[version]) if version in usual else MOST_SLOWER_ALONE
         if own.slower > limit and own.excess_ms > LEAST_EXCESS_MS:
             yield (
                 version,
@@ -108,38 +118,72 @@ def _fast_when_timed(candidates: Sequence[Candidate], tiers: Tiers) -> Iterator[
             )
 
 
-def _own_requests(candidate: Candidate, tiers: Tiers) -> _Own | None:
-    frame = _timed_samples(candidate, tiers)
-    if frame is None:
+def _own_requests(candidate: Candidate, tiers: Tiers, timed: _Timed) -> _Own | None:
+    if not (timed.ttft_ms > 0 and timed.tpot_ms >= 0 and timed.prompt_tokens > 0):  # NaN, of nothing, is neither
         return None
-    ttft_ms, tpot_ms, prompt_tokens = (float(frame[name].median()) for name in ("ttft_ms", "tpot_ms", "prompt_tokens"))
-    if not (ttft_ms > 0 and tpot_ms >= 0 and prompt_tokens > 0):  # a median of nothing is NaN, which is neither
-        return None
-    timed_at_once = _at_once(next(r for n, r in candidate.tiers.items() if tiers[n].needs is Needs.ENDPOINT), "load")
     for tier, result in candidate.tiers.items():
-        if tiers[tier].needs is not Needs.CHAT or not set(_ASKED) <= set(result.samples.columns):
+        if tiers[tier].needs is not Needs.CHAT or (rows := _rows(result, _ASKED)) is None:
             continue
-        asked = result.samples.dropna(subset=list(_ASKED))
-        calls = asked["calls"].map(_count)
-        asked, calls = asked[calls > 0], calls[calls > 0]
-        if len(asked) < 2:
-            continue
-        read = (asked["prompt_tokens"] / calls / prompt_tokens).clip(lower=1.0)
-        busier = max(1.0, _at_once(result, "plan") / timed_at_once)
-        foretold_ms = (calls * ttft_ms * read + asked["completion_tokens"] * tpot_ms) * busier
-        slower = float((asked["elapsed_ms"] / foretold_ms).median())
-        excess_ms = float(((asked["elapsed_ms"] - foretold_ms) / calls).median())
-        return _Own(tier, slower, excess_ms)
+        busier = max(1.0, _at_once(result, "plan") / timed.at_once)
+        slower, excess_ms = [], []
+        for row in rows:
+            told, elapsed_ms, prompt_tokens, completion_tokens = row
+            if (calls := _count(told)) <= 0 or not all(map(_is_number, row[1:])):
+                continue
+            read = max(1.0, prompt_tokens / calls / timed.prompt_tokens)
+            foretold_ms = (calls * timed.ttft_ms * read + completion_tokens * timed.tpot_ms) * busier
+            slower.append(elapsed_ms / foretold_ms)
+            excess_ms.append((elapsed_ms - foretold_ms) / calls)
+        if len(slower) >= 2:
+            return _Own(tier, median(slower), median(excess_ms))
     return None
 
 
-def _timed_samples(candidate: Candidate, tiers: Tiers) -> pd.DataFrame | None:
-    """The good measured requests of the tier that takes times; None where its table holds no such rows."""
+@dataclass(frozen=True)
+class _Timed:
+    """The good measured requests of the tier that takes times: medians, NaN where nothing was taken, the tokens counted
+    for each prompt, and how many requests were made at once."""
+
+    ttft_ms: float
+    tpot_ms: float
+    prompt_tokens: float
+    counted: Mapping[str, float]
+    at_once: float
+
+
+def _timed(candidate: Candidate, tiers: Tiers) -> _Timed | None:
+    """None where the candidate's table holds no such rows."""
     for tier, result in candidate.tiers.items():
-        if tiers[tier].needs is Needs.ENDPOINT and set(_TIMED) <= set(result.samples.columns):
-            frame = result.samples
-            return frame[(frame["phase"] == "measured") & frame["ok"].astype(bool)]
+        if tiers[tier].needs is not Needs.ENDPOINT or (rows := _rows(result, _TIMED)) is None:
+            continue
+        good = [row[2:] for row in rows if row[0] == "measured" and row[1]]
+        counted: dict[str, list[float]] = {}
+        for prompt, tokens, *_ in good:
+            if prompt is not None and _is_number(tokens):
+                counted.setdefault(prompt, []).append(tokens)
+        _, tokens, ttft_ms, tpot_ms = ([row[place] for row in good if _is_number(row[place])] for place in range(4))
+        return _Timed(
+            ttft_ms=median(ttft_ms) if ttft_ms else math.nan,
+            tpot_ms=median(tpot_ms) if tpot_ms else math.nan,
+            prompt_tokens=median(tokens) if tokens else math.nan,
+            counted={prompt: median(told) for prompt, told in counted.items()},
+            at_once=_at_once(result, "load"),
+        )
     return None
+
+
+def _rows(result: TierResult, names: Sequence[str]) -> list[tuple[Any, ...]] | None:
+    """The samples' rows in those columns; None where one is missing."""
+    columns = []
+    for name in names:
+        if (column := result.column(name)) is None:
+            return None
+        columns.append(column)
+    return list(zip(*(column.to_pylist() for column in columns), strict=True))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not math.isnan(value)
 
 
 def _at_once(result: TierResult, part: str) -> float:

@@ -1,28 +1,27 @@
 """A run's readable summary: `runs/benchmark_YYYYMMDD_HHMMSS[.CLASS].json` below the evidence store.
 
-    write_summary(state.runs, RunSummary(run_id=..., decision=..., manifest=...))
-    summary = read_summary(state.runs)               # the latest
-    summary = read_summary(state.runs, "benchmark_20260111_142500")
+    write_summary(store.runs, RunSummary(run_id=..., decision=..., manifest=...))
+    summary = read_summary(store.runs)               # the latest
+    summary = read_summary(store.runs, "benchmark_20260111_142500")
 
-What belongs here: the summary's noun, writing it atomically, finding and reading it. What does not: the evidence it
-points to.
+What belongs here: the summary's noun, writing it, finding and reading it. What does not: the evidence it points to, and
+how a document is changed where several hosts may (`vocabulary.documents`).
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from milton_assets.selection.decision import Decision
 from milton_assets.vocabulary.digest import Sha256
+from milton_assets.vocabulary.documents import Documents, Place
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
-from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import RUN_ID, RunId, Slug, campaign_of, check_run_id
-from milton_assets.vocabulary.locks import locked
 
 
 class BundleRecord(BaseModel):
@@ -48,7 +47,8 @@ class DeploymentRecord(BaseModel):
 
 
 class ReportRecord(BaseModel):
-    """The page on the run that lies beside its summary: its path, as `StateDir.tell` names it, and its digest."""
+    """The page on the run that lies beside its summary: its path, as `StateDir.tell` names it, or its URL in an object
+    store, and its digest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -100,28 +100,44 @@ class RunSummary(BaseModel):
         return self
 
 
-def write_summary(runs: Path, summary: RunSummary) -> Path:
-    """Write the summary to `runs/<run_id>.json`, old or new and never half, and return the path."""
-    path = runs / f"{summary.run_id}.json"
-    write_atomic(path, summary.model_dump_json(indent=2) + "\n")
-    return path
+def write_summary(runs: Place, summary: RunSummary) -> Place:
+    """Write the summary as `<run_id>` in `runs`, whole or not at all, and return where it lies."""
+    documents = Documents(runs)
+    documents.change(summary.run_id, lambda _: _to_bytes(summary))
+    return documents.place(summary.run_id)
 
 
-def add_deployment(runs: Path, run_id: str, deployment: DeploymentRecord) -> None:
-    """Add to the run's summary where its bundle was taken; several deployments may end at once."""
-    with locked(runs / f".{run_id}.lock"):
-        summary = read_summary(runs, run_id)
-        write_summary(runs, summary.model_copy(update={"deployments": (*summary.deployments, deployment)}))
+def change_summary(runs: Place, run_id: str, change: Callable[[RunSummary], RunSummary]) -> None:
+    """Change what the run's summary says; others may do so at the same time, here or on other hosts.
+
+    `change` is asked again where another was faster. Raises as `read_summary`.
+    """
+
+    def changed(raw: bytes | None) -> bytes:
+        if raw is None:
+            raise BadInput(f"there is no run {run_id} in {runs}", expected="a run that was decided")
+        return _to_bytes(change(_parsed(raw, f"{runs}/{run_id}")))
+
+    Documents(runs).change(run_id, changed)
 
 
-def run_ids(runs: Path) -> tuple[str, ...]:
+def add_deployments(runs: Place, run_id: str, deployments: Sequence[DeploymentRecord]) -> None:
+    """Add to the run's summary where its bundle was taken; several processes, or hosts, may do so at once."""
+    if not deployments:
+        return
+    change_summary(
+        runs,
+        run_id,
+        lambda summary: summary.model_copy(update={"deployments": (*summary.deployments, *deployments)}),
+    )
+
+
+def run_ids(runs: Place) -> tuple[str, ...]:
     """Ids of the runs that have a summary, oldest first. An absent folder has none."""
-    if not runs.is_dir():
-        return ()
-    return tuple(sorted(path.stem for path in runs.glob("*.json") if RUN_ID.fullmatch(path.stem)))
+    return tuple(name for name in Documents(runs).names() if RUN_ID.fullmatch(name))
 
 
-def read_summary(runs: Path, run_id: str | None = None) -> RunSummary:
+def read_summary(runs: Place, run_id: str | None = None) -> RunSummary:
     """The summary of `run_id`, or of the latest run. Raises `BadInput` saying which runs there are."""
     known = run_ids(runs)
     if run_id is None:
@@ -135,18 +151,25 @@ def read_summary(runs: Path, run_id: str | None = None) -> RunSummary:
         raise BadInput(
             f"there is no run {run_id} in {runs}", expected=f"one of {list(known[-10:])}" if known else "a run"
         )
-    path = runs / f"{run_id}.json"
+    return _parsed(Documents(runs).read(run_id) or b"", f"{runs}/{run_id}.json")
+
+
+def _to_bytes(summary: RunSummary) -> bytes:
+    return f"{summary.model_dump_json(indent=2)}\n".encode()
+
+
+def _parsed(raw: bytes, where: str) -> RunSummary:
     try:
-        return RunSummary.model_validate_json(path.read_bytes())
+        return RunSummary.model_validate_json(raw)
     except ValidationError as error:
         raise BadInput(
-            f"{path} is no valid summary: {_first(error)}",
+            f"{where} is no valid summary: {_first(error)}",
             expected="the file as the run wrote it",
             remedy="restore it, or benchmark and decide again",
         ) from error
 
 
-def summaries_beside(runs: Path, summary: RunSummary) -> tuple[RunSummary, ...]:
+def summaries_beside(runs: Place, summary: RunSummary) -> tuple[RunSummary, ...]:
     """The summaries of the run's campaign, one a device class that was decided for by itself; this one among them."""
     campaign = campaign_of(summary.run_id)
     beside = [run_id for run_id in run_ids(runs) if campaign_of(run_id) == campaign]

@@ -41,6 +41,8 @@ _EXAMPLES = {
     "allowed_contaminated": f"['{'c0' * 32}']",
     "goldens": "{reasoning: [{path: goldens/ours.json, private: true}]}",
     "evidence_url": "s3://bucket/evidence",
+    "queues": "{benchmark_model: gpu-box, promote: gpu-box, kitchen: edge-box}",
+    "accelerator_pool": "accelerator-gpu-box",
     "openlineage_url": "http://marquez:5000",
     "cache_dir": "/var/cache/milton",
     "url": "http://127.0.0.1:8081",

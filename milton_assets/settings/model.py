@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -41,12 +41,17 @@ from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
 
+if TYPE_CHECKING:
+    from milton_assets.vocabulary.documents import Place
+
 LLAMA_CPP = "llama.cpp"
 VLLM = "vllm"
 LOCAL_CLASS = "local"
 """The device class of a target that names none: devices like this machine."""
 
+MLFLOW_EXPERIMENT = "milton"
 MAX_EXPIRY_DAYS = 36_500
+MAX_WAIT_HOURS = 24 * 366
 
 
 class Profile(StrEnum):
@@ -185,6 +190,14 @@ Names = Annotated[
     tuple[Slug, ...],
     FromText(lambda text: [part.strip() for part in text.split(",") if part.strip()], "names, a comma between two"),
 ]
+Owners = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^(team:[^\s,]+|[^\s@,]+@[^\s@,]+\.[^\s@,]+)$", max_length=200)], ...],
+    Field(min_length=1),
+    FromText(
+        lambda text: [part.strip() for part in text.split(",") if part.strip()],
+        "e-mail addresses or team:NAME, a comma between two",
+    ),
+]
 TemplateIds = Annotated[
     tuple[TemplateId, ...],
     FromText(
@@ -320,11 +333,54 @@ class SideModelSettings(_Noun):
     key_env: str | None = Field(default=None, min_length=1, description="The variable that holds its API key.")
 
 
+class MlflowSettings(_Noun):
+    """The MLflow server that is told of campaigns."""
+
+    url: Annotated[str, AfterValidator(_address)] = Field(
+        description="A tracking server that is told of every campaign: a run a model, figures with their intervals, "
+        "the report."
+    )
+    experiment: str = Field(
+        default=MLFLOW_EXPERIMENT,
+        min_length=1,
+        max_length=500,
+        description="The experiment that the runs are in there.",
+    )
+
+
+class RolloutSettings(_Noun):
+    """How a release is taken to the targets of a class when a decision brings one to several of them; see
+    docs/fleets.md. Waves and freezes are as `milton rollout plan` takes them."""
+
+    waves: tuple[str, ...] = Field(default=("1", "rest"), min_length=1)
+    opens: Literal["evidence", "all-well"] | None = None
+    tolerable: float = 0.02
+    intolerable: float = 0.2
+    alpha: float = 0.05
+    beta: float = 0.05
+    at_once: int = Field(default=8, ge=1, le=1000)
+    reach_within_hours: float = Field(default=24.0, ge=0, le=MAX_WAIT_HOURS)
+    attempt_within_hours: float = Field(default=1.0, ge=0, le=MAX_WAIT_HOURS)
+    retries: int = Field(default=1, ge=0, le=100)
+    freeze: tuple[str, ...] = ()
+    back_when_stopped: bool = False
+
+    @field_validator("waves", mode="before")
+    @classmethod
+    def _counts_are_numbers(cls, value: object) -> object:
+        """In YAML `[1, 10%, rest]` begins with a number."""
+        if isinstance(value, list | tuple):
+            return tuple(str(each) if isinstance(each, int) and not isinstance(each, bool) else each for each in value)
+        return value
+
+
 class DeviceClass(_Noun):
     """Devices that compute alike. `reference` is the target on which speed is measured for all of them; without one it
-    is measured on the controller."""
+    is measured on the controller. `rollout` is how a release comes to them; without one a canary goes first and then
+    the rest."""
 
     reference: Slug | None = None
+    rollout: RolloutSettings | None = None
 
 
 def _classes(value: object) -> object:
@@ -420,7 +476,8 @@ class Settings(_Noun):
     ] = Field(
         default_factory=lambda: {LOCAL_CLASS: DeviceClass()},
         description="Devices that compute alike; every target's `class` is one of them. A class with a `reference`, "
-        "one of its targets, has its speed measured there and a winner of its own (docs/classes.md).",
+        "one of its targets, has its speed measured there and a winner of its own (docs/classes.md); its `rollout` "
+        "says in which waves a release comes to several of its targets (docs/fleets.md).",
     )
     artifact: ArtefactKind = Field(
         default=ArtefactKind.GGUF, description="What is bundled: `gguf`, or `hf-distilled` for the full directory."
@@ -485,6 +542,17 @@ class Settings(_Noun):
         default=None,
         description="A folder or fsspec URL for the evidence. None: `benchmarks/` in the state folder.",
     )
+    queues: dict[Slug, Slug] = Field(
+        default_factory=dict,
+        description="With workers on several hosts, the queue that runs of a job go to: `benchmark_model`, "
+        "`benchmark_on_class`, `promote`, `deploy`, `look_after`; a target's or a class's name sends those of it to "
+        "the host that has it (docs/scale.md). Only in milton.yaml.",
+    )
+    accelerator_pool: Slug = Field(
+        default="accelerator",
+        description="The pool whose one place a tier holds while it measures; a name of its own for each host that "
+        "measures, so that two measure at once and none is shared.",
+    )
     cache_dir: AnyPath = Field(
         description="Where downloaded models and the environments of evaluation packages lie, for all state folders."
     )
@@ -495,8 +563,16 @@ class Settings(_Noun):
         default=True,
         description="While speeds are measured, watch the machine: what was taken while others wanted it is invalid.",
     )
+    owners: Owners = Field(
+        default=("team:milton",),
+        description="Whose the assets are in Dagster's UI and catalogue: e-mail addresses, or `team:NAME`.",
+    )
     openlineage_url: Annotated[str, AfterValidator(_address), Variable("OPENLINEAGE_URL")] | None = Field(
         default=None, description="An OpenLineage server that the daemon tells what ran and what was made."
+    )
+    mlflow: MlflowSettings | None = Field(
+        default=None,
+        description="An MLflow server that is told of every campaign (docs/elsewhere.md). None: nobody is.",
     )
     dry_run: Switch = Field(
         default=False, description="Say what would be measured, every metric `skipped`; decide and deploy nothing."
@@ -532,6 +608,11 @@ class Settings(_Noun):
         """The reference target of each device class that has one."""
         return {name: told.reference for name, told in self.device_classes.items() if told.reference is not None}
 
+    def rollout_to(self, device_class: str) -> RolloutSettings:
+        """How a release comes to several targets of that class."""
+        told = self.device_classes.get(device_class)
+        return (told and told.rollout) or RolloutSettings()
+
     @model_validator(mode="after")
     def _edge_is_as_measured(self) -> Self:
         if self.edge_program == self.server.which:
@@ -565,6 +646,13 @@ class Settings(_Noun):
     def evidence_root(self) -> str:
         """Where the evidence lies, a folder or a URL."""
         return self.evidence_url or str(self.state.benchmarks)
+
+    @property
+    def runs(self) -> Place:
+        """Where the runs' summaries lie: below the evidence."""
+        from upath import UPath  # only some verbs need it
+
+        return UPath(self.evidence_root) / "runs"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ Cochran, *Sampling Techniques*, chapter 6.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,18 @@ def quantile_interval(ordered: Floats, q: float, level: float = LEVEL) -> Interv
     return Interval(
         low=float(ordered[low_rank - 1]), high=float(ordered[high_rank - 1]), level=level, method="order_statistic"
     )
+
+
+def medians_of_others(values: Mapping[str, float]) -> dict[str, float]:
+    """For each name the median of everybody else's value, in one sort; empty where there is nobody else."""
+    order = sorted(values, key=values.__getitem__)
+    others = len(order) - 1
+    found = {}
+    for place, name in enumerate(order if others else ()):
+        # The middle of those left: from this one's place on, each has moved down by one.
+        middle = [values[order[at + (at >= place)]] for at in ((others - 1) // 2, others // 2)]
+        found[name] = (middle[0] + middle[1]) / 2
+    return found
 
 
 def rate(

@@ -113,11 +113,11 @@ def forget_log(store: EvidenceStore, tier: str, version: str, artefact: Artefact
 
 def imported_log(store: EvidenceStore, tier: str, version: str, artefact_sha256: str) -> ImportedLog | None:
     """The import that holds for these weights of the version, if there is one. Raises `EvidenceMismatch` for damage."""
-    raw = store.kept(f"{IMPORTED}/{tier}/{version}.{artefact_sha256}.json")
-    if raw is None:
+    uri = f"{IMPORTED}/{tier}/{version}.{artefact_sha256}.json"
+    if not store.has(uri):
         return None
     try:
-        found = ImportedLog.model_validate_json(raw)
+        found = ImportedLog.model_validate_json(store.read(uri))
     except ValidationError as error:
         raise EvidenceMismatch(
             f"the import of {tier} for {version} is damaged: {error.errors()[0]['msg']}",

@@ -21,15 +21,19 @@ def incumbent_of(
 ) -> str | None:
     """The version that the target changed last serves; None when nothing is deployed on any.
 
-    Of a device that cannot be reached, what it told last counts, which `mirrored` keeps by the target's name; that it
-    did is noted. Raises as `status` does for a target whose journal does not hold: who serves there cannot be known.
+    Of a device that cannot be reached, and of a target that lies on another host, what was mirrored last counts, which
+    `mirrored` keeps by the target's name; of a device that is noted. Raises as `status` does for a target whose journal
+    does not hold: who serves there cannot be known.
     """
     serving = []
     for target in targets:
         try:
-            if attempts := target.history():
+            attempts = tuple(target.history())
+            if attempts:
                 active = target.status().active
                 serving.append((attempts[-1].started_at, active.model_version if active else None))
+            elif attempts := tuple(mirrored(target.name)):
+                serving.append((attempts[-1].started_at, _served_after(attempts)))
         except Unreachable as away:
             if attempts := tuple(mirrored(target.name)):
                 version = _served_after(attempts)

@@ -7,10 +7,10 @@ What belongs here: reading that of the runs' summaries and no more. What does no
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from milton_assets.vocabulary.documents import Documents, Place
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import RunId, Slug
 
@@ -29,15 +29,18 @@ class _Run(BaseModel):
     decision: PastDecision
 
 
-def past_decisions(runs: Path) -> tuple[PastDecision, ...]:
+def past_decisions(runs: Place) -> tuple[PastDecision, ...]:
     """The decisions among the run summaries below `runs`, oldest first. Raises `BadInput` for a summary without one."""
     decisions = []
-    for path in sorted(runs.glob("benchmark_*.json")):
+    documents = Documents(runs)
+    for name in documents.names():
+        if not name.startswith("benchmark_"):
+            continue
         try:
-            decisions.append(_Run.model_validate_json(path.read_bytes()).decision)
+            decisions.append(_Run.model_validate_json(documents.read(name) or b"").decision)
         except (OSError, ValidationError) as error:
             raise BadInput(
-                f"the run summary {path} does not hold ({error})",
+                f"the run summary {documents.place(name)} does not hold ({error})",
                 expected="a decision with run_id, verdict and winner",
                 remedy="restore the file, or move it away",
             ) from error

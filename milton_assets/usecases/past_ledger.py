@@ -6,13 +6,12 @@ holds (`vocabulary.ledger`), and what is made of it (`selection.life`).
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import BaseModel, ValidationError
 
 from milton_assets.selection.decision import DECISION_VERSION
 from milton_assets.selection.life import with_previous
 from milton_assets.selection.summary import read_summary, run_ids
+from milton_assets.vocabulary.documents import Documents, Place
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.keys import class_of
@@ -27,7 +26,7 @@ class _Run(BaseModel):
     decision: _Version
 
 
-def ledger_before(runs: Path, run_id: str) -> Ledger:
+def ledger_before(runs: Place, run_id: str) -> Ledger:
     """The ledger of the newest run below `runs` that was decided before `run_id`, for the same device class; an empty
     one where there is none.
 
@@ -37,7 +36,7 @@ def ledger_before(runs: Path, run_id: str) -> Ledger:
     earlier = [known for known in run_ids(runs) if known < run_id and class_of(known) == class_of(run_id)]
     if not earlier:
         return Ledger()
-    version = _version(runs / f"{earlier[-1]}.json")
+    version = _version(runs, earlier[-1])
     if version != DECISION_VERSION:
         return Ledger(
             starts_because=f"{earlier[-1]}, the run before, was decided in version {version} of the decision's format, "
@@ -47,7 +46,7 @@ def ledger_before(runs: Path, run_id: str) -> Ledger:
     return with_previous(decision.ledger, decision.run_id, decision.digest())
 
 
-def check_ledger(runs: Path, manifest: EvidenceManifest) -> None:
+def check_ledger(runs: Place, manifest: EvidenceManifest) -> None:
     """Raise `EvidenceMismatch` unless the ledger that the manifest pins is the one its run says it had it from.
 
     A run whose summary is gone or of another version cannot be asked; the ledger is pinned all the same.
@@ -55,7 +54,7 @@ def check_ledger(runs: Path, manifest: EvidenceManifest) -> None:
     previous = manifest.ledger.previous
     if previous is None or previous.run_id not in run_ids(runs):
         return
-    if _version(runs / f"{previous.run_id}.json") != DECISION_VERSION:
+    if _version(runs, previous.run_id) != DECISION_VERSION:
         return
     decision = read_summary(runs, previous.run_id).decision
     if with_previous(decision.ledger, decision.run_id, decision.digest()) != manifest.ledger:
@@ -66,12 +65,13 @@ def check_ledger(runs: Path, manifest: EvidenceManifest) -> None:
         )
 
 
-def _version(summary: Path) -> int:
+def _version(runs: Place, run_id: str) -> int:
+    documents = Documents(runs)
     try:
-        return _Run.model_validate_json(summary.read_bytes()).decision.decision_version
+        return _Run.model_validate_json(documents.read(run_id) or b"").decision.decision_version
     except (OSError, ValidationError) as error:
         raise BadInput(
-            f"the run summary {summary} does not hold ({error})",
+            f"the run summary {documents.place(run_id)} does not hold ({error})",
             expected="a decision with its version",
             remedy="restore the file, or move it away",
         ) from error

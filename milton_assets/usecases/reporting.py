@@ -1,6 +1,6 @@
 """Gathering a report, and keeping a campaign's page beside its summary: the same for graph and command line.
 
-    data = gather(sources, read_summary(state.runs), now=now)
+    data = gather(sources, read_summary(store.runs), now=now)
     keep_page(sources, run_id, now=now)
 
 What belongs here: reading summary, evidence, goldens and targets into `ReportData`. What does not: drawing it
@@ -17,6 +17,7 @@ from typing import Any
 
 from milton_assets import __version__
 from milton_assets.edge.deployment import NeverDeployed, Outcome
+from milton_assets.fleet.many import ask_each
 from milton_assets.fleet.target import Target
 from milton_assets.fleet.targets import Targets
 from milton_assets.report.changes import changes_since
@@ -28,13 +29,16 @@ from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.decide import decide
 from milton_assets.selection.decision import Challenge, Decision
 from milton_assets.selection.replay import read_pinned
-from milton_assets.selection.summary import ReportRecord, RunSummary, read_summary, run_ids, write_summary
+from milton_assets.selection.summary import ReportRecord, RunSummary, change_summary, read_summary, run_ids
+from milton_assets.settings import Settings
+from milton_assets.tiers.discovery import installed_tiers
+from milton_assets.usecases.compose import evidence_store_of, targets_of
+from milton_assets.usecases.rollout_report import rollout_lines
 from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.documents import Place
 from milton_assets.vocabulary.errors import BadInput, MiltonError
-from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.golden_set import OwnSets, read_goldens
 from milton_assets.vocabulary.keys import class_of
-from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Tiers, TierSpec
@@ -42,6 +46,9 @@ from resources.evidence_store import EvidenceStore
 
 MOST_MODELS = 10
 """Models that a page shows: the first in rank, besides winner and incumbent."""
+
+ANSWER_WITHIN_S = 60.0
+"""So long a target may take to say what it serves before a page is made without it."""
 
 Measured = Mapping[str, Mapping[str, TierResult]]
 
@@ -57,6 +64,13 @@ class Sources:
     targets: Targets
 
 
+def sources_of(settings: Settings) -> Sources:
+    """Where the parts of the reports on a state folder lie."""
+    return Sources(
+        settings.state, evidence_store_of(settings), installed_tiers(), settings.goldens, targets_of(settings)
+    )
+
+
 def gather(
     sources: Sources,
     summary: RunSummary,
@@ -64,18 +78,20 @@ def gather(
     now: datetime,
     between: tuple[str, str] | None = None,
     since: str | None = None,
+    page_beside: Path | None = None,
 ) -> ReportData:
     """Everything that the report on that run tells.
 
     `between` two models: only these are shown, and the second is told against the first. `since`: the run that changes
-    are told against, by default the one before. Raises `EvidenceMismatch` when a table does not hold, `BadInput` for a
+    are told against, by default the one before. `page_beside`: the folder that the page is to lie in, from which it can
+    link others. Raises `EvidenceMismatch` when a table does not hold, `BadInput` for a
     model that did not stand or a run that is not there.
     """
     decision = summary.decision
     measured = read_pinned(sources.store.read_bytes, summary.manifest)
     models = between or _models(decision)
     compared = _compared(summary, measured, between, sources.tiers) if between else None
-    changes, why_none = _since(sources.state.runs, summary, since)
+    changes, why_none = _since(sources.store.runs, summary, since)
     return ReportData(
         made_at=now,
         release=__version__,
@@ -94,32 +110,36 @@ def gather(
         no_since=why_none,
         bundle=summary.bundle,
         deployments=summary.deployments,
+        rollouts=tuple(rollout_lines(sources.state, summary.run_id, page_beside)),
         notes=summary.notes,
     )
 
 
-def keep_page(sources: Sources, run_id: str, *, now: datetime) -> Path:
-    """Write the run's page beside its summary, and its digest into the summary; the page's path. Raises as `gather`."""
-    runs = sources.state.runs
-    path = runs / f"{run_id}.html"
-    with locked(runs / f".{run_id}.lock"):
-        summary = read_summary(runs, run_id)
-        content = page(gather(sources, summary, now=now), sources.tiers).encode()
-        write_atomic(path, content)
-        record = ReportRecord(path=sources.state.tell(path), sha256=sha256_bytes(content))
-        write_summary(runs, summary.model_copy(update={"report": record}))
-    return path
+def keep_page(sources: Sources, run_id: str, *, now: datetime) -> Place:
+    """Write the run's page beside its summary, and its digest into the summary; where it lies. Raises as `gather`."""
+    store = sources.store
+    uri = f"runs/{run_id}.html"
+    place = Path(store.root.path) / uri if store.is_here else store.root / uri
+    folder = place.parent if isinstance(place, Path) else None
+    told = sources.state.tell(place) if isinstance(place, Path) else str(place)
+
+    def with_page(summary: RunSummary) -> RunSummary:
+        content = page(gather(sources, summary, now=now, page_beside=folder), sources.tiers).encode()
+        store.keep(uri, content)
+        return summary.model_copy(update={"report": ReportRecord(path=told, sha256=sha256_bytes(content))})
+
+    change_summary(store.runs, run_id, with_page)
+    return place
 
 
 def serving(targets: Targets) -> Iterator[Serving]:
-    """What each target that was ever deployed to serves; one that cannot answer tells why."""
-    for target in targets.all():
-        try:
-            yield serving_on(target)
-        except NeverDeployed:
-            continue
-        except MiltonError as error:
-            yield Serving(target=target.name, model_version=None, problems=(str(error),))
+    """What each target that was ever deployed to serves; one that cannot answer in time tells why."""
+    there = targets.all()
+    for target, told in zip(there, ask_each(there, serving_on, within_s=ANSWER_WITHIN_S), strict=True):
+        if isinstance(told, Serving):
+            yield told
+        elif not isinstance(told, NeverDeployed):
+            yield Serving(target=target.name, model_version=None, problems=(str(told),))
 
 
 def serving_on(target: Target) -> Serving:
@@ -174,7 +194,7 @@ def _compared(summary: RunSummary, measured: Measured, between: tuple[str, str],
     return again.candidate(between[1]).challenge
 
 
-def _since(runs: Path, summary: RunSummary, wanted: str | None) -> tuple[Since | None, str]:
+def _since(runs: Place, summary: RunSummary, wanted: str | None) -> tuple[Since | None, str]:
     of_class = class_of(summary.run_id)
     earlier = [run_id for run_id in run_ids(runs) if run_id < summary.run_id and class_of(run_id) == of_class]
     if wanted is None and not earlier:
@@ -227,9 +247,9 @@ def _goldens_measured_on(spec: TierSpec, summary: RunSummary, own: OwnSets) -> A
 def gather_trend(sources: Sources, figure: str, *, now: datetime) -> TrendData:
     """That figure over all runs here, with every deployment that stood. Raises `BadInput` when no run has it."""
     decisions, unread = [], []
-    for run_id in run_ids(sources.state.runs):
+    for run_id in run_ids(sources.store.runs):
         try:
-            decisions.append(read_summary(sources.state.runs, run_id).decision)
+            decisions.append(read_summary(sources.store.runs, run_id).decision)
         except BadInput as error:
             unread.append(f"{run_id}: {error}")
     events = []

@@ -30,6 +30,7 @@ NOT_MEASURED_BY = frozenset(
         "target_paths",
         "target_classes",
         "device_classes",
+        "class_rollouts",
         "bundle_expires_days",
         "dry_run",
         "reuse_answers",

@@ -1,29 +1,64 @@
 """Gathering the page of a rollout from its journal.
 
     data = gather_rollout(state, "spring", now=now)
+    path = keep_rollout_page(state, "spring", now=now)
 
-What belongs here: reading the journal into `RolloutData`. What does not: drawing it (`milton_assets.report`), and what
-the events mean (`milton_assets.rollout.states`).
+What belongs here: reading the journal into `RolloutData`, and the page beside it. What does not: drawing it
+(`milton_assets.report`), and what the events mean (`milton_assets.rollout.states`).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from pathlib import Path
 
 from milton_assets import __version__
-from milton_assets.report.data import RolloutData, RolloutRow
+from milton_assets.report.data import RolloutData, RolloutLine, RolloutRow
+from milton_assets.report.page import rollout_page
 from milton_assets.rollout.events import Event
 from milton_assets.rollout.journal import read_rollout
 from milton_assets.rollout.states import Phase, Rollout, Stage, step
-from milton_assets.usecases.rollouts import folder_of
+from milton_assets.usecases.rollouts import folder_of, rollout_of, rollouts_of_run
 from milton_assets.vocabulary.chart import Axis, Join, Line, Place, PlaneChart, Rule, Scale
 from milton_assets.vocabulary.digest import short
+from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.state import StateDir
 
 MOST_PLACES = 400
 """So many places a line of the chart has at most; of more, some in between are left out."""
 _SIMPLY = frozenset({Phase.STOOD, Phase.HAD_IT})
+
+
+def page_file(state: StateDir, name: str) -> Path:
+    """Where the page of that rollout is kept."""
+    return folder_of(state, name) / "page.html"
+
+
+def keep_rollout_page(state: StateDir, name: str, *, now: datetime) -> Path:
+    """Write the rollout's page beside its journal; its path. Raises as `gather_rollout`."""
+    path = page_file(state, name)
+    write_atomic(path, rollout_page(gather_rollout(state, name, now=now)))
+    return path
+
+
+def rollout_lines(state: StateDir, run_id: str, page_beside: Path | None) -> Iterator[RolloutLine]:
+    """The rollouts of that run's bundle, for a page in the folder `page_beside`, which links those that have one; for
+    one that lies anywhere where that is None."""
+    for name in rollouts_of_run(state, run_id):
+        rollout = rollout_of(state, name)
+        page = page_file(state, name)
+        link = Path(os.path.relpath(page, page_beside)).as_posix() if page_beside and page.exists() else None
+        yield RolloutLine(name=name, told=_headline(rollout), is_well=_is_well(rollout), link=link)
+
+
+def _headline(rollout: Rollout) -> str:
+    return f"{rollout.plan.model_version} to {len(rollout.order)} devices: {rollout.stage}"
+
+
+def _is_well(rollout: Rollout) -> bool:
+    return rollout.stage is Stage.DONE and not rollout.failed
 
 
 def gather_rollout(state: StateDir, name: str, *, now: datetime) -> RolloutData:
@@ -36,8 +71,8 @@ def gather_rollout(state: StateDir, name: str, *, now: datetime) -> RolloutData:
         made_at=now,
         release=__version__,
         name=name,
-        headline=f"{rollout.plan.model_version} to {len(rollout.order)} devices: {rollout.stage}",
-        is_well=rollout.stage is Stage.DONE and not rollout.failed,
+        headline=_headline(rollout),
+        is_well=_is_well(rollout),
         lines=tuple(_lines(rollout)),
         chart=_chart(rollout, reading.events),
         wave_header=("wave", "devices begun", "at most", "the next opens by", "open since", "because"),

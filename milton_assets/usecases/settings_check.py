@@ -18,6 +18,7 @@ from milton_assets.selection.policy_file import check_metrics
 from milton_assets.settings import GoldenSet, Settings
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases import compose
+from milton_assets.usecases.rollouts import check_usual
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.golden_set import read_goldens
@@ -45,6 +46,7 @@ def problems_of(settings: Settings) -> tuple[MiltonError, ...]:
         lambda: compose.evidence_store_of(settings),
         lambda: compose.registry_of(settings),
         *(partial(compose.targets_of(settings).named, name) for name in settings.targets),
+        *(partial(check_usual, settings.rollout_to(name), name) for name in settings.device_classes),
         lambda: _launchable(compose.model_server_of(settings)),
         lambda: _edge_launchable(compose.edge_server_of(settings), settings.artifact),
     )
@@ -63,6 +65,7 @@ def check_campaign(campaign: Campaign, server: Callable[[], object], edge: Calla
             lambda: campaign.judge,
             lambda: campaign.embeddings,
             *(partial(targets.named, name) for name in campaign.target_names()),
+            *(partial(check_usual, campaign.rollout_to(name), name) for name in campaign.class_rollouts),
             lambda: _launchable(server()),
             lambda: _edge_launchable(edge(), campaign.artifact),
         )

@@ -1,6 +1,7 @@
 """The chain behind one deployment, every link verified, down to the weights.
 
     deployment → release → bundle → decision → evidence → registry entry → weights
+             ↘ field verdicts
 
 What belongs here: following the digests from one link to the next. What does not: how a link is checked, which the
 packages that made it know, and printing.
@@ -36,13 +37,15 @@ from milton_assets.edge.manifest import (
 )
 from milton_assets.edge.release import VerificationReport, read_manifest, verify_release
 from milton_assets.edge.release.chain import bundled_artefact_sha256
+from milton_assets.fleet.canaries import kept_verdicts, problems_of
 from milton_assets.fleet.target import Target, is_here
 from milton_assets.selection.summary import BundleRecord, DeploymentRecord, RunSummary, read_summary
 from milton_assets.usecases.golden_links import broken_goldens, notes_on_goldens
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, short
+from milton_assets.vocabulary.documents import Documents
 from milton_assets.vocabulary.entry_paths import placed
 from milton_assets.vocabulary.entry_table import entry_from_table
-from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch, MiltonError
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest
 from milton_assets.vocabulary.registry import RegistryEntry, RegistryStore
 from milton_assets.vocabulary.state import StateDir
@@ -79,7 +82,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Chain:
-    """The links in order, from the deployment to the weights."""
+    """The links in order, from the deployment to the weights, and then what the field said of the release."""
 
     links: tuple[Link, ...]
 
@@ -94,12 +97,12 @@ class Chain:
 
 
 def trace(deployment: Deployment, target: Target, records: Records) -> Chain:
-    """Follow the deployment on `target` to the weights.
+    """Follow the deployment on `target` to the weights, and to the verdicts of the canaries that its release was in.
 
     A broken link is said to be broken and the next is still tried, unless what leads there cannot be read. Raises as
     `Target.verify`.
     """
-    return Chain(tuple(_links(deployment, target, records)))
+    return Chain((*_links(deployment, target, records), *_field_links(deployment, records)))
 
 
 def _links(deployment: Deployment, target: Target, records: Records) -> Iterator[Link]:
@@ -225,6 +228,23 @@ def _digest(path: Path) -> str | None:
     return sha256_file(path) if path.is_file() else None
 
 
+# What the field said
+
+
+def _field_links(deployment: Deployment, records: Records) -> Iterator[Link]:
+    if deployment.release is None:
+        return
+    try:
+        kept = tuple(kept_verdicts(records.state, deployment.release))
+    except EvidenceMismatch as error:
+        yield Link("field verdict", str(records.state.field), None, False, str(error))
+        return
+    for one in kept:
+        signed = "signed by nobody" if one.signer is None else f"signed by {one.signer}"
+        said = f"{one.verdict.said}; {signed}"
+        yield _link("field verdict", one.verdict.told.plan.id, one.sha256, problems_of(records.state, one), said)
+
+
 # What the decision rests on
 
 
@@ -329,9 +349,9 @@ def _core(summary: RunSummary) -> RunSummary:
 def _summary_problems(
     deployment: Deployment, source: Path, manifest: BundleManifest, grounds: _BundledDocuments, records: Records
 ) -> Iterator[str]:
-    path = records.state.runs / f"{manifest.run_id}.json"
+    path = Documents(records.store.runs).place(manifest.run_id)
     try:
-        summary = read_summary(records.state.runs, manifest.run_id)
+        summary = read_summary(records.store.runs, manifest.run_id)
     except BadInput as error:
         yield f"{path}: {error}"
         return

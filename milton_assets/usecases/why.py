@@ -1,6 +1,6 @@
 """Why a target serves what it serves: model, since when, by which decision, beside the model before, and its health.
 
-    why_of(target, state)
+    why_of(target, store.runs)
 
 What belongs here: putting the target's history and the runs' summaries together. What does not: verifying the chain
 (`trace`), and the page (`reporting`).
@@ -16,9 +16,9 @@ from milton_assets.edge.deployment import Deployment, Outcome
 from milton_assets.fleet.target import Health, Target
 from milton_assets.selection.decision import Decision
 from milton_assets.selection.summary import read_summary
+from milton_assets.vocabulary.documents import Place
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Metric
-from milton_assets.vocabulary.state import StateDir
 
 
 class _Noun(BaseModel):
@@ -51,7 +51,7 @@ class Why(_Noun):
     not_known: tuple[str, ...] = ()
 
 
-def why_of(target: Target, state: StateDir) -> Why:
+def why_of(target: Target, runs: Place) -> Why:
     """Why `target` serves what it serves. Raises as `Target.status`, and `BadInput` where it serves nothing."""
     active, history, health = target.status().active, target.history(), target.health()
     if active is None:
@@ -60,7 +60,7 @@ def why_of(target: Target, state: StateDir) -> Why:
     earlier = brought.from_release if brought else None
     before = next((d for d in reversed(history) if earlier is not None and d.release == earlier), None)
     not_known: list[str] = []
-    decision = _decision(state, active.run_id, not_known)
+    decision = _decision(runs, active.run_id, not_known)
     return Why(
         target=target.name,
         model_version=active.model_version,
@@ -72,7 +72,7 @@ def why_of(target: Target, state: StateDir) -> Why:
         policy=f"{decision.policy.name} v{decision.policy.version}" if decision else None,
         because=decision.reasons[0] if decision else None,
         before=before.model_version if before else None,
-        figures=tuple(_figures(active.model_version, decision, before, state, not_known)) if decision else (),
+        figures=tuple(_figures(active.model_version, decision, before, runs, not_known)) if decision else (),
         health=health,
         not_known=tuple(not_known),
     )
@@ -89,23 +89,23 @@ def _brought(history: tuple[Deployment, ...], release: str) -> Deployment | None
     return found
 
 
-def _decision(state: StateDir, run_id: str, not_known: list[str]) -> Decision | None:
+def _decision(runs: Place, run_id: str, not_known: list[str]) -> Decision | None:
     try:
-        return read_summary(state.runs, run_id).decision
+        return read_summary(runs, run_id).decision
     except BadInput as error:
         not_known.append(str(error))
         return None
 
 
 def _figures(
-    version: str, decision: Decision, before: Deployment | None, state: StateDir, not_known: list[str]
+    version: str, decision: Decision, before: Deployment | None, runs: Place, not_known: list[str]
 ) -> list[Beside]:
     """The criteria of the decision. The model before is taken from the same run where it stood in it, for only then was
     it measured beside this one; else from the run that chose it."""
     earlier = before.model_version if before else None
     compared: Decision | None = decision
     if earlier is not None and earlier not in {report.version for report in decision.candidates}:
-        compared = _decision(state, str(before.run_id), not_known) if before and before.run_id else None
+        compared = _decision(runs, str(before.run_id), not_known) if before and before.run_id else None
     return [
         Beside(
             label=criterion.label,

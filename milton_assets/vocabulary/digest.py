@@ -6,7 +6,10 @@ What belongs here: SHA-256 of bytes, files and canonical JSON. What does not: wh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from json import encoder
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +24,22 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _CHUNK_BYTES = 1 << 20
 _LARGEST_SAFE_INTEGER = 2**53 - 1
 _FIRST_WITH_AN_EXPONENT = 10**21
+_SHORTEST_PLAIN, _LARGEST_PLAIN = 1e-4, 1e16
+"""Python writes what lies between, and is not whole, as ECMAScript does: the shortest digits, without an exponent."""
+
+_FEW_KEYS = 32
+_LITERALS = {None: "null", True: "true", False: "false"}
+_SUBCLASSES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (int, int),
+    (float, float),
+    (list, list),
+    (tuple, list),
+    (dict, dict),
+)
+_text = encoder.encode_basestring
+_SHORT_INTEGER = 16
+"""An integer of fewer digits, a sign included, is a double and canonical as `int` writes it."""
+_LONGEST_INTEGER = 22
 
 
 class NotCanonical(BadInput, ValueError):
@@ -50,30 +69,108 @@ def canonical_json(value: Any) -> str:
     have, nesting without end, and an integer that a double does not hold as it is written.
     """
     try:
-        try:
-            return rfc8785.dumps(value).decode()
-        except rfc8785.IntegerDomainError:
-            # 1e16 is written 10000000000000000, which is read back as an integer: it must come out the same again.
-            return rfc8785.dumps(_with_doubles(value)).decode()
+        written = _written(value)
+        if not written.isascii():
+            written.encode()
+        return written
     except NotCanonical:
         raise
     except ValueError as error:
-        half = any(isinstance(each, UnicodeEncodeError) for each in (error, error.__cause__))
+        half = isinstance(error, UnicodeEncodeError)
         why = "a text holds half of a surrogate pair" if half else str(error)
         raise NotCanonical(f"this has no canonical JSON: {why:.200}", expected="what RFC 8785 can write") from error
     except RecursionError as error:
         raise NotCanonical("this is nested too deeply for canonical JSON", expected="a few levels") from error
 
 
-def _with_doubles(value: Any) -> Any:
-    """`value` with every integer beyond 2^53 as the double that is written with the same digits."""
-    if isinstance(value, dict):
-        return {key: _with_doubles(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_with_doubles(each) for each in value]
-    if isinstance(value, int) and abs(value) > _LARGEST_SAFE_INTEGER:
-        return _as_double(value)
+def read_canonical(raw: bytes) -> Any:
+    """The value of JSON that is written as `canonical_json` writes it. Raises `ValueError` for any other bytes.
+
+    Several times as fast as writing the value again: numbers are held against their canonical form as they are read,
+    and the rest is what `json` writes, but for keys beyond the BMP, which UTF-16 puts in another order.
+    """
+    text = raw.decode()
+    value = json.loads(text, parse_float=_canonical_float, parse_int=_canonical_int, parse_constant=_no_number)
+    written = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    if written != text and canonical_json(value) != text:
+        raise NotCanonical("this is JSON, and not written in its canonical form", expected="RFC 8785")
     return value
+
+
+def _canonical_float(digits: str) -> float:
+    value = float(digits)
+    if canonical_json(value) != digits:
+        raise NotCanonical(f"the number {digits:.50} is not in its canonical form", expected="RFC 8785")
+    return value
+
+
+def _canonical_int(digits: str) -> int:
+    value = int(digits) if len(digits) <= _LONGEST_INTEGER else 0
+    if len(digits) >= _SHORT_INTEGER and canonical_json(value) != digits:
+        raise NotCanonical(f"the number {digits:.50} is not in its canonical form", expected="RFC 8785")
+    return value
+
+
+def _no_number(name: str) -> Any:
+    raise NotCanonical(f"{name} is no JSON number", expected="RFC 8785")
+
+
+def _written(value: Any) -> str:
+    """`value` as RFC 8785 has it: what the package `rfc8785` writes, several times as fast (ADR 207)."""
+    kind = type(value)
+    if kind is str:
+        return _text(value)
+    parts = []
+    # Loops and no helpers: each level of nesting is to take one frame of the stack.
+    if kind is dict:
+        keys = tuple(value)
+        for key, written in _remembered_order(keys) if len(keys) <= _FEW_KEYS else _order(keys):
+            each = value[key]
+            parts.append(written + (_text(each) if type(each) is str else _written(each)))
+        return f"{{{','.join(parts)}}}"
+    if kind is list or kind is tuple:
+        for each in value:
+            parts.append(_written(each))
+        return f"[{','.join(parts)}]"
+    if kind is float:
+        return _float(value)
+    if value is None or kind is bool:
+        return _LITERALS[value]
+    if kind is int:
+        return str(value) if abs(value) <= _LARGEST_SAFE_INTEGER else _float(_as_double(value))
+    if isinstance(value, str):
+        return _text(value)
+    for base, plain in _SUBCLASSES:
+        if isinstance(value, base):
+            return _written(plain(value))
+    raise ValueError(f"unsupported type: {kind}")
+
+
+def _order(keys: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The keys as they are sorted, each with how it is written before its value."""
+    try:
+        # By code point and by UTF-16 is the same order, unless a key holds what takes two units.
+        order = sorted(keys) if all(map(str.isascii, keys)) else sorted(keys, key=_utf16)
+    except TypeError:
+        raise ValueError("object keys must be strings") from None
+    return [(key, f"{_text(key)}:") for key in order]
+
+
+_remembered_order = lru_cache(maxsize=512)(_order)
+"""Thousands of records have the same few keys."""
+
+
+def _utf16(key: str) -> bytes:
+    return key.encode("utf-16-be")
+
+
+def _float(number: float) -> str:
+    if number.is_integer():
+        if abs(number) <= _LARGEST_SAFE_INTEGER:
+            return str(int(number))
+    elif _SHORTEST_PLAIN <= abs(number) < _LARGEST_PLAIN:
+        return repr(number)
+    return rfc8785.dumps(number).decode()
 
 
 def _as_double(number: int) -> float:

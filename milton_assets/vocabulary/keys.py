@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -59,7 +60,7 @@ def check_tier_name(text: str) -> str:
     return text
 
 
-TierName = Annotated[str, AfterValidator(check_tier_name)]
+TierName = Annotated[str, AfterValidator(lru_cache(check_tier_name))]
 
 
 def check_run_id(text: str) -> str:
@@ -97,6 +98,12 @@ def campaign_of(run_id: str) -> str:
     """The campaign of a run: its id without the class."""
     match = RUN_ID.fullmatch(run_id)
     return match.group(1) if match else run_id
+
+
+def rollout_of_run(run_id: str, device_class: str) -> str:
+    """The name of the rollout of that run's bundle to the targets of a class: `RUN-CLASS`, or the run's where it
+    decided for that class by itself."""
+    return check_key(run_id if class_of(run_id) == device_class else f"{run_id}-{device_class}", "rollout's name")
 
 
 def key_on_class(device_class: str, version: str) -> str:

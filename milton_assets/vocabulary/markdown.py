@@ -45,6 +45,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def items(foreign: Iterable[str]) -> str:
+    """A list of plain sentences; each is passed through `text`."""
+    return "\n".join(f"- {text(sentence)}" for sentence in foreign)
+
+
 def _shown(piece: str) -> str:
     return f"`{piece}`" if _ADDRESS.search(piece) else piece.translate(_MEANS_SOMETHING)
 

@@ -96,6 +96,11 @@ class StateDir:
         return self.root / "deployment_history"
 
     @property
+    def field(self) -> Path:
+        """How canaries on targets ended: a folder a target, a document and its signature a canary."""
+        return self.root / "field"
+
+    @property
     def rollouts(self) -> Path:
         """Rollouts over many targets: a folder each, with its journal."""
         return self.root / "rollouts"

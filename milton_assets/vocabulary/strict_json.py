@@ -9,8 +9,8 @@ or a file that is too long. Accepted: a byte order mark at the start, Windows li
 line feed and in nothing else, as other separators may stand within a string. NaN is read where `nan=True` says that the
 format has it, and nowhere else.
 
-What belongs here: from bytes to values. What does not: what the values mean, and the target's journal, whose lines are
-chained by digests and whose torn end is no error (`edge.deployment.journal`).
+What belongs here: from bytes to values. What does not: what the values mean, and journals, whose lines are chained by
+digests and whose torn end is no error (`chained`).
 """
 
 from __future__ import annotations

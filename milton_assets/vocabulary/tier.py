@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self, overload
 
 import pandas as pd
 import pyarrow as pa
@@ -49,6 +49,7 @@ _METRIC_SCHEMA = pa.schema(
         described("why", pa.string(), "why it is skipped, failed or invalid"),
     ]
 )
+_RESERVED = frozenset(_METRIC_SCHEMA.names)
 
 
 def asset_of(tier: str) -> str:
@@ -61,17 +62,44 @@ def asset_on_class(tier: str) -> str:
     return f"{tier}_on_class"
 
 
+class _Samples:
+    """The field `samples`: given as a frame or as the table that a file holds, and a frame when it is asked for.
+
+    A decision reads a few columns of thousands of tables; frames of all of them would take longer than deciding.
+    """
+
+    @overload
+    def __get__(self, result: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, result: TierResult, owner: type) -> pd.DataFrame: ...
+
+    def __get__(self, result: TierResult | None, owner: type) -> pd.DataFrame | Self:
+        if result is None:
+            return self  # the field's default
+        kept = result.__dict__
+        if "_frame" not in kept:
+            kept["_frame"] = kept["_table"].to_pandas()
+        frame: pd.DataFrame = kept["_frame"]
+        return frame
+
+    def __set__(self, result: TierResult, given: pd.DataFrame | pa.Table | _Samples) -> None:
+        given = pd.DataFrame() if isinstance(given, _Samples) else given
+        result.__dict__["_table" if isinstance(given, pa.Table) else "_frame"] = given
+
+
 @dataclass(frozen=True)
 class TierResult:
     """One tier's answer about one model version.
 
-    `metrics` have unique names; `samples` is the per-request, per-case or per-query table; `provenance` is
-    JSON-able and says with what it was measured (fingerprint, goldens' digests, definitions' version, sampling).
+    `metrics` have unique names; `samples` is the per-request, per-case or per-query table, `column` one column of it;
+    `provenance` is JSON-able and says with what it was measured (fingerprint, goldens' digests, definitions' version,
+    sampling).
     """
 
     tier: str
     metrics: tuple[Metric, ...]
-    samples: pd.DataFrame = field(default_factory=pd.DataFrame)
+    samples: _Samples = _Samples()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -79,8 +107,22 @@ class TierResult:
         names = [metric.name for metric in self.metrics]
         if len(names) != len(set(names)):
             raise BadInput(f"{self.tier}: a metric's name appears twice", expected="unique names")
-        if clash := set(self.samples.columns) & set(_METRIC_SCHEMA.names):
+        if clash := _RESERVED.intersection(self.columns):
             raise BadInput(f"{self.tier}: sample columns {sorted(clash)} are reserved for metric rows")
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the samples' columns."""
+        table: pa.Table | None = self.__dict__.get("_table")
+        return [str(name) for name in self.samples.columns] if table is None else list(table.column_names)
+
+    def column(self, name: str) -> pa.Array | pa.ChunkedArray | None:
+        """A column of the samples; None where there is none of that name."""
+        table: pa.Table | None = self.__dict__.get("_table")
+        if table is not None:
+            place = table.schema.get_field_index(name)
+            return table.column(place) if place >= 0 else None
+        return pa.Array.from_pandas(self.samples[name]) if name in self.samples.columns else None
 
     def metric(self, name: str) -> Metric:
         """The metric of that name. Raises `BadInput` with the names there are."""
@@ -115,8 +157,10 @@ class TierResult:
             for m in self.metrics
         ]
         table = pa.Table.from_pylist(metric_rows, schema=_METRIC_SCHEMA)
-        if len(self.samples):
+        samples = self.__dict__.get("_table")
+        if samples is None:
             samples = pa.Table.from_pandas(self.samples, preserve_index=False).replace_schema_metadata(None)
+        if samples.num_rows:
             kinds = pa.array(["sample"] * samples.num_rows, pa.string())
             table = pa.concat_tables([table, samples.add_column(0, "row_kind", kinds)], promote_options="default")
         metadata = {
@@ -140,10 +184,10 @@ class TierResult:
     @classmethod
     def _from_table(cls, table: pa.Table, metadata: Mapping[str, Any]) -> TierResult:
         metric_rows = table.filter(pc.field("row_kind") == "metric").select(_METRIC_SCHEMA.names)
-        # Split before pandas sees it: a column with nulls for the other kind would lose its integers and booleans.
+        # Split as a table: a column of a frame with nulls for the other kind would lose its integers and booleans.
         samples = table.filter(pc.field("row_kind") == "sample").drop_columns(_METRIC_SCHEMA.names)
         metrics = tuple(_metric_of(row) for row in metric_rows.to_pylist())
-        return cls(metadata["tier"], metrics, samples.to_pandas(), metadata["provenance"])
+        return cls(metadata["tier"], metrics, samples.replace_schema_metadata(None), metadata["provenance"])
 
 
 def table_metadata(table: pa.Table) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
     store = open_registry(None, state)                                       # models/registry.json in the state folder
     store = open_registry("folder:///data/gguf", state)                      # a folder of GGUF files
+    store = open_registry("s3://bucket/models/registry.json", state)         # a file that every host finds
     store = open_registry("mlflow+http://models.example:5000/#edge", state)  # a registered model of MLflow's
 
 What belongs here: which registries there are and opening one; the package holds one module a registry. An installed
@@ -70,11 +71,20 @@ def open_mlflow(uri: str, around: Surroundings) -> RegistryStore:
     return mlflow.open_mlflow(uri, around)
 
 
+def open_object(uri: str, around: Surroundings) -> RegistryStore:
+    """A JSON file in an object store; what speaks to it is not imported for other registries."""
+    from resources.registries import object_store
+
+    return object_store.open_object(uri, around)
+
+
 OPENERS: dict[str, Opener] = {
     "file": open_json,
     "folder": open_folder,
     "mlflow+http": open_mlflow,
     "mlflow+https": open_mlflow,
+    "s3": open_object,
+    "gs": open_object,
 }
 
 

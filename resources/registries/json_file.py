@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -78,7 +78,7 @@ class JsonRegistry:
         that are gone or broken are left out: they may have been cleared away.
         """
         raw = _read_bytes(self.path)
-        models = _parse(self.path, raw)["models"]
+        models = parse_registry(self.path, raw)["models"]
         facts = self.surroundings.facts(hash_budget_s=hash_budget_s, on_progress=on_progress)
         return judge_all(models, self._judge(facts), facts, sha256=sha256_bytes(raw))
 
@@ -109,7 +109,7 @@ class JsonRegistry:
             hf = bring_hf(model.hf, place, allow_code=allow_code) if model.hf is not None else None
             content = new_entry(model.base_model, gguf=gguf, hf=hf)
             try:
-                judged = _entry(version, content, reader)
+                judged = entry_of(version, content, reader)
             except NOT_HOLDING as error:
                 raise BadInput(
                     f"{version} was not registered: {reason(error)}", remedy="correct the files, then add it again"
@@ -136,7 +136,7 @@ class JsonRegistry:
 
     def _judge(self, facts: FactsReader) -> Callable[[str, Any], RegistryEntry]:
         reader = self._reader(facts)
-        return lambda version, content: _entry(version, content, reader)
+        return lambda version, content: entry_of(version, content, reader)
 
     def _reader(self, facts: FactsReader) -> ArtefactReader:
         around = self.surroundings
@@ -185,7 +185,24 @@ class _Entry(BaseModel):
     reference: str | None = Field(default=None, min_length=1)
 
 
-def _entry(version: str, content: Any, reader: ArtefactReader) -> RegistryEntry:
+class Finds(Protocol):
+    """What finds the artefacts that an entry names: `ArtefactReader` on this machine."""
+
+    def gguf(self, declared: str) -> Artefact:
+        """The GGUF at a declared path."""
+        ...
+
+    def directory(self, declared: str, version: str) -> Artefact:
+        """The Hugging Face directory at a declared path."""
+        ...
+
+    def base_template(self, base_model: str) -> str | None:
+        """The chat template of a base model that is named by its files' path."""
+        ...
+
+
+def entry_of(version: str, content: Any, reader: Finds) -> RegistryEntry:
+    """One entry of the file, validated, with its artefacts as `reader` finds them. Raises one of `NOT_HOLDING`."""
     check_key(version, "model version")
     if not isinstance(content, dict):
         raise BadInput(f"the entry is {_kind(content)}", expected="an object")
@@ -207,7 +224,7 @@ def _entry(version: str, content: Any, reader: ArtefactReader) -> RegistryEntry:
     )
 
 
-def _artefacts(version: str, metrics: _Metrics, reader: ArtefactReader, *, keep_going: bool) -> Iterator[Artefact]:
+def _artefacts(version: str, metrics: _Metrics, reader: Finds, *, keep_going: bool) -> Iterator[Artefact]:
     found: list[Callable[[], Artefact]] = []
     if (gguf := metrics.gguf_path) is not None:
         found.append(lambda: reader.gguf(gguf))
@@ -243,7 +260,8 @@ def _read_bytes(path: Path) -> bytes:
     return raw
 
 
-def _parse(path: Path, raw: bytes) -> dict[str, Any]:
+def parse_registry(path: object, raw: bytes) -> dict[str, Any]:
+    """The document that the registry at `path` holds. Raises `RegistryUnreadable`."""
     try:
         document = json.loads(raw, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
@@ -308,7 +326,7 @@ def registered(path: Path) -> dict[str, Any]:
 
     Raises `RegistryMissing`, and `RegistryUnreadable` when the file as a whole does not hold.
     """
-    models: dict[str, Any] = _parse(path, _read_bytes(path))["models"]
+    models: dict[str, Any] = parse_registry(path, _read_bytes(path))["models"]
     return models
 
 
@@ -356,7 +374,7 @@ def _editing(path: Path, *, create: bool = False) -> Iterator[dict[str, Any]]:
     with locked(target.with_name(f".{target.name}.lock"), timeout_s=LOCK_TIMEOUT_S):
         exists = target.exists()
         before = _read_bytes(target) if exists else b'{"models": {}}'
-        document = _parse(target, before)
+        document = parse_registry(target, before)
         yield document
         try:
             after = json.dumps(document, indent=2, ensure_ascii=before.isascii()).encode() + b"\n"

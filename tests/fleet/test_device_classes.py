@@ -81,6 +81,27 @@ def decided(sshd: OwnSshd, device_url: str, tmp_path: Path) -> Iterator[tuple[Wo
         yield wp, summaries_beside(wp.state.runs, read_summary(wp.state.runs))
 
 
+def test_where_every_target_has_a_referenced_class_this_machine_times_nobody(sshd, device_url, tmp_path):
+    install(sshd, STUB_TOKEN_MS="good=1")
+    work = tmp_path / "work"
+    work.mkdir()
+    with workplace(work) as wp:
+        wp.register("good", competent())
+        settings = {
+            "targets": {"kitchen": {"at": device_url, "class": "pi5"}},
+            "device_classes": {"pi5": {"reference": "kitchen"}},
+        }
+        (wp.state.root / "milton.yaml").write_text(json.dumps(settings))
+        result = wp.conduct()
+        assert result.success, failure_of(result)
+        names = run_ids(wp.state.runs)
+        assert [class_of(name) for name in names] == ["pi5"]
+        summary = read_summary(wp.state.runs)
+        assert (summary.decision.winner, [one.target for one in summary.deployments]) == ("good", ["kitchen"])
+        assert not (wp.state.benchmarks / "inference_metrics").exists()
+        assert {pin.tier for pin in summary.manifest.candidate("good").pins} >= {"inference", "reasoning", "retrieval"}
+
+
 def manifest_of(wp: Workplace, summary: RunSummary) -> BundleManifest:
     with Folder(wp.state.bundles / summary.bundle.name) as folder:
         return read_documents(folder).manifest

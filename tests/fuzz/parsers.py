@@ -18,6 +18,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from milton_assets.edge.bundle.archive import pack_bundle, unpack_bundle
+from milton_assets.edge.canary.plan import Arm
+from milton_assets.edge.canary.records import Rated, line_of, records_in
 from milton_assets.edge.deployment.admission import load_device_policy
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.journal import JOURNAL_FILE, Journal, parse
@@ -29,6 +31,11 @@ from milton_assets.edge.release.safetensors import read_tensors
 from milton_assets.edge.release.sshsig import parse_public_key, public_line, sign, verify
 from milton_assets.edge.release.sums import parse_sums
 from milton_assets.edge.serving.heads import BadHead, RequestHead
+from milton_assets.edge.serving.http1 import Refused
+from milton_assets.edge.serving.splitting import feedback_in
+from milton_assets.rollout import journal as rollout_journal
+from milton_assets.rollout.journal import created
+from milton_assets.rollout.simulate import Fleet, Rates, simulate
 from milton_assets.tiers.evaluations.inspect_log import Limits, read_inspect_log
 from milton_assets.tiers.evaluations.lm_eval_log import read_lm_eval_log
 from milton_assets.tiers.inference.sse import EventParser, EventTooLarge
@@ -42,6 +49,7 @@ from resources.registries import open_registry
 from tests.support.edge_bundles import make_bundle
 from tests.support.evaluation_logs import RESULTS, SAMPLES, harness, inspect_eval, small_members
 from tests.support.gguf_file import ARRAY, F32, Q8_0, STRING, UINT32, gguf_bytes, pair, tensor
+from tests.support.rollouts import plan_of
 
 AT = datetime(2026, 1, 11, 14, 25, tzinfo=UTC)
 MESSAGE, NAMESPACE = b"message", "milton-bundle"
@@ -131,6 +139,15 @@ def _journal() -> tuple[bytes, ...]:
         journal.append(Started(at=AT, deployment=attempt, operation=Operation.DEPLOY, actor="ada", bundle="b"))
         journal.append(Failed(at=AT, deployment=attempt, reason="disk"))
         return ((Path(place) / JOURNAL_FILE).read_bytes(),)
+
+
+@cache
+def _rollout_journal() -> tuple[bytes, ...]:
+    kept = simulate(Fleet(plan_of(2), Rates(failing=0.5), seed=1))
+    with tempfile.TemporaryDirectory() as place, created(Path(place)) as journal:
+        for event in kept.events:
+            journal.append(event)
+        return ((Path(place) / rollout_journal.JOURNAL_FILE).read_bytes(),)
 
 
 def _registry(raw: bytes) -> object:
@@ -254,7 +271,19 @@ PARSERS: dict[str, Parser] = {
         lambda: (SAMPLES.read_bytes(),),
         (*_JSON, b"\n", b'"metrics"', b'"doc_id"', b'"filter"'),
     ),
+    "feedback": Parser(
+        feedback_in,
+        lambda: (b'{"response_id": "000000000000000000000001", "value": -1}',),
+        (*_JSON, b'"value"'),
+        (Refused,),
+    ),
+    "canary": Parser(
+        lambda raw: list(records_in(raw, "a journal")),
+        lambda: (line_of(Rated(at=AT, response="1" * 24, arm=Arm.INCUMBENT, value=1)),),
+        (*_JSON, b"\n", b'"kind":"asked"', b'"nth":0', b"1e999", b"NaN"),
+    ),
     "journal": Parser(parse, _journal, (*_JSON, b"\n", b"\0")),
+    "rollout journal": Parser(rollout_journal.parse, _rollout_journal, (*_JSON, b"\n", b"\0", b'"kind":"began"')),
     "registry": Parser(_registry, _registries, (*_JSON, b'"models"', b'"gguf_path"', b"/etc/passwd")),
     "device policy": Parser(
         _of_file(load_device_policy, "p.yaml"),

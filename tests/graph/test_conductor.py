@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from dagster import AssetKey, DagsterRunStatus, RunsFilter
+from dagster import AssetKey, DagsterEventType, DagsterRunStatus, RunsFilter
 
 from milton_assets.conductor import candidates_of, only_campaign
 from milton_assets.edge.release import verify_release
@@ -17,25 +17,35 @@ from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.registry import Quarantined, Registry
 from resources.registries.json_file import add_entries, new_entry
 from tests.support.targets import targets_of
-from tests.support.workplace import broken, clueless, competent, failure_of
+from tests.support.tiers import TIERS
+from tests.support.workplace import broken, clueless, competent, failure_of, workplace
+
+pytestmark = pytest.mark.xdist_group("conducted")
+
+
+@pytest.fixture(scope="module")
+def conducted(tmp_path_factory):
+    """The workplace of a campaign over a good, a poor and a broken model, which the tests only look at."""
+    with workplace(tmp_path_factory.mktemp("conducted")) as wp:
+        wp.register("good", competent())
+        wp.register("poor", clueless(), seed=1)
+        wp.register("bad", broken, seed=2)
+        result = wp.conduct()
+        assert result.success, failure_of(result)
+        yield wp
 
 
 @pytest.fixture
-def road(wp):
-    """A campaign over a good, a poor and a broken model; its summary."""
-    wp.register("good", competent())
-    wp.register("poor", clueless(), seed=1)
-    wp.register("bad", broken, seed=2)
-    result = wp.conduct()
-    assert result.success, failure_of(result)
-    return read_summary(wp.state.runs)
+def road(conducted):
+    """That campaign's summary."""
+    return read_summary(conducted.state.runs)
 
 
 @pytest.mark.slow
-def test_the_best_model_ends_on_the_target(wp, road):
+def test_the_best_model_ends_on_the_target(conducted, road):
     assert road.decision.winner == "good"
-    assert verify_release(wp.state.bundles / road.bundle.name).ok
-    assert targets_of(wp.state).named("local").status().active.model_version == "good"
+    assert verify_release(conducted.state.bundles / road.bundle.name).ok
+    assert targets_of(conducted.state).named("local").status().active.model_version == "good"
 
 
 @pytest.mark.slow
@@ -46,10 +56,9 @@ def test_a_model_that_fails_every_call_is_named_with_its_errors(road):
 
 
 @pytest.mark.slow
-def test_each_child_run_carries_the_campaign_and_its_partition(wp, road):
-    runs = wp.instance.get_runs(RunsFilter(tags={"milton/campaign": road.run_id}))
-    children = [run for run in runs if run.job_name != "autobench"]
-    assert len(runs) == len(children) + 1
+def test_each_child_run_carries_the_campaign_and_its_partition(conducted, road):
+    children = children_of(conducted, road)
+    assert len(children) == 5
     assert {(run.job_name, run.tags["dagster/partition"]) for run in children} == {
         ("benchmark_model", "good"),
         ("benchmark_model", "poor"),
@@ -60,21 +69,66 @@ def test_each_child_run_carries_the_campaign_and_its_partition(wp, road):
 
 
 @pytest.mark.slow
-def test_every_run_of_a_campaign_is_where_the_uis_job_pages_and_timeline_look(wp, road):
-    listed = wp.instance.get_runs(RunsFilter(tags={".dagster/repository": "__repository__@milton_assets"}))
+def test_every_run_of_a_campaign_is_where_the_uis_job_pages_and_timeline_look(conducted, road):
+    listed = conducted.instance.get_runs(RunsFilter(tags={".dagster/repository": "__repository__@milton_assets"}))
     assert {run.job_name for run in listed} == {"autobench", "benchmark_model", "promote", "deploy"}
     assert len(listed) == 6
     assert {run.remote_job_origin.location_name for run in listed} == {"milton_assets"}
 
 
 @pytest.mark.slow
-def test_a_child_and_its_campaign_link_to_each_other(wp, road):
-    conductor = wp.instance.get_runs(RunsFilter(job_name="autobench"))[0]
-    seen = wp.instance.fetch_observations(AssetKey("registry_entry"), limit=10).records
+def test_a_child_and_its_campaign_link_to_each_other(conducted, road):
+    conductor = conducted.instance.get_runs(RunsFilter(job_name="autobench"))[0]
+    seen = conducted.instance.fetch_observations(AssetKey("registry_entry"), limit=10).records
     links = {record.asset_observation.partition: record.asset_observation.metadata for record in seen}
-    child = wp.instance.get_runs(RunsFilter(job_name="benchmark_model", tags={"dagster/partition": "good"}))[0]
+    child = conducted.instance.get_runs(RunsFilter(job_name="benchmark_model", tags={"dagster/partition": "good"}))[0]
     assert links["good"]["run"].value == child.run_id
     assert links["good"]["campaign"].value == conductor.run_id
+    part_of = [
+        said for said in engine_events(conducted, child.run_id) if said.message == f"part of the campaign {road.run_id}"
+    ]
+    assert part_of[0].engine_event_data.metadata["campaign"].value == conductor.run_id
+
+
+@pytest.mark.slow
+def test_the_campaigns_page_has_a_bar_for_every_child_and_says_how_far_it_is(conducted, road):
+    conductor = conducted.instance.get_runs(RunsFilter(job_name="autobench"))[0]
+    told = [said for said in engine_events(conducted, conductor.run_id) if said.step_key == "conduct"]
+    begun = [said.engine_event_data.marker_start for said in told if said.engine_event_data.marker_start]
+    ended = [said.engine_event_data.marker_end for said in told if said.engine_event_data.marker_end]
+    assert begun == ended
+    assert begun[-2:] == [f"promote of {road.run_id}", "deploy of local"]
+    tiers = len(TIERS)
+    assert told[0].message == f"{begun[0]} begins; 0 of {3 * tiers} measurements are done"
+    linked = {said.engine_event_data.metadata["run"].value for said in told}
+    assert linked == {run.run_id for run in children_of(conducted, road)}
+
+
+@pytest.mark.slow
+def test_the_campaigns_result_tells_the_verdict_and_links_to_what_came_of_it(conducted, road):
+    conductor = conducted.instance.get_runs(RunsFilter(job_name="autobench"))[0]
+    (output,) = (
+        entry.dagster_event.event_specific_data.metadata
+        for entry in conducted.instance.all_logs(conductor.run_id, of_type=DagsterEventType.STEP_OUTPUT)
+    )
+    assert output["verdict"].value == "promote good"
+    assert output["reason 1"].value == road.decision.reasons[0]
+    addresses = {name: output[name].value for name in ("decision", "bundle", "deployment on local")}
+    assert addresses == {
+        "decision": f"/assets/selection_decision?view=partitions&partition={road.run_id}",
+        "bundle": f"/assets/edge_bundle?view=partitions&partition={road.run_id}",
+        "deployment on local": "/assets/deployment?view=partitions&partition=local",
+    }
+
+
+def engine_events(wp, run_id):
+    logs = wp.instance.all_logs(run_id, of_type=DagsterEventType.ENGINE_EVENT)
+    return [entry.dagster_event for entry in logs if entry.dagster_event.engine_event_data.metadata]
+
+
+def children_of(wp, road):
+    runs = wp.instance.get_runs(RunsFilter(tags={"milton/campaign": road.run_id}))
+    return [run for run in runs if run.job_name != "autobench"]
 
 
 @pytest.mark.slow

@@ -54,4 +54,6 @@ def test_a_registered_model_goes_from_the_sensor_to_a_deployment(wp, tmp_path):
     summary = read_summary(wp.state.runs)
     assert summary.decision.winner == "v1"
     assert [told.target for told in summary.deployments] == ["local"]
+    traced = subprocess.run([DAEMON.with_name("milton"), "trace"], env=environment, capture_output=True, text=True)
+    assert traced.returncode == 0, traced.stdout + traced.stderr
     assert left_behind(str(wp.state.root)) == []

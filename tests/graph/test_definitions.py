@@ -13,6 +13,7 @@ import yaml
 from dagster import AssetKey, Definitions
 
 from milton_assets.definitions import build_defs
+from milton_assets.selection.policy_file import shipped_policies
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.golden_set import golden_digests
@@ -62,6 +63,8 @@ def test_every_field_of_the_launchpad_is_described(defs):
         fields |= {f"{key}.{name}": field for name, field in found.items()}
     assert {"conduct.only", "campaign.profile_set", "campaign.policy_set"} <= set(fields)
     assert [name for name, field in fields.items() if not field.description] == []
+    offered = fields["campaign.policy_set"].description
+    assert [name for name in shipped_policies() if name not in offered] == []
 
 
 def test_the_conductor_needs_no_arguments(defs):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from dagster import (
     AssetCheckSeverity,
+    DagsterEvent,
     DagsterRunStatus,
     RunRequest,
     SkipReason,
@@ -15,14 +16,18 @@ from dagster import (
     build_schedule_context,
     build_sensor_context,
 )
+from dagster._core.events import RunFailureReason
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG
 from milton_assets.conductor import CONDUCTED_TAG
 from milton_assets.definitions import build_defs
 from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, HealthJournal
 from milton_assets.fleet.target import DeployRequest
-from milton_assets.sensors import MAX_REQUESTS
+from milton_assets.selection.summary import read_summary
+from milton_assets.sensors import AGAIN_TAG, LOST_AT_MOST, MAX_REQUESTS
+from milton_assets.settings import load_settings
 from milton_assets.vocabulary.keys import check_run_id
+from resources.campaign import Campaign
 from resources.registries.json_file import add_entries, new_entry
 from tests.support.edge_bundles import make_bundle
 from tests.support.gguf_file import tiny_gguf
@@ -52,7 +57,7 @@ def react(wp, sensor_name, result, status):
         dagster_instance=wp.instance,
         dagster_run=run,
         repository_def=wp.defs.get_repository_def(),
-        resources={"campaign": wp.defs.resources["campaign"]},
+        resources={key: wp.defs.resources[key] for key in ("campaign", "evidence_store")},
     )
     return sensor(context)
 
@@ -155,6 +160,48 @@ class TestRegistry:
         assert asked[0].isdisjoint(asked[1])
         assert not tick(wp, second.cursor).run_requests
 
+    def failed(self, wp, version, *, tags=None, ago_s=3600.0):
+        """A `benchmark_model` run that failed that long ago, as its tags have it."""
+        long_ago = datetime.now(UTC) - timedelta(seconds=ago_s)
+        job = wp.defs.resolve_job_def("benchmark_model")
+        run = wp.instance.create_run_for_job(
+            job, status=DagsterRunStatus.STARTED, tags={"dagster/partition": version, **(tags or {})}
+        )
+        failure = DagsterEvent.job_failure("benchmark_model", "the worker is gone", RunFailureReason.UNKNOWN)
+        wp.instance.run_storage.handle_run_event(run.run_id, failure, long_ago)
+        return run
+
+    def test_a_candidate_whose_run_was_lost_with_its_worker_is_asked_for_again(self, wp):
+        wp.register("v1", competent())
+        first = tick(wp)
+        self.failed(wp, "v1")
+        second = tick(wp, first.cursor)
+        assert [r.partition_key for r in second.run_requests] == ["v1"]
+        assert second.run_requests[0].run_key != first.run_requests[0].run_key
+
+    @pytest.mark.parametrize(
+        ("tags", "ago_s"),
+        [
+            ({"dagster/failure_reason": "STEP_FAILURE"}, 3600.0),
+            ({"dagster/will_retry": "true"}, 3600.0),
+            ({CONDUCTED_TAG: "x"}, 3600.0),
+            ({}, 60.0),
+        ],
+        ids=["its model failed", "the daemon starts it again", "the conductor's", "just now"],
+    )
+    def test_others_are_not_asked_for_again(self, wp, tags, ago_s):
+        wp.register("v1", competent())
+        first = tick(wp)
+        self.failed(wp, "v1", tags=tags, ago_s=ago_s)
+        assert not tick(wp, first.cursor).run_requests
+
+    def test_a_candidate_that_was_lost_too_often_is_left_to_a_person(self, wp):
+        wp.register("v1", competent())
+        first = tick(wp)
+        for _ in range(LOST_AT_MOST):
+            self.failed(wp, "v1")
+        assert not tick(wp, first.cursor).run_requests
+
     def test_without_a_registry_there_is_nothing_to_do(self, wp):
         assert "registry" in tick(wp).skip_message
 
@@ -187,6 +234,39 @@ class TestPromote:
         asked = react(wp, "promote_after_success", result, "SUCCESS")
         assert isinstance(asked, SkipReason)
         assert "still has 1 models" in asked.skip_message
+
+    @pytest.mark.slow
+    def test_a_campaign_waits_for_a_failed_run_that_will_be_started_again(self, wp):
+        wp.register("v1", competent())
+        result = self.measured(wp, "v1")
+        campaign = {CAMPAIGN_TAG: "benchmark_20260101_000000"}
+        lost = wp.instance.create_run_for_job(
+            wp.defs.resolve_job_def("benchmark_model"),
+            status=DagsterRunStatus.FAILURE,
+            tags={**campaign, "dagster/partition": "v2", "dagster/will_retry": "true"},
+        )
+        asked = react(wp, "promote_after_success", result, "SUCCESS")
+        assert "still has 1 models" in asked.skip_message
+        wp.instance.add_run_tags(lost.run_id, {"dagster/auto_retry_run_id": "the retry"})
+        asked = react(wp, "promote_after_success", result, "SUCCESS")
+        assert [r.partition_key for r in asked.run_requests] == ["benchmark_20260101_000000"]
+
+    @pytest.mark.slow
+    def test_a_model_that_was_measured_after_the_decision_is_decided_on_under_an_id_of_its_own(self, wp):
+        wp.register("v1", clueless())
+        self.measured(wp, "v1")
+        decided = "benchmark_20260101_000000"
+        wp.run("promote", decided)
+        wp.register("v2", competent(), seed=1)
+        late = self.measured(wp, "v2")
+        (asked,) = react(wp, "promote_after_success", late, "SUCCESS").run_requests
+        again = str(asked.partition_key)
+        assert (asked.job_name, check_run_id(again) > decided) == ("promote", True)
+        assert asked.tags == {CAMPAIGN_TAG: again, AGAIN_TAG: decided}
+        assert wp.run("promote", again, tags=asked.tags).success
+        assert read_summary(wp.state.runs, again).decision.winner == "v2"
+        assert read_summary(wp.state.runs, decided).decision.winner is None
+        assert isinstance(react(wp, "promote_after_success", late, "SUCCESS"), SkipReason)
 
     @pytest.mark.slow
     def test_reference_devices_are_measured_on_before_every_class_is_decided_for(self, wp, tmp_path):
@@ -241,6 +321,7 @@ class TestDeploy:
         asked = react(wp, "deploy_when_bundled", result, "SUCCESS")
         request = asked.run_requests[0]
         assert isinstance(request, RunRequest)
+        assert "dagster-celery/queue" not in request.tags
         assert (request.partition_key, request.run_key) == ("local", "benchmark_20260101_000000:local")
         assert wp.run("deploy", "local", config=request.run_config).success
 
@@ -251,6 +332,18 @@ class TestDeploy:
         result = wp.run("promote", "benchmark_20260101_000000")
         asked = react(wp, "deploy_when_bundled", result, "SUCCESS")
         assert "promoted nothing" in asked.skip_message
+
+
+class TestQueues:
+    def test_runs_go_to_the_queue_of_their_target_else_of_their_job(self, wp):
+        campaign = Campaign.from_settings(
+            load_settings({"MILTON_STATE_DIR": str(wp.state.root)}).model_copy(
+                update={"queues": {"deploy": "edge-box", "kitchen": "kitchen-box"}}
+            )
+        )
+        assert campaign.queue_tags("deploy", "cellar") == {"dagster-celery/queue": "edge-box"}
+        assert campaign.queue_tags("deploy", "kitchen") == {"dagster-celery/queue": "kitchen-box"}
+        assert campaign.queue_tags("promote") == {}
 
 
 class TestHealth:
@@ -288,7 +381,7 @@ class TestSchedule:
         context = build_schedule_context(
             instance=wp.instance,
             repository_def=wp.defs.get_repository_def(),
-            resources={"registry": wp.defs.resources["registry"]},
+            resources={key: wp.defs.resources[key] for key in ("registry", "campaign")},
         )
         return schedule.evaluate_tick(context)
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from milton_assets.cli.app import main
 from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.edge.deployment import Deployment
+from milton_assets.fleet.canaries import field_verdict, keep
 from milton_assets.fleet.ssh import SshTarget
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.usecases.trace import Link, Records, trace
@@ -23,6 +25,7 @@ from resources.evidence_store import EvidenceStore
 from resources.registries import open_registry
 from resources.registries.json_file import retire
 from tests.support.agents import LYING, put_agent
+from tests.support.canaries import canary_told
 from tests.support.own_sshd import OwnSshd, free_port
 from tests.support.targets import targets_of
 from tests.support.tiers import TIERS
@@ -33,6 +36,7 @@ def shipped_digests() -> dict[str, str]:
     return golden_digests(TIERS, {})
 
 
+NOW = datetime(2026, 1, 12, tzinfo=UTC)
 RUN = "benchmark_20260101_000000"
 LINKS = ["deployment", "release", "bundle", "decision", "evidence", "registry entry", "weights"]
 
@@ -339,6 +343,23 @@ def test_the_verb_traces_a_deployment_on_a_device(kitchen, ask, monkeypatch):
     monkeypatch.setattr("sys.argv", ["milton", "trace", done.id, "--json"])
     status, said = ask()
     assert (status, [link["what"] for link in json.loads(said)["links"]]) == (0, LINKS)
+
+
+def test_the_chain_goes_on_to_the_field_verdicts_of_its_release_and_names_one_that_was_changed(
+    place, kitchen, follow_there
+):
+    (done,) = kitchen[0].history()
+    kept = keep(place.state, field_verdict("kitchen", kitchen[0].url, canary_told("kitchen", done.release), NOW))
+    try:
+        links = follow_there()
+        assert (list(links), broken(links)) == ([*LINKS, "field verdict"], [])
+        assert links["field verdict"].digest == kept.sha256
+        assert "go_back newer beside" in links["field verdict"].detail
+        assert "signed by SHA256:" in links["field verdict"].detail
+        kept.path.write_bytes(kept.path.read_bytes().replace(b"go_back", b"promote"))
+        assert broken(follow_there()) == ["field verdict"]
+    finally:
+        shutil.rmtree(place.state.field)
 
 
 @contextmanager

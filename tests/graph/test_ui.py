@@ -1,9 +1,10 @@
-"""`make ui`: the web UI and the daemon come up, show the graph, and leave nothing behind on Ctrl-C."""
+"""`make ui`: web UI and daemon come up, answer a newcomer in a real browser, and leave nothing behind on Ctrl-C."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,9 +16,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from milton_assets.selection.summary import read_summary
 from resources.servers.process import free_port
+from tests.support.browser import NEEDS_BROWSER, browser_page
 from tests.support.processes import left_behind
-from tests.support.workplace import Workplace, broken
+from tests.support.targets import targets_of
+from tests.support.workplace import Workplace, broken, competent, workplace
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 150.0
@@ -27,44 +31,52 @@ QUERY = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(400)]
 
 
-@pytest.fixture
-def conducted(wp: Workplace, tmp_path: Path) -> Workplace:
-    """The workplace of a campaign that was conducted before the UI came up, over a model that fails every call."""
-    wp.register("v1", broken)
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
-        "MILTON_STATE_DIR": str(wp.state.root),
-        "MILTON_WATCH_MACHINE": "0",
-        "DAGSTER_MODULE_NAME": "tests.support.served_module",
-        "MILTON_PROFILE": "smoke",
-        "MILTON_POLICY": "smoke",
-        "SCRIPTED_SERVER": wp.server.base_url,
-    }
-    milton = Path(sys.executable).with_name("milton")
-    command = [milton, "autobench"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return wp
+@pytest.fixture(scope="module")
+def conducted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """The workplace of a campaign that was conducted before the UI came up: a good model was deployed, a broken one
+    failed, and the MLflow server that was to be told was away."""
+    root = tmp_path_factory.mktemp("ui")
+    with workplace(root) as wp:
+        wp.register("good", competent())
+        wp.register("bad", broken, seed=1)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(root),
+            "PYTHONPATH": str(ROOT),
+            "MILTON_STATE_DIR": str(wp.state.root),
+            "MILTON_WATCH_MACHINE": "0",
+            "DAGSTER_MODULE_NAME": "tests.support.served_module",
+            "MILTON_PROFILE": "smoke",
+            "MILTON_POLICY": "smoke",
+            "MILTON_MLFLOW_URL": "http://127.0.0.1:9",
+            "SCRIPTED_SERVER": wp.server.base_url,
+        }
+        milton = Path(sys.executable).with_name("milton")
+        command = [milton, "autobench"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        (root / "said").write_text(done.stderr)
+        yield wp
 
 
-@pytest.fixture
-def ui(conducted: Workplace, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The UI's address and the process of `make ui`."""
+@pytest.fixture(scope="module")
+def ui(conducted: Workplace) -> Iterator[str]:
+    """The UI's address, of one `make ui` for all tests here, which a Ctrl-C ends: nothing may be left behind then."""
     assert shutil.which("make"), "the suite needs make"
-    port = free_port()
-    log = (tmp_path / "ui.log").open("wb")
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MILTON_STATE_DIR": str(conducted.state.root)}
+    port, home = free_port(), conducted.state.root.parent
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "MILTON_STATE_DIR": str(conducted.state.root)}
     command = ["make", "-o", f"{sys.prefix}/.installed", f"VENV={sys.prefix}", f"PORT={port}", "ui"]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        yield f"http://127.0.0.1:{port}", process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        log.close()
+    with (home / "ui.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            yield f"http://127.0.0.1:{port}"
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(60)
+            assert left_behind(str(conducted.state.root)) == []
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def graph_of(address: str) -> dict:
@@ -82,16 +94,58 @@ def graph_of(address: str) -> dict:
     pytest.fail(f"{address} did not answer within {DEADLINE_S} s")
 
 
-def test_the_ui_shows_the_graph_and_earlier_campaigns_and_ctrl_c_ends_it(ui, wp):
-    address, process = ui
-    graph = graph_of(address)
+def test_a_campaign_goes_on_without_the_server_that_was_to_be_told_and_says_so(conducted):
+    said = (conducted.state.root.parent / "said").read_text()
+    run_id = read_summary(conducted.state.runs).run_id
+    assert f"{run_id} was not told to MLflow: the MLflow server http://127.0.0.1:9 does not answer" in said
+    assert f"`milton mlflow {run_id}` tries again" in said
+
+
+def test_the_ui_shows_the_graph_and_earlier_campaigns(ui):
+    graph = graph_of(ui)
     assert {"autobench", "benchmark_model", "promote", "deploy"} <= {job["name"] for job in graph["jobs"]}
     running = {s["name"] for s in graph["sensors"] if s["sensorState"]["status"] == "RUNNING"}
     assert {"registry_sensor", "promote_after_success", "deploy_when_bundled"} <= running
     assert [schedule["name"] for schedule in graph["schedules"]] == ["every_six_hours"]
     runs = {job["name"]: job["runs"] for job in graph["jobs"]}
-    for job in ("autobench", "benchmark_model", "promote"):
+    for job in ("autobench", "promote", "deploy"):
         assert [run["repositoryOrigin"] for run in runs[job]] == [{"repositoryLocationName": "milton_assets"}]
-    os.killpg(process.pid, signal.SIGINT)
-    process.wait(60)
-    assert left_behind(str(wp.state.root)) == []
+
+
+@NEEDS_BROWSER
+def test_which_model_serves_since_when_and_why_is_two_clicks_from_the_landing_page(ui, conducted):
+    graph_of(ui)
+    summary = read_summary(conducted.state.runs)
+    (done,) = targets_of(conducted.state).named("local").history()
+    with browser_page() as page:
+        page.goto(ui)
+        page.get_by_role("link", name="Catalog", exact=True).first.click()
+        page.get_by_role("link", name="deployment", exact=True).first.click()
+        page.get_by_text(f"good on local since {done.finished_at:%Y-%m-%d %H:%M} UTC").first.wait_for()
+        for reason in summary.decision.reasons:
+            page.get_by_text(reason).first.wait_for()
+
+
+@NEEDS_BROWSER
+def test_one_more_click_leads_to_the_decision_whose_card_has_its_figures_in_cells(ui, conducted):
+    graph_of(ui)
+    with browser_page() as page:
+        page.goto(f"{ui}/assets/deployment")
+        page.locator('a[href*="/assets/selection_decision?view=partitions"]').first.click()
+        page.get_by_text("PROMOTE good").first.wait_for()
+        cells = page.get_by_role("cell").all_inner_texts()
+    assert "good" in cells
+    assert not any(re.search(r"\d\.\d+\.\d", cell) for cell in cells)
+
+
+@NEEDS_BROWSER
+def test_a_childs_page_leads_to_its_campaign_and_that_back_to_every_child(ui, conducted):
+    graph = graph_of(ui)
+    runs = {job["name"]: [run["runId"] for run in job["runs"]] for job in graph["jobs"]}
+    (conductor,) = runs["autobench"]
+    with browser_page() as page:
+        page.goto(f"{ui}/runs/{runs['promote'][0]}")
+        page.locator(f'a[href$="/runs/{conductor}"]').first.click()
+        for job in ("benchmark_model", "promote", "deploy"):
+            for child in runs[job]:
+                page.locator(f'a[href$="/runs/{child}"]').first.wait_for()

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from milton_assets.vocabulary.digest import sha256_file
@@ -30,47 +24,15 @@ from milton_assets.vocabulary.registry import (
 from milton_assets.vocabulary.state import StateDir
 from resources.registries import open_registry
 from resources.registries.mlflow_api import MlflowApi
-from tests.mlflow.mlflow_env import make
 from tests.support.gguf_file import split_gguf, tiny_gguf
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("mlflow")]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of our own on a free port, with proxied artefacts."""
-    program = make()
-    folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(program), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    places = ["--backend-store-uri", f"sqlite:///{folder}/m.db", "--artifacts-destination", str(folder / "artefacts")]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*command, *places], stdout=log, stderr=log, cwd=folder, start_new_session=True)
-        try:
-            _wait(f"http://127.0.0.1:{port}/health", process, folder / "log")
-            yield f"127.0.0.1:{port}"
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(30)
-
-
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(url, timeout=5).is_success:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.3)
-    raise AssertionError(log.read_text()[-3000:])
-
-
 @pytest.fixture
-def store(server: str, state: StateDir, request: pytest.FixtureRequest) -> RegistryStore:
+def store(mlflow_server: str, state: StateDir, request: pytest.FixtureRequest) -> RegistryStore:
     """A registered model of the test's own."""
-    return open_registry(f"mlflow+http://{server}/#{request.node.name}", state)
+    return open_registry(f"mlflow+http://{mlflow_server}/#{request.node.name}", state)
 
 
 def test_a_version_is_added_fetched_and_digested(store: RegistryStore, state: StateDir, tmp_path: Path) -> None:
@@ -108,7 +70,7 @@ def test_a_directory_is_fetched_with_what_is_below_it(store: RegistryStore, tmp_
     ]
 
 
-def test_aliases_are_mlflows_own_and_move(store: RegistryStore, server: str, tmp_path: Path) -> None:
+def test_aliases_are_mlflows_own_and_move(store: RegistryStore, mlflow_server: str, tmp_path: Path) -> None:
     versions = [
         store.add(NewModel(None, "b", gguf=tiny_gguf(tmp_path / f"m{n}.gguf", seed=n))).version for n in range(2)
     ]
@@ -118,7 +80,7 @@ def test_aliases_are_mlflows_own_and_move(store: RegistryStore, server: str, tmp
     store.set_alias(CHAMPION, versions[1])
     store.set_alias(CHALLENGER, None)
     assert store.aliases() == {CHAMPION: versions[1]}
-    assert MlflowApi(f"http://{server}", store.uri.partition("#")[2]).aliases() == {CHAMPION: "2"}
+    assert MlflowApi(f"http://{mlflow_server}", store.uri.partition("#")[2]).aliases() == {CHAMPION: "2"}
 
 
 def test_a_retired_version_is_no_candidate_and_its_digest_stays(store: RegistryStore, tmp_path: Path) -> None:
@@ -147,10 +109,10 @@ def test_a_broken_off_download_goes_on_where_it_stopped(store: RegistryStore, st
 
 
 def test_files_of_another_digest_than_the_tags_are_quarantined(
-    store: RegistryStore, server: str, tmp_path: Path
+    store: RegistryStore, mlflow_server: str, tmp_path: Path
 ) -> None:
     entry = store.add(NewModel(None, "b", gguf=tiny_gguf(tmp_path / "m.gguf")))
-    MlflowApi(f"http://{server}", store.uri.partition("#")[2]).set_tag("1", "milton.sha256", "0" * 64)
+    MlflowApi(f"http://{mlflow_server}", store.uri.partition("#")[2]).set_tag("1", "milton.sha256", "0" * 64)
     (set_aside,) = store.read().quarantined
     assert set_aside.version == entry.version
     assert "milton.sha256" in set_aside.reason
@@ -183,9 +145,9 @@ def test_a_model_that_is_not_registered_is_missing(store: RegistryStore) -> None
 
 
 def test_the_command_line_knows_only_the_uri(
-    server: str, state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mlflow_server: str, state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MILTON_REGISTRY", f"mlflow+http://{server}/#cli%20model")
+    monkeypatch.setenv("MILTON_REGISTRY", f"mlflow+http://{mlflow_server}/#cli%20model")
     source = tiny_gguf(tmp_path / "m.gguf")
     milton = Path(sys.executable).with_name("milton")
 
@@ -206,6 +168,6 @@ def test_a_server_that_is_not_there_is_said_so(state: StateDir) -> None:
         open_registry("mlflow+http://127.0.0.1:9/#m", state).read()
 
 
-def test_a_server_that_is_none_of_mlflows_is_said_so(server: str, state: StateDir) -> None:
+def test_a_server_that_is_none_of_mlflows_is_said_so(mlflow_server: str, state: StateDir) -> None:
     with pytest.raises(RegistryUnreadable):
-        open_registry(f"mlflow+http://{server}/elsewhere#m", state).read()
+        open_registry(f"mlflow+http://{mlflow_server}/elsewhere#m", state).read()

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dagster import DagsterInstance, DagsterRunStatus
 
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.state import StateDir
 from resources.registries.json_file import add_entries, new_entry
 from tests.support.gguf_file import tiny_gguf
 
+ROOT = Path(__file__).resolve().parents[2]
 MILTON = Path(sys.executable).with_name("milton")
 
 
@@ -193,3 +195,16 @@ def test_many_models_are_a_line_each_and_foreign_text_stays_text(state: StateDir
     shown = milton("registry", "show", "v7").stdout
     assert "\x1b" not in shown
     assert r"org/\x1b[2Jm[/bold]" in shown
+
+
+@pytest.mark.slow
+def test_a_model_that_was_registered_just_now_is_one_that_dg_launches(state: StateDir, gguf: Path) -> None:
+    home = told("env")["DAGSTER_HOME"]
+    told("registry", "add", "--version", "v7", "--gguf", gguf, "--base-model", "org/m")
+    command = [MILTON.with_name("dg"), "launch", "--job", "benchmark_model", "--partition", "v7"]
+    environment = {**os.environ, "DAGSTER_HOME": home, "MILTON_DRY_RUN": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    with DagsterInstance.from_config(home) as instance:
+        (run,) = instance.get_runs()
+    assert (run.status, run.tags["dagster/partition"]) == (DagsterRunStatus.SUCCESS, "v7")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -13,27 +12,17 @@ from milton_assets.report.cases import case_data, flips
 from milton_assets.report.data import TierPart
 from milton_assets.report.page import page, trend_page
 from milton_assets.report.text import pull_request
-from milton_assets.selection import load_policy
 from milton_assets.selection.summary import read_summary
 from milton_assets.usecases.reporting import gather_trend, keep_page
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.state import StateDir
 from tests.support.browser import NEEDS_BROWSER, in_browser, parsed
-from tests.support.dagster_markdown import NEEDS_NODE, rendered
 from tests.support.reported import NOW, case, decided, gathered, model, query, sources
 from tests.support.selection import RUN_ID
 from tests.support.tiers import TIERS
 
 LIMIT_BYTES = 3_000_000
-
-HOSTILE = (
-    "</script><script>document.title='owned'</script>"
-    "<img src=http://198.51.100.7/x.png onerror=document.title='owned'>"
-    "</title></style><iframe src=//198.51.100.7></iframe>"
-    "![remote](http://198.51.100.7/y.png) [link](javascript:document.title='owned') **bold** | cell |"
-    " \x1b[2J\x1b]0;owned\x07 \u202egnp.exe <!-- {{ 7*7 }} {% raw %} &lt;b&gt; \u2028 end"
-)
 
 
 @pytest.fixture
@@ -99,7 +88,7 @@ def test_every_picture_has_its_data(home: StateDir) -> None:
 def test_a_browser_shows_the_cases_flips_first_and_every_model_side_by_side(home: StateDir, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text(page(gathered(home, typical(home)), TIERS))
-    shown = in_browser(path, tmp_path / "profile")
+    shown = in_browser(path)
     assert len([a for a in shown.named("article") if "case" in a.get("class", "")]) == 5
     assert len([a for a in shown.named("div") if a.get("class", "").startswith("answer ")]) == 6
     first = [shown.text.index(question) for question in ("What is c2?", "What is c3?", "Where is q1?", "What is c1?")]
@@ -113,56 +102,6 @@ def test_a_browser_shows_the_cases_flips_first_and_every_model_side_by_side(home
         "5 of 5 cases",
     ):
         assert said in shown.text
-
-
-def hostile(home: StateDir):
-    texts = dict.fromkeys(("question", "gold", "baseline", "final", "check_question", "check_answer", "error"), HOSTILE)
-    said = dict.fromkeys(("query", "document", "failure"), HOSTILE)
-    one = model("v1", [case("c1", right=False, kind=HOSTILE, **texts)], [query("q1", 0.4, **said)])
-    left_out = model("v2", excluded=HOSTILE)
-    policy = load_policy("smoke").model_copy(update={"summary": HOSTILE})
-    return decided(home, [one, left_out], policy=policy, notes=(HOSTILE,))
-
-
-def harmless(html: str) -> None:
-    """Nothing of `HOSTILE` became an element, an attribute, or a control character."""
-    document = parsed(html)
-    allowed = {"img": 0, "iframe": 0, "script": 2, "style": 1, "title": 1 + html.count("<svg")}
-    counted = {tag: len(document.named(tag)) for tag in ("img", "iframe", "script", "style")}
-    assert counted == {tag: allowed[tag] for tag in counted}
-    assert not any("198.51.100.7" in value for _, a in document.elements for value in a.values())
-    assert not any(name.startswith("on") for _, a in document.elements for name in a)
-    assert "\x1b" not in html and "\x07" not in html and "\u202e" not in html and "\u2028" not in html
-    assert "49" not in document.text.partition("{{")[2][:10]
-
-
-def test_text_of_others_is_text_on_the_page(home: StateDir) -> None:
-    html = page(gathered(home, hostile(home)), TIERS)
-    harmless(html)
-    document = parsed(html)
-    assert "<img src=http://198.51.100.7/x.png" in document.text
-    data = next(text for tag, text in document.inlined if tag == "script" and text.lstrip().startswith("{"))
-    assert "<" not in data
-    assert any("</script>" in text for text in json.loads(data)["texts"])
-
-
-@NEEDS_BROWSER
-def test_text_of_others_has_no_effect_in_a_browser(home: StateDir, tmp_path: Path) -> None:
-    path = tmp_path / "report.html"
-    path.write_text(page(gathered(home, hostile(home)), TIERS))
-    shown = in_browser(path, tmp_path / "profile")
-    assert shown.named("img") == [] and shown.named("iframe") == [] and len(shown.named("script")) == 2
-    assert not any("198.51.100.7" in value for _, a in shown.elements for value in a.values())
-    assert "NO VERDICT" in shown.text or "PROMOTE v1" in shown.text
-    assert shown.text.count("</script><script>document.title") >= 6
-    assert "owned ·" not in shown.text
-
-
-@NEEDS_NODE
-def test_text_of_others_is_text_in_the_markdown(home: StateDir) -> None:
-    told = rendered(pull_request(gathered(home, hostile(home)), TIERS))
-    assert not {"img", "iframe", "script", "a"} & told.elements
-    assert "\x1b" not in told.text
 
 
 def test_no_case_of_a_private_set_is_on_the_page(home: StateDir) -> None:
@@ -279,3 +218,13 @@ def test_no_label_of_a_picture_leaves_its_frame(home: StateDir) -> None:
     html = page(gathered(home, decided(home, [model(long, ndcg=0.9), model("b", ndcg=0.4)], incumbent="b")), TIERS)
     for x, words in re.findall(r'<text x="([\d.-]+)"[^>]*class="name end">(?:<title>[^<]*</title>)?([^<]*)', html):
         assert float(x) - 6.4 * len(words) >= 0, words
+
+
+def test_a_figure_of_a_device_class_is_a_line_of_its_own(home: StateDir) -> None:
+    for run_id, rate in (("benchmark_20260110_000000", 0.5), ("benchmark_20260110_000000.pi5", 0.6)):
+        decided(home, [model("old", cove=rate)], run_id=run_id)
+    lines = gather_trend(sources(home), "cove_pass_rate", now=NOW).chart.lines
+    assert [(line.name, [place.y for place in line.places]) for line in lines] == [
+        ("old", [pytest.approx(0.5)]),
+        ("old on pi5", [pytest.approx(0.6)]),
+    ]

@@ -24,6 +24,7 @@ from milton_assets.rollout.journal import (
 )
 from milton_assets.rollout.simulate import BEGINS_AT, Rates
 from milton_assets.rollout.states import IllegalEvent, Stage
+from milton_assets.vocabulary.digest import canonical_json
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.rollouts import plan_of, simulated
 
@@ -83,7 +84,7 @@ def test_a_plan_of_another_format_is_refused_with_both_versions(folder: Path) ->
     path = folder / JOURNAL_FILE
     line = json.loads(path.read_bytes().splitlines()[0])
     line["record"]["plan"]["plan_version"] = 7
-    path.write_text(json.dumps(line) + "\n")
+    path.write_text(canonical_json(line) + "\n")
     with pytest.raises(RolloutDamaged, match=r"format version 7.*expected: 1"):
         read_rollout(folder)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -41,6 +43,7 @@ def test_a_rollout_is_planned_shown_started_and_taken_back(devices: Path) -> Non
     assert "v2" in shown.stdout
     assert "wave 1 (1): at most 1 device" in shown.stdout
     assert "next: milton rollout start spring" in shown.stdout
+    assert "wave 2 (rest): 0 begun; not open yet" in milton("rollout", "status", "spring").stdout
     assert serving() == ["v1"] * 3
 
     done = told("rollout", "start", "spring", "--actor", "ada")
@@ -52,6 +55,17 @@ def test_a_rollout_is_planned_shown_started_and_taken_back(devices: Path) -> Non
     taken = told("rollout", "abort", "spring", "--reason", "answers too long")
     assert (taken["stage"], taken["why"], taken["exposed"]) == ("aborted", "answers too long", 0)
     assert serving() == ["v1"] * 3
+
+
+def test_a_fleet_is_watched_until_no_rollout_is_under_way(devices: Path) -> None:
+    told("rollout", "plan", "spring", *UNPROBED)
+    watching = subprocess.Popen(
+        [Path(sys.executable).with_name("milton"), "fleet", "--live"], stdout=subprocess.PIPE, text=True
+    )
+    told("rollout", "start", "spring")
+    said, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 0
+    assert "3 of 3 serve v2" in said
 
 
 def test_a_damaged_device_fails_with_its_reason_and_a_person_lets_it_go_on(devices: Path) -> None:

@@ -204,6 +204,29 @@ def test_whatever_the_plan_and_the_fleet_the_plan_holds(
         assert kept.state.why
 
 
+@pytest.mark.slow
+@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    waves=st.sampled_from([["1", "5%", "rest"], ["20", "rest"], ["class=pi5", "rest"]]),
+    at_once=st.integers(40, 200),
+    shares=st.lists(st.floats(0, 0.1), min_size=7, max_size=7),
+    in_turns=st.booleans(),
+    seed=st.integers(0, 2**16),
+    kill_at=st.integers(2, 1500),
+)
+def test_whatever_a_thousand_devices_do_the_plan_holds_though_the_controller_dies(
+    waves: list[str], at_once: int, shares: list[float], in_turns: bool, seed: int, kill_at: int
+) -> None:
+    plan = plan_of(1000, waves=waves, at_once=at_once, labels=["pi5", "orin"])
+    fleet = Fleet(plan, Rates(*shares), seed=seed)
+    kept = simulate(
+        fleet, Kept(kill_at, late=True), on_tick=Watch(fleet), on_turn=(lambda _: None) if in_turns else None
+    )
+    assert kept.state.stage in {Stage.DONE, Stage.PAUSED, Stage.STOPPED}
+    check_ends(kept.state, fleet)
+    assert kept.state.stage is Stage.DONE or kept.state.why
+
+
 def test_false_stops_of_a_tolerable_release_are_at_most_as_many_as_the_plan_says() -> None:
     plan = plan_of(60, waves=["rest"], at_once=20, gate=WIDE)
     stopped = sum(

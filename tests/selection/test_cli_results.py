@@ -139,6 +139,7 @@ def test_deciding_again_reads_the_evidence_where_the_environment_says_it_lies(st
     command = [sys.executable, "-c", "from milton_assets.cli.app import main; main()", "decide", "--run", RUN_ID]
     lost = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     assert (lost.returncode, "inference/a.parquet is missing" in lost.stderr) == (1, True)
+    state.runs.rename(elsewhere / "runs")
     env = {**os.environ, "MILTON_EVIDENCE_URL": elsewhere.as_uri()}
     found = subprocess.run([*command, "--json"], capture_output=True, text=True, env=env, check=False)
     assert (found.returncode, found.stdout) == (0, summary.decision.to_json() + "\n")

@@ -13,7 +13,7 @@ from milton_assets.selection.summary import (
     BundleRecord,
     DeploymentRecord,
     RunSummary,
-    add_deployment,
+    add_deployments,
     read_summary,
     run_ids,
     write_summary,
@@ -42,7 +42,7 @@ def test_a_summary_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 def _deployed(runs: Path, target: str) -> None:
     for number in range(10):
-        add_deployment(runs, RUN_ID, DeploymentRecord(id=str(number), target=target, path="t", release="a" * 64))
+        add_deployments(runs, RUN_ID, [DeploymentRecord(id=str(number), target=target, path="t", release="a" * 64)])
 
 
 def test_deployments_that_end_at_once_are_all_kept(tmp_path: Path) -> None:

@@ -5,9 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milton_assets.selection import load_policy
+from milton_assets.selection import decide, load_policy
 from milton_assets.selection.policy_file import shipped_policies
-from milton_assets.selection.simulate import Design, TrueModel, campaign, creep, power
+from milton_assets.selection.simulate import (
+    CHALLENGER,
+    INCUMBENT,
+    RUN_ID,
+    Design,
+    TrueModel,
+    campaign,
+    creep,
+    pinned,
+    power,
+    remembered,
+)
 from tests.support.tiers import TIERS
 
 SAME = TrueModel(pass_rate=0.95)
@@ -58,6 +69,25 @@ def test_challengers_that_are_faster_and_each_a_little_worse_cost_one_margin_at_
     assert 0.02 <= lost(anchored=True) + 1e-9 < 0.05
     # Held to the incumbent alone, it falls until the gate stops it.
     assert lost(anchored=False) > 0.07
+
+
+@pytest.mark.parametrize("ndcg", [0.62, 0.75])
+def test_two_models_differ_on_a_query_by_what_was_measured_between_quantisations(ndcg: float) -> None:
+    model = TrueModel(ndcg=ndcg)
+    pair = campaign(np.random.default_rng(3), [("one", model), ("other", model)], Design(queries=20_000))
+    one, other = (each.tiers["retrieval"].samples["nDCG@10"].to_numpy() for each in pair)
+    assert 0.16 <= float((one - other).std()) <= 0.22
+
+
+def test_a_noise_that_is_remembered_is_what_the_next_decision_reckons_with() -> None:
+    rng, seed, design = np.random.default_rng(1), load_policy("seed"), Design(between=0.06)
+    ledger = remembered(rng, SAME, seed, design, campaigns=8, nonce="before")
+    stood = campaign(rng, [(INCUMBENT, SAME), (CHALLENGER, SAME)], design)
+    evidence = pinned(stood, seed, ledger=ledger)
+    decision = decide(run_id=RUN_ID, candidates=stood, policy=seed, manifest=evidence, incumbent=INCUMBENT, tiers=TIERS)
+    assert [reading.freedom for reading in decision.noise] == [8, 8]
+    assert all(0.03 < (reading.measured or 0.0) < 0.12 for reading in decision.noise)
+    assert decision.ledger.incumbent == ledger.incumbent
 
 
 @pytest.mark.parametrize("metric", ["ttft_ms.median", "output_tokens_per_s", "cove_pass_rate", "nDCG@10"])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from dagster import Definitions
+from dagster import AssetKey, Definitions
 
 from milton_assets.cli.common import current_settings
 from milton_assets.definitions import build_defs
@@ -261,6 +261,14 @@ ROWS: dict[str, Row] = {
         lambda settings: str(compose.evidence_store_of(settings).root),
         "/srv/evidence",
     ),
+    "queues": Row("queues: {deploy: edge-box}", {}, campaign("queues"), setting("queues"), {"deploy": "edge-box"}),
+    "accelerator_pool": Row(
+        "accelerator_pool: accelerator-gpu-box",
+        {"MILTON_ACCELERATOR_POOL": "accelerator-gpu-box"},
+        lambda defs: {op.pool for asset in defs.assets if asset.key.path == ["reasoning_metrics"] for op in [asset.op]},
+        lambda settings: {settings.accelerator_pool},
+        {"accelerator-gpu-box"},
+    ),
     "reuse_answers": Row(
         "reuse_answers: false",
         {"MILTON_REUSE_ANSWERS": "0"},
@@ -275,6 +283,13 @@ ROWS: dict[str, Row] = {
         setting("watch_machine"),
         False,
     ),
+    "owners": Row(
+        "owners: ['team:edge', 'models@example.org']",
+        {"MILTON_OWNERS": "team:edge, models@example.org"},
+        lambda defs: tuple(defs.resolve_asset_graph().get(AssetKey("deployment")).owners),
+        setting("owners"),
+        ("team:edge", "models@example.org"),
+    ),
     "openlineage_url": Row(
         "openlineage_url: 'http://catalogue:5000'",
         {"OPENLINEAGE_URL": "http://catalogue:5000"},
@@ -282,6 +297,16 @@ ROWS: dict[str, Row] = {
         lambda settings: settings.openlineage_url == "http://catalogue:5000",
         True,
     ),
+    **{
+        f"mlflow.{name}": Row(
+            "mlflow: {url: 'http://tracking:5000', experiment: edge}",
+            {"MILTON_MLFLOW_URL": "http://tracking:5000", "MILTON_MLFLOW_EXPERIMENT": "edge"},
+            lambda defs, name=name: getattr(defs.resources["campaign"].mlflow, name),
+            lambda settings, name=name: getattr(settings.mlflow, name),
+            expected,
+        )
+        for name, expected in (("url", "http://tracking:5000"), ("experiment", "edge"))
+    },
     "dry_run": Row("dry_run: true", {"MILTON_DRY_RUN": "1"}, campaign("dry_run"), setting("dry_run"), True),
     "log_level": Row(
         "log_level: debug", {"MILTON_LOG_LEVEL": "debug"}, campaign("log_level"), setting("log_level"), "DEBUG"

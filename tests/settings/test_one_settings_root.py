@@ -14,7 +14,7 @@ from milton_assets.settings.model import leaves
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOM = ROOT / "milton_assets" / "settings"
-CREDENTIALS = {ROOT / "resources" / "api_keys.py", ROOT / "resources" / "registries" / "mlflow_api.py"}
+CREDENTIALS = {ROOT / "resources" / "api_keys.py", ROOT / "resources" / "mlflow_server.py"}
 """Read keys alone: from the variable that a setting names, and from those in which MLflow's clients keep theirs."""
 
 AGENT = {ROOT / "milton_assets" / "agent" / "__main__.py"}

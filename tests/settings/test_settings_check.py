@@ -56,6 +56,8 @@ WRONG = {
     "an edge's binary that is not there": ("edge_server: {binary: /no/llama}", "no program /no/llama"),
     "an interpreter that is not there": ("server: {which: vllm, vllm_python: /no/python}", "no interpreter /no/python"),
     "a key that is not there": ("judge: {url: 'http://j:1', model: j, key_env: NO_KEY_HERE}", "NO_KEY_HERE is empty"),
+    "a wave of a class that is none": ("device_classes: {local: {rollout: {waves: [10x]}}}", "'10x' is no wave"),
+    "a class's freeze that is none": ("device_classes: {local: {rollout: {freeze: [never]}}}", "'never' is no freeze"),
     "a target that nothing reaches": ("targets: {pi: 'carrier-pigeon://pi'}", "pi"),
 }
 

@@ -46,5 +46,5 @@ def test_smoke_over_models_of_ones_own_is_said_on_the_card(tmp_path):
         summary = read_summary(wp.state.runs)
         assert len(summary.notes) == 2
         shown = Console(file=io.StringIO(), width=100)
-        print_outcome(summary, wp.state, shown, installed_tiers())
+        print_outcome(summary, wp.state.runs, wp.state, shown, installed_tiers())
         assert "WARNING: the policy is set to smoke" in shown.file.getvalue()

@@ -64,7 +64,7 @@ def test_every_setting_has_a_variable_of_its_own_but_those_that_no_line_can_hold
     variables = [leaf.variable for leaf in leaves()]
     named = [name for name in variables if name]
     assert len(named) == len(set(named))
-    assert [leaf.name for leaf in leaves() if leaf.variable is None] == ["goldens"]
+    assert [leaf.name for leaf in leaves() if leaf.variable is None] == ["goldens", "queues"]
 
 
 def test_relative_paths_in_the_file_count_from_its_folder(home):
@@ -91,6 +91,12 @@ def test_a_class_may_name_the_target_on_which_its_speed_is_measured(home):
     settings = given(home, text)
     assert (list(settings.device_classes), settings.class_references) == (["local", "pi5"], {"pi5": "pi"})
     assert [settings.class_decided_for(name) for name in ("box", "pi")] == [None, "pi5"]
+
+
+def test_a_class_may_say_in_which_waves_a_release_comes_to_it(home):
+    settings = given(home, "device_classes: {local: {}, pi5: {rollout: {waves: [1, 10%, rest], at_once: 20}}}")
+    assert settings.rollout_to("local").waves == ("1", "rest")
+    assert (settings.rollout_to("pi5").waves, settings.rollout_to("pi5").at_once) == (("1", "10%", "rest"), 20)
 
 
 def test_variables_hold_what_a_line_can(home):

@@ -31,15 +31,14 @@ def agent_line(name: str, home: Path, *, env: dict[str, str] | None = None) -> s
     return f"env {told} {shlex.quote(sys.executable)} -m tests.support.agents --target {name} serve"
 
 
-def put_agent(home: Path) -> Path:
+def put_agent(home: Path, *, env: dict[str, str] | None = None) -> Path:
     """Put an agent where `milton target add` would, in the device's HOME; its state folder."""
     state = home / "device" / "state"
     program = home / AGENT
     program.parent.mkdir(parents=True)
-    program.write_text(
-        f"#!/bin/sh\nMILTON_STATE_DIR={shlex.quote(str(state))} PYTHONPATH={shlex.quote(str(ROOT))} "
-        f'exec {shlex.quote(sys.executable)} -m tests.support.agents "$@"\n'
-    )
+    variables = {"MILTON_STATE_DIR": str(state), "PYTHONPATH": str(ROOT), **(env or {})}
+    told = " ".join(f"{key}={shlex.quote(value)}" for key, value in variables.items())
+    program.write_text(f'#!/bin/sh\n{told} exec {shlex.quote(sys.executable)} -m tests.support.agents "$@"\n')
     program.chmod(0o755)
     return state
 

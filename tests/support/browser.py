@@ -1,20 +1,28 @@
-"""A page as a browser has it, after its scripts ran: headless Chromium where it is installed.
+"""A page as a person's browser has it: headless Chromium, driven by Playwright.
 
-What belongs here: loading a file and reading the document back. What does not: what a page should say.
+What belongs here: opening the browser, and reading a page's document back. What does not: what a page should say.
+Chromium is the system's own, since Playwright's builds of it come from no package registry.
 """
 
 from __future__ import annotations
 
 import shutil
-import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NEEDS_BROWSER = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+DEADLINE_MS = 60_000
+"""How long anything may take to appear; a page that has it goes on at once."""
 
 
 @dataclass
@@ -53,20 +61,22 @@ def parsed(html: str) -> Document:
     return document
 
 
-def in_browser(path: Path, profile: Path) -> Document:
-    """The document that Chromium has once the page's scripts ran."""
-    assert CHROMIUM is not None
-    command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        f"--user-data-dir={profile}",
-        "--virtual-time-budget=3000",
-        "--dump-dom",
-        path.as_uri(),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return parsed(done.stdout)
+@contextmanager
+def browser_page() -> Iterator[Page]:
+    """An empty page of a browser of its own."""
+    from playwright.sync_api import sync_playwright
+
+    options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(DEADLINE_MS)
+        yield page
+        browser.close()
+
+
+def in_browser(path: Path) -> Document:
+    """The document that the browser has of a file, once its scripts ran."""
+    with browser_page() as page:
+        page.goto(path.as_uri(), wait_until="load")
+        return parsed(page.content())

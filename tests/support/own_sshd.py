@@ -1,4 +1,4 @@
-"""A real sshd on a loopback port: its own host key, its own user's HOME, its own authorized keys.
+"""A real sshd on a loopback port, or in a network namespace: its own host key, its own HOME, its own authorized keys.
 
 What belongs here: starting and ending it, and an `ssh` on PATH that knows how to reach it, as a person's ssh_config
 would. What does not: assertions, and what runs on the device.
@@ -28,13 +28,18 @@ def free_port() -> int:
 
 @dataclass
 class OwnSshd:
-    """An sshd in the folder `root`, whose one user logs in with the key `root/id` and finds `root/home` as HOME."""
+    """An sshd in the folder `root`, whose one user logs in with the key `root/id` and finds `root/home` as HOME.
+
+    `address` is where it listens, `within` what its command is started by: `ip netns exec NAME`.
+    """
 
     root: Path
     port: int
     process: subprocess.Popen[bytes] | None = None
     banner: str = ""
     forced: str = ""
+    address: str = "127.0.0.1"
+    within: tuple[str, ...] = ()
 
     @property
     def home(self) -> Path:
@@ -61,7 +66,7 @@ class OwnSshd:
         config.write_text(
             "\n".join(
                 [
-                    "ListenAddress 127.0.0.1",
+                    f"ListenAddress {self.address}",
                     f"Port {self.port}",
                     f"HostKey {self.root / 'host'}",
                     f"AuthorizedKeysFile {self.root / 'authorized_keys'}",
@@ -80,14 +85,13 @@ class OwnSshd:
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # where Debian's sshd confines itself
         log = (self.root / "sshd.log").open("ab")
-        self.process = subprocess.Popen([program, "-D", "-e", "-f", str(config)], stderr=log, stdin=subprocess.DEVNULL)
+        said_before = (self.root / "sshd.log").stat().st_size
+        command = [*self.within, program, "-D", "-e", "-f", str(config)]
+        self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
         log.close()
         until = time.monotonic() + 20
-        while True:
+        while b"Server listening" not in (self.root / "sshd.log").read_bytes()[said_before:]:
             assert self.process.poll() is None, (self.root / "sshd.log").read_text()
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
             assert time.monotonic() < until, (self.root / "sshd.log").read_text()
             time.sleep(0.05)
 
@@ -106,8 +110,9 @@ class OwnSshd:
             self.process.wait()
             self.process = None
 
-    def client(self, folder: Path, *, port: int | None = None) -> Path:
-        """A folder to put first on PATH: its `ssh` uses a config, a key and known hosts of its own."""
+    def client(self, folder: Path, *, port: int | None = None, within: tuple[str, ...] = ()) -> Path:
+        """A folder to put first on PATH: its `ssh` uses a config, a key and known hosts of its own, started by
+        `within`."""
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "config"
         config.write_text(
@@ -118,7 +123,7 @@ class OwnSshd:
         real = shutil.which("ssh", path=os.pathsep.join(others))
         assert real, "there is no ssh on this machine; install it: apt-get install openssh-client"
         wrapper = folder / "ssh"
-        wrapper.write_text(f'#!/bin/sh\nexec {real} -F {shlex.quote(str(config))} "$@"\n')
+        wrapper.write_text(f'#!/bin/sh\nexec {shlex.join([*within, real])} -F {shlex.quote(str(config))} "$@"\n')
         wrapper.chmod(0o755)
         return folder
 
@@ -126,5 +131,5 @@ class OwnSshd:
         """Let the client in `folder` know the host's key."""
         kind, key, *_ = (self.root / "host.pub").read_text().split()
         ports = {self.port, int((folder / "config").read_text().split("Port ")[1].split()[0])}
-        lines = [f"[127.0.0.1]:{port} {kind} {key}\n" for port in ports]
-        (folder / "known_hosts").write_text("".join(lines))
+        with (folder / "known_hosts").open("a") as hosts:
+            hosts.writelines(f"[{self.address}]:{port} {kind} {key}\n" for port in ports)

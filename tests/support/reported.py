@@ -17,8 +17,7 @@ from milton_assets.report.data import ReportData
 from milton_assets.selection import Candidate, Policy, decide, load_policy
 from milton_assets.selection.summary import RunSummary, write_summary
 from milton_assets.settings import read_settings
-from milton_assets.usecases.compose import evidence_store_of, targets_of
-from milton_assets.usecases.reporting import Sources, gather
+from milton_assets.usecases.reporting import Sources, gather, sources_of
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.tier import TierResult
 from tests.support.selection import RUN_ID, candidate, manifest, store
@@ -105,7 +104,7 @@ def decided(
 def sources(home: StateDir) -> Sources:
     """What a report on that state folder is gathered from."""
     settings = read_settings({"MILTON_STATE_DIR": str(home.root), "HOME": str(home.root)}).settings
-    return Sources(home, evidence_store_of(settings), TIERS, settings.goldens, targets_of(settings))
+    return sources_of(settings)
 
 
 def gathered(home: StateDir, summary: RunSummary, **asked: Any) -> ReportData:

@@ -29,6 +29,7 @@ from milton_assets.edge.serving.http1 import Limits
 from milton_assets.edge.serving.metrics import Metrics, Told
 from milton_assets.edge.serving.service import in_thread
 from milton_assets.edge.serving.signs import Signs
+from milton_assets.edge.serving.splitting import Splitter
 from milton_assets.edge.serving.supervisor import Mode, Supervisor
 from milton_assets.edge.serving.watch import Schedule, Watch
 from milton_assets.vocabulary.errors import ServerFailed
@@ -58,12 +59,16 @@ class Place:
 
     def deploy(self, version: str, health: HealthContract = CONTRACT, *, ram_bytes: int = 0) -> str:
         """Deploy a release of that version, which was never deployed here before, unprobed; its digest."""
-        self._counter += 1
-        folder = self._bundles / str(self._counter)
-        bundle = make_bundle(folder, version, counter=self._counter, health=health, ram_bytes=ram_bytes)
+        bundle = self.bundle(version, health, ram_bytes=ram_bytes)
         done = deploy(bundle, self.target, load_test=None, actor="ada", now=clock)
         assert done.release is not None
         return done.release
+
+    def bundle(self, version: str, health: HealthContract = CONTRACT, *, ram_bytes: int = 0) -> Path:
+        """A bundle of that version, which was never deployed here before."""
+        self._counter += 1
+        folder = self._bundles / str(self._counter)
+        return make_bundle(folder, version, counter=self._counter, health=health, ram_bytes=ram_bytes)
 
 
 @dataclass
@@ -150,6 +155,7 @@ class ServedTarget:
     events: list[HealthEvent]
     told: list[Told]
     watch: Watch
+    splitter: Splitter
 
     @property
     def chat(self) -> str:
@@ -208,12 +214,15 @@ def served(
     if memory is not None:
         options["memory"] = memory
 
-    async def begin() -> tuple[Supervisor, Gateway, Metrics, Watch, tuple[str, int], list[asyncio.Task[None]]]:
+    async def begin() -> tuple[
+        Supervisor, Splitter, Gateway, Metrics, Watch, tuple[str, int], list[asyncio.Task[None]]
+    ]:
         supervisor = Supervisor(
             place.path, launcher, mode=mode, limits=limits, on_event=events.append, poll_s=0.02, **options
         )
         metrics = Metrics()
-        gateway = Gateway(supervisor, metrics, limits=limits, on_told=told.append)
+        splitter = Splitter(supervisor, on_event=events.append, poll_s=0.02)
+        gateway = Gateway(supervisor, metrics, splitter=splitter, limits=limits, on_told=told.append)
         where = await gateway.listen("127.0.0.1", 0)
         watch = Watch(
             supervisor,
@@ -225,13 +234,12 @@ def served(
             times=lambda: ProcessorTimes(0.0, 0.0, 0.0),
             standing=standing,
         )
-        work = [supervisor.run(), watch.run()] if schedule else [supervisor.run()]
+        work = [supervisor.run(), splitter.run(), *([watch.run()] if schedule else [])]
         loop = asyncio.get_running_loop()
-        return supervisor, gateway, metrics, watch, where, [loop.create_task(task) for task in work]
+        return supervisor, splitter, gateway, metrics, watch, where, [loop.create_task(task) for task in work]
 
-    supervisor, gateway, metrics, watch, (host, port), running = asyncio.run_coroutine_threadsafe(begin(), loop).result(
-        30
-    )
+    begun = asyncio.run_coroutine_threadsafe(begin(), loop).result(30)
+    supervisor, splitter, gateway, metrics, watch, (host, port), running = begun
 
     async def end() -> None:
         gateway.stop_listening()
@@ -240,10 +248,11 @@ def served(
         ended = await asyncio.gather(*running, return_exceptions=True)
         assert all(isinstance(error, asyncio.CancelledError) for error in ended), ended
         await supervisor.stop(0.5)
+        await splitter.stop(0.5)
         await gateway.farewell(0.2)
 
     try:
-        yield ServedTarget(f"http://{host}:{port}", supervisor, gateway, metrics, loop, events, told, watch)
+        yield ServedTarget(f"http://{host}:{port}", supervisor, gateway, metrics, loop, events, told, watch, splitter)
     finally:
         try:
             asyncio.run_coroutine_threadsafe(end(), loop).result(60)

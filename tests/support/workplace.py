@@ -149,6 +149,7 @@ class Workplace:
                 "promote": "benchmark_runs",
                 "deploy": "edge_targets",
                 "look_after": "edge_targets",
+                "roll_out": "rollouts",
             }
             self.instance.add_dynamic_partitions(definition[job], [partition])
         return self.defs.resolve_job_def(job).execute_in_process(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import math
 import struct
-from typing import Any
+from collections import OrderedDict
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
 from milton_assets.vocabulary.digest import NotCanonical, canonical_json, sha256_json
+from milton_assets.vocabulary.metric import Direction
 
 text = st.text(st.characters(codec="utf-8"), max_size=20)
 safe_integers = st.integers(-(2**53) + 1, 2**53 - 1)
@@ -102,6 +106,20 @@ def test_it_is_read_back_as_it_was_and_written_again_the_same(value: Any) -> Non
     once = canonical_json(value)
     assert canonical_json(json.loads(once)) == once
     assert json.loads(once, parse_int=float) == json.loads(json.dumps(value), parse_int=float)
+
+
+@given(json_values | st.floats(1e-9, 1e-3) | st.floats(1e14, 1e18))
+def test_it_writes_what_the_package_of_that_name_writes(value: Any) -> None:
+    assert canonical_json(value).encode() == rfc8785.dumps(value)
+
+
+def test_a_subclass_is_written_as_what_it_is_one_of() -> None:
+    class Pair(NamedTuple):
+        one: int
+        other: float
+
+    value = {"enum": Direction.LOWER, "pair": Pair(1, np.float64(0.5)), "map": OrderedDict(b=True, a=None)}
+    assert canonical_json(value) == '{"enum":"lower","map":{"a":null,"b":true},"pair":[1,0.5]}'
 
 
 @given(st.floats(2.0**53, 1e22) | st.floats(-1e22, -(2.0**53)))

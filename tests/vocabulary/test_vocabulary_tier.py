@@ -83,6 +83,17 @@ def result(**changes: Any) -> TierResult:
     return TierResult(**{**fields, **changes})
 
 
+def test_a_column_is_the_same_of_a_frame_and_of_the_table_that_a_file_holds() -> None:
+    framed = result()
+    kept = TierResult.from_table(framed.to_table("v1", None))
+    assert framed.columns == kept.columns == ["case", "passed"]
+    for name, values in {"case": ["a", "b"], "passed": [True, None]}.items():
+        assert [one.column(name).to_pylist() for one in (framed, kept)] == [values, values]
+    assert framed.column("nobody") is kept.column("nobody") is None
+    assert kept.samples["case"].tolist() == ["a", "b"]
+    assert kept.columns == ["case", "passed"]
+
+
 def test_each_kind_of_row_leaves_the_others_columns_empty() -> None:
     rows = result().to_table("v1", None).to_pylist()
     assert [row["row_kind"] for row in rows] == ["metric", "metric", "sample", "sample"]

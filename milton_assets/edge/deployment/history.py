@@ -166,11 +166,16 @@ def read_mirror(target: EdgeTarget) -> tuple[Deployment, ...]:
     path = target.history_file
     if path is None or not path.exists():
         return ()
+    return parse_mirror(path.read_bytes(), path, target.place)
+
+
+def parse_mirror(raw: bytes, path: str | Path, place: Callable[[str], str]) -> tuple[Deployment, ...]:
+    """The deployments in the bytes of the mirror at `path`, with paths as `place` has them. Raises as above."""
     found = []
-    for number, line in text_lines(path.read_bytes(), path):
+    for number, line in text_lines(raw, path):
         try:
             told = Deployment.model_validate_json(line)
-            found.append(_with_paths(told, target.place))
+            found.append(_with_paths(told, place))
         except (ValidationError, BadInput) as error:
             problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.problem
             raise BadInput(

@@ -3,11 +3,8 @@
 What belongs here: the lines, reading them as input that a crash or a hand may have altered, and appending. What does
 not: what a record means (`states`).
 
-A line is `{"seq", "previous", "record", "sha256"}`; `sha256` is over the canonical JSON of the other three and
-`previous` is the line before's. An append is one write and one fsync, so a crash can tear only the last line: without
-its line feed, or with NUL bytes where blocks never reached the disk. Such a tail is dropped, and cut off before the
-next append. Anything else that does not hold, a changed, missing, reordered or malformed line, is tampering, is
-reported with its line number, and is never repaired.
+How lines are chained, and what a crash may leave of the last one, `vocabulary.chained` says: a torn end is dropped, and
+cut off before the next append; anything else that does not hold is reported with its line number and never repaired.
 
 A file beside it holds some room in reserve, which an append gives up when the disk is full: that an attempt failed, was
 rolled back, or that releases were freed, can then still be written.
@@ -20,18 +17,18 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from milton_assets.edge.deployment.fileops import FileOps, exists, write_all
 from milton_assets.edge.deployment.states import JOURNAL_VERSION, RECORDS, IllegalTransition, Record, TargetState, step
 from milton_assets.edge.release.disk import Fd, opened
-from milton_assets.vocabulary.digest import Sha256, canonical_json, sha256_bytes, sha256_json
+from milton_assets.vocabulary.chained import GENESIS, ChainBroken, chained_lines, digest_of_line, line_bytes
+from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import MiltonError
 
 JOURNAL_FILE = "journal.jsonl"
 RESERVE_FILE = "journal.reserve"
 RESERVE_BYTES = 64 << 10
-GENESIS = "0" * 64
 MAX_JOURNAL_BYTES = 256 << 20
 _READ_BYTES = 1 << 20
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -54,21 +51,13 @@ class Line(BaseModel):
     @classmethod
     def following(cls, last: Line | None, record: Record) -> Line:
         """The line that `record` makes after `last`."""
-        seq, previous = _place_after(last)
-        return cls(seq=seq, previous=previous, record=record, sha256=_digest(seq, previous, record))
+        seq, previous = (0, GENESIS) if last is None else (last.seq + 1, last.sha256)
+        sha256 = digest_of_line(seq, previous, record.model_dump(mode="json"))
+        return cls(seq=seq, previous=previous, record=record, sha256=sha256)
 
     def to_bytes(self) -> bytes:
         """The line as it is written, with its line feed."""
-        return (canonical_json(self.model_dump(mode="json")) + "\n").encode()
-
-
-def _place_after(last: Line | None) -> tuple[int, str]:
-    """The number of the line after `last`, and the digest that it names."""
-    return (0, GENESIS) if last is None else (last.seq + 1, last.sha256)
-
-
-def _digest(seq: int, previous: str, record: Record) -> str:
-    return sha256_json({"seq": seq, "previous": previous, "record": record.model_dump(mode="json")})
+        return line_bytes(self.seq, self.previous, self.record.model_dump(mode="json"), self.sha256)
 
 
 @dataclass(frozen=True)
@@ -87,45 +76,26 @@ class Reading:
 
 
 def parse(raw: bytes) -> Reading:
-    """Read a journal's bytes. Raises `JournalDamaged` for anything but a torn last line."""
+    """Read a journal's bytes, in time linear in their number. Raises `JournalDamaged` for anything but a torn end."""
     lines: list[Line] = []
     state = TargetState()
     whole = 0
-    written = len(raw.rstrip(b"\0"))
-    while whole < written:
-        end = raw.find(b"\n", whole) + 1
-        if end == 0 or (end == len(raw) and b"\0" in raw[whole:]):
-            break
-        line = _parse_line(raw[whole:end], lines[-1] if lines else None)
-        try:
-            state = step(state, line.record)
-        except IllegalTransition as error:
-            raise _damaged(line.seq, error.problem) from error
-        lines.append(line)
-        whole = end
+    try:
+        for link in chained_lines(raw, _read):
+            state = step(state, link.record)
+            lines.append(Line(seq=link.seq, previous=link.previous, record=link.record, sha256=link.sha256))
+            whole = link.whole_bytes
+    except ChainBroken as error:
+        raise _damaged(error.number, error.why) from error
+    except IllegalTransition as error:
+        raise _damaged(len(lines), error.problem) from error
     return Reading(tuple(lines), state, whole, len(raw) - whole)
 
 
-def _parse_line(raw: bytes, last: Line | None) -> Line:
-    number = 0 if last is None else last.seq + 1
-    try:
-        data: Any = json.loads(raw)
-        if last is None:
-            _check_version(data["record"])
-        record = RECORDS.validate_json(json.dumps(data["record"]))
-        found = Line(seq=data["seq"], previous=data["previous"], record=record, sha256=data["sha256"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
-        raise _damaged(number, f"it is no journal line ({type(error).__name__})") from None
-    if (found.seq, found.previous) != _place_after(last):
-        raise _damaged(number, "it does not follow the line before it")
-    if raw != found.to_bytes() or found.sha256 != sha256_bytes(_told(raw)):
-        raise _damaged(number, "it is not what its digest says")
-    return found
-
-
-def _told(line: bytes) -> bytes:
-    """What the digest of a line in canonical form is over: the keys before `sha256`, which is the last in order."""
-    return line[: line.rindex(b',"sha256":"')] + b"}"
+def _read(number: int, record: Any) -> Record:
+    if number == 0:
+        _check_version(record)
+    return RECORDS.validate_json(json.dumps(record))
 
 
 def _check_version(first: Any) -> None:
@@ -152,6 +122,21 @@ def read_journal(ops: FileOps, folder: Fd) -> Reading:
         return parse(b"")
     with opened(ops, ops.open_read(JOURNAL_FILE, folder)) as handle:
         return parse(_read_all(ops, handle))
+
+
+def has_begun(ops: FileOps, folder: Fd) -> bool:
+    """Whether the journal of the folder says that it is a target: its first line does, the others are not read.
+
+    Raises `JournalDamaged` for a first line that does not hold.
+    """
+    if not exists(JOURNAL_FILE, folder):
+        return False
+    with opened(ops, ops.open_read(JOURNAL_FILE, folder)) as handle:
+        first = ops.read(handle, _READ_BYTES)
+    end = first.find(b"\n") + 1
+    if end == 0 or b"\0" in first[:end]:
+        return read_journal(ops, folder).state.name is not None  # torn, or no journal of ours
+    return parse(first[:end]).state.name is not None
 
 
 def _read_all(ops: FileOps, handle: Fd) -> bytes:

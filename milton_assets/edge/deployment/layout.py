@@ -16,6 +16,7 @@ What belongs here: the names, recognising and creating a target, and its two lin
     confirmed                    the attempt whose controller came back, while a remote one is watched
     device-policy.yaml           which bundles the device admits; written by its owner, never by a deployment
     key-list.json, .lock         whose signatures count since the policy was written, as the keys before them said
+    canary/                      releases that are, or were, compared with the one in service (`edge.canary.folder`)
     heard.json                   when a controller was last heard, and the latest silence that was too long
 """
 
@@ -28,13 +29,14 @@ from pathlib import Path
 
 from milton_assets.edge.deployment.file_system import PROBE_PREFIX
 from milton_assets.edge.deployment.fileops import FileOps, exists, is_folder, link_text
-from milton_assets.edge.deployment.journal import JOURNAL_FILE, RESERVE_FILE, read_journal
+from milton_assets.edge.deployment.journal import JOURNAL_FILE, RESERVE_FILE, has_begun
 from milton_assets.edge.deployment.lock import LOCK_FILE
 from milton_assets.edge.release.disk import Fd, names, opened
 from milton_assets.vocabulary.errors import BadInput
 
 RELEASES = "releases"
 STAGING = "staging"
+CANARY = "canary"
 POLICY_FILE = "device-policy.yaml"
 CONFIRMED_FILE = "confirmed"
 GUARD_LOG = "guard.log"
@@ -59,6 +61,7 @@ _OURS = frozenset(
     {
         RELEASES,
         STAGING,
+        CANARY,
         JOURNAL_FILE,
         RESERVE_FILE,
         LOCK_FILE,
@@ -93,7 +96,7 @@ def is_target(ops: FileOps, path: Path) -> bool:
     except (NotADirectoryError, FileNotFoundError):
         raise _not_a_target(path, "is no folder") from None
     with opened(ops, folder):
-        if read_journal(ops, folder).state.name is not None:
+        if has_begun(ops, folder):
             return True
         if foreign := [name for name in names(folder) if not _is_ours(name, folder)]:
             raise _not_a_target(path, f"is in use for something else: it holds {', '.join(map(repr, foreign[:4]))}")

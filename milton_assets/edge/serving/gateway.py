@@ -7,8 +7,9 @@ that says, chunk by chunk, as it is said.
 What belongs here: users' connections and requests, from the first byte to the last. What does not: which model server
 there is (`supervisor`), HTTP's rules (`heads`, `http1`), and what is told of a request (`observe`, `metrics`).
 
-What is passed on: `/v1/…` and the server's own read-only `/props`. What the gateway answers itself: `/health` and
-`/metrics`. Everything else that model servers offer, their slots and switches, is nobody's business from outside.
+What is passed on: `/v1/…` and the server's own read-only `/props`. What the gateway answers itself: `/health`,
+`/metrics` and, while two releases are compared (`splitting`), `POST /feedback`. Everything else that model servers
+offer, their slots and switches, is nobody's business from outside.
 
 A request's body is taken whole before it is passed on, so that it can wait for a model and be sent again: a server that
 dies before it answered a single byte costs its user nothing but time. A response is never kept: each piece goes to the
@@ -33,6 +34,7 @@ from milton_assets.edge.serving.http1 import Chunked, Limits, Refused, Request, 
 from milton_assets.edge.serving.metrics import CONTENT_TYPE, Metrics, Outcome, Told
 from milton_assets.edge.serving.model_server import Exchange, ModelServer, UpstreamLost
 from milton_assets.edge.serving.observe import Watched
+from milton_assets.edge.serving.splitting import Drawn, Splitter
 from milton_assets.edge.serving.supervisor import Supervisor
 
 _TRIES = 4
@@ -368,6 +370,7 @@ class _Passing:
     status: int = 0
     model: str = ""
     watched: Watched | None = None
+    drawn: Drawn | None = None
 
     def told(self, operation: str, outcome: Outcome) -> Told:
         """What is told of it, now that it has ended."""
@@ -391,19 +394,24 @@ class _Passing:
 
 
 class Gateway:
-    """Takes requests and passes them to what `supervisor` serves. `on_told` hears of every request that had figures."""
+    """Takes requests and passes them to what `supervisor` serves, some of them to what `splitter` serves beside it.
+
+    `on_told` hears of every request that had figures.
+    """
 
     def __init__(
         self,
         supervisor: Supervisor,
         metrics: Metrics,
         *,
+        splitter: Splitter | None = None,
         limits: Limits | None = None,
         on_told: Callable[[Told], None] = lambda _: None,
         health: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.supervisor = supervisor
         self.metrics = metrics
+        self._splitter = splitter
         self.last_request_s = time.monotonic()
         self.in_progress = 0
         self._limits = limits or Limits()
@@ -462,6 +470,9 @@ class Gateway:
             raise Refused(503, f"more than {self._limits.connections} connections are open", retry_after_s=1)
         if path in {"/health", "/metrics"} and method in {"GET", "HEAD"}:
             await self._own_page(client, request)
+        elif path == "/feedback" and method == "POST" and self._splitter is not None:
+            self._splitter.rate(request.body)
+            await _send_whole(client, 200, b'{"taken": true}', "application/json")
         elif not request.climbs and (path.startswith("/v1/") or (path in _PASSED_GETS and method == "GET")):
             await self._relay(client, request)
         else:
@@ -516,8 +527,14 @@ class Gateway:
                 told = passing.told(operation, outcome)
                 self.metrics.add(told)
                 self._on_told(told)
+                if self._splitter is not None and passing.drawn is not None:
+                    self._splitter.ended(passing.drawn, told)
 
     async def _pass_on(self, client: Client, request: Request, passing: _Passing) -> None:
+        if self._splitter is not None and request.path in _OPERATIONS:
+            passing.drawn = self._splitter.draw(request.head.headers)
+            if await self._answered_by_challenger(self._splitter, client, request, passing):
+                return
         for tries_left in reversed(range(_TRIES)):
             waited_s = time.perf_counter()
             server = await self.supervisor.take()
@@ -535,6 +552,27 @@ class Gateway:
                 raise
             finally:
                 server.end()
+
+    async def _answered_by_challenger(
+        self, splitter: Splitter, client: Client, request: Request, passing: _Passing
+    ) -> bool:
+        """Have the challenger answer if the request is its; false when the incumbent is to."""
+        drawn = passing.drawn
+        if drawn is None or (server := splitter.take(drawn)) is None:
+            return False
+        passing.model = server.release.model_version
+        try:
+            await self._passed(client, request, server, passing)
+        except _NotYetAnswered:
+            drawn.lost = True
+            await splitter.suspect(server)
+            return False
+        except UpstreamLost:
+            await splitter.suspect(server)
+            raise
+        finally:
+            server.end()
+        return True
 
     async def _passed(self, client: Client, request: Request, server: ModelServer, passing: _Passing) -> None:
         """Pass the request on and its response back. Raises `_NotYetAnswered` when it is lost before the response."""
@@ -583,6 +621,8 @@ class _Back:
             framing = _Framing.CHUNKS_AS_THEY_ARE if comes_in_chunks else _Framing.CHUNKS
         self._passes_as_is = framing is _Framing.CHUNKS_AS_THEY_ARE
         headers = [*end_to_end(response.headers), *self._server.signed]
+        if self._passing.drawn is not None:
+            headers.append((b"x-milton-response-id", self._passing.drawn.response.encode()))
         self._client.pass_head(response.status, response.reason, headers, framing)
 
     def body(self, raw: bytes, pieces: Sequence[bytes]) -> None:

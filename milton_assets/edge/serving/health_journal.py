@@ -40,6 +40,7 @@ class EventKind(StrEnum):
     ALARM = "alarm"
     WENT_BACK = "went_back"
     STAYED = "stayed"
+    CANARY = "canary"
     LOST = "lost"
 
 

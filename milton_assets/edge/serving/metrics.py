@@ -3,9 +3,10 @@
     metrics.add(Told(…))
     metrics.page()                       # Prometheus' text format, version 0.0.4
 
-What belongs here: the figures of requests, their histograms and the page. What does not: where the figures come from
-(`gateway`, `observe`). The buckets are those that the conventions advise. Dots become underscores and the unit is
-appended, as OpenTelemetry's own rules for Prometheus have it.
+What belongs here: the figures of requests, their histograms, gauges and the page. What does not: where the figures come
+from (`gateway` and `observe` on a device, `milton_assets.usecases.figures` on the controller). The buckets are those
+that the conventions advise. Dots become underscores and the unit is appended, as OpenTelemetry's own rules for
+Prometheus have it.
 """
 
 from __future__ import annotations
@@ -134,19 +135,23 @@ _FAMILIES = (
 
 
 class Metrics:
-    """The histograms of one gateway. `gauges` are asked for their values when the page is read."""
+    """The histograms of requests. `gauges` are asked for their values when the page is read; `most_series` are kept."""
 
-    def __init__(self, gauges: Callable[[], Mapping[str, tuple[str, float]]] = dict) -> None:
+    def __init__(
+        self, gauges: Callable[[], Mapping[str, tuple[str, float]]] = dict, *, most_series: int = _MAX_SERIES
+    ) -> None:
         self._histograms: dict[tuple[str, str], Histogram] = {}
         self._outcomes: dict[str, int] = defaultdict(int)
         self._gauges = gauges
+        self._most_series = most_series
 
-    def add(self, told: Told) -> None:
-        """One more request."""
+    def add(self, told: Told, **also: str) -> None:
+        """One more request; `also` are labels of its own."""
         labels = {
             "gen_ai_operation_name": told.operation,
             "gen_ai_provider_name": "milton",
             "gen_ai_response_model": told.model,
+            **also,
         }
         if error := told.error_type:
             labels["error_type"] = error
@@ -156,7 +161,7 @@ class Metrics:
                 if value is None:
                     continue
                 key = (family.name, _labels({**labels, **more}))
-                if key not in self._histograms and len(self._histograms) >= _MAX_SERIES:
+                if key not in self._histograms and len(self._histograms) >= self._most_series:
                     # Models come and go over years; the oldest series makes room.
                     del self._histograms[next(iter(self._histograms))]
                 self._histograms.setdefault(key, Histogram(family.bounds)).add(value)
@@ -165,21 +170,31 @@ class Metrics:
         """The page that is scraped."""
         return "\n".join([*self._lines(), ""])
 
-    def _lines(self) -> Iterator[str]:
+    def histograms(self) -> Iterator[str]:
+        """The lines of the histograms alone."""
         for family in _FAMILIES:
             yield f"# HELP {family.name} {family.help}"
             yield f"# TYPE {family.name} histogram"
             for (name, labels), histogram in self._histograms.items():
                 if name == family.name:
                     yield from histogram.lines(name, labels)
+
+    def _lines(self) -> Iterator[str]:
+        yield from self.histograms()
         yield "# HELP milton_requests_total Requests by how they ended."
         yield "# TYPE milton_requests_total counter"
         for labels, count in self._outcomes.items():
             yield f"milton_requests_total{{{labels}}} {count}"
         for name, (what, value) in self._gauges().items():
-            yield f"# HELP {name} {what}"
-            yield f"# TYPE {name} gauge"
-            yield f"{name} {value!r}"
+            yield from gauge(name, what, [({}, value)])
+
+
+def gauge(name: str, what: str, samples: Iterable[tuple[Mapping[str, str], float]]) -> Iterator[str]:
+    """The lines of one gauge: what it is, and its value under each set of labels."""
+    yield f"# HELP {name} {what}"
+    yield f"# TYPE {name} gauge"
+    for labels, value in samples:
+        yield f"{name}{{{_labels(labels)}}} {value!r}" if labels else f"{name} {value!r}"
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -45,7 +45,11 @@ def read_release(target: Path, digest: str) -> Released:
 
     Raises `BadInput` when it is no manifest or another release's, `OSError` when it is not there.
     """
-    folder = target / RELEASES / digest
+    return read_released(target / RELEASES / digest, digest)
+
+
+def read_released(folder: Path, digest: str) -> Released:
+    """The same of a release in a folder of its own. Raises as `read_release`."""
     with (folder / MANIFEST_FILE).open("rb") as stream:
         manifest = parse_manifest(stream.read(MAX_MANIFEST_BYTES + 1))
     if manifest.release_digest != digest:

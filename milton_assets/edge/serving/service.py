@@ -25,6 +25,7 @@ from milton_assets.edge.serving.http1 import Limits
 from milton_assets.edge.serving.metrics import Metrics
 from milton_assets.edge.serving.patrolling import Patrolling
 from milton_assets.edge.serving.signs import SignsReader
+from milton_assets.edge.serving.splitting import Splitter
 from milton_assets.edge.serving.supervisor import DEFAULT_MODEL, Mode, Supervisor
 from milton_assets.edge.serving.watch import Schedule, Watch
 from milton_assets.vocabulary.errors import MiltonError
@@ -86,8 +87,15 @@ async def _serve(service: Service) -> None:
         on_event=on_event,
         drain_s=service.drain_s,
     )
+    splitter = Splitter(supervisor, on_event=on_event, drain_s=service.drain_s)
     metrics = Metrics(lambda: _gauges(supervisor))
-    gateway = Gateway(supervisor, metrics, limits=service.limits, health=lambda: health_page(supervisor, watch))
+    gateway = Gateway(
+        supervisor,
+        metrics,
+        splitter=splitter,
+        limits=service.limits,
+        health=lambda: health_page(supervisor, watch) | {"canary": splitter.splits},
+    )
     watch = Watch(
         supervisor,
         gateway,
@@ -116,7 +124,7 @@ async def _serve(service: Service) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGHUP, supervisor.wake)
-    work = [loop.create_task(supervisor.run())]
+    work = [loop.create_task(supervisor.run()), loop.create_task(splitter.run())]
     if service.watched:
         work += [loop.create_task(watch.run()), loop.create_task(Patrolling(service.target, on_event).run())]
     waiting = loop.create_task(ended.wait())
@@ -130,13 +138,19 @@ async def _serve(service: Service) -> None:
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
-        await _end(gateway, supervisor, service, at_once)
+        await _end(gateway, supervisor, splitter, service, at_once)
         on_event(HealthEvent(at=datetime.now(UTC), kind=EventKind.STOPPED, said=f"serving {service.target} ended"))
 
 
-async def _end(gateway: Gateway, supervisor: Supervisor, service: Service, at_once: asyncio.Event) -> None:
+async def _end(
+    gateway: Gateway, supervisor: Supervisor, splitter: Splitter, service: Service, at_once: asyncio.Event
+) -> None:
     gateway.stop_listening()
-    stopping = asyncio.get_running_loop().create_task(supervisor.stop(service.grace_s))
+
+    async def stop_both() -> None:
+        await asyncio.gather(supervisor.stop(service.grace_s), splitter.stop(service.grace_s))
+
+    stopping = asyncio.get_running_loop().create_task(stop_both())
     hurried = asyncio.get_running_loop().create_task(at_once.wait())
     await asyncio.wait({stopping, hurried}, return_when=asyncio.FIRST_COMPLETED)
     if not stopping.done():

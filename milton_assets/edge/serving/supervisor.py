@@ -269,6 +269,22 @@ class Supervisor:
             raise
         return server
 
+    async def beside(self, release: Released) -> ModelServer:
+        """A server for `release` beside the one in service, which answered a question; the caller stops it.
+
+        Raises `MiltonError` and `Unanswered` when none comes up.
+        """
+        server = ModelServer(self._launcher.configured(self._settings(release)), release, self.model)
+        try:
+            await self._start(server)
+        except (MiltonError, Unanswered):
+            await server.stop()
+            raise
+        except asyncio.CancelledError:
+            server.abandon()
+            raise
+        return server
+
     async def _start(self, server: ModelServer) -> None:
         question = server.release.contract.probes[0]
         few = Probe(prompt=question.prompt, max_tokens=min(question.max_tokens, _PROBE_TOKENS))

@@ -1,0 +1,235 @@
+"""`milton canary`: compare a release with the one in service, by the requests of a device's own users.
+
+What belongs here: the verbs' arguments and what they print. What does not: the comparison (`milton_assets.edge.canary`)
+and splitting requests, which the device's gateway does (`milton-serve`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from milton_assets.cli.common import JsonOption, answer, current_settings, progress_on_stderr, say_no
+from milton_assets.cli.deploy import (
+    ActorOption,
+    TargetOption,
+    TargetPathOption,
+    acting,
+    check_bundle_evidence,
+    place_of,
+)
+from milton_assets.vocabulary.registry import ArtefactKind
+from milton_assets.vocabulary.terminal import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from milton_assets.edge.canary.starting import CanaryTold
+    from milton_assets.edge.canary.verdict import Finding
+    from milton_assets.fleet.canaries import KeptVerdict
+
+CanaryOption = Annotated[
+    str | None, typer.Option("--canary", metavar="ID", help="Which canary; by default the latest on the target.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add `canary` and its verbs."""
+    verbs = typer.Typer(help="Compare a release with the one in service, by users' own requests.", no_args_is_help=True)
+    verbs.command()(start)
+    verbs.command()(status)
+    verbs.command()(stop)
+    app.add_typer(verbs, name="canary")
+
+
+def _share(text: str) -> float:
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,4})?)(%?)", text)
+    value = math.nan if match is None else float(match[1]) / (100 if match[2] else 1)
+    if not 0 < value < 1:
+        raise typer.BadParameter(f"{text!r} is no share, such as 10% or 0.1")
+    return value
+
+
+def _times(text: str) -> float:
+    match = re.fullmatch(r"\d{1,3}(?:\.\d{1,4})?", text)
+    if match is None or float(text) < 1:
+        raise typer.BadParameter(f"{text!r} is no factor of 1 and more, such as 1.2")
+    return float(text)
+
+
+def start(
+    against: Annotated[
+        str, typer.Option("--against", help="What it is compared with: `current`, the release in service.")
+    ] = "current",
+    share: Annotated[str, typer.Option("--share", metavar="SHARE", help="The challenger's share of requests.")] = "10%",
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="The challenger is that run's bundle; else the newest.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", metavar="DIR", help="The challenger is the bundle in this folder.")
+    ] = None,
+    artifact: Annotated[
+        ArtefactKind | None, typer.Option("--artifact", help="Which kind of bundle, when none is named.")
+    ] = None,
+    target: TargetOption = None,
+    target_path: TargetPathOption = None,
+    sticky: Annotated[
+        str | None,
+        typer.Option("--sticky", metavar="HEADER", help="Whoever sends the same value of it stays with one release."),
+    ] = None,
+    sticky_for: Annotated[
+        float, typer.Option("--sticky-for", metavar="SECONDS", min=1, help="For so long; then it is drawn anew.")
+    ] = 3600.0,
+    failures: Annotated[
+        str,
+        typer.Option("--failures", metavar="SHARE", help="More failures than this, and it goes back."),
+    ] = "5%",
+    errors: Annotated[
+        str,
+        typer.Option("--errors", metavar="SHARE", help="So many more errors are within the margin."),
+    ] = "2%",
+    slower: Annotated[
+        str, typer.Option("--slower", metavar="TIMES", help="So many times slower is within it.")
+    ] = "1.2",
+    longer: Annotated[
+        str,
+        typer.Option("--longer", metavar="TIMES", help="Answers so much longer, or shorter, are within."),
+    ] = "1.5",
+    assume_memory: Annotated[
+        bool, typer.Option("--assume-memory", help="Take it that both models fit into the device's memory.")
+    ] = False,
+    actor: ActorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have the target's gateway give a share of its users' requests to a challenger, until the evidence decides.
+
+    The challenger never becomes current by it: once the verdict is promote, `milton deploy` takes it into service.
+
+    Example: milton canary start --target kitchen --against current --share 10%
+    """
+    from milton_assets.edge.canary.plan import Margins
+    from milton_assets.edge.canary.starting import CanaryRequest
+    from milton_assets.edge.deployment.choosing import choose_bundle
+    from milton_assets.usecases.canaries import canaries_on
+
+    if against != "current":
+        raise typer.BadParameter("a challenger is compared with `current`", param_hint="--against")
+    if run is not None and bundle is not None:
+        raise typer.BadParameter("give --run or --bundle, not both")
+    settings = current_settings()
+    targets, place = place_of(target, target_path)
+    if bundle is None:
+        bundle = choose_bundle(
+            targets.state.bundles,
+            kind=artifact or settings.artifact,
+            run_id=run,
+            device_class=settings.class_decided_for(place.name),
+        ).path
+    check_bundle_evidence(settings, bundle)
+    request = CanaryRequest(
+        actor=acting(actor),
+        share=_share(share),
+        sticky_header=None if sticky is None else sticky.lower(),
+        sticky_s=sticky_for,
+        margins=Margins(failures=_share(failures), errors=_share(errors), slower=_times(slower), longer=_times(longer)),
+        assume_memory=assume_memory,
+    )
+    plan = canaries_on(place).canary_start(bundle, request, on_progress=progress_on_stderr())
+    answer(
+        plan.model_dump(mode="json"),
+        as_json=as_json,
+        text=lambda console: console.print(
+            f"{plan.id}: {plan.challenger_version} is to get {plan.share:.0%} of the requests of "
+            f"{plan.incumbent_version} on {plan.target}, as soon as its gateway (`milton-serve`) has it up",
+            markup=False,
+            soft_wrap=True,
+        ),
+    )
+
+
+def status(
+    target: TargetOption = None,
+    target_path: TargetPathOption = None,
+    canary: CanaryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a canary's requests say so far, or how it ended; a verdict is kept here, signed, as field evidence.
+
+    Exits 1 when the challenger went back.
+
+    Example: milton canary status --target kitchen
+    """
+    from milton_assets.usecases.canaries import canaries_on
+
+    _, place = place_of(target, target_path)
+    _tell(place, canaries_on(place).canary_told(canary), as_json=as_json)
+
+
+def stop(
+    target: TargetOption = None,
+    target_path: TargetPathOption = None,
+    canary: CanaryOption = None,
+    actor: ActorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End a canary as it stands: all requests go to the release in service. Exits 1 when the challenger went back.
+
+    Example: milton canary stop --target kitchen
+    """
+    from milton_assets.usecases.canaries import canaries_on
+
+    _, place = place_of(target, target_path)
+    _tell(place, canaries_on(place).canary_stop(canary, actor=acting(actor)), as_json=as_json)
+
+
+def _tell(place: Any, told: CanaryTold, *, as_json: bool) -> None:
+    from milton_assets.edge.canary.verdict import Outcome
+    from milton_assets.usecases.canaries import told_and_kept
+
+    kept = told_and_kept(current_settings().state, place, told)
+    payload = told.model_dump(mode="json") | {
+        "kept": None if kept is None else {"path": str(kept.path), "sha256": kept.sha256, "signer": kept.signer}
+    }
+    answer(payload, as_json=as_json, text=lambda console: _draw(told, kept, console))
+    if told.verdict is not None and told.verdict.outcome is Outcome.GO_BACK:
+        raise say_no(f"{told.plan.challenger_version} went back")
+
+
+def _draw(told: CanaryTold, kept: KeptVerdict | None, console: Console) -> None:
+    plan, ours, theirs = told.plan, told.counts.challenger, told.counts.incumbent
+    console.print(
+        f"{plan.id} on {plan.target}: {plan.challenger_version} beside {plan.incumbent_version}, {plan.share:.0%} of "
+        f"the requests{f', by {plan.sticky_header}' if plan.sticky_header else ''}",
+        markup=False,
+        soft_wrap=True,
+    )
+    for name, one in (("challenger", ours), ("incumbent", theirs)):
+        rated = f", {one.rated_badly} of {one.rated} ratings bad" if one.rated else ""
+        console.print(
+            f"  {name:<11} {one.requests} requests, {one.erred} errors, {one.failed} failures{rated}", markup=False
+        )
+    for finding in told.judgement.findings:
+        console.print(f"  {_said(finding)}", markup=False)
+    verdict = told.verdict
+    outcome = told.judgement.outcome if verdict is None else verdict.outcome
+    reasons = told.judgement.reasons if verdict is None else verdict.reasons
+    console.print(f"  {'verdict' if verdict else 'so far'}: {outcome.replace('_', ' ')}", markup=False)
+    for reason in reasons:
+        console.print(f"    {printable(reason)}", markup=False, soft_wrap=True)
+    if kept is not None:
+        signer = f"signed by {kept.signer}" if kept.signer else "signed by nobody: `milton keys init` makes a key"
+        console.print(f"  kept as {kept.path}, {signer}", markup=False, soft_wrap=True)
+        console.print(f"    sha256 {kept.sha256}", markup=False, soft_wrap=True)
+
+
+_ABOUT = {"answer": "time to first token", "writing": "time per output token"}
+
+
+def _said(finding: Finding) -> str:
+    about = _ABOUT.get(finding.question, finding.question)
+    way = {"go_back": "against", "promote": "for"}[finding.speaks_for]
+    return f"{about} ({way} it): {max(0.0, finding.log_evidence / finding.needed):.0%} of the evidence"

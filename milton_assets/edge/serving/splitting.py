@@ -1,0 +1,398 @@
+"""Serving a challenger beside the release in service, for as long as a canary goes on, and splitting requests.
+
+    splitter = Splitter(supervisor)
+    drawn = splitter.draw(request.head.headers)      # None while there is no challenger that answers
+    server = splitter.take(drawn)                    # None: the incumbent's turn
+    splitter.ended(drawn, told)
+
+What belongs here: the challenger's server, each request's arm, and ending the canary by its evidence. What does not:
+what the records say (`edge.canary`), and the incumbent (`supervisor`).
+
+Both directions of failure are safe. Whatever becomes of the challenger, requests go to the incumbent: one that was lost
+with it before its answer began is asked there, and counts against the challenger. A challenger that does not come up,
+or dies three times, goes back for that. A gateway that is started again reads the journal and goes on with the canary.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from milton_assets.edge.canary.counts import Tally
+from milton_assets.edge.canary.folder import CanaryFolder, JournalWriter, running_canary
+from milton_assets.edge.canary.plan import Arm, CanaryPlan
+from milton_assets.edge.canary.records import RESPONSE_ID, Asked, Rated, Record
+from milton_assets.edge.canary.starting import end_canary
+from milton_assets.edge.canary.verdict import Outcome, judge
+from milton_assets.edge.deployment.capacity import Memory, device_memory
+from milton_assets.edge.serving.asking import Unanswered
+from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, shortened
+from milton_assets.edge.serving.http1 import Refused
+from milton_assets.edge.serving.metrics import Outcome as Ended
+from milton_assets.edge.serving.metrics import Told
+from milton_assets.edge.serving.model_server import ModelServer
+from milton_assets.edge.serving.released import current_digest, read_released
+from milton_assets.edge.serving.supervisor import Mode, Supervisor
+from milton_assets.vocabulary.digest import short
+from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.strict_json import parse_json
+
+MOST_DEATHS = 3
+MAX_FEEDBACK_BYTES = 1024
+_REMEMBERED_RESPONSES = 20_000
+_UNIT_CHARACTERS = 4096
+
+
+@dataclass
+class Drawn:
+    """A request whose arm was drawn. `lost` says that it was lost with the challenger before its answer began."""
+
+    number: int
+    nth: int | None
+    unit: str | None
+    arm: Arm
+    response: str
+    lost: bool = False
+
+
+def _well_or_badly(value: int) -> int:
+    if not value:
+        raise ValueError("it is neither 1 nor -1")
+    return value
+
+
+class Feedback(BaseModel):
+    """What `POST /feedback` takes: the answer's `x-milton-response-id`, and 1 (well) or -1 (badly)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    response_id: str = Field(pattern=RESPONSE_ID)
+    value: Annotated[int, Field(ge=-1, le=1), AfterValidator(_well_or_badly)]
+
+
+def feedback_in(raw: bytes) -> Feedback:
+    """The feedback in a request's body. Raises `Refused`."""
+    if len(raw) > MAX_FEEDBACK_BYTES:
+        raise Refused(413, f"feedback of more than {MAX_FEEDBACK_BYTES} bytes")
+    try:
+        return Feedback.model_validate(parse_json(raw, "the feedback"))
+    except (BadInput, ValidationError):
+        raise Refused(
+            400, 'feedback is {"response_id": the answer\'s x-milton-response-id, "value": 1 or -1}'
+        ) from None
+
+
+@dataclass
+class _Going:
+    """The canary that goes on."""
+
+    folder: CanaryFolder
+    plan: CanaryPlan
+    tally: Tally
+    writer: JournalWriter
+    next_number: int
+    next_nth: int
+    units: set[str]
+    responses: OrderedDict[str, Arm]
+    rated: set[str]
+    server: ModelServer | None = None
+    starting: asyncio.Task[ModelServer] | None = None
+    deaths: int = 0
+    is_over: bool = False
+
+
+class Splitter:
+    """Looks for a canary in the folder that `supervisor` serves, and runs it. `on_event` hears how it goes."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        *,
+        on_event: Callable[[HealthEvent], None] = lambda _: None,
+        memory: Callable[[], Memory] = device_memory,
+        poll_s: float = 0.2,
+        drain_s: float = 600.0,
+    ) -> None:
+        self._supervisor = supervisor
+        self._on_event = on_event
+        self._memory = memory
+        self._poll_s = poll_s
+        self._drain_s = drain_s
+        self._going: _Going | None = None
+        self._behind: set[asyncio.Task[None]] = set()
+        self._said: str | None = None
+        self._given_up: set[str] = set()
+
+    # ------------------------------------------------------------------------------------------ for requests
+
+    @property
+    def splits(self) -> str | None:
+        """The canary for which requests are split now."""
+        return self._going.plan.id if self._going is not None and self._going.server is not None else None
+
+    def draw(self, headers: Iterable[tuple[bytes, bytes]]) -> Drawn | None:
+        """The arm of a request with these headers; None while requests are not split."""
+        going = self._going
+        if going is None or going.server is None or going.is_over:
+            return None
+        plan, number = going.plan, going.next_number
+        unit = self._unit(plan, headers)
+        nth = None
+        if unit is None or unit not in going.units:
+            nth = going.next_nth
+            going.next_nth += 1
+            if unit is not None:
+                going.units.add(unit)
+        going.next_number += 1
+        drawn = Drawn(number, nth, unit, plan.draw(unit or str(number)), secrets.token_hex(12))
+        _remember(going.responses, drawn.response, drawn.arm)
+        return drawn
+
+    @staticmethod
+    def _unit(plan: CanaryPlan, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+        if plan.sticky_header is None:
+            return None
+        wanted = plan.sticky_header.encode("ascii")
+        value = next((value for name, value in headers if bytes(name) == wanted), None)
+        if value is None:
+            return None
+        return plan.unit(bytes(value[:_UNIT_CHARACTERS]).decode("latin-1"), datetime.now(UTC))
+
+    def take(self, drawn: Drawn | None) -> ModelServer | None:
+        """The challenger's server if the request is its and it is there; it is to be told `end()` as any."""
+        going = self._going
+        if drawn is None or drawn.arm is not Arm.CHALLENGER or going is None or going.server is None:
+            return None
+        going.server.begin()
+        return going.server
+
+    async def suspect(self, server: ModelServer) -> None:
+        """A request was lost on the challenger's `server`: if it is gone, nothing more is given to it."""
+        going = self._going
+        if going is not None and server is going.server and not await server.listens():
+            self._died(going)
+
+    def ended(self, drawn: Drawn, told: Told) -> None:
+        """A request whose arm was drawn has ended. The canary ends with it when its evidence suffices."""
+        going = self._going
+        if going is None or going.is_over:
+            return
+        if told.outcome is Ended.REFUSED and not told.model and not drawn.lost:
+            return  # no server was ever asked: it says nothing of either
+        self._add(
+            going,
+            Asked(
+                at=datetime.now(UTC),
+                number=drawn.number,
+                nth=drawn.nth,
+                unit=drawn.unit,
+                arm=drawn.arm,
+                response=drawn.response,
+                outcome=told.outcome.value,
+                status=told.status,
+                lost=drawn.lost,
+                duration_s=told.duration_s,
+                first_token_s=told.time_to_first_token_s,
+                per_token_s=told.time_per_output_token_s,
+                output_tokens=told.output_tokens,
+            ),
+        )
+
+    def rate(self, raw: bytes) -> None:
+        """Take a user's feedback. Raises `Refused` for what is none, and for an answer that cannot be rated."""
+        given = feedback_in(raw)
+        going = self._going
+        arm = None if going is None or going.is_over else going.responses.get(given.response_id)
+        if going is None or arm is None:
+            raise Refused(404, "no answer of that id is being compared (any more)")
+        if given.response_id in going.rated:
+            raise Refused(409, "that answer was rated already")
+        going.rated.add(given.response_id)
+        self._add(
+            going, Rated(at=datetime.now(UTC), response=given.response_id, arm=arm, value=1 if given.value > 0 else -1)
+        )
+
+    def _add(self, going: _Going, record: Record) -> None:
+        try:
+            going.writer.add(record)
+        except OSError as error:
+            # What is not recorded cannot be judged again by anybody.
+            self._finish(going, f"its records cannot be written: {error.strerror or error}", Outcome.NOT_YET)
+            return
+        going.tally.add(record)
+        if judge(going.plan, going.tally.counts()).outcome is not Outcome.NOT_YET:
+            self._finish(going)
+        elif going.tally.requests >= going.plan.max_requests:
+            self._finish(going, f"{going.plan.max_requests} requests did not decide it", Outcome.NOT_YET)
+
+    # ------------------------------------------------------------------------------------------ behind the scenes
+
+    async def run(self) -> None:
+        """Look for canaries, and run what is found, until cancelled."""
+        while True:
+            try:
+                await self._look()
+            except (MiltonError, OSError) as error:
+                self._tell_once(f"the canary cannot be run: {error}")
+            await asyncio.sleep(self._poll_s)
+
+    async def stop(self, grace_s: float) -> None:
+        """Let the challenger's requests end, `grace_s` seconds at most, and stop it; the canary itself goes on."""
+        going, self._going = self._going, None
+        if going is not None:
+            going.writer.close()
+            if going.starting is not None:
+                going.starting.cancel()
+                await asyncio.gather(going.starting, return_exceptions=True)
+            if going.server is not None:
+                await _retire(going.server, grace_s)
+        for task in tuple(self._behind):
+            task.cancel()
+        await asyncio.gather(*self._behind, return_exceptions=True)
+
+    async def _look(self) -> None:
+        going = self._going
+        if going is not None and (going.is_over or going.folder.is_over):
+            await self._let_go(going)
+            going = None
+        if going is None:
+            going = await self._found()
+        if going is None:
+            return
+        current, serving = current_digest(self._supervisor.target), self._supervisor.serving
+        if current != going.plan.incumbent:
+            now_is = "nothing" if current is None else f"the release {short(current)}"
+            self._finish(going, f"the target serves {now_is} now, not the incumbent", Outcome.NOT_YET)
+        elif going.starting is not None:
+            if going.starting.done():
+                self._started(going, going.starting)
+        elif going.server is not None:
+            if not await going.server.listens():
+                self._died(going)
+        elif serving is not None and serving.release.digest == current:
+            self._start(going)
+
+    async def _found(self) -> _Going | None:
+        folder = running_canary(self._supervisor.target)
+        if folder is None or folder.id in self._given_up:
+            return None
+        plan = folder.plan()
+        records = await asyncio.to_thread(folder.records)
+        tally = Tally(plan)
+        tally.add_all(records)
+        asked = [record for record in records if isinstance(record, Asked)]
+        responses: OrderedDict[str, Arm] = OrderedDict()
+        for one in asked[-_REMEMBERED_RESPONSES:]:
+            responses[one.response] = one.arm
+        self._going = _Going(
+            folder,
+            plan,
+            tally,
+            folder.writer(),
+            tally.next_number,
+            tally.next_nth,
+            {one.unit for one in asked if one.unit is not None},
+            responses,
+            {record.response for record in records if isinstance(record, Rated)},
+        )
+        self._said = None
+        return self._going
+
+    def _start(self, going: _Going) -> None:
+        release = read_released(going.folder.release, going.plan.challenger)
+        has = self._memory().available_bytes
+        if self._supervisor.mode is Mode.ONE and not going.plan.assume_memory:
+            self._finish(going, "the gateway is told that memory holds one model (`serving.mode`)", Outcome.NOT_YET)
+            return
+        if self._supervisor.mode is Mode.AUTO and not going.plan.assume_memory and has < release.ram_bytes:
+            why = f"{has >> 20:,} MiB of memory are available, the challenger needs {release.ram_bytes >> 20:,} MiB"
+            self._finish(going, why, Outcome.NOT_YET)
+            return
+        going.starting = asyncio.get_running_loop().create_task(self._supervisor.beside(release))
+
+    def _started(self, going: _Going, starting: asyncio.Task[ModelServer]) -> None:
+        going.starting = None
+        try:
+            going.server = starting.result()
+        except (MiltonError, Unanswered) as error:
+            self._finish(going, f"its server did not come up: {error}", Outcome.GO_BACK)
+            return
+        plan = going.plan
+        said = (
+            f"{plan.challenger_version} gets {plan.share:.0%} of the requests of {plan.incumbent_version} ({plan.id})"
+        )
+        self._tell(said, plan)
+
+    def _died(self, going: _Going) -> None:
+        server, going.server = going.server, None
+        if server is None:
+            return
+        going.deaths += 1
+        self._do_behind(_retire(server, 0.0))
+        if going.deaths >= MOST_DEATHS:
+            self._finish(going, f"its server died {MOST_DEATHS} times", Outcome.GO_BACK)
+        else:
+            self._tell("the challenger's server died; its requests go to the incumbent until it is up", going.plan)
+
+    def _finish(self, going: _Going, fact: str | None = None, outcome: Outcome | None = None) -> None:
+        """End the canary; the challenger is let go of at the next look."""
+        going.is_over = True
+        try:
+            going.writer.sync()
+            verdict = end_canary(going.folder, going.plan, now=_now, fact=fact, outcome=outcome, tally=going.tally)
+        except OSError as error:
+            self._given_up.add(going.plan.id)
+            self._tell(f"the canary is over, and its verdict cannot be written: {error.strerror or error}", going.plan)
+            return
+        said = f"the canary of {going.plan.challenger_version} is over: {verdict.outcome}; {'; '.join(verdict.reasons)}"
+        self._tell(said, going.plan)
+
+    async def _let_go(self, going: _Going) -> None:
+        self._going = None
+        going.is_over = True
+        going.writer.close()
+        if going.starting is not None:
+            going.starting.cancel()
+            await asyncio.gather(going.starting, return_exceptions=True)
+        if going.server is not None:
+            self._do_behind(_retire(going.server, self._drain_s))
+
+    def _do_behind(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
+
+    def _tell_once(self, said: str) -> None:
+        if said != self._said:
+            self._said = said
+            self._on_event(HealthEvent(at=_now(), kind=EventKind.CANARY, said=shortened(said), needs_person=True))
+
+    def _tell(self, said: str, plan: CanaryPlan) -> None:
+        self._on_event(HealthEvent(at=_now(), kind=EventKind.CANARY, said=shortened(said), release=plan.challenger))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _remember(responses: OrderedDict[str, Arm], response: str, arm: Arm) -> None:
+    responses[response] = arm
+    if len(responses) > _REMEMBERED_RESPONSES:
+        responses.popitem(last=False)
+
+
+async def _retire(server: ModelServer, within_s: float) -> None:
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await server.drained()
+    finally:
+        await server.stop()

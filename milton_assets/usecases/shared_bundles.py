@@ -1,0 +1,74 @@
+"""Bundles between hosts: packed into an evidence store where hosts meet, and fetched where one is to be deployed.
+
+    hand_on(store, bundle, record)                                  # where it was made
+    bring(store, state.bundles, run_id=None, device_class=None)     # where it is wanted
+
+What belongs here: moving a bundle between this machine's folder and the store, by the digest of its release. What does
+not: what a bundle is and believing one (`edge.bundle`, `edge.release`): whatever arrives is held against its manifest,
+and a deployment verifies it again. A store that is a folder of this machine needs none of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from milton_assets.edge.bundle.archive import pack_bundle, unpack_bundle
+from milton_assets.edge.release import read_manifest
+from milton_assets.selection.summary import BundleRecord, read_summary, run_ids
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.keys import class_of
+from resources.evidence_store import EvidenceStore
+
+_MEGABYTE = 1_000_000
+_MARGIN_BYTES = 64 << 20
+
+
+def hand_on(store: EvidenceStore, bundle: Path, record: BundleRecord) -> None:
+    """Keep the bundle where other hosts find it; one that is there already is left. Raises as `pack_bundle`."""
+    uri = _uri(record.release_digest)
+    if store.is_here or store.has(uri):
+        return
+    with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=".handed-on-") as folder:
+        store.keep_file(uri, pack_bundle(bundle, Path(folder) / "bundle.tar"))
+
+
+def bring(store: EvidenceStore, bundles: Path, *, run_id: str | None, device_class: str | None) -> None:
+    """Fetch that run's bundle into the folder `bundles`, unless it is there; without one, the newest for the class.
+
+    Nothing where no run has one. Raises `BadInput` when what arrives is another release, or there is no room.
+    """
+    if store.is_here:
+        return
+    known = [
+        known
+        for known in reversed(run_ids(store.runs))
+        if known == run_id or (run_id is None and class_of(known) == device_class)
+    ]
+    records = (read_summary(store.runs, each).bundle for each in known)
+    record = next((record for record in records if record is not None), None)
+    if record is None or (bundles / record.name).is_dir():
+        return
+    uri = _uri(record.release_digest)
+    bundles.mkdir(parents=True, exist_ok=True)
+    size_bytes, free_bytes = store.size_bytes(uri), shutil.disk_usage(bundles).free
+    if 2 * size_bytes + _MARGIN_BYTES > free_bytes:
+        raise BadInput(
+            f"{bundles} has {free_bytes // _MEGABYTE} MB free",
+            expected=f"{(2 * size_bytes + _MARGIN_BYTES) // _MEGABYTE} MB, for the bundle and its archive",
+            remedy="make room, or move the state folder",
+        )
+    with tempfile.TemporaryDirectory(dir=bundles, prefix=".fetched-") as folder:
+        archive = Path(folder) / "bundle.tar"
+        store.fetch_file(uri, archive)
+        unpacked = unpack_bundle(archive, Path(folder))
+        if (found := read_manifest(unpacked).release_digest) != record.release_digest:
+            raise BadInput(
+                f"{uri} holds the release {found}", expected=record.release_digest, remedy="bundle the run again"
+            )
+        unpacked.rename(bundles / record.name)
+
+
+def _uri(release_digest: str) -> str:
+    return f"bundles/{release_digest}.tar"

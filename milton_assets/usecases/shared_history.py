@@ -1,0 +1,44 @@
+"""Targets' histories between hosts: what the host of a target mirrored of it, kept where the others find it.
+
+What belongs here: keeping a mirror in an evidence store where hosts meet, and reading one that another host kept. What
+does not: the mirror itself (`edge.deployment.history`). Only the host that changes a target keeps its history, under
+that target's lock, so nobody else writes the same object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from milton_assets.edge.deployment import Deployment
+from milton_assets.edge.deployment.history import parse_mirror
+from milton_assets.fleet.targets import Targets
+from milton_assets.vocabulary.edge_target import mirror_file
+from milton_assets.vocabulary.keys import check_key
+from resources.evidence_store import EvidenceStore
+
+
+def hand_on_history(store: EvidenceStore, targets: Targets, name: str) -> None:
+    """Keep what this state folder mirrored of the target where other hosts find it."""
+    mirror = mirror_file(targets.state, name)
+    if not store.is_here and mirror.exists():
+        store.keep(_uri(name), mirror.read_bytes())
+
+
+def mirrored_anywhere(store: EvidenceStore, targets: Targets) -> Callable[[str], Sequence[Deployment]]:
+    """What is known of a target by its name: from this state folder's mirror, or else from another host's.
+
+    Another host's paths are told as they are, for they are no paths of this machine. Raises `BadInput` for a mirror
+    that does not parse.
+    """
+
+    def mirrored(name: str) -> Sequence[Deployment]:
+        if (known := targets.mirrored(name)) or store.is_here:
+            return known
+        uri = _uri(name)
+        return parse_mirror(store.read(uri), uri, lambda told: told) if store.has(uri) else ()
+
+    return mirrored
+
+
+def _uri(name: str) -> str:
+    return f"deployment_history/{check_key(name, 'target name')}.jsonl"

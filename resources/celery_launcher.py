@@ -1,0 +1,100 @@
+"""Runs as Celery tasks on workers of several hosts, and what becomes of a run whose worker died.
+
+    run_launcher:
+      module: resources.celery_launcher
+      class: CeleryLauncher
+
+What belongs here: what `dagster_celery.launcher.CeleryRunLauncher` lacks. What does not: the worker's side
+(`resources.celery_worker`), which queue a run goes to (the setting `queues`), and starting a lost run again, which is
+the daemon's (`run_retries`).
+
+To `dagster_celery` 0.29 a task that was started runs until it says otherwise, so a run whose worker was killed stayed
+STARTED, with its pool's place, until somebody cancelled it. Here the worker is asked: one that does not answer, or
+works on something else, for `worker_lost_after_seconds` has lost the run. Celery's default pool answers while it works.
+Its `resume_run` gives the task an argument of another name than it takes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from dagster import DagsterRun, Field
+from dagster_celery.config import TASK_RESUME_JOB_NAME
+from dagster_celery.launcher import CeleryRunLauncher
+from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
+from dagster_celery.tasks import create_resume_job_task
+
+from resources.dagster_private import (
+    CheckRunHealthResult,
+    ResumeRunContext,
+    WorkerStatus,
+    packed_resume_args,
+)
+
+ANSWERS_WITHIN_S = 3.0
+"""How long a worker is given to answer what it is working on."""
+
+
+class CeleryLauncher(CeleryRunLauncher):
+    """`CeleryRunLauncher` that notices when a worker is gone."""
+
+    def __init__(self, *, worker_lost_after_seconds: int = 30, **given: Any) -> None:
+        super().__init__(**given)
+        self._lost_after_s = worker_lost_after_seconds
+        self._missed_since: dict[str, float] = {}
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """`CeleryRunLauncher`'s, and after how many seconds of silence a worker counts as gone."""
+        told = super().config_type()
+        if not isinstance(told, dict):
+            raise TypeError(f"CeleryRunLauncher's configuration is a {type(told).__name__}, expected a dict")
+        return {
+            **told,
+            "worker_lost_after_seconds": Field(
+                int,
+                is_required=False,
+                default_value=30,
+                description="A worker that is silent so long has lost its run.",
+            ),
+        }
+
+    def resume_run(self, context: ResumeRunContext) -> None:
+        """Resume the run on a worker of its queue."""
+        task = self.celery.tasks.get(TASK_RESUME_JOB_NAME) or create_resume_job_task(self.celery)
+        self._launch_celery_task_run(
+            run=context.dagster_run,
+            task_signature=task.si(resume_job_args_packed=packed_resume_args(context, self._instance)),
+            routing_key=TASK_RESUME_JOB_NAME,
+        )
+
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        """Whether the run's worker is still at it, asked of the worker itself."""
+        found = super().check_run_worker_health(run)
+        if found.status in {WorkerStatus.SUCCESS, WorkerStatus.FAILED} or self._is_at_it(run):
+            self._missed_since.pop(run.run_id, None)
+            return found
+        now = time.monotonic()
+        silent_s = now - self._missed_since.setdefault(run.run_id, now)
+        if silent_s < self._lost_after_s:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        self._missed_since.pop(run.run_id)
+        worker = self._worker_of(run) or "the worker"
+        return CheckRunHealthResult(
+            WorkerStatus.FAILED, f"{worker} has not said for {silent_s:.0f} s that it works on this run: it was lost"
+        )
+
+    def _worker_of(self, run: DagsterRun) -> str | None:
+        """The worker that said that it had started the run's task."""
+        told = self.celery.AsyncResult(run.tags[DAGSTER_CELERY_TASK_ID_TAG]).info
+        return str(told["hostname"]) if isinstance(told, Mapping) and "hostname" in told else None
+
+    def _is_at_it(self, run: DagsterRun) -> bool:
+        worker = self._worker_of(run)
+        if worker is None:
+            return False
+        answers = self.celery.control.inspect(destination=[worker], timeout=ANSWERS_WITHIN_S).active() or {}
+        task_id = run.tags[DAGSTER_CELERY_TASK_ID_TAG]
+        return any(task["id"] == task_id for task in answers.get(worker, ()))

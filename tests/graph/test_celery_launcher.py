@@ -1,0 +1,51 @@
+"""Runs as Celery tasks: what `dagster_celery` lacks. Workers that are killed: `test_cluster`."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import pytest
+from dagster import DagsterInstance
+
+from milton_assets.vocabulary.state import StateDir
+from resources.celery_launcher import CeleryLauncher
+from resources.dagster_private import ResumeRunContext, WorkerStatus, job_from_module
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory):
+    """An instance whose runs go to a broker in this process, to which no worker listens."""
+    celery = {"broker": "memory://", "backend": "cache+memory://", "worker_lost_after_seconds": 0}
+    launcher = {"module": "resources.celery_launcher", "class": "CeleryLauncher", "config": celery}
+    settings = {"telemetry": {"enabled": False}, "run_launcher": launcher}
+    with DagsterInstance.local_temp(str(tmp_path_factory.mktemp("home")), settings) as made:
+        yield made
+
+
+@pytest.fixture
+def run(instance, tmp_path, monkeypatch):
+    monkeypatch.setenv("MILTON_STATE_DIR", str(StateDir(tmp_path).root))
+    job = job_from_module("milton_assets.definitions", "autobench")
+    made = instance.create_run_for_job(
+        job.get_definition(), job_code_origin=job.get_python_origin(), tags={"dagster-celery/queue": "gpu-box"}
+    )
+    return instance.get_run_by_id(made.run_id)
+
+
+def test_a_worker_is_told_to_resume_by_the_arguments_that_its_task_takes(instance, run):
+    launcher = instance.run_launcher
+    assert isinstance(launcher, CeleryLauncher)
+    launcher.resume_run(ResumeRunContext(run, workspace=None, resume_attempt_number=1))
+    with launcher.celery.connection_for_read() as connection:
+        message = connection.SimpleQueue("gpu-box").get(timeout=5)
+    _, told, _ = json.loads(message.body)
+    takes = inspect.signature(launcher.celery.tasks["resume_job"].run).parameters
+    assert told.keys() == takes.keys()
+    assert message.headers["task"] == "resume_job"
+
+
+def test_a_run_that_no_worker_says_it_works_on_is_lost(instance, run):
+    instance.add_run_tags(run.run_id, {"dagster-celery/task_id": "a task that no worker has"})
+    found = instance.run_launcher.check_run_worker_health(instance.get_run_by_id(run.run_id))
+    assert (found.status, "lost" in found.msg) == (WorkerStatus.FAILED, True)

@@ -1,0 +1,82 @@
+"""Bundles and histories between hosts: what one made, another finds, and believes no more than it verifies."""
+
+from __future__ import annotations
+
+import pytest
+
+from milton_assets.edge.bundle.archive import pack_bundle
+from milton_assets.edge.release import read_manifest
+from milton_assets.fleet.target import DeployRequest
+from milton_assets.selection.summary import BundleRecord, read_summary, write_summary
+from milton_assets.usecases.incumbent import incumbent_of
+from milton_assets.usecases.shared_bundles import bring, hand_on
+from milton_assets.usecases.shared_history import hand_on_history, mirrored_anywhere
+from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.state import StateDir
+from resources.evidence_store import EvidenceStore
+from tests.support.decided_run import VERSION, decided
+from tests.support.edge_bundles import make_bundle
+from tests.support.object_store import object_store
+from tests.support.selection import RUN_ID
+from tests.support.targets import targets_of
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with object_store() as made:
+        yield made
+
+
+@pytest.fixture
+def store(bucket, tmp_path, monkeypatch):
+    """The store as every host opens it; where the server is, a host's environment says."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.fs.endpoint_url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    return EvidenceStore(f"s3://milton/{tmp_path.name}")
+
+
+@pytest.fixture
+def bundled(store, tmp_path):
+    """A bundle that the host `a` made of a run's winner and handed on, and what the run's summary says of it."""
+    a = StateDir(tmp_path / "a")
+    decided(a)
+    bundle = make_bundle(a.bundles, VERSION, run_id=RUN_ID)
+    manifest = read_manifest(bundle)
+    record = BundleRecord(path=a.tell(bundle), name=manifest.name, release_digest=manifest.release_digest)
+    write_summary(store.runs, read_summary(a.runs).model_copy(update={"bundle": record}))
+    hand_on(store, bundle, record)
+    hand_on(store, bundle, record)  # a second time changes nothing
+    return record
+
+
+@pytest.mark.parametrize("run_id", [RUN_ID, None], ids=["by its run", "the newest"])
+def test_a_bundle_that_one_host_made_is_found_by_another(store, bundled, tmp_path, run_id):
+    b = StateDir(tmp_path / "b")
+    bring(store, b.bundles, run_id=run_id, device_class=None)
+    assert read_manifest(b.bundles / bundled.name).release_digest == bundled.release_digest
+    assert [path.name for path in b.bundles.iterdir()] == [bundled.name]
+
+
+def test_another_release_than_the_runs_is_not_kept(store, bundled, tmp_path):
+    other = tmp_path / "other"
+    bundle = make_bundle(other, "v2", run_id=RUN_ID)
+    pack_bundle(bundle, tmp_path / "other.tar")
+    store.keep_file(f"bundles/{bundled.release_digest}.tar", tmp_path / "other.tar")
+    with pytest.raises(BadInput, match="holds the release"):
+        bring(store, tmp_path / "b", run_id=RUN_ID, device_class=None)
+    assert list((tmp_path / "b").iterdir()) == []
+
+
+def test_where_no_run_bundled_nothing_is_fetched(store, tmp_path):
+    bring(store, tmp_path / "b", run_id=None, device_class=None)
+    assert not (tmp_path / "b").exists()
+
+
+def test_what_serves_on_another_hosts_target_is_the_incumbent_here(store, bundled, tmp_path):
+    a, b = targets_of(StateDir(tmp_path / "a")), targets_of(StateDir(tmp_path / "b"))
+    assert incumbent_of([b.named("local")], mirrored=mirrored_anywhere(store, b), on_note=print) is None
+    bundle = StateDir(tmp_path / "a").bundles / bundled.name
+    a.named("local").deploy(bundle, DeployRequest(actor="ada", load_test=False, health_rounds=0))
+    hand_on_history(store, a, "local")
+    assert incumbent_of([b.named("local")], mirrored=mirrored_anywhere(store, b), on_note=print) == VERSION

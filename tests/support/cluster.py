@@ -1,0 +1,249 @@
+"""Several hosts on one machine: Postgres, Redis and an S3 server, a daemon, and workers with own state folders.
+
+What belongs here: starting and ending these, on loopback, from the packages that `.ci/run` installs. What does not:
+assertions. A host ("box") is a state folder, a DAGSTER_HOME with `deploy/dagster.yaml`, and the settings that
+docs/scale.md gives it; boxes share the three services and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from milton_assets.vocabulary.state import StateDir
+from tests.support.own_sshd import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+POSTGRES = next((path for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), Path("/usr/bin"))
+BUCKET = "milton"
+REGISTRY_URL = f"s3://{BUCKET}/models/registry.json"
+EVIDENCE_URL = f"s3://{BUCKET}/evidence"
+
+
+@dataclass
+class Service:
+    """A process that listens on `port` and can be stopped and started again, on the same data."""
+
+    start: Callable[[], subprocess.Popen[bytes]]
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    def up(self) -> None:
+        """Start it, and wait until it listens."""
+        self.process = self.start()
+        wait_until(lambda: listens(self.port), 60, f"a service on port {self.port}")
+
+    def down(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it and everything that it started."""
+        if self.process is not None:
+            end(self.process, how)
+            self.process = None
+
+
+@dataclass
+class Box:
+    """One host."""
+
+    name: str
+    state: StateDir
+    environment: dict[str, str]
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def log(self) -> Path:
+        """What its processes said."""
+        return self.state.root / "box.log"
+
+    def start(self, *command: str | Path) -> subprocess.Popen[bytes]:
+        """Start a process of this host, in a group of its own."""
+        with self.log.open("ab") as out:
+            process = subprocess.Popen(
+                [*command], env=self.environment, stdout=out, stderr=out, start_new_session=True, cwd=self.state.root
+            )
+        self.processes.append(process)
+        return process
+
+    def worker(self) -> subprocess.Popen[bytes]:
+        """Start a Celery worker on the queue of this host's name, as docs/scale.md has it."""
+        return self.start(
+            *(BIN / "celery", "-A", "resources.celery_worker", "worker", "-Q", self.name, "-n", f"{self.name}@%h"),
+            *("-c", "1", "--disable-prefetch", "--without-mingle"),
+        )
+
+    def daemon(self) -> subprocess.Popen[bytes]:
+        """Start Dagster's daemon over the workplace's graph."""
+        return self.start(BIN / "dagster-daemon", "run", "-m", "tests.support.served_module", "-d", str(ROOT))
+
+    def milton(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run `milton` on this host, with further variables."""
+        return subprocess.run(
+            [BIN / "milton", *words],
+            env=self.environment | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            cwd=self.state.root,
+        )
+
+
+@dataclass
+class Cluster:
+    """The services, and the boxes by name."""
+
+    root: Path
+    postgres: Service
+    redis: Service
+    objects: Service
+    boxes: dict[str, Box]
+
+    def put(self, key: str, content: bytes) -> None:
+        """Put an object into the bucket, as a trainer would."""
+        self.file_system().pipe_file(f"{BUCKET}/{key}", content)
+
+    def file_system(self) -> Any:
+        """The S3 server as the tests see it."""
+        import s3fs
+
+        at = f"http://127.0.0.1:{self.objects.port}"
+        return s3fs.S3FileSystem(key="test", secret="test", endpoint_url=at, use_listings_cache=False)
+
+    def logs(self) -> str:
+        """The end of what every box said."""
+        told = [f"== {box.name}\n{box.log.read_text()[-4000:]}" for box in self.boxes.values() if box.log.exists()]
+        return "\n".join(told)
+
+
+@contextmanager
+def cluster(root: Path, names: tuple[str, ...], variables: Mapping[str, str], settings: Any) -> Iterator[Cluster]:
+    """The services, and a box for each name with `settings` as its milton.yaml; everything ends with the block."""
+    with ExitStack() as stack:
+        data = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="milton-cluster-", ignore_cleanup_errors=True))
+        )
+        services = (_postgres(data), _redis(data), _objects(data))
+        made = Cluster(root, *services, boxes={})
+        for service in services:
+            stack.callback(service.down)
+            service.up()
+        made.file_system().mkdir(BUCKET)
+        _create_database(made.postgres.port)
+        for name in names:
+            made.boxes[name] = _box(made, name, variables, settings)
+        stack.callback(lambda: [end(process) for box in made.boxes.values() for process in box.processes])
+        yield made
+
+
+def _box(made: Cluster, name: str, variables: Mapping[str, str], settings: Any) -> Box:
+    state = StateDir(made.root / name)
+    state.dagster.mkdir(parents=True)
+    (state.dagster / "dagster.yaml").symlink_to(ROOT / "deploy" / "dagster.yaml")
+    (state.root / "milton.yaml").write_text(json.dumps(settings))
+    environment = {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "HOME": str(state.root / "home"),
+        "PYTHONPATH": str(ROOT),
+        "DAGSTER_HOME": str(state.dagster),
+        "MILTON_STATE_DIR": str(state.root),
+        "MILTON_EVIDENCE_URL": EVIDENCE_URL,
+        "MILTON_REGISTRY": REGISTRY_URL,
+        "MILTON_ACCELERATOR_POOL": f"accelerator-{name}",
+        "MILTON_POSTGRES_USER": "milton",
+        "MILTON_POSTGRES_PASSWORD": "milton",
+        "MILTON_POSTGRES_HOST": "127.0.0.1",
+        "MILTON_POSTGRES_PORT": str(made.postgres.port),
+        "MILTON_POSTGRES_DB": "milton",
+        "MILTON_BROKER_URL": f"redis://127.0.0.1:{made.redis.port}/0",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{made.objects.port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        **variables,
+        **{key: value for key, value in os.environ.items() if key.startswith("COV")},
+    }
+    return Box(name, state, environment)
+
+
+def _postgres(data: Path) -> Service:
+    """A Postgres that keeps what it is told; it refuses to be run by root."""
+    port, folder = free_port(), data / "postgres"
+    owner = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
+    folder.mkdir()
+    if owner:
+        data.chmod(0o711)
+        shutil.chown(folder, **owner)
+    subprocess.run(
+        [POSTGRES / "initdb", "-D", folder / "data", "-U", "milton", "-A", "trust", "--no-sync"],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+        **owner,
+    )
+    command = [POSTGRES / "postgres", "-D", folder / "data", "-p", str(port), "-k", str(folder), "-h", "127.0.0.1"]
+    return Service(lambda: _quiet(command, data / "postgres.log", cwd=folder, **owner), port)
+
+
+def _create_database(port: int) -> None:
+    command = [POSTGRES / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "milton", "milton"]
+    wait_until(lambda: subprocess.run(command, capture_output=True, check=False).returncode == 0, 30, "Postgres")
+
+
+def _redis(data: Path) -> Service:
+    port, folder = free_port(), data / "redis"
+    folder.mkdir()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    return Service(lambda: _quiet(command, data / "redis.log"), port)
+
+
+def _objects(data: Path) -> Service:
+    """An S3 server, moto's; what it holds is gone when it ends."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    return Service(lambda: _quiet(command, data / "objects.log"), port)
+
+
+def _quiet(command: list[Any], log: Path, **how: Any) -> subprocess.Popen[bytes]:
+    with log.open("ab") as out:
+        return subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True, **how)
+
+
+def listens(port: int) -> bool:
+    """Whether something on this machine takes connections there."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(holds: Callable[[], object], within_s: float, what: str, *, poll_s: float = 0.25) -> None:
+    """Wait until it holds. Raises `AssertionError` naming `what` when it does not in that time."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, f"{what}: not within {within_s:g} s"
+        time.sleep(poll_s)
+
+
+def end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
+    """End a process and its group; by force where it does not end by itself."""
+    for way in (how, signal.SIGKILL):
+        if process.poll() is None or way is signal.SIGKILL:
+            try:
+                os.killpg(process.pid, way)
+            except ProcessLookupError:
+                return
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            continue

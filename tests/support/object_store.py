@@ -1,0 +1,28 @@
+"""A real S3 server on loopback, moto's, in this process.
+
+What belongs here: a bucket to write to. What does not: several hosts (`tests.support.cluster`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from moto.server import ThreadedMotoServer
+from upath import UPath
+
+
+@contextmanager
+def object_store() -> Iterator[UPath]:
+    """An empty bucket, until the block ends."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        bucket = UPath("s3://milton", key="test", secret="test", endpoint_url=f"http://{host}:{port}")
+        bucket.fs.mkdir("milton")
+        yield bucket
+    finally:
+        server.stop()
