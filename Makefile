@@ -96,8 +96,9 @@ bench-scale: $(VENV)/.installed-dev ## Registries of thousands of entries, journ
 	$(BIN)/python -m benches.scale.bench_registry
 	$(BIN)/python benches/scale/bench_journal.py
 
-bench-fleet: $(VENV)/.installed-dev ## Rollouts over ten thousand simulated devices: time, memory, devices until noticed, false stops.
+bench-fleet: $(VENV)/.installed-dev ## Rollouts over ten thousand simulated devices: time, memory, devices until noticed, false stops; and bench-canary.
 	PYTHONPATH=. $(BIN)/python benches/fleet/bench_fleet.py
+	PYTHONPATH=. $(BIN)/python benches/fleet/bench_canary.py
 
 bench-canary: $(VENV)/.installed-dev ## Requests that a canary needs until it notices, false aborts, false promotions.
 	PYTHONPATH=. $(BIN)/python benches/fleet/bench_canary.py
