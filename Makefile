@@ -87,15 +87,18 @@ bench-selection-quick: $(VENV)/.installed-dev ## The same in a minute: fewer can
 bench-bundle: $(VENV)/.installed-dev ## Bundles of 4 GB beside tar, model-signing and cp; deltas beside zstd.
 	$(BIN)/python benches/bundle/bench_bundle.py
 
-bench-device: $(VENV)/.installed-dev ## A device: what its agent takes, and what transfers send over what they need.
+bench-device: $(VENV)/.installed-dev ## A device: its agent, transfers with and without cuts, detection times, and what serving costs.
 	$(BIN)/python benches/device/bench_device.py
+	$(BIN)/python benches/device/bench_detection.py
+	$(BIN)/python benches/device/bench_serving.py
 
 bench-scale: $(VENV)/.installed-dev ## Registries of thousands of entries, journals of ten thousand deployments.
 	$(BIN)/python -m benches.scale.bench_registry
 	$(BIN)/python benches/scale/bench_journal.py
 
-bench-fleet: $(VENV)/.installed-dev ## Rollouts over ten thousand simulated devices: time, memory, devices until noticed, false stops.
+bench-fleet: $(VENV)/.installed-dev ## Rollouts over ten thousand simulated devices: time, memory, devices until noticed, false stops; and bench-canary.
 	PYTHONPATH=. $(BIN)/python benches/fleet/bench_fleet.py
+	PYTHONPATH=. $(BIN)/python benches/fleet/bench_canary.py
 
 bench-canary: $(VENV)/.installed-dev ## Requests that a canary needs until it notices, false aborts, false promotions.
 	PYTHONPATH=. $(BIN)/python benches/fleet/bench_canary.py

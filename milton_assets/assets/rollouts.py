@@ -37,6 +37,7 @@ from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.fleet.targets import Targets
 from milton_assets.partitions import EDGE_TARGETS, ROLLOUTS
 from milton_assets.rollout.events import Event
+from milton_assets.rollout.planning import what_it_takes
 from milton_assets.rollout.states import Phase, Rollout, Stage
 from milton_assets.selection.summary import DeploymentRecord, add_deployments, read_summary, run_ids
 from milton_assets.usecases.rollout_report import keep_rollout_page
@@ -160,7 +161,9 @@ def _plan(
         health_rounds=window.rounds,
         health_interval_s=window.interval_s,
     )
-    plan_rollout(reach, name, choice.path, wanted, actor=getpass.getuser())
+    plan = plan_rollout(reach, name, choice.path, wanted, actor=getpass.getuser())
+    for sentence in what_it_takes(plan):
+        context.log.info(sentence)
     for other in let_go_first(reach, name):
         context.log.info(f"paused {other}, which takes an older release to the same devices")
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from milton_assets.vocabulary.tier import TierResult
 
 DISTRIBUTIONS = ("ttfb_ms", "ttft_ms", "ttfv_ms", "tpot_ms", "itl_ms", "e2e_ms", "request_output_tokens_per_s")
-SYSTEM = ("output_tokens_per_s", "requests_per_s", "success_rate", "slo_share", "goodput_per_s")
+SYSTEM = ("output_tokens_per_s", "requests_per_s", "success_rate", "slo_share", "goodput_per_s", "energy_j_per_token")
 STATISTICS = ("mean", "median", "std", "p95", "p99")
 
 

@@ -34,11 +34,10 @@ NAMES = ("attic", "bath", "cellar")
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def shop(wp: Workplace, tmp_path: Path) -> Workplace:
-    """A workplace with three targets of the class `local`, whose rollouts have the waves 1, 1 and the rest."""
+def name_targets(wp: Workplace, folder: Path, *names: str) -> None:
+    """Name these targets in milton.yaml, and load the graph anew."""
     settings = {
-        "targets": {name: str(tmp_path / "devices" / name) for name in NAMES},
+        "targets": {name: str(folder / name) for name in names},
         "device_classes": {"local": {"rollout": {"waves": [1, 1, "rest"], "retries": 0}}},
     }
     wp.state.root.mkdir(parents=True, exist_ok=True)
@@ -48,6 +47,12 @@ def shop(wp: Workplace, tmp_path: Path) -> Workplace:
         environment=environment | {"MILTON_WATCH_MACHINE": "0"},
         overrides={key: wp.defs.resources[key] for key in ("model_server", "edge_runtime")},
     )
+
+
+@pytest.fixture
+def shop(wp: Workplace, tmp_path: Path) -> Workplace:
+    """A workplace with three targets of the class `local`, whose rollouts have the waves 1, 1 and the rest."""
+    name_targets(wp, tmp_path / "devices", *NAMES)
     return wp
 
 
@@ -98,6 +103,15 @@ def test_a_run_takes_one_wave_and_the_sensor_asks_for_the_next_until_it_is_done(
     assert check.passed
     page = second.asset_materializations_for_node("rollout")[0].metadata["page"].value
     assert "v1 to 3 devices: done" in Path(str(page)).read_text()
+
+
+def test_a_target_that_is_named_later_joins_the_wave_that_is_open(shop: Workplace, tmp_path: Path) -> None:
+    planned(shop)
+    assert shop.run("roll_out", "spring").success
+    name_targets(shop, tmp_path / "devices", *NAMES, "den")
+    assert shop.run("roll_out", "spring").success
+    assert (spring(shop).stage, serving(shop)) == (Stage.DONE, Counter(v1=4))
+    assert (spring(shop).devices["den"].wave, spring(shop).devices["den"].phase) == (1, Phase.STOOD)
 
 
 def test_a_rollout_that_waits_for_a_person_fails_its_check_with_the_reason_and_is_not_asked_for(

@@ -204,6 +204,7 @@ def test_whatever_the_plan_and_the_fleet_the_plan_holds(
         assert kept.state.why
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     waves=st.sampled_from([["1", "5%", "rest"], ["20", "rest"], ["class=pi5", "rest"]]),

@@ -235,6 +235,7 @@ def test_what_cannot_be_read_is_named_with_its_reason(tmp_path: Path) -> None:
 def test_power_is_the_difference_of_two_readings_of_an_energy_counter(tmp_path: Path) -> None:
     counter = tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj"
     counter.parent.mkdir(parents=True)
+    (counter.parent / "max_energy_range_uj").write_text("262143328850")
     now = [10.0]
     reader = SignsReader(tmp_path, root=tmp_path, clock=lambda: now[0])
     counter.write_text("1000000")

@@ -1,7 +1,7 @@
-/* A stand-in for NVIDIA's libnvidia-ml.so.1 with the calls that resources.hardware and edge.gpu_signs make.
+/* A stand-in for NVIDIA's libnvidia-ml.so.1 with the calls that resources.hardware, edge.gpu_signs and the inference tier's energy make.
  *
  * What belongs here: answers of a machine with FAKE_GPUS GPUs (from the environment; "broken" fails the count), the second
- * of which tells no power limit and the third no power; the second is slowed for its temperature when FAKE_HOT is set.
+ * of which tells no power limit and the third neither power nor energy; the second is slowed for its temperature when FAKE_HOT is set.
  * What does not: anything of the product's.
  */
 #include <stdlib.h>
@@ -33,6 +33,12 @@ int nvmlDeviceGetEnforcedPowerLimit(void *device, unsigned *milliwatts) {
 int nvmlDeviceGetPowerUsage(void *device, unsigned *milliwatts) {
     if ((size_t)device == 3) return NOT_SUPPORTED;
     *milliwatts = 120500;
+    return OK;
+}
+int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *millijoules) {
+    static unsigned long long asked = 0;
+    if ((size_t)device == 3) return NOT_SUPPORTED;
+    *millijoules = 2500 * ++asked;
     return OK;
 }
 int nvmlDeviceGetTemperature(void *device, unsigned sensor, unsigned *celsius) {

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from milton_assets.edge.gpu_signs import GpuSigns, gpu_signs
+from milton_assets.vocabulary.powercap import PackageCounter, package_counters, taken_j
 
 _KIB = 1024
 _MILLI, _MICRO = 1e-3, 1e-6
@@ -63,7 +64,7 @@ class SignsReader:
         self._gpus = gpus
         self._root = root
         self._clock = clock
-        self._energy: tuple[float, float] | None = None
+        self._energy: tuple[float, Mapping[str, PackageCounter]] | None = None
 
     def read(self) -> Signs:
         """The signs now. Never raises: a device that cannot tell something is no reason to stop watching it."""
@@ -152,15 +153,14 @@ class SignsReader:
         sensors = [_number(p) * _MICRO for p in (self._root / "sys/class/hwmon").glob("*/power*_input")]
         if sensors:
             return sum(sensors)
-        counters = sorted((self._root / "sys/class/powercap").glob("intel-rapl:[0-9]*/energy_uj"))
-        packages = [path for path in counters if path.parent.name.count(":") == 1]
+        packages = package_counters(self._root)
         if not packages:
             return None
-        now = (self._clock(), sum(map(_number, packages)) * _MICRO)
+        now = (self._clock(), packages)
         before, self._energy = self._energy, now
-        if before is None or now[0] <= before[0] or now[1] < before[1]:
+        if before is None or now[0] <= before[0]:
             raise ValueError("it is a difference of two readings, and this is the first")
-        return (now[1] - before[1]) / (now[0] - before[0])
+        return taken_j(before[1], packages) / (now[0] - before[0])
 
 
 def _number(path: Path) -> float:

@@ -26,6 +26,7 @@ from typing import Any, Protocol, Self, TypeVar
 from milton_assets.tiers.inference.clock import measuring_loop, now_ns, prefer_this_thread, quiet_interpreter
 from milton_assets.tiers.inference.connection import StampSummary
 from milton_assets.tiers.inference.durations import Durations
+from milton_assets.tiers.inference.energy import NOT_READ, Energy, EnergyMeter
 from milton_assets.tiers.inference.load import run_round
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan, OpenLoad
 from milton_assets.tiers.inference.sample import Ask, Sample, request_body, to_sample
@@ -64,7 +65,8 @@ class Taken:
 
     `samples` are in the order of their index. `gaps` are those between the tokens of each good measured request,
     `texts` what those said, by index, where the served model's tokenizer is offered. `cut` is how many requests were
-    not begun. `load` and `stamps` are the client's from its opening on.
+    not begun. `load` and `stamps` are the client's from its opening on, `energy`
+    is what its machine took for this round.
     """
 
     start_ms: float
@@ -75,6 +77,7 @@ class Taken:
     cut: int
     load: ClientLoad
     stamps: StampSummary
+    energy: Energy = NOT_READ
 
 
 @dataclass(frozen=True)
@@ -102,18 +105,21 @@ OpenClient = Callable[[Endpoint, InferencePlan], AbstractContextManager[Client]]
 
 
 @contextmanager
-def measuring_here() -> Iterator[OpenClient]:
-    """Clients in this process. They take turns in one thread, which measures and does nothing else."""
+def measuring_here(meter: Callable[[str], EnergyMeter] = EnergyMeter) -> Iterator[OpenClient]:
+    """Clients in this process. They take turns in one thread, which measures and does nothing else.
+
+    `meter` reads the energy of the machine that the server at an address runs on.
+    """
     with MeasuringThread() as thread:
 
         @contextmanager
         def open_client(endpoint: Endpoint, plan: InferencePlan) -> Iterator[Client]:
             async def opened(_: OnSample) -> _Asker:
-                return _Asker(endpoint, plan)
+                return _Asker(endpoint, plan, meter)
 
             asker = thread.run(opened)
             try:
-                yield _ClientHere(thread, asker, plan)
+                yield _ClientHere(thread, asker, plan, meter)
             finally:
                 thread.run(lambda _: asker.close())
 
@@ -172,8 +178,11 @@ class MeasuringThread:
 class _ClientHere:
     """A client in this process."""
 
-    def __init__(self, thread: MeasuringThread, asker: _Asker, plan: InferencePlan) -> None:
+    def __init__(
+        self, thread: MeasuringThread, asker: _Asker, plan: InferencePlan, meter: Callable[[str], EnergyMeter]
+    ) -> None:
         self._thread = thread
+        self._meter = meter
         self._asker = asker
         self._plan = plan
 
@@ -187,7 +196,7 @@ class _ClientHere:
         plan = self._plan.model_copy(update={"load": load, "max_tokens": TOKENS, "extra_body": {}})
 
         async def ask(base_url: str) -> Taken:
-            asker = _Asker(Endpoint(base_url, "truth"), plan)
+            asker = _Asker(Endpoint(base_url, "truth"), plan, self._meter)
             try:
                 return await asker.take(Order(CALIBRATION, 0, requests, load), lambda _: None)
             finally:
@@ -201,13 +210,14 @@ class _ClientHere:
 class _Asker:
     """Asks one server, in the loop in which it was made."""
 
-    def __init__(self, endpoint: Endpoint, plan: InferencePlan) -> None:
+    def __init__(self, endpoint: Endpoint, plan: InferencePlan, meter: Callable[[str], EnergyMeter]) -> None:
         self._endpoint = endpoint
         self._plan = plan
         self._transport = Transport(
             endpoint, Timeouts(plan.connect_timeout_s, plan.stall_timeout_s, plan.request_timeout_s)
         )
         self._watch = Watch()
+        self._meter = meter(endpoint.base_url)
         self._asked = 0
         self._epoch_ns = now_ns()
         self._nonces: set[str] = set()
@@ -222,6 +232,7 @@ class _Asker:
         gaps: list[Durations] = []
         texts: dict[int, str] = {}
         cut = 0
+        before = self._meter.read()
         start_ns = now_ns()
         deadline_ns = math.inf if order.left_s is None else start_ns + order.left_s * 1e9
 
@@ -253,15 +264,17 @@ class _Asker:
                 await run_round(order.load, asks, send, seed=seed)
         else:
             await run_round(order.load, asks, send, seed=seed)
+        end_ns = now_ns()
         return Taken(
             start_ms=self._offset_ms(start_ns),
-            end_ms=self._offset_ms(now_ns()),
+            end_ms=self._offset_ms(end_ns),
             samples=tuple(sorted(samples, key=lambda sample: sample.index)),
             gaps=tuple(gaps),
             texts=texts,
             cut=cut,
             load=self._watch.load(),
             stamps=self._transport.stamps.summary(),
+            energy=self._meter.since(before),
         )
 
     def _offset_ms(self, instant_ns: int) -> float:

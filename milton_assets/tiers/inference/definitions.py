@@ -10,7 +10,7 @@ from milton_assets.tiers.inference.prompts import SHIPPED
 from milton_assets.tiers.inference.stats import STATISTICS
 from milton_assets.vocabulary.code_version import code_version as version_of_code
 
-DEFINITIONS_VERSION = "2.0.0"
+DEFINITIONS_VERSION = "2.1.0"
 """Of docs/timing.md. The first number changes when figures stop being comparable with older ones."""
 
 PER_REQUEST: tuple[tuple[str, str], ...] = (
@@ -29,6 +29,7 @@ SYSTEM: tuple[tuple[str, str], ...] = (
     ("success_rate", "share"),
     ("slo_share", "share"),
     ("goodput_per_s", "requests/s"),
+    ("energy_j_per_token", "J/token"),
 )
 
 METRICS: tuple[tuple[str, str], ...] = (

@@ -19,16 +19,16 @@ from milton_assets.vocabulary.metric import Direction
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Conditions, GoldenFile, Measuring, MetricSpec, Needs, TierSpec
 
-_LOWER_IS_BETTER = "ms"
+_LOWER_IS_BETTER = frozenset({"ms", "J/token"})
 
 
 def _metrics() -> tuple[MetricSpec, ...]:
-    """Durations are better lower, all else higher; how much a figure scatters is neither."""
+    """Durations and energy are better lower, all else higher; how much a figure scatters is neither."""
     return tuple(
         MetricSpec(
             name,
             unit,
-            None if name.endswith(".std") else Direction.LOWER if unit == _LOWER_IS_BETTER else Direction.HIGHER,
+            None if name.endswith(".std") else Direction.LOWER if unit in _LOWER_IS_BETTER else Direction.HIGHER,
         )
         for name, unit in METRICS
     )

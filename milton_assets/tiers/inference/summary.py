@@ -14,6 +14,7 @@ import numpy as np
 
 from milton_assets.statistics.samples import rate
 from milton_assets.tiers.inference.definitions import PER_REQUEST, SYSTEM
+from milton_assets.tiers.inference.energy import NOT_READ, Energy
 from milton_assets.tiers.inference.histogram import GroupedHistogram
 from milton_assets.tiers.inference.sample import Sample
 from milton_assets.tiers.inference.stats import STATISTICS, Figure, share, summarise, summarise_gaps
@@ -26,11 +27,12 @@ _ROUNDS_AS_UNITS = 3
 
 @dataclass(frozen=True)
 class Round:
-    """One round: its window in ms since the start of the measurement, and its samples."""
+    """One round: its window in ms since the start of the measurement, its samples, and the energy that it took."""
 
     start_ms: float
     end_ms: float
     samples: tuple[Sample, ...]
+    energy: Energy = NOT_READ
 
     @property
     def seconds(self) -> float:
@@ -82,6 +84,7 @@ def _system(rounds: Sequence[Round], samples: Sequence[Sample], slo: SLO | None)
     units = dict(SYSTEM)
     if not samples:
         return [Metric.failed(name, unit, "no request was made") for name, unit in SYSTEM]
+    energy = _energy(rounds, samples)
     good = sum(sample.ok for sample in samples)
     tokens, seconds = _tokens_by_time(rounds)
     finished = [sum(sample.ok for sample in round_.samples) for round_ in rounds]
@@ -97,13 +100,27 @@ def _system(rounds: Sequence[Round], samples: Sequence[Sample], slo: SLO | None)
         metrics[:2] = [_none(metric.name, metric.unit, samples) for metric in metrics[:2]]
     if slo is None:
         why = "no service-level objective was given"
-        return [*metrics, *(Metric.skipped(name, units[name], why) for name in ("slo_share", "goodput_per_s"))]
+        return [*metrics, *(Metric.skipped(name, units[name], why) for name in ("slo_share", "goodput_per_s")), energy]
     met = [sum(meets(sample, slo.limits()) for sample in round_.samples) for round_ in rounds]
     return [
         *metrics,
         _metric("slo_share", units["slo_share"], share(sum(met), len(samples)), samples),
         _metric("goodput_per_s", units["goodput_per_s"], rate(met, windows), samples),
+        energy,
     ]
+
+
+def _energy(rounds: Sequence[Round], samples: Sequence[Sample]) -> Metric:
+    """Joules of all rounds over the output tokens of their good requests; skipped where it cannot be told how sure."""
+    name, unit = "energy_j_per_token", dict(SYSTEM)["energy_j_per_token"]
+    if absent := next((round_.energy.absent_because for round_ in rounds if round_.energy.absent_because), None):
+        return Metric.skipped(name, unit, absent)
+    if len(rounds) < _ROUNDS_AS_UNITS:
+        return Metric.skipped(name, unit, f"an interval needs {_ROUNDS_AS_UNITS} rounds, and {len(rounds)} were made")
+    tokens = [float(sum(s.output_tokens or 0 for s in round_.samples if s.ok)) for round_ in rounds]
+    if not sum(tokens):
+        return _none(name, unit, samples)
+    return _metric(name, unit, rate([round_.energy.joules or 0.0 for round_ in rounds], tokens), samples)
 
 
 def meets(sample: Sample, limits: Mapping[str, float]) -> bool:

@@ -126,7 +126,7 @@ class _Subject:
         left_s = None if self._plan.budget_s is None else self._left_s()
         order = Order(MEASURED, len(self._rounds), self._plan.round_size, self._plan.load, left_s)
         taken = self._last = self._client.take(order, self._report)
-        self._rounds.append(Round(taken.start_ms, taken.end_ms, taken.samples))
+        self._rounds.append(Round(taken.start_ms, taken.end_ms, taken.samples, taken.energy))
         for gaps in taken.gaps:
             self._gaps.add_request(gaps)
         self._texts |= taken.texts
@@ -204,6 +204,7 @@ class _Subject:
             "client": asdict(evidence.load),
             "stamps": asdict(evidence.stamps),
             "calibration": asdict(self.calibration) if self.calibration else None,
+            "energy": [asdict(round_.energy) for round_ in self._rounds],
         }
 
     def _why_stop(self) -> str | None:

@@ -1,0 +1,121 @@
+"""The energy that the client's machine took while a round was made.
+
+    meter = EnergyMeter(endpoint.base_url)
+    before = meter.read()
+    …
+    meter.since(before)                             # Energy(joules=41.2, of=("intel-rapl:0",))
+
+What belongs here: reading the counters before and after, and saying why there is no figure. What does not: what the
+energy is divided by (`summary`), and who else used the machine meanwhile (`resources.machine_watch`).
+
+It is the whole machine's: what processors and GPUs take idle is in it, and what others made them take. Where one of
+them tells nothing there is no figure, since a part would pass for the whole. Sources:
+`milton_assets.vocabulary.powercap`, and NVML's count of millijoules, which GPUs have since Volta.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pynvml
+
+from milton_assets.vocabulary.powercap import PackageCounter, package_counters, taken_j
+
+_MILLI = 1e-3
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Joules, and of what; or None, and why."""
+
+    joules: float | None = None
+    of: tuple[str, ...] = ()
+    absent_because: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.joules is None) == (self.absent_because is None):
+            raise ValueError("energy is so many joules, or absent for a reason")
+
+
+NOT_READ = Energy(absent_because="nobody read it")
+
+
+@dataclass(frozen=True)
+class EnergyReading:
+    """The counters at one moment: packages, and joules of each GPU by its number."""
+
+    packages: Mapping[str, PackageCounter]
+    gpus_j: Mapping[str, float]
+    absent_because: str | None = None
+
+
+class EnergyMeter:
+    """Reads the counters of the machine below `root` for a server at `base_url`, which has to run on it."""
+
+    def __init__(self, base_url: str, *, root: Path = Path("/")) -> None:
+        self._root = root
+        self._elsewhere = None if _is_here(base_url) else "the server runs on another machine"
+
+    def read(self) -> EnergyReading:
+        """The counters now. Never raises: a machine that does not tell is no reason to measure nothing."""
+        if self._elsewhere is not None:
+            return EnergyReading({}, {}, self._elsewhere)
+        try:
+            packages = package_counters(self._root)
+            gpus = _gpus_j()
+        except OSError as error:
+            return EnergyReading({}, {}, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        except (ValueError, pynvml.NVMLError) as error:
+            return EnergyReading({}, {}, str(error))
+        absent = None if packages else "the kernel counts no energy of this processor"
+        return EnergyReading(packages, gpus, absent)
+
+    def since(self, before: EnergyReading) -> Energy:
+        """What was taken since that reading."""
+        after = self.read()
+        if because := before.absent_because or after.absent_because:
+            return Energy(absent_because=because)
+        try:
+            joules = taken_j(before.packages, after.packages)
+        except ValueError as error:
+            return Energy(absent_because=str(error))
+        if before.gpus_j.keys() != after.gpus_j.keys():
+            return Energy(absent_because="a GPU came or went")
+        joules += sum(after.gpus_j[gpu] - joules_before for gpu, joules_before in before.gpus_j.items())
+        return Energy(joules, (*after.packages, *after.gpus_j))
+
+
+def _gpus_j() -> dict[str, float]:
+    """Joules of each GPU; none where there is no driver. Raises `NVMLError` when a GPU does not tell."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return {}
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return {
+            f"gpu:{index}": pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) * _MILLI
+            for index, handle in enumerate(handles)
+        }
+    finally:
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def _is_here(base_url: str) -> bool:
+    """Whether the address is one of this machine's: only such a one can be bound."""
+    parts = urlsplit(base_url)
+    try:
+        found = socket.getaddrinfo(parts.hostname, None, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        return False
+    for family, kind, _, _, address in found:
+        with suppress(OSError), socket.socket(family, kind) as bound:
+            bound.bind((address[0], 0))
+            return True
+    return False
