@@ -401,22 +401,22 @@ def _next_turn_of(
             over.note(folder)
     else:
         # Its journal lies on the host whose worker runs it, or its first run died before it planned; that knew of what.
-        due, events, config = _due_as_told(instance, name, now), 0, last.run_config
-        if config is None:
-            return  # it was named by hand
+        # One that was only named by hand has had neither.
+        events, config = 0, last.run_config
+        due = _due_as_told(instance, name, otherwise=now if config else None)
     if due is not None and max(due, last.may_follow_at) <= now:
         key = f"{name}:{events}:{last.run_id}"
         yield RunRequest(run_key=key, partition_key=name, run_config=config, tags=last.tags)
 
 
-def _due_as_told(instance: DagsterInstance, name: str, now: datetime) -> datetime | None:
-    """When the rollout's last turn that came to its end said that another can do something; `now` before the first."""
+def _due_as_told(instance: DagsterInstance, name: str, *, otherwise: datetime | None) -> datetime | None:
+    """When the rollout's last turn that came to its end said that another can do something; `otherwise` before it."""
     wanted = AssetRecordsFilter(asset_key=AssetKey(ROLLOUT_ASSET), asset_partitions=[name])
     for record in instance.fetch_materializations(wanted, limit=1).records:
         if record.asset_materialization is not None:
             told = str(record.asset_materialization.metadata[NEXT_TURN].value)
             return datetime.fromisoformat(told) if told else None
-    return now
+    return otherwise
 
 
 class Over(RootModel[dict[str, int]]):
