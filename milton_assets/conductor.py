@@ -406,12 +406,13 @@ class _Conductor:
             run_id,
             begins=f"{job_name} of {partition}",
         )
-        mark_on_page(
-            self.instance,
-            run_id,
-            f"part of the campaign {self.run_id}",
-            {"campaign": MetadataValue.dagster_run(self.context.run_id), "all its runs": runs_of_campaign(self.run_id)},
-        )
+        self._lead_back(run_id)
+
+    def _lead_back(self, run_id: str) -> None:
+        """Have the child's page lead to the campaign: as the first line for who watches it, as the last for who comes
+        later, since a page opens at its end."""
+        links = {"campaign": MetadataValue.dagster_run(self.context.run_id), "its runs": runs_of_campaign(self.run_id)}
+        mark_on_page(self.instance, run_id, f"part of the campaign {self.run_id}", links)
 
     def _mark(self, message: str, job_name: str, partition: str, run_id: str, **ends: str) -> None:
         """A line on the campaign's page, where each child is a bar of its own in the chart."""
@@ -422,6 +423,7 @@ class _Conductor:
         """Have the page of what the run made link it with its campaign, and the campaign's with the run."""
         what = f"{job_name} of {partition}"
         self._mark(f"{what} {'succeeded' if succeeded else 'failed'}", job_name, partition, run_id, ends=what)
+        self._lead_back(run_id)
         self.context.log_event(
             AssetObservation(
                 LED_TO[job_name],

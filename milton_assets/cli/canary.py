@@ -28,6 +28,7 @@ from milton_assets.vocabulary.terminal import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from milton_assets.edge.canary.plan import CanaryPlan
     from milton_assets.edge.canary.starting import CanaryTold
     from milton_assets.edge.canary.verdict import Finding
     from milton_assets.fleet.canaries import KeptVerdict
@@ -102,6 +103,17 @@ def start(
     assume_memory: Annotated[
         bool, typer.Option("--assume-memory", help="Take it that both models fit into the device's memory.")
     ] = False,
+    shadow: Annotated[
+        bool,
+        typer.Option("--shadow", help="Record users' requests and ask both later, one at a time, while nobody asks."),
+    ] = False,
+    requests: Annotated[
+        int, typer.Option("--requests", metavar="N", min=10, max=10_000, help="Of a shadow: record so many at most.")
+    ] = 500,
+    redact: Annotated[
+        list[str] | None,
+        typer.Option("--redact", metavar="REGEX", help="Of a shadow: what else is not to be recorded."),
+    ] = None,
     actor: ActorOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -111,7 +123,8 @@ def start(
 
     Example: milton canary start --target kitchen --against current --share 10%
     """
-    from milton_assets.edge.canary.plan import Margins
+    from milton_assets.edge.canary.plan import Margins, Recording
+    from milton_assets.edge.canary.recording import patterns
     from milton_assets.edge.canary.starting import CanaryRequest
     from milton_assets.edge.deployment.choosing import choose_bundle
     from milton_assets.usecases.canaries import canaries_on
@@ -129,6 +142,9 @@ def start(
             run_id=run,
             device_class=settings.class_decided_for(place.name),
         ).path
+    if redact and not shadow:
+        raise typer.BadParameter("only a shadow records anything", param_hint="--redact")
+    patterns(redact or ())
     check_bundle_evidence(settings, bundle)
     request = CanaryRequest(
         actor=acting(actor),
@@ -137,18 +153,25 @@ def start(
         sticky_s=sticky_for,
         margins=Margins(failures=_share(failures), errors=_share(errors), slower=_times(slower), longer=_times(longer)),
         assume_memory=assume_memory,
+        recording=Recording(requests=requests, redact=tuple(redact or ())) if shadow else None,
     )
     plan = canaries_on(place).canary_start(bundle, request, on_progress=progress_on_stderr())
     answer(
         plan.model_dump(mode="json"),
         as_json=as_json,
-        text=lambda console: console.print(
-            f"{plan.id}: {plan.challenger_version} is to get {plan.share:.0%} of the requests of "
-            f"{plan.incumbent_version} on {plan.target}, as soon as its gateway (`milton-serve`) has it up",
-            markup=False,
-            soft_wrap=True,
-        ),
+        text=lambda console: console.print(_begun(plan), markup=False, soft_wrap=True),
     )
+
+
+def _begun(plan: CanaryPlan) -> str:
+    once = f"on {plan.target}, as soon as its gateway (`milton-serve`) has seen it"
+    if plan.recording is not None:
+        least = f"up to {plan.recording.requests} requests are recorded {once}"
+        return (
+            f"{plan.id}: {least}, and asked of {plan.challenger_version} and {plan.incumbent_version} while nobody asks"
+        )
+    share = f"{plan.share:.0%} of the requests of {plan.incumbent_version}"
+    return f"{plan.id}: {plan.challenger_version} is to get {share} {once}"
 
 
 def status(
@@ -201,9 +224,10 @@ def _tell(place: Any, told: CanaryTold, *, as_json: bool) -> None:
 
 def _draw(told: CanaryTold, kept: KeptVerdict | None, console: Console) -> None:
     plan, ours, theirs = told.plan, told.counts.challenger, told.counts.incumbent
+    by = f", by {plan.sticky_header}" if plan.sticky_header else ""
+    how = f"{plan.share:.0%} of the requests{by}" if plan.recording is None else "recorded requests, asked of both"
     console.print(
-        f"{plan.id} on {plan.target}: {plan.challenger_version} beside {plan.incumbent_version}, {plan.share:.0%} of "
-        f"the requests{f', by {plan.sticky_header}' if plan.sticky_header else ''}",
+        f"{plan.id} on {plan.target}: {plan.challenger_version} beside {plan.incumbent_version}, {how}",
         markup=False,
         soft_wrap=True,
     )
@@ -212,6 +236,8 @@ def _draw(told: CanaryTold, kept: KeptVerdict | None, console: Console) -> None:
         console.print(
             f"  {name:<11} {one.requests} requests, {one.erred} errors, {one.failed} failures{rated}", markup=False
         )
+    if alike_or_not := told.counts.answers_alike + told.counts.answers_differ:
+        console.print(f"  {told.counts.answers_alike} of {alike_or_not} answers were the same, letter for letter")
     for finding in told.judgement.findings:
         console.print(f"  {_said(finding)}", markup=False)
     verdict = told.verdict

@@ -116,6 +116,7 @@ def deploy(
     settings = current_settings()
     targets, place = place_of(target, target_path)
     if bundle is None:
+        _bring(settings, run, settings.class_decided_for(place.name))
         choice = choose_bundle(
             targets.state.bundles,
             kind=artifact or settings.artifact,
@@ -137,6 +138,7 @@ def deploy(
         device_policy=load_device_policy(device_policy) if device_policy else None,
     )
     done = _told(lambda: place.deploy(bundle, request, on_progress=progress_on_stderr()), as_json=as_json)
+    _hand_on(settings, targets, place.name)
     if not dry_run and done.model_version is not None:
         name_champion(
             registry_of(settings),
@@ -164,7 +166,8 @@ def rollback(
     """
     from milton_assets.fleet.target import RollbackRequest
 
-    place = target_of(target, target_path)
+    settings = current_settings()
+    targets, place = place_of(target, target_path)
     request = RollbackRequest(
         actor=acting(actor),
         wait_s=wait,
@@ -174,6 +177,7 @@ def rollback(
         dry_run=dry_run,
     )
     done = _told(lambda: place.rollback(request, on_progress=progress_on_stderr()), as_json=as_json)
+    _hand_on(settings, targets, place.name)
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_deployment(done, console))
 
 
@@ -372,6 +376,24 @@ def check_bundle_evidence(settings: Settings, bundle: Path) -> None:
             remedy="bundle the run again",
         )
     check_evidence_files(settings, evidence)
+
+
+def _bring(settings: Settings, run: str | None, device_class: str | None) -> None:
+    """Fetch the bundle that is meant, where another host may have made it."""
+    if settings.evidence_url is not None:
+        from milton_assets.usecases.compose import evidence_store_of
+        from milton_assets.usecases.shared_bundles import bring
+
+        bring(evidence_store_of(settings), settings.state.bundles, run_id=run, device_class=device_class)
+
+
+def _hand_on(settings: Settings, targets: Targets, name: str) -> None:
+    """Keep the target's history where other hosts find it."""
+    if settings.evidence_url is not None:
+        from milton_assets.usecases.compose import evidence_store_of
+        from milton_assets.usecases.shared_history import hand_on_history
+
+        hand_on_history(evidence_store_of(settings), targets, name)
 
 
 def acting(actor: str | None) -> str:

@@ -120,9 +120,8 @@ def render(decision: Decision, console: Console, tiers: Tiers) -> None:
     policy = decision.policy
     colour = "green" if keeps(decision) else _COLOUR[decision.verdict]
     head = Text(headline(decision), style=f"bold {colour}")
-    head.append(
-        f"\n{decision.run_id}, policy {policy.name} v{policy.version}: {policy.summary}", style="not bold default"
-    )
+    about = printable(f"{decision.run_id}, policy {policy.name} v{policy.version}: {policy.summary}")
+    head.append(f"\n{about}", style="not bold default")
     console.print(Panel(head, title="Decision", border_style=colour))
     for part in sections(decision, tiers):
         if isinstance(part, Grid):

@@ -12,6 +12,7 @@ from milton_assets.selection import card
 from milton_assets.selection.summary import RunSummary
 from milton_assets.vocabulary.documents import Documents, Place
 from milton_assets.vocabulary.state import StateDir
+from milton_assets.vocabulary.terminal import printable
 from milton_assets.vocabulary.tier_spec import Tiers
 
 MANY_TARGETS = 12
@@ -24,7 +25,9 @@ def print_outcome(summary: RunSummary, runs: Place, state: StateDir, console: Co
     console.print()
     for note in summary.notes:
         warns = note.startswith("WARNING")
-        console.print(f"{'' if warns else 'note':<12}{note}", style="bold red" if warns else None, markup=False)
+        console.print(
+            f"{'' if warns else 'note':<12}{printable(note)}", style="bold red" if warns else None, markup=False
+        )
     for label, place in places(summary, runs, state):
         console.print(f"{label:<12}{place}", soft_wrap=True, markup=False)
     console.print()

@@ -12,10 +12,13 @@ a probability of at most a (Ville, 1939), whatever the number of looks: an e-pro
 kinds, and a bet pays a fixed factor for each, so wealth depends on counts alone; several bets are held at once, with
 shares of the wealth (`Bets`). No moments, no burn-in, no limit theorem: every bound is exact.
 
-Two of the four (`events_by_arm`, `difference_below`) rest on nothing but the draw of the arms: which arm a request goes
+Two of them (`events_by_arm`, `difference_below`) rest on nothing but the draw of the arms: which arm a request goes
 to was drawn with a known probability, so an event that the arm has no part in falls to the challenger with just that
 probability, however load, users and error rates move meanwhile. `more_often_than_not` rests on the draw too where it is
 given pairs of requests that arrived one after the other. `rate_above` needs a rate that holds given what came before.
+
+Where both arms were asked the very same (`paired_difference_below`, signs again), a pair is an outcome whose chances,
+given those before it, the hypothesis bounds.
 
 Sources: Ramdas, Grünwald, Vovk, Shafer (2023), "Game-theoretic statistics and safe anytime-valid inference";
 Waudby-Smith and Ramdas (2024), "Estimating means of bounded random variables by betting".
@@ -121,6 +124,20 @@ def difference_below(margin: float, share: float) -> Bets:
         ("well", "the challenger's failure", "the incumbent's failure"),
         tuple(table),
         tuple(1 / len(_BOLDNESS) for _ in _BOLDNESS),
+    )
+
+
+def paired_difference_below(margin: float) -> Bets:
+    """The same where both arms were asked the same: outcomes are a pair that went alike, one in which only the
+    challenger failed, and one in which only the incumbent did.
+    """
+    if not 0 < margin < 1:
+        raise BadInput(f"a margin of {margin:g} for a difference of shares", expected="a share above 0 and below 1")
+    stakes = [boldness / (1 - margin) for boldness in _BOLDNESS]
+    return Bets(
+        ("alike", "only the challenger failed", "only the incumbent failed"),
+        tuple(tuple(math.log(1 + stake * (margin - worse)) for worse in (0, 1, -1)) for stake in stakes),
+        tuple(1 / len(stakes) for _ in stakes),
     )
 
 

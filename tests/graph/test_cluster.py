@@ -94,6 +94,10 @@ def test_a_registered_model_gets_to_the_edge_box_though_its_worker_was_killed(tm
             measured_on = TierResult.from_table(pq.read_table(pa.BufferReader(table))).provenance["measured_on"]
             traced = edge.milton("trace")
             assert traced.returncode == 0, traced.stdout + traced.stderr
+            # The host that made nothing has a bundle to deploy by hand, too.
+            rehearsed = desk.milton("deploy", "--run", summary.run_id, "--no-load-test", "--dry-run")
+            assert rehearsed.returncode == 0, rehearsed.stdout + rehearsed.stderr
+            assert list(desk.state.bundles.glob("milton_edge_bundle_v1_*"))
             # A person's campaign hands its runs to the same workers, and knows who serves on the other host.
             conducted = desk.milton("autobench", "--new", DAGSTER_MODULE_NAME="tests.support.served_module")
             second = read_summary(runs)

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from milton_assets.selection.summary import read_summary
+from milton_assets.vocabulary.figure import figure, span
 from resources.servers.process import free_port
 from tests.support.browser import NEEDS_BROWSER, browser_page
 from tests.support.processes import left_behind
@@ -120,21 +121,25 @@ def test_which_model_serves_since_when_and_why_is_two_clicks_from_the_landing_pa
     with browser_page() as page:
         page.goto(ui)
         page.get_by_role("link", name="Catalog", exact=True).first.click()
-        page.get_by_role("link", name="deployment", exact=True).first.click()
+        page.locator('a[href="/assets/deployment"]').first.click()
         page.get_by_text(f"good on local since {done.finished_at:%Y-%m-%d %H:%M} UTC").first.wait_for()
         for reason in summary.decision.reasons:
             page.get_by_text(reason).first.wait_for()
 
 
 @NEEDS_BROWSER
-def test_one_more_click_leads_to_the_decision_whose_card_has_its_figures_in_cells(ui, conducted):
+def test_from_there_the_decisions_card_has_every_figure_in_a_cell_of_its_own(ui, conducted):
     graph_of(ui)
+    good = read_summary(conducted.state.runs).decision.candidate("good")
     with browser_page() as page:
         page.goto(f"{ui}/assets/deployment")
         page.locator('a[href*="/assets/selection_decision?view=partitions"]').first.click()
-        page.get_by_text("PROMOTE good").first.wait_for()
-        cells = page.get_by_role("cell").all_inner_texts()
-    assert "good" in cells
+        page.get_by_text("[Show Markdown]").first.click()
+        page.get_by_role("heading", name="PROMOTE good").wait_for()
+        row = page.locator("tr", has=page.locator("td", has_text="good [promoted]")).first
+        cells = row.locator("td").all_inner_texts()
+    latency = good.reading("inference", "ttft_ms.median")
+    assert cells[2] == f"{figure(latency.value)} [{span(latency.interval.low, latency.interval.high)}]"
     assert not any(re.search(r"\d\.\d+\.\d", cell) for cell in cells)
 
 

@@ -28,6 +28,7 @@ from milton_assets.edge.serving.health_journal import EventKind, HealthEvent
 from milton_assets.edge.serving.http1 import Limits
 from milton_assets.edge.serving.metrics import Metrics, Told
 from milton_assets.edge.serving.service import in_thread
+from milton_assets.edge.serving.shadowing import Shadow
 from milton_assets.edge.serving.signs import Signs
 from milton_assets.edge.serving.splitting import Splitter
 from milton_assets.edge.serving.supervisor import Mode, Supervisor
@@ -202,6 +203,7 @@ def served(
     signs: Callable[[], Signs] = Signs,
     go_back: Callable[[str], Any] | None = None,
     standing: Callable[[], tuple[str, ...]] = tuple,
+    shadow_idle_s: float = 60.0,
     **options: Any,
 ) -> Iterator[ServedTarget]:
     """A gateway in front of what is current at `place`, on a free port of 127.0.0.1, until the block ends."""
@@ -222,7 +224,10 @@ def served(
         )
         metrics = Metrics()
         splitter = Splitter(supervisor, on_event=events.append, poll_s=0.02)
-        gateway = Gateway(supervisor, metrics, splitter=splitter, limits=limits, on_told=told.append)
+        shadow = Shadow(
+            supervisor, lambda: gateway.is_idle(shadow_idle_s), on_event=events.append, poll_s=0.02, batch=10
+        )
+        gateway = Gateway(supervisor, metrics, splitter=splitter, shadow=shadow, limits=limits, on_told=told.append)
         where = await gateway.listen("127.0.0.1", 0)
         watch = Watch(
             supervisor,
@@ -234,7 +239,7 @@ def served(
             times=lambda: ProcessorTimes(0.0, 0.0, 0.0),
             standing=standing,
         )
-        work = [supervisor.run(), splitter.run(), *([watch.run()] if schedule else [])]
+        work = [supervisor.run(), splitter.run(), shadow.run(), *([watch.run()] if schedule else [])]
         loop = asyncio.get_running_loop()
         return supervisor, splitter, gateway, metrics, watch, where, [loop.create_task(task) for task in work]
 

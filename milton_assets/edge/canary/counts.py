@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel, ConfigDict, Field
 
 from milton_assets.edge.canary.plan import Arm, CanaryPlan
-from milton_assets.edge.canary.records import Asked, Rated, Record
+from milton_assets.edge.canary.records import Asked, Paired, Rated, Record, Replied
 
 _WAITING_PAIRS = 4096
 
@@ -51,7 +51,9 @@ class PairCounts(BaseModel):
 
 class Counts(BaseModel):
     """All of them. `answer` is the time to the first token, or to the whole of an answer that was no stream; `writing`
-    the time per output token; `longer` and `shorter` the output tokens."""
+    the time per output token; `longer` and `shorter` the output tokens. Of a shadow: `one_failed` are the recorded
+    requests that only the challenger failed (beyond) or only the incumbent (within), and how many answers were
+    alike."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,6 +63,9 @@ class Counts(BaseModel):
     writing: PairCounts = PairCounts()
     longer: PairCounts = PairCounts()
     shorter: PairCounts = PairCounts()
+    one_failed: PairCounts = PairCounts()
+    answers_alike: int = Field(default=0, ge=0)
+    answers_differ: int = Field(default=0, ge=0)
 
 
 class Tally:
@@ -71,7 +76,9 @@ class Tally:
         self.next_nth = 0
         self._plan = plan
         self._arms: dict[Arm, dict[str, int]] = {arm: dict.fromkeys(ArmCounts.model_fields, 0) for arm in Arm}
-        self._pairs = {name: [0, 0] for name in ("answer", "writing", "longer", "shorter")}
+        self._pairs = {name: [0, 0] for name in ("answer", "writing", "longer", "shorter", "one_failed")}
+        self._answers = [0, 0]
+        self.replayed: set[int] = set()
         self._waiting: OrderedDict[int, Asked] = OrderedDict()
         self._units_erred: set[str] = set()
 
@@ -88,6 +95,9 @@ class Tally:
             arm = self._arms[record.arm]
             arm["rated"] += 1
             arm["rated_badly"] += record.value < 0
+            return
+        if isinstance(record, Paired):
+            self._add_replayed(record)
             return
         self.next_number = max(self.next_number, record.number + 1)
         arm = self._arms[record.arm]
@@ -115,7 +125,24 @@ class Tally:
         """The counts so far."""
         arms = {str(arm): ArmCounts.model_validate(counted) for arm, counted in self._arms.items()}
         pairs = {name: PairCounts(beyond=beyond, within=within) for name, (beyond, within) in self._pairs.items()}
-        return Counts.model_validate({**arms, **pairs})
+        alike = {"answers_alike": self._answers[0], "answers_differ": self._answers[1]}
+        return Counts.model_validate({**arms, **pairs, **alike})
+
+    def _add_replayed(self, record: Paired) -> None:
+        self.replayed.add(record.number)
+        ours, theirs = record.challenger, record.incumbent
+        for arm, reply in ((Arm.CHALLENGER, ours), (Arm.INCUMBENT, theirs)):
+            counts = self._arms[arm]
+            counts["requests"] += 1
+            counts["units"] += 1
+            for name in ("erred", "failed", "first_erred", "first_failed", "units_erred"):
+                counts[name] += reply.failed
+        if ours.failed != theirs.failed:
+            self._pairs["one_failed"][theirs.failed] += 1
+        if ours.failed or theirs.failed:
+            return
+        self._answers[ours.answer_sha256 != theirs.answer_sha256] += 1
+        self._compare_figures(ours, theirs)
 
     def _pair(self, record: Asked, nth: int) -> None:
         other = self._waiting.pop(nth // 2, None)
@@ -127,11 +154,14 @@ class Tally:
         if other.arm is record.arm or any(one.erred or one.outcome != "answered" for one in (record, other)):
             return
         ours, theirs = (record, other) if record.arm is Arm.CHALLENGER else (other, record)
+        if ours.first_token_s is None and theirs.first_token_s is None:
+            self._compare("answer", ours.duration_s, self._plan.margins.slower * theirs.duration_s)
+        self._compare_figures(ours, theirs)
+
+    def _compare_figures(self, ours: Asked | Replied, theirs: Asked | Replied) -> None:
         margins = self._plan.margins
         if ours.first_token_s is not None and theirs.first_token_s is not None:
             self._compare("answer", ours.first_token_s, margins.slower * theirs.first_token_s)
-        elif ours.first_token_s is None and theirs.first_token_s is None:
-            self._compare("answer", ours.duration_s, margins.slower * theirs.duration_s)
         if ours.per_token_s is not None and theirs.per_token_s is not None:
             self._compare("writing", ours.per_token_s, margins.slower * theirs.per_token_s)
         if ours.output_tokens is not None and theirs.output_tokens is not None:

@@ -5,6 +5,7 @@ What belongs here: those files, read and written. What does not: what is in them
 
     plan.json        written last when it starts: before that there is none
     release/         the challenger; gone when the canary is over
+    key, requests    a shadow's recording, encrypted, and its key; gone when it is over
     journal.jsonl    a record a request, for one writer, the gateway
     verdict.json     written once, by whoever ends it; from then on it is over
 
@@ -15,6 +16,7 @@ latest, of either arm alike.
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +24,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from milton_assets.edge.canary.plan import CanaryPlan, check_canary_id
+from milton_assets.edge.canary.recording import Recorder
 from milton_assets.edge.canary.records import MAX_RECORD_BYTES, Record, line_of, records_in
 from milton_assets.edge.canary.verdict import CanaryVerdict
 from milton_assets.edge.deployment.layout import CANARY
@@ -29,6 +32,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import write_atomic, write_once
 
 _MAX_DOCUMENT_BYTES = 64 << 10
+_KEY_BYTES = 32
 
 Noun = TypeVar("Noun", bound=BaseModel)
 
@@ -48,6 +52,28 @@ class CanaryFolder:
     def release(self) -> Path:
         """The challenger's release."""
         return self.path / "release"
+
+    def make_key(self) -> None:
+        """Make the key of its recording, readable by its owner alone."""
+        handle = os.open(self._key, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(handle, secrets.token_bytes(_KEY_BYTES))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def recorder(self) -> Recorder:
+        """Its recording. Raises `OSError` without its key."""
+        return Recorder(self.path / "requests", self._key.read_bytes())
+
+    def forget_recording(self) -> None:
+        """Remove the recording, its key first: without it the rest is noise."""
+        self._key.unlink(missing_ok=True)
+        (self.path / "requests").unlink(missing_ok=True)
+
+    @property
+    def _key(self) -> Path:
+        return self.path / "key"
 
     @property
     def _journal(self) -> Path:

@@ -15,9 +15,9 @@ import hmac
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import BadInput
@@ -36,6 +36,24 @@ class Arm(StrEnum):
 
     CHALLENGER = "challenger"
     INCUMBENT = "incumbent"
+
+
+class Way(StrEnum):
+    """How the two are compared: by users' requests, split between them; or by recorded requests, asked of both."""
+
+    SPLIT = "split"
+    SHADOW = "shadow"
+
+
+class Recording(BaseModel):
+    """How much is recorded for a shadow, at most, and which patterns of users' texts are not: regular expressions,
+    besides those of `edge.canary.redacting`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requests: int = Field(default=500, ge=10, le=10_000)
+    size_bytes: int = Field(default=16 << 20, ge=1 << 10, le=256 << 20)
+    redact: tuple[Annotated[str, Field(max_length=500)], ...] = Field(default=(), max_length=50)
 
 
 class Margins(BaseModel):
@@ -74,8 +92,8 @@ HeaderName = Annotated[str, AfterValidator(_lower_header)]
 
 class CanaryPlan(BaseModel):
     """One canary. `alpha` bounds the probability that a challenger that makes no difference is sent back, and the one
-    that a challenger beyond a margin is promoted. `seed` is hexadecimal; `assume_memory` says that whoever started it
-    vouched for the memory."""
+    that a challenger beyond a margin is promoted. `seed` is hexadecimal; `recording` is a shadow's; `assume_memory`
+    says that whoever started it vouched for the memory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -87,6 +105,8 @@ class CanaryPlan(BaseModel):
     challenger_manifest_sha256: Sha256
     incumbent: Sha256
     incumbent_version: Slug
+    way: Way = Way.SPLIT
+    recording: Recording | None = None
     share: float = Field(ge=0.01, le=0.9)
     seed: str = Field(pattern=r"[0-9a-f]{64}")
     sticky_header: HeaderName | None = None
@@ -98,6 +118,12 @@ class CanaryPlan(BaseModel):
     started_at: AwareDatetime
     actor: str = Field(min_length=1, max_length=500)
 
+    @model_validator(mode="after")
+    def _records_what_it_replays(self) -> Self:
+        if (self.way is Way.SHADOW) != (self.recording is not None):
+            raise ValueError("a shadow needs a recording, and nothing else does")
+        return self
+
     def unit(self, value: str, at: datetime) -> str:
         """Whoever sends that value of the header, for as long as an arm is kept: a digest that tells nothing of it."""
         period = int((at - self.started_at).total_seconds() // self.sticky_s)
@@ -107,6 +133,10 @@ class CanaryPlan(BaseModel):
         """The arm of a unit: the number of a request, or what `unit` gave."""
         drawn = int.from_bytes(self._digest(f"arm {unit}")[:8], "big") >> (64 - _DRAWN_BITS)
         return Arm.CHALLENGER if drawn < self.share * 2**_DRAWN_BITS else Arm.INCUMBENT
+
+    def first_of(self, batch: int) -> Arm:
+        """Who is asked first in a shadow's batch that begins with that request; either with the same probability."""
+        return Arm.CHALLENGER if self._digest(f"first {batch}")[0] & 1 else Arm.INCUMBENT
 
     def _digest(self, text: str) -> bytes:
         return hmac.digest(bytes.fromhex(self.seed), text.encode(), hashlib.sha256)

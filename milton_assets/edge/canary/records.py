@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from milton_assets.edge.canary.plan import Arm
+from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import BadInput
 
 RECORD_VERSION: Final = 1
@@ -72,7 +73,30 @@ class Rated(_Record):
     value: Literal[1, -1]
 
 
-Record = Asked | Rated
+class Replied(_Record):
+    """How one of the two answered a recorded request: `failed` when it did not, else its times, its tokens, and the
+    digest of its answer."""
+
+    failed: bool
+    first_token_s: Seconds | None = None
+    per_token_s: Seconds | None = None
+    output_tokens: int | None = Field(default=None, ge=0)
+    answer_sha256: Sha256 | None = None
+
+
+class Paired(_Record):
+    """A recorded request that both were asked. `number` is its place in the recording, `first` who was asked first."""
+
+    v: Literal[1] = RECORD_VERSION
+    kind: Literal["paired"] = "paired"
+    at: AwareDatetime
+    number: int = Field(ge=0)
+    first: Arm
+    challenger: Replied
+    incumbent: Replied
+
+
+Record = Asked | Rated | Paired
 _RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 

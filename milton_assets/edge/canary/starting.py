@@ -24,11 +24,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from milton_assets.edge.canary.counts import Counts, Tally
 from milton_assets.edge.canary.folder import CanaryFolder, canaries_of, running_canary
-from milton_assets.edge.canary.plan import CanaryPlan, HeaderName, Margins, check_canary_id
+from milton_assets.edge.canary.plan import CanaryPlan, HeaderName, Margins, Recording, Way, check_canary_id
 from milton_assets.edge.canary.records import records_in
 from milton_assets.edge.canary.verdict import CanaryVerdict, Judgement, Outcome, judge
 from milton_assets.edge.deployment.admission import PROVED, admission_of
-from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory, check_room, device_memory
+from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory, check_memory, check_room, device_memory
 from milton_assets.edge.deployment.copying import copy_release
 from milton_assets.edge.deployment.fileops import FileOps
 from milton_assets.edge.deployment.layout import CANARY
@@ -48,7 +48,7 @@ Clock = Callable[[], datetime]
 
 class CanaryRequest(BaseModel):
     """What `start_canary` is asked for; see `CanaryPlan`. `assume_memory` takes it on the caller's word that both
-    models fit."""
+    models fit; with a `recording` the challenger is a shadow, which needs memory for one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -58,6 +58,7 @@ class CanaryRequest(BaseModel):
     sticky_s: float = Field(default=3600.0, ge=1)
     margins: Margins = Margins()
     assume_memory: bool = False
+    recording: Recording | None = None
     wait_s: float = Field(default=0.0, ge=0)
 
 
@@ -114,8 +115,10 @@ def start_canary(
                 )
             verify_release(source, contents=False, known_by=documents).require()
             _admit(session, bundle, now())
-            if not request.assume_memory:
+            if not request.assume_memory and request.recording is None:
                 _check_memory(manifest.requirements.ram_bytes, manifest.name, memory())
+            if request.recording is not None:
+                check_memory(memory(), manifest.requirements.ram_bytes, will_load=False)
             check_room(ops.free_bytes(session.folder), documents.needed_bytes)
             folder = CanaryFolder(target.path / CANARY / _mint(now()))
             _clear(target.path)
@@ -128,7 +131,11 @@ def start_canary(
             except BaseException:
                 shutil.rmtree(folder.path, ignore_errors=True)
                 raise
+        if request.recording is not None:
+            folder.make_key()
         plan = CanaryPlan(
+            way=Way.SPLIT if request.recording is None else Way.SHADOW,
+            recording=request.recording,
             id=folder.id,
             target=target.name,
             challenger=manifest.release_digest,
@@ -196,6 +203,7 @@ def end_canary(
             at=now(),
         )
     )
+    folder.forget_recording()
     shutil.rmtree(folder.release, ignore_errors=True)  # what is left is removed when the next one starts
     return verdict
 

@@ -18,12 +18,13 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from milton_assets.edge.canary.counts import Counts
-from milton_assets.edge.canary.plan import CanaryId, CanaryPlan
+from milton_assets.edge.canary.plan import CanaryId, CanaryPlan, Way
 from milton_assets.statistics.anytime import (
     difference_below,
     events_by_arm,
     more_often_than_not,
     needed,
+    paired_difference_below,
     rate_above,
 )
 from milton_assets.vocabulary.digest import Sha256
@@ -134,6 +135,9 @@ def _against(plan: CanaryPlan, counts: Counts) -> tuple[Finding, ...]:
         "errors": by_arm.log_evidence((ours.units_erred, theirs.units_erred)),
         "feedback": by_arm.log_evidence((ours.rated_badly, theirs.rated_badly)),
     }
+    if plan.way is Way.SHADOW:
+        # Both were asked the same, so only what one of them failed tells them apart.
+        evidence["errors"] = signs.log_evidence((counts.one_failed.beyond, counts.one_failed.within))
     for name in ("answer", "writing", "longer", "shorter"):
         pairs = getattr(counts, name)
         evidence[name] = signs.log_evidence((pairs.beyond, pairs.within))
@@ -151,8 +155,14 @@ def _against(plan: CanaryPlan, counts: Counts) -> tuple[Finding, ...]:
 def _for(plan: CanaryPlan, counts: Counts) -> tuple[Finding, ...]:
     ours, theirs = counts.challenger, counts.incumbent
     well = ours.units + theirs.units - ours.first_erred - theirs.first_erred
-    erring = difference_below(plan.margins.errors, plan.share)
-    evidence = {"errors": erring.log_evidence((well, ours.first_erred, theirs.first_erred))}
+    if plan.way is Way.SHADOW:
+        only_ours, only_theirs = counts.one_failed.beyond, counts.one_failed.within
+        outcomes = (ours.units - only_ours - only_theirs, only_ours, only_theirs)
+        erring = paired_difference_below(plan.margins.errors)
+    else:
+        outcomes = (well, ours.first_erred, theirs.first_erred)
+        erring = difference_below(plan.margins.errors, plan.share)
+    evidence = {"errors": erring.log_evidence(outcomes)}
     signs = more_often_than_not()
     for name in ("answer", "writing", "longer", "shorter"):
         pairs = getattr(counts, name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,19 +65,17 @@ async def ask(server: ModelServer, probe: Probe, *, timeout_s: float) -> Asked:
     Raises `Unanswered` for an error, an answer that was cut or too long, and no answer within `timeout_s`. To cancel it
     cancels the request.
     """
-    body = json.dumps(
-        {
-            "model": server.model,
-            "messages": [{"role": "user", "content": probe.prompt}],
-            "max_tokens": probe.max_tokens,
-            "temperature": 0.0,
-            "top_p": 1.0,
-            "seed": 0,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "cache_prompt": False,
-        }
-    ).encode()
+    body = {"messages": [{"role": "user", "content": probe.prompt}], "max_tokens": probe.max_tokens}
+    return await ask_again(server, body | {"temperature": 0.0, "top_p": 1.0, "seed": 0}, timeout_s=timeout_s)
+
+
+async def ask_again(server: ModelServer, asked: Mapping[str, Any], *, timeout_s: float) -> Asked:
+    """Ask the server a chat completion that somebody asked before, as a stream and with nothing from a cache.
+
+    Raises as `ask`.
+    """
+    how = {"model": server.model, "stream": True, "stream_options": {"include_usage": True}, "cache_prompt": False}
+    body = json.dumps({**asked, **how}).encode()
     headers = [(b"host", server.host.encode()), (b"content-type", b"application/json"), *_key(server)]
     head = RequestHead(headers, 1, b"POST", b"/v1/chat/completions")
     server.begin()

@@ -34,6 +34,7 @@ from milton_assets.edge.serving.http1 import Chunked, Limits, Refused, Request, 
 from milton_assets.edge.serving.metrics import CONTENT_TYPE, Metrics, Outcome, Told
 from milton_assets.edge.serving.model_server import Exchange, ModelServer, UpstreamLost
 from milton_assets.edge.serving.observe import Watched
+from milton_assets.edge.serving.shadowing import Shadow
 from milton_assets.edge.serving.splitting import Drawn, Splitter
 from milton_assets.edge.serving.supervisor import Supervisor
 
@@ -183,8 +184,11 @@ class Client(asyncio.Protocol):
             self._is_busy, self._asked = True, head
             self._ends_after = head.ends_connection
             try:
+                length = head.body_length
+                if length is not None and length <= len(self._unread) and not head.awaits_continue:
+                    return Request(head, self._taken(length))
                 async with asyncio.timeout(self._limits.request_s):
-                    return Request(head, await self._body(head))
+                    return Request(head, await self._body(head, length))
             except TimeoutError:
                 raise Refused(408, f"the request did not arrive within {self._limits.request_s:g} s") from None
         except BadHead as error:
@@ -203,8 +207,15 @@ class Client(asyncio.Protocol):
         del self._unread[: end + len(END)]
         return RequestHead.read(raw)
 
-    async def _body(self, head: RequestHead) -> bytes:
-        length, most = head.body_length, self._limits.body_bytes
+    def _taken(self, length: int) -> bytes:
+        if length > self._limits.body_bytes:
+            raise Refused(413, f"the request's body is larger than {self._limits.body_bytes} bytes")
+        body = bytes(self._unread[:length])
+        del self._unread[:length]
+        return body
+
+    async def _body(self, head: RequestHead, length: int | None) -> bytes:
+        most = self._limits.body_bytes
         if length is not None and length > most:
             raise Refused(413, f"the request's body is larger than {most} bytes")
         if head.awaits_continue and length != 0 and self._transport is not None:
@@ -212,9 +223,7 @@ class Client(asyncio.Protocol):
         if length is not None:
             while len(self._unread) < length:
                 await self._more()
-            body = bytes(self._unread[:length])
-            del self._unread[:length]
-            return body
+            return self._taken(length)
         chunked, whole = Chunked(), bytearray()
         while True:
             try:
@@ -394,7 +403,8 @@ class _Passing:
 
 
 class Gateway:
-    """Takes requests and passes them to what `supervisor` serves, some of them to what `splitter` serves beside it.
+    """Takes requests and passes them to what `supervisor` serves, some of them to what `splitter` serves beside it;
+    `shadow` may record them.
 
     `on_told` hears of every request that had figures.
     """
@@ -405,6 +415,7 @@ class Gateway:
         metrics: Metrics,
         *,
         splitter: Splitter | None = None,
+        shadow: Shadow | None = None,
         limits: Limits | None = None,
         on_told: Callable[[Told], None] = lambda _: None,
         health: Callable[[], Mapping[str, Any]] = dict,
@@ -412,6 +423,7 @@ class Gateway:
         self.supervisor = supervisor
         self.metrics = metrics
         self._splitter = splitter
+        self._shadow = shadow
         self.last_request_s = time.monotonic()
         self.in_progress = 0
         self._limits = limits or Limits()
@@ -420,6 +432,10 @@ class Gateway:
         self._clients: set[Client] = set()
         self._server: asyncio.Server | None = None
         self._stopping = False
+
+    def is_idle(self, for_s: float) -> bool:
+        """Whether nobody asks, and nobody has asked for so many seconds."""
+        return not self.in_progress and time.monotonic() - self.last_request_s >= for_s
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Take connections at that address, port 0 for any free one; where it listens. Raises `OSError`."""
@@ -527,6 +543,8 @@ class Gateway:
                 told = passing.told(operation, outcome)
                 self.metrics.add(told)
                 self._on_told(told)
+                if self._shadow is not None:
+                    self._shadow.saw(request.path, request.body, told)
                 if self._splitter is not None and passing.drawn is not None:
                     self._splitter.ended(passing.drawn, told)
 

@@ -24,6 +24,7 @@ from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, He
 from milton_assets.edge.serving.http1 import Limits
 from milton_assets.edge.serving.metrics import Metrics
 from milton_assets.edge.serving.patrolling import Patrolling
+from milton_assets.edge.serving.shadowing import IDLE_S, Shadow
 from milton_assets.edge.serving.signs import SignsReader
 from milton_assets.edge.serving.splitting import Splitter
 from milton_assets.edge.serving.supervisor import DEFAULT_MODEL, Mode, Supervisor
@@ -88,11 +89,13 @@ async def _serve(service: Service) -> None:
         drain_s=service.drain_s,
     )
     splitter = Splitter(supervisor, on_event=on_event, drain_s=service.drain_s)
+    shadow = Shadow(supervisor, lambda: gateway.is_idle(IDLE_S), on_event=on_event)
     metrics = Metrics(lambda: _gauges(supervisor))
     gateway = Gateway(
         supervisor,
         metrics,
         splitter=splitter,
+        shadow=shadow,
         limits=service.limits,
         health=lambda: health_page(supervisor, watch) | {"canary": splitter.splits},
     )
@@ -124,7 +127,7 @@ async def _serve(service: Service) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGHUP, supervisor.wake)
-    work = [loop.create_task(supervisor.run()), loop.create_task(splitter.run())]
+    work = [loop.create_task(one.run()) for one in (supervisor, splitter, shadow)]
     if service.watched:
         work += [loop.create_task(watch.run()), loop.create_task(Patrolling(service.target, on_event).run())]
     waiting = loop.create_task(ended.wait())

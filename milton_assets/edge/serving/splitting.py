@@ -28,7 +28,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from milton_assets.edge.canary.counts import Tally
 from milton_assets.edge.canary.folder import CanaryFolder, JournalWriter, running_canary
-from milton_assets.edge.canary.plan import Arm, CanaryPlan
+from milton_assets.edge.canary.plan import Arm, CanaryPlan, Way
 from milton_assets.edge.canary.records import RESPONSE_ID, Asked, Rated, Record
 from milton_assets.edge.canary.starting import end_canary
 from milton_assets.edge.canary.verdict import Outcome, judge
@@ -285,6 +285,8 @@ class Splitter:
         if folder is None or folder.id in self._given_up:
             return None
         plan = folder.plan()
+        if plan.way is not Way.SPLIT:
+            return None
         records = await asyncio.to_thread(folder.records)
         tally = Tally(plan)
         tally.add_all(records)

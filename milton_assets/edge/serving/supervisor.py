@@ -101,6 +101,7 @@ class Supervisor:
         self._mode_now = mode
         self._open = False
         self._stopping = False
+        self._lent = False
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._woken = asyncio.Event()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -165,7 +166,7 @@ class Supervisor:
                     await self._bury()
             wanted = self._wanted()
             serves = self.serving.release.digest if self.serving else None
-            if wanted != serves and (time.monotonic() >= self._next_try_s or wanted != self._failed):
+            if not self._lent and wanted != serves and (time.monotonic() >= self._next_try_s or wanted != self._failed):
                 await self._change(wanted)
             if self.serving is not None and not self._open:
                 self._let_in()
@@ -274,16 +275,44 @@ class Supervisor:
 
         Raises `MiltonError` and `Unanswered` when none comes up.
         """
-        server = ModelServer(self._launcher.configured(self._settings(release)), release, self.model)
+        server = self.prepared(release)
+        try:
+            await self.bring_up(server)
+        except asyncio.CancelledError:
+            server.abandon()
+            raise
+        return server
+
+    def prepared(self, release: Released) -> ModelServer:
+        """A server for `release` as the one in service is set up, to be brought up and stopped by the caller."""
+        return ModelServer(self._launcher.configured(self._settings(release)), release, self.model)
+
+    async def bring_up(self, server: ModelServer) -> None:
+        """Start it and have it answer a question; it is stopped again where it does not. Raises as `beside`."""
         try:
             await self._start(server)
         except (MiltonError, Unanswered):
             await server.stop()
             raise
-        except asyncio.CancelledError:
-            server.abandon()
-            raise
-        return server
+
+    async def lend(self) -> bool:
+        """Stop what serves, so that its memory is free until `take_back`; whether it could be had.
+
+        It cannot while a request is worked on or waits. Whoever asks from then on is held.
+        """
+        server = self.serving
+        if server is None or not self._open or server.in_flight or self.held:
+            return False
+        self._lent = True
+        self._close()
+        self._said = "another release is being tried in its memory"
+        await self._retire_serving()
+        return True
+
+    def take_back(self) -> None:
+        """Start what serves again: its memory is free."""
+        self._lent = False
+        self.wake()
 
     async def _start(self, server: ModelServer) -> None:
         question = server.release.contract.probes[0]

@@ -149,8 +149,7 @@ class Watch:
             await asyncio.sleep(tick_s)
 
     def _is_idle(self) -> bool:
-        since_s = time.monotonic() - self._gateway.last_request_s
-        return not self._gateway.in_progress and since_s >= self._schedule.idle_s
+        return self._gateway.is_idle(self._schedule.idle_s)
 
     # ------------------------------------------------------------------------------------------ canary questions
 
