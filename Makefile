@@ -87,8 +87,10 @@ bench-selection-quick: $(VENV)/.installed-dev ## The same in a minute: fewer can
 bench-bundle: $(VENV)/.installed-dev ## Bundles of 4 GB beside tar, model-signing and cp; deltas beside zstd.
 	$(BIN)/python benches/bundle/bench_bundle.py
 
-bench-device: $(VENV)/.installed-dev ## A device: what its agent takes, and what transfers send over what they need.
+bench-device: $(VENV)/.installed-dev ## A device: its agent, transfers with and without cuts, detection times, and what serving costs.
 	$(BIN)/python benches/device/bench_device.py
+	$(BIN)/python benches/device/bench_detection.py
+	$(BIN)/python benches/device/bench_serving.py
 
 bench-scale: $(VENV)/.installed-dev ## Registries of thousands of entries, journals of ten thousand deployments.
 	$(BIN)/python -m benches.scale.bench_registry

@@ -101,6 +101,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     )
     accelerator_pool: str = Field(default="accelerator", description="The pool that a tier of this host holds.")
     registry_uri: str | None = Field(default=None, description="The registry; null: the file in the state folder.")
+    cache_root: str | None = Field(default=None, description="The cache folder; null: in the state folder.")
 
     @field_validator("state_root")
     @classmethod
@@ -163,6 +164,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             queues=dict(settings.queues),
             accelerator_pool=settings.accelerator_pool,
             registry_uri=settings.registry,
+            cache_root=str(settings.cache_dir),
         )
 
     @property
@@ -191,6 +193,11 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     def state(self) -> StateDir:
         """The state folder."""
         return StateDir(Path(self.state_root))
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where lies what can be had again, environments of evaluation packages among it."""
+        return Path(self.cache_root) if self.cache_root else self.state.cache
 
     @property
     def goldens(self) -> dict[str, tuple[GoldenSet, ...]]:

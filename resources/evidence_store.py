@@ -101,7 +101,7 @@ class EvidenceStore:
         return uri
 
     def keep(self, uri: str, content: bytes) -> None:
-        """Keep `content` at a URI that names its digest; writing the same again changes nothing."""
+        """Keep `content` at a URI of its own: one that names its digest, or one where the last to write counts."""
         self._write(uri, content)
 
     def keep_file(self, uri: str, source: Path) -> None:

@@ -29,6 +29,7 @@ from milton_assets.assets.guards import guarded_by
 from milton_assets.partitions import MODEL_VERSIONS, MODELS_ON_CLASSES
 from milton_assets.tiers.reasoning.judge import ModelPin
 from milton_assets.usecases.dry_run import WHY
+from milton_assets.usecases.evaluations import imported_log, imported_result
 from milton_assets.usecases.judging import qualified_judge
 from milton_assets.usecases.measuring import SYSTEM_ROLE, measure_tier
 from milton_assets.usecases.references import Asking, forcing_of, reference_of
@@ -45,6 +46,7 @@ from milton_assets.vocabulary.tier import TierResult, asset_on_class
 from milton_assets.vocabulary.tier_spec import Conditions, Needs, NoReference, Reference, Tiers, TierSpec, Uses
 from resources.answer_cache import CachedChatModel, CacheKey
 from resources.campaign import Campaign
+from resources.evaluations.running import EvaluationRunner, kept_in
 from resources.evidence_store import EvidenceFile
 from resources.hardware import fingerprint
 from resources.machine_watch import watch_of
@@ -86,6 +88,10 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
         entry = placed(entry_from_table(registry_entry.read()), campaign.state)
         artefact = entry.artefact(model_server.artefact_kind)
         goldens = read_goldens(spec, campaign.goldens.get(spec.name, ()))
+        store = registry_entry.store
+        if spec.from_log and (known := imported_log(store, spec.name, entry.version, artefact.sha256)):
+            result = imported_result(store, spec, known)
+            return tier_output(spec, result, entry.version, artefact.sha256, imported_of=known.model_told)
         with model_server.serve(artefact, entry.version) as served:
             plan = spec.plan(
                 Conditions(
@@ -109,6 +115,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
                     embeddings=campaign.embeddings if Uses.EMBEDDINGS in spec.uses else None,
                     on_progress=progress_of(context, spec.name, tuple(tiers)),
                     watch=watch_of(served) if campaign.watch_machine else None,
+                    runs_evaluations=EvaluationRunner(campaign.cache_dir, kept_in(store)),
                     **asked,
                 )
             environment = fingerprint(served)

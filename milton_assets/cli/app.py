@@ -23,6 +23,7 @@ from milton_assets.cli import (
     deploy,
     device_policy,
     environment,
+    evaluation,
     fleet,
     keys,
     metrics,
@@ -72,7 +73,7 @@ def build_app() -> typer.Typer:
     autobench.register(app)
     config.register(app)
     registry.register(app)
-    measuring = (serve_model, bench, results, report, why, bundle, keys)
+    measuring = (serve_model, bench, evaluation, results, report, why, bundle, keys)
     for verbs in (*measuring, deploy, target, canary, rollout, fleet, metrics, policy, device_policy, trace, tracking):
         verbs.register(app)
     return app

@@ -1,40 +1,37 @@
 """`milton bench NAME`: one tier against any running server, without Dagster.
 
 What belongs here: the verb of every installed tier, made from its spec: the options all have, those for what it makes
-use of, those that its spec adds, and how its answer looks. What does not: measuring, and the further ways in which the
-inference tier can be run (`bench_inference`), which is why it has a verb of its own.
+use of, and those that its spec adds. What does not: measuring, how the answer looks (`bench_answer`), the further ways
+in which the inference tier can be run (`bench_inference`), which is why it has a verb of its own, and other people's
+tasks (`bench_evaluations`).
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from typer.core import TyperGroup
 
+from milton_assets.cli import bench_evaluations
+from milton_assets.cli.bench_answer import show_result
 from milton_assets.cli.common import (
     CA_FILE_HELP,
     EXIT_NO,
     GGUF_HELP,
     JsonOption,
-    answer,
     current_settings,
     progress_on_stderr,
     server_to_bench,
-    show_error_examples,
 )
 
 if TYPE_CHECKING:
-    from milton_assets.vocabulary.metric import Metric
     from milton_assets.vocabulary.server import RunningServer
-    from milton_assets.vocabulary.tier import TierResult
     from milton_assets.vocabulary.tier_spec import NoReference, Reference, TierSpec
 
 
@@ -42,20 +39,23 @@ class TierVerbs(TyperGroup):
     """A verb for every installed tier; which there are is looked up when the group is used, and not before."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The tiers' names, in the order in which they are measured."""
+        """The tiers' names, in the order in which they are measured, and the packages whose evaluations can be run."""
         from milton_assets.tiers.discovery import installed_tiers
 
-        return list(installed_tiers())
+        return [*installed_tiers(), *bench_evaluations.VERBS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The verb of the tier of that name; None when no such tier is installed."""
         from milton_assets.cli import bench_inference
         from milton_assets.tiers.discovery import installed_tiers
 
-        spec = installed_tiers().get(cmd_name)
-        if spec is None:
+        verb: Callable[..., None]
+        if cmd_name in bench_evaluations.VERBS:
+            verb = bench_evaluations.VERBS[cmd_name]
+        elif (spec := installed_tiers().get(cmd_name)) is None:
             return None
-        verb = bench_inference.bench_inference if cmd_name == "inference" else verb_of(spec)
+        else:
+            verb = bench_inference.bench_inference if cmd_name == "inference" else verb_of(spec)
         app = typer.Typer(add_completion=False)
         app.command(cmd_name)(verb)
         return typer.main.get_command(app)
@@ -170,6 +170,7 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
     from milton_assets.vocabulary.golden_set import read_goldens
     from milton_assets.vocabulary.metric import Status
     from milton_assets.vocabulary.tier_spec import Needs
+    from resources.evaluations.running import EvaluationRunner
     from resources.hardware import fingerprint
     from resources.machine_watch import watch_of
     from resources.servers.client import OpenAIChatModel
@@ -217,17 +218,10 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
             reference=_reference(given, served),
             on_progress=progress_on_stderr(),
             watch=watch_of(served) if current_settings().watch_machine else None,
+            runs_evaluations=EvaluationRunner(current_settings().cache_dir),
         )
         environment = fingerprint(served)
-    payload = {
-        "tier": result.tier,
-        "metrics": [metric.model_dump(mode="json") for metric in result.metrics],
-        "provenance": dict(result.provenance),
-        "samples": _rows(result),
-        "server": served.fingerprint.model_dump(mode="json"),
-        "fingerprint": environment.model_dump(mode="json"),
-    }
-    answer(payload, as_json=given["as_json"], text=lambda console: _draw(result, console))
+    show_result(result, served, environment, as_json=given["as_json"])
     if result.metric(spec.headline).status is not Status.OK:
         raise typer.Exit(EXIT_NO)
 
@@ -261,53 +255,3 @@ def _plan(spec: TierSpec, given: Mapping[str, Any], *, slots: int) -> Any:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors())
         raise typer.BadParameter(problems) from error
-
-
-def _rows(result: TierResult) -> list[dict[str, Any]]:
-    import pandas as pd
-
-    return [
-        {key: None if not isinstance(value, list) and pd.isna(value) else value for key, value in row.items()}
-        for row in result.samples.to_dict("records")
-    ]
-
-
-def _draw(result: TierResult, console: Console) -> None:
-    from milton_assets.usecases.measuring import ERROR_EXAMPLES
-
-    goldens = ", ".join(result.provenance.get("goldens", {}))
-    table = Table(title=f"{result.tier} on {goldens}", title_justify="left")
-    table.add_column("metric", no_wrap=True)
-    for heading in ("value", "95 % interval", "n", "errors"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for metric in result.metrics:
-        table.add_row(*_cells(metric))
-    console.print(table)
-    for why, names in _notes(result.metrics).items():
-        console.print(f"{', '.join(names)}: {why}", style="dim", markup=False)
-    for kind, count in result.provenance.get("failures", {}).items():
-        console.print(f"{count} of {result.provenance['calls']} calls failed: {kind}", markup=False)
-    show_error_examples(console, result.provenance.get(ERROR_EXAMPLES, {}))
-
-
-def _cells(metric: Metric) -> tuple[str, ...]:
-    # A square bracket opens a tag for rich; this one opens an interval.
-    interval = rf"\[{metric.interval.low:.2f}, {metric.interval.high:.2f}]" if metric.interval else ""
-    return (metric.name, _value(metric), interval, str(metric.n), str(metric.errors))
-
-
-def _value(metric: Metric) -> str:
-    if metric.value is None:
-        return metric.status.value
-    number = f"{metric.value:,.0f}" if abs(metric.value) >= 1000 else f"{metric.value:.3g}"
-    unit = "" if metric.unit in {"fraction", "ratio"} else f" {metric.unit}"
-    return number + unit + ("" if metric.valid else " (invalid)")
-
-
-def _notes(metrics: Sequence[Metric]) -> dict[str, list[str]]:
-    """The metrics that carry a reason, by that reason."""
-    notes: dict[str, list[str]] = {}
-    for metric in metrics:
-        if metric.why:
-            notes.setdefault(metric.why, []).append(metric.name)
-    return notes

@@ -113,6 +113,21 @@ def own_goldens(manifest: EvidenceManifest) -> tuple[str, ...]:
     return tuple(f"{tier} was measured on goldens of one's own: {', '.join(told)}" for tier, told in files.items())
 
 
+def imported(candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """A sentence for each evaluation that was not measured here: whose word it is that these weights answered."""
+    found = []
+    for candidate in candidates:
+        for tier, result in candidate.tiers.items():
+            told = result.provenance.get("evaluation")
+            if isinstance(told, Mapping) and told.get("imported_at"):
+                found.append(
+                    f"{tier} of {candidate.version} was imported from a log of {_plain(told.get('package'))} "
+                    f"{_plain(told.get('package_version'))} and not measured here: that its model "
+                    f"{_plain(told.get('model_told'))} is {candidate.version} is the word of whoever imported it"
+                )
+    return tuple(found)
+
+
 def notes(candidates: Sequence[Candidate]) -> tuple[str, ...]:
     """A sentence for each group of candidates, sorted by version, that was measured otherwise than the first."""
     return (

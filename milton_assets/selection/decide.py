@@ -368,6 +368,7 @@ def _notes(
         *_environments(manifest, {candidate.version for candidate in eligible}),
         *comparability.notes(eligible),
         *comparability.own_goldens(manifest),
+        *comparability.imported(eligible),
     )
 
 

@@ -553,7 +553,9 @@ class Settings(_Noun):
         description="The pool whose one place a tier holds while it measures; a name of its own for each host that "
         "measures, so that two measure at once and none is shared.",
     )
-    cache_dir: AnyPath = Field(description="Where downloaded models lie, for all state folders.")
+    cache_dir: AnyPath = Field(
+        description="Where downloaded models and the environments of evaluation packages lie, for all state folders."
+    )
     reuse_answers: Switch = Field(
         default=True, description="Answer from the cache what the same weights were asked before; never for timing."
     )

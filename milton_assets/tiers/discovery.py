@@ -38,6 +38,8 @@ def _load(found: EntryPoint) -> TierSpec:
     distribution = found.dist.name if found.dist is not None else "an unknown distribution"
     what = f"{distribution} brings the tier {found.name!r} ({found.value})"
     remedy = f"correct or uninstall {distribution}"
+    if found.name == "inspect":
+        raise BrokenTier(f"{what}, a name that is a verb of `milton bench`", expected="another name", remedy=remedy)
     if found.name in {spec.name for spec in SHIPPED}:
         raise BrokenTier(f"{what}, a name that ships with Milton Autobench", expected="another name", remedy=remedy)
     try:

@@ -20,6 +20,7 @@ from milton_assets.vocabulary.chat import (
     clean_text,
 )
 from milton_assets.vocabulary.errors import MiltonError
+from milton_assets.vocabulary.evaluation import RunsEvaluations
 from milton_assets.vocabulary.forcing import TeacherForcing
 from milton_assets.vocabulary.golden_set import TierGoldens
 from milton_assets.vocabulary.machine import Watches
@@ -69,6 +70,7 @@ def measure_tier(
     reference: Reference | NoReference | None = None,
     watch: Watches | None = None,
     open_client: OpensClient | None = None,
+    runs_evaluations: RunsEvaluations | None = None,
 ) -> TierResult:
     """The tier's result, with the goldens' digests, the code version and how system turns were sent in its provenance.
 
@@ -91,6 +93,7 @@ def measure_tier(
         forcing=forcing,
         reference=reference or NoReference("nobody names one"),
         open_client=open_client,
+        runs_evaluations=runs_evaluations,
         on_progress=_without_notes(on_progress) if goldens.is_private else on_progress,
     )
     with goldens.kept_in():

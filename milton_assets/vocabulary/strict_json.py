@@ -6,7 +6,8 @@
 Refused, with the line where there are lines: what is no UTF-8, no JSON, a key twice in one object, NaN and Infinity,
 a number that no float holds, an integer of thousands of digits, half of a surrogate pair, nesting without end, a line
 or a file that is too long. Accepted: a byte order mark at the start, Windows line ends, blank lines. Lines end in a
-line feed and in nothing else, as other separators may stand within a string.
+line feed and in nothing else, as other separators may stand within a string. NaN is read where `nan=True` says that the
+format has it, and nowhere else.
 
 What belongs here: from bytes to values. What does not: what the values mean, and journals, whose lines are chained by
 digests and whose torn end is no error (`chained`).
@@ -41,14 +42,16 @@ class Line:
     value: Any
 
 
-def strict_loads(raw: bytes | str) -> Any:
+def strict_loads(raw: bytes | str, *, nan: bool = False) -> Any:
     """The JSON value of `raw`. Raises `ValueError`, which says what is wrong, for whatever this module refuses."""
     try:
         text = raw.removeprefix(_BYTE_ORDER_MARK).decode("utf-8") if isinstance(raw, bytes) else raw
     except UnicodeDecodeError as error:
         raise ValueError(f"byte {error.start} is not UTF-8") from None
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+        value = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_nan if nan else _no_constant, parse_float=_finite
+        )
         if _MAY_HOLD_HALF_A_PAIR.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
@@ -59,11 +62,16 @@ def strict_loads(raw: bytes | str) -> Any:
 
 
 def parse_json(
-    raw: bytes | str, what: str, *, expected: str = "strict JSON in UTF-8", remedy: str | None = None
+    raw: bytes | str,
+    what: str,
+    *,
+    expected: str = "strict JSON in UTF-8",
+    remedy: str | None = None,
+    nan: bool = False,
 ) -> Any:
     """The JSON value of `raw`, which `what` names. Raises `BadInput` for whatever this module refuses."""
     try:
-        return strict_loads(raw)
+        return strict_loads(raw, nan=nan)
     except ValueError as error:
         raise BadInput(f"{what} is no valid JSON: {error!s:.300}", expected=expected, remedy=remedy) from None
 
@@ -109,6 +117,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _nan(name: str) -> Any:
+    return math.nan if name == "NaN" else _no_constant(name)
 
 
 def _finite(digits: str) -> float:

@@ -36,6 +36,7 @@ from milton_assets.vocabulary.case_sheet import CaseSheet
 from milton_assets.vocabulary.chart import Chart
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.evaluation import RunsEvaluations
 from milton_assets.vocabulary.forcing import TeacherForcing
 from milton_assets.vocabulary.keys import check_tier_name, check_variants_seed
 from milton_assets.vocabulary.metric import Direction
@@ -49,12 +50,14 @@ class Needs(StrEnum):
     """What a tier measures through. `endpoint`: the server's address, for figures of time, which no cache may answer.
 
     `chat`: a model that is asked questions; what it was asked before may be answered from the cache. `probabilities`:
-    what the model expects at each place of a text, where its server tells that; kept likewise.
+    what the model expects at each place of a text, where its server tells that; kept likewise. `evaluation`: the
+    server's address too, for another's package that asks there by itself.
     """
 
     ENDPOINT = "endpoint"
     CHAT = "chat"
     PROBABILITIES = "probabilities"
+    EVALUATION = "evaluation"
 
 
 class Uses(StrEnum):
@@ -226,6 +229,17 @@ class Measuring:
     reference: Reference | NoReference = NoReference("this campaign names no reference")
     on_progress: OnProgress = silent
     open_client: OpensClient | None = None
+    runs_evaluations: RunsEvaluations | None = None
+
+    @property
+    def evaluations(self) -> RunsEvaluations:
+        """What runs evaluations of others. Raises `BadInput` in a tier that does not say that it needs that."""
+        if self.runs_evaluations is None:
+            raise BadInput(
+                "this tier runs an evaluation and was given nothing to run it with",
+                expected="needs=Needs.EVALUATION in its spec",
+            )
+        return self.runs_evaluations
 
     @property
     def chat(self) -> ChatModel:
@@ -255,6 +269,8 @@ class TierSpec:
     `per_class`: the figures depend on the device, so they are measured on a reference device of each class that has
     one; its `measure` then makes its requests through `Measuring.open_client`. All else is measured once.
 
+    `from_log` makes a result of another's log in the place of `measure`, in a tier whose logs may be imported.
+
     `charts` gives the pictures of several models side by side as data, for the report; `sheets` a result's cases as a
     person reads them, with the set that it was measured on, or None where that is not what lies there any more.
     """
@@ -281,6 +297,7 @@ class TierSpec:
     sheets: Callable[[TierResult, Any], Sequence[CaseSheet]] | None = None
     open_columns: frozenset[str] = frozenset()
     texts: Callable[[Any], Iterable[str]] = lambda _: ()
+    from_log: Callable[[Path], TierResult] | None = None
 
     def __post_init__(self) -> None:
         check_tier_name(self.name)

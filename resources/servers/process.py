@@ -48,13 +48,14 @@ class AddressTaken(ServerFailed):
 
 @dataclass(frozen=True)
 class Command:
-    """What to run. `env` is added to our own environment; `memory_limit_bytes` bounds what it may hold, mapped files
-    not counted."""
+    """What to run, in the folder `cwd` or our own. `env` is added to our own environment; `memory_limit_bytes` bounds
+    what it may hold, mapped files not counted."""
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
     memory_limit_bytes: int | None = None
+    cwd: Path | None = None
 
     def __str__(self) -> str:
         """The command line for people, without its secrets."""
@@ -151,6 +152,7 @@ def running(command: Command, *, log_dir: Path | None = None, grace_s: float = D
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, **command.env},
+            cwd=command.cwd,
             start_new_session=True,
         )
         child = Child(command, guard, log, grace_s)

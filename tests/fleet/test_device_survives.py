@@ -1,7 +1,8 @@
 """Whoever dies, and whenever: the device serves a whole release, and both sides tell the same of it once they meet.
 
 The processes are real: the controller, the agent's session, the attempt, the target's guard. A reboot is all of the
-device's processes killed at once, its disk as it was. `MILTON_ALL_KILLS=1` kills each of them at each step.
+device's processes killed at once, its disk as it was; killing the agent's session is what both sides see when the link
+is cut. `MILTON_ALL_KILLS=6` kills each of them at each step six times, each time at another instant: 324 cases.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -47,7 +49,9 @@ SOME = [
     ("health_checked", "device"),
     ("committed", "attempt"),
 ]
-CASES = list(itertools.product(STEPS, VICTIMS)) if os.environ.get("MILTON_ALL_KILLS") else SOME
+ROUNDS = int(os.environ.get("MILTON_ALL_KILLS", "0"))
+CASES = [(*case, n) for case in itertools.product(STEPS, VICTIMS) for n in range(ROUNDS)] or [(*one, 0) for one in SOME]
+LATEST_S = 0.3
 ATTEMPT = "deploy_20260111_142500_000_abcdef"
 
 
@@ -80,8 +84,10 @@ def reached(step: str, home: Path) -> bool:
     return any(f'"kind":"{step}"' in line for line in lines)
 
 
-@pytest.mark.parametrize(("step", "victim"), CASES, ids=[f"{victim} at {step}" for step, victim in CASES])
-def test_a_whole_release_is_served_and_both_sides_agree(tmp_path, step, victim):
+@pytest.mark.parametrize(
+    ("step", "victim", "turn"), CASES, ids=[f"{victim} at {step} {turn}" for step, victim, turn in CASES]
+)
+def test_a_whole_release_is_served_and_both_sides_agree(tmp_path, step, victim, turn):
     kitchen, home = device(tmp_path, confirm_within_s=0.0), tmp_path / "device"
     first, second = (make_bundle(tmp_path / "b", f"v{n}", counter=n, weights=None) for n in (1, 2))
     kitchen.deploy(first, DeployRequest(actor="setup", health_rounds=0))
@@ -91,6 +97,8 @@ def test_a_whole_release_is_served_and_both_sides_agree(tmp_path, step, victim):
     while not reached(step, home) and controller.poll() is None:
         assert time.monotonic() < until
         time.sleep(0.005)
+    if turn:
+        time.sleep(random.Random(f"{step} {victim} {turn}").uniform(0, LATEST_S))
     kill(victim, home, controller)
     controller.wait(timeout=180)
     # Whatever still works on the device ends by itself: nobody has to come.

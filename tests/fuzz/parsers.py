@@ -36,6 +36,8 @@ from milton_assets.edge.serving.splitting import feedback_in
 from milton_assets.rollout import journal as rollout_journal
 from milton_assets.rollout.journal import created
 from milton_assets.rollout.simulate import Fleet, Rates, simulate
+from milton_assets.tiers.evaluations.inspect_log import Limits, read_inspect_log
+from milton_assets.tiers.evaluations.lm_eval_log import read_lm_eval_log
 from milton_assets.tiers.inference.sse import EventParser, EventTooLarge
 from milton_assets.tiers.inference.stream import ChatStream
 from milton_assets.tiers.reasoning.datasets import load_dataset
@@ -45,6 +47,7 @@ from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.strict_json import parse_json
 from resources.registries import open_registry
 from tests.support.edge_bundles import make_bundle
+from tests.support.evaluation_logs import RESULTS, SAMPLES, harness, inspect_eval, small_members
 from tests.support.gguf_file import ARRAY, F32, Q8_0, STRING, UINT32, gguf_bytes, pair, tensor
 from tests.support.rollouts import plan_of
 
@@ -199,6 +202,27 @@ def _model_signature(raw: bytes) -> None:
     check_model_signature(raw, "b", {"a": "0" * 64}, [_key().public_key()], "model.sig")
 
 
+def _eval(raw: bytes) -> object:
+    with _file(raw, "log.eval") as path:
+        return read_inspect_log(path, Limits(member_bytes=1 << 20, total_bytes=1 << 22))
+
+
+def _evals() -> tuple[bytes, ...]:
+    with tempfile.TemporaryDirectory() as folder:
+        packed = (inspect_eval(Path(folder) / f"{kind}.eval", small_members(), kind) for kind in (0, 8))
+        return tuple(path.read_bytes() for path in packed)
+
+
+def _harness(name: str) -> Callable[[bytes], object]:
+    def parse_one(raw: bytes) -> object:
+        with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+            path = harness(Path(folder))
+            (path.parent / name).write_bytes(raw)
+            return read_lm_eval_log(path, "capitals")
+
+    return parse_one
+
+
 _JSON = (
     b"{",
     b"}",
@@ -237,6 +261,15 @@ PARSERS: dict[str, Parser] = {
     "packed bundle": Parser(_unpack, _packed, (b"ustar", b"\0" * 512, b"../", b"7777777")),
     "event stream": Parser(
         _stream, _streams, (*_JSON, b"data:", b"\n\n", b"\r", b'"choices"', b"[DONE]"), (EventTooLarge,)
+    ),
+    "inspect log": Parser(_eval, _evals, (*_JSON, b"PK\x03\x04", b"\xff" * 4, b'"scores"', b'"epoch"')),
+    "lm-eval results": Parser(
+        _harness(RESULTS.name), lambda: (RESULTS.read_bytes(),), (*_JSON, b'"results"', b'"configs"', b"../")
+    ),
+    "lm-eval samples": Parser(
+        _harness(SAMPLES.name),
+        lambda: (SAMPLES.read_bytes(),),
+        (*_JSON, b"\n", b'"metrics"', b'"doc_id"', b'"filter"'),
     ),
     "feedback": Parser(
         feedback_in,

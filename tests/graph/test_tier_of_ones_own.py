@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +11,10 @@ import yaml
 
 from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.summary import read_summary
+from tests.support.examples import install_example
 from tests.support.scripted_server import Reply
 from tests.support.workplace import Behaviour, Workplace, competent, failure_of, workplace
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = ROOT / "examples" / "tier_json_answers"
 RUN = "benchmark_20260101_000000"
 VALID = '{"name": 1, "born": 1, "country": 1, "title": 1, "author": 1, "hex": 1, "moons": 1, "length_km": 1}'
 
@@ -37,17 +32,8 @@ def speaks_json() -> Behaviour:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the example is installed in, without a network: by pip, or by uv where an environment of its
-    making has no pip."""
-    target, source = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("source") / "example"
-    shutil.copytree(EXAMPLE, source)
-    options = ("--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target", str(target))
-    pip = ["uv", "pip", "install", "--python", sys.executable]
-    if importlib.util.find_spec("pip") is not None:
-        pip = [sys.executable, "-m", "pip", "install"]
-    done = subprocess.run([*pip, *options, str(source)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return target
+    """The folder that the example is installed in."""
+    return install_example("tier_json_answers", tmp_path_factory.mktemp("example"))
 
 
 def policy_file(folder: Path, **gate: object) -> Path:

@@ -180,6 +180,22 @@ def test_another_number_is_wrong(answer: str, expected: Reason) -> None:
 
 
 @pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("The fifth", Reason.MATCHED),
+        ("5th", Reason.MATCHED),
+        ("It was the fifth season.", Reason.MATCHED),
+        ("The fourth season.", Reason.OTHER_VALUE),
+        ("It was not the fifth season.", Reason.OPEN),
+        ("The fourth season or the fifth season.", Reason.OPEN),
+        ("Fifth of all, nobody knows.", Reason.OPEN),
+    ],
+)
+def test_a_rank_is_its_number_where_it_is_the_answer(answer: str, verdict: Reason) -> None:
+    assert reason(answer, NumberAnswer(value=5), "Which season was it?") is verdict
+
+
+@pytest.mark.parametrize(
     ("answer", "expected"),
     [
         ("Three hours have 180 minutes, because each hour has 60 minutes.", Reason.MATCHED),

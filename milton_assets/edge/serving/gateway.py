@@ -184,8 +184,11 @@ class Client(asyncio.Protocol):
             self._is_busy, self._asked = True, head
             self._ends_after = head.ends_connection
             try:
+                length = head.body_length
+                if length is not None and length <= len(self._unread) and not head.awaits_continue:
+                    return Request(head, self._taken(length))
                 async with asyncio.timeout(self._limits.request_s):
-                    return Request(head, await self._body(head))
+                    return Request(head, await self._body(head, length))
             except TimeoutError:
                 raise Refused(408, f"the request did not arrive within {self._limits.request_s:g} s") from None
         except BadHead as error:
@@ -204,8 +207,15 @@ class Client(asyncio.Protocol):
         del self._unread[: end + len(END)]
         return RequestHead.read(raw)
 
-    async def _body(self, head: RequestHead) -> bytes:
-        length, most = head.body_length, self._limits.body_bytes
+    def _taken(self, length: int) -> bytes:
+        if length > self._limits.body_bytes:
+            raise Refused(413, f"the request's body is larger than {self._limits.body_bytes} bytes")
+        body = bytes(self._unread[:length])
+        del self._unread[:length]
+        return body
+
+    async def _body(self, head: RequestHead, length: int | None) -> bytes:
+        most = self._limits.body_bytes
         if length is not None and length > most:
             raise Refused(413, f"the request's body is larger than {most} bytes")
         if head.awaits_continue and length != 0 and self._transport is not None:
@@ -213,9 +223,7 @@ class Client(asyncio.Protocol):
         if length is not None:
             while len(self._unread) < length:
                 await self._more()
-            body = bytes(self._unread[:length])
-            del self._unread[:length]
-            return body
+            return self._taken(length)
         chunked, whole = Chunked(), bytearray()
         while True:
             try:

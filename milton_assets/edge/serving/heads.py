@@ -8,7 +8,7 @@ What does not: bodies (`http1`), sockets (`gateway`, `model_server`).
 
 The rule is that no two readers can see two ends of a message: a line ends with CR LF and nothing else does, no space
 stands before a colon, no line is folded, lengths agree and stand alone, `chunked` is the one coding. Whatever is let
-through is let through by h11 with the same meaning, which the tests show; h11 takes eight times as long for it.
+through is let through by h11 with the same meaning, which the tests show; h11 takes four times as long for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -48,7 +47,7 @@ class _Head:
         """The values of the headers of that name."""
         return [value for key, value in self.headers if key == name]
 
-    @cached_property
+    @property
     def in_chunks(self) -> bool:
         """Whether the body comes in chunks. Raises `BadHead` for every other coding."""
         coded = self.values(b"transfer-encoding")
@@ -60,21 +59,25 @@ class _Head:
             raise BadHead("the body has a length and comes in chunks")
         return True
 
-    @cached_property
+    @property
     def length(self) -> int | None:
         """The body's length in bytes, None where none is told. Raises `BadHead` for lengths that differ or are none."""
-        told = {one.strip() for value in self.values(b"content-length") for one in value.split(b",")}
+        lengths = self.values(b"content-length")
+        if len(lengths) == 1 and _LENGTH.fullmatch(lengths[0]):
+            return int(lengths[0])
+        told = {one.strip() for value in lengths for one in value.split(b",")}
         if not told:
             return None
         if len(told) > 1 or not _LENGTH.fullmatch(next(iter(told))):
             raise BadHead(f"the length {b' and '.join(sorted(told))[:100]!r}")
         return int(next(iter(told)))
 
-    @cached_property
+    @property
     def ends_connection(self) -> bool:
         """Whether nothing more comes over the connection after this message."""
-        tokens = {one.strip().lower() for value in self.values(b"connection") for one in value.split(b",")}
-        return not self.minor or b"close" in tokens
+        if not self.minor:
+            return True
+        return any(b"close" in map(bytes.strip, value.lower().split(b",")) for value in self.values(b"connection"))
 
 
 @dataclass(frozen=True)

@@ -141,30 +141,41 @@ class Metrics:
         self, gauges: Callable[[], Mapping[str, tuple[str, float]]] = dict, *, most_series: int = _MAX_SERIES
     ) -> None:
         self._histograms: dict[tuple[str, str], Histogram] = {}
+        self._known: dict[tuple[object, ...], str] = {}
         self._outcomes: dict[str, int] = defaultdict(int)
         self._gauges = gauges
         self._most_series = most_series
 
     def add(self, told: Told, **also: str) -> None:
         """One more request; `also` are labels of its own."""
-        labels = {
-            "gen_ai_operation_name": told.operation,
-            "gen_ai_provider_name": "milton",
-            "gen_ai_response_model": told.model,
-            **also,
-        }
-        if error := told.error_type:
-            labels["error_type"] = error
         self._outcomes[_labels({"outcome": told.outcome, "status": str(told.status)})] += 1
+        labels = self._labels_of(told, also)
         for family in _FAMILIES:
             for more, value in family.values(told):
                 if value is None:
                     continue
-                key = (family.name, _labels({**labels, **more}))
+                key = (family.name, f"{labels},{_labels(more)}" if more else labels)
                 if key not in self._histograms and len(self._histograms) >= self._most_series:
                     # Models come and go over years; the oldest series makes room.
                     del self._histograms[next(iter(self._histograms))]
                 self._histograms.setdefault(key, Histogram(family.bounds)).add(value)
+
+    def _labels_of(self, told: Told, also: Mapping[str, str]) -> str:
+        """The labels of every family, written once for each kind of request: requests come by the thousand."""
+        kind = (told.operation, told.model, told.error_type, *also.items())
+        if (known := self._known.get(kind)) is None:
+            labels = {
+                "gen_ai_operation_name": told.operation,
+                "gen_ai_provider_name": "milton",
+                "gen_ai_response_model": told.model,
+                **also,
+            }
+            if error := told.error_type:
+                labels["error_type"] = error
+            if len(self._known) >= self._most_series:
+                self._known.clear()
+            known = self._known[kind] = _labels(labels)
+        return known
 
     def page(self) -> str:
         """The page that is scraped."""

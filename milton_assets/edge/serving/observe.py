@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,18 +81,22 @@ class Watched:
     def tokens(self) -> Tokens:
         """The counts, from the response's last bytes."""
         tail = b"".join(self._last)[-_TAIL_BYTES:]
-        if self.streamed:
-            # Only what can tell a count or an error is parsed: a stream ends with dozens of events of text.
-            events_there = _EVENT_END.split(tail) if any(name in tail for name in _TELLING) else ()
-            telling = [raw for raw in events_there if any(name in raw for name in _TELLING)]
-            events = [_event(raw) for raw in telling]
-        else:
-            events = [_loads(tail)]
-        for event in reversed(events):
+        events = map(_event, _telling_events(tail)) if self.streamed else iter((_loads(tail),))
+        for event in events:
             self.error_inside = self.error_inside or "error" in event
             if counts := _counts(event):
                 return Tokens(counts[0], counts[1], self._events)
         return Tokens(events=self._events)
+
+
+def _telling_events(tail: bytes) -> Iterator[bytes]:
+    """The events that can tell a count or an error, the last one first: the others, dozens of text, are not parsed."""
+    end = len(tail)
+    while (at := max(tail.rfind(name, 0, end) for name in _TELLING)) >= 0:
+        begins = max(tail.rfind(b"\n\n", 0, at), tail.rfind(b"\n\r\n", 0, at)) + 1
+        ends = _EVENT_END.search(tail, at)
+        yield tail[begins : ends.start() if ends else None]
+        end = begins
 
 
 def _event(raw: bytes) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from milton_assets.tiers.reasoning.text import Word, canonical, phrase, words
 from milton_assets.tiers.reasoning.verdict import Reason
 
 _CANDIDATES_THAT_HEDGE = 3
+_LEAST_NOUN = 4
+"""Shorter words of a question ("the", "of") say nothing of what is counted."""
 _ANSWER_MARK = re.compile(r"####|\banswer(?: is|:)|=|\b(?:therefore|thus|hence|total of|in total)\b", re.IGNORECASE)
 _CONCLUSION = re.compile(r"(?:[,;.:]|^) *(?:and )?so\b(?! (?:far|many|much|that|as)\b)", re.IGNORECASE | re.MULTILINE)
 _CALCULATION = re.compile(
@@ -35,7 +37,10 @@ def read_number(answer: str, gold: NumberAnswer, question: str) -> Reason:
     negated = NEGATORS & set(phrase(question))
     found = [q for q in quantities(answer) if not is_denied_at(said, q.start, negated)]
     if not found:
-        return Reason.OPEN
+        rank = _rank(said, question) if gold.unit is None else None
+        if rank is None:
+            return Reason.OPEN
+        return Reason.MATCHED if rank == gold.value else Reason.OTHER_VALUE
     text = canonical(answer)
     stated = _after_mark(text, found)
     if stated is None:
@@ -53,6 +58,24 @@ def is_denied_at(said: Sequence[Word], offset: int, denied_by_question: Collecti
     """Whether what stands at the character `offset` of the canonical text is denied."""
     position = bisect_right(said, offset, key=lambda word: word.end)
     return position < len(said) and is_denied_before(said, position, denied_by_question)
+
+
+def _rank(said: Sequence[Word], question: str) -> float | None:
+    """The one rank that the answer consists of ("the fifth"), or gives to what was asked for ("the fifth season").
+
+    A "first" that opens a list of reasons is neither, and how many there are is no rank.
+    """
+    if {"many", "much"} & set(phrase(question)):
+        return None
+    asked = {word for word in phrase(question) if len(word) >= _LEAST_NOUN}
+    ranks = {
+        float(word.text)
+        for position, word in enumerate(said)
+        if word.text.isdecimal()
+        and (len(said) == 1 or (position + 1 < len(said) and said[position + 1].text in asked))
+        and not is_denied_before(said, position, NEGATORS & set(phrase(question)))
+    }
+    return ranks.pop() if len(ranks) == 1 else None
 
 
 def _after_mark(text: str, found: Sequence[Quantity]) -> Quantity | None:
