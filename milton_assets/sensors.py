@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from dagster import (
+    AssetKey,
+    AssetRecordsFilter,
     DagsterInstance,
     DagsterRun,
     DagsterRunStatus,
@@ -34,6 +36,7 @@ from dagster import (
 from pydantic import RootModel
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG, VARIANTS_TAG
+from milton_assets.assets.rollouts import NEXT_TURN
 from milton_assets.conductor import CONDUCTED_TAG, UNFINISHED, new_run_id
 from milton_assets.jobs import (
     DEPLOYMENT_ASSET,
@@ -58,7 +61,7 @@ from milton_assets.vocabulary.keys import campaign_of, class_of, mint_variants_s
 from milton_assets.vocabulary.registry import RegistryEntry, RegistryMissing
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.terminal import printable
-from resources.campaign import Campaign
+from resources.campaign import QUEUE_TAG, Campaign
 from resources.dagster_private import retry_is_decided, was_lost, will_be_retried
 from resources.evidence_log import logged_content_digests
 from resources.parquet_io import EvidenceStoreResource
@@ -391,18 +394,29 @@ def _next_turn_of(
     folder, now = folder_of(state_dir, name), datetime.now(UTC)
     if over.has(folder) or is_held(folder) or (last := _last_turn(instance, name)) is None:
         return
-    due: datetime | None = now
-    events, config = 0, last.run_config
     if is_planned:
         state = rollout_of(state_dir, name)
         due, events, config = next_turn(state, last.ended_at, now), state.events, None
-    elif config is None:
-        return  # it was named by hand; else its first run died before it planned, and knew of which run
-    if due is None:
-        over.note(folder)
-    elif max(due, last.may_follow_at) <= now:
+        if due is None:
+            over.note(folder)
+    else:
+        # Its journal lies on the host whose worker runs it, or its first run died before it planned; that knew of what.
+        # One that was only named by hand has had neither.
+        events, config = 0, last.run_config
+        due = _due_as_told(instance, name, otherwise=now if config else None)
+    if due is not None and max(due, last.may_follow_at) <= now:
         key = f"{name}:{events}:{last.run_id}"
         yield RunRequest(run_key=key, partition_key=name, run_config=config, tags=last.tags)
+
+
+def _due_as_told(instance: DagsterInstance, name: str, *, otherwise: datetime | None) -> datetime | None:
+    """When the rollout's last turn that came to its end said that another can do something; `otherwise` before it."""
+    wanted = AssetRecordsFilter(asset_key=AssetKey(ROLLOUT_ASSET), asset_partitions=[name])
+    for record in instance.fetch_materializations(wanted, limit=1).records:
+        if record.asset_materialization is not None:
+            told = str(record.asset_materialization.metadata[NEXT_TURN].value)
+            return datetime.fromisoformat(told) if told else None
+    return otherwise
 
 
 class Over(RootModel[dict[str, int]]):
@@ -429,7 +443,7 @@ def _length(folder: Path) -> int:
 
 class _Turn(NamedTuple):
     """A rollout's last run: when it ended, None for no run, from when on another may follow it, and what that run was
-    told: its ops' configuration, and the campaign's tag."""
+    told: its ops' configuration, and the tags of its campaign and its queue."""
 
     run_id: str = ""
     ended_at: datetime | None = None
@@ -453,7 +467,7 @@ def _last_turn(instance: DagsterInstance, name: str) -> _Turn | None:
         ended,
         ended if run.status is DagsterRunStatus.SUCCESS else ended + BETWEEN,
         {"ops": run.run_config["ops"]} if run.run_config.get("ops") else None,
-        {CAMPAIGN_TAG: run.tags[CAMPAIGN_TAG]} if CAMPAIGN_TAG in run.tags else None,
+        {tag: run.tags[tag] for tag in (CAMPAIGN_TAG, QUEUE_TAG) if tag in run.tags},
     )
 
 

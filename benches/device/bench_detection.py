@@ -4,13 +4,14 @@
 
 Five gateways side by side, each with a model server of its own on a loopback port, asked by nobody but the watch. After
 the watch has learnt what is usual, each is given one illness: it writes ten times slower, it answers wrongly, it says
-nothing, its server is killed when memory ran out, its disk fills up (a real file on this disk, beside a limit that lies
-8 MiB under what is free). Prints the seconds until the alarm; exits 1 when one took longer than 60 s, or a well device
-alarmed.
+nothing, its server is killed when memory ran out, its disk fills up (a real file of 1 GiB on this disk, beside a limit
+that lies 512 MiB under what is free). Prints the seconds until the alarm; exits 1 when one took longer than 60 s, or a
+well device alarmed.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import threading
@@ -80,7 +81,8 @@ class Patient:
                 self._killed += 1
                 self.launcher.die("v1")
             case "its disk fills up":
-                (self.folder / "filler").write_bytes(bytes(64 << 20))
+                with (self.folder / "filler").open("wb") as filler:
+                    os.posix_fallocate(filler.fileno(), 0, 1 << 30)
 
     def signs(self) -> Callable[[], Signs]:
         """What it shows of itself: this machine's signs, with its own count of killed processes."""
@@ -92,7 +94,7 @@ class Patient:
         schedule = Schedule()
         if self.name == "its disk fills up":
             free = SignsReader(self.folder).read().disk_free_bytes or 0
-            schedule = replace(schedule, disk_free_bytes=free - (8 << 20))
+            schedule = replace(schedule, disk_free_bytes=free - (512 << 20))
         place = Place(self.folder)
         with served(place, self.launcher, schedule=schedule, signs=self.signs()) as gateway:
             gateway.serves(place.deploy("v1", CONTRACT))

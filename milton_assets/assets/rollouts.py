@@ -39,6 +39,7 @@ from milton_assets.partitions import EDGE_TARGETS, ROLLOUTS
 from milton_assets.rollout.events import Event
 from milton_assets.rollout.planning import what_it_takes
 from milton_assets.rollout.states import Phase, Rollout, Stage
+from milton_assets.rollout.turns import next_turn
 from milton_assets.selection.summary import DeploymentRecord, add_deployments, read_summary, run_ids
 from milton_assets.usecases.rollout_report import keep_rollout_page
 from milton_assets.usecases.rollouts import (
@@ -62,6 +63,9 @@ from resources.model_server import EdgeServerResource
 from resources.parquet_io import EvidenceStoreResource
 from resources.registry_resource import RegistryResource
 
+NEXT_TURN = "next_turn_at"
+"""In what a turn says of itself: from when on another can do something, in ISO 8601, empty where none can by itself.
+The sensor goes by it where the journal lies on another host than the daemon."""
 _TOLD = frozenset({"started", "joined", "wave_opened", "paused", "resumed", "stopped", "aborted", "finished"})
 """The events that a run's log tells; each device's are in the rollout's journal, and on its page."""
 
@@ -111,6 +115,8 @@ def rollout(
     if state.plan.run_id in run_ids(evidence_store.store.runs):
         kept_page(context, campaign, evidence_store.store, reach.targets(), state.plan.run_id)
         told_elsewhere(context, campaign, evidence_store.store, reach.targets(), state.plan.run_id)
+    ended = datetime.now(UTC)
+    due = next_turn(state, ended, ended)
     return versioned_output(
         {"rollout": name, "stage": state.stage.value, "release": state.plan.release},
         state.plan.release,
@@ -122,6 +128,7 @@ def rollout(
             "failed": state.failed,
             "not begun yet": state.undecided,
             "exposed": f"{len(state.exposed())} of at most {state.exposure_bound}",
+            NEXT_TURN: due.isoformat() if due else "",
             "page": MetadataValue.path(page),
             "decision": page_of("selection_decision", state.plan.run_id),
             "bundle": page_of("edge_bundle", state.plan.run_id),

@@ -14,6 +14,7 @@ from milton_assets.statistics.anytime import (
     events_by_arm,
     more_often_than_not,
     needed,
+    paired_difference_below,
     rate_above,
 )
 from milton_assets.vocabulary.errors import BadInput
@@ -30,10 +31,17 @@ def at_the_edge_of(kind: str) -> tuple[Bets, tuple[float, ...]]:
         "as often as not": (more_often_than_not(), (0.5, 0.5)),
         # 4 % of the challenger's requests fail and 2 % of the incumbent's; 30 % are the challenger's.
         "a difference at its margin": (difference_below(0.02, 0.3), (1 - 0.012 - 0.014, 0.012, 0.014)),
+        "a paired difference at its margin": (paired_difference_below(0.02), (0.95, 0.035, 0.015)),
     }[kind]
 
 
-KINDS = ("events by arm", "a rate at its limit", "as often as not", "a difference at its margin")
+KINDS = (
+    "events by arm",
+    "a rate at its limit",
+    "as often as not",
+    "a difference at its margin",
+    "a paired difference at its margin",
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
