@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from milton_assets.selection.summary import read_summary
+from milton_assets.vocabulary.figure import figure, span
 from resources.servers.process import free_port
 from tests.support.browser import NEEDS_BROWSER, browser_page
 from tests.support.processes import left_behind
@@ -123,6 +124,23 @@ def test_which_model_serves_since_when_and_why_is_two_clicks_from_the_landing_pa
         page.get_by_text(f"good on local since {done.finished_at:%Y-%m-%d %H:%M} UTC").first.wait_for()
         for reason in summary.decision.reasons:
             page.get_by_text(reason).first.wait_for()
+
+
+@NEEDS_BROWSER
+def test_from_there_the_decisions_card_has_every_figure_in_a_cell_of_its_own(ui, conducted):
+    graph_of(ui)
+    good = read_summary(conducted.state.runs).decision.candidate("good")
+    with browser_page() as page:
+        page.goto(f"{ui}/assets/deployment")
+        # The link opens a tab of its own.
+        link = page.locator('a[href*="/assets/selection_decision?view=partitions"]').first
+        page.goto(f"{ui}{link.get_attribute('href')}")
+        page.locator("tr", has_text="decision_card").get_by_text("[Show Markdown]").first.click()
+        page.get_by_role("heading", name="PROMOTE good").wait_for()
+        row = page.locator("tr", has=page.locator("td", has_text="good [promoted]")).first
+        cells = row.locator("td").all_inner_texts()
+    latency = good.reading("inference", "ttft_ms.median")
+    assert cells[2] == f"{figure(latency.value)} [{span(latency.interval.low, latency.interval.high)}]"
 
 
 @NEEDS_BROWSER
