@@ -77,6 +77,6 @@ def dg(tmp_path: Path, *words: str) -> str:
 def test_dg_lists_the_definitions_and_checks_them(tmp_path):
     listed = json.loads(dg(tmp_path, "list", "defs", "--json", "--assets", 'tag:"milton/stage"="deploy"'))
     assert [(one["asset_key"], one["owners"], one["kinds"]) for one in listed["assets"]] == [
-        ("deployment", [{"team": "milton"}], ["file"])
+        (name, [{"team": "milton"}], ["file"]) for name in ("deployment", "rollout")
     ]
     assert "All definitions loaded successfully" in dg(tmp_path, "check", "defs")
