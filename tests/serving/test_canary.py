@@ -127,7 +127,9 @@ def test_a_challenger_that_fails_goes_back_by_itself(tmp_path: Path) -> None:
 
 
 def test_a_challenger_that_does_as_well_is_promoted(tmp_path: Path) -> None:
-    field = Field(tmp_path)
+    # Answers that take some time: where they take next to none, a busy machine makes one twenty times the other.
+    slowly = {"first_delay_s": 0.01, "delay_s": 0.01}
+    field = Field(tmp_path, old=answer("old says", " so", **slowly), new=answer("new says", " so", **slowly))
     with field.served() as gateway:
         field.start(margins=WIDE)
         split(gateway)
