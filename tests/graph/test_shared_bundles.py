@@ -33,7 +33,7 @@ def store(bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.fs.endpoint_url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    return EvidenceStore(f"s3://milton/{tmp_path.name}")
+    return EvidenceStore(str(bucket / tmp_path.name))
 
 
 @pytest.fixture

@@ -8,21 +8,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import uuid4
 
 from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 from upath import UPath
 
 
 @contextmanager
 def object_store() -> Iterator[UPath]:
-    """An empty bucket, until the block ends."""
+    """An empty bucket, until the block ends: one of its own, since all servers of a process share what they hold."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        bucket = UPath("s3://milton", key="test", secret="test", endpoint_url=f"http://{host}:{port}")
-        bucket.fs.mkdir("milton")
+        name = f"milton-{uuid4().hex}"
+        bucket = UPath(f"s3://{name}", key="test", secret="test", endpoint_url=f"http://{host}:{port}")
+        bucket.fs.mkdir(name)
         yield bucket
     finally:
         server.stop()
+        # An instance keeps the address that it was made with.
+        S3FileSystem.clear_instance_cache()
