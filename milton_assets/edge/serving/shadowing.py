@@ -5,7 +5,7 @@
     await shadow.run()
 
 What belongs here: recording, and when who is asked what. What does not: what is kept of a request and how
-(`edge.canary.recording`), and what the pairs say (`edge.canary`).
+(`edge.canary.recording`), what becomes of a pair (`trial`), and what the pairs say (`edge.canary`).
 
 For devices whose memory holds one model. Users never get an answer of the challenger. A batch of recorded requests is
 asked of one of the two and then of the other; which is first is drawn for each batch, since a device is warmer after
@@ -25,19 +25,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from milton_assets.edge.canary.counts import Tally
-from milton_assets.edge.canary.folder import CanaryFolder, JournalWriter, running_canary
-from milton_assets.edge.canary.plan import Arm, CanaryPlan, Recording, Way
+from milton_assets.edge.canary.plan import Arm, Recording, Way
 from milton_assets.edge.canary.recording import MAX_REQUEST_BYTES, Recorder, patterns, redacted
 from milton_assets.edge.canary.records import Paired, Replied
-from milton_assets.edge.canary.starting import end_canary
-from milton_assets.edge.canary.verdict import Outcome, judge
+from milton_assets.edge.canary.verdict import Outcome
 from milton_assets.edge.serving.asking import Unanswered, ask_again
-from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, shortened
+from milton_assets.edge.serving.health_journal import HealthEvent
 from milton_assets.edge.serving.metrics import Outcome as Ended
 from milton_assets.edge.serving.metrics import Told
 from milton_assets.edge.serving.model_server import ModelServer
 from milton_assets.edge.serving.released import current_digest, read_released
 from milton_assets.edge.serving.supervisor import Supervisor
+from milton_assets.edge.serving.trial import Trial, Trials
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.strict_json import parse_json
 
@@ -46,7 +45,6 @@ IDLE_S = 60.0
 """Nobody has asked for so long before a batch begins."""
 BATCH = 20
 """So many requests are asked of one, then of the other: a model loads once for all of them."""
-MOST_DEATHS = 3
 _LEFT_OUT = frozenset({"stream", "stream_options", "user", "metadata", "model"})
 """What a request says that is not asked again: how it is sent, and who asks."""
 
@@ -55,17 +53,11 @@ class _UsersCame(Exception):
     """Somebody asks: the batch is given up."""
 
 
-@dataclass
-class _Going:
-    folder: CanaryFolder
-    plan: CanaryPlan
+@dataclass(kw_only=True)
+class _Going(Trial):
     recording: Recording
-    tally: Tally
-    writer: JournalWriter
     recorder: Recorder
     left_out: re.Pattern[str]
-    deaths: int = 0
-    is_over: bool = False
 
 
 class Shadow:
@@ -83,13 +75,11 @@ class Shadow:
     ) -> None:
         self._supervisor = supervisor
         self._is_idle = is_idle
-        self._on_event = on_event
+        self._trials = Trials("shadow", on_event)
         self._poll_s = poll_s
         self._answer_s = answer_s
         self._batch = batch
         self._going: _Going | None = None
-        self._given_up: set[str] = set()
-        self._said: str | None = None
 
     def saw(self, path: str, raw: bytes, told: Told) -> None:
         """A user's request was answered; it is recorded, if it is one that can be asked again and there is room."""
@@ -107,7 +97,7 @@ class Shadow:
         try:
             going.recorder.add(kept)
         except OSError as error:
-            self._finish(going, f"requests cannot be recorded: {error.strerror or error}", Outcome.NOT_YET)
+            self._trials.finish(going, f"requests cannot be recorded: {error.strerror or error}", Outcome.NOT_YET)
 
     @staticmethod
     def _is_full(going: _Going) -> bool:
@@ -119,7 +109,7 @@ class Shadow:
             try:
                 await self._look()
             except (MiltonError, OSError) as error:
-                self._tell_once(f"the shadow cannot be carried out: {error}")
+                self._trials.tell_once(f"the shadow cannot be carried out: {error}")
             await asyncio.sleep(self._poll_s)
 
     async def _look(self) -> None:
@@ -132,28 +122,37 @@ class Shadow:
         if going is None:
             return
         if current_digest(self._supervisor.target) != going.plan.incumbent:
-            self._finish(going, "the target serves another release than the incumbent now", Outcome.NOT_YET)
+            self._trials.finish(going, "the target serves another release than the incumbent now", Outcome.NOT_YET)
             return
         left = [number for number in range(going.recorder.requests) if number not in going.tally.replayed]
         if not left and self._is_full(going):
-            self._finish(going, f"{going.recorder.requests} replayed requests did not decide it", Outcome.NOT_YET)
+            self._trials.finish(
+                going, f"{going.recorder.requests} replayed requests did not decide it", Outcome.NOT_YET
+            )
         elif len(left) >= (1 if self._is_full(going) else self._batch) and self._is_idle():
             await self._replay(going, left[: self._batch])
 
     def _found(self) -> _Going | None:
-        folder = running_canary(self._supervisor.target)
-        if folder is None or folder.id in self._given_up:
+        found = self._trials.running(self._supervisor.target, Way.SHADOW)
+        if found is None:
             return None
-        plan = folder.plan()
-        if plan.way is not Way.SHADOW or plan.recording is None:
+        folder, plan = found
+        if plan.recording is None:
             return None
         tally = Tally(plan)
         tally.add_all(folder.records())
         self._going = _Going(
-            folder, plan, plan.recording, tally, folder.writer(), folder.recorder(), patterns(plan.recording.redact)
+            folder=folder,
+            plan=plan,
+            tally=tally,
+            writer=folder.writer(),
+            recording=plan.recording,
+            recorder=folder.recorder(),
+            left_out=patterns(plan.recording.redact),
         )
         most = plan.recording.requests
-        self._tell(f"up to {most} requests are recorded, to be asked of {plan.challenger_version} ({plan.id})", plan)
+        said = f"up to {most} requests are recorded, to be asked of {plan.challenger_version} ({plan.id})"
+        self._trials.tell(said, plan)
         return self._going
 
     # ------------------------------------------------------------------------------------------ one batch
@@ -173,7 +172,7 @@ class Shadow:
             pair = Paired(at=datetime.now(UTC), number=number, first=first, challenger=ours, incumbent=theirs)
             if going.is_over or going.folder.is_over:
                 return
-            self._add(going, pair)
+            self._trials.add(going, pair)
 
     async def _of_incumbent(self, going: _Going, bodies: Mapping[int, Mapping[str, Any]]) -> dict[int, Replied]:
         deadline = time.monotonic() + self._answer_s
@@ -197,15 +196,13 @@ class Shadow:
                         raise _UsersCame
                 starting.result()
             except (MiltonError, Unanswered) as error:
-                self._finish(going, f"its server did not come up: {error}", Outcome.GO_BACK)
+                self._trials.finish(going, f"its server did not come up: {error}", Outcome.GO_BACK)
                 raise _UsersCame from None
             finally:
                 starting.cancel()
             replies = await self._of(server, bodies, lambda: bool(self._supervisor.held))
             if not await server.listens():
-                going.deaths += 1
-                if going.deaths >= MOST_DEATHS:
-                    self._finish(going, f"its server died {MOST_DEATHS} times", Outcome.GO_BACK)
+                self._trials.has_died_for_good(going)
             return replies
         finally:
             # One that is still loading has memory until it is gone.
@@ -237,36 +234,6 @@ class Shadow:
             finally:
                 asking.cancel()
         return replies
-
-    def _add(self, going: _Going, pair: Paired) -> None:
-        try:
-            going.writer.add(pair)
-        except OSError as error:
-            self._finish(going, f"its records cannot be written: {error.strerror or error}", Outcome.NOT_YET)
-            return
-        going.tally.add(pair)
-        if judge(going.plan, going.tally.counts()).outcome is not Outcome.NOT_YET:
-            self._finish(going)
-
-    def _finish(self, going: _Going, fact: str | None = None, outcome: Outcome | None = None) -> None:
-        going.is_over = True
-        try:
-            going.writer.sync()
-            verdict = end_canary(going.folder, going.plan, now=_now, fact=fact, outcome=outcome, tally=going.tally)
-        except OSError as error:
-            self._given_up.add(going.plan.id)
-            self._tell(f"the shadow is over, and its verdict cannot be written: {error.strerror or error}", going.plan)
-            return
-        said = f"the shadow of {going.plan.challenger_version} is over: {verdict.outcome}; {'; '.join(verdict.reasons)}"
-        self._tell(said, going.plan)
-
-    def _tell_once(self, said: str) -> None:
-        if said != self._said:
-            self._said = said
-            self._on_event(HealthEvent(at=_now(), kind=EventKind.CANARY, said=shortened(said), needs_person=True))
-
-    def _tell(self, said: str, plan: CanaryPlan) -> None:
-        self._on_event(HealthEvent(at=_now(), kind=EventKind.CANARY, said=shortened(said), release=plan.challenger))
 
 
 def _kept(body: Any, left_out: re.Pattern[str]) -> dict[str, Any]:

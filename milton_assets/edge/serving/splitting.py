@@ -5,8 +5,8 @@
     server = splitter.take(drawn)                    # None: the incumbent's turn
     splitter.ended(drawn, told)
 
-What belongs here: the challenger's server, each request's arm, and ending the canary by its evidence. What does not:
-what the records say (`edge.canary`), and the incumbent (`supervisor`).
+What belongs here: the challenger's server, and each request's arm. What does not: ending the canary by its evidence
+(`trial`), what the records say (`edge.canary`), and the incumbent (`supervisor`).
 
 Both directions of failure are safe. Whatever becomes of the challenger, requests go to the incumbent: one that was lost
 with it before its answer began is asked there, and counts against the challenger. A challenger that does not come up,
@@ -27,25 +27,23 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from milton_assets.edge.canary.counts import Tally
-from milton_assets.edge.canary.folder import CanaryFolder, JournalWriter, running_canary
 from milton_assets.edge.canary.plan import Arm, CanaryPlan, Way
 from milton_assets.edge.canary.records import RESPONSE_ID, Asked, Rated, Record
-from milton_assets.edge.canary.starting import end_canary
-from milton_assets.edge.canary.verdict import Outcome, judge
+from milton_assets.edge.canary.verdict import Outcome
 from milton_assets.edge.deployment.capacity import Memory, device_memory
 from milton_assets.edge.serving.asking import Unanswered
-from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, shortened
+from milton_assets.edge.serving.health_journal import HealthEvent
 from milton_assets.edge.serving.http1 import Refused
 from milton_assets.edge.serving.metrics import Outcome as Ended
 from milton_assets.edge.serving.metrics import Told
 from milton_assets.edge.serving.model_server import ModelServer
 from milton_assets.edge.serving.released import current_digest, read_released
 from milton_assets.edge.serving.supervisor import Mode, Supervisor
+from milton_assets.edge.serving.trial import Trial, Trials
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.strict_json import parse_json
 
-MOST_DEATHS = 3
 MAX_FEEDBACK_BYTES = 1024
 _REMEMBERED_RESPONSES = 20_000
 _UNIT_CHARACTERS = 4096
@@ -90,14 +88,10 @@ def feedback_in(raw: bytes) -> Feedback:
         ) from None
 
 
-@dataclass
-class _Going:
+@dataclass(kw_only=True)
+class _Going(Trial):
     """The canary that goes on."""
 
-    folder: CanaryFolder
-    plan: CanaryPlan
-    tally: Tally
-    writer: JournalWriter
     next_number: int
     next_nth: int
     units: set[str]
@@ -105,8 +99,6 @@ class _Going:
     rated: set[str]
     server: ModelServer | None = None
     starting: asyncio.Task[ModelServer] | None = None
-    deaths: int = 0
-    is_over: bool = False
 
 
 class Splitter:
@@ -122,14 +114,12 @@ class Splitter:
         drain_s: float = 600.0,
     ) -> None:
         self._supervisor = supervisor
-        self._on_event = on_event
+        self._trials = Trials("canary", on_event)
         self._memory = memory
         self._poll_s = poll_s
         self._drain_s = drain_s
         self._going: _Going | None = None
         self._behind: set[asyncio.Task[None]] = set()
-        self._said: str | None = None
-        self._given_up: set[str] = set()
 
     # ------------------------------------------------------------------------------------------ for requests
 
@@ -221,17 +211,9 @@ class Splitter:
         )
 
     def _add(self, going: _Going, record: Record) -> None:
-        try:
-            going.writer.add(record)
-        except OSError as error:
-            # What is not recorded cannot be judged again by anybody.
-            self._finish(going, f"its records cannot be written: {error.strerror or error}", Outcome.NOT_YET)
-            return
-        going.tally.add(record)
-        if judge(going.plan, going.tally.counts()).outcome is not Outcome.NOT_YET:
-            self._finish(going)
-        elif going.tally.requests >= going.plan.max_requests:
-            self._finish(going, f"{going.plan.max_requests} requests did not decide it", Outcome.NOT_YET)
+        self._trials.add(going, record)
+        if not going.is_over and going.tally.requests >= going.plan.max_requests:
+            self._trials.finish(going, f"{going.plan.max_requests} requests did not decide it", Outcome.NOT_YET)
 
     # ------------------------------------------------------------------------------------------ behind the scenes
 
@@ -241,7 +223,7 @@ class Splitter:
             try:
                 await self._look()
             except (MiltonError, OSError) as error:
-                self._tell_once(f"the canary cannot be run: {error}")
+                self._trials.tell_once(f"the canary cannot be run: {error}")
             await asyncio.sleep(self._poll_s)
 
     async def stop(self, grace_s: float) -> None:
@@ -270,7 +252,7 @@ class Splitter:
         current, serving = current_digest(self._supervisor.target), self._supervisor.serving
         if current != going.plan.incumbent:
             now_is = "nothing" if current is None else f"the release {short(current)}"
-            self._finish(going, f"the target serves {now_is} now, not the incumbent", Outcome.NOT_YET)
+            self._trials.finish(going, f"the target serves {now_is} now, not the incumbent", Outcome.NOT_YET)
         elif going.starting is not None:
             if going.starting.done():
                 self._started(going, going.starting)
@@ -281,12 +263,10 @@ class Splitter:
             self._start(going)
 
     async def _found(self) -> _Going | None:
-        folder = running_canary(self._supervisor.target)
-        if folder is None or folder.id in self._given_up:
+        found = self._trials.running(self._supervisor.target, Way.SPLIT)
+        if found is None:
             return None
-        plan = folder.plan()
-        if plan.way is not Way.SPLIT:
-            return None
+        folder, plan = found
         records = await asyncio.to_thread(folder.records)
         tally = Tally(plan)
         tally.add_all(records)
@@ -295,28 +275,30 @@ class Splitter:
         for one in asked[-_REMEMBERED_RESPONSES:]:
             responses[one.response] = one.arm
         self._going = _Going(
-            folder,
-            plan,
-            tally,
-            folder.writer(),
-            tally.next_number,
-            tally.next_nth,
-            {one.unit for one in asked if one.unit is not None},
-            responses,
-            {record.response for record in records if isinstance(record, Rated)},
+            folder=folder,
+            plan=plan,
+            tally=tally,
+            writer=folder.writer(),
+            next_number=tally.next_number,
+            next_nth=tally.next_nth,
+            units={one.unit for one in asked if one.unit is not None},
+            responses=responses,
+            rated={record.response for record in records if isinstance(record, Rated)},
         )
-        self._said = None
+        self._trials.begin()
         return self._going
 
     def _start(self, going: _Going) -> None:
         release = read_released(going.folder.release, going.plan.challenger)
         has = self._memory().available_bytes
         if self._supervisor.mode is Mode.ONE and not going.plan.assume_memory:
-            self._finish(going, "the gateway is told that memory holds one model (`serving.mode`)", Outcome.NOT_YET)
+            self._trials.finish(
+                going, "the gateway is told that memory holds one model (`serving.mode`)", Outcome.NOT_YET
+            )
             return
         if self._supervisor.mode is Mode.AUTO and not going.plan.assume_memory and has < release.ram_bytes:
             why = f"{has >> 20:,} MiB of memory are available, the challenger needs {release.ram_bytes >> 20:,} MiB"
-            self._finish(going, why, Outcome.NOT_YET)
+            self._trials.finish(going, why, Outcome.NOT_YET)
             return
         going.starting = asyncio.get_running_loop().create_task(self._supervisor.beside(release))
 
@@ -325,37 +307,23 @@ class Splitter:
         try:
             going.server = starting.result()
         except (MiltonError, Unanswered) as error:
-            self._finish(going, f"its server did not come up: {error}", Outcome.GO_BACK)
+            self._trials.finish(going, f"its server did not come up: {error}", Outcome.GO_BACK)
             return
         plan = going.plan
         said = (
             f"{plan.challenger_version} gets {plan.share:.0%} of the requests of {plan.incumbent_version} ({plan.id})"
         )
-        self._tell(said, plan)
+        self._trials.tell(said, plan)
 
     def _died(self, going: _Going) -> None:
         server, going.server = going.server, None
         if server is None:
             return
-        going.deaths += 1
         self._do_behind(_retire(server, 0.0))
-        if going.deaths >= MOST_DEATHS:
-            self._finish(going, f"its server died {MOST_DEATHS} times", Outcome.GO_BACK)
-        else:
-            self._tell("the challenger's server died; its requests go to the incumbent until it is up", going.plan)
-
-    def _finish(self, going: _Going, fact: str | None = None, outcome: Outcome | None = None) -> None:
-        """End the canary; the challenger is let go of at the next look."""
-        going.is_over = True
-        try:
-            going.writer.sync()
-            verdict = end_canary(going.folder, going.plan, now=_now, fact=fact, outcome=outcome, tally=going.tally)
-        except OSError as error:
-            self._given_up.add(going.plan.id)
-            self._tell(f"the canary is over, and its verdict cannot be written: {error.strerror or error}", going.plan)
-            return
-        said = f"the canary of {going.plan.challenger_version} is over: {verdict.outcome}; {'; '.join(verdict.reasons)}"
-        self._tell(said, going.plan)
+        if not self._trials.has_died_for_good(going):
+            self._trials.tell(
+                "the challenger's server died; its requests go to the incumbent until it is up", going.plan
+            )
 
     async def _let_go(self, going: _Going) -> None:
         self._going = None
@@ -371,18 +339,6 @@ class Splitter:
         task = asyncio.get_running_loop().create_task(work)
         self._behind.add(task)
         task.add_done_callback(self._behind.discard)
-
-    def _tell_once(self, said: str) -> None:
-        if said != self._said:
-            self._said = said
-            self._on_event(HealthEvent(at=_now(), kind=EventKind.CANARY, said=shortened(said), needs_person=True))
-
-    def _tell(self, said: str, plan: CanaryPlan) -> None:
-        self._on_event(HealthEvent(at=_now(), kind=EventKind.CANARY, said=shortened(said), release=plan.challenger))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _remember(responses: OrderedDict[str, Arm], response: str, arm: Arm) -> None:
