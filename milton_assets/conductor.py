@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,6 +135,18 @@ class AutobenchConfig(Config):
 
 
 @dataclass(frozen=True)
+class _Child:
+    """A run that the conductor wants: one job for one partition. `assets` narrows it to these of the job's."""
+
+    job_name: str
+    partition: str
+    partitions: DynamicPartitionsDefinition | MultiPartitionsDefinition
+    tags: Mapping[str, str] = field(default_factory=dict)
+    ops: Mapping[str, Any] = field(default_factory=dict)
+    assets: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class _Conductor:
     """One run of `autobench`: what it was started with, and the child runs it can start."""
 
@@ -197,7 +209,7 @@ class _Conductor:
                 place = f"{number}/{len(versions)}"
                 self.say(f"model {place} {version}: measured on {reference}, for the class {name}")
                 key = MultiPartitionKey({"device_class": name, "model_version": version})
-                if not self.child(BENCHMARK_ON_CLASS, key, MODELS_ON_CLASSES, tags={CANDIDATE_TAG: place}):
+                if not self.child(_Child(BENCHMARK_ON_CLASS, key, MODELS_ON_CLASSES, tags={CANDIDATE_TAG: place})):
                     self.say(f"model {place} {version}: failed on {reference}; the others go on")
 
     def benchmark(self) -> None:
@@ -214,12 +226,12 @@ class _Conductor:
             assets = [] if whole else [REGISTRY_ENTRY_ASSET, *(asset_of(tier) for tier in missing)]
             place = f"{number}/{len(versions)}"
             tags = {CANDIDATE_TAG: place, VARIANTS_TAG: self.record.variants_seed}
+            wanted = _Child(BENCHMARK_MODEL, version, MODEL_VERSIONS, tags=tags, assets=assets)
             if launches_elsewhere(self.instance):
-                run_id = self.launched(BENCHMARK_MODEL, version, MODEL_VERSIONS, tags=tags, assets=assets)
-                sent.append((place, version, run_id))
+                sent.append((place, version, self.launched(wanted)))
                 continue
             _wait_for_accelerator(self.instance, self.campaign.accelerator_pool, self.say)
-            if not self.child(BENCHMARK_MODEL, version, MODEL_VERSIONS, tags=tags, assets=assets):
+            if not self.child(wanted):
                 self.say(f"model {place} {version}: failed; the others go on")
         for place, version, run_id in sent:
             if not self.followed(BENCHMARK_MODEL, version, run_id):
@@ -238,7 +250,7 @@ class _Conductor:
         for run_id in self.decided:
             self.say(f"{run_id}: deciding")
             done = RunsFilter(job_name=PROMOTE, tags={"dagster/partition": run_id}, statuses=[DagsterRunStatus.SUCCESS])
-            if not self.instance.get_runs_count(done) and not self.child(PROMOTE, run_id, BENCHMARK_RUNS):
+            if not self.instance.get_runs_count(done) and not self.child(_Child(PROMOTE, run_id, BENCHMARK_RUNS)):
                 raise MiltonError(
                     f"the promote run of {run_id} failed",
                     remedy="mend what is said above; the same command then decides on what was measured, and measures "
@@ -258,7 +270,7 @@ class _Conductor:
                 elif targets[0] not in there:
                     self.say(f"{run_id}: deploying to {targets[0]}")
                     ops = {DEPLOYMENT_ASSET: {"config": {"run_id": run_id}}}
-                    if not self.child(DEPLOY, targets[0], EDGE_TARGETS, ops=ops):
+                    if not self.child(_Child(DEPLOY, targets[0], EDGE_TARGETS, ops=ops)):
                         failed.append(
                             _NotDone(
                                 f"deployment failed on {targets[0]}; nothing there was changed",
@@ -280,7 +292,7 @@ class _Conductor:
                 break
             wave = f"wave {state.wave + 1} of {len(state.plan.waves)}" if state else "its first wave"
             self.say(f"{run_id}: rollout {name}, {wave}, to targets of the class {device_class}")
-            if not self.child(ROLL_OUT, name, ROLLOUTS, ops=ops):
+            if not self.child(_Child(ROLL_OUT, name, ROLLOUTS, ops=ops)):
                 yield _NotDone(f"a wave of the rollout {name} failed", f"milton rollout resume {name}")
                 return
             last_turn = datetime.now(UTC)
@@ -297,44 +309,32 @@ class _Conductor:
             f"milton rollout status {name}, then milton rollout resume or abort {name}",
         )
 
-    def child(
-        self,
-        job_name: str,
-        partition: str,
-        partitions: DynamicPartitionsDefinition | MultiPartitionsDefinition,
-        *,
-        tags: Mapping[str, str] | None = None,
-        ops: Mapping[str, Any] | None = None,
-        assets: Sequence[str] = (),
-    ) -> bool:
-        """Run one job for one partition to its end; whether it succeeded. An interrupt stops the conductor too.
+    def child(self, wanted: _Child) -> bool:
+        """Run it to its end; whether it succeeded. An interrupt stops the conductor too.
 
         It runs in this process, or where the instance launches runs on workers, on one of them.
         The partition is added now and no sooner: one that never ran would stand as missing in the UI for ever.
         """
         if launches_elsewhere(self.instance):
-            run_id = self.launched(job_name, partition, partitions, tags=tags, ops=ops, assets=assets)
-            return self.followed(job_name, partition, run_id)
-        job = self.context.repository_def.get_job(job_name)
-        for name, key in _keys_added(partitions, partition):
-            self.instance.add_dynamic_partitions(name, [key])
+            return self.followed(wanted.job_name, wanted.partition, self.launched(wanted))
+        job = self._job_of(wanted)
         given: Mapping[str, Any] = self.context.run.run_config
         resources = {key: config for key, config in given.get("resources", {}).items() if key in job.resource_defs}
         config = {
             **logged_at(self.campaign.log_level),
             "resources": {**resources, **self.campaign.pinned()},
-            "ops": dict(ops or {}),
+            "ops": dict(wanted.ops),
         }
         run, events = start_child(
             job,
             self.instance,
             repository=self.context.repository_def.name,
-            partition=partition,
-            tags={CONDUCTED_TAG: self.context.run_id, CAMPAIGN_TAG: self.run_id, **NEVER_RETRIED, **(tags or {})},
+            partition=wanted.partition,
+            tags={CONDUCTED_TAG: self.context.run_id, CAMPAIGN_TAG: self.run_id, **NEVER_RETRIED, **wanted.tags},
             run_config=config,
-            assets=assets,
+            assets=wanted.assets,
         )
-        self._begins(job_name, partition, run.run_id)
+        self._begins(wanted.job_name, wanted.partition, run.run_id)
         succeeded = False
         for event in events:
             succeeded = succeeded or event.is_job_success
@@ -343,36 +343,33 @@ class _Conductor:
                 self.instance.report_run_canceling(run, message="interrupted together with its campaign")
                 list(events)
                 raise DagsterExecutionInterruptedError
-        self._link(job_name, partition, run.run_id, succeeded=succeeded)
+        self._link(wanted.job_name, wanted.partition, run.run_id, succeeded=succeeded)
         return succeeded
 
-    def launched(
-        self,
-        job_name: str,
-        partition: str,
-        partitions: DynamicPartitionsDefinition | MultiPartitionsDefinition,
-        *,
-        tags: Mapping[str, str] | None = None,
-        ops: Mapping[str, Any] | None = None,
-        assets: Sequence[str] = (),
-    ) -> str:
-        """Hand one job for one partition to the instance's launcher; the run's id.
+    def _job_of(self, wanted: _Child) -> JobDefinition:
+        """Its job, for whose run the partition is there now."""
+        job = self.context.repository_def.get_job(wanted.job_name)
+        for name, key in _keys_added(wanted.partitions, wanted.partition):
+            self.instance.add_dynamic_partitions(name, [key])
+        return job
+
+    def launched(self, wanted: _Child) -> str:
+        """Hand it to the instance's launcher; the run's id.
 
         Its resources are those of the worker's settings: paths of this host are no paths there.
         """
-        for name, key in _keys_added(partitions, partition):
-            self.instance.add_dynamic_partitions(name, [key])
+        job_name, partition = wanted.job_name, wanted.partition
         places = partition.keys_by_dimension.values() if isinstance(partition, MultiPartitionKey) else [partition]
         queue = self.campaign.queue_tags(job_name, *places)
         run = launch_child(
-            self.context.repository_def.get_job(job_name),
+            self._job_of(wanted),
             self.instance,
             parent=self.context.run_id,
             repository=self.context.repository_def.name,
             partition=partition,
-            tags={CONDUCTED_TAG: self.context.run_id, CAMPAIGN_TAG: self.run_id, **queue, **(tags or {})},
-            run_config={**logged_at(self.campaign.log_level), "ops": dict(ops or {})},
-            assets=assets,
+            tags={CONDUCTED_TAG: self.context.run_id, CAMPAIGN_TAG: self.run_id, **queue, **wanted.tags},
+            run_config={**logged_at(self.campaign.log_level), "ops": dict(wanted.ops)},
+            assets=wanted.assets,
         )
         self._begins(job_name, partition, run.run_id)
         self.say(f"{job_name} of {partition}: handed to {' '.join(queue.values()) or 'the workers'}")
