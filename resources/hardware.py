@@ -6,10 +6,8 @@ What belongs here: probing this machine. What does not: the fingerprint's fields
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import platform
-import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +15,8 @@ import psutil
 import pynvml
 
 from milton_assets.vocabulary.fingerprint import Fingerprint, GpuFingerprint, HostFingerprint
+from milton_assets.vocabulary.local_address import is_here
+from milton_assets.vocabulary.nvml import devices, opened
 from milton_assets.vocabulary.server import RunningServer
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -41,17 +41,6 @@ def fingerprint(served: RunningServer | None = None) -> Fingerprint:
         gpus_absent_because=absent_because,
         server=served.fingerprint if served else None,
     )
-
-
-def is_here(base_url: str) -> bool:
-    """Whether the address is one of this machine's. A tunnel that ends here looks like a server that runs here."""
-    try:
-        found = socket.getaddrinfo(urlsplit(base_url).hostname, None)
-    except (OSError, UnicodeError):
-        return False
-    told = {ipaddress.ip_address(str(address[0]).partition("%")[0]) for *_, address in found}
-    ours = {address.address.partition("%")[0] for card in psutil.net_if_addrs().values() for address in card}
-    return any(address.is_loopback or str(address) in ours for address in told)
 
 
 def host_fingerprint() -> HostFingerprint:
@@ -123,17 +112,11 @@ def _quota(cpu_max: Path) -> list[float]:
 def gpu_fingerprints() -> tuple[tuple[GpuFingerprint, ...], str | None]:
     """The NVIDIA GPUs, and why there are none when there are none."""
     try:
-        pynvml.nvmlInit()
+        with opened():
+            driver = _text(pynvml.nvmlSystemGetDriverVersion())
+            gpus = tuple(_gpu(handle, driver) for handle in devices())
     except pynvml.NVMLError as error:
         return (), f"NVML: {error}"
-    try:
-        driver = _text(pynvml.nvmlSystemGetDriverVersion())
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        gpus = tuple(_gpu(handle, driver) for handle in handles)
-    except pynvml.NVMLError as error:
-        return (), f"NVML: {error}"
-    finally:
-        pynvml.nvmlShutdown()
     return gpus, None if gpus else "NVML: the driver sees no GPU"
 
 

@@ -32,10 +32,11 @@ import psutil
 import pynvml
 
 from milton_assets.edge.gpu_signs import slowed_because
+from milton_assets.vocabulary.local_address import is_here
 from milton_assets.vocabulary.machine import Seen
+from milton_assets.vocabulary.nvml import devices, opened
 from milton_assets.vocabulary.processor_times import ProcessorTimes, others_share
 from milton_assets.vocabulary.server import RunningServer
-from resources.hardware import is_here
 
 INTERVAL_S = 2.0
 OTHERS_SHARE = 0.10
@@ -277,22 +278,16 @@ def _listening_at(port: int | None) -> tuple[int, ...]:
 def nvidia_gpus() -> GpuState:
     """The GPUs that NVML knows. Where it knows none, or does not tell, nothing is said of them."""
     try:
-        pynvml.nvmlInit()
+        with opened():
+            handles = devices()
+            this = psutil.Process()
+            ours = {this.pid, *(process.pid for process in this.children(recursive=True))}
+            return GpuState(
+                others_share=max((_others_on(handle, ours) for handle in handles), default=0.0),
+                slowed_because=next((why for handle in handles if (why := _slowed(handle))), None),
+            )
     except pynvml.NVMLError:
         return GpuState()
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        this = psutil.Process()
-        ours = {this.pid, *(process.pid for process in this.children(recursive=True))}
-        return GpuState(
-            others_share=max((_others_on(handle, ours) for handle in handles), default=0.0),
-            slowed_because=next((why for handle in handles if (why := _slowed(handle))), None),
-        )
-    except pynvml.NVMLError:
-        return GpuState()
-    finally:
-        with suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
 
 
 def _others_on(handle: object, ours: set[int]) -> float:

@@ -10,10 +10,11 @@ What belongs here: asking NVML, and saying why it cannot tell. What does not: wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pynvml
+
+from milton_assets.vocabulary.nvml import devices, opened
 
 _MILLI = 1e-3
 
@@ -34,17 +35,11 @@ class GpuSigns:
 def gpu_signs() -> GpuSigns:
     """What they show now. Never raises: most devices have none."""
     try:
-        pynvml.nvmlInit()
+        with opened():
+            handles = devices()
+            return _of(handles) if handles else _absent("NVML: the driver sees no GPU")
     except pynvml.NVMLError as error:
         return _absent(f"NVML: {error}")
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return _of(handles) if handles else _absent("NVML: the driver sees no GPU")
-    except pynvml.NVMLError as error:
-        return _absent(f"NVML: {error}")
-    finally:
-        with suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
 
 
 def slowed_because(handle: object) -> str | None:

@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
+from milton_assets.vocabulary.local_address import is_here
 from milton_assets.vocabulary.server import Endpoint, RunningServer
-from resources.hardware import cpu_model, cpu_quota, fingerprint, gpu_fingerprints, is_here, usable_cores
+from resources.hardware import cpu_model, cpu_quota, fingerprint, gpu_fingerprints, usable_cores
 
 
 def test_this_machine_has_cores_memory_and_a_kernel() -> None:

@@ -15,15 +15,15 @@ them tells nothing there is no figure, since a part would pass for the whole. So
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pynvml
 
+from milton_assets.vocabulary.local_address import is_here
+from milton_assets.vocabulary.nvml import devices, opened
 from milton_assets.vocabulary.powercap import PackageCounter, package_counters, taken_j
 
 _MILLI = 1e-3
@@ -59,7 +59,7 @@ class EnergyMeter:
 
     def __init__(self, base_url: str, *, root: Path = Path("/")) -> None:
         self._root = root
-        self._elsewhere = None if _is_here(base_url) else "the server runs on another machine"
+        self._elsewhere = None if is_here(base_url) else "the server runs on another machine"
 
     def read(self) -> EnergyReading:
         """The counters now. Never raises: a machine that does not tell is no reason to measure nothing."""
@@ -92,30 +92,12 @@ class EnergyMeter:
 
 def _gpus_j() -> dict[str, float]:
     """Joules of each GPU; none where there is no driver. Raises `NVMLError` when a GPU does not tell."""
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return {}
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(opened())
+        except pynvml.NVMLError:
+            return {}
         return {
             f"gpu:{index}": pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) * _MILLI
-            for index, handle in enumerate(handles)
+            for index, handle in enumerate(devices())
         }
-    finally:
-        with suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
-
-
-def _is_here(base_url: str) -> bool:
-    """Whether the address is one of this machine's: only such a one can be bound."""
-    parts = urlsplit(base_url)
-    try:
-        found = socket.getaddrinfo(parts.hostname, None, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError):
-        return False
-    for family, kind, _, _, address in found:
-        with suppress(OSError), socket.socket(family, kind) as bound:
-            bound.bind((address[0], 0))
-            return True
-    return False
