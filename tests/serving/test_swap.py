@@ -261,8 +261,9 @@ def test_auto_starts_a_second_model_where_the_memory_is_there(
     tmp_path: Path, available: int, needed: int, most: int
 ) -> None:
     place, launcher = Place(tmp_path), Scripts(load_s=0.05)
-    place.deploy("v1", ram_bytes=0)
+    first = place.deploy("v1", ram_bytes=0)
     with served(place, launcher, mode=Mode.AUTO, memory=lambda: Memory(100, available)) as gateway:
+        gateway.serves(first)
         gateway.serves(place.deploy("v2", ram_bytes=needed))
     assert launcher.most == most
 
