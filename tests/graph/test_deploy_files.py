@@ -43,7 +43,7 @@ def test_the_launcher_and_what_becomes_of_lost_runs_are_as_the_file_says(tmp_pat
     # Only the storage, which a Postgres has to be there for, is another.
     settings = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
     storage = settings.pop("storage")
-    assert storage["postgres"]["postgres_db"]["scheme"] == "postgresql+psycopg2"
+    assert storage["custom"]["config"]["postgres_db"]["scheme"] == "postgresql+psycopg2"
     with DagsterInstance.local_temp(str(tmp_path), settings) as instance:
         assert isinstance(instance.run_launcher, CeleryLauncher)
         assert instance.run_launcher.broker == "redis://redis:6379/0"
