@@ -27,7 +27,7 @@ from sqlalchemy.exc import DBAPIError
 
 from milton_assets.vocabulary.errors import MiltonError
 
-GRACE_S = 15.0
+GRACE_S = 10.0
 """How long after its server's start the lock is left to whoever held it before."""
 
 POLL_S = 1.0

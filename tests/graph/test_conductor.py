@@ -230,13 +230,13 @@ def test_two_campaigns_at_once_are_refused(tmp_path):
 
 def test_a_campaign_of_the_daemons_is_waited_for_or_refused_by_name(wp):
     wp.register("v1", competent())
-    queued = wp.instance.create_run_for_job(
+    theirs = wp.instance.create_run_for_job(
         wp.defs.resolve_job_def("benchmark_model"),
-        status=DagsterRunStatus.QUEUED,
+        status=DagsterRunStatus.STARTED,
         tags={CAMPAIGN_TAG: "benchmark_20260101_000000", "dagster/partition": "v1"},
     )
     assert "the daemon's campaign benchmark_20260101_000000 has 1 models to measure" in failure_of(wp.conduct())
-    wp.instance.report_run_canceled(queued)
+    wp.instance.report_run_canceled(theirs)
 
 
 def test_a_campaign_that_was_killed_holds_no_lock(tmp_path):
