@@ -26,7 +26,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from upath import UPath
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG
-from milton_assets.conductor import UNFINISHED
+from milton_assets.conductor import CONDUCTED_TAG
 from milton_assets.selection.summary import RunSummary, read_summary, run_ids
 from milton_assets.vocabulary.tier import TierResult
 from resources.evidence_store import EvidenceStore
@@ -172,24 +172,22 @@ def go(seen: Road, instance: DagsterInstance, models: Models) -> None:
     runs = UPath(EVIDENCE_URL) / "runs"
     wait_until(lambda: run_ids(runs), 240, "a decision")
     told("it was decided")
-    wait_until(lambda: read_summary(runs).deployments, 180, "a deployment")
-    wait_until(
-        lambda: not instance.get_runs_count(RunsFilter(statuses=UNFINISHED)), 60, "the end of the runs", poll_s=1
-    )
-    told("it was deployed")
-    seen.runs, seen.summary = list(instance.get_runs()), read_summary(runs)
-    for run in seen.runs:
-        seen.pages[run.run_id] = "\n".join(
-            entry.user_message or entry.message for entry in instance.all_logs(run.run_id)
-        )
 
 
 def conduct(seen: Road, instance: DagsterInstance, models: Models) -> None:
-    """A person's campaign, which hands its runs to the same workers, while Postgres is restarted."""
-    made, before, told = seen.made, {run.run_id for run in seen.runs}, seen.told
+    """A person's campaign, which hands its runs to the same workers, while Postgres is restarted.
+
+    It begins while the first one is deployed.
+    """
+    made, told, runs = seen.made, seen.told, UPath(EVIDENCE_URL) / "runs"
     models.hold()
     command = ("env", "DAGSTER_MODULE_NAME=tests.support.served_module", BIN / "milton", "autobench", "--new")
     conductor = made.boxes["desk"].start(*command, "--only", seen.lost)
+    wait_until(lambda: read_summary(runs).deployments, 180, "a deployment")
+    seen.summary = read_summary(runs)
+    deployed = RunsFilter(job_name="deploy", statuses=[DagsterRunStatus.SUCCESS])
+    wait_until(lambda: instance.get_runs_count(deployed), 60, "the end of the deployment")
+    told("it was deployed")
     wait_until(models.asked[seen.lost].is_set, 120, "a conducted run's first question")
     other = made.boxes["edge-box"].start(*command)
     made.postgres.down(signal.SIGINT)
@@ -204,12 +202,11 @@ def conduct(seen: Road, instance: DagsterInstance, models: Models) -> None:
     wait_until(lambda: conductor.poll() is not None, 180, "the end of the person's campaign")
     assert conductor.returncode == 0, "the person's campaign failed"
     told("a person's campaign was over")
-    seen.second = read_summary(UPath(EVIDENCE_URL) / "runs")
-    seen.conducted = [run for run in instance.get_runs() if run.run_id not in before]
-    for run in seen.conducted:
-        seen.pages[run.run_id] = "\n".join(
-            entry.user_message or entry.message for entry in instance.all_logs(run.run_id)
-        )
+    seen.second = read_summary(runs)
+    for run in instance.get_runs():
+        (seen.conducted if run.job_name == "autobench" or CONDUCTED_TAG in run.tags else seen.runs).append(run)
+        said = (entry.user_message or entry.message for entry in instance.all_logs(run.run_id))
+        seen.pages[run.run_id] = "\n".join(said)
 
 
 def test_a_campaign_gets_to_the_edge_box_once_whatever_failed_on_the_way(road):
