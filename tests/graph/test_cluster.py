@@ -49,7 +49,7 @@ STORE_GONE_S = 60.0
 
 
 class Models:
-    """Competent models that think only while they may, and tell when they are first asked."""
+    """Competent models whose speed is measured only while they may, and that tell when they are first asked."""
 
     def __init__(self) -> None:
         self.think = competent()
@@ -57,13 +57,14 @@ class Models:
         self.asked = {version: threading.Event() for version in VERSIONS}
 
     def reply(self, body: dict[str, Any]) -> Any:
-        """The server's answer, once the model may give it."""
-        self.asked[body["model"]].set()
-        assert self.may[body["model"]].wait(600)
+        """The server's answer; to a question of the speed tier, which streams, once the model may give it."""
+        if body.get("stream"):
+            self.asked[body["model"]].set()
+            assert self.may[body["model"]].wait(600)
         return self.think(body)
 
     def hold(self) -> None:
-        """From now on they are asked, and do not answer."""
+        """From now on nobody's speed is measured to its end."""
         for version in VERSIONS:
             self.may[version].clear()
             self.asked[version].clear()
