@@ -194,11 +194,16 @@ def problems_of(state: StateDir, kept: KeptVerdict) -> Iterator[str]:
         check_told(kept.verdict.told)
     except EvidenceMismatch as error:
         yield str(error)
-    if kept.signer is None:
+    yield from signature_problems(state, kept.path, kept.signer)
+
+
+def signature_problems(state: StateDir, path: Path, signer: str | None) -> Iterator[str]:
+    """What is wrong with the signer of the field evidence in the file at `path`."""
+    if signer is None:
         if KeyFiles(state.keys).private.exists():
-            yield f"{kept.path} bears no signature, although there is a key to sign with"
-    elif kept.signer not in _believed(state):
-        yield f"{kept.path} is signed by {kept.signer}, which is none of this state folder's keys"
+            yield f"{path} bears no signature, although there is a key to sign with"
+    elif signer not in _believed(state):
+        yield f"{path} is signed by {signer}, which is none of this state folder's keys"
 
 
 def _believed(state: StateDir) -> frozenset[str]:

@@ -9,6 +9,7 @@ What belongs here: those files, and holding a verdict against its figures. What 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -66,6 +67,20 @@ class FleetVerdict(BaseModel):
     @classmethod
     def _of_this_version(cls, given: Any) -> Any:
         return of_this_version(given, what="verdict of a fleet's canary", field="version", version=VERDICT_VERSION)
+
+    def concerns(self, release: str) -> bool:
+        """Whether that release was one of those that were compared."""
+        return release in {self.plan.challenger, *(block.incumbent for block in self.plan.blocks)}
+
+    @property
+    def said(self) -> str:
+        """In one sentence."""
+        versions = sorted({block.incumbent_version for block in self.plan.blocks})
+        devices = sum(len(block.devices) for block in self.plan.blocks)
+        return (
+            f"{self.outcome} {self.plan.challenger_version} beside {', '.join(versions)} on {len(self.plan.blocks)} of "
+            f"{devices} devices: {'; '.join(self.reasons)}"
+        )
 
     def judged(self) -> Judgement:
         """What its figures say, judged again."""
@@ -144,6 +159,15 @@ def kept_verdict(folder: Path) -> KeptFleetVerdict | None:
             expected="a verdict that follows from its figures",
         )
     return KeptFleetVerdict(path=path, sha256=sha256_bytes(raw), verdict=verdict, signer=signer)
+
+
+def kept_fleet_verdicts(state: StateDir, release: str | None = None) -> Iterator[KeptFleetVerdict]:
+    """How comparisons between devices ended, oldest first; of `release` alone where one is named. Raises
+    `EvidenceMismatch`."""
+    for path in sorted(state.rollouts.glob(f"canary_*/{VERDICT_FILE}")):
+        kept = kept_verdict(path.parent)
+        if kept is not None and (release is None or kept.verdict.concerns(release)):
+            yield kept
 
 
 def _bytes(path: Path) -> bytes:

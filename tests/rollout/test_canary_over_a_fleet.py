@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from milton_assets.edge.bundle.keys import init_keys
-from milton_assets.edge.canary.folder import canaries_of, running_canary
+from milton_assets.edge.canary.folder import CanaryFolder, canaries_of, running_canary
 from milton_assets.edge.canary.plan import Arm
 from milton_assets.edge.canary.records import Asked
 from milton_assets.edge.canary.verdict import Outcome
@@ -20,14 +20,16 @@ from milton_assets.rollout.arms import FleetPlan
 from milton_assets.rollout.arms_kept import VERDICT_FILE, kept_verdict
 from milton_assets.rollout.plan import Opens
 from milton_assets.rollout.states import Stage
+from milton_assets.usecases.canaries import field_notes
 from milton_assets.usecases.fleet_canaries import WantedArms, go_on, look, plan_arms, stop
 from milton_assets.usecases.rollouts import Reach, Wanted, abort, folder_of
-from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
+from milton_assets.vocabulary.errors import EvidenceMismatch
 from milton_assets.vocabulary.registry import RegistryStore
 from milton_assets.vocabulary.state import StateDir
 from resources.inventory import inventory_of
 from tests.support.crashing import healthy
 from tests.support.edge_bundles import make_bundle
+from tests.support.shell import milton, told
 
 pytestmark = pytest.mark.slow
 REQUESTS = 6
@@ -48,6 +50,8 @@ class Fleet:
         old = make_bundle(root / "bundles", "v1")
         for name in self.names:
             self.targets.named(name).deploy(old, DeployRequest(actor="ada", load_test=False, health_rounds=0))
+        lines = "".join(f"  {name}: {place}\n" for name, place in elsewhere.items())
+        (self.state.root / "milton.yaml").write_text(f"targets:\n{lines}")
         init_keys(self.state.keys)
 
     @staticmethod
@@ -88,11 +92,12 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
 def test_a_challenger_whose_devices_do_worse_goes_back_from_all_of_them(fleet: Fleet) -> None:
     plan = fleet.begin()
     challengers = set(plan.challengers)
+    go_on(fleet.reach, plan.id, actor="bob")  # whoever goes on after another begins nothing twice
     assert Counter(fleet.serving().values()) == {"v1": 12, "v2": 4}
     assert {name for name, version in fleet.serving().items() if version == "v2"} == challengers
     for name, arm, _ in plan.arms():
-        plan_there = canaries_of(fleet.root / name)[-1].plan()
-        assert (plan_there.arm, plan_there.fleet) == (arm, plan.id)
+        (there,) = [one for one in map(CanaryFolder.plan, canaries_of(fleet.root / name)) if one.fleet == plan.id]
+        assert (there.arm, there.actor) == (arm, "ada")
         fleet.answer(name, status=500 if arm is Arm.CHALLENGER else 200, requests=REQUESTS if name != "kit03" else 2)
     waiting = look(fleet.reach, plan.id)
     assert waiting.kept is None and waiting.judgement.outcome is Outcome.NOT_YET
@@ -111,10 +116,15 @@ def test_a_challenger_whose_devices_do_worse_goes_back_from_all_of_them(fleet: F
     assert Counter(fleet.serving().values()) == {"v1": 16}
     assert not any(running_canary(fleet.root / name) for name in fleet.names)
 
+    (note,) = [note for note in field_notes(fleet.state, "v1") if plan.id in note]
+    assert "go_back v2 beside v1 on 4 of 16 devices" in note and "without weight" in note
+
     path = folder_of(fleet.state, plan.id) / VERDICT_FILE
+    before = path.read_bytes()
     path.write_bytes(path.read_bytes().replace(b"go_back", b"promote"))
     with pytest.raises(EvidenceMismatch):
         kept_verdict(path.parent)
+    path.write_bytes(before)
 
 
 def test_one_whose_devices_do_as_well_is_promoted_and_stays_where_it_is(fleet: Fleet) -> None:
@@ -128,7 +138,19 @@ def test_one_whose_devices_do_as_well_is_promoted_and_stays_where_it_is(fleet: F
     assert Counter(fleet.serving().values()) == {"v1": 16}
 
 
-def test_so_few_devices_that_nothing_could_be_shown_are_refused_with_the_number_that_it_takes(fleet: Fleet) -> None:
-    few = WantedArms(share=0.5, rollout=Wanted(names=tuple(fleet.names[:4])))
-    with pytest.raises(BadInput, match=r"4 devices make .* blocks of 2 .* takes 7 blocks"):
-        plan_arms(fleet.reach, make_bundle(fleet.root / "bundles", "v3", counter=3), few, actor="ada")
+def test_the_command_tells_how_it_stands_and_refuses_so_few_devices_that_nothing_could_be_shown(fleet: Fleet) -> None:
+    plan = fleet.begin()
+    shown = milton("canary", "status", "--fleet", plan.id, MILTON_STATE_DIR=fleet.state.root)
+    assert shown.returncode == 0, shown.stderr
+    assert f"{plan.id}: v2 on one of each 4 devices; its rollout is done" in shown.stdout
+    assert f"{plan.blocks[0].challenger} has it; 0 of 4 have told" in shown.stdout
+    assert "so far: not yet" in shown.stdout
+    stopped = told("canary", "stop", "--fleet", plan.id, MILTON_STATE_DIR=fleet.state.root)
+    assert (stopped["verdict"]["outcome"], stopped["rollout"]) == ("not_yet", "aborted")
+    assert Counter(fleet.serving().values()) == {"v1": 16}
+    few = [option for name in fleet.names[:4] for option in ("--over", name)]
+    refused = milton(
+        "canary", "start", *few, "--share", "50%", "--bundle", fleet.new, MILTON_STATE_DIR=fleet.state.root
+    )
+    assert refused.returncode == 1
+    assert "4 devices make 2 blocks of 2 of one class and release, and the evidence takes 7" in refused.stderr
