@@ -15,6 +15,7 @@ from milton_assets.edge.manifest import SUMMARY_FILE
 from milton_assets.edge.release import verify_release
 from milton_assets.selection import Verdict
 from milton_assets.selection.summary import read_summary
+from milton_assets.vocabulary.beside import Beside
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.tier import TierResult, asset_of
@@ -232,6 +233,23 @@ class TestDeploy:
         assert f"{summary.deployments[0].id} on local" in told[1]
         bundled = json.loads((wp.state.place(summary.bundle.path) / SUMMARY_FILE).read_text())
         assert bundled["report"] is None
+
+    @pytest.mark.slow
+    def test_whoever_is_timed_afterwards_is_timed_beside_what_serves(self, wp, measured):
+        wp.run("promote", RUN)
+        assert wp.run("deploy", "local").success
+        wp.register("better", competent(), seed=1)
+        wp.instance.add_dynamic_partitions("model_versions", ["better"])
+        result = wp.defs.resolve_job_def("benchmark_model").execute_in_process(
+            instance=wp.instance,
+            partition_key="better",
+            asset_selection=[AssetKey("registry_entry"), AssetKey("inference_metrics")],
+        )
+        assert result.success
+        table = EvidenceStore(wp.state.benchmarks).latest("inference_metrics", "better").read()
+        beside = Beside.of(TierResult.from_table(table).provenance)
+        assert (beside.version, beside.because) == ("good", None)
+        assert beside.log_ratios("ttft_ms.median")
 
     @pytest.mark.slow
     def test_how_long_a_release_is_watched_can_be_configured(self, wp, measured):
