@@ -155,7 +155,8 @@ class _Block:
         shape = (2, self.shape[1], self.shape[2] - 1)
         own = np.array(OWN_ERRORS_IN_TURN)[:, None, None]
         of_starts = self.rng.normal(0, starts, shape) - self.rng.normal(0, starts, shape)
-        return self.truth[:, :, 1:] - self.truth[:, :, :1] + of_starts + self.rng.standard_normal(shape) * own
+        gains: Array = self.truth[:, :, 1:] - self.truth[:, :, :1] + of_starts + self.rng.standard_normal(shape) * own
+        return gains
 
     def _cases(self) -> tuple[Array, Array]:
         """In how many cases each challenger was right and the incumbent wrong, and the other way round."""

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from milton_assets.tiers.inference import InferencePlan
-from milton_assets.tiers.inference.beside import ROUNDS, in_turn
+from milton_assets.tiers.inference.beside import ROUNDS, in_turn, ratios
 from milton_assets.tiers.inference.definitions import BY_ROUND
 from milton_assets.tiers.inference.sample import Sample
 from milton_assets.tiers.inference.spec import SPEC
 from milton_assets.tiers.inference.summary import Round, figures_of
 from milton_assets.usecases.measuring import measure_tier
-from milton_assets.vocabulary.beside import Beside
+from milton_assets.vocabulary.beside import LEAST_ROUNDS, Beside
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.golden_set import read_goldens
@@ -130,3 +130,17 @@ def test_a_round_that_was_cut_or_in_which_a_request_failed_has_no_figures_to_pai
 def test_a_statement_that_does_not_read_is_refused() -> None:
     with pytest.raises(BadInput, match="rounds in turn that a table states do not read"):
         Beside.of({"beside": {"version": "v1"}})
+
+
+def test_what_the_command_line_tells_of_two_servers_is_their_geometric_mean_ratio_and_its_interval(both: Both) -> None:
+    def rounds(*rates: float) -> TierResult:
+        told = [{"output_tokens_per_s": rate} for rate in rates]
+        return replace(both[0], provenance={**both[0].provenance, "by_round": told})
+
+    found = ratios(rounds(40.0, 50.0, 80.0), rounds(20.0, 25.0, 10.0))
+    assert found.keys() == {"output_tokens_per_s"}
+    ratio = found["output_tokens_per_s"]
+    assert ratio.value == pytest.approx((2 * 2 * 8) ** (1 / 3))
+    assert ratio.low < 2 < 8 < ratio.high
+    assert ratio.rounds == LEAST_ROUNDS
+    assert ratios(rounds(40.0, 50.0), rounds(20.0, 25.0)) == {}
