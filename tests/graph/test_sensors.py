@@ -272,7 +272,11 @@ class TestPromote:
         settings["device_classes"] = {"local": {}, "pi5": {"reference": "pi"}}
         (measured.state.root / "milton.yaml").write_text(json.dumps(settings))
         measured.defs = build_defs(
-            environment={"MILTON_STATE_DIR": str(measured.state.root), "MILTON_PROFILE": "smoke", "MILTON_POLICY": "smoke"},
+            environment={
+                "MILTON_STATE_DIR": str(measured.state.root),
+                "MILTON_PROFILE": "smoke",
+                "MILTON_POLICY": "smoke",
+            },
             overrides={key: measured.defs.resources[key] for key in ("model_server", "edge_runtime")},
         )
         asked = react(measured, "promote_after_success", last, "SUCCESS")
