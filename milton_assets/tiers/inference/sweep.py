@@ -162,7 +162,7 @@ def find_capacity(
 
 
 def _in_flight(point: LoadPoint) -> float:
-    """Requests under way at an instant (Little's law), and so at most the share of Poisson arrivals that met another."""
+    """Requests under way at an instant (Little's law), and at most the share of Poisson arrivals that met another."""
     rate_per_s = point.load.rate_per_s if isinstance(point.load, OpenLoad) else math.inf
     return math.inf if point.e2e.value is None else rate_per_s * point.e2e.value / 1e3
 
