@@ -49,11 +49,15 @@ def main() -> None:
         print(
             f"  the same release, share {share:3.0%}: {shares(ends, runs)}; promoted after {quantiles(ends.promoted)}"
         )
+    ends = simulate(World(golden=0.5), runs=runs, requests=2000)
+    wrong |= bool((ends.went_back != NEVER).mean() > allowed)
+    print(f"  half of it golden questions:  {shares(ends, runs)}; promoted after {quantiles(ends.promoted)}")
     print("\nat a margin, up to 1,500 requests:")
     for name, world in (
         ("2 points more errors", World(challenger_fails=0.03)),
         ("1.2 times slower", World(slower=1.2)),
         ("1.5 times longer", World(longer=1.5)),
+        ("5 points more wrong", World(golden=0.5, forgets=0.07)),
     ):
         ends = simulate(world, runs=runs, requests=1500)
         wrong |= bool((ends.promoted != NEVER).mean() > allowed)
@@ -69,6 +73,8 @@ def main() -> None:
         ("2 times slower", World(slower=2.0), 800),
         ("3 times longer", World(longer=3.0), 800),
         ("disliked 2% to 20%", World(challenger_disliked=0.2), 800),
+        ("forgets a fifth", World(golden=0.5, forgets=0.2), 4000),
+        ("forgets a half", World(golden=0.5, forgets=0.5), 1500),
     ):
         ends = simulate(world, runs=max(100, runs // 4), requests=requests)
         print(f"  {name:<22} {quantiles(ends.went_back)}   {shares(ends, max(100, runs // 4))}")

@@ -21,6 +21,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from milton_assets.agent.attempts import Job
 from milton_assets.agent.device import Device
 from milton_assets.agent.measuring import MEASURING_VERBS, QUICK_VERB, MeasuringDesk
+from milton_assets.edge.canary.goldens import MAX_GOLDENS_BYTES
 from milton_assets.edge.canary.starting import CanaryRequest
 from milton_assets.edge.deployment import confirm
 from milton_assets.edge.deployment.admission import DevicePolicy, trust_by
@@ -269,10 +270,15 @@ class Session:
         return {"confirmed": True}
 
     def canary_start(self, frame: Frame) -> Any:
-        """`RunsCanaries.canary_start` of the offered release."""
+        """`RunsCanaries.canary_start` of the offered release; golden questions come as the frame's bytes."""
         release = _digest(frame.header.get("release"))
         request = CanaryRequest.model_validate(_request(frame))
-        return self.device.target.canary_start(self._incoming.folder(release), request)
+        if len(frame.payload) > MAX_GOLDENS_BYTES:
+            raise ProtocolViolated(
+                f"golden questions of {len(frame.payload)} bytes", expected=f"at most {MAX_GOLDENS_BYTES}"
+            )
+        folder = self._incoming.folder(release)
+        return self.device.target.canary_start(folder, request, goldens=frame.payload or None)
 
     def canary_told(self, frame: Frame) -> Any:
         """`RunsCanaries.canary_told`."""

@@ -100,6 +100,18 @@ def start(
         str,
         typer.Option("--longer", metavar="TIMES", help="Answers so much longer, or shorter, are within."),
     ] = "1.5",
+    goldens: Annotated[
+        str | None,
+        typer.Option(
+            "--goldens",
+            metavar="PATH|shipped",
+            help="Golden questions of the reasoning tier: where users ask one, the answers are marked and compared.",
+        ),
+    ] = None,
+    wrong: Annotated[
+        str,
+        typer.Option("--wrong", metavar="SHARE", help="So many more wrong answers to golden questions are within."),
+    ] = "5%",
     assume_memory: Annotated[
         bool, typer.Option("--assume-memory", help="Take it that both models fit into the device's memory.")
     ] = False,
@@ -151,11 +163,22 @@ def start(
         share=_share(share),
         sticky_header=None if sticky is None else sticky.lower(),
         sticky_s=sticky_for,
-        margins=Margins(failures=_share(failures), errors=_share(errors), slower=_times(slower), longer=_times(longer)),
+        margins=Margins(
+            failures=_share(failures),
+            errors=_share(errors),
+            slower=_times(slower),
+            longer=_times(longer),
+            wrong=_share(wrong),
+        ),
         assume_memory=assume_memory,
         recording=Recording(requests=requests, redact=tuple(redact or ())) if shadow else None,
     )
-    plan = canaries_on(place).canary_start(bundle, request, on_progress=progress_on_stderr())
+    sheet = None
+    if goldens is not None:
+        from milton_assets.usecases.golden_questions import golden_sheet
+
+        sheet = golden_sheet(settings, goldens)
+    plan = canaries_on(place).canary_start(bundle, request, goldens=sheet, on_progress=progress_on_stderr())
     answer(
         plan.model_dump(mode="json"),
         as_json=as_json,
@@ -238,6 +261,9 @@ def _draw(told: CanaryTold, kept: KeptVerdict | None, console: Console) -> None:
         )
     if alike_or_not := told.counts.answers_alike + told.counts.answers_differ:
         console.print(f"  {told.counts.answers_alike} of {alike_or_not} answers were the same, letter for letter")
+    for name, one in (("challenger", ours), ("incumbent", theirs)):
+        if one.marked:
+            console.print(f"  {name:<11} {one.right} of {one.marked} answers to golden questions right", markup=False)
     for finding in told.judgement.findings:
         console.print(f"  {_said(finding)}", markup=False)
     verdict = told.verdict
@@ -252,7 +278,11 @@ def _draw(told: CanaryTold, kept: KeptVerdict | None, console: Console) -> None:
         console.print(f"    sha256 {kept.sha256}", markup=False, soft_wrap=True)
 
 
-_ABOUT = {"answer": "time to first token", "writing": "time per output token"}
+_ABOUT = {
+    "answer": "time to first token",
+    "writing": "time per output token",
+    "goldens": "answers to golden questions",
+}
 
 
 def _said(finding: Finding) -> str:

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from milton_assets.edge.bundle.key_lists import KeyLists
 from milton_assets.edge.bundle.keys import KeyFiles, load_private_key, load_public_key
@@ -31,12 +31,13 @@ from milton_assets.edge.release.sshsig import SignatureInvalid, fingerprint, sig
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.files import write_atomic
+from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import Slug, check_key
 from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.state import StateDir
 
-FIELD_VERSION: Final = 1
+FIELD_VERSION: Final = 2
 NAMESPACE: Final = "milton-field-verdict"
 """What the signature of a field verdict is made for: one for anything else counts for nothing."""
 _MAX_BYTES = 256 << 10
@@ -46,8 +47,13 @@ _MAX_BYTES = 256 << 10
 class RunsCanaries(Protocol):
     """A target whose gateway can compare a release with the one in service."""
 
-    def canary_start(self, bundle: Path, request: CanaryRequest, *, on_progress: OnProgress = silent) -> CanaryPlan:
-        """Bring the bundle in the folder `bundle` of this machine beside what it serves; see `start_canary`."""
+    def canary_start(
+        self, bundle: Path, request: CanaryRequest, *, goldens: bytes | None = None, on_progress: OnProgress = silent
+    ) -> CanaryPlan:
+        """Bring the bundle in the folder `bundle` of this machine beside what it serves; see `start_canary`.
+
+        `goldens` is a sheet of golden questions (`tiers.reasoning.marking`); a sheet that is none is refused.
+        """
         ...
 
     def canary_told(self, canary: str | None = None) -> CanaryTold:
@@ -64,11 +70,16 @@ class FieldVerdict(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1] = FIELD_VERSION
+    version: Literal[2] = FIELD_VERSION
     target: Slug
     url: str = Field(max_length=4096)
     told: CanaryTold
     kept_at: AwareDatetime
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_version(cls, given: Any) -> Any:
+        return of_this_version(given, what="field verdict", field="version", version=FIELD_VERSION)
 
     def concerns(self, release: str) -> bool:
         """Whether that release was one of the two."""

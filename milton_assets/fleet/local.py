@@ -196,11 +196,19 @@ class LocalTarget:
         events = HealthJournal(self.place.path / HEALTH_FILE).events()
         return health_of(self.status(), self.history(), events, standing_problems(self.place.path, self.means.now()))
 
-    def canary_start(self, bundle: Path, request: CanaryRequest, *, on_progress: OnProgress = silent) -> CanaryPlan:
+    def canary_start(
+        self, bundle: Path, request: CanaryRequest, *, goldens: bytes | None = None, on_progress: OnProgress = silent
+    ) -> CanaryPlan:
         """See `RunsCanaries`."""
         self._refuse_if_gone()
+        if goldens is not None:
+            from milton_assets.tiers.reasoning.marking import marks_of  # nobody else here takes its time to load
+
+            marks_of(goldens)
         return self._changed(
-            lambda place: start_canary(bundle, place, request, now=self.means.now, on_progress=on_progress)
+            lambda place: start_canary(
+                bundle, place, request, now=self.means.now, goldens=goldens, on_progress=on_progress
+            )
         )
 
     def canary_told(self, canary: str | None = None) -> CanaryTold:

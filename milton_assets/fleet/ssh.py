@@ -251,14 +251,17 @@ class SshTarget:
         job = {"deploy": self._dump(request), "release": documents.manifest.release_digest}
         return self._attempt(job, request, on_progress)
 
-    def canary_start(self, bundle: Path, request: CanaryRequest, *, on_progress: OnProgress = silent) -> CanaryPlan:
+    def canary_start(
+        self, bundle: Path, request: CanaryRequest, *, goldens: bytes | None = None, on_progress: OnProgress = silent
+    ) -> CanaryPlan:
         """See `RunsCanaries`: the bundle is sent as for a deployment, and the device judges its own memory."""
         with Folder(bundle) as folder:
             documents = read_documents(folder)
         self._send(bundle, documents, will_load=False, on_progress=on_progress)
         release = documents.manifest.release_digest
         with self._connected() as asking:
-            told = asking.ask("canary_start", release=release, request=request.model_dump(mode="json"))
+            dumped = request.model_dump(mode="json")
+            told = asking.ask("canary_start", goldens or b"", release=release, request=dumped)
             asking.ask("done")
         return answered(CanaryPlan, told)
 

@@ -15,15 +15,16 @@ import hmac
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import Slug
 
-CANARY_VERSION: Final = 1
+CANARY_VERSION: Final = 2
 MAX_REQUESTS = 200_000
 """A canary that has not been decided by then ends; so much is kept of it at most."""
 _ID = re.compile(r"canary_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}")
@@ -62,7 +63,8 @@ class Margins(BaseModel):
     `failures` is the share of its requests that may fail at the server (a status of 500 and more, a cut) before it goes
     back whatever the incumbent does; `errors` how much larger than the incumbent's its share of errors may be to be
     promoted; `slower` how many times the incumbent's times its own may be; `longer` how many times longer, or shorter,
-    its answers may be.
+    its answers may be; `wrong` how much larger its share of wrong answers may be, of golden questions that one of the
+    two answers rightly.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +73,7 @@ class Margins(BaseModel):
     errors: float = Field(default=0.02, gt=0, lt=0.5)
     slower: float = Field(default=1.2, ge=1, le=100)
     longer: float = Field(default=1.5, ge=1, le=100)
+    wrong: float = Field(default=0.05, gt=0, lt=0.5)
 
 
 def check_canary_id(text: str) -> str:
@@ -92,12 +95,13 @@ HeaderName = Annotated[str, AfterValidator(_lower_header)]
 
 class CanaryPlan(BaseModel):
     """One canary. `alpha` bounds the probability that a challenger that makes no difference is sent back, and the one
-    that a challenger beyond a margin is promoted. `seed` is hexadecimal; `recording` is a shadow's; `assume_memory`
-    says that whoever started it vouched for the memory."""
+    that a challenger beyond a margin is promoted. `seed` is hexadecimal; `recording` is a shadow's; `goldens` is the
+    digest of the golden questions to which answers are compared; `assume_memory` says that whoever started it vouched
+    for the memory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    version: Literal[1] = CANARY_VERSION
+    version: Literal[2] = CANARY_VERSION
     id: CanaryId
     target: Slug
     challenger: Sha256
@@ -107,6 +111,7 @@ class CanaryPlan(BaseModel):
     incumbent_version: Slug
     way: Way = Way.SPLIT
     recording: Recording | None = None
+    goldens: Sha256 | None = None
     share: float = Field(ge=0.01, le=0.9)
     seed: str = Field(pattern=r"[0-9a-f]{64}")
     sticky_header: HeaderName | None = None
@@ -117,6 +122,11 @@ class CanaryPlan(BaseModel):
     max_requests: int = Field(default=MAX_REQUESTS, ge=1, le=MAX_REQUESTS)
     started_at: AwareDatetime
     actor: str = Field(min_length=1, max_length=500)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_version(cls, given: Any) -> Any:
+        return of_this_version(given, what="plan of a canary", field="version", version=CANARY_VERSION)
 
     @model_validator(mode="after")
     def _records_what_it_replays(self) -> Self:

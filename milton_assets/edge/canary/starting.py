@@ -87,10 +87,13 @@ def start_canary(
     request: CanaryRequest,
     *,
     now: Clock,
+    goldens: bytes | None = None,
     memory: Callable[[], Memory] = device_memory,
     on_progress: OnProgress = silent,
 ) -> CanaryPlan:
     """Bring the release in the folder `bundle` beside the one in service, and plan how they are compared.
+
+    `goldens` are golden questions, which whoever calls has read: answers to them are compared where users ask them.
 
     Raises `BadInput` when nothing is in service, a canary goes on, or the challenger is the incumbent; `NotAdmitted`,
     `NotEnoughMemory` and `NotEnoughRoom` with figures; `ReleaseDamaged`; and as `session.in_hand`.
@@ -133,9 +136,11 @@ def start_canary(
                 raise
         if request.recording is not None:
             folder.make_key()
+        pinned = None if goldens is None else folder.write_goldens(goldens)
         plan = CanaryPlan(
             way=Way.SPLIT if request.recording is None else Way.SHADOW,
             recording=request.recording,
+            goldens=pinned,
             id=folder.id,
             target=target.name,
             challenger=manifest.release_digest,
