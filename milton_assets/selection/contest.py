@@ -10,17 +10,19 @@ the outcome asked again (`sensitivity`). What does not: how each is computed, an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from milton_assets.selection.anchoring import Anchoring, anchor
+from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.choose import Choice, choose, confidence
 from milton_assets.selection.compare import Challenged, challenge
 from milton_assets.selection.decision import Challenge, Confidence, Standing, Verdict
 from milton_assets.selection.gates import Judgement
+from milton_assets.selection.in_turn import InTurn, in_turn
 from milton_assets.selection.life import Life
-from milton_assets.selection.policy import Criterion, Policy
+from milton_assets.selection.policy import Criterion, IncumbentRule, MarginKind, Policy
 from milton_assets.selection.ranking import Pool, Ranking, rank
 from milton_assets.selection.resample import Drawn, prepare, probability_best, unknown
 from milton_assets.selection.scoring import Array
@@ -35,7 +37,8 @@ class Contest:
 
     `shares` are the probabilities of being best, None with the reason `unknown_because`. `serving` is the index of the
     incumbent, where the policy's rule protects it; `challenges` are the others against it, by version, and `tests` what
-    the ledger keeps of them. `blind` is why nobody can be compared with an incumbent that could not be judged.
+    the ledger keeps of them. `blind` is why nobody can be compared with an incumbent that could not be judged. `turns`
+    are speeds in rounds in turn with the incumbent, by the key of their criterion, where somebody was measured so.
     """
 
     pool: Pool
@@ -47,11 +50,18 @@ class Contest:
     tests: Mapping[str, Mapping[str, Tally]]
     anchoring: Anchoring | None
     blind: str | None
+    turns: Mapping[tuple[str, str], InTurn] = field(default_factory=dict)
 
     @property
     def measured(self) -> list[tuple[Criterion, tuple[str, ...], Array]]:
         """Each criterion with the versions and their figures."""
         return [(drawn.criterion, self.pool.versions, drawn.values) for drawn in self.prepared]
+
+    @property
+    def measured_in_turn(self) -> list[tuple[Criterion, tuple[str, ...], Array]]:
+        """Each speed with the versions and their gains in rounds in turn with the incumbent, NaN where there were
+        none."""
+        return [(turns.criterion, self.pool.versions, turns.gain) for turns in self.turns.values()]
 
     def without(self, index: int) -> Contest:
         """The contest with that candidate left out, and all else held.
@@ -108,13 +118,21 @@ def enter(judgements: Sequence[Judgement], policy: Policy, occasion: Occasion) -
         shares: Array | None = np.ones(1)
     else:
         shares = None if unknown_because else probability_best(prepared, policy, seed)
-    serving, blind = None, None
+    serving, blind, turns = None, None, {}
     challenged, anchoring = Challenged({}, {}), None
     if policy.incumbent is not None and incumbent is not None:
         if incumbent in pool.versions:
             serving = pool.versions.index(incumbent)
+            turns = _in_turn([j.candidate for j in eligible], prepared, policy.incumbent, life)
             challenged = challenge(
-                prepared, policy.incumbent, pool.versions, serving, draws=policy.certainty.draws, seed=seed, life=life
+                prepared,
+                policy.incumbent,
+                pool.versions,
+                serving,
+                draws=policy.certainty.draws,
+                seed=seed,
+                life=life,
+                turns=turns,
             )
             anchoring = anchor(
                 [j.candidate for j in eligible],
@@ -140,7 +158,17 @@ def enter(judgements: Sequence[Judgement], policy: Policy, occasion: Occasion) -
         challenged.tests,
         anchoring,
         blind,
+        turns,
     )
+
+
+def _in_turn(
+    candidates: Sequence[Candidate], prepared: Sequence[Drawn], rule: IncumbentRule, life: Life
+) -> dict[tuple[str, str], InTurn]:
+    """The rule's speeds in rounds in turn, where somebody was measured so."""
+    speeds = {margin.key for margin in rule.margins if margin.kind is MarginKind.RELATIVE}
+    asked = (in_turn(candidates, one.criterion, life.incumbent) for one in prepared if one.criterion.key in speeds)
+    return {turns.criterion.key: turns for turns in asked if not np.isnan(turns.gain).all()}
 
 
 def settle(contest: Contest, policy: Policy) -> Outcome:
