@@ -5,6 +5,7 @@ What belongs here: what more than one part needs. What does not: helpers of one 
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -32,6 +33,12 @@ os.environ.setdefault("MILTON_WATCH_MACHINE", "0")
 # that no change fails for what it did not touch; `make fuzz` looks for new ones.
 settings.register_profile("milton", deadline=None, derandomize=True)
 settings.load_profile("milton")
+
+
+def pytest_collection_finish() -> None:
+    """Let no garbage collection look at what modules and tests hold from here on: some libraries ask for one a call."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,10 @@ when it first stands, beside how often the tests alone, looking once, would have
 The third is about challengers each of which is 30 % faster than what serves and a little worse, whole decisions again:
 how much of both qualities is lost in the end, beside the same rule held to the incumbent alone.
 
+Beside the first two stands what rounds in turn with the incumbent make of them: chains in which speeds drift by 10 %
+for both alike and each start of a server adds a noise of its own, up to three times what is assumed; and the power when
+the noise is assumed.
+
 Shares are told with the interval that so few repetitions leave open. Exits 1 when more than 5 % of the chains promote
 an equal model, more than 1 % a worse one, a power is more than 5 points below the textbook's where the noise is
 measured, or a chain of a little worse ones loses more than a margin and the step that may be taken at its edge.
@@ -36,6 +40,9 @@ MOST_WORSE = 0.01
 BELOW_TEXTBOOK = 0.05
 NOISES = (0.03, 0.06, 0.10)
 POOLS = (2, 5, 20, 100)
+STARTS = (0.01, 0.03)
+"""Noise of each start of a server; 1 % is assumed."""
+
 MOST_CANDIDATES_CHAINS = 100
 """So many chains at least, however many candidates there are."""
 FIRST = TrueModel(pass_rate=0.98, ndcg=0.75)
@@ -77,12 +84,31 @@ def chains_table(chains: int, pools: tuple[int, ...], noises: tuple[float, ...])
     return held
 
 
+def in_turn_table(chains: int, pools: tuple[int, ...]) -> bool:
+    """Print the first table for rounds in turn; whether every row is within its limit."""
+    print("\nthe same, measured beside the incumbent in rounds in turn; both drift by 10 % alike")
+    print(f"{'candidates':>10} {'starts':>6} {'chains':>6} {'an equal model':>21} {'a worse model':>21}")
+    held = True
+    for candidates, starts in itertools.product(pools, STARTS):
+        count = max(MOST_CANDIDATES_CHAINS, chains * 10 // max(10, candidates))
+        chain = Chain(noise=0.10, starts=starts, candidates=candidates)
+        equal = ever_promoted(chain, chains=count, seed=1).spending
+        worse = ever_promoted(replace(chain, slower=0.05, down=0.02), chains=count, seed=2).spending
+        print(
+            f"{candidates:>10} {starts:>6.0%} {count:>6} {share(round(equal * count), count):>21} "
+            f"{share(round(worse * count), count):>21}",
+            flush=True,
+        )
+        held &= equal <= MOST_EQUAL and worse <= MOST_WORSE
+    return held
+
+
 def power_table(campaigns: int) -> bool:
     """Print the second table; whether the power is near the textbook's where the noise is measured."""
     print(f"\na better challenger, in the first of its campaigns, of {campaigns} each; textbook: the tests alone, once")
     print(
         f"{'better on':>20} {'by':>5} {'cases':>6} {'textbook':>22} {'promoted, noise measured':>25} "
-        f"{'noise assumed':>22}"
+        f"{'noise assumed':>22} {'in rounds in turn':>22}"
     )
     policy, held = load_policy("seed"), True
     for metric, step, design in BETTER:
@@ -91,9 +117,12 @@ def power_table(campaigns: int) -> bool:
             power(policy, UNSURE, better, tiers=TIERS, campaigns=campaigns, seed=5, design=design, history=history)
             for history in (HISTORY, 0)
         )
+        beside = replace(design, starts=STARTS[0])
+        turned = power(policy, UNSURE, better, tiers=TIERS, campaigns=campaigns, seed=5, design=beside)
         print(
             f"{metric:>20} {step:>5g} {design.cases:>6} {share(known.shown, campaigns):>22} "
-            f"{share(known.promoted, campaigns):>25} {share(assumed.promoted, campaigns):>22}",
+            f"{share(known.promoted, campaigns):>25} {share(assumed.promoted, campaigns):>22} "
+            f"{share(turned.promoted, campaigns):>22}",
             flush=True,
         )
         held &= known.promoted >= known.shown - BELOW_TEXTBOOK * campaigns
@@ -149,6 +178,7 @@ def main() -> int:
     if "chains" in wanted:
         with timed("the chains"):
             held &= chains_table(100, (2, 20), (0.03, 0.10)) if quick else chains_table(arguments.chains, POOLS, NOISES)
+            held &= in_turn_table(100, (2,)) if quick else in_turn_table(arguments.chains, POOLS)
     if "power" in wanted and not quick:
         with timed("the power"):
             held &= power_table(arguments.campaigns)

@@ -28,11 +28,15 @@ from milton_assets.assets.evidence import VARIANTS_TAG, progress_of, tier_output
 from milton_assets.assets.guards import guarded_by
 from milton_assets.partitions import MODEL_VERSIONS, MODELS_ON_CLASSES
 from milton_assets.tiers.reasoning.judge import ModelPin
+from milton_assets.usecases.beside import incumbent_beside
 from milton_assets.usecases.dry_run import WHY
 from milton_assets.usecases.evaluations import imported_log, imported_result
+from milton_assets.usecases.incumbent import heard_of_last
 from milton_assets.usecases.judging import qualified_judge
 from milton_assets.usecases.measuring import SYSTEM_ROLE, measure_tier
 from milton_assets.usecases.references import Asking, forcing_of, reference_of
+from milton_assets.usecases.shared_history import mirrored_anywhere
+from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.entry_paths import placed
 from milton_assets.vocabulary.entry_table import entry_from_table
@@ -43,11 +47,21 @@ from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.registry import Artefact, RegistryEntry
 from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult, asset_on_class
-from milton_assets.vocabulary.tier_spec import Conditions, Needs, NoReference, Reference, Tiers, TierSpec, Uses
+from milton_assets.vocabulary.tier_spec import (
+    Conditions,
+    Incumbent,
+    Needs,
+    NoReference,
+    Reference,
+    Tiers,
+    TierSpec,
+    Uses,
+)
 from resources.answer_cache import CachedChatModel, CacheKey
 from resources.campaign import Campaign
+from resources.edge_server import EdgeServer
 from resources.evaluations.running import EvaluationRunner, kept_in
-from resources.evidence_store import EvidenceFile
+from resources.evidence_store import EvidenceFile, EvidenceStore
 from resources.hardware import fingerprint
 from resources.machine_watch import watch_of
 from resources.model_server import ModelServerResource
@@ -115,6 +129,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
                     embeddings=campaign.embeddings if Uses.EMBEDDINGS in spec.uses else None,
                     on_progress=progress_of(context, spec.name, tuple(tiers)),
                     watch=watch_of(served) if campaign.watch_machine else None,
+                    incumbent=_incumbent(context, spec, served, entry.version, store, model_server, campaign, registry),
                     runs_evaluations=EvaluationRunner(campaign.cache_dir, kept_in(store)),
                     **asked,
                 )
@@ -161,6 +176,33 @@ def _asked(
     )
     reference = reference_of(entry, artefact, registry.store(), registry.files(), asking)
     return {"forcing": forcing_of(artefact, asking), "reference": reference}
+
+
+def _incumbent(
+    context: AssetExecutionContext,
+    spec: TierSpec,
+    served: RunningServer,
+    version: str,
+    store: EvidenceStore,
+    model_server: ModelServerResource,
+    campaign: Campaign,
+    registry: RegistryResource,
+) -> Incumbent | None:
+    """What serves where this machine's speeds decide, for a tier of times, unless it is the very model under test.
+
+    No target is asked: what was last heard of them is enough to choose whom to measure beside.
+    """
+    if spec.needs is not Needs.ENDPOINT:
+        return None
+    targets = open_targets(campaign.state, campaign.target_paths, server=EdgeServer)
+    names = [name for name in campaign.target_names() if campaign.class_decided_for(name) is None]
+    serving = heard_of_last(names, mirrored_anywhere(store, targets))
+    if serving is None or serving == version:
+        return None
+    launcher = model_server.launcher() if served.fingerprint.launched_by_us else None
+    return incumbent_beside(
+        serving, registry.store(), model_server.artefact_kind, launcher, on_note=context.log.warning
+    )
 
 
 def _environment(model_server: ModelServerResource) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -30,6 +30,7 @@ from milton_assets.vocabulary.files import write_atomic
 
 if TYPE_CHECKING:
     from milton_assets.tiers.inference import InferencePlan
+    from milton_assets.tiers.inference.beside import Ratio
     from milton_assets.tiers.inference.sweep import LoadPoint
     from milton_assets.vocabulary.fingerprint import Fingerprint
     from milton_assets.vocabulary.metric import Metric
@@ -234,6 +235,7 @@ def _loads(endpoint: Endpoint, points: Sequence[LoadPoint], told: dict[str, Any]
 
 def _several(servers: Sequence[tuple[Endpoint, Fingerprint]], plan: InferencePlan) -> _Outcome:
     from milton_assets.tiers.inference import measure_interleaved
+    from milton_assets.tiers.inference.beside import ratios
     from milton_assets.tiers.inference.plots import latency_distribution
 
     endpoints = [endpoint for endpoint, _ in servers]
@@ -246,9 +248,11 @@ def _several(servers: Sequence[tuple[Endpoint, Fingerprint]], plan: InferencePla
         name: to_json(result, environment)
         for (name, result), (_, environment) in zip(results.items(), servers, strict=True)
     }
+    in_turn = {name: ratios(result, measured[0]) for name, result in list(results.items())[1:]}
+    told = {name: {figure: asdict(ratio) for figure, ratio in found.items()} for name, found in in_turn.items()}
     return _Outcome(
-        {"servers": payloads},
-        show=lambda console: _draw_side_by_side(console, results, payloads),
+        {"servers": payloads, "in_turn": told},
+        show=lambda console: _draw_side_by_side(console, results, payloads, in_turn),
         draw=lambda picture: latency_distribution({n: r.samples for n, r in results.items()}, picture=picture),
         yes=all(result.metric("success_rate").value for result in measured),
     )
@@ -337,9 +341,13 @@ def _draw(console: Console, result: TierResult, payload: Mapping[str, Any]) -> N
 
 
 def _draw_side_by_side(
-    console: Console, results: Mapping[str, TierResult], payloads: Mapping[str, Mapping[str, Any]]
+    console: Console,
+    results: Mapping[str, TierResult],
+    payloads: Mapping[str, Mapping[str, Any]],
+    in_turn: Mapping[str, Mapping[str, Ratio]],
 ) -> None:
-    """Each headline figure of every server, and what the others' is as a multiple of the first one's."""
+    """Each headline figure of every server, and what the others' is as a multiple of the first one's: of the whole, and
+    of the rounds in turn."""
     numbers = {name: str(number) for number, name in enumerate(results, start=1)}
     table = Table("", *numbers.values(), *(f"{number} / 1" for number in list(numbers.values())[1:]))
     for figure in (*(f"{name}.median" for name in DISTRIBUTIONS), *SYSTEM):
@@ -351,6 +359,10 @@ def _draw_side_by_side(
         console.print(f"{number}: {name}", markup=False, soft_wrap=True)
     console.print(table)
     console.print("apart: the 95 % intervals do not overlap; together: they do")
+    for name, found in in_turn.items():
+        for figure, ratio in found.items():
+            span = f"{ratio.low:.3f} … {ratio.high:.3f}"
+            console.print(f"{figure} in {ratio.rounds} rounds in turn, {numbers[name]} / 1: {ratio.value:.3f} ({span})")
     for name, payload in payloads.items():
         errors = ", ".join(f"{count} {kind}" for kind, count in payload["errors"].items()) or "none"
         console.print(f"{numbers[name]}: {payload['requests']} requests, errors: {errors}", markup=False)

@@ -25,7 +25,7 @@ from pydantic import TypeAdapter
 
 from milton_assets.edge.bundle.delta import create_delta
 from milton_assets.edge.canary.plan import CanaryPlan
-from milton_assets.edge.canary.starting import CanaryRequest, CanaryTold
+from milton_assets.edge.canary.starting import CanaryRequest, CanaryTold, WholeRequest
 from milton_assets.edge.deployment import (
     Collection,
     Deployment,
@@ -251,15 +251,24 @@ class SshTarget:
         job = {"deploy": self._dump(request), "release": documents.manifest.release_digest}
         return self._attempt(job, request, on_progress)
 
-    def canary_start(self, bundle: Path, request: CanaryRequest, *, on_progress: OnProgress = silent) -> CanaryPlan:
+    def canary_start(
+        self, bundle: Path, request: CanaryRequest, *, goldens: bytes | None = None, on_progress: OnProgress = silent
+    ) -> CanaryPlan:
         """See `RunsCanaries`: the bundle is sent as for a deployment, and the device judges its own memory."""
         with Folder(bundle) as folder:
             documents = read_documents(folder)
         self._send(bundle, documents, will_load=False, on_progress=on_progress)
         release = documents.manifest.release_digest
         with self._connected() as asking:
-            told = asking.ask("canary_start", release=release, request=request.model_dump(mode="json"))
+            dumped = request.model_dump(mode="json")
+            told = asking.ask("canary_start", goldens or b"", release=release, request=dumped)
             asking.ask("done")
+        return answered(CanaryPlan, told)
+
+    def canary_watch(self, request: WholeRequest, *, goldens: bytes | None = None) -> CanaryPlan:
+        """See `RunsCanaries`."""
+        with self._connected() as asking:
+            told = asking.ask("canary_watch", goldens or b"", request=request.model_dump(mode="json"))
         return answered(CanaryPlan, told)
 
     def canary_told(self, canary: str | None = None) -> CanaryTold:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from milton_assets.selection.decision import (
+    Between,
     CandidateReport,
     Challenge,
     Decision,
@@ -397,14 +398,17 @@ def _looks(seen: int) -> str:
 
 def _noise(decision: Decision) -> Iterable[str]:
     for one in decision.noise:
+        what = f"noise of {one.metric} between campaigns"
+        if one.between is Between.STARTS:
+            what = f"noise of {one.metric} against {decision.incumbent} in rounds in turn, from start to start"
         if one.measured is None or one.below is None:
             yield (
-                f"noise of {one.metric} between campaigns: {one.assumed:.1%}, assumed; nothing was measured twice "
+                f"{what}: {one.assumed:.1%}, assumed; nothing was measured twice "
                 "here in the same way yet, so only large differences count"
             )
         else:
             yield (
-                f"noise of {one.metric} between campaigns: {one.measured:.1%}, measured here on the same weights "
+                f"{what}: {one.measured:.1%}, measured here on the same weights "
                 f"(below {one.below:.1%}, 95 % sure, {one.freedom} degrees of freedom); "
                 f"{one.assumed:.1%} had been assumed"
             )

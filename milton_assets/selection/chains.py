@@ -20,17 +20,29 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from milton_assets.selection.life import ASSUMED_OF_STARTS
 from milton_assets.selection.scoring import Array
 from milton_assets.statistics.multiplicity import holm
 from milton_assets.statistics.normal import z_leaving
 from milton_assets.statistics.paired import agresti_min, mcnemar_exact
-from milton_assets.statistics.spending import Noise, group_share, is_look, look_share, student_p, student_reach
+from milton_assets.statistics.spending import (
+    Noise,
+    combined_freedom,
+    group_share,
+    is_look,
+    look_share,
+    student_p,
+    student_reach,
+)
 
 _Flags = npt.NDArray[np.bool_]
 
 ALPHA = 0.05
 SPEED_MARGIN = 0.25
 QUALITY_MARGIN = 0.05
+ROUNDS = 10
+OWN_ERRORS_IN_TURN = (0.15 * math.sqrt(math.pi / 2 / 2 * 2 / ROUNDS), 0.02 * math.sqrt(2 / ROUNDS))
+"""Of a gain over so many rounds in turn of two requests each."""
 OWN_ERRORS = (0.15 * math.sqrt(math.pi / 2 / 40), 0.02 / math.sqrt(5))
 """Of the median of 40 times to first token, and of the mean throughput of 5 rounds: relative."""
 
@@ -43,6 +55,9 @@ class Chain:
     the next (AR(1)), `outliers` the share of a candidate's campaigns in which it was slowed by a factor with a median
     of 1.3. `slower` and `down` are how much worse every challenger is: a share on speeds, points on both qualities.
     `ndcg_sd` is the standard deviation of the difference of two models' nDCG@10 on a query: 0.16 to 0.22 as measured.
+
+    `starts` is the standard deviation that each start of a server adds to its speeds, where challengers are measured
+    beside the incumbent in rounds in turn: what drifts is the same for both then. None: one after the other.
     """
 
     noise: float = 0.03
@@ -58,6 +73,7 @@ class Chain:
     pass_rate: float = 0.95
     case_spread: float = 4.0
     ndcg_sd: float = 0.19
+    starts: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +109,9 @@ class _Block:
         self.truth = np.zeros(shape)
         self.truth[:, :, 1:] = math.log1p(-chain.slower)
         self.drift = rng.normal(0, chain.noise, shape)
-        self.sums, self.squares = np.zeros(shape), np.zeros(shape)
+        # Of gains in turn there is one a challenger, else a figure a candidate.
+        kept = shape if chain.starts is None else (2, count, chain.candidates - 1)
+        self.sums, self.squares = np.zeros(kept), np.zeros(kept)
         self.seen = 0
         # The same hard cases all along: the goldens do not change.
         certain = 1 - 1 / chain.case_spread
@@ -116,8 +134,9 @@ class _Block:
             slowed = rng.random(self.shape[1:]) < chain.outliers
             speeds = speeds - slowed * np.abs(rng.normal(0, 0.4, self.shape[1:]))
         self.seen += 1
-        self.sums += speeds
-        self.squares += speeds**2
+        told = speeds if chain.starts is None else self._in_turn(chain.starts)
+        self.sums += told
+        self.squares += told**2
         unsettled: _Flags = self.superior.any(axis=1) & ~self.promoted
         if not is_look(self.seen) and self.promoted_alone.all() and not unsettled.any():
             return  # nobody asks this campaign anything; the next one drifts on from its speeds
@@ -130,6 +149,14 @@ class _Block:
         if unsettled.any():
             within = self._non_inferior(wins, losses, ndcg, ndcg_error)
             self.promoted |= unsettled & (within & self.superior).any(axis=1)
+
+    def _in_turn(self, starts: float) -> Array:
+        """The gain of each challenger in rounds in turn: both drift alike, and each was started for itself."""
+        shape = (2, self.shape[1], self.shape[2] - 1)
+        own = np.array(OWN_ERRORS_IN_TURN)[:, None, None]
+        of_starts = self.rng.normal(0, starts, shape) - self.rng.normal(0, starts, shape)
+        gains: Array = self.truth[:, :, 1:] - self.truth[:, :, :1] + of_starts + self.rng.standard_normal(shape) * own
+        return gains
 
     def _cases(self) -> tuple[Array, Array]:
         """In how many cases each challenger was right and the incumbent wrong, and the other way round."""
@@ -149,20 +176,26 @@ class _Block:
         shown = chain.ndcg_sd * np.sqrt(rng.chisquare(freedom, means[:, 1:].shape) / freedom / chain.queries)
         return means[:, 1:] - means[:, :1] - chain.down, shown
 
-    def _noises(self) -> list[tuple[int, Array]]:
-        """For each speed its degrees of freedom, and the standard error of a figure in each chain."""
+    def _noises(self) -> list[tuple[Array, Array]]:
+        """For each speed its degrees of freedom, and the standard error of a challenger's gain in each chain."""
+        in_turn = self.chain.starts is not None
         deviations = (self.squares - self.sums**2 / self.seen).sum(axis=2)
-        freedom = (self.seen - 1) * self.shape[2]
+        freedom = (self.seen - 1) * self.sums.shape[2]
         found = []
-        for row, own in enumerate(OWN_ERRORS):
-            assumed = Noise(self.chain.assumed, 0.0, freedom)
+        for row, own in enumerate(OWN_ERRORS_IN_TURN if in_turn else OWN_ERRORS):
+            assumed = Noise(self.chain.assumed * (ASSUMED_OF_STARTS if in_turn else 1.0), 0.0, freedom)
             pooled = np.sqrt(assumed.pooled(own) ** 2 + deviations[row] / assumed.total_freedom)
-            found.append((assumed.total_freedom, pooled))
+            known = np.full(pooled.shape, float(assumed.total_freedom))
+            if in_turn:
+                alone = np.full(pooled.shape, own)
+                found.append((combined_freedom(pooled, alone, np.full(pooled.shape, ROUNDS - 1.0), known), pooled))
+            else:
+                found.append((known, math.sqrt(2) * pooled))
         return found
 
     def _differences(self) -> Array:
         means = self.sums / self.seen
-        return means[:, :, 1:] - means[:, :, :1]
+        return means if self.chain.starts is not None else means[:, :, 1:] - means[:, :, :1]
 
     def _look(self, wins: Array, losses: Array, ndcg: Array, ndcg_error: Array) -> None:
         gains = self._differences()
@@ -170,7 +203,7 @@ class _Block:
         p_values = np.stack(
             [
                 *(
-                    student_p(gains[row] / (math.sqrt(2) * error[:, None]), freedom)
+                    student_p(gains[row] / error[:, None], freedom[:, None])
                     for row, (freedom, error) in enumerate(self._noises())
                 ),
                 mcnemar_exact(wins, losses),
@@ -187,7 +220,7 @@ class _Block:
         gains = self._differences()
         within = _quality_within(self.chain, wins, losses, ndcg, ndcg_error)
         for row, (freedom, error) in enumerate(self._noises()):
-            reach = student_reach(freedom, 2 * ALPHA) * math.sqrt(2) * error[:, None]
+            reach = student_reach(freedom[:, None], 2 * ALPHA) * error[:, None]
             within = within & (np.expm1(gains[row] - reach) >= -SPEED_MARGIN)
         return within
 

@@ -31,6 +31,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from milton_assets.selection.decision import Challenge, Difference
+from milton_assets.selection.in_turn import InTurn
 from milton_assets.selection.life import NEW, Life, looked
 from milton_assets.selection.policy import IncumbentRule, Margin, MarginKind
 from milton_assets.selection.resample import Drawn
@@ -44,7 +45,7 @@ from milton_assets.statistics.bootstrap import (
 )
 from milton_assets.statistics.normal import z_leaving
 from milton_assets.statistics.paired import agresti_min, mcnemar_exact
-from milton_assets.statistics.spending import mean_p, student_p, student_reach
+from milton_assets.statistics.spending import combined_freedom, mean_p, student_p, student_reach
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.ledger import Tally
 from milton_assets.vocabulary.metric import Direction, Interval
@@ -109,8 +110,12 @@ def challenge(
     draws: int,
     seed: int,
     life: Life,
+    turns: Mapping[tuple[str, str], InTurn],
 ) -> Challenged:
-    """Compare every candidate of the pool with the one at index `incumbent`, which is left out itself."""
+    """Compare every candidate of the pool with the one at index `incumbent`, which is left out itself.
+
+    `turns` are the pool's rounds in turn by the key of their criterion; a speed may lack there.
+    """
     challengers = np.array([i for i in range(len(versions)) if i != incumbent], dtype=np.intp)
     if not challengers.size:
         return Challenged({}, {})
@@ -122,10 +127,13 @@ def challenge(
     tests: list[list[Tally]] = []
     for margin in rule.margins:
         drawn, (before, groups) = by_metric[margin.key], life.seen(margin, others)
+        turned = _Turned.of(turns.get(margin.key), challengers, others, life)
         tables = life.pairs(margin.tier, versions[incumbent], others)
-        evidence = _evidence(drawn, challengers, incumbent, tables)
+        evidence = turned.evidence(_evidence(drawn, challengers, incumbent, tables), margin, others, life)
         past = _Past.of(before, evidence)
-        one = _compare(drawn, margin, incumbent, challengers, outside=outside, draws=draws, rng=rng, past=past)
+        one = _compare(
+            drawn, margin, incumbent, challengers, outside=outside, draws=draws, rng=rng, past=past, turned=turned
+        )
         gains = one.gain if margin.kind is MarginKind.RELATIVE else one.difference
         compared.append(one.rows())
         tests.append(
@@ -134,10 +142,7 @@ def challenge(
     spent = np.array([[test.p_spent if test.seen else np.nan for test in row] for row in tests])
     corrected = life.corrected(spent, groups).tolist()
     per_metric = [
-        [
-            _difference(margin, one, test, p_value, rule.alpha)
-            for one, test, p_value in zip(rows, tallies, p_values, strict=True)
-        ]
+        _differences(margin, rows, tallies, p_values, rule.alpha)
         for margin, rows, tallies, p_values in zip(rule.margins, compared, tests, corrected, strict=True)
     ]
     result = {
@@ -177,7 +182,15 @@ def held_to(drawn: Drawn, margin: Margin, anchor: int, rule: IncumbentRule, *, d
     others = np.array([i for i in range(len(drawn.values)) if i != anchor], dtype=np.intp)
     nothing = _Past.of([NEW] * len(others), [""] * len(others))
     compared = _compare(
-        drawn, margin, anchor, others, outside=2 * rule.alpha, draws=draws, rng=stream(seed), past=nothing
+        drawn,
+        margin,
+        anchor,
+        others,
+        outside=2 * rule.alpha,
+        draws=draws,
+        rng=stream(seed),
+        past=nothing,
+        turned=_Turned.none(len(others)),
     )
     return Held(margin, compared.rows(), {index: place for place, index in enumerate(others.tolist())}, rule.alpha)
 
@@ -208,6 +221,55 @@ class _Past:
         return seen, np.where(self.new, (self.total + gain) / seen, self.total / np.maximum(self.seen, 1))
 
 
+@dataclass(frozen=True)
+class _Turned:
+    """What rounds in turn show of each challenger: arrays (challengers,), NaN and 0 where there were none.
+
+    `gain` is the logarithm of its figure over the incumbent's, `error` its standard error, known with `freedom`;
+    `campaigns` is in how many such rounds were made.
+    """
+
+    gain: Array
+    error: Array
+    freedom: Array
+    campaigns: Array
+
+    @classmethod
+    def none(cls, count: int) -> _Turned:
+        """Where nobody was measured in turn."""
+        unknown, zero = np.full(count, np.nan), np.zeros(count)
+        return cls(unknown, unknown.copy(), zero, zero.copy())
+
+    @classmethod
+    def of(
+        cls, turns: InTurn | None, challengers: npt.NDArray[np.intp], versions: Sequence[str], life: Life
+    ) -> _Turned:
+        found = cls.none(len(versions))
+        if turns is None:
+            return found
+        gains, own = turns.gain[challengers], turns.own[challengers]
+        for place, known in enumerate(life.starts(turns.criterion, versions, gains)):
+            if known is not None:
+                noise, seen = known
+                found.gain[place], found.campaigns[place] = gains[place], seen
+                found.error[place], found.freedom[place] = noise.pooled(float(own[place])), noise.total_freedom
+        here, rounds = found.here, turns.rounds[challengers]
+        found.freedom[here] = combined_freedom(found.error[here], own[here], rounds[here] - 1, found.freedom[here])
+        return found
+
+    @property
+    def here(self) -> npt.NDArray[np.bool_]:
+        """Who was measured in turn."""
+        return ~np.isnan(self.gain)
+
+    def evidence(self, apart: Sequence[str], margin: Margin, versions: Sequence[str], life: Life) -> Sequence[str]:
+        """`apart`, but the challenger's table alone for who was measured in turn: the rounds of both are in it."""
+        return [
+            sha256_bytes(life.tables.get((version, margin.tier), "").encode()) if here else table
+            for version, table, here in zip(versions, apart, self.here.tolist(), strict=True)
+        ]
+
+
 def _evidence(drawn: Drawn, challengers: npt.NDArray[np.intp], incumbent: int, tables: Sequence[str]) -> Sequence[str]:
     """For each challenger the digest of its and the incumbent's paired cases: the same answers are the same evidence.
 
@@ -233,10 +295,11 @@ def _compare(
     draws: int,
     rng: np.random.RandomState,
     past: _Past,
+    turned: _Turned,
 ) -> Compared:
     sign = 1.0 if drawn.criterion.direction is Direction.HIGHER else -1.0
     if margin.kind is MarginKind.RELATIVE:
-        return _over_campaigns(drawn, incumbent, challengers, sign, outside, past)
+        return _over_campaigns(drawn, incumbent, challengers, sign, outside, past, turned)
     by_errors = _by_errors(drawn, incumbent, challengers, sign, outside)
     cases = drawn.cases
     pairs = cases.paired[challengers] & cases.paired[incumbent]
@@ -316,6 +379,7 @@ def _over_campaigns(
     sign: float,
     outside: float,
     past: _Past,
+    turned: _Turned,
 ) -> Compared:
     mine, theirs = drawn.values[challengers], drawn.values[incumbent]
     errors = drawn.errors
@@ -323,15 +387,21 @@ def _over_campaigns(
     now = np.where(
         sound, sign * np.log(np.where(sound, mine, 1.0) / (theirs if errors.log[incumbent] else 1.0)), np.nan
     )
-    campaigns, gain = past.mean(now)
-    spread = np.hypot(errors.standard_error[challengers], errors.standard_error[incumbent])
+    here = turned.here
+    campaigns, gain = past.mean(np.where(here, sign * turned.gain, now))
+    apart = np.hypot(errors.standard_error[challengers], errors.standard_error[incumbent])
     freedom = np.minimum(errors.freedom[challengers], errors.freedom[incumbent])
+    # Errors that look the same in every campaign do not average out: the mean's is the mean of theirs, at most.
+    share = np.where(here, np.minimum(turned.campaigns, campaigns) / np.maximum(campaigns, 1), 0.0)
+    spread = np.where(share == 1, turned.error, np.where(here, share * turned.error + (1 - share) * apart, apart))
+    freedom = np.where(share == 1, turned.freedom, np.where(here, np.minimum(turned.freedom, freedom), freedom))
     half = student_reach(freedom, outside) * spread
     ratio = _ratio(gain, spread)
     p_value = np.where(np.isnan(gain) | np.isnan(spread), np.nan, student_p(ratio, freedom))
     difference, low, high = (_as_share(part) for part in (gain, gain - half, gain + half))
     none = np.full_like(campaigns, -1)
     test, why = _named("beyond noise", campaigns), _named("", campaigns)
+    test[here] = "rounds in turn"
     return Compared(
         test,
         campaigns,
@@ -379,6 +449,23 @@ def _by_errors(
         _named("", n),
         gain,
     )
+
+
+def _differences(
+    margin: Margin, rows: Sequence[_Row], tests: Sequence[Tally], p_values: Sequence[float], alpha: float
+) -> list[Difference]:
+    """Every challenger's. Where cases are counted, many have the same counts, and of those one is made."""
+    known: dict[tuple[_Row, int, bool, float], Difference] = {}
+    found = []
+    for one, test, p_value in zip(rows, tests, p_values, strict=True):
+        if one.wins < 0:
+            found.append(_difference(margin, one, test, p_value, alpha))
+            continue
+        key = (one, test.seen, test.better, p_value)
+        if (same := known.get(key)) is None:
+            same = known[key] = _difference(margin, one, test, p_value, alpha)
+        found.append(same)
+    return found
 
 
 def _difference(margin: Margin, one: _Row, test: Tally, p_holm: float, alpha: float) -> Difference:

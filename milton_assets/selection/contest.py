@@ -10,17 +10,21 @@ the outcome asked again (`sensitivity`). What does not: how each is computed, an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TypedDict
 
 import numpy as np
 
 from milton_assets.selection.anchoring import Anchoring, anchor
+from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.choose import Choice, choose, confidence
-from milton_assets.selection.compare import Challenged, challenge
+from milton_assets.selection.compare import challenge
 from milton_assets.selection.decision import Challenge, Confidence, Standing, Verdict
 from milton_assets.selection.gates import Judgement
+from milton_assets.selection.in_turn import InTurn, in_turn
 from milton_assets.selection.life import Life
-from milton_assets.selection.policy import Criterion, Policy
+from milton_assets.selection.policy import Criterion, IncumbentRule, MarginKind, Policy
 from milton_assets.selection.ranking import Pool, Ranking, rank
 from milton_assets.selection.resample import Drawn, prepare, probability_best, unknown
 from milton_assets.selection.scoring import Array
@@ -35,7 +39,8 @@ class Contest:
 
     `shares` are the probabilities of being best, None with the reason `unknown_because`. `serving` is the index of the
     incumbent, where the policy's rule protects it; `challenges` are the others against it, by version, and `tests` what
-    the ledger keeps of them. `blind` is why nobody can be compared with an incumbent that could not be judged.
+    the ledger keeps of them. `blind` is why nobody can be compared with an incumbent that could not be judged. `turns`
+    are speeds in rounds in turn with the incumbent, by the key of their criterion, where somebody was measured so.
     """
 
     pool: Pool
@@ -47,11 +52,18 @@ class Contest:
     tests: Mapping[str, Mapping[str, Tally]]
     anchoring: Anchoring | None
     blind: str | None
+    turns: Mapping[tuple[str, str], InTurn] = field(default_factory=dict)
 
     @property
     def measured(self) -> list[tuple[Criterion, tuple[str, ...], Array]]:
         """Each criterion with the versions and their figures."""
         return [(drawn.criterion, self.pool.versions, drawn.values) for drawn in self.prepared]
+
+    @property
+    def measured_in_turn(self) -> list[tuple[Criterion, tuple[str, ...], Array]]:
+        """Each speed with the versions and their gains in rounds in turn with the incumbent, NaN where there were
+        none."""
+        return [(turns.criterion, self.pool.versions, turns.gain) for turns in self.turns.values()]
 
     def without(self, index: int) -> Contest:
         """The contest with that candidate left out, and all else held.
@@ -97,50 +109,85 @@ class Outcome:
 
 def enter(judgements: Sequence[Judgement], policy: Policy, occasion: Occasion) -> Contest:
     """Draw and compare the eligible among `judgements`, of whom there must be one."""
-    incumbent, seed, life = occasion.incumbent, occasion.seed, occasion.life
+    seed, life = occasion.seed, occasion.life
     eligible = [judgement for judgement in judgements if judgement.eligible]
     metrics = [[j.readings[row].metric for j in eligible] for row in range(len(policy.criteria))]
     values = np.array([[metric.value for metric in row] for row in metrics], dtype=np.float64)
     pool = Pool(tuple(j.candidate.version for j in eligible), values)
     prepared = prepare([j.candidate for j in eligible], metrics, policy, occasion.tiers, life)
     unknown_because = unknown(prepared, pool.versions) if len(eligible) > 1 else None
-    if len(eligible) == 1:
-        shares: Array | None = np.ones(1)
-    else:
-        shares = None if unknown_because else probability_best(prepared, policy, seed)
-    serving, blind = None, None
-    challenged, anchoring = Challenged({}, {}), None
-    if policy.incumbent is not None and incumbent is not None:
-        if incumbent in pool.versions:
-            serving = pool.versions.index(incumbent)
-            challenged = challenge(
-                prepared, policy.incumbent, pool.versions, serving, draws=policy.certainty.draws, seed=seed, life=life
-            )
-            anchoring = anchor(
-                [j.candidate for j in eligible],
-                policy,
-                policy.incumbent,
-                prepared,
-                serving,
-                challenged.challenges,
-                manifest=occasion.manifest,
-                life=life,
-                tiers=occasion.tiers,
-                seed=seed,
-            )
-        else:
-            blind = _unjudged(judgements, incumbent)
-    return Contest(
-        pool,
-        prepared,
-        shares,
-        unknown_because,
-        serving,
-        challenged.challenges if anchoring is None else anchoring.challenges,
-        challenged.tests,
-        anchoring,
-        blind,
+    # The draws are numpy's, which lets other threads work; the comparisons are mostly Python's.
+    with ThreadPoolExecutor(max_workers=1) as meanwhile:
+        drawn = None
+        if len(eligible) > 1 and unknown_because is None:
+            drawn = meanwhile.submit(probability_best, prepared, policy, seed)
+        against = _against_incumbent(judgements, prepared, pool, policy, occasion)
+        shares = np.ones(1) if len(eligible) == 1 else None if drawn is None else drawn.result()
+    return Contest(pool, prepared, shares, unknown_because, **against)
+
+
+class _Against(TypedDict):
+    """What a contest knows of the others against the incumbent."""
+
+    serving: int | None
+    challenges: Mapping[str, Challenge]
+    tests: Mapping[str, Mapping[str, Tally]]
+    anchoring: Anchoring | None
+    blind: str | None
+    turns: Mapping[tuple[str, str], InTurn]
+
+
+def _against_incumbent(
+    judgements: Sequence[Judgement], prepared: tuple[Drawn, ...], pool: Pool, policy: Policy, occasion: Occasion
+) -> _Against:
+    nobody: _Against = {
+        "serving": None,
+        "challenges": {},
+        "tests": {},
+        "anchoring": None,
+        "blind": None,
+        "turns": {},
+    }
+    incumbent, life, rule = occasion.incumbent, occasion.life, policy.incumbent
+    if rule is None or incumbent is None:
+        return nobody
+    if incumbent not in pool.versions:
+        return {**nobody, "blind": _unjudged(judgements, incumbent)}
+    eligible = [judgement.candidate for judgement in judgements if judgement.eligible]
+    serving, draws = pool.versions.index(incumbent), policy.certainty.draws
+    turns = _in_turn(eligible, prepared, rule, life)
+    challenged = challenge(
+        prepared, rule, pool.versions, serving, draws=draws, seed=occasion.seed, life=life, turns=turns
     )
+    anchoring = anchor(
+        eligible,
+        policy,
+        rule,
+        prepared,
+        serving,
+        challenged.challenges,
+        manifest=occasion.manifest,
+        life=life,
+        tiers=occasion.tiers,
+        seed=occasion.seed,
+    )
+    return {
+        "serving": serving,
+        "challenges": anchoring.challenges,
+        "tests": challenged.tests,
+        "anchoring": anchoring,
+        "blind": None,
+        "turns": turns,
+    }
+
+
+def _in_turn(
+    candidates: Sequence[Candidate], prepared: Sequence[Drawn], rule: IncumbentRule, life: Life
+) -> dict[tuple[str, str], InTurn]:
+    """The rule's speeds in rounds in turn, where somebody was measured so."""
+    speeds = {margin.key for margin in rule.margins if margin.kind is MarginKind.RELATIVE}
+    asked = (in_turn(candidates, one.criterion, life.incumbent) for one in prepared if one.criterion.key in speeds)
+    return {turns.criterion.key: turns for turns in asked if not np.isnan(turns.gain).all()}
 
 
 def settle(contest: Contest, policy: Policy) -> Outcome:

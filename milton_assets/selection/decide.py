@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from milton_assets.selection import comparability, contamination, explain, templates
+from milton_assets.selection import comparability, contamination, explain, in_turn, templates
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.contest import Contest, Occasion, Outcome, enter, settle, verdict_on_nobody
 from milton_assets.selection.decision import (
+    Between,
     CandidateReport,
     Contribution,
     Decision,
@@ -34,13 +35,14 @@ from milton_assets.selection.decision import (
     Verdict,
 )
 from milton_assets.selection.flips import flips_of
-from milton_assets.selection.gates import Judgement, judge, unusable
+from milton_assets.selection.gates import Gatekeeper, Judgement, judge, unusable
 from milton_assets.selection.life import Life
-from milton_assets.selection.policy import MetricRef, Normalisation, Policy
+from milton_assets.selection.policy import Criterion, MetricRef, Normalisation, Policy
 from milton_assets.selection.ranking import pareto_front
 from milton_assets.selection.scoring import beyond_anchors
 from milton_assets.selection.sensitivity import sensitivity
 from milton_assets.selection.speed_doubts import without_doubtful_speeds
+from milton_assets.statistics.spending import Noise
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.fingerprint import Fingerprint
@@ -107,8 +109,9 @@ def _decided(
     references = policy.metrics()
     variants = contamination.readings(stood, manifest, tiers)
     objections = _joined(templates.objections(manifest, incumbent), contamination.objections(variants, manifest))
+    keeper = Gatekeeper(policy)
     judgements = [
-        judge(candidate, policy, references, objection=objections.get(candidate.version)) for candidate in stood
+        judge(candidate, keeper, references, objection=objections.get(candidate.version)) for candidate in stood
     ]
     about = _About({one.model_version: one.lineage.template for one in manifest.candidates}, variants)
     manifest_sha256 = manifest.digest()
@@ -122,7 +125,11 @@ def _decided(
         "manifest_sha256": manifest_sha256,
         "baselines": _baselines(stood, references, tiers),
     }
-    notes = (*_notes(policy, manifest, judgements, incumbent), *contamination.notes(variants))
+    notes = (
+        *_notes(policy, manifest, judgements, incumbent),
+        *contamination.notes(variants),
+        *in_turn.notes(stood, policy.incumbent, incumbent, life.incumbent),
+    )
     seed = int(manifest_sha256[:8], 16)
 
     def unranked(flips: Mapping[str, tuple[Flips, ...]]) -> tuple[CandidateReport, ...]:
@@ -156,24 +163,35 @@ def _decided(
         candidates=(*report.reports(), *unranked(flips)),
         confidence=outcome.confidence,
         sensitivity=sensitivity(contest, outcome, judgements, policy, occasion),
-        noise=tuple(_noise(contest)),
-        ledger=life.after(contest.measured, contest.tests, anchoring.anchors if anchoring else None),
+        noise=tuple(_noise(contest, life)),
+        ledger=life.after(
+            contest.measured, contest.tests, anchoring.anchors if anchoring else None, contest.measured_in_turn
+        ),
     )
 
 
-def _noise(contest: Contest) -> Iterator[NoiseReading]:
-    """How far each speed varies between campaigns, where the first candidate was measured."""
+def _noise(contest: Contest, life: Life) -> Iterator[NoiseReading]:
+    """How far each speed varies between campaigns, and its ratio to the incumbent's between starts, where the first
+    candidate was measured that was measured so."""
     for drawn in contest.prepared:
-        criterion, noise = drawn.criterion, drawn.noises[0]
-        if criterion.noise > 0:
-            yield NoiseReading(
-                tier=criterion.tier,
-                metric=criterion.metric,
-                assumed=noise.assumed,
-                measured=noise.measured,
-                below=noise.upper(),
-                freedom=noise.freedom,
-            )
+        if drawn.criterion.noise > 0:
+            yield _noise_reading(drawn.criterion, drawn.noises[0], Between.CAMPAIGNS)
+        if (turns := contest.turns.get(drawn.criterion.key)) is not None and drawn.criterion.noise > 0:
+            known = (one for one in life.starts(drawn.criterion, contest.pool.versions, turns.gain) if one is not None)
+            for noise, _ in itertools.islice(known, 1):
+                yield _noise_reading(drawn.criterion, noise, Between.STARTS)
+
+
+def _noise_reading(criterion: Criterion, noise: Noise, between: Between) -> NoiseReading:
+    return NoiseReading(
+        tier=criterion.tier,
+        metric=criterion.metric,
+        between=between,
+        assumed=noise.assumed,
+        measured=noise.measured,
+        below=noise.upper(),
+        freedom=noise.freedom,
+    )
 
 
 @dataclass(frozen=True)

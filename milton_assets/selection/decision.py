@@ -21,10 +21,11 @@ from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.ledger import Ledger
 from milton_assets.vocabulary.metric import Interval, Metric
 
-DECISION_VERSION = 5
+DECISION_VERSION = 6
 """Version 3 is written as RFC 8785 has it; version 4 names each candidate's chat template, spends alpha over the life
 of an incumbent and hands on a ledger; version 5 has gates that ask only where there is a figure, flips, and what fresh
-variants showed of each candidate. Another version is not read."""
+variants showed of each candidate; version 6 compares speeds in rounds in turn with the incumbent, where tables state
+such rounds. Another version is not read."""
 
 
 class Verdict(StrEnum):
@@ -208,8 +209,16 @@ class Challenge(_Noun):
     why: str
 
 
+class Between(StrEnum):
+    """What a noise lies between: campaigns; or starts of the same two models, which rounds in turn do not cancel."""
+
+    CAMPAIGNS = "campaigns"
+    STARTS = "starts"
+
+
 class NoiseReading(_Noun):
-    """The relative noise of a speed between campaigns, where the candidates were measured.
+    """The relative noise of a speed between campaigns, where the candidates were measured; or between starts, of the
+    ratio to the incumbent's in rounds in turn.
 
     `assumed` is the policy's; `measured` is what repeated measurements of the same weights showed, with `freedom`
     degrees of freedom, and `below` what it is below, 95 % sure. Both are None, and the assumption stands alone, until
@@ -218,6 +227,7 @@ class NoiseReading(_Noun):
 
     tier: TierName
     metric: str
+    between: Between = Between.CAMPAIGNS
     assumed: float
     measured: float | None
     below: float | None

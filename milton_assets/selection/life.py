@@ -2,6 +2,7 @@
 
     life = Life.of(manifest, candidates, incumbent)
     life.noises(criterion, versions, values)         # measured where it was, else assumed
+    life.starts(criterion, versions, gains)          # the same for rounds in turn
     life.looked(...)                                 # the p-values of a decision, with what was spent before
     life.after(...)                                  # the next ledger
 
@@ -16,8 +17,9 @@ what the group has. Evidence that was looked at is not looked at again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
@@ -37,6 +39,10 @@ from milton_assets.vocabulary.tier import TierResult
 
 _UNKNOWN = "0" * 64
 """The digest of an environment that is not known; nothing measured in it is a repetition of anything."""
+
+ASSUMED_OF_STARTS = math.sqrt(2) / 3
+"""The noise of a gain in rounds in turn that is assumed, as a share of the policy's noise of a figure between
+campaigns: a third for each of the two models. What drifts, both share; what is left is how the processes lie."""
 
 NEW = Tally(0, 0.0, 1.0, False, "")
 """A hypothesis of which nothing was seen yet."""
@@ -118,22 +124,59 @@ class Life:
             noises.append(found[where])
         return noises
 
+    def starts(self, criterion: Criterion, versions: Sequence[str], gains: Array) -> list[tuple[Noise, int] | None]:
+        """Of each version that was measured beside the incumbent in rounds in turn: the noise of its gain, and in how
+        many campaigns it was, this one included. `gains` are today's logarithms, NaN for who was not.
+
+        What two processes differ by for as long as they live is in it, and is assumed until the same two models were
+        measured in turn twice.
+        """
+        repeats = _added(self.ledger, self._gains(criterion, versions, gains))
+        found: list[tuple[Noise, int] | None] = []
+        for version, gain in zip(versions, gains.tolist(), strict=True):
+            where, key = self._where_in_turn(criterion, version), self._pair(version)
+            if math.isnan(gain) or key is None:
+                found.append(None)
+                continue
+            assumed, spread = criterion.noise * ASSUMED_OF_STARTS, Spread(0.0, 0)
+            if where is not None:
+                spread = self._spread(where, repeats)
+            known = repeats.get(where or "", {}).get(key)
+            noise = Noise(assumed, spread.squares, spread.freedom)
+            found.append((noise, 1 if known is None else known.seen))
+        return found
+
+    def _pair(self, version: str) -> str | None:
+        """What knows a version together with what serves; None where that is not known."""
+        key = self.keys.get(version)
+        return None if key is None or self.incumbent is None else sha256_bytes(f"{key}\n{self.incumbent}".encode())
+
+    def _where_in_turn(self, reference: MetricRef, version: str) -> str | None:
+        how = self.hows.get((version, reference.tier), _UNKNOWN)
+        return None if how == _UNKNOWN else f"{reference.tier}/{reference.metric}/in turn/{how}"
+
     def _where(self, reference: MetricRef, version: str) -> str | None:
         how = self.hows.get((version, reference.tier), _UNKNOWN)
         return None if how == _UNKNOWN else f"{reference.tier}/{reference.metric}/{how}"
 
     def _repeats(self, criterion: Criterion, versions: Sequence[str], values: Array) -> dict[str, dict[str, Repeated]]:
         """The ledger's repeats of that criterion with this decision's figures added, for the places they were taken."""
-        found: dict[str, dict[str, Repeated]] = {}
+        return _added(self.ledger, self._figures(criterion, versions, values))
+
+    def _figures(self, criterion: Criterion, versions: Sequence[str], values: Array) -> Iterator[_Figure]:
         for version, value in zip(versions, values.tolist(), strict=True):
             where, table = self._where(criterion, version), self.tables.get((version, criterion.tier))
-            if where is None or table is None or value <= 0:
+            if where is not None and table is not None and value > 0:
+                yield _Figure(where, self.keys[version], math.log(value), table)
+
+    def _gains(self, criterion: Criterion, versions: Sequence[str], gains: Array) -> Iterator[_Figure]:
+        """The same of gains in rounds in turn, which are logarithms already."""
+        for version, gain in zip(versions, gains.tolist(), strict=True):
+            if math.isnan(gain) or criterion.noise <= 0:
                 continue
-            if (here := found.get(where)) is None:
-                here = found[where] = dict(self.ledger.repeats.get(where, {}))
-            key = self.keys[version]
-            here[key] = _repeated(here.get(key), math.log(value), table)
-        return found
+            where, table = self._where_in_turn(criterion, version), self.tables.get((version, criterion.tier))
+            if where is not None and table is not None and (key := self._pair(version)) is not None:
+                yield _Figure(where, key, gain, table)
 
     def _spread(self, where: str, repeats: Mapping[str, Mapping[str, Repeated]]) -> Spread:
         gone = self.ledger.spreads.get(where, Spread(0.0, 0))
@@ -169,19 +212,26 @@ class Life:
         criteria: Sequence[tuple[Criterion, Sequence[str], Array]],
         tests: Mapping[str, Mapping[str, Tally]],
         anchors: tuple[Anchor, ...] | None = None,
+        in_turn: Sequence[tuple[Criterion, Sequence[str], Array]] = (),
     ) -> Ledger:
         """The next ledger: this decision's figures of `criteria` (criterion, versions, values) and `tests` added.
 
-        `tests` are by version, then by `TIER/METRIC`; `anchors` stay what they are where none are given. What was
-        measured of weights that do not stand any more is kept as a spread.
+        `tests` are by version, then by `TIER/METRIC`; `anchors` stay what they are where none are given; `in_turn` are
+        gains as `starts` takes them. What was measured of weights that do not stand any more is kept as a spread.
         """
         repeats: dict[str, dict[str, Repeated]] = {}
         spreads = dict(self.ledger.spreads)
-        for criterion, versions, values in criteria:
-            if criterion.noise <= 0:
-                continue
-            standing = {self.keys[version] for version in versions if version in self.keys}
-            for where, here in self._repeats(criterion, versions, values).items():
+        taken: list[tuple[set[str | None], dict[str, dict[str, Repeated]]]] = [
+            ({self.keys.get(version) for version in versions}, self._repeats(criterion, versions, values))
+            for criterion, versions, values in criteria
+            if criterion.noise > 0
+        ]
+        taken += [
+            (set(map(self._pair, versions)), _added(self.ledger, self._gains(criterion, versions, gains)))
+            for criterion, versions, gains in in_turn
+        ]
+        for standing, added in taken:
+            for where, here in added.items():
                 repeats[where] = {key: one for key, one in here.items() if key in standing}
                 gone = [one for key, one in here.items() if key not in standing]
                 if (spread := _folded(spreads.get(where, Spread(0.0, 0)), gone)).freedom:
@@ -227,6 +277,25 @@ def looked(before: Tally, evidence: str, gain: float, p_value: float) -> Tally:
         return before._replace(seen=seen, total=round(gain * seen, 12), evidence=evidence)
     spent = round(min(1.0, p_value / look_share(seen)), 15)
     return Tally(seen, round(gain * seen, 12), spent, gain > 0, evidence)
+
+
+class _Figure(NamedTuple):
+    """A figure's logarithm: where and of what it was measured, and the digest of the table that it stands in."""
+
+    where: str
+    key: str
+    logarithm: float
+    table: str
+
+
+def _added(ledger: Ledger, figures: Iterable[_Figure]) -> dict[str, dict[str, Repeated]]:
+    """The ledger's repeats with these figures added, for the places they were taken."""
+    found: dict[str, dict[str, Repeated]] = {}
+    for where, key, logarithm, table in figures:
+        if (here := found.get(where)) is None:
+            here = found[where] = dict(ledger.repeats.get(where, {}))
+        here[key] = _repeated(here.get(key), logarithm, table)
+    return found
 
 
 def _repeated(before: Repeated | None, logarithm: float, table: str) -> Repeated:

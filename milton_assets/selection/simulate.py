@@ -30,6 +30,7 @@ from milton_assets.statistics.multiplicity import holm
 from milton_assets.statistics.normal import z_of_level
 from milton_assets.statistics.samples import mean_interval
 from milton_assets.statistics.shares import wilson
+from milton_assets.vocabulary.beside import BESIDE, Beside, RoundPair
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
@@ -82,13 +83,45 @@ class Design:
     case_spread: float = 4.0
     query_spread: float = 0.25
     answer_noise: float = 0.147
+    starts: float | None = None
 
 
 def campaign(rng: np.random.Generator, models: Sequence[tuple[str, TrueModel]], design: Design) -> list[Candidate]:
     """One campaign over `models` (version, truth): what the tiers would have measured."""
     case_luck = rng.random(design.cases)
     levels = rng.normal(0, design.query_spread, design.queries)
-    return [_candidate(rng, version, truth, design, case_luck, levels) for version, truth in models]
+    stood = [_candidate(rng, version, truth, design, case_luck, levels) for version, truth in models]
+    if design.starts is None:
+        return stood
+    first, *others = models
+    turned = [
+        _beside(rng, one, truth, first, design, design.starts)
+        for one, (_, truth) in zip(stood[1:], others, strict=True)
+    ]
+    return [stood[0], *turned]
+
+
+def _beside(
+    rng: np.random.Generator,
+    candidate: Candidate,
+    truth: TrueModel,
+    serving: tuple[str, TrueModel],
+    design: Design,
+    starts: float,
+) -> Candidate:
+    """The candidate with ten rounds of two requests in turn with what serves: each server as it was started."""
+    version, theirs = serving
+    luck = np.exp(rng.normal(0, starts, (2, 2)))
+
+    def figures(model: TrueModel, luck: Array) -> dict[str, float]:
+        ttft_ms = model.ttft_ms * luck[0] * float(np.exp(rng.normal(0, design.within_requests, 2)).mean())
+        rate = model.output_tokens_per_s * luck[1] * math.exp(rng.normal(0, design.within_rounds))
+        return {"ttft_ms.median": float(ttft_ms), "output_tokens_per_s": float(rate)}
+
+    rounds = tuple(RoundPair(mine=figures(truth, luck[0]), theirs=figures(theirs, luck[1])) for _ in range(10))
+    stated = Beside(version=version, artefact_sha256=sha256_bytes(version.encode()), rounds=rounds)
+    timed = replace(candidate.tiers["inference"], provenance={BESIDE: stated.model_dump(mode="json")})
+    return replace(candidate, tiers={**candidate.tiers, "inference": timed})
 
 
 @dataclass(frozen=True)

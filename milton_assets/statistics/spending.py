@@ -85,6 +85,18 @@ class Noise:
         return math.sqrt((assumed + self.squares) / self.total_freedom)
 
 
+def combined_freedom(whole: Array, own: Array, own_freedom: Array, rest_freedom: Array | int) -> Array:
+    """The degrees of freedom of standard errors `whole` of which the part `own` is known with `own_freedom`, and what
+    is left with `rest_freedom` (Welch 1947, Satterthwaite 1946).
+
+    Where `own` is more than the whole, nothing is left, and the whole is known with `rest_freedom`.
+    """
+    rest = np.maximum(whole**2 - own**2, 0.0)
+    spread = own**4 / own_freedom + rest**2 / rest_freedom
+    combined = np.divide((own**2 + rest) ** 2, spread, out=np.full(np.shape(whole), np.inf), where=spread > 0)
+    return np.asarray(np.where((rest > 0) & np.isfinite(combined), combined, rest_freedom), dtype=np.float64)
+
+
 def student_p(ratio: Array, freedom: Array | int) -> Array:
     """Two-sided p-values of differences over their standard errors, the errors known with `freedom`."""
     return np.asarray(2 * stdtr(freedom, -np.abs(ratio)), dtype=np.float64)

@@ -1,12 +1,13 @@
 """The incumbent: the model that serves on the edge now, which a challenger has to beat.
 
-What belongs here: asking the targets, and what is believed of one that is away. What does not: comparing with it
-(`selection.compare`).
+What belongs here: asking the targets, and what is believed of one that is away. What does not: serving it beside a
+challenger (`beside`), and comparing with it (`selection.compare`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 
 from milton_assets.edge.deployment import Deployment
 from milton_assets.fleet.links import Unreachable
@@ -41,6 +42,16 @@ def incumbent_of(
                     f"{target.name} is away ({away.problem}); when it was last heard, it served {version or 'nothing'}"
                 )
                 serving.append((attempts[-1].started_at, version))
+    return _of_latest(serving)
+
+
+def heard_of_last(names: Iterable[str], mirrored: Callable[[str], Sequence[Deployment]]) -> str | None:
+    """The version that the targets of these `names` were last heard to serve, as `incumbent_of`; none is asked."""
+    told = ((attempts[-1].started_at, _served_after(attempts)) for name in names if (attempts := mirrored(name)))
+    return _of_latest(told)
+
+
+def _of_latest(serving: Iterable[tuple[datetime, str | None]]) -> str | None:
     latest_first = sorted(serving, key=lambda pair: pair[0], reverse=True)
     return next((version for _, version in latest_first if version), None)
 

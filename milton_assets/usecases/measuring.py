@@ -30,6 +30,7 @@ from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import (
     EmbeddingServer,
+    Incumbent,
     JudgeOf,
     Measuring,
     Needs,
@@ -70,6 +71,7 @@ def measure_tier(
     reference: Reference | NoReference | None = None,
     watch: Watches | None = None,
     open_client: OpensClient | None = None,
+    incumbent: Incumbent | None = None,
     runs_evaluations: RunsEvaluations | None = None,
 ) -> TierResult:
     """The tier's result, with the goldens' digests, the code version and how system turns were sent in its provenance.
@@ -77,7 +79,8 @@ def measure_tier(
     A tier of times is measured under `watch`, where there is one: again, up to `ATTEMPTS` times in all, while something
     else wanted the machine; figures of a last attempt that was disturbed, too, are invalid.
 
-    `open_client` is how a server elsewhere is asked, by a tier that is measured per device class.
+    `open_client` is how a server elsewhere is asked, by a tier that is measured per device class. `incumbent` is what
+    a tier of times may measure beside `served`, in rounds in turn.
 
     Of a private set no text is left in it. Raises `BrokenResult` when the result is another tier's, or lacks a metric
     of the spec or has one beyond it; else whatever the tier raises.
@@ -93,6 +96,7 @@ def measure_tier(
         forcing=forcing,
         reference=reference or NoReference("nobody names one"),
         open_client=open_client,
+        incumbent=incumbent,
         runs_evaluations=runs_evaluations,
         on_progress=_without_notes(on_progress) if goldens.is_private else on_progress,
     )

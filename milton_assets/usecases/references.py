@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import psutil
-
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.forcing import ReferenceNotToBeHad, TeacherForcing
 from milton_assets.vocabulary.registry import NO_REFERENCE, Artefact, RegistryEntry, RegistryStore
@@ -31,9 +29,7 @@ from resources.file_facts import FactsReader
 from resources.predictions import KeptExpectations, key_of
 from resources.registries.artefacts import ArtefactReader
 from resources.servers.identity import verified_serving
-
-_SERVER_BYTES = 256 << 20
-"""What a server holds beside the weights, at least: its context and its buffers."""
+from resources.servers.memory import why_no_room
 
 
 @dataclass(frozen=True)
@@ -142,11 +138,8 @@ def _serve(reference: Artefact, name: str, asking: Asking) -> Iterator[TeacherFo
             f"{name}, its reference, cannot be served: the server is one that somebody else runs",
             remedy="measure fidelity once with a server that is started per candidate (MILTON_SERVER=llama.cpp)",
         )
-    needed, free = reference.size_bytes + _SERVER_BYTES, psutil.virtual_memory().available
-    if needed > free:
-        raise ReferenceNotToBeHad(
-            f"{name}, its reference, needs {needed / 1e9:.1f} GB beside the candidate, and {free / 1e9:.1f} GB are free"
-        )
+    if (why := why_no_room(reference.size_bytes)) is not None:
+        raise ReferenceNotToBeHad(f"{name}, its reference, {why}")
     with verified_serving(asking.launcher, Path(reference.path), name, reference.sha256) as served:
         if served.endpoint.forcing is None:
             raise MiltonError(f"{served.fingerprint.name}, which serves {name}, does not tell what it expects")

@@ -15,6 +15,7 @@ from milton_assets.edge.serving.supervisor import Mode
 from milton_assets.fleet.local import LocalTarget
 from milton_assets.fleet.target import RollbackRequest
 from milton_assets.settings import Settings
+from milton_assets.tiers.reasoning.marking import marks_of
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.errors import BadInput
 from resources.edge_server import EdgeServer
@@ -54,7 +55,7 @@ def service_of(
 ) -> Service:
     """How `target` is served as the settings say; what is given goes before them."""
     given = settings.serving
-    bare = Service(target.place.path, edge_server(settings))
+    bare = Service(target.place.path, edge_server(settings), marks_of)
     chosen = Mode(mode or given.mode)
 
     def go_back(reason: str) -> str:

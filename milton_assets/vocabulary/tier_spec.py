@@ -212,11 +212,25 @@ class NoReference:
 
 
 @dataclass(frozen=True)
+class Incumbent:
+    """The model that serves on the edge, to be measured beside the one under test: its version and weights' digest.
+
+    `serve` serves it beside the model under test for the length of a block; it raises `ServerFailed`, and `BadInput`
+    for files that do not hold, where it cannot.
+    """
+
+    version: str
+    artefact_sha256: str
+    serve: Callable[[], AbstractContextManager[RunningServer]]
+
+
+@dataclass(frozen=True)
 class Measuring:
     """What `measure` is handed. `goldens` is what the tier's reader returned, `plan` what its `plan` made.
 
     `forcing` is None in a tier that needs no probabilities, and where the server does not tell them.
     `open_client` is there where the server runs on a device: the tier's requests are then made there, and by it.
+    `incumbent` is there in a tier of times, where another model serves on the edge.
     """
 
     served: RunningServer
@@ -229,6 +243,7 @@ class Measuring:
     reference: Reference | NoReference = NoReference("this campaign names no reference")
     on_progress: OnProgress = silent
     open_client: OpensClient | None = None
+    incumbent: Incumbent | None = None
     runs_evaluations: RunsEvaluations | None = None
 
     @property

@@ -1,6 +1,7 @@
 """How much memory a model server may hold before it is ended: what its model and context need, with room, and no more.
 
-What belongs here: reckoning the allowance. What does not: holding a server to it (`warden`).
+What belongs here: reckoning the allowance, and whether there is room for a second model beside one that is served.
+What does not: holding a server to it (`warden`).
 
 A chat template runs inside the server, on whatever it is sent, and can build gigabytes from a sentence. What a server
 holds of its own (mapped weights do not count) is bounded by twice the weights, which some builds copy and repack, the
@@ -24,6 +25,18 @@ SHARE_OF_MACHINE: Final = 0.9
 _BYTES_A_NUMBER: Final = 4
 """Of a key or a value, at most: caches are kept in 16 bits unless somebody asks for 32."""
 _MOST_HEADS: Final = 1 << 16
+
+
+_BESIDE_WEIGHTS_BYTES: Final = 256 << 20
+"""What a server holds beside the weights, at least: its context and its buffers."""
+
+
+def why_no_room(size_bytes: int) -> str | None:
+    """Why a model of that size cannot be served beside what runs now; None where there is room."""
+    needed, free = size_bytes + _BESIDE_WEIGHTS_BYTES, psutil.virtual_memory().available
+    if needed <= free:
+        return None
+    return f"needs {needed / 1e9:.1f} GB beside the model under test, and {free / 1e9:.1f} GB are free"
 
 
 def machine_bytes() -> int:

@@ -21,6 +21,7 @@ HEAVY = ("dagster", "matplotlib", "numpy", "pandas", "pyarrow", "scipy")
         "agent.serving",
         "edge.serving.service",
         "usecases.serving",
+        "tiers.reasoning.marking",
         "usecases.probe",
     ],
 )

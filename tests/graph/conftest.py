@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from dagster import ExecuteInProcessResult
 
-from milton_assets.definitions import build_defs
-from tests.support.workplace import Workplace, workplace
+from tests.support.workplace import Workplace, competent, failure_of, workplace
 
 
 @pytest.fixture
@@ -22,6 +22,30 @@ def wp(tmp_path: Path) -> Iterator[Workplace]:
 @pytest.fixture
 def dry(wp: Workplace) -> Workplace:
     """The same workplace, in which campaigns are dry runs."""
-    environment = {"MILTON_STATE_DIR": str(wp.state.root), "MILTON_DRY_RUN": "1"}
-    served = {key: wp.defs.resources[key] for key in ("model_server", "edge_runtime")}
-    return replace(wp, defs=build_defs(environment=environment, overrides=served))
+    return wp.in_dry_runs()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A closed workplace below `root` in which one good model, `good`, was measured by that run."""
+
+    root: Path
+    result: ExecuteInProcessResult
+
+
+@pytest.fixture(scope="session")
+def measured_once(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """Measured once for all tests, which copy it: a measurement takes as long as all else that they do."""
+    root = tmp_path_factory.mktemp("measured")
+    with workplace(root) as wp:
+        wp.register("good", competent())
+        result = wp.run("benchmark_model", "good")
+        assert result.success, failure_of(result)
+    return Measured(root, result)
+
+
+@pytest.fixture
+def measured(tmp_path: Path, measured_once: Measured) -> Iterator[Workplace]:
+    """A workplace of one's own in which one good model, `good`, is measured already."""
+    with workplace(tmp_path, copy_of=measured_once.root, behaviours={"good": competent()}) as made:
+        yield made

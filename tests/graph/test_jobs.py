@@ -15,6 +15,7 @@ from milton_assets.edge.manifest import SUMMARY_FILE
 from milton_assets.edge.release import verify_release
 from milton_assets.selection import Verdict
 from milton_assets.selection.summary import read_summary
+from milton_assets.vocabulary.beside import Beside
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.tier import TierResult, asset_of
@@ -28,15 +29,6 @@ from tests.support.workplace import clueless, competent, failure_of
 RUN = "benchmark_20260101_000000"
 
 
-@pytest.fixture
-def measured(wp):
-    """One good model, measured."""
-    wp.register("good", competent())
-    result = wp.run("benchmark_model", "good")
-    assert result.success, failure_of(result)
-    return result
-
-
 def events_of(wp, asset, partition):
     wanted = AssetRecordsFilter(asset_key=AssetKey(asset), asset_partitions=[partition])
     return wp.instance.fetch_materializations(wanted, limit=10).records
@@ -44,8 +36,8 @@ def events_of(wp, asset, partition):
 
 class TestBenchmarkModel:
     @pytest.mark.slow
-    def test_each_tier_keeps_its_samples_metrics_and_environment(self, wp, measured):
-        store = EvidenceStore(wp.state.benchmarks)
+    def test_each_tier_keeps_its_samples_metrics_and_environment(self, measured):
+        store = EvidenceStore(measured.state.benchmarks)
         for tier in BUILT_IN:
             result = TierResult.from_table(store.latest(asset_of(tier), "good").read())
             assert result.tier == tier
@@ -54,21 +46,21 @@ class TestBenchmarkModel:
             assert result.provenance["fingerprint"]["server"]["name"] == "scripted"
 
     @pytest.mark.slow
-    def test_the_data_version_is_the_digest_of_the_table(self, wp, measured):
+    def test_the_data_version_is_the_digest_of_the_table(self, measured):
         for tier in BUILT_IN:
-            materialization = events_of(wp, asset_of(tier), "good")[0].asset_materialization
+            materialization = events_of(measured, asset_of(tier), "good")[0].asset_materialization
             assert materialization.tags["dagster/data_version"] == materialization.metadata["sha256"].value
 
     @pytest.mark.slow
-    def test_latencies_and_throughput_under_load_are_pictures_in_the_ui(self, wp, measured):
-        metadata = events_of(wp, "inference_metrics", "good")[0].asset_materialization.metadata
+    def test_latencies_and_throughput_under_load_are_pictures_in_the_ui(self, measured):
+        metadata = events_of(measured, "inference_metrics", "good")[0].asset_materialization.metadata
         for name in ("latency", "throughput_latency"):
             assert metadata[name].value.startswith(f"![{name}](data:image/png;base64,")
 
     @pytest.mark.slow
     @pytest.mark.alone
-    def test_the_checks_between_the_stages_are_recorded(self, measured):
-        checks = {e.check_name: e.passed for e in measured.get_asset_check_evaluations()}
+    def test_the_checks_between_the_stages_are_recorded(self, measured_once):
+        checks = {e.check_name: e.passed for e in measured_once.result.get_asset_check_evaluations()}
         assert checks == {"artefacts_can_be_loaded": True, **{f"{tier}_is_complete": True for tier in BUILT_IN}}
 
     def test_a_version_that_is_not_registered_is_refused(self, wp):
@@ -111,44 +103,45 @@ class TestDryRun:
         assert dry.server.requests == []
 
     @pytest.mark.slow
-    def test_a_tier_says_of_every_metric_that_it_was_skipped(self, wp, dry, measured):
-        before = sorted(wp.state.benchmarks.rglob("*"))
+    def test_a_tier_says_of_every_metric_that_it_was_skipped(self, measured):
+        dry = measured.in_dry_runs()
+        before = sorted(measured.state.benchmarks.rglob("*"))
         result = dry.defs.resolve_job_def("benchmark_model").execute_in_process(
             instance=dry.instance, partition_key="good", asset_selection=[AssetKey("reasoning_metrics")]
         )
         said = [record.user_message for record in dry.instance.all_logs(result.run_id)]
         assert {f"{name}: skipped (dry run)" for name, _ in TIERS["reasoning"].units()} <= set(said)
-        assert sorted(wp.state.benchmarks.rglob("*")) == before
+        assert sorted(measured.state.benchmarks.rglob("*")) == before
 
 
 class TestPromote:
     @pytest.mark.slow
-    def test_the_decision_pins_every_file_it_rests_on(self, wp, measured):
-        assert wp.run("promote", RUN).success
-        summary = read_summary(wp.state.runs, RUN)
+    def test_the_decision_pins_every_file_it_rests_on(self, measured, measured_once):
+        assert measured.run("promote", RUN).success
+        summary = read_summary(measured.state.runs, RUN)
         manifest = summary.manifest
         assert summary.decision.notes == ()
         assert all(manifest.fingerprints[candidate.fingerprint_sha256] for candidate in manifest.candidates)
-        store = EvidenceStore(wp.state.benchmarks)
+        store = EvidenceStore(measured.state.benchmarks)
         assert {(pin.model_version, pin.tier) for pin in manifest.pins()} == {("good", tier) for tier in BUILT_IN}
         assert all(store.digest(pin.uri) == pin.sha256 for pin in manifest.pins())
-        assert {pin.dagster_run_id for pin in manifest.pins()} == {measured.run_id}
+        assert {pin.dagster_run_id for pin in manifest.pins()} == {measured_once.result.run_id}
 
     @pytest.mark.slow
-    def test_the_decision_shows_its_pictures_in_the_ui(self, wp, measured):
-        assert wp.run("promote", RUN).success
-        metadata = events_of(wp, "selection_decision", RUN)[0].asset_materialization.metadata
+    def test_the_decision_shows_its_pictures_in_the_ui(self, measured):
+        assert measured.run("promote", RUN).success
+        metadata = events_of(measured, "selection_decision", RUN)[0].asset_materialization.metadata
         for name in ("intervals", "pareto_front", "latency", "throughput_latency"):
             assert metadata[name].value.startswith(f"![{name}](data:image/png;base64,")
 
     @pytest.mark.slow
-    def test_the_bundle_holds_decision_and_evidence(self, wp, measured):
-        assert wp.run("promote", RUN).success
-        summary = read_summary(wp.state.runs, RUN)
-        bundle = wp.state.bundles / summary.bundle.name
+    def test_the_bundle_holds_decision_and_evidence(self, measured):
+        assert measured.run("promote", RUN).success
+        summary = read_summary(measured.state.runs, RUN)
+        bundle = measured.state.bundles / summary.bundle.name
         assert verify_release(bundle).ok
         assert json.loads((bundle / "decision.json").read_text())["winner"] == "good"
-        value = wp.defs.load_asset_value("edge_bundle", instance=wp.instance, partition_key=RUN)
+        value = measured.defs.load_asset_value("edge_bundle", instance=measured.instance, partition_key=RUN)
         manifest = json.loads((bundle / "manifest.json").read_text())
         assert value == manifest
         template = sha256_bytes(b"{{ messages }}")
@@ -156,35 +149,35 @@ class TestPromote:
         assert summary.decision.candidate("good").chat_template == manifest["chat_template_sha256"] == template
 
     @pytest.mark.slow
-    def test_beside_a_relative_with_another_chat_template_nothing_is_promoted(self, wp, measured):
-        wp.register("v1", competent(), seed=5, template="{{ messages }}{# the answers #}")
-        assert wp.run("promote", RUN).success
-        summary = read_summary(wp.state.runs, RUN)
+    def test_beside_a_relative_with_another_chat_template_nothing_is_promoted(self, measured):
+        measured.register("v1", competent(), seed=5, template="{{ messages }}{# the answers #}")
+        assert measured.run("promote", RUN).success
+        summary = read_summary(measured.state.runs, RUN)
         assert (summary.decision.verdict, summary.bundle) == (Verdict.NO_VERDICT, None)
         assert "is not that of its relatives v1" in summary.decision.candidate("good").why
 
     @pytest.mark.slow
-    def test_changed_evidence_stops_the_decision(self, wp, measured):
-        file = EvidenceStore(wp.state.benchmarks).latest("reasoning_metrics", "good")
-        path = wp.state.benchmarks / file.uri
+    def test_changed_evidence_stops_the_decision(self, measured):
+        file = EvidenceStore(measured.state.benchmarks).latest("reasoning_metrics", "good")
+        path = measured.state.benchmarks / file.uri
         path.write_bytes(path.read_bytes()[:-1] + b"?")
-        result = wp.run("promote", RUN)
+        result = measured.run("promote", RUN)
         assert not result.success
         assert "was changed" in failure_of(result)
-        assert not wp.state.bundles.exists()
+        assert not measured.state.bundles.exists()
 
     @pytest.mark.slow
-    def test_a_model_whose_file_changed_since_is_not_judged(self, wp, measured):
-        tiny_gguf(wp.state.root / "models" / "quantized" / "good" / "model-f32.gguf", seed=77)
-        assert wp.run("promote", RUN).success
-        report = read_summary(wp.state.runs, RUN).decision.candidate("good")
+    def test_a_model_whose_file_changed_since_is_not_judged(self, measured):
+        tiny_gguf(measured.artefact("good"), seed=77)
+        assert measured.run("promote", RUN).success
+        report = read_summary(measured.state.runs, RUN).decision.candidate("good")
         assert "changed after it was benchmarked" in report.excluded
 
     @pytest.mark.slow
-    def test_a_model_that_was_never_measured_is_not_judged(self, wp, measured):
-        wp.register("v1", competent(), seed=5)
-        assert wp.run("promote", RUN).success
-        decision = read_summary(wp.state.runs, RUN).decision
+    def test_a_model_that_was_never_measured_is_not_judged(self, measured):
+        measured.register("v1", competent(), seed=5)
+        assert measured.run("promote", RUN).success
+        decision = read_summary(measured.state.runs, RUN).decision
         assert decision.candidate("v1").excluded == "it was never benchmarked"
         assert decision.winner == "good"
 
@@ -204,61 +197,78 @@ class TestPromote:
 
 class TestDeploy:
     @pytest.mark.slow
-    def test_without_a_run_named_the_newest_bundle_is_deployed(self, wp, measured):
-        wp.run("promote", RUN)
-        result = wp.run("deploy", "local")
+    def test_without_a_run_named_the_newest_bundle_is_deployed(self, measured):
+        measured.run("promote", RUN)
+        result = measured.run("deploy", "local")
         assert result.success, failure_of(result)
-        summary = read_summary(wp.state.runs, RUN)
+        summary = read_summary(measured.state.runs, RUN)
         assert [d.target for d in summary.deployments] == ["local"]
-        done = targets_of(wp.state).named("local").history()[-1]
+        done = targets_of(measured.state).named("local").history()[-1]
         assert len(done.health) == WINDOWS[Profile.SMOKE].rounds > 1
         (check,) = [c for c in result.get_asset_check_evaluations() if c.check_name == "serves_and_is_well"]
         assert check.passed and check.metadata["serves"].value == "good"
-        told = events_of(wp, "deployment", "local")[0].asset_materialization.metadata
+        told = events_of(measured, "deployment", "local")[0].asset_materialization.metadata
         assert told["folder_on_target"].value == done.target_path
         assert told["decision"].value == f"/assets/selection_decision?view=partitions&partition={RUN}"
-        bundled = events_of(wp, "edge_bundle", RUN)[0].asset_materialization.metadata
-        assert bundled["bundle_folder"].value == str(wp.state.place(summary.bundle.path))
+        bundled = events_of(measured, "edge_bundle", RUN)[0].asset_materialization.metadata
+        assert bundled["bundle_folder"].value == str(measured.state.place(summary.bundle.path))
 
     @pytest.mark.slow
-    def test_each_stage_makes_the_page_anew_and_its_digest_is_in_the_summary_and_not_in_the_bundle(self, wp, measured):
+    def test_each_stage_makes_the_page_anew_and_its_digest_is_in_the_summary_and_not_in_the_bundle(self, measured):
         told = []
         for job, partition in (("promote", RUN), ("deploy", "local")):
-            assert wp.run(job, partition).success
-            summary = read_summary(wp.state.runs, RUN)
-            assert sha256_file(wp.state.place(summary.report.path)) == summary.report.sha256
-            told.append(wp.state.place(summary.report.path).read_text())
+            assert measured.run(job, partition).success
+            summary = read_summary(measured.state.runs, RUN)
+            assert sha256_file(measured.state.place(summary.report.path)) == summary.report.sha256
+            told.append(measured.state.place(summary.report.path).read_text())
         assert "No target has been deployed to yet" in told[0] and "No target" not in told[1]
         assert f"{summary.deployments[0].id} on local" in told[1]
-        bundled = json.loads((wp.state.place(summary.bundle.path) / SUMMARY_FILE).read_text())
+        bundled = json.loads((measured.state.place(summary.bundle.path) / SUMMARY_FILE).read_text())
         assert bundled["report"] is None
 
     @pytest.mark.slow
-    def test_how_long_a_release_is_watched_can_be_configured(self, wp, measured):
-        wp.run("promote", RUN)
-        config = {"ops": {"deployment": {"config": {"health_rounds": 3, "health_interval_s": 0.0}}}}
-        result = wp.run("deploy", "local", config=config)
-        assert result.success, failure_of(result)
-        assert len(targets_of(wp.state).named("local").history()[-1].health) == 3
+    def test_whoever_is_timed_afterwards_is_timed_beside_what_serves(self, measured):
+        measured.run("promote", RUN)
+        assert measured.run("deploy", "local").success
+        measured.register("better", competent(), seed=1)
+        measured.instance.add_dynamic_partitions("model_versions", ["better"])
+        result = measured.defs.resolve_job_def("benchmark_model").execute_in_process(
+            instance=measured.instance,
+            partition_key="better",
+            asset_selection=[AssetKey("registry_entry"), AssetKey("inference_metrics")],
+        )
+        assert result.success
+        table = EvidenceStore(measured.state.benchmarks).latest("inference_metrics", "better").read()
+        beside = Beside.of(TierResult.from_table(table).provenance)
+        assert (beside.version, beside.because) == ("good", None)
+        assert beside.log_ratios("ttft_ms.median")
 
     @pytest.mark.slow
-    def test_a_target_with_a_policy_takes_nothing_that_is_unsigned(self, wp, measured):
-        wp.run("promote", RUN)
-        target = wp.state.deployments / "local"
-        keys = init_keys(wp.state.keys)
+    def test_how_long_a_release_is_watched_can_be_configured(self, measured):
+        measured.run("promote", RUN)
+        config = {"ops": {"deployment": {"config": {"health_rounds": 3, "health_interval_s": 0.0}}}}
+        result = measured.run("deploy", "local", config=config)
+        assert result.success, failure_of(result)
+        assert len(targets_of(measured.state).named("local").history()[-1].health) == 3
+
+    @pytest.mark.slow
+    def test_a_target_with_a_policy_takes_nothing_that_is_unsigned(self, measured):
+        measured.run("promote", RUN)
+        target = measured.state.deployments / "local"
+        keys = init_keys(measured.state.keys)
         policy = DevicePolicy(trusted_keys=(keys.public.read_text().strip(),))
         write_device_policy(target / POLICY_FILE, policy)
-        assert "bears no signature" in failure_of(wp.run("deploy", "local"))
+        assert "bears no signature" in failure_of(measured.run("deploy", "local"))
         assert not (target / "current").exists()
 
     def test_without_any_bundle_it_says_so(self, wp):
         assert "holds no gguf bundle" in failure_of(wp.run("deploy", "local"))
 
     @pytest.mark.slow
-    def test_evidence_that_no_longer_holds_stops_the_deployment(self, wp, measured):
-        wp.run("promote", RUN)
-        pin = read_summary(wp.state.runs, RUN).manifest.pins()[0]
-        (wp.state.benchmarks / pin.uri).unlink()
-        result = wp.run("deploy", "local")
+    def test_evidence_that_no_longer_holds_stops_the_deployment(self, measured):
+        measured.run("promote", RUN)
+        pin = read_summary(measured.state.runs, RUN).manifest.pins()[0]
+        (measured.state.benchmarks / pin.uri).unlink()
+        result = measured.run("deploy", "local")
         assert "the file is missing" in failure_of(result)
-        assert not (wp.state.deployments / "local" / "current").exists()
+        assert not (measured.state.deployments / "local" / "current").exists()

@@ -45,10 +45,10 @@ def tick(wp, cursor=None):
 
 
 def look(wp, sensor_name, cursor=None):
-    """What a sensor of the road makes of what there is."""
+    """What a sensor of the road makes of what there is; it looked yesterday, or at the time of `cursor`."""
     context = build_sensor_context(
         instance_ref=wp.instance.get_ref(),
-        cursor=cursor,
+        cursor=cursor or (datetime.now(UTC) - timedelta(days=1)).isoformat(),
         repository_def=wp.defs.get_repository_def(),
         resources={"campaign": wp.defs.resources["campaign"]},
     )
@@ -87,25 +87,24 @@ class TestRegistry:
         assert len({r.run_key for data in ticks for r in data.run_requests}) == 3
 
     @pytest.mark.slow
-    def test_an_entry_that_changes_back_after_somebody_benchmarked_the_change_runs_again(self, wp):
-        path = wp.register("v1", competent())
-        raw = path.read_bytes()
-        first = tick(wp)
+    def test_an_entry_that_changes_back_after_somebody_benchmarked_the_change_runs_again(self, measured):
+        path = measured.artefact("good")
+        benchmarked = path.read_bytes()
         tiny_gguf(path, seed=9)
-        assert wp.run("benchmark_model", "v1").success
-        second = tick(wp, first.cursor)
+        first = tick(measured)
+        assert [r.partition_key for r in first.run_requests] == ["good"]
+        path.write_bytes(benchmarked)
+        second = tick(measured, first.cursor)
         assert not second.run_requests
-        path.write_bytes(raw)
-        assert [r.partition_key for r in tick(wp, second.cursor).run_requests] == ["v1"]
+        tiny_gguf(path, seed=9)
+        assert [r.partition_key for r in tick(measured, second.cursor).run_requests] == ["good"]
 
     @pytest.mark.slow
-    def test_damaged_evidence_of_one_entry_blocks_no_other(self, wp):
-        wp.register("v1", competent())
-        assert wp.run("benchmark_model", "v1").success
-        for path in (wp.state.benchmarks / "registry_entry" / "v1").iterdir():
+    def test_damaged_evidence_of_one_entry_blocks_no_other(self, measured):
+        for path in (measured.state.benchmarks / "registry_entry" / "good").iterdir():
             path.write_bytes(b"damaged")
-        wp.register("v2", competent(), seed=1)
-        assert [r.partition_key for r in tick(wp).run_requests] == ["v2"]
+        measured.register("v2", competent(), seed=1)
+        assert [r.partition_key for r in tick(measured).run_requests] == ["v2"]
 
     def test_in_a_dry_run_it_says_what_it_would_request_and_forgets_it(self, dry):
         dry.register("v1", competent())
@@ -135,12 +134,10 @@ class TestRegistry:
         assert not tick(wp).run_requests
 
     @pytest.mark.slow
-    def test_what_was_benchmarked_by_hand_is_not_new(self, wp):
-        path = wp.register("v1", competent())
-        assert wp.run("benchmark_model", "v1").success
-        assert not tick(wp).run_requests
-        tiny_gguf(path, seed=9)
-        assert [r.partition_key for r in tick(wp).run_requests] == ["v1"]
+    def test_what_was_benchmarked_by_hand_is_not_new(self, measured):
+        assert not tick(measured).run_requests
+        tiny_gguf(measured.artefact("good"), seed=9)
+        assert [r.partition_key for r in tick(measured).run_requests] == ["good"]
 
     def test_of_many_new_entries_a_tick_asks_for_some_and_the_next_for_the_others(self, wp):
         file = wp.register("v1", competent())
@@ -208,60 +205,60 @@ class TestRegistry:
 
 
 class TestPromote:
-    def measured(self, wp, version, campaign="benchmark_20260101_000000", **more):
+    def of_campaign(self, wp, version, campaign="benchmark_20260101_000000", **more):
         return wp.run("benchmark_model", version, tags={CAMPAIGN_TAG: campaign, **more})
 
+    @pytest.fixture
+    def last(self, measured, measured_once):
+        """The run that measured the good model, as one of a campaign that ended just now."""
+        measured.instance.add_run_tags(measured_once.result.run_id, {CAMPAIGN_TAG: "benchmark_20260101_000000"})
+        return measured_once.result
+
     @pytest.mark.slow
-    def test_the_last_tier_of_a_campaign_requests_its_decision(self, wp):
-        wp.register("v1", competent())
-        self.measured(wp, "v1")
-        asked = look(wp, "promote_when_measured")
+    def test_the_last_tier_of_a_campaign_requests_its_decision(self, measured, last):
+        asked = look(measured, "promote_when_measured")
         assert [(r.partition_key, r.run_key) for r in asked.run_requests] == [("benchmark_20260101_000000",) * 2]
 
     @pytest.mark.slow
     def test_a_failed_model_lets_the_campaign_be_decided_too(self, wp):
         wp.register("v1", broken).unlink()
-        self.measured(wp, "v1")
+        self.of_campaign(wp, "v1")
         asked = look(wp, "promote_when_measured")
         assert [r.partition_key for r in asked.run_requests] == ["benchmark_20260101_000000"]
 
     @pytest.mark.slow
-    def test_a_campaign_waits_for_its_other_models(self, wp):
-        wp.register("v1", competent())
-        self.measured(wp, "v1")
-        wp.instance.create_run_for_job(
-            wp.defs.resolve_job_def("benchmark_model"),
+    def test_a_campaign_waits_for_its_other_models(self, measured, last):
+        measured.instance.create_run_for_job(
+            measured.defs.resolve_job_def("benchmark_model"),
             status=DagsterRunStatus.STARTED,
             tags={CAMPAIGN_TAG: "benchmark_20260101_000000", "dagster/partition": "v2"},
         )
-        asked = look(wp, "promote_when_measured")
+        asked = look(measured, "promote_when_measured")
         assert not asked.run_requests
         assert "still has 1 models" in asked.skip_message
 
     @pytest.mark.slow
-    def test_a_campaign_waits_for_a_failed_run_that_will_be_started_again(self, wp):
-        wp.register("v1", competent())
-        self.measured(wp, "v1")
+    def test_a_campaign_waits_for_a_failed_run_that_will_be_started_again(self, measured, last):
         campaign = {CAMPAIGN_TAG: "benchmark_20260101_000000"}
-        lost = wp.instance.create_run_for_job(
-            wp.defs.resolve_job_def("benchmark_model"),
+        lost = measured.instance.create_run_for_job(
+            measured.defs.resolve_job_def("benchmark_model"),
             status=DagsterRunStatus.FAILURE,
             tags={**campaign, "dagster/partition": "v2", "dagster/will_retry": "true"},
         )
-        asked = look(wp, "promote_when_measured")
+        asked = look(measured, "promote_when_measured")
         assert "still has 1 models" in asked.skip_message
-        wp.instance.add_run_tags(lost.run_id, {"dagster/auto_retry_run_id": "the retry"})
-        asked = look(wp, "promote_when_measured")
+        measured.instance.add_run_tags(lost.run_id, {"dagster/auto_retry_run_id": "the retry"})
+        asked = look(measured, "promote_when_measured")
         assert [r.partition_key for r in asked.run_requests] == ["benchmark_20260101_000000"]
 
     @pytest.mark.slow
     def test_a_model_that_was_measured_after_the_decision_is_decided_on_under_an_id_of_its_own(self, wp):
         wp.register("v1", clueless())
-        self.measured(wp, "v1")
+        self.of_campaign(wp, "v1")
         decided = "benchmark_20260101_000000"
         wp.run("promote", decided)
         wp.register("v2", competent(), seed=1)
-        self.measured(wp, "v2")
+        self.of_campaign(wp, "v2")
         (asked,) = look(wp, "promote_when_measured").run_requests
         again = str(asked.partition_key)
         assert (asked.job_name, check_run_id(again) > decided) == ("promote", True)
@@ -272,28 +269,30 @@ class TestPromote:
         assert not look(wp, "promote_when_measured").run_requests
 
     @pytest.mark.slow
-    def test_reference_devices_are_measured_on_before_every_class_is_decided_for(self, wp, tmp_path):
-        wp.register("v1", competent())
+    def test_reference_devices_are_measured_on_before_every_class_is_decided_for(self, measured, last, tmp_path):
         settings = {"targets": {"here": str(tmp_path / "here"), "pi": {"at": str(tmp_path / "pi"), "class": "pi5"}}}
         settings["device_classes"] = {"local": {}, "pi5": {"reference": "pi"}}
-        (wp.state.root / "milton.yaml").write_text(json.dumps(settings))
-        wp.defs = build_defs(
-            environment={"MILTON_STATE_DIR": str(wp.state.root), "MILTON_PROFILE": "smoke", "MILTON_POLICY": "smoke"},
-            overrides={key: wp.defs.resources[key] for key in ("model_server", "edge_runtime")},
+        (measured.state.root / "milton.yaml").write_text(json.dumps(settings))
+        measured.defs = build_defs(
+            environment={
+                "MILTON_STATE_DIR": str(measured.state.root),
+                "MILTON_PROFILE": "smoke",
+                "MILTON_POLICY": "smoke",
+            },
+            overrides={key: measured.defs.resources[key] for key in ("model_server", "edge_runtime")},
         )
-        self.measured(wp, "v1")
-        asked = look(wp, "promote_when_measured")
-        assert [(r.job_name, str(r.partition_key)) for r in asked.run_requests] == [("benchmark_on_class", "pi5|v1")]
+        asked = look(measured, "promote_when_measured")
+        assert [(r.job_name, str(r.partition_key)) for r in asked.run_requests] == [("benchmark_on_class", "pi5|good")]
         place = {
             f"dagster/partition/{name}": key
             for name, key in asked.run_requests[0].partition_key.keys_by_dimension.items()
         }
-        wp.instance.create_run_for_job(
-            wp.defs.resolve_job_def("benchmark_on_class"),
+        measured.instance.create_run_for_job(
+            measured.defs.resolve_job_def("benchmark_on_class"),
             status=DagsterRunStatus.SUCCESS,
             tags={**asked.run_requests[0].tags, **place},
         )
-        asked = look(wp, "promote_when_measured")
+        asked = look(measured, "promote_when_measured")
         campaign = "benchmark_20260101_000000"
         assert [(r.job_name, r.partition_key) for r in asked.run_requests] == [
             ("promote", campaign),
@@ -301,42 +300,36 @@ class TestPromote:
         ]
 
     @pytest.mark.slow
-    def test_a_decided_campaign_is_not_decided_again(self, wp):
-        wp.register("v1", competent())
-        self.measured(wp, "v1")
-        wp.run("promote", "benchmark_20260101_000000")
-        asked = look(wp, "promote_when_measured")
+    def test_a_decided_campaign_is_not_decided_again(self, measured, last):
+        measured.run("promote", "benchmark_20260101_000000")
+        asked = look(measured, "promote_when_measured")
         assert "decided already" in asked.skip_message
 
     @pytest.mark.slow
-    def test_a_tick_that_came_to_nothing_loses_no_campaign(self, wp):
-        wp.register("v1", competent())
+    def test_a_tick_that_came_to_nothing_loses_no_campaign(self, measured, last):
         before = datetime.now(UTC).isoformat()
-        self.measured(wp, "v1")
-        assert look(wp, "promote_when_measured", cursor=before).run_requests
-        assert look(wp, "promote_when_measured", cursor=before).run_requests
+        for _ in range(2):
+            assert look(measured, "promote_when_measured", cursor=before).run_requests
 
     @pytest.mark.slow
-    def test_the_conductors_children_are_left_to_the_conductor(self, wp):
-        wp.register("v1", competent())
-        self.measured(wp, "v1", **{CONDUCTED_TAG: "x"})
-        assert not look(wp, "promote_when_measured").run_requests
+    def test_the_conductors_children_are_left_to_the_conductor(self, measured, last):
+        measured.instance.add_run_tags(last.run_id, {CONDUCTED_TAG: "x"})
+        asked = look(measured, "promote_when_measured")
+        assert not asked.run_requests
 
 
 class TestDeploy:
     @pytest.mark.slow
-    def test_a_bundle_goes_to_every_target_once(self, wp):
-        wp.register("v1", competent())
-        wp.run("benchmark_model", "v1")
-        wp.run("promote", "benchmark_20260101_000000")
-        asked = look(wp, "deploy_when_bundled")
+    def test_a_bundle_goes_to_every_target_once(self, measured):
+        measured.run("promote", "benchmark_20260101_000000")
+        asked = look(measured, "deploy_when_bundled")
         request = asked.run_requests[0]
         assert isinstance(request, RunRequest)
         assert "dagster-celery/queue" not in request.tags
         assert (request.partition_key, request.run_key) == ("local", "benchmark_20260101_000000:local")
         key = {"dagster/run_key": request.run_key}
-        assert wp.run("deploy", "local", config=request.run_config, tags=key).success
-        assert not look(wp, "deploy_when_bundled").run_requests
+        assert measured.run("deploy", "local", config=request.run_config, tags=key).success
+        assert not look(measured, "deploy_when_bundled").run_requests
 
     @pytest.mark.slow
     def test_a_rejection_deploys_nothing(self, wp):

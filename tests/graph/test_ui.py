@@ -21,6 +21,7 @@ from resources.servers.process import free_port
 from tests.support.browser import NEEDS_BROWSER, browser_page
 from tests.support.processes import left_behind
 from tests.support.targets import targets_of
+from tests.support.tiers import TIERS
 from tests.support.workplace import Workplace, broken, competent, workplace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,6 +125,17 @@ def test_which_model_serves_since_when_and_why_is_two_clicks_from_the_landing_pa
         page.get_by_text(f"good on local since {done.finished_at:%Y-%m-%d %H:%M} UTC").first.wait_for()
         for reason in summary.decision.reasons:
             page.get_by_text(reason).first.wait_for()
+
+
+@NEEDS_BROWSER
+def test_the_lineage_opens_on_the_story_and_the_goldens_are_folded(ui):
+    graph_of(ui)
+    with browser_page() as page:
+        page.goto(f"{ui}/asset-groups")
+        for stage in ("goldens", "benchmark", "promote", "deploy"):
+            page.get_by_text(stage, exact=True).last.wait_for()
+        shown = page.locator("body").inner_text()
+    assert [golden.name for spec in TIERS.values() for golden in spec.goldens if golden.name in shown] == []
 
 
 @NEEDS_BROWSER

@@ -189,7 +189,7 @@ def test_a_sweep_reports_every_load_and_draws_it(tmp_path: Path) -> None:
 
 def test_the_capacity_under_an_objective_is_an_interval(tmp_path: Path) -> None:
     picture = tmp_path / "latency.png"
-    arguments = ("--capacity", "--slo", "ttft_ms=9000,e2e_ms=0.001", "--rate", "400", "--picture", str(picture))
+    arguments = ("--capacity", "--slo", "ttft_ms=9000,e2e_ms=0.001", "--rate", "100", "--picture", str(picture))
     with scripted_server(GOOD) as server:
         run = bench(server.base_url, *arguments, "--json")
     assert run.returncode == 0, run.stderr

@@ -70,13 +70,13 @@ def test_levels_must_ascend(levels: tuple[int, ...]) -> None:
         sweep(Endpoint("http://127.0.0.1:9", "m"), plan(), levels=levels)
 
 
-def probe_with_capacity(capacity_per_s: float, n: int = 200, *, valid: bool = True) -> Any:
+def probe_with_capacity(capacity_per_s: float, n: int = 200, *, valid: bool = True, service_ms: float = 0.0) -> Any:
     """A server that keeps every promise up to its capacity and none beyond."""
 
     def probe(rate_per_s: float) -> LoadPoint:
         value, interval = share_of(n if rate_per_s <= capacity_per_s else 0, n)
         good = Metric.measured("slo_share", "share", value, n=n, interval=interval)
-        other = Metric.measured("x", "ms", 1.0, n=n)
+        other = Metric.measured("x", "ms", service_ms or 1e3 / capacity_per_s, n=n)
         if not valid:
             good = good.invalidated("the client was the bottleneck")
         return LoadPoint(OpenLoad(rate_per_s=rate_per_s), other, other, other, other, good, other)
@@ -98,6 +98,12 @@ def test_a_share_whose_interval_holds_the_limit_is_undecided_and_counts_as_not_k
     found = search(probe_with_capacity(4.0, n=10), start_per_s=1.0, share=0.95, precision=0.1)
     assert found.low == 0.0
     assert found.undecided
+
+
+def test_an_objective_that_a_request_by_itself_does_not_keep_is_not_looked_for_at_ever_lower_rates() -> None:
+    found = search(probe_with_capacity(0.001, service_ms=5.0), start_per_s=64.0, share=0.95, precision=0.1)
+    assert (found.low, found.high, len(found.points)) == (0.0, 64.0, 1)
+    assert found.stop_reason == "no lower rate keeps it: at 64/s requests that met no other did not"
 
 
 def test_a_search_ends_when_the_client_cannot_say() -> None:

@@ -292,7 +292,7 @@ def test_an_interruption_ends_the_measurement_and_leaves_no_thread() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "inference-measurement"]
 
 
-def test_servers_measured_together_take_turns_round_by_round() -> None:
+def test_servers_measured_together_take_turns_round_by_round_and_every_second_time_in_the_other_order() -> None:
     turns: list[str] = []
 
     def handler(name: str) -> Any:
@@ -306,7 +306,7 @@ def test_servers_measured_together_take_turns_round_by_round() -> None:
         results = measure_interleaved(
             [Endpoint(one.base_url, "m"), Endpoint(two.base_url, "m")], plan(warm_up_requests=0)
         )
-    assert turns == (["one"] * 3 + ["two"] * 3) * 2
+    assert turns == ["one"] * 3 + ["two"] * 6 + ["one"] * 3
     assert [result.provenance["base_url"] for result in results] == [one.base_url, two.base_url]
 
 

@@ -34,7 +34,7 @@ def challenged(*candidates: Candidate, policy: Policy = ANCHORED) -> dict[str, C
     versions = [c.version for c in candidates]
     life = Life()
     prepared = prepare(candidates, metrics, policy, TIERS, life)
-    return challenge(prepared, policy.incumbent, versions, 0, draws=2000, seed=1, life=life).challenges
+    return challenge(prepared, policy.incumbent, versions, 0, draws=2000, seed=1, life=life, turns={}).challenges
 
 
 def difference(challenges: dict[str, Challenge], version: str, metric: str) -> Difference:

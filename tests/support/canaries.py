@@ -16,18 +16,20 @@ from numpy.typing import NDArray
 from milton_assets.edge.canary.counts import ArmCounts, Counts
 from milton_assets.edge.canary.plan import CanaryPlan, Margins
 from milton_assets.edge.canary.starting import CanaryTold
-from milton_assets.edge.canary.verdict import PARTS, CanaryVerdict, judge
+from milton_assets.edge.canary.verdict import CanaryVerdict, judge, parts_of
 from milton_assets.statistics.anytime import (
     Bets,
     difference_below,
     events_by_arm,
     more_often_than_not,
     needed,
+    paired_difference_below,
     rate_above,
 )
 
 Numbers = NDArray[np.float64]
 NEVER = np.iinfo(np.int64).max
+QUESTIONS = 40
 
 
 def log_evidence(bets: Bets, *counts: NDArray[np.int64]) -> Numbers:
@@ -42,7 +44,10 @@ def log_evidence(bets: Bets, *counts: NDArray[np.int64]) -> Numbers:
 @dataclass(frozen=True)
 class World:
     """What the two arms are like: failure rates, how many times slower the challenger is, the share of requests that
-    are rated badly. Times are log-normal with `log_sd`, after a request's own difficulty with the same."""
+    are rated badly. Times are log-normal with `log_sd`, after a request's own difficulty with the same. `golden` is the
+    share of requests that ask one of `QUESTIONS` golden questions, some far more often than others. Both know seven in
+    ten of them: those they answer rightly nine times in ten, but for the share of these times that the challenger
+    `forgets` it, and the others once in ten."""
 
     incumbent_fails: float = 0.01
     challenger_fails: float = 0.01
@@ -51,6 +56,8 @@ class World:
     incumbent_disliked: float = 0.02
     challenger_disliked: float = 0.02
     log_sd: float = 0.6
+    golden: float = 0.0
+    forgets: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,12 @@ def simulate(
         beyond, inside = _pairs(value, ours, erred, math.log(margin))
         against[name] = log_evidence(signs, beyond, inside)
         within[name] = log_evidence(signs, inside, beyond)
-    goes_back = np.any([against[name] >= needed(alpha * part) for name, part in PARTS.items()], axis=0)
+    if world.golden:
+        beyond, inside, both = _marked_pairs(world, rng, ours, erred)
+        against["goldens"] = log_evidence(signs, beyond, inside)
+        within["goldens"] = log_evidence(paired_difference_below(margins.wrong), both, beyond, inside)
+    parts = parts_of(goldens=world.golden > 0)
+    goes_back = np.any([against[name] >= needed(alpha * part) for name, part in parts.items()], axis=0)
     promotes = np.all([evidence >= needed(alpha) for evidence in within.values()], axis=0)
     return Ends(_first(goes_back, n_ours), _first(promotes, n_ours))
 
@@ -123,6 +135,36 @@ def _pairs(
         spread[:, odd] = happened
         sums.append(np.cumsum(spread, axis=1))
     return sums[0], sums[1]
+
+
+def _marked_pairs(
+    world: World, rng: np.random.Generator, ours: NDArray[np.bool_], erred: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """After each request, in how many pairs of one golden question only the challenger was wrong, only the incumbent,
+    and neither."""
+    runs, requests = ours.shape
+    knows = rng.random((runs, QUESTIONS)) < 0.7
+    question = (QUESTIONS * rng.random(ours.shape) ** 2).astype(np.int64)
+    rate_known = np.where(ours, 0.9 * (1 - world.forgets), 0.9)
+    right = rng.random(ours.shape) < np.where(np.take_along_axis(knows, question, axis=1), rate_known, 0.1)
+    question = np.where(rng.random(ours.shape) < world.golden, question, QUESTIONS)
+    order = np.argsort(question, axis=1, kind="stable")
+    asked, our, well, failed = (np.take_along_axis(one, order, axis=1) for one in (question, ours, right, erred))
+    place = np.broadcast_to(np.arange(requests), asked.shape)
+    begins = np.ones_like(our)
+    begins[:, 1:] = asked[:, 1:] != asked[:, :-1]
+    nth = place - np.maximum.accumulate(np.where(begins, place, 0), axis=1)
+    pair = np.zeros_like(our)
+    pair[:, 1:] = (nth[:, 1:] % 2 == 1) & (our[:, 1:] ^ our[:, :-1]) & ~failed[:, 1:] & ~failed[:, :-1]
+    pair &= asked < QUESTIONS
+    before = np.roll(well, 1, axis=1)
+    challenger, incumbent = np.where(our, well, before), np.where(our, before, well)
+    sums = []
+    for happened in (~challenger & incumbent, challenger & ~incumbent, challenger & incumbent):
+        spread = np.zeros_like(our)
+        np.put_along_axis(spread, order, pair & happened, axis=1)
+        sums.append(np.cumsum(spread, axis=1))
+    return sums[0], sums[1], sums[2]
 
 
 def _first(reached: NDArray[np.bool_], n_ours: NDArray[np.int64]) -> NDArray[np.int64]:

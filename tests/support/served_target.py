@@ -33,6 +33,7 @@ from milton_assets.edge.serving.signs import Signs
 from milton_assets.edge.serving.splitting import Splitter
 from milton_assets.edge.serving.supervisor import Mode, Supervisor
 from milton_assets.edge.serving.watch import Schedule, Watch
+from milton_assets.tiers.reasoning.marking import marks_of
 from milton_assets.vocabulary.errors import ServerFailed
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.processor_times import ProcessorTimes
@@ -223,9 +224,9 @@ def served(
             place.path, launcher, mode=mode, limits=limits, on_event=events.append, poll_s=0.02, **options
         )
         metrics = Metrics()
-        splitter = Splitter(supervisor, on_event=events.append, poll_s=0.02)
+        splitter = Splitter(supervisor, marks_of, on_event=events.append, poll_s=0.02)
         shadow = Shadow(
-            supervisor, lambda: gateway.is_idle(shadow_idle_s), on_event=events.append, poll_s=0.02, batch=10
+            supervisor, marks_of, lambda: gateway.is_idle(shadow_idle_s), on_event=events.append, poll_s=0.02, batch=10
         )
         gateway = Gateway(supervisor, metrics, splitter=splitter, shadow=shadow, limits=limits, on_told=told.append)
         where = await gateway.listen("127.0.0.1", 0)

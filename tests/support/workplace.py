@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,13 @@ class Workplace:
     policy: str
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
 
+    def artefact(self, version: str) -> Path:
+        """Where the GGUF of that version is or would be."""
+        return self.state.root / "models" / "quantized" / version / "model-f32.gguf"
+
     def register(self, version: str, behaviour: Behaviour, *, seed: int = 0, template: str = "{{ messages }}") -> Path:
         """Add a candidate whose GGUF is a tiny real file, and which behaves so; the file."""
-        path = self.state.root / "models" / "quantized" / version / "model-f32.gguf"
+        path = self.artefact(version)
         path.parent.mkdir(parents=True)
         tiny_gguf(path, seed=seed, template=template)
         relative = str(path.relative_to(self.state.root))
@@ -156,6 +161,12 @@ class Workplace:
             instance=self.instance, partition_key=partition, tags=tags, run_config=config, raise_on_error=False
         )
 
+    def in_dry_runs(self) -> Workplace:
+        """The same workplace, in which campaigns are dry runs."""
+        environment = {"MILTON_STATE_DIR": str(self.state.root), "MILTON_DRY_RUN": "1"}
+        served = {key: self.defs.resources[key] for key in ("model_server", "edge_runtime")}
+        return replace(self, defs=build_defs(environment=environment, overrides=served))
+
     def conduct(self, config: Any = None) -> JobExecutionResult:
         """Run `autobench` as the command line does, with the job loaded from a module."""
         environment = {
@@ -180,12 +191,26 @@ class Workplace:
 
 
 @contextmanager
-def workplace(root: Path, *, policy: str = "smoke", settings: Mapping[str, str] | None = None) -> Iterator[Workplace]:
-    """An empty workplace below `root`, decided under `policy`; `settings` are further environment variables."""
-    behaviours: dict[str, Behaviour] = {}
+def workplace(
+    root: Path,
+    *,
+    policy: str = "smoke",
+    settings: Mapping[str, str] | None = None,
+    copy_of: Path | None = None,
+    behaviours: Mapping[str, Behaviour] | None = None,
+) -> Iterator[Workplace]:
+    """A workplace below `root`, decided under `policy`; `settings` are further environment variables.
+
+    It is empty, or a copy of the one below `copy_of`, which is closed, and whose models behave as `behaviours` says.
+    """
+    behaviours = dict(behaviours or {})
     state = StateDir(root / "state")
     home = root / "dagster"
-    home.mkdir()
+    if copy_of is None:
+        home.mkdir()
+    else:
+        for kept in ("state", "dagster"):
+            shutil.copytree(copy_of / kept, root / kept)
     with (
         scripted_server(lambda body: behaviours[body["model"]](body), models=VERSIONS) as server,
         DagsterInstance.local_temp(str(home), {"telemetry": {"enabled": False}}) as instance,

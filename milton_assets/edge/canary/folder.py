@@ -6,6 +6,7 @@ What belongs here: those files, read and written. What does not: what is in them
     plan.json        written last when it starts: before that there is none
     release/         the challenger; gone when the canary is over
     key, requests    a shadow's recording, encrypted, and its key; gone when it is over
+    goldens.jsonl    golden questions whose answers are compared, where it was started with such
     journal.jsonl    a record a request, for one writer, the gateway
     verdict.json     written once, by whoever ends it; from then on it is over
 
@@ -23,11 +24,13 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from milton_assets.edge.canary.goldens import MAX_GOLDENS_BYTES
 from milton_assets.edge.canary.plan import CanaryPlan, check_canary_id
 from milton_assets.edge.canary.recording import Recorder
 from milton_assets.edge.canary.records import MAX_RECORD_BYTES, Record, line_of, records_in
 from milton_assets.edge.canary.verdict import CanaryVerdict
 from milton_assets.edge.deployment.layout import CANARY
+from milton_assets.vocabulary.digest import Sha256, sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import write_atomic, write_once
 
@@ -85,6 +88,29 @@ class CanaryFolder:
         if plan.id != self.id:
             raise BadInput(f"{self.path} holds the plan of {plan.id}", expected=f"the plan of {self.id}")
         return plan
+
+    def goldens(self, plan: CanaryPlan) -> bytes | None:
+        """Its golden questions, as `plan` pins them; None where there are none. Raises `BadInput` for others."""
+        if plan.goldens is None:
+            return None
+        with self._goldens.open("rb") as stream:
+            raw = stream.read(MAX_GOLDENS_BYTES + 1)
+        if sha256_bytes(raw) != plan.goldens:
+            raise BadInput(
+                f"{self._goldens} does not hold the golden questions that the plan pins",
+                expected=f"a file with the digest {plan.goldens}",
+                remedy="`milton canary stop` ends the canary; start another",
+            )
+        return raw
+
+    def write_goldens(self, raw: bytes) -> Sha256:
+        """Write its golden questions, before its plan; their digest."""
+        write_atomic(self._goldens, raw)
+        return sha256_bytes(raw)
+
+    @property
+    def _goldens(self) -> Path:
+        return self.path / "goldens.jsonl"
 
     def write_plan(self, plan: CanaryPlan) -> None:
         """Start it."""

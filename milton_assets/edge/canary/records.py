@@ -13,8 +13,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 from milton_assets.edge.canary.plan import Arm
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.keys import Slug
 
-RECORD_VERSION: Final = 1
+RECORD_VERSION: Final = 2
 MAX_RECORD_BYTES = 1024
 RESPONSE_ID = r"[0-9a-f]{24}"
 
@@ -25,15 +26,25 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Marked(_Record):
+    """The answer to a golden question. `turn` is the order in which units' first requests asked it; `right` is None
+    where no whole answer could be read."""
+
+    question: Slug
+    turn: int | None = Field(default=None, ge=0)
+    right: bool | None = None
+
+
 class Asked(_Record):
     """A request that ended. `number` is the order of arrival; `unit` who asked, where a header says that; `nth` is the
     order among the units' first requests, None for a later one of the same unit.
 
     `outcome` is how its user saw it end (`edge.serving.metrics.Outcome`). `lost` says that the challenger's server was
-    lost before it answered, and the incumbent answered instead. Times are seconds, None where there was none.
+    lost before it answered, and the incumbent answered instead. Times are seconds, None where there was none. `golden`
+    is told of a request that asked a golden question.
     """
 
-    v: Literal[1] = RECORD_VERSION
+    v: Literal[2] = RECORD_VERSION
     kind: Literal["asked"] = "asked"
     at: AwareDatetime
     number: int = Field(ge=0)
@@ -48,6 +59,7 @@ class Asked(_Record):
     first_token_s: Seconds | None = None
     per_token_s: Seconds | None = None
     output_tokens: int | None = Field(default=None, ge=0)
+    golden: Marked | None = None
 
     @property
     def failed(self) -> bool:
@@ -63,35 +75,39 @@ class Asked(_Record):
 
 
 class Rated(_Record):
-    """What a user thought of an answer: 1 or -1."""
+    """What a user thought of an answer: 1 or -1; `unit` is who had asked, where a header says that."""
 
-    v: Literal[1] = RECORD_VERSION
+    v: Literal[2] = RECORD_VERSION
     kind: Literal["rated"] = "rated"
     at: AwareDatetime
     response: str = Field(pattern=RESPONSE_ID)
+    unit: str | None = Field(default=None, pattern=r"[0-9a-f]{16}")
     arm: Arm
     value: Literal[1, -1]
 
 
 class Replied(_Record):
     """How one of the two answered a recorded request: `failed` when it did not, else its times, its tokens, and the
-    digest of its answer."""
+    digest of its answer, and whether that is right where a golden question was asked."""
 
     failed: bool
     first_token_s: Seconds | None = None
     per_token_s: Seconds | None = None
     output_tokens: int | None = Field(default=None, ge=0)
     answer_sha256: Sha256 | None = None
+    right: bool | None = None
 
 
 class Paired(_Record):
-    """A recorded request that both were asked. `number` is its place in the recording, `first` who was asked first."""
+    """A recorded request that both were asked. `number` is its place in the recording, `first` who was asked first,
+    `golden` the golden question that it asks."""
 
-    v: Literal[1] = RECORD_VERSION
+    v: Literal[2] = RECORD_VERSION
     kind: Literal["paired"] = "paired"
     at: AwareDatetime
     number: int = Field(ge=0)
     first: Arm
+    golden: Slug | None = None
     challenger: Replied
     incumbent: Replied
 

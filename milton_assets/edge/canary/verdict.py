@@ -13,9 +13,9 @@ about a margin is answered at `alpha`: then a challenger beyond any of them is p
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from milton_assets.edge.canary.counts import Counts
 from milton_assets.edge.canary.plan import CanaryId, CanaryPlan, Way
@@ -28,6 +28,9 @@ from milton_assets.statistics.anytime import (
     rate_above,
 )
 from milton_assets.vocabulary.digest import Sha256
+from milton_assets.vocabulary.format_version import of_this_version
+
+VERDICT_VERSION: Final = 2
 
 
 class Outcome(StrEnum):
@@ -48,6 +51,8 @@ PARTS = {
     "feedback": 0.06,
 }
 """Each question's part of `alpha`. Errors get most of it, since they hurt most and are to be noticed soonest."""
+GOLDENS_PART = 0.10
+"""The part of answers to golden questions, of a canary that has such; the others then share the rest."""
 _SAYS = {
     "failures": "its server fails more of its requests than the limit",
     "errors": "more of its requests end in errors than the incumbent's",
@@ -56,6 +61,7 @@ _SAYS = {
     "longer": "its answers are longer than the margin allows",
     "shorter": "its answers are shorter than the margin allows",
     "feedback": "its answers are rated badly more often than the incumbent's",
+    "goldens": "more of its answers to golden questions are wrong than of the incumbent's",
 }
 _SHOWN = {
     "errors": "its errors are within the margin",
@@ -63,6 +69,7 @@ _SHOWN = {
     "writing": "it writes within the margin",
     "longer": "its answers are not too long",
     "shorter": "its answers are not too short",
+    "goldens": "its answers to golden questions are right within the margin",
 }
 
 
@@ -100,7 +107,7 @@ class CanaryVerdict(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1] = 1
+    version: Literal[2] = VERDICT_VERSION
     canary: CanaryId
     outcome: Outcome
     reasons: tuple[str, ...] = Field(max_length=20)
@@ -110,9 +117,23 @@ class CanaryVerdict(BaseModel):
     journal_sha256: Sha256
     at: AwareDatetime
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_version(cls, given: Any) -> Any:
+        return of_this_version(given, what="verdict of a canary", field="version", version=VERDICT_VERSION)
+
+
+def parts_of(*, goldens: bool) -> dict[str, float]:
+    """Each question of a canary, with `goldens` or without, and its part of `alpha`; they sum to 1."""
+    if not goldens:
+        return PARTS
+    return {name: part * (1 - GOLDENS_PART) for name, part in PARTS.items()} | {"goldens": GOLDENS_PART}
+
 
 def judge(plan: CanaryPlan, counts: Counts) -> Judgement:
-    """What `counts` say under `plan`."""
+    """What `counts` say under `plan`; those of a whole device say nothing by themselves."""
+    if plan.way is Way.WHOLE:
+        return Judgement(outcome=Outcome.NOT_YET, reasons=("it is compared with other devices",), findings=())
     findings = (*_against(plan, counts), *_for(plan, counts))
     against = [one for one in findings if one.speaks_for is Outcome.GO_BACK and one.is_answered]
     if against:
@@ -133,7 +154,7 @@ def _against(plan: CanaryPlan, counts: Counts) -> tuple[Finding, ...]:
     evidence = {
         "failures": rate_above(plan.margins.failures).log_evidence((ours.first_failed, ours.units - ours.first_failed)),
         "errors": by_arm.log_evidence((ours.units_erred, theirs.units_erred)),
-        "feedback": by_arm.log_evidence((ours.rated_badly, theirs.rated_badly)),
+        "feedback": by_arm.log_evidence((ours.units_rated_badly, theirs.units_rated_badly)),
     }
     if plan.way is Way.SHADOW:
         # Both were asked the same, so only what one of them failed tells them apart.
@@ -141,6 +162,7 @@ def _against(plan: CanaryPlan, counts: Counts) -> tuple[Finding, ...]:
     for name in ("answer", "writing", "longer", "shorter"):
         pairs = getattr(counts, name)
         evidence[name] = signs.log_evidence((pairs.beyond, pairs.within))
+    evidence["goldens"] = signs.log_evidence((counts.one_wrong.beyond, counts.one_wrong.within))
     return tuple(
         Finding(
             question=name,
@@ -148,7 +170,7 @@ def _against(plan: CanaryPlan, counts: Counts) -> tuple[Finding, ...]:
             log_evidence=evidence[name],
             needed=needed(plan.alpha * part),
         )
-        for name, part in PARTS.items()
+        for name, part in parts_of(goldens=plan.goldens is not None).items()
     )
 
 
@@ -169,6 +191,9 @@ def _for(plan: CanaryPlan, counts: Counts) -> tuple[Finding, ...]:
         # What servers do not tell (tokens of answers that are no streams) cannot be asked; times there always are.
         if name == "answer" or pairs.beyond or pairs.within:
             evidence[name] = signs.log_evidence((pairs.within, pairs.beyond))
+    if plan.goldens is not None:
+        outcomes = (counts.both_right, counts.one_wrong.beyond, counts.one_wrong.within)
+        evidence["goldens"] = paired_difference_below(plan.margins.wrong).log_evidence(outcomes)
     return tuple(
         Finding(question=name, speaks_for=Outcome.PROMOTE, log_evidence=value, needed=needed(plan.alpha))
         for name, value in evidence.items()

@@ -18,7 +18,7 @@ from milton_assets.edge.serving.heads import RequestHead, ResponseHead
 from milton_assets.edge.serving.http1 import Request, forwarded
 from milton_assets.edge.serving.model_server import ModelServer, UpstreamLost
 from milton_assets.edge.serving.observe import Watched
-from milton_assets.vocabulary.chat import clean_text
+from milton_assets.edge.serving.texts import NoAnswer, streamed_text
 from milton_assets.vocabulary.digest import sha256_bytes
 
 _MOST_BYTES = 8 << 20
@@ -122,19 +122,8 @@ async def _asked(server: ModelServer, request: Request) -> Asked:
         raise Unanswered(f"it answered {statuses[0]}: {bytes(raw[:200]).decode(errors='replace')}")
     tokens = watched.tokens()
     first = None if watched.first_token_s is None else watched.first_token_s - began
-    return Asked(_text(bytes(raw)), first, took_s, tokens.input, tokens.output)
-
-
-def _text(raw: bytes) -> str:
-    said = []
-    for line in raw.splitlines():
-        if not line.startswith(b"data:") or line[5:].strip() == b"[DONE]":
-            continue
-        try:
-            event: Any = json.loads(line[5:])
-            if "error" in event:
-                raise Unanswered(f"an error inside the answer: {str(event['error'])[:200]}")
-            said += [choice["delta"].get("content") or "" for choice in event.get("choices", ())]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Unanswered(f"an event that does not hold: {line[:100]!r}") from error
-    return clean_text("".join(said))
+    try:
+        text = streamed_text(bytes(raw))
+    except NoAnswer as error:
+        raise Unanswered(str(error)) from error
+    return Asked(text, first, took_s, tokens.input, tokens.output)

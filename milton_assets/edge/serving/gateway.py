@@ -37,8 +37,11 @@ from milton_assets.edge.serving.observe import Watched
 from milton_assets.edge.serving.shadowing import Shadow
 from milton_assets.edge.serving.splitting import Drawn, Splitter
 from milton_assets.edge.serving.supervisor import Supervisor
+from milton_assets.edge.serving.texts import NoAnswer, streamed_text, whole_text
 
 _TRIES = 4
+_MOST_KEPT_BYTES = 1 << 20
+"""An answer to a golden question that comes in more bytes is not marked."""
 _LINGER_S = 2.0
 _CONTINUE = response_head(100, b"Continue", ())
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -372,7 +375,8 @@ def _wake(waiting: asyncio.Future[None] | None) -> None:
 
 @dataclass
 class _Passing:
-    """One request being passed on: what is known of it so far. Times are `time.perf_counter` seconds."""
+    """One request being passed on: what is known of it so far. Times are `time.perf_counter` seconds. `kept` is its
+    answer, while it passes, where a golden question was asked."""
 
     arrived_s: float
     held_s: float = 0.0
@@ -380,6 +384,13 @@ class _Passing:
     model: str = ""
     watched: Watched | None = None
     drawn: Drawn | None = None
+    kept: bytearray | None = None
+
+    def answer(self) -> str:
+        """The text of the answer that was kept. Raises `NoAnswer`."""
+        if self.kept is None or self.watched is None or len(self.kept) > _MOST_KEPT_BYTES:
+            raise NoAnswer("the answer was not kept")
+        return (streamed_text if self.watched.streamed else whole_text)(bytes(self.kept))
 
     def told(self, operation: str, outcome: Outcome) -> Told:
         """What is told of it, now that it has ended."""
@@ -546,11 +557,12 @@ class Gateway:
                 if self._shadow is not None:
                     self._shadow.saw(request.path, request.body, told)
                 if self._splitter is not None and passing.drawn is not None:
-                    self._splitter.ended(passing.drawn, told)
+                    self._splitter.ended(passing.drawn, told, passing.answer)
 
     async def _pass_on(self, client: Client, request: Request, passing: _Passing) -> None:
         if self._splitter is not None and request.path in _OPERATIONS:
-            passing.drawn = self._splitter.draw(request.head.headers)
+            chat = request.body if _OPERATIONS[request.path] == "chat" else None
+            passing.drawn = self._splitter.draw(request.head.headers, chat)
             if await self._answered_by_challenger(self._splitter, client, request, passing):
                 return
         for tries_left in reversed(range(_TRIES)):
@@ -631,6 +643,8 @@ class _Back:
         self._passing.status = response.status
         kind = next((value for name, value in response.headers if name == b"content-type"), b"")
         self._passing.watched = Watched(streamed=kind.startswith(b"text/event-stream"))
+        if self._passing.drawn is not None and self._passing.drawn.question is not None:
+            self._passing.kept = bytearray()
         if not response.has_body(asked_head_only=self._client.asked_head_only) or response.length is not None:
             framing = _Framing.AS_THE_HEAD_SAYS
         elif not self._client.takes_chunks:
@@ -654,6 +668,9 @@ class _Back:
             now_s = time.perf_counter()
             for piece in pieces:
                 self._passing.watched.see(piece, now_s)
+        if self._passing.kept is not None and len(self._passing.kept) <= _MOST_KEPT_BYTES:
+            for piece in pieces:
+                self._passing.kept += piece
 
     async def end(self) -> None:
         """The response has come to its end."""

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from milton_assets.edge.canary.goldens import OpenGoldens
 from milton_assets.edge.deployment.layout import HEALTH_FILE
 from milton_assets.edge.deployment.loadtest import EdgeLauncher
 from milton_assets.edge.deployment.standing import standing_problems
@@ -45,6 +46,7 @@ class CannotListen(MiltonError):
 class Service:
     """How a target is served: what it is, with what, where, and how long what is under way may take at the end.
 
+    `open_goldens` reads the golden questions of a canary that compares answers to such.
     `watched` asks canary questions and looks at the device's signs, as `schedule` says, and reads the release again a
     little at a time. `go_back` takes the target to the release before, for the reason that it is given, and says to
     which; None leaves it in service.
@@ -52,6 +54,7 @@ class Service:
 
     target: Path
     launcher: EdgeLauncher
+    open_goldens: OpenGoldens
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     mode: Mode = Mode.AUTO
@@ -88,8 +91,8 @@ async def _serve(service: Service) -> None:
         on_event=on_event,
         drain_s=service.drain_s,
     )
-    splitter = Splitter(supervisor, on_event=on_event, drain_s=service.drain_s)
-    shadow = Shadow(supervisor, lambda: gateway.is_idle(IDLE_S), on_event=on_event)
+    splitter = Splitter(supervisor, service.open_goldens, on_event=on_event, drain_s=service.drain_s)
+    shadow = Shadow(supervisor, service.open_goldens, lambda: gateway.is_idle(IDLE_S), on_event=on_event)
     metrics = Metrics(lambda: _gauges(supervisor))
     gateway = Gateway(
         supervisor,

@@ -1,6 +1,6 @@
 """A challenger in the shadow: recorded requests are asked of it and of the incumbent while nobody asks, one at a time.
 
-    shadow = Shadow(supervisor, is_idle)
+    shadow = Shadow(supervisor, open_goldens, is_idle)
     shadow.saw(path, body, told)             # recorded, if a shadow records
     await shadow.run()
 
@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from milton_assets.edge.canary.counts import Tally
+from milton_assets.edge.canary.goldens import Marks, OpenGoldens, question_in
 from milton_assets.edge.canary.plan import Arm, Recording, Way
 from milton_assets.edge.canary.recording import MAX_REQUEST_BYTES, Recorder, patterns, redacted
 from milton_assets.edge.canary.records import Paired, Replied
@@ -58,14 +59,17 @@ class _Going(Trial):
     recording: Recording
     recorder: Recorder
     left_out: re.Pattern[str]
+    marks: Marks | None
 
 
 class Shadow:
-    """Looks for a shadow's plan in the folder that `supervisor` serves, and carries it out while `is_idle()`."""
+    """Looks for a shadow's plan in the folder that `supervisor` serves, and carries it out while `is_idle()`;
+    `open_goldens` reads the golden questions of one that has such."""
 
     def __init__(
         self,
         supervisor: Supervisor,
+        open_goldens: OpenGoldens,
         is_idle: Callable[[], bool],
         *,
         on_event: Callable[[HealthEvent], None] = lambda _: None,
@@ -74,6 +78,7 @@ class Shadow:
         batch: int = BATCH,
     ) -> None:
         self._supervisor = supervisor
+        self._open_goldens = open_goldens
         self._is_idle = is_idle
         self._trials = Trials("shadow", on_event)
         self._poll_s = poll_s
@@ -141,6 +146,7 @@ class Shadow:
             return None
         tally = Tally(plan)
         tally.add_all(folder.records())
+        sheet = folder.goldens(plan)
         self._going = _Going(
             folder=folder,
             plan=plan,
@@ -149,6 +155,7 @@ class Shadow:
             recording=plan.recording,
             recorder=folder.recorder(),
             left_out=patterns(plan.recording.redact),
+            marks=None if sheet is None else self._open_goldens(sheet),
         )
         most = plan.recording.requests
         said = f"up to {most} requests are recorded, to be asked of {plan.challenger_version} ({plan.id})"
@@ -169,7 +176,9 @@ class Shadow:
             return
         for number in numbers:
             ours, theirs = replies[Arm.CHALLENGER][number], replies[Arm.INCUMBENT][number]
-            pair = Paired(at=datetime.now(UTC), number=number, first=first, challenger=ours, incumbent=theirs)
+            golden = question_in(going.marks, bodies[number])
+            at = datetime.now(UTC)
+            pair = Paired(at=at, number=number, first=first, golden=golden, challenger=ours, incumbent=theirs)
             if going.is_over or going.folder.is_over:
                 return
             self._trials.add(going, pair)
@@ -180,7 +189,7 @@ class Shadow:
             if self._supervisor.held or time.monotonic() > deadline:
                 raise _UsersCame
             await asyncio.sleep(self._poll_s)
-        return await self._of(server, bodies, lambda: not self._is_idle())
+        return await self._of(server, going.marks, bodies, lambda: not self._is_idle())
 
     async def _of_challenger(self, going: _Going, bodies: Mapping[int, Mapping[str, Any]]) -> dict[int, Replied]:
         release = read_released(going.folder.release, going.plan.challenger)
@@ -200,7 +209,7 @@ class Shadow:
                 raise _UsersCame from None
             finally:
                 starting.cancel()
-            replies = await self._of(server, bodies, lambda: bool(self._supervisor.held))
+            replies = await self._of(server, going.marks, bodies, lambda: bool(self._supervisor.held))
             if not await server.listens():
                 self._trials.has_died_for_good(going)
             return replies
@@ -210,7 +219,11 @@ class Shadow:
             self._supervisor.take_back()
 
     async def _of(
-        self, server: ModelServer, bodies: Mapping[int, Mapping[str, Any]], users_came: Callable[[], bool]
+        self,
+        server: ModelServer,
+        marks: Marks | None,
+        bodies: Mapping[int, Mapping[str, Any]],
+        users_came: Callable[[], bool],
     ) -> dict[int, Replied]:
         replies = {}
         for number, body in bodies.items():
@@ -221,13 +234,16 @@ class Shadow:
                     if users_came():
                         raise _UsersCame
                 asked = asking.result()
-                rate = asked.decode_tokens_per_s
+                rate, question = asked.decode_tokens_per_s, question_in(marks, body)
                 replies[number] = Replied(
                     failed=False,
                     first_token_s=asked.time_to_first_token_s,
                     per_token_s=1 / rate if rate else None,
                     output_tokens=asked.output_tokens,
                     answer_sha256=asked.sha256,
+                    right=None
+                    if marks is None or question is None
+                    else await asyncio.to_thread(marks.is_right, question, asked.text),
                 )
             except Unanswered:
                 replies[number] = Replied(failed=True)

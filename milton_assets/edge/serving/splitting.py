@@ -1,7 +1,7 @@
 """Serving a challenger beside the release in service, for as long as a canary goes on, and splitting requests.
 
-    splitter = Splitter(supervisor)
-    drawn = splitter.draw(request.head.headers)      # None while there is no challenger that answers
+    splitter = Splitter(supervisor, open_goldens)
+    drawn = splitter.draw(headers, body)             # None while there is no challenger that answers
     server = splitter.take(drawn)                    # None: the incumbent's turn
     splitter.ended(drawn, told)
 
@@ -27,8 +27,9 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from milton_assets.edge.canary.counts import Tally
+from milton_assets.edge.canary.goldens import Marks, OpenGoldens, question_in_raw
 from milton_assets.edge.canary.plan import Arm, CanaryPlan, Way
-from milton_assets.edge.canary.records import RESPONSE_ID, Asked, Rated, Record
+from milton_assets.edge.canary.records import RESPONSE_ID, Asked, Marked, Rated, Record
 from milton_assets.edge.canary.verdict import Outcome
 from milton_assets.edge.deployment.capacity import Memory, device_memory
 from milton_assets.edge.serving.asking import Unanswered
@@ -39,6 +40,7 @@ from milton_assets.edge.serving.metrics import Told
 from milton_assets.edge.serving.model_server import ModelServer
 from milton_assets.edge.serving.released import current_digest, read_released
 from milton_assets.edge.serving.supervisor import Mode, Supervisor
+from milton_assets.edge.serving.texts import NoAnswer
 from milton_assets.edge.serving.trial import Trial, Trials
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.errors import BadInput, MiltonError
@@ -51,7 +53,8 @@ _UNIT_CHARACTERS = 4096
 
 @dataclass
 class Drawn:
-    """A request whose arm was drawn. `lost` says that it was lost with the challenger before its answer began."""
+    """A request whose arm was drawn. `lost` says that it was lost with the challenger before its answer began.
+    `question` is the golden question that it asks, and `turn` its place among those who ask the same."""
 
     number: int
     nth: int | None
@@ -59,6 +62,8 @@ class Drawn:
     arm: Arm
     response: str
     lost: bool = False
+    question: str | None = None
+    turn: int | None = None
 
 
 def _well_or_badly(value: int) -> int:
@@ -95,18 +100,22 @@ class _Going(Trial):
     next_number: int
     next_nth: int
     units: set[str]
-    responses: OrderedDict[str, Arm]
+    responses: OrderedDict[str, tuple[Arm, str | None]]
     rated: set[str]
+    next_turns: dict[str, int]
+    marks: Marks | None
     server: ModelServer | None = None
     starting: asyncio.Task[ModelServer] | None = None
 
 
 class Splitter:
-    """Looks for a canary in the folder that `supervisor` serves, and runs it. `on_event` hears how it goes."""
+    """Looks for a canary in the folder that `supervisor` serves, and runs it. `on_event` hears how it goes;
+    `open_goldens` reads the golden questions of one that has such."""
 
     def __init__(
         self,
         supervisor: Supervisor,
+        open_goldens: OpenGoldens,
         *,
         on_event: Callable[[HealthEvent], None] = lambda _: None,
         memory: Callable[[], Memory] = device_memory,
@@ -114,6 +123,7 @@ class Splitter:
         drain_s: float = 600.0,
     ) -> None:
         self._supervisor = supervisor
+        self._open_goldens = open_goldens
         self._trials = Trials("canary", on_event)
         self._memory = memory
         self._poll_s = poll_s
@@ -125,13 +135,21 @@ class Splitter:
 
     @property
     def splits(self) -> str | None:
-        """The canary for which requests are split now."""
-        return self._going.plan.id if self._going is not None and self._going.server is not None else None
-
-    def draw(self, headers: Iterable[tuple[bytes, bytes]]) -> Drawn | None:
-        """The arm of a request with these headers; None while requests are not split."""
+        """The canary for which requests are split, or recorded where this device is one arm as a whole."""
         going = self._going
-        if going is None or going.server is None or going.is_over:
+        return going.plan.id if going is not None and self._compares(going) else None
+
+    def _compares(self, going: _Going) -> bool:
+        if going.plan.way is Way.WHOLE:
+            serving = self._supervisor.serving
+            return serving is not None and serving.release.digest == going.plan.serves
+        return going.server is not None
+
+    def draw(self, headers: Iterable[tuple[bytes, bytes]], chat: bytes | None = None) -> Drawn | None:
+        """The arm of a request with these headers; None while requests are not split. `chat` is the body of a request
+        for a chat completion."""
+        going = self._going
+        if going is None or going.is_over or not self._compares(going):
             return None
         plan, number = going.plan, going.next_number
         unit = self._unit(plan, headers)
@@ -143,7 +161,12 @@ class Splitter:
                 going.units.add(unit)
         going.next_number += 1
         drawn = Drawn(number, nth, unit, plan.draw(unit or str(number)), secrets.token_hex(12))
-        _remember(going.responses, drawn.response, drawn.arm)
+        if chat is not None and (question := question_in_raw(going.marks, chat)) is not None:
+            drawn.question = question
+            if nth is not None:
+                drawn.turn = going.next_turns.get(question, 0)
+                going.next_turns[question] = drawn.turn + 1
+        _remember(going.responses, drawn.response, (drawn.arm, unit))
         return drawn
 
     @staticmethod
@@ -170,50 +193,64 @@ class Splitter:
         if going is not None and server is going.server and not await server.listens():
             self._died(going)
 
-    def ended(self, drawn: Drawn, told: Told) -> None:
-        """A request whose arm was drawn has ended. The canary ends with it when its evidence suffices."""
+    def ended(self, drawn: Drawn, told: Told, answer: Callable[[], str] | None = None) -> None:
+        """A request whose arm was drawn has ended. The canary ends with it when its evidence suffices.
+
+        `answer` gives the text of a whole answer, or raises `NoAnswer`; it is asked where a golden question was.
+        """
         going = self._going
         if going is None or going.is_over:
             return
         if told.outcome is Ended.REFUSED and not told.model and not drawn.lost:
             return  # no server was ever asked: it says nothing of either
-        self._add(
-            going,
-            Asked(
-                at=datetime.now(UTC),
-                number=drawn.number,
-                nth=drawn.nth,
-                unit=drawn.unit,
-                arm=drawn.arm,
-                response=drawn.response,
-                outcome=told.outcome.value,
-                status=told.status,
-                lost=drawn.lost,
-                duration_s=told.duration_s,
-                first_token_s=told.time_to_first_token_s,
-                per_token_s=told.time_per_output_token_s,
-                output_tokens=told.output_tokens,
-            ),
+        asked = Asked(
+            at=datetime.now(UTC),
+            number=drawn.number,
+            nth=drawn.nth,
+            unit=drawn.unit,
+            arm=drawn.arm,
+            response=drawn.response,
+            outcome=told.outcome.value,
+            status=told.status,
+            lost=drawn.lost,
+            duration_s=told.duration_s,
+            first_token_s=told.time_to_first_token_s,
+            per_token_s=told.time_per_output_token_s,
+            output_tokens=told.output_tokens,
+            golden=None if drawn.question is None else Marked(question=drawn.question, turn=drawn.turn),
         )
+        if asked.golden is None or answer is None or asked.erred or told.outcome is not Ended.ANSWERED:
+            self._add(going, asked)
+        else:
+            self._do_behind(self._add_marked(going, asked, asked.golden, answer))
+
+    async def _add_marked(self, going: _Going, asked: Asked, golden: Marked, answer: Callable[[], str]) -> None:
+        """Add it once its answer is marked, which other users' streams need not wait for."""
+        right = await asyncio.to_thread(_is_right, going.marks, golden.question, answer)
+        if not going.is_over and going is self._going:
+            self._add(going, asked.model_copy(update={"golden": golden.model_copy(update={"right": right})}))
 
     def rate(self, raw: bytes) -> None:
         """Take a user's feedback. Raises `Refused` for what is none, and for an answer that cannot be rated."""
         given = feedback_in(raw)
         going = self._going
-        arm = None if going is None or going.is_over else going.responses.get(given.response_id)
-        if going is None or arm is None:
+        found = None if going is None or going.is_over else going.responses.get(given.response_id)
+        if going is None or found is None:
             raise Refused(404, "no answer of that id is being compared (any more)")
         if given.response_id in going.rated:
             raise Refused(409, "that answer was rated already")
         going.rated.add(given.response_id)
-        self._add(
-            going, Rated(at=datetime.now(UTC), response=given.response_id, arm=arm, value=1 if given.value > 0 else -1)
+        (arm, unit), value = found, 1 if given.value > 0 else -1
+        rated = Rated.model_validate(
+            {"at": datetime.now(UTC), "response": given.response_id, "unit": unit, "arm": arm, "value": value}
         )
+        self._add(going, rated)
 
     def _add(self, going: _Going, record: Record) -> None:
         self._trials.add(going, record)
         if not going.is_over and going.tally.requests >= going.plan.max_requests:
-            self._trials.finish(going, f"{going.plan.max_requests} requests did not decide it", Outcome.NOT_YET)
+            done = "were recorded" if going.plan.way is Way.WHOLE else "did not decide it"
+            self._trials.finish(going, f"{going.plan.max_requests} requests {done}", Outcome.NOT_YET)
 
     # ------------------------------------------------------------------------------------------ behind the scenes
 
@@ -250,9 +287,12 @@ class Splitter:
         if going is None:
             return
         current, serving = current_digest(self._supervisor.target), self._supervisor.serving
-        if current != going.plan.incumbent:
+        if current != going.plan.serves:
             now_is = "nothing" if current is None else f"the release {short(current)}"
-            self._trials.finish(going, f"the target serves {now_is} now, not the incumbent", Outcome.NOT_YET)
+            why = f"the target serves {now_is} now, not the {going.plan.arm or Arm.INCUMBENT}"
+            self._trials.finish(going, why, Outcome.NOT_YET)
+        elif going.plan.way is Way.WHOLE:
+            return
         elif going.starting is not None:
             if going.starting.done():
                 self._started(going, going.starting)
@@ -263,7 +303,7 @@ class Splitter:
             self._start(going)
 
     async def _found(self) -> _Going | None:
-        found = self._trials.running(self._supervisor.target, Way.SPLIT)
+        found = self._trials.running(self._supervisor.target, Way.SPLIT, Way.WHOLE)
         if found is None:
             return None
         folder, plan = found
@@ -271,9 +311,11 @@ class Splitter:
         tally = Tally(plan)
         tally.add_all(records)
         asked = [record for record in records if isinstance(record, Asked)]
-        responses: OrderedDict[str, Arm] = OrderedDict()
+        responses: OrderedDict[str, tuple[Arm, str | None]] = OrderedDict()
         for one in asked[-_REMEMBERED_RESPONSES:]:
-            responses[one.response] = one.arm
+            responses[one.response] = one.arm, one.unit
+        sheet = await asyncio.to_thread(folder.goldens, plan)
+        marks = None if sheet is None else await asyncio.to_thread(self._open_goldens, sheet)
         self._going = _Going(
             folder=folder,
             plan=plan,
@@ -284,6 +326,8 @@ class Splitter:
             units={one.unit for one in asked if one.unit is not None},
             responses=responses,
             rated={record.response for record in records if isinstance(record, Rated)},
+            next_turns=dict(tally.next_turns),
+            marks=marks,
         )
         self._trials.begin()
         return self._going
@@ -341,8 +385,17 @@ class Splitter:
         task.add_done_callback(self._behind.discard)
 
 
-def _remember(responses: OrderedDict[str, Arm], response: str, arm: Arm) -> None:
-    responses[response] = arm
+def _is_right(marks: Marks | None, question: str, answer: Callable[[], str]) -> bool | None:
+    try:
+        return None if marks is None else marks.is_right(question, answer())
+    except NoAnswer:
+        return None
+
+
+def _remember(
+    responses: OrderedDict[str, tuple[Arm, str | None]], response: str, whose: tuple[Arm, str | None]
+) -> None:
+    responses[response] = whose
     if len(responses) > _REMEMBERED_RESPONSES:
         responses.popitem(last=False)
 

@@ -23,7 +23,13 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from milton_assets.tiers.inference.clock import measuring_loop, now_ns, prefer_this_thread, quiet_interpreter
+from milton_assets.tiers.inference.clock import (
+    measuring_loop,
+    now_ns,
+    old_heap_left_alone,
+    prefer_this_thread,
+    quiet_interpreter,
+)
 from milton_assets.tiers.inference.connection import StampSummary
 from milton_assets.tiers.inference.durations import Durations
 from milton_assets.tiers.inference.energy import NOT_READ, Energy, EnergyMeter
@@ -110,7 +116,7 @@ def measuring_here(meter: Callable[[str], EnergyMeter] = EnergyMeter) -> Iterato
 
     `meter` reads the energy of the machine that the server at an address runs on.
     """
-    with MeasuringThread() as thread:
+    with old_heap_left_alone(), MeasuringThread() as thread:
 
         @contextmanager
         def open_client(endpoint: Endpoint, plan: InferencePlan) -> Iterator[Client]:

@@ -40,11 +40,14 @@ METRICS: tuple[tuple[str, str], ...] = (
 
 HEADLINES = ("ttft_ms.median", "output_tokens_per_s")
 
+BY_ROUND = ("ttft_ms.median", "tpot_ms.median", "e2e_ms.median", "output_tokens_per_s")
+"""Figures that are told of each round, too: what servers that are measured in turn are compared by."""
+
 
 def code_version() -> str:
     """A digest that changes whenever a figure could come out otherwise: the code that measures, the shipped prompts."""
     package = "milton_assets.tiers.inference"
     # The truth server runs as a program of its own: no import leads to it.
     return version_of_code(
-        f"{package}.tier", f"{package}.truth_server", libraries=("numpy", "scipy", "h11"), files=(SHIPPED,)
+        f"{package}.beside", f"{package}.truth_server", libraries=("numpy", "scipy", "h11"), files=(SHIPPED,)
     )

@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from milton_assets.tiers.inference import report
+from milton_assets.tiers.inference.beside import Followed, measure_beside
 from milton_assets.tiers.inference.definitions import METRICS, code_version
 from milton_assets.tiers.inference.load_curve import levels_up_to, measure_with_sweep
 from milton_assets.tiers.inference.plan import InferencePlan
 from milton_assets.tiers.inference.plots import pictures_of
 from milton_assets.tiers.inference.prompts import SHIPPED, InferenceGoldens, load_goldens
+from milton_assets.vocabulary.beside import BESIDE
 from milton_assets.vocabulary.metric import Direction
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Conditions, GoldenFile, Measuring, MetricSpec, Needs, TierSpec
@@ -41,17 +43,24 @@ def plan(conditions: Conditions) -> InferencePlan:
 
 
 def measure(measuring: Measuring) -> TierResult:
-    """The headline figures and the load curve, on the prompts given."""
+    """The headline figures and the load curve, on the prompts given; then rounds in turn with the incumbent, if any."""
     goldens: InferenceGoldens = measuring.goldens
     endpoint = measuring.served.endpoint
+    prompted: InferencePlan = measuring.plan.model_copy(update={"prompts": goldens.prompts})
+    incumbent, followed = measuring.incumbent, Followed(measuring.on_progress, prompted)
     result = measure_with_sweep(
         endpoint,
-        measuring.plan.model_copy(update={"prompts": goldens.prompts}),
+        prompted,
         levels=levels_up_to(endpoint.slots),
-        on_progress=measuring.on_progress,
+        on_progress=measuring.on_progress if incumbent is None else followed.listener,
         open_client=measuring.open_client,
     )
-    return replace(result, provenance={**result.provenance, "goldens": dict(goldens.digests)})
+    told = {**result.provenance, "goldens": dict(goldens.digests)}
+    if incumbent is not None:
+        beside = measure_beside(endpoint, incumbent, prompted, on_progress=followed.after)
+        followed.end(beside)
+        told[BESIDE] = beside.model_dump(mode="json")
+    return replace(result, provenance=told)
 
 
 def read(path: Path | None) -> InferenceGoldens:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from milton_assets.statistics.samples import rate
-from milton_assets.tiers.inference.definitions import PER_REQUEST, SYSTEM
+from milton_assets.tiers.inference.definitions import BY_ROUND, PER_REQUEST, SYSTEM
 from milton_assets.tiers.inference.energy import NOT_READ, Energy
 from milton_assets.tiers.inference.histogram import GroupedHistogram
 from milton_assets.tiers.inference.sample import Sample
@@ -38,6 +38,23 @@ class Round:
     def seconds(self) -> float:
         """Length of the window."""
         return (self.end_ms - self.start_ms) / 1e3
+
+
+def figures_of(round_: Round, size: int) -> dict[str, float]:
+    """What one round of `size` requests says by itself of each of `BY_ROUND`; nothing where it was cut or one of them
+    failed: another server's round would have had other prompts.
+    """
+    good = [sample for sample in round_.samples if sample.ok]
+    if len(good) < size:
+        return {}
+    figures = {}
+    for name in (metric.removesuffix(".median") for metric in BY_ROUND if metric.endswith(".median")):
+        values = [value for sample in good if (value := getattr(sample, name)) is not None]
+        if values:
+            figures[f"{name}.median"] = float(np.median(values))
+    if tokens := sum(sample.output_tokens or 0 for sample in good):
+        figures["output_tokens_per_s"] = tokens / round_.seconds
+    return figures
 
 
 def errors_by_kind(samples: Sequence[Sample]) -> dict[str, int]:

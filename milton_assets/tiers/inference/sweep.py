@@ -145,7 +145,8 @@ def find_capacity(
     At each rate, requests arrive for `probe_s` seconds at least, so that a queue can build, and so many (73 for 95 %)
     that the interval can reach `share`; rounds of them are repeated until the interval lies on one side of it, or
     the plan's `max_rounds` or budget is spent. Ends when the interval of the capacity is narrower than `precision` of
-    its low end. Raises `BadInput` without an SLO.
+    its low end, or when requests fail the SLO that met no other, which none at a lower rate would keep. Raises
+    `BadInput` without an SLO.
     """
     if plan.slo is None:
         raise BadInput("there is no objective to keep", expected="a plan with an slo")
@@ -158,6 +159,12 @@ def find_capacity(
         return point_of(load, measure_inference(endpoint, plan.model_copy(update=here), on_progress=on_progress))
 
     return search(probe, start_per_s=start_per_s, share=share, precision=precision)
+
+
+def _in_flight(point: LoadPoint) -> float:
+    """Requests under way at an instant (Little's law), and at most the share of Poisson arrivals that met another."""
+    rate_per_s = point.load.rate_per_s if isinstance(point.load, OpenLoad) else math.inf
+    return math.inf if point.e2e.value is None else rate_per_s * point.e2e.value / 1e3
 
 
 def search(probe: Callable[[float], LoadPoint], *, start_per_s: float, share: float, precision: float) -> Capacity:
@@ -177,6 +184,9 @@ def search(probe: Callable[[float], LoadPoint], *, start_per_s: float, share: fl
         if interval is not None and interval.low < share <= interval.high:
             undecided.append(rate)
         low, high = (rate, high) if kept else (low, rate)
+        if not low and interval is not None and interval.high + _in_flight(point) < share:
+            stop_reason = f"no lower rate keeps it: at {rate:g}/s requests that met no other did not"
+            break
         if high is None:
             rate *= 2
         elif high - low <= precision * max(low, precision * start_per_s):

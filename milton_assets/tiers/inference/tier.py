@@ -24,7 +24,7 @@ from milton_assets.tiers.inference.definitions import DEFINITIONS_VERSION, HEADL
 from milton_assets.tiers.inference.histogram import GroupedHistogram
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
 from milton_assets.tiers.inference.sample import Sample, recounted
-from milton_assets.tiers.inference.summary import Round, error_examples, errors_by_kind, metrics_of
+from milton_assets.tiers.inference.summary import Round, error_examples, errors_by_kind, figures_of, metrics_of
 from milton_assets.tiers.inference.validity import ClientEvidence, TokenCount, judged
 from milton_assets.vocabulary.chat import ModelCallFailed
 from milton_assets.vocabulary.metric import Metric
@@ -58,7 +58,10 @@ def measure_interleaved(
     on_progress: OnProgress = silent,
     open_client: OpenClient | None = None,
 ) -> list[TierResult]:
-    """Measure several servers that run at the same time, a round of each in turn, so that drift hits all alike."""
+    """Measure several servers that run at the same time, a round of each in turn, so that drift hits all alike.
+
+    Every second time they take turns in the other order (A B, B A, A B, …): what grows steadily hits all alike, too.
+    """
     with ExitStack() as stack:
         opener = open_client or stack.enter_context(measuring_here())
         subjects = [
@@ -71,9 +74,11 @@ def measure_interleaved(
             calibration = subjects[0].calibrate(concurrency)
             for subject in subjects:
                 subject.calibration = calibration
-        while going := [subject for subject in subjects if subject.stop_reason is None]:
+        turn = subjects
+        while going := [subject for subject in turn if subject.stop_reason is None]:
             for subject in going:
                 subject.round()
+            turn = turn[::-1]
     return [subject.result() for subject in subjects]
 
 
@@ -194,6 +199,7 @@ class _Subject:
             "prompt_ids": [prompt.id for prompt in plan.prompts],
             "plan": plan.model_dump(mode="json", exclude={"prompts"}),
             "rounds": len(self._rounds),
+            "by_round": [figures_of(round_, plan.round_size) for round_ in self._rounds],
             "stop_reason": self.stop_reason,
             "requests": len(evidence.samples),
             "warm_up_requests": len(self._warm_up),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from milton_assets.tiers.reasoning.text import canonical
 
@@ -42,6 +43,7 @@ class WrittenDate:
     end: int
 
 
+@lru_cache(maxsize=4096)
 def dates(text: str) -> tuple[WrittenDate, ...]:
     """Every date in `text`, in order. `03/04/2020` is ambiguous and is no date; `25/12/2021` is one."""
     plain = canonical(text)

@@ -14,6 +14,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from milton_assets.tiers.reasoning.dates import WrittenDate, dates
 from milton_assets.tiers.reasoning.lexicon import FUNCTION_WORDS, LINKS, NEGATORS, PARTICLES, TITLES
@@ -86,6 +87,7 @@ def _spans_of(alias: str, said: Sequence[Word], text: str, question: str) -> Ite
 # Plural, spelling, order
 
 
+@lru_cache(maxsize=16384)
 def stem(word: str) -> str:
     """`word` in the singular and in one spelling; only good for comparing with another stem."""
     word = _IRREGULAR.get(word, word)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from milton_assets.tiers.reasoning.numerals import SCALES, SMALL
 from milton_assets.tiers.reasoning.text import NUMBER, canonical, digits_as_number
@@ -109,6 +110,7 @@ _UNIT_NAME_AT = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)
 def quantities(text: str) -> tuple[Quantity, ...]:
     """Every number written in `text`, in order."""
     return tuple(_quantities(canonical(text)))

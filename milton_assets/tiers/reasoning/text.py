@@ -69,6 +69,7 @@ class Word:
     asked: bool = False
 
 
+@lru_cache(maxsize=4096)
 def canonical(text: str) -> str:
     """`text` with one spelling per character: NFKC, no accents, no LaTeX, plain quotes, expanded `n't`, no possessives.
 
@@ -95,7 +96,7 @@ def digits_as_number(digits: str) -> float:
     return float(plain.replace(",", ""))
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=4096)
 def words(text: str) -> tuple[Word, ...]:
     """The words of `text` in order, case-folded, without articles; offsets refer to `canonical(text)`.
 
