@@ -61,9 +61,10 @@ def test_a_run_that_no_worker_says_it_works_on_is_lost(instance, run):
 
 
 def test_a_run_for_whose_queue_there_is_no_worker_says_so_on_its_page(instance, run):
-    instance.run_launcher.launch_run(LaunchRunContext(run, workspace=None))
+    instance.add_run_tags(run.run_id, {"dagster-celery/queue": "desk"})
+    instance.run_launcher.launch_run(LaunchRunContext(instance.get_run_by_id(run.run_id), workspace=None))
     said = [entry.message for entry in instance.all_logs(run.run_id)]
-    assert any("no worker listens to the queue gpu-box now" in line for line in said)
+    assert any("no worker listens to the queue desk now" in line for line in said)
 
 
 def test_a_run_that_was_never_handed_over_is_ended_so_that_it_is_started_again(instance, run):
