@@ -64,10 +64,11 @@ def tune(
     model = gguf_file(gguf) if gguf else registered(settings, version or "")
     plan = TuningPlan(figure, rounds=rounds, requests_per_round=requests, max_tokens=max_tokens)
     card = search(settings, model, plan, draft=draft, on_progress=progress_on_stderr())
-    answer(card.to_json(), as_json=as_json, text=lambda console: _draw(console, card))
+    answer(card.to_json(), as_json=as_json, text=lambda console: draw(console, card))
 
 
-def _draw(console: Console, card: Card) -> None:
+def draw(console: Console, card: Card) -> None:
+    """The card for people: each setting tried with its interval, what was skipped, and what to write."""
     told = card.to_json()
 
     def line(text: str) -> None:
@@ -95,7 +96,8 @@ def _draw(console: Console, card: Card) -> None:
         line("Nothing was better beyond the noise: leave the settings as they are.")
         return
     line("In milton.yaml (the other settings of that section stay as they are):")
-    line(as_yaml(card).rstrip())
+    for one in as_yaml(card).splitlines():
+        line(f"  {one}")
 
 
 def as_yaml(card: Card) -> str:
