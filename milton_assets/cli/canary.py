@@ -345,9 +345,16 @@ def _draw_fleet(standing: Standing, console: Console) -> None:
 
     say(f"{plan.id}: {plan.challenger_version} on one of each {plan.size} devices; its rollout is {standing.stage}")
     for number, block in enumerate(plan.blocks, 1):
-        figures = {name: standing.told[name].figures for name in block.devices if name in standing.told}
-        done = sum(one is not None and one.requests >= plan.requests for one in figures.values())
-        say(f"  block {number} ({block.device_class}): {block.challenger} has it; {done} of {plan.size} have told")
+        told = (standing.told.get(name) for name in block.devices)
+        counts = [one.figures.requests if one is not None and one.figures is not None else 0 for one in told]
+        left = [
+            f"{name} ({count} of {plan.requests})"
+            for name, count in zip(block.devices, counts, strict=True)
+            if count < plan.requests
+        ]
+        done = f"{plan.size - len(left)} of {plan.size} have told"
+        waits = f"; it waits for {', '.join(left)}" if left and kept is None else ""
+        say(f"  block {number} ({block.device_class}): {block.challenger} has it; {done}{waits}")
     for name, why in standing.silent.items():
         say(f"  {name}: {why}")
     for finding in standing.judgement.findings:

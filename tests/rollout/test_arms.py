@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections import Counter
-from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pytest
 
@@ -14,7 +11,6 @@ from milton_assets.edge.canary.verdict import Judgement, Outcome
 from milton_assets.edge.canary.whole import Figures
 from milton_assets.rollout.arms import (
     PARTS,
-    Candidate,
     FleetPlan,
     blocks_needed,
     drawn_blocks,
@@ -23,38 +19,9 @@ from milton_assets.rollout.arms import (
     size_of_blocks,
 )
 from milton_assets.vocabulary.errors import BadInput
+from tests.support.arms import candidates, figures, judged_after_each_block, plan_of
 
 RUNS = 200
-
-
-def candidates(count: int, device_class: str = "pi5", release: str = "a" * 64) -> list[Candidate]:
-    return [
-        Candidate(name=f"{device_class}-{n}", device_class=device_class, release=release, model_version="v1")
-        for n in range(count)
-    ]
-
-
-def plan_of(devices: int, *, share: float = 0.25, seed: int = 1) -> FleetPlan:
-    blocks, left_out = drawn_blocks(candidates(devices), share=share, seed=f"{seed:064x}")
-    return FleetPlan(
-        id="canary_20260112_093000_0a1b2c",
-        challenger="c" * 64,
-        challenger_version="v2",
-        challenger_manifest_sha256="d" * 64,
-        blocks=blocks,
-        left_out=left_out,
-        share=share,
-        seed=f"{seed:064x}",
-        requests=100,
-        started_at=datetime(2026, 1, 12, tzinfo=UTC),
-        actor="ada",
-    )
-
-
-def figures(
-    *, errors: float = 0.0, answer: float = 0.2, writing: float = 0.02, length: float = 200, requests: int = 100
-) -> Figures:
-    return Figures(requests=requests, errors=errors, answer=answer, writing=writing, length=length)
 
 
 def of_each(plan: FleetPlan, ours: Figures, theirs: Figures) -> dict[str, Figures]:
@@ -149,26 +116,6 @@ def test_the_parts_of_alpha_sum_to_it() -> None:
 
 
 # ------------------------------------------------------------------------------------- the errors, by simulation
-
-
-def judged_after_each_block(
-    rng: random.Random, *, slower: float = 1.0, more_errors: float = 0.0, share: float
-) -> Iterator[Judgement]:
-    """A comparison of 12 blocks. Devices are far more unlike each other than requests are: some fail every tenth
-    request, some are thrice as slow."""
-    plan = plan_of(12 * size_of_blocks(share), share=share, seed=rng.getrandbits(200))
-    told = {}
-    for block in plan.blocks:
-        for name in block.devices:
-            mine = name == block.challenger
-            times = slower if mine else 1.0
-            told[name] = figures(
-                errors=round(rng.betavariate(0.5, 20), 2) + (more_errors if mine else 0),
-                answer=math.exp(rng.gauss(-1.5, 0.5)) * times,
-                writing=math.exp(rng.gauss(-4, 0.5)) * times,
-                length=math.exp(rng.gauss(5, 0.3)),
-            )
-        yield judge_fleet(plan, told)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.25])

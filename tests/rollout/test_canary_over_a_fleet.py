@@ -144,6 +144,7 @@ def test_the_command_tells_how_it_stands_and_refuses_so_few_devices_that_nothing
     assert shown.returncode == 0, shown.stderr
     assert f"{plan.id}: v2 on one of each 4 devices; its rollout is done" in shown.stdout
     assert f"{plan.blocks[0].challenger} has it; 0 of 4 have told" in shown.stdout
+    assert f"it waits for {plan.blocks[0].devices[0]} (0 of {REQUESTS})" in shown.stdout
     assert "so far: not yet" in shown.stdout
     stopped = told("canary", "stop", "--fleet", plan.id, MILTON_STATE_DIR=fleet.state.root)
     assert (stopped["verdict"]["outcome"], stopped["rollout"]) == ("not_yet", "aborted")
