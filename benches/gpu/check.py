@@ -7,8 +7,9 @@ What belongs here: the order of the checks, their time limits and the report. Wh
 project's own commands and benches do. Nothing is fetched: `--server` is a `llama-server` that was built for CUDA,
 `--models` a folder of GGUF files, each of them brought along.
 
-Each check is `ok`, `failed`, or `skipped` with why; one that outlasts its limit is ended, with all it started, and has
-failed. The limits add up to 8 minutes. The run exits 1 when a check failed; skipped ones are counted and fail nothing.
+Each check is `ok`, `failed`, or `skipped` with why. A command that outlasts its check's limit is ended with all that it
+started, and a check that took longer has failed. The limits add up to 8 minutes. The run exits 1 when a check failed;
+skipped ones are counted and fail nothing.
 """
 
 from __future__ import annotations
@@ -155,7 +156,8 @@ def memory(given: Given) -> dict[str, Any]:
             return sum(int(pynvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in devices())
 
     before = used_bytes()
-    with llama_cpp_launcher(LaunchSettings(binary=str(given.server), gpu_layers=99)).serve(model, "gpu") as served:
+    settings = LaunchSettings(binary=str(given.server), gpu_layers=99, start_deadline_s=given.left_s())
+    with llama_cpp_launcher(settings).serve(model, "gpu") as served:
         taken, server = used_bytes() - before, served.fingerprint.model_dump(mode="json")
     if taken < model.stat().st_size // 2:
         raise Failed(f"the GPUs hold {taken} bytes more while it serves {model.stat().st_size} bytes of weights")
