@@ -53,7 +53,7 @@ class TuningPlan:
     requests_per_round: int = 3
     max_tokens: int = 64
 
-    def inference(self, slots: int) -> InferencePlan:
+    def inference(self, slots: int, *, calibrate: bool = True) -> InferencePlan:
         """The inference tier's plan, with as many requests in flight as the server has slots."""
         return InferencePlan(
             load=ClosedLoad(concurrency=slots),
@@ -63,6 +63,7 @@ class TuningPlan:
             budget_s=None,
             warm_up_requests=2,
             max_tokens=self.max_tokens,
+            calibrate=calibrate,
         )
 
 
@@ -159,7 +160,8 @@ class _Comparisons:
         told: dict[str, Any] = {"comparison": number, "of": _labels(of), "against": _labels(against)}
         self._told.append(told)
         self._on_progress(Progress("tune", number + 1, self._total, f"{_labels(of)} beside {_labels(against)}"))
-        plan = self._plan.inference(llama_cpp_launcher(self._given).slots)
+        # The client is the same throughout, and ratios of two servers hold what it adds twice: once is enough.
+        plan = self._plan.inference(llama_cpp_launcher(self._given).slots, calibrate=number == 0)
         with self._serve(against) as standing:
             try:
                 with self._serve(of) as trial:

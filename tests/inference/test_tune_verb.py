@@ -69,7 +69,7 @@ def tuning(tmp_path_factory: pytest.TempPathFactory) -> Tuning:
         f"server: {{binary: {server(folder)}, threads: 2, extra_args: [--no-webui]}}\nwatch_machine: false\n"
     )
     gguf = tiny_gguf(folder / "toy.gguf")
-    few = ("--rounds", "4", "--requests", "2", "--max-tokens", "8")
+    few = ("--rounds", "4", "--requests", "1", "--max-tokens", "8")
     done = milton("tune", "--gguf", gguf, *few, "--json", MILTON_STATE_DIR=state)
     assert done.returncode == 0, done.stderr
     return Tuning(state, json.loads(done.stdout), done.stderr, servers_in(folder))
