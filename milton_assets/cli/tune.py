@@ -49,7 +49,8 @@ def tune(
     """Search faster settings for one model on this machine: offload, threads, batch, type of the KV cache, a draft.
 
     Starts from the settings in force, measures each other one in turn with the best so far, and calls nothing better
-    that lies within the noise between two servers of the same settings. Changes nothing: it prints what to put into
+    that lies within the noise between two servers of the same settings, or that makes the first token later (with
+    --for a time: throughput lower). Changes nothing: it prints what to put into
     milton.yaml. The rounds are kept as evidence.
 
     Example: milton tune smollm2-135m-q4_1
@@ -75,18 +76,19 @@ def draw(console: Console, card: Card) -> None:
         console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     line(f"{told['figure']} of {told['model']}: above 1 is better than what it was measured beside")
-    table = Table("settings", "beside", "times as good", "95 % interval", "verdict")
+    others = [name for name in told["noises"] if name != told["figure"]]
+    table = Table("settings", "beside", "times as good", "95 % interval", *others, "verdict")
     for ratio in told["repeats"]:
-        table.add_row("in force", "the same anew", *_cells(ratio), "noise")
+        table.add_row("in force", "the same anew", *_cells(ratio), *("" for _ in others), "noise")
     for trial in told["trials"]:
-        table.add_row(*_row(trial))
+        table.add_row(*_row(trial, others))
     if told["confirmation"]:
-        table.add_row(*_row(told["confirmation"], "in all, anew: "))
+        table.add_row(*_row(told["confirmation"], others, "in all, anew: "))
     console.print(table)
     line(f"noise: the same settings differ from themselves by up to a factor of {told['noise']:.3f}")
     for trial in told["trials"]:
         if trial["because"]:
-            line(f"not measured: {trial['of']}: {trial['because']}")
+            line(f"{trial['verdict'].replace('_', ' ')}: {trial['of']}: {trial['because']}")
     for axis, why in told["skipped"].items():
         line(f"skipped: {axis}: {why}")
     for caution in told["cautions"]:
@@ -107,10 +109,11 @@ def as_yaml(card: Card) -> str:
     return yaml.safe_dump({card.section: dict(card.settings)}, sort_keys=False, allow_unicode=True)
 
 
-def _row(trial: dict[str, Any], before: str = "") -> tuple[str, ...]:
+def _row(trial: dict[str, Any], others: list[str], before: str = "") -> tuple[str, ...]:
     cells = _cells(trial["gain"]) if trial["gain"] else ("", "")
     names = (printable(f"{before}{trial['of']}"), printable(trial["against"]))
-    return (*(name.replace("[", r"\[") for name in names), *cells, trial["verdict"].replace("_", " "))
+    beside = (f"{trial['gains'][name]['value']:.3f}" if name in trial["gains"] else "" for name in others)
+    return (*(name.replace("[", r"\[") for name in names), *cells, *beside, trial["verdict"].replace("_", " "))
 
 
 def _cells(ratio: dict[str, float]) -> tuple[str, str]:

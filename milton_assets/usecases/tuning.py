@@ -28,6 +28,7 @@ from milton_assets.tiers.inference.tier import measure_interleaved
 from milton_assets.tiers.inference.tuning import THROUGHPUT, Chosen, NotMeasured, Trial, Tuned, how_many, search
 from milton_assets.usecases.compose import evidence_store_of
 from milton_assets.usecases.one_model import OneModel
+from milton_assets.vocabulary.artefact_files import artefact_files
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
@@ -86,6 +87,7 @@ class Card:
             "model": self.model,
             "figure": tuned.figure,
             "noise": tuned.noise,
+            "noises": dict(tuned.noises),
             "repeats": [_ratio(one) for one in tuned.repeats],
             "trials": [_trial(trial) for trial in tuned.trials],
             "confirmation": _trial(tuned.confirmation) if tuned.confirmation else None,
@@ -119,7 +121,8 @@ def tune(
             expected="a GGUF that llama.cpp serves: its settings are what is searched",
         )
     check_key(model.name, "model name")
-    if (why := why_no_room(2 * model.path.stat().st_size)) is not None:
+    weights = sum(path.stat().st_size for path in artefact_files(model.path).values())
+    if why := why_no_room(2 * weights + (draft.stat().st_size if draft is not None and draft.is_file() else 0)):
         raise BadInput(f"two servers of {model.name} do not fit: the second {why}", expected="room for two in turn")
     axes, skipped = axes_of(given, draft=draft)
     _check_weights(model, "before it was tuned for")
@@ -162,19 +165,18 @@ class _Comparisons:
         self._on_progress(Progress("tune", number + 1, self._total, f"{_labels(of)} beside {_labels(against)}"))
         # The client is the same throughout, and ratios of two servers hold what it adds twice: once is enough.
         plan = self._plan.inference(llama_cpp_launcher(self._given).slots, calibrate=number == 0)
-        with self._serve(against) as standing:
-            try:
-                with self._serve(of) as trial:
-                    with MachineWatch(gpus=nvidia_gpus).watching() as seen:
-                        mine, theirs = measure_interleaved([trial.endpoint, standing.endpoint], plan)
-                    told |= {
-                        "machine": seen.provenance(),
-                        "fingerprint": fingerprint(trial).model_dump(mode="json"),
-                        "fingerprint_against": fingerprint(standing).model_dump(mode="json"),
-                    }
-            except ServerFailed as error:
-                told["because"] = error.problem
-                raise NotMeasured(error.problem, remedy=error.remedy) from error
+        try:
+            with self._serve(against) as standing, self._serve(of) as trial:
+                with MachineWatch(gpus=nvidia_gpus).watching() as seen:
+                    mine, theirs = measure_interleaved([trial.endpoint, standing.endpoint], plan)
+                told |= {
+                    "machine": seen.provenance(),
+                    "fingerprint": fingerprint(trial).model_dump(mode="json"),
+                    "fingerprint_against": fingerprint(standing).model_dump(mode="json"),
+                }
+        except ServerFailed as error:
+            told["because"] = error.problem
+            raise NotMeasured(error.problem, remedy=error.remedy) from error
         both = zip(mine.provenance["by_round"], theirs.provenance["by_round"], strict=False)
         self._rows += [
             {"comparison": number, "round": at, "of": told["of"], "against": told["against"]}
@@ -233,5 +235,6 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "against": _labels(trial.against),
         "verdict": trial.verdict.value,
         "gain": _ratio(trial.gain) if trial.gain else None,
+        "gains": {name: _ratio(ratio) for name, ratio in trial.gains.items()},
         "because": trial.because,
     }

@@ -27,6 +27,20 @@ _HELP_S: Final = 30.0
 _BATCHES: Final = (128, 1024)
 """Tokens of a prompt that are computed at once, around llama.cpp's own 512."""
 _BATCH: Final = 2048
+_NAMES: Final = {
+    "--threads": ("-t",),
+    "--gpu-layers": ("-ngl", "--n-gpu-layers"),
+    "--batch-size": ("-b",),
+    "--ubatch-size": ("-ub",),
+    "--cache-type-k": ("-ctk",),
+    "--cache-type-v": ("-ctv",),
+    "--flash-attn": ("-fa",),
+    "--model-draft": ("-md", "--spec-draft-model"),
+}
+"""Other names of the options that are searched."""
+_OPTION_OF: Final = {"threads": "--threads", "gpu_layers": "--gpu-layers"}
+"""The option that a field of `LaunchSettings` becomes."""
+_LOOKS_LIKE_OPTION = re.compile(r"-{1,2}[a-zA-Z]")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _QUALITY = "the cache is rounded: answers may change, so measure quality anew before it serves"
 _NOT_IN_WHEEL = "the wheel's server takes no such setting; name a `llama-server` as the binary"
@@ -61,22 +75,37 @@ def axes_of(
 
 
 def with_choices(given: LaunchSettings, choices: tuple[Choice, ...]) -> LaunchSettings:
-    """The settings with the choices. An option that stood in `extra_args` already is replaced."""
+    """The settings with the choices. What stood in `extra_args` for one, by whatever name, goes: the last of two
+    counts, and those come last."""
     words = list(given.extra_args)
     fields: dict[str, Any] = {}
     for choice in choices:
         fields |= choice.fields
+        for name in choice.fields:
+            words = _without(words, _OPTION_OF[name])
         for option, value in choice.options:
-            _leave_out(words, option, value)
-            words += [option, value]
+            words = [*_without(words, option, value), option, value]
     return given.model_copy(update={**fields, "extra_args": tuple(words)})
 
 
-def _leave_out(words: list[str], option: str, value: str) -> None:
-    name = value.partition("=")[0] + "=" if option == "--set" else ""
-    for at in range(len(words) - 2, -1, -1):
-        if words[at] == option and words[at + 1].startswith(name):
-            del words[at : at + 2]
+def _without(words: list[str], option: str, value: str = "") -> list[str]:
+    """The words without that option and its value, written apart or with `=`; of `--set`, without that name's."""
+    if option == "--set":
+        name = value.partition("=")[0] + "="
+        pairs = zip([*words, ""], [*words[1:], "", ""], strict=True)
+        drop = {at for at, (one, after) in enumerate(pairs) if one == "--set" and after.startswith(name)}
+        return [word for at, word in enumerate(words) if at not in drop and at - 1 not in drop]
+    names = (option, *_NAMES.get(option, ()))
+    kept: list[str] = []
+    is_value = False
+    for word in words:
+        if is_value and not _LOOKS_LIKE_OPTION.match(word):
+            is_value = False
+            continue
+        is_value = word in names
+        if not is_value and word.partition("=")[0] not in names:
+            kept.append(word)
+    return kept
 
 
 def _options_of(program: str) -> frozenset[str]:

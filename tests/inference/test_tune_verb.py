@@ -165,3 +165,17 @@ def test_an_option_that_was_given_already_is_replaced_and_others_stay(tmp_path: 
     axes, _ = axes_of(given)
     wanted = with_choices(given, axes["batch"][1:])
     assert wanted.extra_args == ("--no-webui", "--ubatch-size", "1024", "--batch-size", "2048")
+
+
+@pytest.mark.parametrize(
+    "extra", [("-t", "8"), ("--threads", "8"), ("--threads=8",)], ids=["short", "long", "with an equals sign"]
+)
+def test_what_was_given_for_a_searched_setting_by_another_name_does_not_win_over_the_trial(
+    tmp_path: Path, extra: tuple[str, ...]
+) -> None:
+    given = LaunchSettings(
+        binary=str(server(tmp_path)), threads=2, extra_args=("--no-webui", *extra, "-fa", "-np", "1")
+    )
+    axes, _ = axes_of(given)
+    wanted = with_choices(given, (axes["threads"][0],))
+    assert (wanted.threads, wanted.extra_args) == (1, ("--no-webui", "-fa", "-np", "1"))

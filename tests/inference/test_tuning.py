@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from milton_assets.tiers.inference.beside import Ratio
 from milton_assets.tiers.inference.tuning import Choice, Chosen, Compare, NotMeasured, TrialVerdict, Tuned, search
@@ -92,3 +96,42 @@ def test_without_a_noise_there_is_no_search() -> None:
 def test_a_figure_that_rounds_do_not_have_is_refused_before_anything_is_measured() -> None:
     with pytest.raises(BadInput, match="no figure of a round"):
         search(AXES, compared({}), figure="energy_j_per_token")
+
+
+def test_what_is_better_in_one_figure_and_worse_in_another_is_a_trade_and_not_recommended() -> None:
+    faster, later = compared({"threads 4": 1.5}), compared({"threads 4": 1.3}, figure="ttft_ms.median")
+    tuned = search(AXES, lambda of, against: {**faster(of, against), **later(of, against)})
+    assert verdicts(tuned)["threads 4"] is TrialVerdict.TRADE
+    assert tuned.trials[0].because == "ttft_ms.median is only 0.769 times as good"
+    assert tuned.recommended == ()
+
+
+SPEEDS = st.dictionaries(st.sampled_from(["threads 4", "threads 1", "batch 1024"]), st.floats(0.3, 3.0))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Comparisons that are told exactly, to `spread`, for two figures."""
+
+    speeds: dict[str, float]
+    delays: dict[str, float]
+    spread: float
+
+    def __call__(self, of: Chosen, against: Chosen) -> dict[str, Ratio]:
+        throughput = compared(self.speeds, self.spread)(of, against)
+        return {**throughput, **compared(self.delays, self.spread, "ttft_ms.median")(of, against)}
+
+
+@given(SPEEDS, SPEEDS, st.floats(0.001, 0.3))
+def test_what_is_recommended_is_better_beyond_the_noise_and_in_nothing_worse(
+    speeds: dict[str, float], delays: dict[str, float], spread: float
+) -> None:
+    tuned = search(AXES, Answers(speeds, delays, spread))
+    gain, delay = 1.0, 1.0
+    for choice in tuned.recommended:
+        gain, delay = gain * speeds.get(choice.label, 1.0), delay * delays.get(choice.label, 1.0)
+    if tuned.recommended:
+        assert gain / (1 + spread) > tuned.noise
+        assert delay / (1 + spread) <= tuned.noises["ttft_ms.median"]
+    if all(speed <= 1 for speed in speeds.values()):
+        assert tuned.recommended == ()

@@ -9,6 +9,9 @@ First the settings in force are measured beside themselves, both started anew ea
 reach, intervals included, is the noise. A trial is better only where its whole 95 % interval lies beyond the noise.
 What the search ends on is the best of several and flattered by having been picked, so it is measured once more against
 where it began, both started anew, and only what is better there, too, is recommended.
+
+More tokens a second at the price of a later first token, or the other way round, is nobody's gain unasked: what is
+better in one of the two and worse beyond its noise in the other is a trade, told and not recommended.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from milton_assets.vocabulary.errors import BadInput, MiltonError
 
 THROUGHPUT: Final = "output_tokens_per_s"
 """The one figure of `BY_ROUND` of which more is better; of the others, which are times, less is."""
+GUARDED: Final = (THROUGHPUT, "ttft_ms.median")
+"""Figures of which none may get worse for another."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class TrialVerdict(StrEnum):
     """What a trial showed."""
 
     BETTER = "better"
+    TRADE = "trade"
     WORSE = "worse"
     WITHIN_NOISE = "within_noise"
     NOT_MEASURED = "not_measured"
@@ -55,20 +61,23 @@ class TrialVerdict(StrEnum):
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings and those they were measured beside. `gain` is how many times as good they were, above 1 for better;
-    None where `because` says why nothing was measured."""
+    """Settings and those they were measured beside. `gains` is by figure how many times as good they were, above 1 for
+    better, `gain` that of the figure searched for; None and empty where `because` says why nothing was measured. Of a
+    trade, it says what got worse."""
 
     of: Chosen
     against: Chosen
     verdict: TrialVerdict
     gain: Ratio | None = None
     because: str | None = None
+    gains: Mapping[str, Ratio] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """How a search went. `noise` is the factor that settings differ from themselves by; `repeats` are the ratios it
-    comes from. `recommended` is empty where nothing was better than the settings in force."""
+    """How a search went. `noise` is the factor that settings differ from themselves by, `noises` that of each guarded
+    figure; `repeats` are the ratios `noise` comes from. `recommended` is empty where nothing was better than the
+    settings in force."""
 
     figure: str
     noise: float
@@ -76,6 +85,7 @@ class Tuned:
     trials: tuple[Trial, ...]
     confirmation: Trial | None
     recommended: Chosen
+    noises: Mapping[str, float] = field(default_factory=dict)
 
 
 class NotMeasured(MiltonError):
@@ -93,19 +103,24 @@ def search(
     settings in force cannot be measured."""
     if figure not in BY_ROUND:
         raise BadInput(f"{figure!r:.100} is no figure of a round", expected=f"one of {', '.join(BY_ROUND)}")
-    alike = tuple(_gain(compare((), ()), figure) for _ in range(repeats))
-    noise = max(max(ratio.high, 1 / ratio.low) for ratio in alike)
+    repeated = [_gains(compare((), ()), figure) for _ in range(repeats)]
+    alike = tuple(gains[figure] for gains in repeated)
+    noises = {
+        name: max(max(gains[name].high, 1 / gains[name].low) for gains in repeated)
+        for name in (figure, *GUARDED)
+        if all(name in gains for gains in repeated)
+    }
     trials: list[Trial] = []
     best: Chosen = ()
     for choices in axes.values():
-        tried = [_trial((*best, choice), best, compare, figure, noise) for choice in choices]
+        tried = [_trial((*best, choice), best, compare, figure, noises) for choice in choices]
         trials += tried
         better = [trial for trial in tried if trial.verdict is TrialVerdict.BETTER]
         if better:
-            best = max(better, key=lambda trial: trial.gain.value if trial.gain else 0.0).of
-    confirmation = _trial(best, (), compare, figure, noise) if best else None
+            best = max(better, key=lambda trial: trial.gain.low if trial.gain else 0.0).of
+    confirmation = _trial(best, (), compare, figure, noises) if best else None
     holds = confirmation is not None and confirmation.verdict is TrialVerdict.BETTER
-    return Tuned(figure, noise, alike, tuple(trials), confirmation, best if holds else ())
+    return Tuned(figure, noises[figure], alike, tuple(trials), confirmation, best if holds else (), noises)
 
 
 def how_many(axes: Mapping[str, Sequence[Choice]], repeats: int = 2) -> int:
@@ -113,24 +128,29 @@ def how_many(axes: Mapping[str, Sequence[Choice]], repeats: int = 2) -> int:
     return repeats + sum(map(len, axes.values())) + 1
 
 
-def _trial(of: Chosen, against: Chosen, compare: Compare, figure: str, noise: float) -> Trial:
+def _trial(of: Chosen, against: Chosen, compare: Compare, figure: str, noises: Mapping[str, float]) -> Trial:
     try:
-        gain = _gain(compare(of, against), figure)
+        gains = _gains(compare(of, against), figure)
     except NotMeasured as error:
         return Trial(of, against, TrialVerdict.NOT_MEASURED, because=error.problem)
-    verdict = TrialVerdict.WITHIN_NOISE
-    if gain.low > noise:
-        verdict = TrialVerdict.BETTER
-    elif gain.high < 1 / noise:
+    gain, noise = gains[figure], noises[figure]
+    worse = [name for name in noises if name in gains and gains[name].high < 1 / noises[name]]
+    verdict, because = TrialVerdict.WITHIN_NOISE, None
+    if figure in worse:
         verdict = TrialVerdict.WORSE
-    return Trial(of, against, verdict, gain)
+    elif gain.low > noise:
+        verdict = TrialVerdict.TRADE if worse else TrialVerdict.BETTER
+        because = f"{worse[0]} is only {gains[worse[0]].value:.3f} times as good" if worse else None
+    return Trial(of, against, verdict, gain, because, gains)
 
 
-def _gain(ratios: Mapping[str, Ratio], figure: str) -> Ratio:
-    """The ratio, turned over for a time, so that above 1 is better."""
+def _gains(ratios: Mapping[str, Ratio], figure: str) -> dict[str, Ratio]:
+    """The ratios of that figure and of those that are guarded, turned over for times, so that above 1 is better."""
     if figure not in ratios:
         raise NotMeasured(f"too few sound rounds had {figure}", remedy="give it more rounds (--rounds)")
-    ratio = ratios[figure]
-    if figure == THROUGHPUT:
-        return ratio
+    asked = [name for name in dict.fromkeys((figure, *GUARDED)) if name in ratios]
+    return {name: ratios[name] if name == THROUGHPUT else _turned_over(ratios[name]) for name in asked}
+
+
+def _turned_over(ratio: Ratio) -> Ratio:
     return Ratio(1 / ratio.value, 1 / ratio.high, 1 / ratio.low, ratio.rounds)
