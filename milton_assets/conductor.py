@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,7 +65,7 @@ from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.golden_set import golden_digests
 from milton_assets.vocabulary.keys import campaign_of, class_of, mint_run_id, mint_variants_seed, rollout_of_run
-from milton_assets.vocabulary.locks import acquire
+from milton_assets.vocabulary.locks import acquire, is_held
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import console, printable
 from milton_assets.vocabulary.tier import asset_of, asset_on_class
@@ -74,20 +74,31 @@ from resources.console_logger import logged_at, was_interrupted
 from resources.dagster_private import (
     NEVER_RETRIED,
     WITHOUT_LIMIT,
+    OperationalError,
     ended_run,
     launch_child,
     launches_elsewhere,
     mark_on_page,
+    postgres_url,
     show_in_ui,
     start_child,
 )
 from resources.durations import Durations
-from resources.evidence_log import DECISION_ASSET, REGISTRY_ENTRY_ASSET, measured_in, place_of, why_last_run_failed
+from resources.evidence_log import (
+    BUNDLE_ASSET,
+    DECISION_ASSET,
+    REGISTRY_ENTRY_ASSET,
+    measured_in,
+    place_of,
+    why_last_run_failed,
+)
 from resources.evidence_store import EvidenceStore
 from resources.model_server import EdgeServerResource, ModelServerResource
+from resources.object_store_patience import wait_for_the_object_store
 from resources.parquet_io import EvidenceStoreResource
 from resources.progress import Meter, duration, forget, meter
 from resources.registry_resource import RegistryResource
+from resources.shared_campaign_lock import held_between_hosts, holder_between_hosts
 
 CONDUCTED_TAG = "milton/conducted"
 """Marks the conductor's child runs, which the sensors must leave alone; its value is the conductor's own run."""
@@ -104,11 +115,8 @@ LED_TO = {
 """The asset whose page links a child of that job with its campaign, and the campaign's page with the child."""
 
 
-UNFINISHED = [
-    status
-    for status in DagsterRunStatus
-    if status not in {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
-]
+ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
+UNFINISHED = [status for status in DagsterRunStatus if status not in ENDED]
 
 
 class AutobenchConfig(Config):
@@ -309,6 +317,23 @@ class _Conductor:
             f"milton rollout status {name}, then milton rollout resume or abort {name}",
         )
 
+    def lead(self) -> list["_NotDone"]:
+        """The whole campaign: benchmark, decide, deploy; what failed, or waits for a person.
+
+        Where workers run the children, a database that goes away amid a question ends no campaign: what is done is
+        kept, and what is under way is followed.
+        """
+        while True:
+            try:
+                self.benchmark()
+                self.benchmark_on_classes()
+                self.decide()
+                return self.deploy()
+            except OperationalError as error:
+                if not (launches_elsewhere(self.instance) and error.connection_invalidated):
+                    raise
+                self.say("the database went away amid a question; going on with what it kept")
+
     def child(self, wanted: _Child) -> bool:
         """Run it to its end; whether it succeeded. An interrupt stops the conductor too.
 
@@ -354,11 +379,15 @@ class _Conductor:
         return job
 
     def launched(self, wanted: _Child) -> str:
-        """Hand it to the instance's launcher; the run's id.
+        """Hand it to the instance's launcher, unless this conductor has done so and it is under way; the run's id.
 
         Its resources are those of the worker's settings: paths of this host are no paths there.
         """
         job_name, partition = wanted.job_name, wanted.partition
+        ours = {CONDUCTED_TAG: self.context.run_id, "dagster/partition": str(partition)}
+        for run in self.instance.get_runs(RunsFilter(job_name=job_name, tags=ours), limit=1):
+            if ended_run(self.instance, run.run_id) is None:
+                return run.run_id
         places = partition.keys_by_dimension.values() if isinstance(partition, MultiPartitionKey) else [partition]
         queue = self.campaign.queue_tags(job_name, *places)
         run = launch_child(
@@ -446,8 +475,11 @@ def conduct(
 ) -> None:
     """Read the registry, benchmark every candidate, decide, bundle, deploy, and say what came of it."""
     state = campaign.state
+    wait_for_the_object_store()
     show_in_ui(context.instance, context.run_id, context.repository_def.name)
-    with _cancelled_when_interrupted(context), only_campaign(state.campaign_lock, wait=config.wait):
+    shared = only_campaign_of_all_hosts(context.instance, wait=config.wait)
+    with _cancelled_when_interrupted(context), only_campaign(state.campaign_lock, wait=config.wait), shared:
+        _after_the_daemons_campaign(context.instance, wait=config.wait)
         current = registry.read()
         chosen = _chosen(current, registry.store().uri, config.only)
         tiers = _chosen_tiers(config.tiers)
@@ -462,7 +494,9 @@ def conduct(
         left = UnfinishedCampaign.read(state.unfinished_campaign)
         why_not = why_not_resumed(left, conditions, datetime.now(UTC), wanted=config.resume)
         if left is not None:
-            _end_what_was_killed(context.instance, left)
+            _end_what_was_killed(context.instance, left.conductors)
+        if postgres_url(context.instance):
+            _end_what_was_killed(context.instance, _others_that_led(context.instance, context.run_id))
         if left is None or why_not:
             run_id = new_run_id(context.instance)
             record = UnfinishedCampaign(
@@ -487,10 +521,7 @@ def conduct(
         try:
             _say_what_begins(conductor, left, why_not, model_server)
             observe_goldens(context.instance, installed_tiers(), campaign.goldens)
-            conductor.benchmark()
-            conductor.benchmark_on_classes()
-            conductor.decide()
-            failed = conductor.deploy()
+            failed = conductor.lead()
             state.unfinished_campaign.unlink(missing_ok=True)
             _say_what_came_of_it(conductor, failed)
         except DagsterExecutionInterruptedError:
@@ -525,6 +556,52 @@ def candidates_of(current: Registry, uri: str) -> tuple[RegistryEntry, ...]:
         expected="at least one valid entry with status candidate",
         remedy="`milton registry add` registers a model, `milton demo` puts small real ones into an empty registry",
     )
+
+
+def only_campaign_of_all_hosts(instance: DagsterInstance, *, wait: bool = False) -> AbstractContextManager[None]:
+    """Hold the campaign lock of all hosts that share the instance's Postgres; nothing where there is none.
+
+    Raises `MiltonError` when another host's campaign holds it, or says so and waits for it.
+    """
+    url = postgres_url(instance)
+    if url is None:
+        return nullcontext()
+    return held_between_hosts(
+        url, wait=wait, on_wait=lambda holder: _tell(f"{holder}; waiting for it to end, Ctrl-C stops the waiting")
+    )
+
+
+def campaign_holder(instance: DagsterInstance, lock: Path) -> str | None:
+    """Who conducts a campaign on this host, or on any that shares the instance's Postgres; None when nobody does."""
+    url = postgres_url(instance)
+    if url is not None:
+        return holder_between_hosts(url)
+    return "a process of this machine" if is_held(lock) else None
+
+
+def _after_the_daemons_campaign(instance: DagsterInstance, *, wait: bool) -> None:
+    """Wait until no run that a sensor or a schedule asked for is left to measure a model, or raise `MiltonError`."""
+    said = False
+    while left := _daemons_runs(instance):
+        campaigns = ", ".join(sorted({run.tags[CAMPAIGN_TAG] for run in left}))
+        found = f"the daemon's campaign {campaigns} has {len(left)} models to measure"
+        if not wait:
+            raise MiltonError(
+                found,
+                expected="one campaign at a time: two would measure each other",
+                remedy="wait for it (`milton autobench --wait` does), or cancel its runs in the UI",
+            )
+        if not said:
+            _tell(f"{found}; waiting for it to end, Ctrl-C stops the waiting")
+            said = True
+        time.sleep(WAITING_POLL_S)
+
+
+def _daemons_runs(instance: DagsterInstance) -> list[DagsterRun]:
+    found: list[DagsterRun] = []
+    for job_name in (BENCHMARK_MODEL, BENCHMARK_ON_CLASS):
+        found += instance.get_runs(RunsFilter(job_name=job_name, statuses=UNFINISHED))
+    return [run for run in found if CAMPAIGN_TAG in run.tags and CONDUCTED_TAG not in run.tags]
 
 
 @contextmanager
@@ -588,19 +665,26 @@ def new_run_id(instance: DagsterInstance) -> str:
     return mint_run_id(datetime.now(UTC), taken)
 
 
-def _end_what_was_killed(instance: DagsterInstance, left: UnfinishedCampaign) -> None:
-    """End the runs of a killed conductor and free the pool.
+def _others_that_led(instance: DagsterInstance, ours: str) -> list[str]:
+    """The conductors that led a campaign, on whatever host, and did not come to an end."""
+    led = instance.get_runs(RunsFilter(job_name="autobench", statuses=UNFINISHED))
+    return [run.run_id for run in led if CAMPAIGN_TAG in run.tags and run.run_id != ours]
 
-    The lock says that its process is gone, and with it every run that was in it; those on workers are cancelled.
+
+def _end_what_was_killed(instance: DagsterInstance, conductors: Sequence[str]) -> None:
+    """End the runs of killed conductors and free the pool.
+
+    The lock says that their process is gone, and with it every run that was in it; those on workers are cancelled.
     """
-    led = [run for run in (instance.get_run_by_id(conductor) for conductor in left.conductors) if run is not None]
-    for conductor in left.conductors:
+    led = [run for run in (instance.get_run_by_id(conductor) for conductor in conductors) if run is not None]
+    for conductor in conductors:
         led += instance.get_runs(RunsFilter(tags={CONDUCTED_TAG: conductor}, statuses=UNFINISHED))
     for run in led:
-        if not run.is_finished and launches_elsewhere(instance) and run.run_id not in left.conductors:
-            _cancel(instance, run, f"{left.run_id} was killed in the middle")
+        campaign = run.tags.get(CAMPAIGN_TAG, "its campaign")
+        if not run.is_finished and launches_elsewhere(instance) and run.run_id not in conductors:
+            _cancel(instance, run, f"{campaign} was killed in the middle")
         elif not run.is_finished:
-            instance.report_run_failed(run, message=f"its process is gone; {left.run_id} was killed in the middle")
+            instance.report_run_failed(run, message=f"its process is gone; {campaign} was killed in the middle")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
@@ -718,7 +802,7 @@ def _links(summary: RunSummary, rollouts: Sequence[str]) -> dict[str, Any]:
     links |= {f"reason {number}": reason for number, reason in enumerate(decision.reasons, 1)}
     links["decision"] = page_of(DECISION_ASSET, summary.run_id)
     if summary.bundle:
-        links["bundle"] = page_of("edge_bundle", summary.run_id)
+        links["bundle"] = page_of(BUNDLE_ASSET, summary.run_id)
         links |= {f"rollout {name}": page_of(ROLLOUT_ASSET, name) for name in rollouts}
         links |= {
             f"deployment on {told.target}": page_of(DEPLOYMENT_ASSET, told.target)

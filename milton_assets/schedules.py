@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from dagster import RunRequest, ScheduleEvaluationContext, SkipReason, schedule
 
-from milton_assets.conductor import new_run_id
+from milton_assets.conductor import campaign_holder, new_run_id
 from milton_assets.jobs import benchmark_model
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.sensors import benchmark_request
@@ -31,6 +31,9 @@ def every_six_hours(
     candidates = registry.read().candidates()
     if not candidates:
         yield SkipReason("the registry has no candidates")
+        return
+    if holder := campaign_holder(context.instance, campaign.state.campaign_lock):
+        yield SkipReason(f"a campaign is running already ({holder})")
         return
     campaign_id, seed = new_run_id(context.instance), mint_variants_seed()
     context.instance.add_dynamic_partitions(str(MODEL_VERSIONS.name), [entry.version for entry in candidates])

@@ -1,11 +1,15 @@
 """The sensors: the daemon's way along the same road, where nothing nests and everything goes through the queue.
 
 What belongs here: what to request when. What does not: the runs themselves. A registry sensor turns new and changed
-entries into partitions and queued `benchmark_model` runs, each once, and asks again for those whose run was lost with
-its worker; run-status sensors request `promote` when a campaign's last tier is in, and `deploy` or `roll_out` when a
-bundle was made; one more goes on with rollouts, a run a wave.
+entries into partitions and queued `benchmark_model` runs, each once and while nobody conducts a campaign, and asks
+again for those whose run was lost with its worker; others request `promote` when a campaign's last tier is in, and
+`deploy` or `roll_out` when a bundle was made; one more goes on with rollouts, a run a wave.
 A run that will be started again is not over, and a model that was measured after its campaign was decided gets a
 decision of its own: what was decided is never changed.
+
+No sensor is told of single events: each looks at what there is, and remembers from when on it has to look. Dagster's
+run-status sensors pass over an event for ever when their function raises, and what raises may be no more than a
+database that is being restarted.
 See https://docs.dagster.io/guides/automate/sensors
 """
 
@@ -23,21 +27,19 @@ from dagster import (
     DagsterRunStatus,
     DefaultSensorStatus,
     MultiPartitionKey,
+    RunRecord,
     RunRequest,
     RunsFilter,
-    RunStatusSensorContext,
-    SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
     SkipReason,
-    run_status_sensor,
     sensor,
 )
 from pydantic import RootModel
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG, VARIANTS_TAG
 from milton_assets.assets.rollouts import NEXT_TURN
-from milton_assets.conductor import CONDUCTED_TAG, UNFINISHED, new_run_id
+from milton_assets.conductor import CONDUCTED_TAG, ENDED, UNFINISHED, campaign_holder, new_run_id
 from milton_assets.jobs import (
     DEPLOYMENT_ASSET,
     PROMOTE,
@@ -53,7 +55,6 @@ from milton_assets.jobs import (
 from milton_assets.partitions import BENCHMARK_RUNS, DEVICE_CLASSES, EDGE_TARGETS, MODEL_VERSIONS, ROLLOUTS
 from milton_assets.rollout.journal import JOURNAL_FILE, is_held
 from milton_assets.rollout.turns import BETWEEN, next_turn
-from milton_assets.selection.summary import read_summary
 from milton_assets.usecases.rollouts import folder_of, names_of, rollout_of
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import MiltonError
@@ -62,9 +63,8 @@ from milton_assets.vocabulary.registry import RegistryEntry, RegistryMissing
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.terminal import printable
 from resources.campaign import QUEUE_TAG, Campaign
-from resources.dagster_private import retry_is_decided, was_lost, will_be_retried
-from resources.evidence_log import logged_content_digests
-from resources.parquet_io import EvidenceStoreResource
+from resources.dagster_private import never_handed_over, retry_is_decided, was_lost, will_be_retried
+from resources.evidence_log import logged_content_digests, was_bundled
 from resources.registry_resource import RegistryResource
 
 HASH_BUDGET_S = 20.0
@@ -73,7 +73,17 @@ HASH_BUDGET_S = 20.0
 MAX_REQUESTS = 200
 """How many runs a tick asks for: the daemon makes each before it saves the cursor. The next tick asks for more."""
 
-RETRY_DECIDED_WITHIN_S = 10.0
+ROAD_EVERY_S = 10
+"""How often it is looked whether a decision or a deployment is due."""
+
+OVERLAP = timedelta(minutes=10)
+"""How far back a tick looks beyond the last one: hosts' clocks differ, and what waited then may be due now."""
+
+RETRY_DECIDED_WITHIN = timedelta(seconds=60)
+"""Until then after its failure it may be unknown whether a run is started again."""
+
+HANDED_OVER_WITHIN = timedelta(minutes=2)
+"""A run that is to start, and that no queue was told of for so long, was launched by a daemon that was killed."""
 
 LOST_FOR = timedelta(minutes=10)
 """How long ago a lost run must have ended before its model is asked for again: Dagster's own retries come first."""
@@ -88,7 +98,7 @@ AGAIN_TAG = "milton/decides_again"
 
 @sensor(
     job=benchmark_model,
-    minimum_interval_seconds=60,
+    minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
     description="Benchmarks every new or changed candidate, once; says which entries are quarantined and why.",
 )
@@ -127,6 +137,8 @@ def registry_sensor(
         )
     if campaign.dry_run:
         return SkipReason(f"dry run: {', '.join(entry.version for entry in fresh)} would be benchmarked")
+    if holder := campaign_holder(context.instance, campaign.state.campaign_lock):
+        return SkipReason(f"{len(fresh)} models are asked for when the campaign is over that runs now ({holder})")
     campaign_id, seed = new_run_id(context.instance), mint_variants_seed()
     return SensorResult(
         run_requests=[
@@ -194,30 +206,27 @@ def _lost(instance: DagsterInstance, versions: Collection[str], now: datetime) -
     return lost, hopeless
 
 
-def _unfinished(instance: DagsterInstance, campaign_id: str) -> int:
+def _unfinished(instance: DagsterInstance, campaign_id: str, now: datetime) -> int:
     """How many models of the campaign are still to be measured; those whose failed run is started again among them."""
     of_campaign = {CAMPAIGN_TAG: campaign_id}
     count = 0
     for job in (benchmark_model, benchmark_on_class):
         count += instance.get_runs_count(RunsFilter(job_name=job.name, tags=of_campaign, statuses=UNFINISHED))
         failed = RunsFilter(job_name=job.name, tags=of_campaign, statuses=[DagsterRunStatus.FAILURE])
-        count += sum(will_be_retried(run) for run in instance.get_runs(failed))
+        for record in instance.get_run_records(failed):
+            run, ended = record.dagster_run, datetime.fromtimestamp(record.end_time or now.timestamp(), UTC)
+            unknown = not retry_is_decided(instance, run.run_id) and now - ended < RETRY_DECIDED_WITHIN
+            count += unknown or will_be_retried(run)
     return count
 
 
-def _wait_until_retry_is_decided(instance: DagsterInstance, run_id: str) -> None:
-    deadline = time.monotonic() + RETRY_DECIDED_WITHIN_S
-    while not retry_is_decided(instance, run_id) and time.monotonic() < deadline:
-        time.sleep(0.1)
-
-
 def _undecided(
-    instance: DagsterInstance, campaign: Campaign, campaign_id: str, measured: DagsterRun
+    instance: DagsterInstance, campaign: Campaign, campaign_id: str, measured: Sequence[RunRecord]
 ) -> list[RunRequest]:
-    """The decisions that are due once `measured` is over.
+    """The decisions that are due once the runs `measured` are over.
 
-    Those of the campaign, if it has none; and, if all had begun before that run had measured its model, decisions under
-    an id of their own.
+    Those of the campaign, if it has none; and, if all had begun before one of those runs had measured its model,
+    decisions under an id of their own.
     """
     runs, queue = campaign.runs_of(campaign_id), campaign.queue_tags(PROMOTE)
     begun = [instance.get_run_records(RunsFilter(job_name=PROMOTE, tags={"dagster/partition": key})) for key in runs]
@@ -229,10 +238,8 @@ def _undecided(
             )
             for run_id in left
         ]
-    if measured.status is not DagsterRunStatus.SUCCESS:
-        return []
-    record = instance.get_run_record_by_id(measured.run_id)
-    ended = record.end_time if record and record.end_time else time.time()
+    succeeded = [record for record in measured if record.dagster_run.status is DagsterRunStatus.SUCCESS]
+    ended = max((record.end_time or 0.0 for record in succeeded), default=0.0)
     decisions = [record for records in begun for record in records]
     decisions += instance.get_run_records(RunsFilter(job_name=PROMOTE, tags={AGAIN_TAG: campaign_id}))
     if any(decision.start_time is None or decision.start_time >= ended for decision in decisions):
@@ -275,73 +282,102 @@ def _class_requests(instance: DagsterInstance, campaign: Campaign, campaign_id: 
     ]
 
 
-def _promote_sensor(status: DagsterRunStatus) -> SensorDefinition:
-    @run_status_sensor(
-        run_status=status,
-        description="Once no run of the campaign is left to measure a model: requests those on reference devices, then "
-        "the decisions.",
-        name=f"promote_after_{status.value.lower()}",
-        monitored_jobs=[benchmark_model, benchmark_on_class],
-        request_jobs=[promote, benchmark_on_class],
-        default_status=DefaultSensorStatus.RUNNING,
-    )
-    def promote_when_measured(context: RunStatusSensorContext, campaign: Campaign) -> SensorResult | SkipReason:
-        """Decide once no run of the campaign is left, failed ones included: one bad model fails alone."""
-        tags = context.dagster_run.tags
-        if CONDUCTED_TAG in tags or CAMPAIGN_TAG not in tags:
-            return SkipReason("the run belongs to no queued campaign")
-        campaign_id = tags[CAMPAIGN_TAG]
-        if status is DagsterRunStatus.FAILURE:
-            _wait_until_retry_is_decided(context.instance, context.dagster_run.run_id)
-        if unfinished := _unfinished(context.instance, campaign_id):
-            return SkipReason(f"{campaign_id} still has {unfinished} models to measure")
-        if lacking := _class_requests(context.instance, campaign, campaign_id):
-            return SensorResult(
-                run_requests=lacking,
-                dynamic_partitions_requests=[DEVICE_CLASSES.build_add_request(list(campaign.class_references))],
-            )
-        due = _undecided(context.instance, campaign, campaign_id, context.dagster_run)
-        if not due:
-            return SkipReason(f"{campaign_id} was decided already")
-        keys = [str(request.partition_key) for request in due]
-        return SensorResult(run_requests=due, dynamic_partitions_requests=[BENCHMARK_RUNS.build_add_request(keys)])
-
-    return promote_when_measured
+@sensor(
+    jobs=[promote, benchmark_on_class],
+    minimum_interval_seconds=ROAD_EVERY_S,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Once no run of a campaign is left to measure a model: requests those on reference devices, then the "
+    "decisions. Ends runs that a killed daemon never handed to a worker.",
+)
+def promote_when_measured(context: SensorEvaluationContext, campaign: Campaign) -> SensorResult:
+    """Decide each campaign once no run of it is left, failed ones included: one bad model fails alone."""
+    now, requests, reasons = datetime.now(UTC), list[RunRequest](), list[str]()
+    end_never_launched(context.instance, now)
+    classes = False
+    for campaign_id, measured in _campaigns_measured(context).items():
+        if unfinished := _unfinished(context.instance, campaign_id, now):
+            reasons.append(f"{campaign_id} still has {unfinished} models to measure")
+        elif lacking := _class_requests(context.instance, campaign, campaign_id):
+            requests += lacking
+            classes = True
+        elif due := _undecided(context.instance, campaign, campaign_id, measured):
+            requests += due
+        else:
+            reasons.append(f"{campaign_id} was decided already")
+    keys = [str(request.partition_key) for request in requests if request.job_name == PROMOTE]
+    adding = [BENCHMARK_RUNS.build_add_request(keys)] if keys else []
+    adding += [DEVICE_CLASSES.build_add_request(list(campaign.class_references))] if classes else []
+    return _asked(requests, adding, now, "; ".join(reasons) or "no campaign's model was measured")
 
 
-@run_status_sensor(
-    run_status=DagsterRunStatus.SUCCESS,
+def _asked(requests: list[RunRequest], adding: Sequence[Any], now: datetime, otherwise: str) -> SensorResult:
+    """These requests, or why there are none; the next tick looks from `now` on."""
+    if not requests:
+        return SensorResult(skip_reason=otherwise, cursor=now.isoformat())
+    return SensorResult(run_requests=requests, dynamic_partitions_requests=adding, cursor=now.isoformat())
+
+
+def _ended_since(context: SensorEvaluationContext, job_name: str) -> list[RunRecord]:
+    """The runs of that job that ended since the last tick; not those of a conductor, who sees to them."""
+    since = datetime.fromisoformat(context.cursor) if context.cursor else datetime.now(UTC)
+    ended = RunsFilter(job_name=job_name, statuses=ENDED, updated_after=since - OVERLAP)
+    records = context.instance.get_run_records(ended, ascending=True)
+    return [record for record in records if CONDUCTED_TAG not in record.dagster_run.tags]
+
+
+def _campaigns_measured(context: SensorEvaluationContext) -> dict[str, list[RunRecord]]:
+    """By campaign, its measuring runs that ended since the last tick."""
+    found: dict[str, list[RunRecord]] = {}
+    for job in (benchmark_model, benchmark_on_class):
+        for record in _ended_since(context, job.name):
+            if campaign_id := record.dagster_run.tags.get(CAMPAIGN_TAG):
+                found.setdefault(campaign_id, []).append(record)
+    return found
+
+
+def end_never_launched(instance: DagsterInstance, now: datetime) -> None:
+    """End runs that a daemon was about to hand to a worker when it was killed, so that they are started again."""
+    starting = RunsFilter(statuses=[DagsterRunStatus.STARTING], updated_before=now - HANDED_OVER_WITHIN)
+    for run in instance.get_runs(starting):
+        if never_handed_over(instance, run):
+            instance.report_run_failed(run, "the daemon was killed before it handed this run to a worker")
+
+
+@sensor(
+    jobs=[deploy, roll_out],
+    minimum_interval_seconds=ROAD_EVERY_S,
+    default_status=DefaultSensorStatus.RUNNING,
     description="Takes a new bundle to every target, to several of a class by a rollout; a run that promoted nothing "
     "deploys nothing.",
-    monitored_jobs=[promote],
-    request_jobs=[deploy, roll_out],
-    default_status=DefaultSensorStatus.RUNNING,
 )
-def deploy_when_bundled(
-    context: RunStatusSensorContext, campaign: Campaign, evidence_store: EvidenceStoreResource
-) -> SensorResult | SkipReason:
+def deploy_when_bundled(context: SensorEvaluationContext, campaign: Campaign) -> SensorResult | SkipReason:
     """Take a new bundle to every target, to several of a class gradually; a run that promoted nothing deploys nothing.
 
-    A rollout's first run plans it, by its class's settings; the later ones are `go_on_with_rollouts`' affair.
+    Whether there is a bundle, the event log says; no store is asked. A rollout's first run plans it, by its class's
+    settings; the later ones are `go_on_with_rollouts`' affair.
     """
-    run_id = context.dagster_run.tags.get("dagster/partition", "")
-    if CONDUCTED_TAG in context.dagster_run.tags:
-        return SkipReason("the conductor deploys its own bundles")
     if campaign.dry_run:
         return SkipReason("a dry run bundles nothing")
-    if not read_summary(evidence_store.store.runs, run_id).bundle:
-        return SkipReason(f"{run_id} promoted nothing")
-    classes = campaign.classes_of(run_id)
-    alone = [targets[0] for targets in classes.values() if len(targets) == 1]
-    rollouts = [rollout_of_run(run_id, name) for name, targets in classes.items() if len(targets) > 1]
-    return SensorResult(
-        run_requests=list(_deploy_requests(run_id, classes, campaign)),
-        dynamic_partitions_requests=[
-            partitions.build_add_request(keys)
-            for partitions, keys in ((EDGE_TARGETS, alone), (ROLLOUTS, rollouts))
-            if keys
-        ],
-    )
+    now, reasons, requests = datetime.now(UTC), list[str](), list[RunRequest]()
+    for record in _ended_since(context, PROMOTE):
+        run_id = record.dagster_run.tags.get("dagster/partition", "")
+        if record.dagster_run.status is not DagsterRunStatus.SUCCESS or not was_bundled(context.instance, run_id):
+            reasons.append(f"{run_id} promoted nothing")
+            continue
+        due = list(_deploy_requests(run_id, campaign.classes_of(run_id), campaign))
+        requests += [request for request in due if not _was_asked_for(context.instance, request)]
+        reasons.append(f"{run_id} is on its way already")
+    adding = [
+        partitions.build_add_request(keys)
+        for partitions, job in ((EDGE_TARGETS, deploy.name), (ROLLOUTS, ROLL_OUT))
+        if (keys := [str(request.partition_key) for request in requests if request.job_name == job])
+    ]
+    return _asked(requests, adding, now, "; ".join(reasons) or "no campaign was decided")
+
+
+def _was_asked_for(instance: DagsterInstance, request: RunRequest) -> bool:
+    of_key = RunsFilter(job_name=request.job_name, tags={"dagster/run_key": str(request.run_key)})
+    return instance.get_runs_count(of_key) > 0
 
 
 def _deploy_requests(run_id: str, classes: Mapping[str, Sequence[str]], campaign: Campaign) -> Iterator[RunRequest]:
@@ -498,9 +534,7 @@ def look_after_devices(context: SensorEvaluationContext, campaign: Campaign) -> 
 
 SENSORS = [
     registry_sensor,
-    _promote_sensor(DagsterRunStatus.SUCCESS),
-    _promote_sensor(DagsterRunStatus.FAILURE),
-    _promote_sensor(DagsterRunStatus.CANCELED),
+    promote_when_measured,
     deploy_when_bundled,
     go_on_with_rollouts,
     look_after_devices,

@@ -11,7 +11,8 @@ the daemon's (`run_retries`).
 To `dagster_celery` 0.29 a task that was started runs until it says otherwise, so a run whose worker was killed stayed
 STARTED, with its pool's place, until somebody cancelled it. Here the worker is asked: one that does not answer, or
 works on something else, for `worker_lost_after_seconds` has lost the run. Celery's default pool answers while it works.
-Its `resume_run` gives the task an argument of another name than it takes.
+A run for whose queue no worker is there says so on its page. One that was never handed over, because who did it was
+killed, is known by that. `resume_run` there gives the task an argument of another name than it takes.
 """
 
 from __future__ import annotations
@@ -23,15 +24,19 @@ from typing import Any
 from dagster import DagsterRun, Field
 from dagster_celery.config import TASK_RESUME_JOB_NAME
 from dagster_celery.launcher import CeleryRunLauncher
-from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
+from dagster_celery.tags import DAGSTER_CELERY_QUEUE_TAG, DAGSTER_CELERY_TASK_ID_TAG
 from dagster_celery.tasks import create_resume_job_task
 
 from resources.dagster_private import (
     CheckRunHealthResult,
+    LaunchRunContext,
     ResumeRunContext,
     WorkerStatus,
     packed_resume_args,
 )
+
+QUEUES_KNOWN_FOR_S = 10.0
+"""How long it is remembered which queues have workers: a campaign launches hundreds of runs at once."""
 
 ANSWERS_WITHIN_S = 3.0
 """How long a worker is given to answer what it is working on."""
@@ -44,6 +49,7 @@ class CeleryLauncher(CeleryRunLauncher):
         super().__init__(**given)
         self._lost_after_s = worker_lost_after_seconds
         self._missed_since: dict[str, float] = {}
+        self._served: tuple[float, frozenset[str]] | None = None
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
@@ -61,6 +67,36 @@ class CeleryLauncher(CeleryRunLauncher):
             ),
         }
 
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Launch the run on a worker of its queue; where there is none now, its page says that it waits for one."""
+        super().launch_run(context)
+        queue = context.dagster_run.tags.get(DAGSTER_CELERY_QUEUE_TAG, self.default_queue)
+        if queue not in self._queues_with_workers():
+            self._instance.report_engine_event(
+                f"no worker listens to the queue {queue} now: the run waits for one, half a day at most; "
+                f"`celery -A resources.celery_worker worker -Q {queue} …` starts one",
+                context.dagster_run,
+            )
+
+    def was_handed_over(self, run: DagsterRun) -> bool:
+        """Whether a queue was told of the run; else who was about to do so is gone, or is at it now."""
+        return DAGSTER_CELERY_TASK_ID_TAG in run.tags
+
+    def terminate(self, run_id: str) -> bool:
+        """End the run on its worker; one that was never handed over is over at once."""
+        run = self._instance.get_run_by_id(run_id)
+        if run is not None and not self.was_handed_over(run):
+            self._instance.report_run_canceled(run, message="no worker was told of it")
+            return True
+        return super().terminate(run_id)
+
+    def _queues_with_workers(self) -> frozenset[str]:
+        now = time.monotonic()
+        if self._served is None or now - self._served[0] > QUEUES_KNOWN_FOR_S:
+            answers = self.celery.control.inspect(timeout=ANSWERS_WITHIN_S).active_queues() or {}
+            self._served = now, frozenset(queue["name"] for queues in answers.values() for queue in queues)
+        return self._served[1]
+
     def resume_run(self, context: ResumeRunContext) -> None:
         """Resume the run on a worker of its queue."""
         task = self.celery.tasks.get(TASK_RESUME_JOB_NAME) or create_resume_job_task(self.celery)
@@ -72,6 +108,8 @@ class CeleryLauncher(CeleryRunLauncher):
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Whether the run's worker is still at it, asked of the worker itself."""
+        if not self.was_handed_over(run):  # it runs, but who launched it was killed before it noted where
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
         found = super().check_run_worker_health(run)
         if found.status in {WorkerStatus.SUCCESS, WorkerStatus.FAILED} or self._is_at_it(run):
             self._missed_since.pop(run.run_id, None)

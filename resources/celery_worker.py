@@ -7,6 +7,7 @@ alone: importing it opens the instance of DAGSTER_HOME.
 
 A worker's process that runs a task dies with the worker: else what it measures would go on, beside the run that was
 started again elsewhere. What it serves models with dies with it by itself (`resources.servers.warden`).
+A run waits for an object store that is away (`resources.object_store_patience`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 
 from milton_assets.vocabulary.errors import BadInput
 from resources.celery_launcher import CeleryLauncher
+from resources.object_store_patience import wait_for_the_object_store
 
 _PR_SET_PDEATHSIG = 1
 
@@ -47,6 +49,7 @@ def die_with_the_worker(**_: Any) -> None:
         os._exit(1)
 
 
+wait_for_the_object_store()
 app = _launcher().celery
 create_execute_job_task(app)
 create_resume_job_task(app)

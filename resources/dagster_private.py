@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from dagster import (
     AssetKey,
@@ -32,9 +32,10 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 from dagster._core.events import EngineEventData, RunFailureReason
 from dagster._core.execution.api import execute_run_iterator
-from dagster._core.launcher import CheckRunHealthResult, ResumeRunContext, WorkerStatus
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, ResumeRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.storage.config import PostgresStorageConfig
 from dagster._core.storage.tags import (
     AUTO_RETRY_RUN_ID_TAG,
     MAX_RETRIES_TAG,
@@ -44,7 +45,8 @@ from dagster._core.storage.tags import (
     WILL_RETRY_TAG,
 )
 from dagster._grpc.types import ResumeRunArgs
-from dagster._serdes import pack_value
+from dagster._serdes import ConfigurableClassData, pack_value
+from sqlalchemy.exc import OperationalError
 
 __all__ = [
     "CODE_LOCATION",
@@ -52,6 +54,10 @@ __all__ = [
     "NEVER_RETRIED",
     "WITHOUT_LIMIT",
     "CheckRunHealthResult",
+    "ConfigurableClassData",
+    "LaunchRunContext",
+    "OperationalError",
+    "PostgresStorageConfig",
     "ResumeRunContext",
     "WorkerStatus",
     "as_asset",
@@ -60,7 +66,9 @@ __all__ = [
     "launch_child",
     "launches_elsewhere",
     "mark_on_page",
+    "never_handed_over",
     "packed_resume_args",
+    "postgres_url",
     "retry_is_decided",
     "show_in_ui",
     "start_child",
@@ -161,6 +169,26 @@ def launches_elsewhere(instance: DagsterInstance) -> bool:
     return not type(instance.run_launcher).__module__.startswith("dagster.")
 
 
+def postgres_url(instance: DagsterInstance) -> str | None:
+    """Where the instance keeps its runs, if that is a Postgres that hosts share; else None."""
+    return getattr(instance.run_storage, "postgres_url", None)
+
+
+@runtime_checkable
+class _KnowsHandovers(Protocol):
+    """A launcher that knows which runs its workers were told of."""
+
+    def was_handed_over(self, run: DagsterRun) -> bool:
+        """Whether they were told of that one."""
+        ...
+
+
+def never_handed_over(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Whether the instance's launcher knows that no worker was told of the run."""
+    launcher = instance.run_launcher
+    return isinstance(launcher, _KnowsHandovers) and not launcher.was_handed_over(run)
+
+
 def launch_child(
     job: JobDefinition,
     instance: DagsterInstance,
@@ -194,8 +222,16 @@ def launch_child(
 
 
 def ended_run(instance: DagsterInstance, run_id: str) -> DagsterRun | None:
-    """The run once it is over, or the one that the daemon started in its place; None while it goes on."""
-    run = instance.get_run_by_id(run_id)
+    """The run once it is over, or the one that the daemon started in its place; None while it goes on.
+
+    None, too, when the database went away amid the question: who waits asks again.
+    """
+    try:
+        run = instance.get_run_by_id(run_id)
+    except OperationalError as error:
+        if not error.connection_invalidated:
+            raise
+        return None
     if run is None or not run.is_finished or will_be_retried(run) or not _retry_is_decided(instance, run):
         return None
     again = run.tags.get(AUTO_RETRY_RUN_ID_TAG)

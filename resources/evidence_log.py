@@ -37,6 +37,7 @@ BENCHMARK_JOB = "benchmark_model"
 ON_CLASS_JOB = "benchmark_on_class"
 REGISTRY_ENTRY_ASSET = "registry_entry"
 DECISION_ASSET = "selection_decision"
+BUNDLE_ASSET = "edge_bundle"
 
 MANY = 1000
 """How many decisions of one run are looked through: it is decided once, or as often as somebody asks for it again."""
@@ -173,6 +174,12 @@ def logged_content_digests(instance: DagsterInstance, versions: Collection[str])
             if record.partition_key is not None:
                 found[record.partition_key] = _metadata(record).get("content_sha256")
     return found
+
+
+def was_bundled(instance: DagsterInstance, run_id: str) -> bool:
+    """Whether that benchmark run made a bundle."""
+    wanted = AssetRecordsFilter(asset_key=AssetKey(BUNDLE_ASSET), asset_partitions=[run_id])
+    return bool(instance.fetch_materializations(wanted, limit=1).records)
 
 
 @dataclass(frozen=True)

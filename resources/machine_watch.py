@@ -22,7 +22,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ class GpuState:
     slowed_because: str | None = None
 
 
-def no_gpus() -> GpuState:
+def no_gpus(_: Collection[int]) -> GpuState:
     """Where there are none to watch."""
     return GpuState()
 
@@ -84,14 +84,15 @@ class MachineWatch:
     """Watches this machine for what neither this process nor `servers` (process ids) cause.
 
     `proc` and `sys` are the roots of those file systems. `told_apart` is whether all of the server's processes are
-    known; where not, nobody can say whose use of the cores is whose, and it is recorded only.
+    known; where not, nobody can say whose use of cores and GPUs is whose, and it is recorded only.
+    `gpus` is given `servers`.
     """
 
     servers: tuple[int, ...] = ()
     told_apart: bool = True
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
-    gpus: Callable[[], GpuState] = no_gpus
+    gpus: Callable[[Collection[int]], GpuState] = no_gpus
     interval_s: float = INTERVAL_S
     now: Callable[[], float] = time.monotonic
 
@@ -131,7 +132,7 @@ class MachineWatch:
             swapped_in=self._swapped_in(),
             throttled=self._throttled(),
             runnable=self._runnable(),
-            gpu=self.gpus(),
+            gpu=self.gpus(self.servers),
         )
 
     def _add(self, seen: Seen, before: _Taking, after: _Taking) -> None:
@@ -179,7 +180,7 @@ class MachineWatch:
         if after.runnable is not None:
             seen.runnable_max = max(seen.runnable_max or 0, after.runnable)
         seen.others_gpu_share_max = max(seen.others_gpu_share_max, after.gpu.others_share)
-        if after.gpu.others_share > OTHERS_GPU_SHARE:
+        if self.told_apart and after.gpu.others_share > OTHERS_GPU_SHARE:
             yield "a GPU computed for others"
         if after.gpu.slowed_because is not None:
             yield after.gpu.slowed_because
@@ -275,19 +276,29 @@ def _listening_at(port: int | None) -> tuple[int, ...]:
     )
 
 
-def nvidia_gpus() -> GpuState:
-    """The GPUs that NVML knows. Where it knows none, or does not tell, nothing is said of them."""
+def nvidia_gpus(servers: Collection[int] = ()) -> GpuState:
+    """The GPUs that NVML knows, used by others than this process, `servers` (process ids) and what they started.
+
+    Where it knows none, or does not tell, nothing is said of them.
+    """
     try:
         with opened():
             handles = devices()
-            this = psutil.Process()
-            ours = {this.pid, *(process.pid for process in this.children(recursive=True))}
+            ours = _with_children((os.getpid(), *servers))
             return GpuState(
                 others_share=max((_others_on(handle, ours) for handle in handles), default=0.0),
                 slowed_because=next((why for handle in handles if (why := _slowed(handle))), None),
             )
     except pynvml.NVMLError:
         return GpuState()
+
+
+def _with_children(pids: Iterable[int]) -> set[int]:
+    found = set(pids)
+    for pid in tuple(found):
+        with suppress(psutil.Error):
+            found |= {process.pid for process in psutil.Process(pid).children(recursive=True)}
+    return found
 
 
 def _others_on(handle: object, ours: set[int]) -> float:

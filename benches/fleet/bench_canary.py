@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import argparse
 import math
+import random
 import sys
 import time
 
 import numpy as np
 
+from milton_assets.edge.canary.verdict import Outcome
+from milton_assets.rollout.arms import blocks_needed, size_of_blocks
+from tests.support.arms import judged_after_each_block
 from tests.support.canaries import NEVER, Ends, World, simulate
 
 ALPHA = 0.05
@@ -33,6 +37,34 @@ def quantiles(at: np.ndarray) -> str:
     """Median and 80th percentile of the challenger's requests until then."""
     median, most = np.quantile(np.where(at == NEVER, np.inf, at.astype(float)), [0.5, 0.8], method="higher")
     return f"{median:6.0f} {most:6.0f}" if math.isfinite(median) else "  most never"
+
+
+def over_devices(runs: int) -> bool:
+    """Whole devices as arms, up to 12 blocks: blocks until a verdict. Whether more go back than 5 % allow."""
+    print(f"\nwhole devices, {runs} comparisons of up to 12 blocks each; median and 80th percentile of blocks")
+    allowed, wrong = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / runs), False
+    for share in (0.5, 0.25, 0.1):
+        size = size_of_blocks(share)
+        least = blocks_needed(share, ALPHA, goldens=False)
+        print(f"  blocks of {size}: at least {least} until it can go back, {least * size} devices")
+        for name, world in (
+            ("the same release", {}),
+            ("devices much alike", {"spread": 0.05}),
+            ("1.5 times slower", {"slower": 1.5}),
+            ("the same, devices alike", {"slower": 1.5, "spread": 0.05}),
+            ("20 points more errors", {"more_errors": 0.2}),
+        ):
+            rng, back, promoted = random.Random(1), np.full(runs, NEVER), np.full(runs, NEVER)
+            for run in range(runs):
+                for blocks, judged in enumerate(judged_after_each_block(rng, share=share, **world), 1):
+                    if judged.outcome is not Outcome.NOT_YET:
+                        (back if judged.outcome is Outcome.GO_BACK else promoted)[run] = blocks
+                        break
+            ends = Ends(back, promoted)
+            decided = np.minimum(back, promoted)
+            print(f"    {name:<24} {quantiles(decided)}   {shares(ends, runs)}")
+            wrong |= world in ({}, {"spread": 0.05}) and bool((back != NEVER).mean() > allowed)
+    return wrong
 
 
 def main() -> None:
@@ -78,6 +110,7 @@ def main() -> None:
     ):
         ends = simulate(world, runs=max(100, runs // 4), requests=requests)
         print(f"  {name:<22} {quantiles(ends.went_back)}   {shares(ends, max(100, runs // 4))}")
+    wrong |= over_devices(max(100, runs // 2))
     print(f"\n{time.perf_counter() - began:.0f} s")
     if wrong:
         sys.exit("more are judged wrongly than 5 % and three standard errors allow")

@@ -1,4 +1,4 @@
-"""The agent's entry: `milton-agent serve`, `status`, `history`, and `attempt` for an attempt's own process.
+"""The agent's entry: `milton-agent serve`, `gateway`, `status`, `history`, and `attempt` for an attempt's own process.
 
 What belongs here: its arguments, and what a person at the device is shown. What does not: the verbs (`serving`).
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from milton_assets.agent.status_memo import recalled, remember, seen
 from milton_assets.vocabulary.errors import MiltonError
+from milton_assets.vocabulary.os_errors import explained
 from milton_assets.vocabulary.state import StateDir
 
 
@@ -22,6 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where it lies; in the state folder by default")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("serve", help="speak with a controller over standard input and output")
+    gateway = verbs.add_parser("gateway", help="serve users what is current, at one address, until Ctrl-C")
+    gateway.add_argument("--host", help="where to listen; the setting serving.host, else 127.0.0.1")
+    gateway.add_argument("--port", type=int, help="the port; the setting serving.port, else 8080")
     verbs.add_parser("status", help="what the target serves")
     verbs.add_parser("check", help="whether everything that it needs is there")
     verbs.add_parser("history", help="every attempt, as JSON lines")
@@ -34,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
         from milton_assets.vocabulary.terminal import printable
 
         sys.stderr.write(f"milton-agent: {printable(str(error))}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"milton-agent: {explained(error, '`milton-agent`')}\n")
         return 1
 
 
@@ -52,6 +59,12 @@ def _done(asked: argparse.Namespace) -> int:
     device = device_of(state, asked.target, asked.folder, means_of_this_device(), program)
     if asked.verb == "history":
         sys.stdout.writelines(f"{one.model_dump_json()}\n" for one in device.target.history())
+    elif asked.verb == "gateway":
+        from milton_assets.edge.serving.service import serve
+        from milton_assets.settings import load_settings
+        from milton_assets.usecases.serving import say_on_stderr, service_of
+
+        serve(service_of(load_settings(), device.target, say=say_on_stderr, host=asked.host, port=asked.port))
     elif asked.verb == "attempt":
         device.attempts.run(asked.deployment, device.incoming().folder)
     elif asked.verb == "check":

@@ -22,7 +22,7 @@ from milton_assets.agent.attempts import Job
 from milton_assets.agent.device import Device
 from milton_assets.agent.measuring import MEASURING_VERBS, QUICK_VERB, MeasuringDesk
 from milton_assets.edge.canary.goldens import MAX_GOLDENS_BYTES
-from milton_assets.edge.canary.starting import CanaryRequest
+from milton_assets.edge.canary.starting import CanaryRequest, WholeRequest
 from milton_assets.edge.deployment import confirm
 from milton_assets.edge.deployment.admission import DevicePolicy, trust_by
 from milton_assets.edge.deployment.layout import POLICY_FILE
@@ -273,12 +273,12 @@ class Session:
         """`RunsCanaries.canary_start` of the offered release; golden questions come as the frame's bytes."""
         release = _digest(frame.header.get("release"))
         request = CanaryRequest.model_validate(_request(frame))
-        if len(frame.payload) > MAX_GOLDENS_BYTES:
-            raise ProtocolViolated(
-                f"golden questions of {len(frame.payload)} bytes", expected=f"at most {MAX_GOLDENS_BYTES}"
-            )
-        folder = self._incoming.folder(release)
-        return self.device.target.canary_start(folder, request, goldens=frame.payload or None)
+        return self.device.target.canary_start(self._incoming.folder(release), request, goldens=_goldens(frame))
+
+    def canary_watch(self, frame: Frame) -> Any:
+        """`RunsCanaries.canary_watch`; golden questions come as the frame's bytes."""
+        request = WholeRequest.model_validate(_request(frame))
+        return self.device.target.canary_watch(request, goldens=_goldens(frame))
 
     def canary_told(self, frame: Frame) -> Any:
         """`RunsCanaries.canary_told`."""
@@ -327,6 +327,7 @@ VERBS: dict[str, Callable[[Session, Frame], Any]] = {
         "follow",
         "confirm",
         "canary_start",
+        "canary_watch",
         "canary_told",
         "canary_stop",
         "done",
@@ -351,6 +352,7 @@ _SLOW = frozenset(
         Session.seal,
         Session.follow,
         Session.canary_start,
+        Session.canary_watch,
         Session.canary_told,
         Session.canary_stop,
         *(verb for name, verb in _OF_THE_DESK.items() if name != QUICK_VERB),
@@ -363,6 +365,14 @@ def _request(frame: Frame) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise ProtocolViolated("a question without a request", expected="a `request` object")
     return request
+
+
+def _goldens(frame: Frame) -> bytes | None:
+    if len(frame.payload) > MAX_GOLDENS_BYTES:
+        raise ProtocolViolated(
+            f"golden questions of {len(frame.payload)} bytes", expected=f"at most {MAX_GOLDENS_BYTES}"
+        )
+    return frame.payload or None
 
 
 def _canary(frame: Frame) -> str | None:

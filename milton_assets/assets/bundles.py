@@ -21,7 +21,7 @@ from milton_assets.selection.summary import BundleRecord, change_summary, read_s
 from milton_assets.settings import Profile
 from milton_assets.usecases.classes import contract_on
 from milton_assets.usecases.probe import measured_contract
-from milton_assets.usecases.shared_bundles import hand_on
+from milton_assets.usecases.shared_bundles import hand_on, newest_release, reserved_by
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.keys import class_of
 from resources.campaign import Campaign
@@ -89,6 +89,8 @@ def edge_bundle(
         now=now,
         expires_at=None if days is None else now + timedelta(days=days),
         health=health,
+        previous_release=newest_release(store),
+        reserve=reserved_by(store),
         sign=default_signer(campaign.state.keys),
         on_progress=terminal_listener(),
         on_warning=context.log.warning,

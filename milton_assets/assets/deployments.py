@@ -40,7 +40,7 @@ from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.keys import class_of
 from resources.campaign import Campaign
-from resources.evidence_log import check_manifest
+from resources.evidence_log import BUNDLE_ASSET, check_manifest
 from resources.model_server import EdgeServerResource
 from resources.parquet_io import EvidenceStoreResource
 from resources.progress import terminal_listener
@@ -127,7 +127,7 @@ def deployment(
             "model_version": str(done.model_version),
             "target": done.target,
             "decision": page_of("selection_decision", summary.run_id),
-            "bundle": page_of("edge_bundle", summary.run_id),
+            "bundle": page_of(BUNDLE_ASSET, summary.run_id),
             # `path` is what Dagster calls the file that holds the asset's value.
             "folder_on_target": done.target_path,
             "deployment": done.id,

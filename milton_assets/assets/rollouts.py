@@ -57,7 +57,7 @@ from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import class_of
 from resources.campaign import Campaign
-from resources.evidence_log import check_manifest
+from resources.evidence_log import BUNDLE_ASSET, check_manifest
 from resources.evidence_store import EvidenceStore
 from resources.model_server import EdgeServerResource
 from resources.parquet_io import EvidenceStoreResource
@@ -131,7 +131,7 @@ def rollout(
             NEXT_TURN: due.isoformat() if due else "",
             "page": MetadataValue.path(page),
             "decision": page_of("selection_decision", state.plan.run_id),
-            "bundle": page_of("edge_bundle", state.plan.run_id),
+            "bundle": page_of(BUNDLE_ASSET, state.plan.run_id),
             "model_version": state.plan.model_version,
             "run_id": state.plan.run_id,
         },

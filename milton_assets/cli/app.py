@@ -36,6 +36,7 @@ from milton_assets.cli import (
     target,
     trace,
     tracking,
+    tune,
     why,
 )
 from milton_assets.cli.autobench import EXIT_INTERRUPTED
@@ -73,7 +74,7 @@ def build_app() -> typer.Typer:
     autobench.register(app)
     config.register(app)
     registry.register(app)
-    measuring = (serve_model, bench, evaluation, results, report, why, bundle, keys)
+    measuring = (serve_model, bench, tune, evaluation, results, report, why, bundle, keys)
     for verbs in (*measuring, deploy, target, canary, rollout, fleet, metrics, policy, device_policy, trace, tracking):
         verbs.register(app)
     return app

@@ -127,10 +127,12 @@ def create(
     from milton_assets.edge.bundle import LinkMode, create_bundle, default_signer
     from milton_assets.edge.manifest import DEFAULT_HEALTH
     from milton_assets.selection.summary import read_summary
+    from milton_assets.usecases.compose import evidence_store_of
+    from milton_assets.usecases.shared_bundles import newest_release, reserved_by
     from milton_assets.vocabulary.keys import class_of
 
     settings = current_settings()
-    state = settings.state
+    state, store = settings.state, evidence_store_of(settings)
     kind = artifact or settings.artifact
     days = settings.bundle_expires_days if expires_in_days is None else expires_in_days
     summary = read_summary(settings.runs, run)
@@ -157,7 +159,8 @@ def create(
         state=state,
         now=now,
         health=health,
-        previous_release=previous_release,
+        previous_release=previous_release or newest_release(store),
+        reserve=reserved_by(store),
         expires_at=None if days is None else now + timedelta(days=days),
         sign=signer,
         link=LinkMode.HARD if hard_link else LinkMode.AUTO,

@@ -32,9 +32,20 @@ if TYPE_CHECKING:
     from milton_assets.edge.canary.starting import CanaryTold
     from milton_assets.edge.canary.verdict import Finding
     from milton_assets.fleet.canaries import KeptVerdict
+    from milton_assets.usecases.fleet_canaries import Standing, WantedArms
+    from milton_assets.usecases.rollouts import Reach
 
 CanaryOption = Annotated[
     str | None, typer.Option("--canary", metavar="ID", help="Which canary; by default the latest on the target.")
+]
+
+
+OverOption = Annotated[
+    list[str] | None,
+    typer.Option("--over", metavar="NAME", help="Whole devices are the arms: this one and the others named so."),
+]
+FleetOption = Annotated[
+    str | None, typer.Option("--fleet", metavar="ID", help="A canary over a fleet, whose arms are whole devices.")
 ]
 
 
@@ -44,6 +55,7 @@ def register(app: typer.Typer) -> None:
     verbs.command()(start)
     verbs.command()(status)
     verbs.command()(stop)
+    verbs.command()(resume)
     app.add_typer(verbs, name="canary")
 
 
@@ -78,6 +90,14 @@ def start(
     ] = None,
     target: TargetOption = None,
     target_path: TargetPathOption = None,
+    over: OverOption = None,
+    device_class: Annotated[
+        str | None,
+        typer.Option("--class", metavar="CLASS", help="Whole devices are the arms: every target of this class."),
+    ] = None,
+    each: Annotated[
+        int, typer.Option("--each", metavar="N", min=1, help="Of whole devices: so many requests of each tell.")
+    ] = 200,
     sticky: Annotated[
         str | None,
         typer.Option("--sticky", metavar="HEADER", help="Whoever sends the same value of it stays with one release."),
@@ -133,6 +153,8 @@ def start(
 
     The challenger never becomes current by it: once the verdict is promote, `milton deploy` takes it into service.
 
+    With --class or --over whole devices are the arms: a share of them, drawn, gets the challenger by a rollout.
+
     Example: milton canary start --target kitchen --against current --share 10%
     """
     from milton_assets.edge.canary.plan import Margins, Recording
@@ -146,38 +168,48 @@ def start(
     if run is not None and bundle is not None:
         raise typer.BadParameter("give --run or --bundle, not both")
     settings = current_settings()
-    targets, place = place_of(target, target_path)
+    fleet = bool(over) or device_class is not None
+    if fleet and (target is not None or target_path is not None or shadow or sticky is not None):
+        raise typer.BadParameter("--over and --class take whole devices, and neither --target, --sticky nor --shadow")
+    place = None if fleet else place_of(target, target_path)[1]
     if bundle is None:
+        decided_for = settings.class_decided_for(place.name if place is not None else (over or [""])[0])
+        if device_class is not None:
+            decided_for = device_class if device_class in settings.class_references else None
         bundle = choose_bundle(
-            targets.state.bundles,
-            kind=artifact or settings.artifact,
-            run_id=run,
-            device_class=settings.class_decided_for(place.name),
+            settings.state.bundles, kind=artifact or settings.artifact, run_id=run, device_class=decided_for
         ).path
     if redact and not shadow:
         raise typer.BadParameter("only a shadow records anything", param_hint="--redact")
     patterns(redact or ())
     check_bundle_evidence(settings, bundle)
-    request = CanaryRequest(
-        actor=acting(actor),
-        share=_share(share),
-        sticky_header=None if sticky is None else sticky.lower(),
-        sticky_s=sticky_for,
-        margins=Margins(
-            failures=_share(failures),
-            errors=_share(errors),
-            slower=_times(slower),
-            longer=_times(longer),
-            wrong=_share(wrong),
-        ),
-        assume_memory=assume_memory,
-        recording=Recording(requests=requests, redact=tuple(redact or ())) if shadow else None,
+    margins = Margins(
+        failures=_share(failures),
+        errors=_share(errors),
+        slower=_times(slower),
+        longer=_times(longer),
+        wrong=_share(wrong),
     )
     sheet = None
     if goldens is not None:
         from milton_assets.usecases.golden_questions import golden_sheet
 
         sheet = golden_sheet(settings, goldens)
+    if place is None:
+        from milton_assets.usecases.fleet_canaries import WantedArms
+
+        wanted = WantedArms(share=_share(share), requests=each, margins=margins, goldens=sheet)
+        _start_over(bundle, wanted, over, device_class, actor=acting(actor), as_json=as_json)
+        return
+    request = CanaryRequest(
+        actor=acting(actor),
+        share=_share(share),
+        sticky_header=None if sticky is None else sticky.lower(),
+        sticky_s=sticky_for,
+        margins=margins,
+        assume_memory=assume_memory,
+        recording=Recording(requests=requests, redact=tuple(redact or ())) if shadow else None,
+    )
     plan = canaries_on(place).canary_start(bundle, request, goldens=sheet, on_progress=progress_on_stderr())
     answer(
         plan.model_dump(mode="json"),
@@ -201,6 +233,7 @@ def status(
     target: TargetOption = None,
     target_path: TargetPathOption = None,
     canary: CanaryOption = None,
+    fleet: FleetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """What a canary's requests say so far, or how it ended; a verdict is kept here, signed, as field evidence.
@@ -211,6 +244,11 @@ def status(
     """
     from milton_assets.usecases.canaries import canaries_on
 
+    if fleet is not None:
+        from milton_assets.usecases.fleet_canaries import look
+
+        _tell_fleet(look(_reach(), fleet), as_json=as_json)
+        return
     _, place = place_of(target, target_path)
     _tell(place, canaries_on(place).canary_told(canary), as_json=as_json)
 
@@ -219,17 +257,115 @@ def stop(
     target: TargetOption = None,
     target_path: TargetPathOption = None,
     canary: CanaryOption = None,
+    fleet: FleetOption = None,
     actor: ActorOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """End a canary as it stands: all requests go to the release in service. Exits 1 when the challenger went back.
 
+    Over a fleet, the devices that have the challenger go back to what they served, unless its verdict is promote.
+
     Example: milton canary stop --target kitchen
     """
     from milton_assets.usecases.canaries import canaries_on
 
+    if fleet is not None:
+        from milton_assets.usecases.fleet_canaries import stop as stop_fleet
+
+        _tell_fleet(stop_fleet(_reach(), fleet, actor=acting(actor)), as_json=as_json)
+        return
     _, place = place_of(target, target_path)
     _tell(place, canaries_on(place).canary_stop(canary, actor=acting(actor)), as_json=as_json)
+
+
+def resume(
+    fleet: Annotated[str, typer.Argument(metavar="ID", help="A canary over a fleet.")],
+    actor: ActorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with taking a challenger to its devices, and have those record that do not yet.
+
+    Example: milton canary resume canary_20260111_142500_0a1b2c
+    """
+    from milton_assets.usecases.fleet_canaries import go_on, look
+
+    go_on(_reach(), fleet, actor=acting(actor))
+    _tell_fleet(look(_reach(), fleet), as_json=as_json)
+
+
+def _reach() -> Reach:
+    from milton_assets.usecases.rollouts import reach_of
+
+    return reach_of(current_settings())
+
+
+def _start_over(
+    bundle: Path, wanted: WantedArms, over: list[str] | None, device_class: str | None, *, actor: str, as_json: bool
+) -> None:
+    from dataclasses import replace
+
+    from milton_assets.usecases.fleet_canaries import go_on, look, plan_arms
+
+    reach = _reach()
+    which = replace(wanted.rollout, names=tuple(over or ()), device_class=device_class)
+    plan = plan_arms(reach, bundle, replace(wanted, rollout=which), actor=actor)
+    compared, drawn = sum(len(block.devices) for block in plan.blocks), len(plan.challengers)
+    said = f"{plan.id}: {plan.challenger_version} goes to {drawn} of {compared} devices, one of each {plan.size}"
+    typer.echo(f"{said}, by the rollout {plan.id}", err=True)
+    go_on(reach, plan.id, actor=actor)
+    _tell_fleet(look(reach, plan.id), as_json=as_json)
+
+
+def _tell_fleet(standing: Standing, *, as_json: bool) -> None:
+    from milton_assets.edge.canary.verdict import Outcome
+
+    kept = standing.kept
+    payload = {
+        "plan": standing.plan.model_dump(mode="json"),
+        "rollout": standing.stage,
+        "told": {name: one.model_dump(mode="json") for name, one in standing.told.items()},
+        "silent": standing.silent,
+        "judgement": standing.judgement.model_dump(mode="json"),
+        "kept": None if kept is None else {"path": str(kept.path), "sha256": kept.sha256, "signer": kept.signer},
+        "verdict": None
+        if kept is None
+        else kept.verdict.model_dump(mode="json", include={"outcome", "reasons", "fact"}),
+    }
+    answer(payload, as_json=as_json, text=lambda console: _draw_fleet(standing, console))
+    if kept is not None and kept.verdict.outcome is Outcome.GO_BACK:
+        back = f"`milton canary stop --fleet {standing.plan.id}` takes it back"
+        raise say_no(f"{standing.plan.challenger_version} is not to stay: {back}")
+
+
+def _draw_fleet(standing: Standing, console: Console) -> None:
+    plan, kept = standing.plan, standing.kept
+
+    def say(line: str) -> None:
+        console.print(printable(line), markup=False, soft_wrap=True)
+
+    say(f"{plan.id}: {plan.challenger_version} on one of each {plan.size} devices; its rollout is {standing.stage}")
+    for number, block in enumerate(plan.blocks, 1):
+        told = (standing.told.get(name) for name in block.devices)
+        counts = [one.figures.requests if one is not None and one.figures is not None else 0 for one in told]
+        left = [
+            f"{name} ({count} of {plan.requests})"
+            for name, count in zip(block.devices, counts, strict=True)
+            if count < plan.requests
+        ]
+        done = f"{plan.size - len(left)} of {plan.size} have told"
+        waits = f"; it waits for {', '.join(left)}" if left and kept is None else ""
+        say(f"  block {number} ({block.device_class}): {block.challenger} has it; {done}{waits}")
+    for name, why in standing.silent.items():
+        say(f"  {name}: {why}")
+    for finding in standing.judgement.findings:
+        say(f"  {_said(finding)}")
+    outcome = standing.judgement.outcome if kept is None else kept.verdict.outcome
+    say(f"  {'so far' if kept is None else 'verdict'}: {outcome.replace('_', ' ')}")
+    for reason in standing.judgement.reasons if kept is None else kept.verdict.reasons:
+        say(f"    {reason}")
+    if kept is not None:
+        say(f"  kept as {kept.path}, signed by {kept.signer or 'nobody: `milton keys init` makes a key'}")
+        say(f"    sha256 {kept.sha256}")
 
 
 def _tell(place: Any, told: CanaryTold, *, as_json: bool) -> None:

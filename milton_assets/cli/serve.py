@@ -7,7 +7,6 @@ is a program of its own, because a device runs it without the rest of the comman
 from __future__ import annotations
 
 import sys
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +16,6 @@ import typer
 from milton_assets.cli.common import EXIT_NO, current_settings
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.os_errors import explained
-from milton_assets.vocabulary.terminal import printable
 
 
 class _Mode(StrEnum):
@@ -55,14 +53,14 @@ def serve(
     Example: milton-serve --target local --port 8080
     """
     from milton_assets.edge.serving.service import serve as serve_until_ended
-    from milton_assets.usecases.serving import served_target, service_of
+    from milton_assets.usecases.serving import say_on_stderr, served_target, service_of
 
     settings = current_settings()
     place = served_target(settings, target, target_path)
     service = service_of(
         settings,
         place,
-        say=_say,
+        say=say_on_stderr,
         host=host,
         port=port,
         mode=mode,
@@ -72,11 +70,6 @@ def serve(
         watched=watch,
     )
     serve_until_ended(service)
-
-
-def _say(sentence: str) -> None:
-    stamp = datetime.now().astimezone().isoformat(timespec="seconds")
-    typer.echo(f"{stamp} {printable(sentence)}", err=True)
 
 
 def main() -> None:

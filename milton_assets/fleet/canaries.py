@@ -25,7 +25,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from milton_assets.edge.bundle.key_lists import KeyLists
 from milton_assets.edge.bundle.keys import KeyFiles, load_private_key, load_public_key
 from milton_assets.edge.canary.plan import CanaryPlan, check_canary_id
-from milton_assets.edge.canary.starting import CanaryRequest, CanaryTold
+from milton_assets.edge.canary.starting import CanaryRequest, CanaryTold, WholeRequest
 from milton_assets.edge.canary.verdict import Outcome, judge
 from milton_assets.edge.release.sshsig import SignatureInvalid, fingerprint, sign, verify
 from milton_assets.vocabulary.digest import sha256_bytes
@@ -54,6 +54,10 @@ class RunsCanaries(Protocol):
 
         `goldens` is a sheet of golden questions (`tiers.reasoning.marking`); a sheet that is none is refused.
         """
+        ...
+
+    def canary_watch(self, request: WholeRequest, *, goldens: bytes | None = None) -> CanaryPlan:
+        """Record what it serves, as one arm of a comparison between whole devices; see `watch_whole`."""
         ...
 
     def canary_told(self, canary: str | None = None) -> CanaryTold:
@@ -154,11 +158,24 @@ def keep(state: StateDir, verdict: FieldVerdict) -> KeptVerdict:
                 )
             return kept
         raw = verdict.model_dump_json(indent=1).encode()
-        private = KeyFiles(state.keys).private
-        if private.exists():
-            write_atomic(_signature(path), sign(raw, load_private_key(private), NAMESPACE))
-        write_atomic(path, raw)
+        write_signed(state, path, raw)
         return _read(path)
+
+
+def write_signed(state: StateDir, path: Path, raw: bytes) -> None:
+    """Write field evidence, its signature first, if there is a key to sign with."""
+    private = KeyFiles(state.keys).private
+    if private.exists():
+        write_atomic(_signature(path), sign(raw, load_private_key(private), NAMESPACE))
+    write_atomic(path, raw)
+
+
+def signer_of(path: Path, raw: bytes) -> str | None:
+    """Whose key signed the field evidence in the file at `path`; None where nobody did. Raises `SignatureInvalid`."""
+    try:
+        return fingerprint(verify(_signature(path).read_bytes(), raw, NAMESPACE))
+    except FileNotFoundError:
+        return None
 
 
 def kept_verdicts(state: StateDir, release: str | None = None) -> Iterator[KeptVerdict]:
@@ -177,11 +194,16 @@ def problems_of(state: StateDir, kept: KeptVerdict) -> Iterator[str]:
         check_told(kept.verdict.told)
     except EvidenceMismatch as error:
         yield str(error)
-    if kept.signer is None:
+    yield from signature_problems(state, kept.path, kept.signer)
+
+
+def signature_problems(state: StateDir, path: Path, signer: str | None) -> Iterator[str]:
+    """What is wrong with the signer of the field evidence in the file at `path`."""
+    if signer is None:
         if KeyFiles(state.keys).private.exists():
-            yield f"{kept.path} bears no signature, although there is a key to sign with"
-    elif kept.signer not in _believed(state):
-        yield f"{kept.path} is signed by {kept.signer}, which is none of this state folder's keys"
+            yield f"{path} bears no signature, although there is a key to sign with"
+    elif signer not in _believed(state):
+        yield f"{path} is signed by {signer}, which is none of this state folder's keys"
 
 
 def _believed(state: StateDir) -> frozenset[str]:
@@ -207,9 +229,7 @@ def _read(path: Path) -> KeptVerdict:
         raw = stream.read(_MAX_BYTES + 1)
     try:
         verdict = FieldVerdict.model_validate_json(raw)
-        signer = fingerprint(verify(_signature(path).read_bytes(), raw, NAMESPACE))
-    except FileNotFoundError:
-        signer = None
+        signer = signer_of(path, raw)
     except (ValidationError, SignatureInvalid) as error:
         raise EvidenceMismatch(
             f"{path} does not hold: {error!s:.300}",

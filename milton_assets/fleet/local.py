@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from milton_assets.edge.canary.plan import CanaryPlan
-from milton_assets.edge.canary.starting import CanaryRequest, CanaryTold, start_canary, stop_canary, told_of
+from milton_assets.edge.canary.starting import (
+    CanaryRequest,
+    CanaryTold,
+    WholeRequest,
+    start_canary,
+    stop_canary,
+    told_of,
+    watch_whole,
+)
 from milton_assets.edge.deployment import (
     Collection,
     Deployment,
@@ -65,6 +73,13 @@ from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.state import StateDir
 
 T = TypeVar("T")
+
+
+def _check_goldens(goldens: bytes | None) -> None:
+    if goldens is not None:
+        from milton_assets.tiers.reasoning.marking import marks_of  # nobody else here takes its time to load
+
+        marks_of(goldens)
 
 
 def _now() -> datetime:
@@ -201,15 +216,18 @@ class LocalTarget:
     ) -> CanaryPlan:
         """See `RunsCanaries`."""
         self._refuse_if_gone()
-        if goldens is not None:
-            from milton_assets.tiers.reasoning.marking import marks_of  # nobody else here takes its time to load
-
-            marks_of(goldens)
+        _check_goldens(goldens)
         return self._changed(
             lambda place: start_canary(
                 bundle, place, request, now=self.means.now, goldens=goldens, on_progress=on_progress
             )
         )
+
+    def canary_watch(self, request: WholeRequest, *, goldens: bytes | None = None) -> CanaryPlan:
+        """See `RunsCanaries`."""
+        self._refuse_if_gone()
+        _check_goldens(goldens)
+        return self._changed(lambda place: watch_whole(place, request, now=self.means.now, goldens=goldens))
 
     def canary_told(self, canary: str | None = None) -> CanaryTold:
         """See `RunsCanaries`."""

@@ -25,7 +25,7 @@ from pydantic import TypeAdapter
 
 from milton_assets.edge.bundle.delta import create_delta
 from milton_assets.edge.canary.plan import CanaryPlan
-from milton_assets.edge.canary.starting import CanaryRequest, CanaryTold
+from milton_assets.edge.canary.starting import CanaryRequest, CanaryTold, WholeRequest
 from milton_assets.edge.deployment import (
     Collection,
     Deployment,
@@ -263,6 +263,12 @@ class SshTarget:
             dumped = request.model_dump(mode="json")
             told = asking.ask("canary_start", goldens or b"", release=release, request=dumped)
             asking.ask("done")
+        return answered(CanaryPlan, told)
+
+    def canary_watch(self, request: WholeRequest, *, goldens: bytes | None = None) -> CanaryPlan:
+        """See `RunsCanaries`."""
+        with self._connected() as asking:
+            told = asking.ask("canary_watch", goldens or b"", request=request.model_dump(mode="json"))
         return answered(CanaryPlan, told)
 
     def canary_told(self, canary: str | None = None) -> CanaryTold:

@@ -8,5 +8,5 @@ What belongs here: the plan, the state machine of a rollout and its journal, the
 and with simulated devices. What does not: how one device changes (`edge.deployment`), how one is spoken to (`fleet`).
 
 Read `states` first: it is the whole argument. `controller` is what happens next, `statistics.failure_rate` the
-evidence.
+evidence. `arms` compares two releases by whole devices, of which a rollout takes one to its share.
 """

@@ -142,10 +142,7 @@ def challenge(
     spent = np.array([[test.p_spent if test.seen else np.nan for test in row] for row in tests])
     corrected = life.corrected(spent, groups).tolist()
     per_metric = [
-        [
-            _difference(margin, one, test, p_value, rule.alpha)
-            for one, test, p_value in zip(rows, tallies, p_values, strict=True)
-        ]
+        _differences(margin, rows, tallies, p_values, rule.alpha)
         for margin, rows, tallies, p_values in zip(rule.margins, compared, tests, corrected, strict=True)
     ]
     result = {
@@ -452,6 +449,23 @@ def _by_errors(
         _named("", n),
         gain,
     )
+
+
+def _differences(
+    margin: Margin, rows: Sequence[_Row], tests: Sequence[Tally], p_values: Sequence[float], alpha: float
+) -> list[Difference]:
+    """Every challenger's. Where cases are counted, many have the same counts, and of those one is made."""
+    known: dict[tuple[_Row, int, bool, float], Difference] = {}
+    found = []
+    for one, test, p_value in zip(rows, tests, p_values, strict=True):
+        if one.wins < 0:
+            found.append(_difference(margin, one, test, p_value, alpha))
+            continue
+        key = (one, test.seen, test.better, p_value)
+        if (same := known.get(key)) is None:
+            same = known[key] = _difference(margin, one, test, p_value, alpha)
+        found.append(same)
+    return found
 
 
 def _difference(margin: Margin, one: _Row, test: Tally, p_holm: float, alpha: float) -> Difference:

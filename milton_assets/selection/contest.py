@@ -10,14 +10,16 @@ the outcome asked again (`sensitivity`). What does not: how each is computed, an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import TypedDict
 
 import numpy as np
 
 from milton_assets.selection.anchoring import Anchoring, anchor
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.choose import Choice, choose, confidence
-from milton_assets.selection.compare import Challenged, challenge
+from milton_assets.selection.compare import challenge
 from milton_assets.selection.decision import Challenge, Confidence, Standing, Verdict
 from milton_assets.selection.gates import Judgement
 from milton_assets.selection.in_turn import InTurn, in_turn
@@ -107,59 +109,76 @@ class Outcome:
 
 def enter(judgements: Sequence[Judgement], policy: Policy, occasion: Occasion) -> Contest:
     """Draw and compare the eligible among `judgements`, of whom there must be one."""
-    incumbent, seed, life = occasion.incumbent, occasion.seed, occasion.life
+    seed, life = occasion.seed, occasion.life
     eligible = [judgement for judgement in judgements if judgement.eligible]
     metrics = [[j.readings[row].metric for j in eligible] for row in range(len(policy.criteria))]
     values = np.array([[metric.value for metric in row] for row in metrics], dtype=np.float64)
     pool = Pool(tuple(j.candidate.version for j in eligible), values)
     prepared = prepare([j.candidate for j in eligible], metrics, policy, occasion.tiers, life)
     unknown_because = unknown(prepared, pool.versions) if len(eligible) > 1 else None
-    if len(eligible) == 1:
-        shares: Array | None = np.ones(1)
-    else:
-        shares = None if unknown_because else probability_best(prepared, policy, seed)
-    serving, blind, turns = None, None, {}
-    challenged, anchoring = Challenged({}, {}), None
-    if policy.incumbent is not None and incumbent is not None:
-        if incumbent in pool.versions:
-            serving = pool.versions.index(incumbent)
-            turns = _in_turn([j.candidate for j in eligible], prepared, policy.incumbent, life)
-            challenged = challenge(
-                prepared,
-                policy.incumbent,
-                pool.versions,
-                serving,
-                draws=policy.certainty.draws,
-                seed=seed,
-                life=life,
-                turns=turns,
-            )
-            anchoring = anchor(
-                [j.candidate for j in eligible],
-                policy,
-                policy.incumbent,
-                prepared,
-                serving,
-                challenged.challenges,
-                manifest=occasion.manifest,
-                life=life,
-                tiers=occasion.tiers,
-                seed=seed,
-            )
-        else:
-            blind = _unjudged(judgements, incumbent)
-    return Contest(
-        pool,
-        prepared,
-        shares,
-        unknown_because,
-        serving,
-        challenged.challenges if anchoring is None else anchoring.challenges,
-        challenged.tests,
-        anchoring,
-        blind,
-        turns,
+    # The draws are numpy's, which lets other threads work; the comparisons are mostly Python's.
+    with ThreadPoolExecutor(max_workers=1) as meanwhile:
+        drawn = None
+        if len(eligible) > 1 and unknown_because is None:
+            drawn = meanwhile.submit(probability_best, prepared, policy, seed)
+        against = _against_incumbent(judgements, prepared, pool, policy, occasion)
+        shares = np.ones(1) if len(eligible) == 1 else None if drawn is None else drawn.result()
+    return Contest(pool, prepared, shares, unknown_because, **against)
+
+
+class _Against(TypedDict):
+    """What a contest knows of the others against the incumbent."""
+
+    serving: int | None
+    challenges: Mapping[str, Challenge]
+    tests: Mapping[str, Mapping[str, Tally]]
+    anchoring: Anchoring | None
+    blind: str | None
+    turns: Mapping[tuple[str, str], InTurn]
+
+
+def _against_incumbent(
+    judgements: Sequence[Judgement], prepared: tuple[Drawn, ...], pool: Pool, policy: Policy, occasion: Occasion
+) -> _Against:
+    nobody: _Against = {
+        "serving": None,
+        "challenges": {},
+        "tests": {},
+        "anchoring": None,
+        "blind": None,
+        "turns": {},
+    }
+    incumbent, life, rule = occasion.incumbent, occasion.life, policy.incumbent
+    if rule is None or incumbent is None:
+        return nobody
+    if incumbent not in pool.versions:
+        return {**nobody, "blind": _unjudged(judgements, incumbent)}
+    eligible = [judgement.candidate for judgement in judgements if judgement.eligible]
+    serving, draws = pool.versions.index(incumbent), policy.certainty.draws
+    turns = _in_turn(eligible, prepared, rule, life)
+    challenged = challenge(
+        prepared, rule, pool.versions, serving, draws=draws, seed=occasion.seed, life=life, turns=turns
     )
+    anchoring = anchor(
+        eligible,
+        policy,
+        rule,
+        prepared,
+        serving,
+        challenged.challenges,
+        manifest=occasion.manifest,
+        life=life,
+        tiers=occasion.tiers,
+        seed=occasion.seed,
+    )
+    return {
+        "serving": serving,
+        "challenges": anchoring.challenges,
+        "tests": challenged.tests,
+        "anchoring": anchoring,
+        "blind": None,
+        "turns": turns,
+    }
 
 
 def _in_turn(

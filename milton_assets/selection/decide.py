@@ -35,7 +35,7 @@ from milton_assets.selection.decision import (
     Verdict,
 )
 from milton_assets.selection.flips import flips_of
-from milton_assets.selection.gates import Judgement, judge, unusable
+from milton_assets.selection.gates import Gatekeeper, Judgement, judge, unusable
 from milton_assets.selection.life import Life
 from milton_assets.selection.policy import Criterion, MetricRef, Normalisation, Policy
 from milton_assets.selection.ranking import pareto_front
@@ -109,8 +109,9 @@ def _decided(
     references = policy.metrics()
     variants = contamination.readings(stood, manifest, tiers)
     objections = _joined(templates.objections(manifest, incumbent), contamination.objections(variants, manifest))
+    keeper = Gatekeeper(policy)
     judgements = [
-        judge(candidate, policy, references, objection=objections.get(candidate.version)) for candidate in stood
+        judge(candidate, keeper, references, objection=objections.get(candidate.version)) for candidate in stood
     ]
     about = _About({one.model_version: one.lineage.template for one in manifest.candidates}, variants)
     manifest_sha256 = manifest.digest()

@@ -6,7 +6,8 @@ completeness of its evidence. What does not: scores.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.decision import GateAnswer, GateOutcome, Reading, Standing
@@ -79,8 +80,33 @@ def let_pass(gate: Gate, metric: Metric) -> bool:
     return gate.only_where_measured and metric.status is Status.SKIPPED
 
 
+@dataclass(frozen=True)
+class Gatekeeper:
+    """The gates of one policy, asked about many figures. Equal figures get one and the same answer: shares of the same
+    cases have few values."""
+
+    policy: Policy
+    _known: dict[tuple[object, ...], GateOutcome] = field(default_factory=dict)
+
+    def outcomes(self, metrics: Mapping[tuple[str, str], Metric]) -> tuple[GateOutcome, ...]:
+        """What each gate makes of its metric among `metrics`, which are by tier and name."""
+        return tuple([self._outcome(place, gate, metrics[gate.key]) for place, gate in enumerate(self.policy.gates)])
+
+    def _outcome(self, place: int, gate: Gate, metric: Metric) -> GateOutcome:
+        interval = metric.interval
+        ends = None if interval is None else (interval.low, interval.high)
+        key = (place, metric.value, ends, metric.status, metric.valid, metric.n, metric.why)
+        if (known := self._known.get(key)) is None:
+            known = self._known[key] = read_gate(gate, metric)
+        return known
+
+
 def judge(
-    candidate: Candidate, policy: Policy, references: tuple[MetricRef, ...], *, objection: str | None = None
+    candidate: Candidate,
+    keeper: Gatekeeper,
+    references: tuple[MetricRef, ...],
+    *,
+    objection: str | None = None,
 ) -> Judgement:
     """Judge a candidate by the policy; `references` are `policy.metrics()`, passed in since they are every one's.
 
@@ -88,7 +114,8 @@ def judge(
     """
     metrics = {(reference.tier, reference.metric): candidate.metric(reference) for reference in references}
     readings = tuple([Reading(tier=key[0], metric=metric) for key, metric in metrics.items()])
-    gates = tuple([read_gate(gate, metrics[gate.tier, gate.metric]) for gate in policy.gates])
+    policy = keeper.policy
+    gates = keeper.outcomes(metrics)
     asking_where_measured = [gate for gate in policy.gates if gate.only_where_measured]
     optional = {gate.key for gate in asking_where_measured if let_pass(gate, metrics[gate.key])}
     missing = [problem for key, metric in metrics.items() if key not in optional and (problem := unusable(metric))]

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from milton_assets.edge.canary.starting import CanaryTold
 from milton_assets.fleet.canaries import KeptVerdict, RunsCanaries, check_told, field_verdict, keep, kept_verdicts
 from milton_assets.fleet.target import Target
+from milton_assets.rollout.arms_kept import kept_fleet_verdicts
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.state import StateDir
@@ -45,4 +46,11 @@ def field_notes(state: StateDir, version: str | None) -> Iterator[str]:
             yield (
                 f"field evidence of the incumbent {version}, beside the benchmark's and without weight in it: "
                 f"{said} ({plan.id}, sha256 {short(kept.sha256)})"
+            )
+    for fleets in kept_fleet_verdicts(state) if version is not None else ():
+        over = fleets.verdict.plan
+        if version in {over.challenger_version, *(block.incumbent_version for block in over.blocks)}:
+            yield (
+                f"field evidence of the incumbent {version}, beside the benchmark's and without weight in it: "
+                f"{printable(fleets.verdict.said)} ({over.id}, sha256 {short(fleets.sha256)})"
             )

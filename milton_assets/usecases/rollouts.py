@@ -17,6 +17,7 @@ from pathlib import Path
 
 from milton_assets.edge.release import read_manifest
 from milton_assets.fleet.targets import Targets
+from milton_assets.rollout.arms_kept import is_comparison
 from milton_assets.rollout.devices import Devices
 from milton_assets.rollout.events import Aborted, Event, Paused, Planned, Resumed, Started, WaveOpened
 from milton_assets.rollout.journal import Asked, RolloutBusy, Watched, ask, created, opened, read_plan, read_rollout
@@ -195,7 +196,7 @@ def rollout_of(state: StateDir, name: str) -> Rollout:
     return found
 
 
-def _silent(event: Event, state: Rollout) -> None:
+def silent(event: Event, state: Rollout) -> None:
     """Nothing is told."""
 
 
@@ -204,13 +205,13 @@ def rollouts_of_run(state: StateDir, run_id: str) -> list[str]:
     return [name for name in names_of(state) if read_plan(folder_of(state, name)).run_id == run_id]
 
 
-def start(reach: Reach, name: str, *, actor: str, heard: Heard = _silent) -> Rollout:
+def start(reach: Reach, name: str, *, actor: str, heard: Heard = silent) -> Rollout:
     """Start the rollout and run it until nothing more happens without a person. Raises `IllegalEvent` when it has
     started, `RolloutBusy` while another process runs it."""
     return _run(reach, name, [Started(at=_now(), actor=actor)], actor=actor, heard=heard)
 
 
-def take_turn(reach: Reach, name: str, *, actor: str, heard: Heard = _silent) -> Rollout:
+def take_turn(reach: Reach, name: str, *, actor: str, heard: Heard = silent) -> Rollout:
     """Start the rollout, or go on with it, through the wave that is open and no longer than something can be done.
 
     Whoever dies meanwhile is followed by another turn. Raises `BadInput` where a person has to decide first or nothing
@@ -229,7 +230,7 @@ def take_turn(reach: Reach, name: str, *, actor: str, heard: Heard = _silent) ->
     return _run(reach, name, first, actor=actor, heard=heard, one_turn=True)
 
 
-def resume(reach: Reach, name: str, *, actor: str, open_next: str | None = None, heard: Heard = _silent) -> Rollout:
+def resume(reach: Reach, name: str, *, actor: str, open_next: str | None = None, heard: Heard = silent) -> Rollout:
     """Go on with a rollout that was paused, or whose process died.
 
     `open_next`: open the next wave without the evidence, for that reason. Raises `BadInput` where nothing is left to go
@@ -283,7 +284,7 @@ def let_go_first(reach: Reach, name: str) -> list[str]:
     return paused
 
 
-def abort(reach: Reach, name: str, *, actor: str, reason: str, heard: Heard = _silent) -> Rollout | None:
+def abort(reach: Reach, name: str, *, actor: str, reason: str, heard: Heard = silent) -> Rollout | None:
     """Take every device that changed back to where it was. None where the process that runs it was asked to."""
     folder = folder_of(reach.state, name)
     try:
@@ -307,7 +308,7 @@ def _run(
         plan = journal.state.plan
         devices = Devices(targets.named, plan, reach.state.place(plan.bundle), actor)
         done = run(journal, devices.do, folder=folder, members=reach.joining, one_turn=one_turn)
-    if done.stage is Stage.DONE and done.well:
+    if done.stage is Stage.DONE and done.well and not is_comparison(folder):
         name_champion(reach.registry(), plan.model_version, lambda _: None, class_of(plan.run_id))
     return done
 

@@ -6,8 +6,10 @@ itself, and what is not needed for it: this runs on devices, where `usecases.com
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from milton_assets.edge.serving.service import Service
@@ -18,6 +20,7 @@ from milton_assets.settings import Settings
 from milton_assets.tiers.reasoning.marking import marks_of
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.terminal import printable
 from resources.edge_server import EdgeServer
 from resources.servers import launching
 
@@ -30,7 +33,7 @@ def served_target(settings: Settings, name: str | None, path: Path | None) -> Lo
         raise BadInput(
             f"the target {found.name} is at {found.url}, which is not on this machine",
             expected="a target that lies here",
-            remedy="a device serves itself: run `milton-serve` there",
+            remedy=f"a device serves itself: run `milton-agent --target {found.name} gateway` there",
         )
     return found
 
@@ -78,3 +81,10 @@ def service_of(
         drain_s=bare.drain_s if drain_s is None else drain_s,
         say=say,
     )
+
+
+def say_on_stderr(sentence: str) -> None:
+    """What happens while a target is served, with the time, for whoever reads standard error."""
+    stamp = datetime.now().astimezone().isoformat(timespec="seconds")
+    sys.stderr.write(f"{stamp} {printable(sentence)}\n")
+    sys.stderr.flush()

@@ -3,9 +3,10 @@
     hand_on(store, bundle, record)                                  # where it was made
     bring(store, state.bundles, run_id=None, device_class=None)     # where it is wanted
 
-What belongs here: moving a bundle between this machine's folder and the store, by the digest of its release. What does
-not: what a bundle is and believing one (`edge.bundle`, `edge.release`): whatever arrives is held against its manifest,
-and a deployment verifies it again. A store that is a folder of this machine needs none of it.
+What belongs here: moving a bundle between this machine's folder and the store, by the digest of its release, and the
+counter that all hosts' bundles share. What does not: what a bundle is and believing one (`edge.bundle`,
+`edge.release`): whatever arrives is held against its manifest, and a deployment verifies it again. A store that is a
+folder of this machine needs none of it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from milton_assets.edge.bundle.archive import pack_bundle, unpack_bundle
+from milton_assets.edge.bundle.create import Reserve, own
 from milton_assets.edge.release import read_manifest
 from milton_assets.selection.summary import BundleRecord, read_summary, run_ids
+from milton_assets.vocabulary.documents import Documents
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import class_of
 from resources.evidence_store import EvidenceStore
 
+_COUNTER = "counter"
 _MEGABYTE = 1_000_000
 _MARGIN_BYTES = 64 << 20
 
@@ -68,6 +74,44 @@ def bring(store: EvidenceStore, bundles: Path, *, run_id: str | None, device_cla
                 f"{uri} holds the release {found}", expected=record.release_digest, remedy="bundle the run again"
             )
         unpacked.rename(bundles / record.name)
+
+
+def reserved_by(store: EvidenceStore) -> Reserve:
+    """How bundles are numbered: by the store where hosts meet, so that of two hosts' the later has the higher counter.
+
+    A counter that was reserved for a bundle that then failed is never used.
+    """
+    if store.is_here:
+        return own
+
+    def reserve(least: int) -> int:
+        reserved = least
+
+        def change(raw: bytes | None) -> bytes:
+            nonlocal reserved
+            reserved = max(least, 0 if raw is None else Numbered.model_validate_json(raw).counter + 1)
+            return Numbered(counter=reserved).model_dump_json().encode()
+
+        Documents(store.root / "bundles").change(_COUNTER, change)
+        return reserved
+
+    return reserve
+
+
+class Numbered(BaseModel):
+    """The document that says which counter was given last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    counter: int = Field(ge=1)
+
+
+def newest_release(store: EvidenceStore) -> str | None:
+    """The release of the newest bundle that any host made; None where hosts do not meet, or none was made."""
+    if store.is_here:
+        return None
+    records = (read_summary(store.runs, each).bundle for each in reversed(run_ids(store.runs)))
+    return next((record.release_digest for record in records if record is not None), None)
 
 
 def _uri(release_digest: str) -> str:

@@ -37,8 +37,9 @@ from milton_assets.edge.manifest import (
 )
 from milton_assets.edge.release import VerificationReport, read_manifest, verify_release
 from milton_assets.edge.release.chain import bundled_artefact_sha256
-from milton_assets.fleet.canaries import kept_verdicts, problems_of
+from milton_assets.fleet.canaries import kept_verdicts, problems_of, signature_problems
 from milton_assets.fleet.target import Target, is_here
+from milton_assets.rollout.arms_kept import kept_fleet_verdicts
 from milton_assets.selection.summary import BundleRecord, DeploymentRecord, RunSummary, read_summary
 from milton_assets.usecases.golden_links import broken_goldens, notes_on_goldens
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, short
@@ -236,6 +237,7 @@ def _field_links(deployment: Deployment, records: Records) -> Iterator[Link]:
         return
     try:
         kept = tuple(kept_verdicts(records.state, deployment.release))
+        of_fleets = tuple(kept_fleet_verdicts(records.state, deployment.release))
     except EvidenceMismatch as error:
         yield Link("field verdict", str(records.state.field), None, False, str(error))
         return
@@ -243,6 +245,11 @@ def _field_links(deployment: Deployment, records: Records) -> Iterator[Link]:
         signed = "signed by nobody" if one.signer is None else f"signed by {one.signer}"
         said = f"{one.verdict.said}; {signed}"
         yield _link("field verdict", one.verdict.told.plan.id, one.sha256, problems_of(records.state, one), said)
+    for fleets in of_fleets:
+        signed = "signed by nobody" if fleets.signer is None else f"signed by {fleets.signer}"
+        problems = signature_problems(records.state, fleets.path, fleets.signer)
+        plan = fleets.verdict.plan
+        yield _link("field verdict", plan.id, fleets.sha256, problems, f"{fleets.verdict.said}; {signed}")
 
 
 # What the decision rests on

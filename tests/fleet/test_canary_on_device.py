@@ -14,7 +14,7 @@ from milton_assets.edge.canary.counts import ArmCounts
 from milton_assets.edge.canary.folder import running_canary
 from milton_assets.edge.canary.plan import Arm
 from milton_assets.edge.canary.records import Asked
-from milton_assets.edge.canary.starting import CanaryRequest, CanaryTold, NoCanary
+from milton_assets.edge.canary.starting import CanaryRequest, CanaryTold, NoCanary, WholeRequest
 from milton_assets.edge.canary.verdict import Outcome
 from milton_assets.edge.deployment import DevicePolicy, NotAdmitted
 from milton_assets.fleet.canaries import NAMESPACE, RunsCanaries, keep, kept_verdicts, problems_of
@@ -22,7 +22,8 @@ from milton_assets.fleet.canaries import field_verdict as as_evidence
 from milton_assets.fleet.ssh import SshTarget
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.usecases.canaries import field_notes, told_and_kept
-from milton_assets.vocabulary.errors import EvidenceMismatch
+from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from tests.support.agents import device
 from tests.support.edge_bundles import make_bundle
 
@@ -77,6 +78,24 @@ def test_a_canary_is_started_told_and_stopped_over_the_wire(kitchen: SshTarget, 
     assert kitchen.canary_told(told.plan.id) == told
     assert kitchen.status().active.model_version == "v1"  # type: ignore[union-attr]
     assert told_and_kept(kitchen.state, kitchen, told) is not None
+
+
+def test_a_device_becomes_one_arm_of_its_fleet_over_the_wire(kitchen: SshTarget) -> None:
+    active = kitchen.status().active
+    assert active is not None
+    request = WholeRequest(
+        actor="ada", fleet="canary_20260112_093000_0a1b2c", arm=Arm.INCUMBENT, challenger="c" * 64,
+        challenger_version="v2", challenger_manifest_sha256="d" * 64, incumbent=active.digest, incumbent_version="v1",
+        share=0.25, requests=12,
+    )  # fmt: skip
+    with pytest.raises(BadInput, match="golden questions"):
+        kitchen.canary_watch(request, goldens=b"{}\n")
+    goldens = b'{"id": "a", "kind": "other", "split": "test", "question": "Why?", "source": "ours", '
+    goldens += b'"answer": {"type": "text", "accept": ["because"]}}\n'
+    plan = kitchen.canary_watch(request, goldens=goldens)
+    assert (plan.arm, plan.fleet, plan.goldens) == (Arm.INCUMBENT, request.fleet, sha256_bytes(goldens))
+    told = kitchen.canary_stop(actor="ada")
+    assert told.plan == plan and told.figures is None
 
 
 def test_what_the_devices_policy_does_not_admit_is_no_challenger(kitchen: SshTarget, tmp_path: Path) -> None:

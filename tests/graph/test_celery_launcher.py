@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import inspect
 import json
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from dagster import DagsterInstance
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunStatus, EventLogEntry
 
+from milton_assets.sensors import HANDED_OVER_WITHIN, end_never_launched
 from milton_assets.vocabulary.state import StateDir
 from resources.celery_launcher import CeleryLauncher
-from resources.dagster_private import ResumeRunContext, WorkerStatus, job_from_module
+from resources.dagster_private import (
+    LaunchRunContext,
+    ResumeRunContext,
+    WorkerStatus,
+    job_from_module,
+    was_lost,
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +58,33 @@ def test_a_run_that_no_worker_says_it_works_on_is_lost(instance, run):
     instance.add_run_tags(run.run_id, {"dagster-celery/task_id": "a task that no worker has"})
     found = instance.run_launcher.check_run_worker_health(instance.get_run_by_id(run.run_id))
     assert (found.status, "lost" in found.msg) == (WorkerStatus.FAILED, True)
+
+
+def test_a_run_for_whose_queue_there_is_no_worker_says_so_on_its_page(instance, run):
+    instance.add_run_tags(run.run_id, {"dagster-celery/queue": "desk"})
+    instance.run_launcher.launch_run(LaunchRunContext(instance.get_run_by_id(run.run_id), workspace=None))
+    said = [entry.message for entry in instance.all_logs(run.run_id)]
+    assert any("no worker listens to the queue desk now" in line for line in said)
+
+
+def test_a_run_that_was_never_handed_over_is_ended_so_that_it_is_started_again(instance, run):
+    instance.handle_new_event(starting(run))
+    end_never_launched(instance, datetime.now(UTC))
+    assert instance.get_run_by_id(run.run_id).status is DagsterRunStatus.STARTING
+    end_never_launched(instance, datetime.now(UTC) + HANDED_OVER_WITHIN + timedelta(seconds=1))
+    assert was_lost(instance.get_run_by_id(run.run_id))
+
+
+def test_a_run_that_waits_in_a_queue_is_left_alone(instance, run):
+    instance.handle_new_event(starting(run))
+    instance.add_run_tags(run.run_id, {"dagster-celery/task_id": "waits"})
+    end_never_launched(instance, datetime.now(UTC) + timedelta(hours=1))
+    assert instance.get_run_by_id(run.run_id).status is DagsterRunStatus.STARTING
+
+
+def starting(run):
+    """The event by which a run is about to be launched."""
+    event = DagsterEvent(event_type_value=DagsterEventType.RUN_STARTING.value, job_name=run.job_name)
+    return EventLogEntry(
+        error_info=None, level=20, user_message="", run_id=run.run_id, timestamp=time.time(), dagster_event=event
+    )

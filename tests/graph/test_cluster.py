@@ -1,7 +1,9 @@
-"""Several hosts by Dagster's own engines: Postgres, Redis, an S3 server, a daemon, and two workers with own folders.
+"""Several hosts by Dagster's own engines, and what becomes of a campaign when one of their parts fails.
 
-The hosts are processes on loopback with nothing in common but these three services. The first worker is killed while it
-measures, so that the road that follows is that of a run which was lost and started again.
+The hosts are processes on loopback with nothing in common but Postgres, Redis and an S3 server. One registered campaign
+goes from the sensor to a deployment on another host while its daemon is killed amid a tick, a worker amid a tier, its
+host never comes back, and the object store is gone for a minute; then one that a person conducts, while Postgres is
+restarted. All that is set up and waited for once (`road`); each test holds one thing against what was seen.
 """
 
 from __future__ import annotations
@@ -11,19 +13,25 @@ import json
 import signal
 import threading
 import time
-from datetime import timedelta
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from upath import UPath
 
-from milton_assets.selection.summary import read_summary, run_ids
+from milton_assets.assets.evidence import CAMPAIGN_TAG
+from milton_assets.conductor import CONDUCTED_TAG
+from milton_assets.selection.summary import RunSummary, read_summary, run_ids
 from milton_assets.vocabulary.tier import TierResult
 from resources.evidence_store import EvidenceStore
 from resources.registries.json_file import new_entry
-from tests.support.cluster import EVIDENCE_URL, cluster, end, wait_until
+from tests.support.cluster import BIN, EVIDENCE_URL, Cluster, cluster, end, wait_until
 from tests.support.gguf_file import tiny_gguf
 from tests.support.processes import left_behind
 from tests.support.scripted_server import scripted_server
@@ -33,86 +41,247 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
 
 SETTINGS = {
     "targets": {"kitchen": "deployments/kitchen"},
-    "queues": {"benchmark_model": "cpu-box", "promote": "cpu-box", "deploy": "edge-box"},
+    "queues": {"benchmark_model": "cpu-box", "promote": "spare", "deploy": "edge-box"},
 }
+VERSIONS = ("v1", "v2")
 FREE_WITHIN_S = 90.0
+STORE_GONE_S = 60.0
 
 
-def test_a_registered_model_gets_to_the_edge_box_though_its_worker_was_killed(tmp_path, monkeypatch):
-    gate, think, asked = threading.Event(), competent(), threading.Event()
+class Models:
+    """Competent models whose speed is measured only while they may, and that tell when they are first asked."""
 
-    def reply(body):
-        asked.set()
-        assert gate.wait(600)
-        return think(body)
+    def __init__(self) -> None:
+        self.think = competent()
+        self.may = {version: threading.Event() for version in VERSIONS}
+        self.asked = {version: threading.Event() for version in VERSIONS}
 
-    weights = tmp_path / "model-f32.gguf"
-    tiny_gguf(weights)
-    named = f"v1/{weights.name}#sha256={hashlib.sha256(weights.read_bytes()).hexdigest()}"
-    with scripted_server(reply, models=("v1",)) as server:
+    def reply(self, body: dict[str, Any]) -> Any:
+        """The server's answer; to a question of the speed tier, which streams, once the model may give it."""
+        if body.get("stream"):
+            self.asked[body["model"]].set()
+            assert self.may[body["model"]].wait(600)
+        return self.think(body)
+
+    def hold(self) -> None:
+        """From now on nobody's speed is measured to its end."""
+        for version in VERSIONS:
+            self.may[version].clear()
+            self.asked[version].clear()
+
+
+@dataclass
+class Road:
+    """What was seen on the way."""
+
+    made: Cluster
+    root: Path
+    began: float = field(default_factory=time.monotonic)
+    lost: str = ""
+    free_after_s: float = 0.0
+    runs_when_the_daemon_died: int = 0
+    runs: list[DagsterRun] = field(default_factory=list)
+    pages: dict[str, str] = field(default_factory=dict)
+    conducted: list[DagsterRun] = field(default_factory=list)
+    summary: RunSummary | None = None
+    second: RunSummary | None = None
+    refused: str = ""
+
+    def told(self, what: str) -> None:
+        """Say when that was, for `pytest -s`."""
+        print(f"{time.monotonic() - self.began:5.0f} s: {what}")
+
+    def measured(self, version: str) -> list[DagsterRun]:
+        """The sensor's runs that were to measure that model, in their order."""
+        of_job = (run for run in self.runs if run.job_name == "benchmark_model")
+        return [run for run in reversed(list(of_job)) if run.tags["dagster/partition"] == version]
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+    """The whole road, gone once."""
+    root, models = tmp_path_factory.mktemp("cluster"), Models()
+    with scripted_server(models.reply, models=VERSIONS) as server, pytest.MonkeyPatch.context() as patch:
         variables = {
             "MILTON_PROFILE": "smoke",
             "MILTON_POLICY": "smoke",
             "MILTON_WATCH_MACHINE": "0",
             "SCRIPTED_SERVER": server.base_url,
         }
-        with cluster(tmp_path, ("desk", "cpu-box", "edge-box"), variables, SETTINGS) as made:
-            desk, cpu, edge = (made.boxes[name] for name in ("desk", "cpu-box", "edge-box"))
-            for name, value in desk.environment.items():
-                monkeypatch.setenv(name, value)
-            made.put(f"models/v1/{weights.name}", weights.read_bytes())
-            registry = UPath(desk.environment["MILTON_REGISTRY"])
-            registry.write_text(f'{{"models": {{"v1": {json.dumps(new_entry("org/base", gguf=named))}}}}}')
-            desk.daemon()
-            worker = cpu.worker()
-            edge.worker()
-            with DagsterInstance.from_config(str(desk.state.dagster)) as instance:
+        with cluster(root, ("desk", "cpu-box", "spare", "edge-box"), variables, SETTINGS) as made:
+            for name, value in made.boxes["desk"].environment.items():
+                patch.setenv(name, value)
+            register(made, root)
+            seen = Road(made, root)
+            with DagsterInstance.from_config(str(made.boxes["desk"].state.dagster)) as instance:
                 try:
-                    wait_until(asked.is_set, 240, "the first question of a tier")
-                    end(worker, signal.SIGKILL)
-                    killed_at = time.monotonic()
-                    pool = f"accelerator-{cpu.name}"
-                    wait_until(
-                        lambda: not instance.event_log_storage.get_concurrency_info(pool).claimed_slots,
-                        FREE_WITHIN_S,
-                        "the pool's place free",
-                    )
-                    print(f"the pool's place was free {timedelta(seconds=time.monotonic() - killed_at)} after the kill")
-                    gate.set()
-                    cpu.worker()
-                    runs = UPath(EVIDENCE_URL) / "runs"
-                    wait_until(lambda: run_ids(runs), 240, "a decision")
-                    wait_until(lambda: read_summary(runs).deployments, 180, "a deployment")
-                    ended = RunsFilter(statuses=[DagsterRunStatus.SUCCESS])
-                    wait_until(lambda: instance.get_runs_count(ended) == 3, 60, "the end of the runs")
-                    became = sorted((run.job_name, run.status.value) for run in instance.get_runs())
+                    go(seen, instance, models)
+                    conduct(seen, instance, models)
                 except AssertionError as error:
                     pytest.fail(f"{error}\n{made.logs()}")
-            summary = read_summary(runs)
-            (pin,) = [pin for pin in summary.manifest.pins() if pin.tier == "inference"]
-            table = EvidenceStore(EVIDENCE_URL).read_bytes(pin.uri, pin.sha256)
-            measured_on = TierResult.from_table(pq.read_table(pa.BufferReader(table))).provenance["measured_on"]
-            traced = edge.milton("trace")
-            assert traced.returncode == 0, traced.stdout + traced.stderr
-            # The host that made nothing has a bundle to deploy by hand, too.
-            rehearsed = desk.milton("deploy", "--run", summary.run_id, "--no-load-test", "--dry-run")
-            assert rehearsed.returncode == 0, rehearsed.stdout + rehearsed.stderr
-            assert list(desk.state.bundles.glob("milton_edge_bundle_v1_*"))
-            # A person's campaign hands its runs to the same workers, and knows who serves on the other host.
-            conducted = desk.milton("autobench", "--new", DAGSTER_MODULE_NAME="tests.support.served_module")
-            second = read_summary(runs)
-            assert second.run_id > summary.run_id, conducted.stdout + conducted.stderr + made.logs()
-            assert "benchmark_model of v1: handed to cpu-box" in conducted.stdout + conducted.stderr
-    assert became == [
-        ("benchmark_model", "FAILURE"),
-        ("benchmark_model", "SUCCESS"),
-        ("deploy", "SUCCESS"),
-        ("promote", "SUCCESS"),
-    ]
-    assert (summary.decision.winner, [told.target for told in summary.deployments]) == ("v1", ["kitchen"])
-    assert second.decision.incumbent == "v1"
+            yield seen
+    assert left_behind(str(root)) == []
+
+
+def register(made: Cluster, root: Path) -> None:
+    """Put both models and the registry into the bucket, as a trainer would."""
+    entries = {}
+    for seed, version in enumerate(VERSIONS):
+        weights = root / f"{version}.gguf"
+        tiny_gguf(weights, seed=seed)
+        content = weights.read_bytes()
+        made.put(f"models/{version}/model-f32.gguf", content)
+        named = f"{version}/model-f32.gguf#sha256={hashlib.sha256(content).hexdigest()}"
+        entries[version] = new_entry("org/base", gguf=named)
+    UPath(made.boxes["desk"].environment["MILTON_REGISTRY"]).write_text(json.dumps({"models": entries}))
+
+
+def go(seen: Road, instance: DagsterInstance, models: Models) -> None:
+    """From the sensor to a deployment, past a killed daemon, a host that is gone and a store that is away."""
+    made, told = seen.made, seen.told
+    desk, cpu, spare, edge = (made.boxes[name] for name in ("desk", "cpu-box", "spare", "edge-box"))
+    daemon, worker = desk.daemon(), cpu.worker()
+    spare.worker("cpu-box,spare")
+    edge.worker()
+    wait_until(lambda: instance.get_runs_count() > 0, 120, "the first run of a tick", poll_s=0.01)
+    end(daemon, signal.SIGKILL)
+    seen.runs_when_the_daemon_died = instance.get_runs_count()
+    told("the daemon was killed")
+    desk.daemon()
+    for version in VERSIONS:
+        wait_until(models.asked[version].is_set, 180, f"the first question to {version}")
+    told("both models were asked")
+    pool = f"accelerator-{cpu.name}"
+    (place,) = instance.event_log_storage.get_concurrency_info(pool).claimed_slots
+    seen.lost = instance.get_run_by_id(place.run_id).tags["dagster/partition"]
+    (other,) = {*VERSIONS} - {seen.lost}
+    end(worker, signal.SIGKILL)
+    made.objects.down()
+    failed_at = time.monotonic()
+    models.may[other].set()  # it is measured on, to its end, when its table has to be kept
+    wait_until(
+        lambda: not instance.event_log_storage.get_concurrency_info(pool).claimed_slots,
+        FREE_WITHIN_S,
+        "the pool's place free",
+    )
+    seen.free_after_s = time.monotonic() - failed_at
+    told(f"the pool's place was free after {seen.free_after_s:.0f} s")
+    time.sleep(max(0.0, STORE_GONE_S - seen.free_after_s))
+    made.objects.up()
+    told("the store was there again")
+    models.may[seen.lost].set()
+    runs = UPath(EVIDENCE_URL) / "runs"
+    wait_until(lambda: run_ids(runs), 240, "a decision")
+    told("it was decided")
+
+
+def conduct(seen: Road, instance: DagsterInstance, models: Models) -> None:
+    """A person's campaign, which hands its runs to the same workers, while Postgres is restarted.
+
+    It begins while the first one is deployed.
+    """
+    made, told, runs = seen.made, seen.told, UPath(EVIDENCE_URL) / "runs"
+    models.hold()
+    command = ("env", "DAGSTER_MODULE_NAME=tests.support.served_module", BIN / "milton", "autobench", "--new")
+    conductor = made.boxes["desk"].start(*command, "--only", seen.lost)
+    wait_until(lambda: read_summary(runs).deployments, 180, "a deployment")
+    seen.summary = read_summary(runs)
+    deployed = RunsFilter(job_name="deploy", statuses=[DagsterRunStatus.SUCCESS])
+    wait_until(lambda: instance.get_runs_count(deployed), 60, "the end of the deployment")
+    told("it was deployed")
+    wait_until(models.asked[seen.lost].is_set, 120, "a conducted run's first question")
+    other = made.boxes["edge-box"].start(*command)
+    made.postgres.down(signal.SIGINT)
+    time.sleep(8)  # longer than Dagster's own tries
+    made.postgres.up()
+    wait_until(lambda: other.poll() is not None, 120, "the end of another host's campaign")
+    assert other.returncode == 1, "two campaigns at once"
+    seen.refused = made.boxes["edge-box"].log.read_text()
+    told("another host was refused")
+    for may in models.may.values():
+        may.set()
+    wait_until(lambda: conductor.poll() is not None, 180, "the end of the person's campaign")
+    assert conductor.returncode == 0, "the person's campaign failed"
+    told("a person's campaign was over")
+    seen.second = read_summary(runs)
+    for run in instance.get_runs():
+        (seen.conducted if run.job_name == "autobench" or CONDUCTED_TAG in run.tags else seen.runs).append(run)
+        said = (entry.user_message or entry.message for entry in instance.all_logs(run.run_id))
+        seen.pages[run.run_id] = "\n".join(said)
+
+
+def test_a_campaign_gets_to_the_edge_box_once_whatever_failed_on_the_way(road):
+    became = Counter((run.job_name, run.status.value) for run in road.runs)
+    assert became == {
+        ("benchmark_model", "FAILURE"): 1,
+        ("benchmark_model", "SUCCESS"): 2,
+        ("promote", "SUCCESS"): 1,
+        ("deploy", "SUCCESS"): 1,
+    }
+    assert {run.tags[CAMPAIGN_TAG] for run in road.runs} == {road.summary.run_id}
+    assert [told.target for told in road.summary.deployments] == ["kitchen"]
+    edge = road.made.boxes["edge-box"]
     assert (edge.state.deployments / "kitchen" / "current").exists()
-    assert measured_on["pool"] == "accelerator-cpu-box"
-    assert not cpu.state.deployments.exists()
-    assert not any(box.state.benchmarks.exists() for box in (desk, cpu, edge))
-    assert left_behind(str(tmp_path)) == []
+    traced = edge.milton("trace")
+    assert traced.returncode == 0, traced.stdout + traced.stderr
+
+
+def test_a_daemon_that_was_killed_amid_a_tick_asks_for_each_model_once(road):
+    asked_for = Counter(run.tags["dagster/partition"] for run in road.runs if "dagster/parent_run_id" not in run.tags)
+    assert {version: asked_for[version] for version in VERSIONS} == dict.fromkeys(VERSIONS, 1)
+    assert road.runs_when_the_daemon_died >= 1
+
+
+def test_a_worker_that_was_killed_amid_a_tier_loses_its_place_in_time_and_its_runs_page_says_so(road):
+    lost, again = road.measured(road.lost)
+    assert road.free_after_s < FREE_WITHIN_S
+    assert lost.status is DagsterRunStatus.FAILURE
+    assert "cpu-box@" in road.pages[lost.run_id]
+    assert "it was lost" in road.pages[lost.run_id]
+    assert again.tags["dagster/parent_run_id"] == lost.run_id
+
+
+def test_where_a_host_never_comes_back_another_of_its_queue_takes_its_runs(road):
+    assert sorted(pool_of(pin) for pin in road.summary.manifest.pins() if pin.tier == "inference") == [
+        "accelerator-spare",
+        "accelerator-spare",
+    ]
+    assert not any(box.state.benchmarks.exists() for box in road.made.boxes.values())
+    assert not road.made.boxes["cpu-box"].state.deployments.exists()
+
+
+def pool_of(pin: Any) -> str:
+    """The pool in which a pinned table was measured."""
+    table = EvidenceStore(EVIDENCE_URL).read_bytes(pin.uri, pin.sha256)
+    measured_on = TierResult.from_table(pq.read_table(pa.BufferReader(table))).provenance["measured_on"]
+    return str(measured_on["pool"])
+
+
+def test_a_run_whose_store_is_gone_for_a_minute_waits_for_it_and_its_page_says_so(road):
+    (other,) = {*VERSIONS} - {road.lost}
+    (run,) = road.measured(other)
+    assert "the object store does not answer" in road.pages[run.run_id]
+
+
+def test_a_host_that_made_nothing_has_a_bundle_to_deploy_by_hand(road):
+    desk = road.made.boxes["desk"]
+    rehearsed = desk.milton("deploy", "--run", road.summary.run_id, "--no-load-test", "--dry-run")
+    assert rehearsed.returncode == 0, rehearsed.stdout + rehearsed.stderr
+    assert list(desk.state.bundles.glob("milton_edge_bundle_*"))
+
+
+def test_a_persons_campaign_hands_its_runs_to_the_workers_and_outlasts_a_restart_of_postgres(road):
+    became = Counter((run.job_name, run.status.value) for run in road.conducted)
+    assert became[("benchmark_model", "SUCCESS")] == 1
+    assert became[("autobench", "SUCCESS")] == became[("promote", "SUCCESS")] == 1
+    # The other is that of the host that was refused.
+    assert {job for (job, status) in became if status != "SUCCESS"} == {"autobench"}
+    assert road.second.run_id > road.summary.run_id
+    assert road.second.decision.incumbent == road.summary.decision.winner
+    (conductor,) = (run for run in road.conducted if run.tags.get(CAMPAIGN_TAG) and run.job_name == "autobench")
+    assert "is away" in road.pages[conductor.run_id]
+    assert "handed to cpu-box" in road.made.boxes["desk"].log.read_text()
+
+
+def test_while_a_campaign_runs_on_one_host_another_host_starts_none_though_postgres_was_restarted(road):
+    assert "another campaign is running (campaign of process" in road.refused

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from dagster import AssetKey, DagsterEventType, DagsterRunStatus, RunsFilter
 
+from milton_assets.assets.evidence import CAMPAIGN_TAG
 from milton_assets.conductor import candidates_of, only_campaign
 from milton_assets.edge.release import verify_release
 from milton_assets.selection.summary import read_summary, run_ids
@@ -225,6 +226,17 @@ def test_two_campaigns_at_once_are_refused(tmp_path):
     lock = tmp_path / "campaign.lock"
     with only_campaign(lock), pytest.raises(MiltonError, match="another campaign is running"), only_campaign(lock):
         pass
+
+
+def test_a_campaign_of_the_daemons_is_waited_for_or_refused_by_name(wp):
+    wp.register("v1", competent())
+    theirs = wp.instance.create_run_for_job(
+        wp.defs.resolve_job_def("benchmark_model"),
+        status=DagsterRunStatus.STARTED,
+        tags={CAMPAIGN_TAG: "benchmark_20260101_000000", "dagster/partition": "v1"},
+    )
+    assert "the daemon's campaign benchmark_20260101_000000 has 1 models to measure" in failure_of(wp.conduct())
+    wp.instance.report_run_canceled(theirs)
 
 
 def test_a_campaign_that_was_killed_holds_no_lock(tmp_path):

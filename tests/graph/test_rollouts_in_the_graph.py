@@ -13,7 +13,6 @@ from dagster import (
     AssetKey,
     DagsterRunStatus,
     RunsFilter,
-    build_run_status_sensor_context,
     build_sensor_context,
 )
 
@@ -190,16 +189,13 @@ def test_the_daemons_way_deploys_a_decision_to_several_targets_by_a_rollout(shop
     assert shop.run("benchmark_model", "v1").success
     run_id = "benchmark_20260101_000000"
     promoted = shop.run("promote", run_id)
-    event = next(e for e in reversed(list(promoted.all_events)) if e.event_type_value == "PIPELINE_SUCCESS")
-    context = build_run_status_sensor_context(
-        sensor_name="deploy_when_bundled",
-        dagster_event=event,
-        dagster_instance=shop.instance,
-        dagster_run=shop.instance.get_run_by_id(promoted.run_id),
+    assert promoted.success
+    context = build_sensor_context(
+        instance_ref=shop.instance.get_ref(),
         repository_def=shop.defs.get_repository_def(),
-        resources={key: shop.defs.resources[key] for key in ("campaign", "evidence_store")},
+        resources={"campaign": shop.defs.resources["campaign"]},
     )
-    (request,) = shop.defs.resolve_sensor_def("deploy_when_bundled")(context).run_requests
+    (request,) = shop.defs.resolve_sensor_def("deploy_when_bundled").evaluate_tick(context).run_requests
     name = f"{run_id}-local"
     assert (request.job_name, request.partition_key) == ("roll_out", name)
     first = shop.run("roll_out", name, config=request.run_config)

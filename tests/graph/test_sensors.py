@@ -11,15 +11,13 @@ from dagster import (
     DagsterEvent,
     DagsterRunStatus,
     RunRequest,
-    SkipReason,
-    build_run_status_sensor_context,
     build_schedule_context,
     build_sensor_context,
 )
 from dagster._core.events import RunFailureReason
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG
-from milton_assets.conductor import CONDUCTED_TAG
+from milton_assets.conductor import CONDUCTED_TAG, only_campaign
 from milton_assets.definitions import build_defs
 from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, HealthJournal
 from milton_assets.fleet.target import DeployRequest
@@ -46,20 +44,15 @@ def tick(wp, cursor=None):
     return sensor.evaluate_tick(context)
 
 
-def react(wp, sensor_name, result, status):
-    """What a run-status sensor makes of a finished run."""
-    sensor = wp.defs.resolve_sensor_def(sensor_name)
-    run = wp.instance.get_run_by_id(result.run_id)
-    event = next(e for e in reversed(list(result.all_events)) if e.event_type_value == f"PIPELINE_{status}")
-    context = build_run_status_sensor_context(
-        sensor_name=sensor_name,
-        dagster_event=event,
-        dagster_instance=wp.instance,
-        dagster_run=run,
+def look(wp, sensor_name, cursor=None):
+    """What a sensor of the road makes of what there is; it looked yesterday, or at the time of `cursor`."""
+    context = build_sensor_context(
+        instance_ref=wp.instance.get_ref(),
+        cursor=cursor or (datetime.now(UTC) - timedelta(days=1)).isoformat(),
         repository_def=wp.defs.get_repository_def(),
-        resources={key: wp.defs.resources[key] for key in ("campaign", "evidence_store")},
+        resources={"campaign": wp.defs.resources["campaign"]},
     )
-    return sensor(context)
+    return wp.defs.resolve_sensor_def(sensor_name).evaluate_tick(context)
 
 
 class TestRegistry:
@@ -199,6 +192,14 @@ class TestRegistry:
             self.failed(wp, "v1")
         assert not tick(wp, first.cursor).run_requests
 
+    def test_while_somebody_conducts_a_campaign_nothing_is_asked_for_and_nothing_forgotten(self, wp):
+        wp.register("v1", competent())
+        with only_campaign(wp.state.campaign_lock):
+            data = tick(wp)
+        assert (data.run_requests, data.cursor) == ([], None)
+        assert "asked for when the campaign is over" in data.skip_message
+        assert [r.partition_key for r in tick(wp).run_requests] == ["v1"]
+
     def test_without_a_registry_there_is_nothing_to_do(self, wp):
         assert "registry" in tick(wp).skip_message
 
@@ -209,19 +210,20 @@ class TestPromote:
 
     @pytest.fixture
     def last(self, measured, measured_once):
-        """The run that measured the good model, as one of a campaign."""
+        """The run that measured the good model, as one of a campaign that ended just now."""
         measured.instance.add_run_tags(measured_once.result.run_id, {CAMPAIGN_TAG: "benchmark_20260101_000000"})
         return measured_once.result
 
     @pytest.mark.slow
     def test_the_last_tier_of_a_campaign_requests_its_decision(self, measured, last):
-        asked = react(measured, "promote_after_success", last, "SUCCESS")
+        asked = look(measured, "promote_when_measured")
         assert [(r.partition_key, r.run_key) for r in asked.run_requests] == [("benchmark_20260101_000000",) * 2]
 
     @pytest.mark.slow
     def test_a_failed_model_lets_the_campaign_be_decided_too(self, wp):
         wp.register("v1", broken).unlink()
-        asked = react(wp, "promote_after_failure", self.of_campaign(wp, "v1"), "FAILURE")
+        self.of_campaign(wp, "v1")
+        asked = look(wp, "promote_when_measured")
         assert [r.partition_key for r in asked.run_requests] == ["benchmark_20260101_000000"]
 
     @pytest.mark.slow
@@ -231,8 +233,8 @@ class TestPromote:
             status=DagsterRunStatus.STARTED,
             tags={CAMPAIGN_TAG: "benchmark_20260101_000000", "dagster/partition": "v2"},
         )
-        asked = react(measured, "promote_after_success", last, "SUCCESS")
-        assert isinstance(asked, SkipReason)
+        asked = look(measured, "promote_when_measured")
+        assert not asked.run_requests
         assert "still has 1 models" in asked.skip_message
 
     @pytest.mark.slow
@@ -243,10 +245,10 @@ class TestPromote:
             status=DagsterRunStatus.FAILURE,
             tags={**campaign, "dagster/partition": "v2", "dagster/will_retry": "true"},
         )
-        asked = react(measured, "promote_after_success", last, "SUCCESS")
+        asked = look(measured, "promote_when_measured")
         assert "still has 1 models" in asked.skip_message
         measured.instance.add_run_tags(lost.run_id, {"dagster/auto_retry_run_id": "the retry"})
-        asked = react(measured, "promote_after_success", last, "SUCCESS")
+        asked = look(measured, "promote_when_measured")
         assert [r.partition_key for r in asked.run_requests] == ["benchmark_20260101_000000"]
 
     @pytest.mark.slow
@@ -256,15 +258,15 @@ class TestPromote:
         decided = "benchmark_20260101_000000"
         wp.run("promote", decided)
         wp.register("v2", competent(), seed=1)
-        late = self.of_campaign(wp, "v2")
-        (asked,) = react(wp, "promote_after_success", late, "SUCCESS").run_requests
+        self.of_campaign(wp, "v2")
+        (asked,) = look(wp, "promote_when_measured").run_requests
         again = str(asked.partition_key)
         assert (asked.job_name, check_run_id(again) > decided) == ("promote", True)
-        assert asked.tags == {CAMPAIGN_TAG: again, AGAIN_TAG: decided}
+        assert asked.tags.items() >= {CAMPAIGN_TAG: again, AGAIN_TAG: decided}.items()
         assert wp.run("promote", again, tags=asked.tags).success
         assert read_summary(wp.state.runs, again).decision.winner == "v2"
         assert read_summary(wp.state.runs, decided).decision.winner is None
-        assert isinstance(react(wp, "promote_after_success", late, "SUCCESS"), SkipReason)
+        assert not look(wp, "promote_when_measured").run_requests
 
     @pytest.mark.slow
     def test_reference_devices_are_measured_on_before_every_class_is_decided_for(self, measured, last, tmp_path):
@@ -279,7 +281,7 @@ class TestPromote:
             },
             overrides={key: measured.defs.resources[key] for key in ("model_server", "edge_runtime")},
         )
-        asked = react(measured, "promote_after_success", last, "SUCCESS")
+        asked = look(measured, "promote_when_measured")
         assert [(r.job_name, str(r.partition_key)) for r in asked.run_requests] == [("benchmark_on_class", "pi5|good")]
         place = {
             f"dagster/partition/{name}": key
@@ -290,7 +292,7 @@ class TestPromote:
             status=DagsterRunStatus.SUCCESS,
             tags={**asked.run_requests[0].tags, **place},
         )
-        asked = react(measured, "promote_after_success", last, "SUCCESS")
+        asked = look(measured, "promote_when_measured")
         campaign = "benchmark_20260101_000000"
         assert [(r.job_name, r.partition_key) for r in asked.run_requests] == [
             ("promote", campaign),
@@ -300,33 +302,41 @@ class TestPromote:
     @pytest.mark.slow
     def test_a_decided_campaign_is_not_decided_again(self, measured, last):
         measured.run("promote", "benchmark_20260101_000000")
-        asked = react(measured, "promote_after_success", last, "SUCCESS")
+        asked = look(measured, "promote_when_measured")
         assert "decided already" in asked.skip_message
+
+    @pytest.mark.slow
+    def test_a_tick_that_came_to_nothing_loses_no_campaign(self, measured, last):
+        before = datetime.now(UTC).isoformat()
+        for _ in range(2):
+            assert look(measured, "promote_when_measured", cursor=before).run_requests
 
     @pytest.mark.slow
     def test_the_conductors_children_are_left_to_the_conductor(self, measured, last):
         measured.instance.add_run_tags(last.run_id, {CONDUCTED_TAG: "x"})
-        asked = react(measured, "promote_after_success", last, "SUCCESS")
-        assert isinstance(asked, SkipReason)
+        asked = look(measured, "promote_when_measured")
+        assert not asked.run_requests
 
 
 class TestDeploy:
     @pytest.mark.slow
     def test_a_bundle_goes_to_every_target_once(self, measured):
-        result = measured.run("promote", "benchmark_20260101_000000")
-        asked = react(measured, "deploy_when_bundled", result, "SUCCESS")
+        measured.run("promote", "benchmark_20260101_000000")
+        asked = look(measured, "deploy_when_bundled")
         request = asked.run_requests[0]
         assert isinstance(request, RunRequest)
         assert "dagster-celery/queue" not in request.tags
         assert (request.partition_key, request.run_key) == ("local", "benchmark_20260101_000000:local")
-        assert measured.run("deploy", "local", config=request.run_config).success
+        key = {"dagster/run_key": request.run_key}
+        assert measured.run("deploy", "local", config=request.run_config, tags=key).success
+        assert not look(measured, "deploy_when_bundled").run_requests
 
     @pytest.mark.slow
     def test_a_rejection_deploys_nothing(self, wp):
         wp.register("v1", clueless())
         wp.run("benchmark_model", "v1")
-        result = wp.run("promote", "benchmark_20260101_000000")
-        asked = react(wp, "deploy_when_bundled", result, "SUCCESS")
+        wp.run("promote", "benchmark_20260101_000000")
+        asked = look(wp, "deploy_when_bundled")
         assert "promoted nothing" in asked.skip_message
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
 import pytest
 
 from milton_assets.edge.bundle.archive import pack_bundle
@@ -9,11 +12,12 @@ from milton_assets.edge.release import read_manifest
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.selection.summary import BundleRecord, read_summary, write_summary
 from milton_assets.usecases.incumbent import incumbent_of
-from milton_assets.usecases.shared_bundles import bring, hand_on
+from milton_assets.usecases.shared_bundles import bring, hand_on, newest_release, reserved_by
 from milton_assets.usecases.shared_history import hand_on_history, mirrored_anywhere
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.state import StateDir
 from resources.evidence_store import EvidenceStore
+from tests.support.bundles import NOW, ingredients
 from tests.support.decided_run import VERSION, decided
 from tests.support.edge_bundles import make_bundle
 from tests.support.object_store import object_store
@@ -80,3 +84,20 @@ def test_what_serves_on_another_hosts_target_is_the_incumbent_here(store, bundle
     a.named("local").deploy(bundle, DeployRequest(actor="ada", load_test=False, health_rounds=0))
     hand_on_history(store, a, "local")
     assert incumbent_of([b.named("local")], mirrored=mirrored_anywhere(store, b), on_note=print) == VERSION
+
+
+def test_bundles_of_hosts_at_once_are_numbered_without_a_gap_or_a_twin(store):
+    with ThreadPoolExecutor(4) as hosts:
+        counters = list(hosts.map(lambda _: reserved_by(EvidenceStore(str(store.root)))(1000), range(12)))
+    assert sorted(counters) == list(range(1000, 1012))
+
+
+def test_a_host_whose_clock_is_behind_numbers_its_bundle_above_those_of_others(store, tmp_path):
+    made = ingredients(tmp_path)
+    ahead = made.bundle(tmp_path / "a", now=NOW + timedelta(days=1), reserve=reserved_by(store))
+    behind = made.bundle(tmp_path / "b", now=NOW, reserve=reserved_by(store))
+    assert behind.manifest.counter == ahead.manifest.counter + 1
+
+
+def test_a_bundle_names_the_release_before_it_whichever_host_made_that(store, bundled):
+    assert newest_release(store) == bundled.release_digest

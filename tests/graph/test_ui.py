@@ -106,7 +106,7 @@ def test_the_ui_shows_the_graph_and_earlier_campaigns(ui):
     graph = graph_of(ui)
     assert {"autobench", "benchmark_model", "promote", "deploy"} <= {job["name"] for job in graph["jobs"]}
     running = {s["name"] for s in graph["sensors"] if s["sensorState"]["status"] == "RUNNING"}
-    assert {"registry_sensor", "promote_after_success", "deploy_when_bundled"} <= running
+    assert {"registry_sensor", "promote_when_measured", "deploy_when_bundled"} <= running
     assert [schedule["name"] for schedule in graph["schedules"]] == ["every_six_hours"]
     runs = {job["name"]: job["runs"] for job in graph["jobs"]}
     for job in ("autobench", "promote", "deploy"):

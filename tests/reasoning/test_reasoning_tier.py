@@ -203,6 +203,38 @@ def test_verification_that_never_flags_a_seeded_fault_is_marked_as_without_effec
     assert "without effect" in (result.metric("cove_pass_rate").why or "")
 
 
+@pytest.mark.parametrize(
+    ("verdict", "why"),
+    [
+        ("CONSISTENT", "none of 12 seeded faults was flagged, all {n} verdicts were consistent"),
+        ("INCONSISTENT", "all {n} verdicts were inconsistent"),
+    ],
+    ids=["says-yes-to-everything", "says-no-to-everything"],
+)
+def test_verdict_diversity_is_reported_and_one_verdict_on_everything_marks_the_figures_as_without_effect(
+    verdict: str, why: str
+) -> None:
+    player = honest(CHOSEN)
+    player.cross_check = lambda prompt: verdict
+    result = measure_reasoning(player, GOLDENS, PLAN)
+    share = result.metric(f"verdict_share.{verdict.lower()}")
+    assert share.value == 1.0
+    said = f"verification is without effect: {why.format(n=share.n)}"
+    marked = {m.name: m.why for m in result.metrics if not m.valid}
+    assert marked.keys() >= {"cove_gain", "cove_kept", "cove_fixed", "cove_broken", "cove_missed"}
+    assert set(marked.values()) == {said}
+    assert (result.metric("cove_pass_rate").why or "").endswith(said)
+
+
+def test_verdict_diversity_without_seeded_faults_is_said_and_marks_nothing() -> None:
+    """Who drafts everything rightly may well find all of it consistent."""
+    player = honest(CHOSEN)
+    player.cross_check = lambda prompt: "CONSISTENT"
+    result = measure_reasoning(player, GOLDENS, PLAN.model_copy(update={"seeded_per_kind": 0}))
+    assert (result.metric("cove_pass_rate").why or "").endswith("verdicts were consistent")
+    assert all(metric.valid for metric in result.metrics)
+
+
 def test_the_share_of_each_verdict_is_told() -> None:
     result = measure_reasoning(honest(CHOSEN), GOLDENS, PLAN)
     shares = {m.name.removeprefix("verdict_share."): m.value for m in result.metrics if "verdict_share" in m.name}

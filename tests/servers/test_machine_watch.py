@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -128,8 +130,43 @@ def test_what_else_disturbs_is_named(machine: Machine, what: str, cause: str) ->
 
 
 def test_a_gpu_that_computes_for_others_disturbs(machine: Machine) -> None:
-    watch = replace(machine.watch(), gpus=lambda: GpuState(others_share=0.4))
+    watch = replace(machine.watch(), gpus=lambda _: GpuState(others_share=0.4))
     assert "a GPU computed for others" in (seen_of(watch, machine, ours=0.1).complaint() or "")
+
+
+def gpu_watched(library: Path, work: str, servers: tuple[int, ...] = ()) -> str | None:
+    """The complaint of a watch in a process of its own, on a machine whose GPU is used as `work` (`PID:PERCENT`)
+    says; `self` is that process."""
+    program = (
+        "import os, sys; os.environ['FAKE_GPU_WORK'] = sys.argv[1].replace('self', str(os.getpid()))\n"
+        "from pathlib import Path; from resources.machine_watch import MachineWatch, nvidia_gpus\n"
+        "nowhere, servers = Path('/nonexistent'), tuple(map(int, sys.argv[2:]))\n"
+        "watch = MachineWatch(servers=servers, proc=nowhere, sys=nowhere, gpus=nvidia_gpus, interval_s=0.01)\n"
+        "with watch.watching() as seen: pass\n"
+        "print(seen.complaint() or '')"
+    )
+    told = os.environ | {"LD_LIBRARY_PATH": str(library), "FAKE_GPUS": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program, work, *map(str, servers)],
+        cwd=Path(__file__).parents[2],
+        env=told,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return ran.stdout.strip() or None
+
+
+def test_what_a_stranger_computes_on_a_gpu_spoils_what_is_measured_meanwhile(fake_nvml: Path) -> None:
+    assert "a GPU computed for others" in (gpu_watched(fake_nvml, f"{STRANGER}:40") or "")
+
+
+def test_a_server_that_somebody_else_started_here_is_no_stranger_on_its_gpu(fake_nvml: Path) -> None:
+    assert gpu_watched(fake_nvml, f"{SERVER}:90", servers=(SERVER,)) is None
+
+
+def test_what_we_compute_on_a_gpu_ourselves_disturbs_nobody(fake_nvml: Path) -> None:
+    assert gpu_watched(fake_nvml, "self:90") is None
 
 
 def test_a_server_that_cannot_be_told_from_others_is_not_accused(machine: Machine) -> None:

@@ -16,10 +16,19 @@ import pytest
 from milton_assets.edge.canary.folder import CanaryFolder, canaries_of, running_canary
 from milton_assets.edge.canary.plan import Arm, CanaryPlan, Margins
 from milton_assets.edge.canary.records import Asked
-from milton_assets.edge.canary.starting import CanaryRequest, CanaryTold, start_canary, stop_canary, told_of
+from milton_assets.edge.canary.starting import (
+    CanaryRequest,
+    CanaryTold,
+    WholeRequest,
+    start_canary,
+    stop_canary,
+    told_of,
+    watch_whole,
+)
 from milton_assets.edge.canary.verdict import Outcome
 from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory
 from milton_assets.edge.serving.health_journal import EventKind
+from milton_assets.edge.serving.released import current_digest
 from milton_assets.vocabulary.errors import BadInput
 from tests.support.crashing import clock
 from tests.support.scripted_server import Reply, Status, answer
@@ -242,6 +251,38 @@ def test_a_deployment_ends_the_canary_whose_incumbent_it_replaces(tmp_path: Path
         assert set(ask(gateway, 4)) == {"newest"}
     verdict = field.told.verdict
     assert verdict is not None and verdict.outcome is Outcome.NOT_YET
+
+
+def test_a_device_that_is_one_arm_as_a_whole_records_what_it_serves_until_it_has_told_enough(tmp_path: Path) -> None:
+    field = Field(tmp_path)
+    serves = current_digest(field.place.path)
+    assert serves is not None
+    request = WholeRequest(
+        actor="ada", fleet="canary_20260112_093000_0a1b2c", arm=Arm.CHALLENGER, challenger=serves,
+        challenger_version="old", challenger_manifest_sha256="d" * 64, incumbent="e" * 64, incumbent_version="older",
+        share=0.25, requests=12,
+    )  # fmt: skip
+    with field.served() as gateway:
+        watch_whole(field.place.target, request, now=clock)
+        split(gateway)
+        assert set(ask(gateway, 20)) == {"old"}
+        wait_for(lambda: field.folder.is_over)
+    told = field.told
+    assert told.verdict is not None and told.verdict.fact == "12 requests were recorded"
+    assert told.figures is not None and told.figures.requests == told.counts.challenger.requests == 12
+    assert told.figures.errors == 0 and told.figures.answer is not None and told.figures.answer > 0
+    assert field.scripts.started == ["old"], "nothing is served beside it"
+
+
+def test_a_device_that_serves_neither_is_no_arm(tmp_path: Path) -> None:
+    field = Field(tmp_path)
+    request = WholeRequest(
+        actor="ada", fleet="canary_20260112_093000_0a1b2c", arm=Arm.INCUMBENT, challenger="c" * 64,
+        challenger_version="new", challenger_manifest_sha256="d" * 64, incumbent="e" * 64, incumbent_version="older",
+        share=0.25, requests=12,
+    )  # fmt: skip
+    with pytest.raises(BadInput, match=r"expected: the release eeeeeeeeeeee, as the incumbent"):
+        watch_whole(field.place.target, request, now=clock)
 
 
 def test_records_that_were_changed_after_the_verdict_are_noticed(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ docs/scale.md gives it; boxes share the three services and nothing else.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -17,10 +18,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from moto.server import ThreadedMotoServer
 
 from milton_assets.vocabulary.state import StateDir
 from tests.support.own_sshd import free_port
@@ -53,6 +56,27 @@ class Service:
             self.process = None
 
 
+class Objects:
+    """An S3 server, moto's, in this process: it holds what it was given while nobody can reach it."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._server: ThreadedMotoServer | None = None
+
+    def up(self) -> None:
+        """Listen."""
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
+        self._server.start()
+        wait_until(lambda: listens(self.port), 60, "the S3 server")
+
+    def down(self) -> None:
+        """Refuse connections."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+
 @dataclass
 class Box:
     """One host."""
@@ -76,10 +100,11 @@ class Box:
         self.processes.append(process)
         return process
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        """Start a Celery worker on the queue of this host's name, as docs/scale.md has it."""
+    def worker(self, queue: str | None = None) -> subprocess.Popen[bytes]:
+        """Start a Celery worker on that queue, or the one of this host's name, as docs/scale.md has it."""
         return self.start(
-            *(BIN / "celery", "-A", "resources.celery_worker", "worker", "-Q", self.name, "-n", f"{self.name}@%h"),
+            *(BIN / "celery", "-A", "resources.celery_worker", "worker", "-Q", queue or self.name),
+            *("-n", f"{self.name}@%h"),
             *("-c", "1", "--disable-prefetch", "--without-mingle"),
         )
 
@@ -107,7 +132,7 @@ class Cluster:
     root: Path
     postgres: Service
     redis: Service
-    objects: Service
+    objects: Objects
     boxes: dict[str, Box]
 
     def put(self, key: str, content: bytes) -> None:
@@ -134,16 +159,16 @@ def cluster(root: Path, names: tuple[str, ...], variables: Mapping[str, str], se
         data = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="milton-cluster-", ignore_cleanup_errors=True))
         )
-        services = (_postgres(data), _redis(data), _objects(data))
+        services = (postgres(data), _redis(data), Objects())
         made = Cluster(root, *services, boxes={})
         for service in services:
             stack.callback(service.down)
             service.up()
         made.file_system().mkdir(BUCKET)
-        _create_database(made.postgres.port)
+        create_database(made.postgres.port)
         for name in names:
             made.boxes[name] = _box(made, name, variables, settings)
-        stack.callback(lambda: [end(process) for box in made.boxes.values() for process in box.processes])
+        stack.callback(lambda: end_all([process for box in made.boxes.values() for process in box.processes]))
         yield made
 
 
@@ -177,7 +202,7 @@ def _box(made: Cluster, name: str, variables: Mapping[str, str], settings: Any) 
     return Box(name, state, environment)
 
 
-def _postgres(data: Path) -> Service:
+def postgres(data: Path) -> Service:
     """A Postgres that keeps what it is told; it refuses to be run by root."""
     port, folder = free_port(), data / "postgres"
     owner = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
@@ -196,7 +221,8 @@ def _postgres(data: Path) -> Service:
     return Service(lambda: _quiet(command, data / "postgres.log", cwd=folder, **owner), port)
 
 
-def _create_database(port: int) -> None:
+def create_database(port: int) -> None:
+    """Make the database that the hosts share, once the server takes connections."""
     command = [POSTGRES / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "milton", "milton"]
     wait_until(lambda: subprocess.run(command, capture_output=True, check=False).returncode == 0, 30, "Postgres")
 
@@ -206,13 +232,6 @@ def _redis(data: Path) -> Service:
     folder.mkdir()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     return Service(lambda: _quiet(command, data / "redis.log"), port)
-
-
-def _objects(data: Path) -> Service:
-    """An S3 server, moto's; what it holds is gone when it ends."""
-    port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    return Service(lambda: _quiet(command, data / "objects.log"), port)
 
 
 def _quiet(command: list[Any], log: Path, **how: Any) -> subprocess.Popen[bytes]:
@@ -233,6 +252,15 @@ def wait_until(holds: Callable[[], object], within_s: float, what: str, *, poll_
     while not holds():
         assert time.monotonic() < deadline, f"{what}: not within {within_s:g} s"
         time.sleep(poll_s)
+
+
+def end_all(processes: list[subprocess.Popen[bytes]]) -> None:
+    """End them all at once, as `end` does."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    for process in processes:
+        end(process)
 
 
 def end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:

@@ -1,13 +1,14 @@
-/* A stand-in for NVIDIA's libnvidia-ml.so.1 with the calls that resources.hardware, edge.gpu_signs and the inference tier's energy make.
+/* A stand-in for NVIDIA's libnvidia-ml.so.1 with the calls that resources.hardware, resources.machine_watch, edge.gpu_signs and the inference tier's energy make.
  *
  * What belongs here: answers of a machine with FAKE_GPUS GPUs (from the environment; "broken" fails the count), the second
- * of which tells no power limit and the third neither power nor energy; the second is slowed for its temperature when FAKE_HOT is set.
+ * of which tells no power limit and the third neither power nor energy; the second is slowed for its temperature when FAKE_HOT is set;
+ * FAKE_GPU_WORK is "PID:PERCENT", the process that every GPU computes for.
  * What does not: anything of the product's.
  */
 #include <stdlib.h>
 #include <string.h>
 
-enum { OK = 0, NOT_SUPPORTED = 3, UNKNOWN = 999 };
+enum { OK = 0, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, UNKNOWN = 999 };
 
 typedef struct { unsigned long long total, free, used; } memory_t;
 
@@ -48,5 +49,21 @@ int nvmlDeviceGetTemperature(void *device, unsigned sensor, unsigned *celsius) {
 }
 int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *reasons) {
     *reasons = (size_t)device == 2 && getenv("FAKE_HOT") ? 0x40 : 0x1;
+    return OK;
+}
+
+typedef struct { unsigned pid; unsigned long long at_us; unsigned sm, memory, encoder, decoder; } utilization_t;
+
+int nvmlDeviceGetProcessUtilization(void *device, utilization_t *samples, unsigned *count, unsigned long long since_us) {
+    const char *work = getenv("FAKE_GPU_WORK");
+    char *rest;
+    (void)device;
+    if (!work) return NOT_FOUND;
+    if (!samples) { *count = 1; return INSUFFICIENT_SIZE; }
+    memset(samples, 0, sizeof *samples);
+    samples->pid = (unsigned)strtoul(work, &rest, 10);
+    samples->at_us = since_us;
+    samples->sm = (unsigned)strtoul(rest + 1, NULL, 10);
+    *count = 1;
     return OK;
 }

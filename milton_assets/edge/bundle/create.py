@@ -62,6 +62,15 @@ Sign = Callable[[Path], None]
 """Signs the staged folder: reads its `SHA256SUMS` and adds signature files."""
 
 
+Reserve = Callable[[int], int]
+"""The counter that a bundle gets, which no other has or gets: at least the one given."""
+
+
+def own(least: int) -> int:
+    """The counter where the bundles of one folder are all that there are."""
+    return least
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A finished bundle: its folder, its manifest, and what its maker was warned of."""
@@ -91,6 +100,7 @@ def create_bundle(
     licence: str | None = None,
     expires_at: datetime | None = None,
     previous_release: str | None = None,
+    reserve: Reserve | None = None,
     link: LinkMode = LinkMode.AUTO,
     durable: bool = True,
     sign: Sign | None = None,
@@ -102,8 +112,9 @@ def create_bundle(
     `decision` is the decision's JSON (`selection.Decision`), which must promote `entry` on this `evidence`; `summary`
     the run's. `now` is aware. Warnings go to `on_warning` before the weights are read, and into the result. `link` says
     whether bytes may be shared with the source, `durable` whether to wait until the disk has everything.
-    `previous_release` is by default that of the bundle made before in the same folder. The bundle's documents name what
-    lies inside `state` relative to it.
+    `previous_release` is by default that of the bundle made before in the same folder, and `reserve` says which counter
+    the bundle gets, at least the one it is given: hosts that bundle for the same targets share one. The bundle's
+    documents name what lies inside `state` relative to it.
 
     Raises `BadInput` when the artefact is missing, of the wrong kind, not a usable GGUF, or does not fit on the disk;
     `EvidenceMismatch` when entry, evidence, decision and the bytes on disk do not belong together.
@@ -147,7 +158,7 @@ def create_bundle(
                     weights,
                     files,
                     name=name,
-                    counter=_next_counter(before, now),
+                    counter=(reserve or own)(_next_counter(before, now)),
                     previous_release=previous_release or (before.release_digest if before else None),
                 )
                 listed = [*files, *_write(staged, {MANIFEST_FILE: manifest.to_json()})]

@@ -5,6 +5,7 @@
     goldens     golden questions among users' requests
     counts      what the records amount to: counts, from which all evidence follows
     verdict     promote, go back or not yet, from the counts
+    whole       what a device tells that is one arm as a whole
     folder      where a canary lies in a target's folder
     starting    bringing a challenger into the folder, and ending a canary
 

@@ -40,10 +40,12 @@ class Arm(StrEnum):
 
 
 class Way(StrEnum):
-    """How the two are compared: by users' requests, split between them; or by recorded requests, asked of both."""
+    """How the two are compared: by users' requests, split between them; by recorded requests, asked of both; or by
+    whole devices, of which this one serves one of the two."""
 
     SPLIT = "split"
     SHADOW = "shadow"
+    WHOLE = "whole"
 
 
 class Recording(BaseModel):
@@ -96,8 +98,8 @@ HeaderName = Annotated[str, AfterValidator(_lower_header)]
 class CanaryPlan(BaseModel):
     """One canary. `alpha` bounds the probability that a challenger that makes no difference is sent back, and the one
     that a challenger beyond a margin is promoted. `seed` is hexadecimal; `recording` is a shadow's; `goldens` is the
-    digest of the golden questions to which answers are compared; `assume_memory` says that whoever started it vouched
-    for the memory."""
+    digest of the golden questions to which answers are compared; `arm` is what a whole device serves in
+    the comparison `fleet`; `assume_memory` says that whoever started it vouched for the memory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -112,6 +114,8 @@ class CanaryPlan(BaseModel):
     way: Way = Way.SPLIT
     recording: Recording | None = None
     goldens: Sha256 | None = None
+    arm: Arm | None = None
+    fleet: CanaryId | None = None
     share: float = Field(ge=0.01, le=0.9)
     seed: str = Field(pattern=r"[0-9a-f]{64}")
     sticky_header: HeaderName | None = None
@@ -132,7 +136,14 @@ class CanaryPlan(BaseModel):
     def _records_what_it_replays(self) -> Self:
         if (self.way is Way.SHADOW) != (self.recording is not None):
             raise ValueError("a shadow needs a recording, and nothing else does")
+        if {self.arm is not None, self.fleet is not None} != {self.way is Way.WHOLE}:
+            raise ValueError("a whole device is one arm of its fleet, and nothing else is")
         return self
+
+    @property
+    def serves(self) -> str:
+        """The release that its device has in service meanwhile."""
+        return self.challenger if self.arm is Arm.CHALLENGER else self.incumbent
 
     def unit(self, value: str, at: datetime) -> str:
         """Whoever sends that value of the header, for as long as an arm is kept: a digest that tells nothing of it."""
@@ -141,6 +152,8 @@ class CanaryPlan(BaseModel):
 
     def draw(self, unit: str) -> Arm:
         """The arm of a unit: the number of a request, or what `unit` gave."""
+        if self.arm is not None:
+            return self.arm
         drawn = int.from_bytes(self._digest(f"arm {unit}")[:8], "big") >> (64 - _DRAWN_BITS)
         return Arm.CHALLENGER if drawn < self.share * 2**_DRAWN_BITS else Arm.INCUMBENT
 

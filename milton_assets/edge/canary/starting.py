@@ -1,10 +1,11 @@
 """Bringing a challenger beside what a target serves, telling how it does, and ending it.
 
     plan = start_canary(bundle, target, request, now=clock)      # the gateway takes it up within a blink
+    plan = watch_whole(target, request, now=clock)               # no challenger: the device is one arm of a fleet's
     told_of(target.path)
     stop_canary(target.path, canary, actor="ada", now=clock)
 
-What belongs here: these three, on a target's folder. What does not: serving it (`edge.serving.splitting`), and taking
+What belongs here: these, on a target's folder. What does not: serving it (`edge.serving.splitting`), and taking
 it into service: that is a deployment like any other, once its verdict is `promote`.
 
 The challenger passes every gate that a deployment passes before it is current: its documents, its signatures and the
@@ -24,9 +25,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from milton_assets.edge.canary.counts import Counts, Tally
 from milton_assets.edge.canary.folder import CanaryFolder, canaries_of, running_canary
-from milton_assets.edge.canary.plan import CanaryPlan, HeaderName, Margins, Recording, Way, check_canary_id
+from milton_assets.edge.canary.plan import (
+    MAX_REQUESTS,
+    Arm,
+    CanaryId,
+    CanaryPlan,
+    HeaderName,
+    Margins,
+    Recording,
+    Way,
+    check_canary_id,
+)
 from milton_assets.edge.canary.records import records_in
 from milton_assets.edge.canary.verdict import CanaryVerdict, Judgement, Outcome, judge
+from milton_assets.edge.canary.whole import Figures, figures_of
 from milton_assets.edge.deployment.admission import PROVED, admission_of
 from milton_assets.edge.deployment.capacity import Memory, NotEnoughMemory, check_memory, check_room, device_memory
 from milton_assets.edge.deployment.copying import copy_release
@@ -35,9 +47,10 @@ from milton_assets.edge.deployment.layout import CANARY
 from milton_assets.edge.deployment.session import Session, in_hand, judged_at
 from milton_assets.edge.release import Folder, read_documents, verify_release
 from milton_assets.edge.release.disk import opened
-from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.digest import Sha256, sha256_bytes, short
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.keys import Slug
 from milton_assets.vocabulary.progress import OnProgress, silent
 
 KEPT = 20
@@ -62,10 +75,29 @@ class CanaryRequest(BaseModel):
     wait_s: float = Field(default=0.0, ge=0)
 
 
+class WholeRequest(BaseModel):
+    """What `watch_whole` is asked for: which of the two releases this device serves, and how many requests tell."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    actor: str = Field(min_length=1, max_length=500)
+    fleet: CanaryId
+    arm: Arm
+    challenger: Sha256
+    challenger_version: Slug
+    challenger_manifest_sha256: Sha256
+    incumbent: Sha256
+    incumbent_version: Slug
+    share: float = Field(ge=0.01, le=0.9)
+    requests: int = Field(ge=1, le=MAX_REQUESTS)
+    margins: Margins = Margins()
+    wait_s: float = Field(default=30.0, ge=0)
+
+
 class CanaryTold(BaseModel):
     """A canary as its device tells of it: the plan, the counts so far, what they say, and the verdict once it is over.
 
-    `journal_sha256` is the digest of the records that were counted.
+    `journal_sha256` is the digest of the records that were counted, `figures` are those of a whole device.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,6 +107,7 @@ class CanaryTold(BaseModel):
     judgement: Judgement
     journal_sha256: str = Field(pattern=r"[0-9a-f]{64}")
     verdict: CanaryVerdict | None = None
+    figures: Figures | None = None
 
 
 class NoCanary(BadInput):
@@ -103,12 +136,7 @@ def start_canary(
         incumbent = session.state.active
         if incumbent is None:
             raise BadInput(f"the target {target.name} serves nothing", expected="a release in service to compare with")
-        if (going := running_canary(target.path)) is not None:
-            raise BadInput(
-                f"{going.id} goes on at {target.name}",
-                expected="one canary at a time",
-                remedy=f"`milton canary stop --target {target.name}` ends it",
-            )
+        _refuse_second(target)
         with Folder(bundle, ops) as source:
             documents = read_documents(source)
             manifest = documents.manifest
@@ -123,7 +151,7 @@ def start_canary(
             if request.recording is not None:
                 check_memory(memory(), manifest.requirements.ram_bytes, will_load=False)
             check_room(ops.free_bytes(session.folder), documents.needed_bytes)
-            folder = CanaryFolder(target.path / CANARY / _mint(now()))
+            folder = CanaryFolder(target.path / CANARY / mint_canary(now()))
             _clear(target.path)
             folder.release.mkdir(parents=True)
             try:
@@ -157,6 +185,37 @@ def start_canary(
             started_at=now(),
             actor=request.actor,
         )
+        folder.write_plan(plan)
+        return plan
+
+
+def watch_whole(target: EdgeTarget, request: WholeRequest, *, now: Clock, goldens: bytes | None = None) -> CanaryPlan:
+    """Record what the target serves from now on, as one arm of a comparison between whole devices.
+
+    Raises `BadInput` when it serves another release than its arm's or a canary goes on, and as `session.in_hand`.
+    """
+    with in_hand(target, FileOps(), actor=request.actor, now=now, wait_s=request.wait_s) as session:
+        _refuse_second(target)
+        folder = CanaryFolder(target.path / CANARY / mint_canary(now()))
+        plan = CanaryPlan(
+            way=Way.WHOLE,
+            id=folder.id,
+            target=target.name,
+            seed=secrets.token_hex(32),
+            max_requests=request.requests,
+            goldens=None if goldens is None else sha256_bytes(goldens),
+            started_at=now(),
+            **request.model_dump(exclude={"requests", "wait_s"}),
+        )
+        if session.state.active != plan.serves:
+            raise BadInput(
+                f"{target.name} serves {short(session.state.active or '') or 'nothing'}",
+                expected=f"the release {short(plan.serves)}, as the {plan.arm}",
+            )
+        _clear(target.path)
+        folder.path.mkdir(parents=True)
+        if goldens is not None:
+            folder.write_goldens(goldens)
         folder.write_plan(plan)
         return plan
 
@@ -218,6 +277,7 @@ def _told(folder: CanaryFolder) -> CanaryTold:
     if verdict is not None:
         journal = journal[: verdict.journal_bytes]
     counts, journal_sha256 = _tally_of(plan, journal).counts(), sha256_bytes(journal)
+    records = records_in(journal, f"the records of {plan.id}") if plan.way is Way.WHOLE else ()
     if verdict is not None and (verdict.counts, verdict.journal_sha256) != (counts, journal_sha256):
         raise BadInput(
             f"the verdict in {folder.path} is not that of the records beside it",
@@ -225,7 +285,14 @@ def _told(folder: CanaryFolder) -> CanaryTold:
             remedy="somebody changed one of them; nothing can be concluded from this canary",
         )
     judgement = judge(plan, counts)
-    return CanaryTold(plan=plan, counts=counts, judgement=judgement, journal_sha256=journal_sha256, verdict=verdict)
+    return CanaryTold(
+        plan=plan,
+        counts=counts,
+        judgement=judgement,
+        journal_sha256=journal_sha256,
+        verdict=verdict,
+        figures=figures_of(counts, records),
+    )
 
 
 def _tally_of(plan: CanaryPlan, journal: bytes) -> Tally:
@@ -245,6 +312,15 @@ def _folder(target: Path, canary: str | None) -> CanaryFolder:
             remedy="`milton canary start` starts one",
         )
     return there[-1]
+
+
+def _refuse_second(target: EdgeTarget) -> None:
+    if (going := running_canary(target.path)) is not None:
+        raise BadInput(
+            f"{going.id} goes on at {target.name}",
+            expected="one canary at a time",
+            remedy=f"`milton canary stop --target {target.name}` ends it",
+        )
 
 
 def _admit(session: Session, bundle: Path, now: datetime) -> None:
@@ -269,7 +345,8 @@ def _check_memory(needed_bytes: int, name: str, memory: Memory) -> None:
         )
 
 
-def _mint(now: datetime) -> str:
+def mint_canary(now: datetime) -> str:
+    """An id for a canary that starts now."""
     return f"canary_{now:%Y%m%d_%H%M%S}_{secrets.token_hex(3)}"
 
 

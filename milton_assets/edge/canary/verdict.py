@@ -131,7 +131,9 @@ def parts_of(*, goldens: bool) -> dict[str, float]:
 
 
 def judge(plan: CanaryPlan, counts: Counts) -> Judgement:
-    """What `counts` say under `plan`."""
+    """What `counts` say under `plan`; those of a whole device say nothing by themselves."""
+    if plan.way is Way.WHOLE:
+        return Judgement(outcome=Outcome.NOT_YET, reasons=("it is compared with other devices",), findings=())
     findings = (*_against(plan, counts), *_for(plan, counts))
     against = [one for one in findings if one.speaks_for is Outcome.GO_BACK and one.is_answered]
     if against:

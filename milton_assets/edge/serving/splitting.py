@@ -135,14 +135,21 @@ class Splitter:
 
     @property
     def splits(self) -> str | None:
-        """The canary for which requests are split now."""
-        return self._going.plan.id if self._going is not None and self._going.server is not None else None
+        """The canary for which requests are split, or recorded where this device is one arm as a whole."""
+        going = self._going
+        return going.plan.id if going is not None and self._compares(going) else None
+
+    def _compares(self, going: _Going) -> bool:
+        if going.plan.way is Way.WHOLE:
+            serving = self._supervisor.serving
+            return serving is not None and serving.release.digest == going.plan.serves
+        return going.server is not None
 
     def draw(self, headers: Iterable[tuple[bytes, bytes]], chat: bytes | None = None) -> Drawn | None:
         """The arm of a request with these headers; None while requests are not split. `chat` is the body of a request
         for a chat completion."""
         going = self._going
-        if going is None or going.server is None or going.is_over:
+        if going is None or going.is_over or not self._compares(going):
             return None
         plan, number = going.plan, going.next_number
         unit = self._unit(plan, headers)
@@ -242,7 +249,8 @@ class Splitter:
     def _add(self, going: _Going, record: Record) -> None:
         self._trials.add(going, record)
         if not going.is_over and going.tally.requests >= going.plan.max_requests:
-            self._trials.finish(going, f"{going.plan.max_requests} requests did not decide it", Outcome.NOT_YET)
+            done = "were recorded" if going.plan.way is Way.WHOLE else "did not decide it"
+            self._trials.finish(going, f"{going.plan.max_requests} requests {done}", Outcome.NOT_YET)
 
     # ------------------------------------------------------------------------------------------ behind the scenes
 
@@ -279,9 +287,12 @@ class Splitter:
         if going is None:
             return
         current, serving = current_digest(self._supervisor.target), self._supervisor.serving
-        if current != going.plan.incumbent:
+        if current != going.plan.serves:
             now_is = "nothing" if current is None else f"the release {short(current)}"
-            self._trials.finish(going, f"the target serves {now_is} now, not the incumbent", Outcome.NOT_YET)
+            why = f"the target serves {now_is} now, not the {going.plan.arm or Arm.INCUMBENT}"
+            self._trials.finish(going, why, Outcome.NOT_YET)
+        elif going.plan.way is Way.WHOLE:
+            return
         elif going.starting is not None:
             if going.starting.done():
                 self._started(going, going.starting)
@@ -292,7 +303,7 @@ class Splitter:
             self._start(going)
 
     async def _found(self) -> _Going | None:
-        found = self._trials.running(self._supervisor.target, Way.SPLIT)
+        found = self._trials.running(self._supervisor.target, Way.SPLIT, Way.WHOLE)
         if found is None:
             return None
         folder, plan = found

@@ -49,13 +49,16 @@ class Trials:
         self._given_up: set[str] = set()
         self._said: str | None = None
 
-    def running(self, target: Path, way: Way) -> tuple[CanaryFolder, CanaryPlan] | None:
-        """What goes on at `target` in that way, unless it was given up. Raises `BadInput` for a plan that is none."""
+    def running(self, target: Path, *ways: Way) -> tuple[CanaryFolder, CanaryPlan] | None:
+        """What goes on at `target` in one of those ways, unless it was given up.
+
+        Raises `BadInput` for a plan that is none.
+        """
         folder = running_canary(target)
         if folder is None or folder.id in self._given_up:
             return None
         plan = folder.plan()
-        return (folder, plan) if plan.way is way else None
+        return (folder, plan) if plan.way in ways else None
 
     def add(self, trial: Trial, record: Record) -> None:
         """Keep a record. The trial ends with it when the evidence suffices, or when it cannot be kept."""

@@ -31,6 +31,9 @@ from milton_assets.tiers.reasoning.matching import match
 from milton_assets.tiers.reasoning.verdict import Reason
 from milton_assets.vocabulary.metric import Interval, Metric
 
+_SEVERAL = 2
+"""Fewer verdicts say nothing of whether they differ."""
+
 SHARE = "fraction"
 FEWEST_CALLS = 5
 PUBLISHED_RATE = "variants_rate.published"
@@ -192,15 +195,33 @@ def _is_of_cases(metric: Metric) -> bool:
     return metric.value is not None and metric.name.startswith(("cove_", "baseline_", "accuracy."))
 
 
-def without_effect(drafts: Sequence[SeededDraft]) -> str | None:
-    """Why verification does nothing, when the model never flagged a seeded fault; None when it did, or none was seeded.
+def without_effect(cases: Sequence[ScoredCase], drafts: Sequence[SeededDraft]) -> str | None:
+    """Why verification does nothing, when the model never flagged a seeded fault, or gave one verdict on everything;
+    None when it did tell some apart, or none was seeded.
 
     Its Chain-of-Verification then leaves drafts as they are, or changes them at random.
     """
     faulty = [draft for draft in drafts if draft.faulty and draft.trace.failure is None]
-    if not faulty or any(draft.trace.flagged for draft in faulty):
+    if not faulty:
         return None
-    return f"verification is without effect: none of {len(faulty)} seeded faults was flagged"
+    flagged = any(draft.trace.flagged for draft in faulty)
+    reasons = [] if flagged else [f"none of {len(faulty)} seeded faults was flagged"]
+    if (same := one_verdict(cases, drafts)) is not None:
+        reasons.append(same)
+    return f"verification is without effect: {', '.join(reasons)}" if reasons else None
+
+
+def one_verdict(cases: Sequence[ScoredCase], drafts: Sequence[SeededDraft]) -> str | None:
+    """That all verdicts were the same, where there were several; None where they differ."""
+    given = _verdicts([*(case.trace for case in cases), *(draft.trace for draft in drafts)])
+    if len(given) != 1 or given.total() < _SEVERAL:
+        return None
+    ((verdict, count),) = given.items()
+    return f"all {count} verdicts were {verdict}"
+
+
+def _verdicts(traces: Iterable[Trace]) -> Counter[Verdict]:
+    return Counter(check.verdict for trace in traces for check in trace.checks)
 
 
 def _said_beside(
@@ -210,7 +231,7 @@ def _said_beside(
 
     The pass rate itself stays valid: the final answers are right or wrong, whoever may be thanked for it.
     """
-    why = without_effect(drafts)
+    why = without_effect(cases, drafts)
     if metric.name == "cove_pass_rate" and metric.value is not None and metric.valid:
         baseline = sum(case.baseline.right for case in cases) / len(cases)
         beside = f"without verification {baseline:.3f}"
@@ -219,7 +240,8 @@ def _said_beside(
                 f"; the time budget of {budget_s:g} s ended before {unverified} of {len(cases)} cases were verified, "
                 "whose drafts stand"
             )
-        return metric.model_copy(update={"why": f"{beside}; {why}" if why else beside})
+        said = why or one_verdict(cases, drafts)
+        return metric.model_copy(update={"why": f"{beside}; {said}" if said else beside})
     if metric.name in {"cove_gain", *(f"cove_{cell}" for cell in Cell)} and metric.valid and why:
         return metric.invalidated(why)
     return metric
@@ -227,7 +249,7 @@ def _said_beside(
 
 def _verdict_shares(traces: Sequence[Trace]) -> list[Metric]:
     """How often each verdict was given, over all cross-checks: a model that only ever gives one tells nothing by it."""
-    given = Counter(check.verdict for trace in traces for check in trace.checks)
+    given = _verdicts(traces)
     return [
         _share(f"verdict_share.{verdict}", given[verdict], given.total(), why="nothing was cross-checked")
         for verdict in Verdict

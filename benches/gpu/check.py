@@ -1,0 +1,304 @@
+"""Every check that wants a GPU, one after the other, each within its own time, with a report in JSON.
+
+    python benches/gpu/check.py --server build/bin/llama-server --models DIR [--out gpu-check.json]
+    python benches/gpu/check.py --small              (no GPU needed: the same checks, small, what needs one is skipped)
+
+What belongs here: the order of the checks, their time limits and the report. What does not: measuring, which the
+project's own commands and benches do. Nothing is fetched: `--server` is a `llama-server` that was built for CUDA,
+`--models` a folder of GGUF files, each of them brought along.
+
+Each check is `ok`, `failed`, or `skipped` with why. A command that outlasts its check's limit is ended with all that it
+started, and a check that took longer has failed. The limits add up to 8 minutes. The run exits 1 when a check failed;
+skipped ones are counted and fail nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from milton_assets.tiers.inference import ClosedLoad, InferencePlan, measure_inference  # noqa: E402
+from milton_assets.tiers.inference.truth import truth_server  # noqa: E402
+from milton_assets.vocabulary.server import Endpoint  # noqa: E402
+from resources.hardware import fingerprint  # noqa: E402
+from resources.servers.launching import llama_cpp_launcher  # noqa: E402
+
+_MILTON = "import sys; from milton_assets.cli.app import main; sys.argv[0] = 'milton'; main()"
+_TAIL_CHARACTERS = 2000
+_TRUTH = {"first_token_ms": 200.0, "inter_token_ms": 50.0, "tokens": 20}
+
+
+class Skip(Exception):
+    """Why a check cannot be made here."""
+
+
+class Failed(Exception):
+    """What a check found wrong."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was brought along, and whether to be `small`. `deadline` is the monotonic second the check must end by."""
+
+    small: bool
+    server: Path | None
+    models: tuple[Path, ...]
+    work: Path
+    deadline: float = 0.0
+
+    def left_s(self) -> float:
+        """Seconds that the check still has."""
+        return max(1.0, self.deadline - time.monotonic())
+
+    def run(self, *command: str | Path, **variables: str) -> str:
+        """Run it, and end it with all that it started at the deadline. Its standard output; raises `Failed`."""
+        process = subprocess.Popen(
+            list(map(str, command)),
+            cwd=ROOT,
+            env=os.environ | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        try:
+            said, _ = process.communicate(timeout=self.left_s())
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            said, _ = process.communicate()
+            raise Failed(f"it was ended at its limit; it had said: {said[-_TAIL_CHARACTERS:]}") from None
+        if process.returncode != 0:
+            raise Failed(f"exit status {process.returncode}: {said[-_TAIL_CHARACTERS:]}")
+        return said
+
+    def gpu(self) -> None:
+        """Raise `Skip` where there is no GPU."""
+        found = fingerprint()
+        if not found.gpus:
+            raise Skip(found.gpus_absent_because or "there is no GPU")
+
+    def model(self) -> Path:
+        """The first model. Raises `Skip` without any."""
+        if not self.models:
+            raise Skip("no model was brought along (--models DIR)")
+        return self.models[0]
+
+    def state(self, name: str) -> Path:
+        """A state folder whose settings name the server, with every layer on the GPU. Raises `Skip` without one."""
+        if self.server is None:
+            raise Skip("no `llama-server` was brought along (--server FILE)")
+        folder = self.work / name
+        folder.mkdir()
+        server = {"binary": str(self.server), "gpu_layers": 99}
+        settings = {"server": server, "registry": f"folder://{self.model().parent}", "profile": "smoke"}
+        # YAML reads JSON.
+        (folder / "milton.yaml").write_text(json.dumps(settings))
+        return folder
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: what it does, and how long it may take."""
+
+    name: str
+    limit_s: float
+    make: Callable[[Given], dict[str, Any]]
+
+
+@dataclass
+class Outcome:
+    """How a check ended. `found` is what it measured."""
+
+    name: str
+    status: Literal["ok", "skipped", "failed"]
+    seconds: float
+    limit_s: float
+    why: str | None = None
+    found: dict[str, Any] = field(default_factory=dict)
+
+
+def environment(given: Given) -> dict[str, Any]:
+    """The fingerprint of the machine: its GPUs as NVML tells them."""
+    given.gpu()
+    return fingerprint().model_dump(mode="json")
+
+
+def memory(given: Given) -> dict[str, Any]:
+    """That the server holds GPU memory while it serves with all layers offloaded: by what NVML says is used."""
+    given.gpu()
+    model = given.model()
+    if given.server is None:
+        raise Skip("no `llama-server` was brought along (--server FILE)")
+    import pynvml
+
+    from milton_assets.settings import LaunchSettings
+    from milton_assets.vocabulary.nvml import devices, opened
+
+    def used_bytes() -> int:
+        with opened():
+            return sum(int(pynvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in devices())
+
+    before = used_bytes()
+    settings = LaunchSettings(binary=str(given.server), gpu_layers=99, start_deadline_s=given.left_s())
+    with llama_cpp_launcher(settings).serve(model, "gpu") as served:
+        taken, server = used_bytes() - before, served.fingerprint.model_dump(mode="json")
+    if taken < model.stat().st_size // 2:
+        raise Failed(f"the GPUs hold {taken} bytes more while it serves {model.stat().st_size} bytes of weights")
+    return {"gpu_memory_bytes": taken, "weights_bytes": model.stat().st_size, "server": server}
+
+
+def energy(given: Given) -> dict[str, Any]:
+    """Joules a token while a model is served; `skipped` where the machine's counters cannot be read, with why."""
+    told = given.run(
+        *(sys.executable, "-c", _MILTON, "bench", "inference", "--gguf", given.model(), "--json"),
+        *("--concurrency", "1", "--budget", "20", "--max-tokens", "64"),
+        MILTON_STATE_DIR=str(given.state("energy")),
+    )
+    answer = json.loads(told[told.index("{\n") :])
+    metric = next(metric for metric in answer["metrics"] if metric["name"] == "energy_j_per_token")
+    if metric["status"] != "ok":
+        raise Skip(metric["why"])
+    return {name: answer[name] for name in ("energy_j_per_token", "energy_j_per_token_ci95", "output_tokens_per_s")}
+
+
+def client(given: Given) -> dict[str, Any]:
+    """How far the client is from the truth with 512 streams (16 when small), and whether it calls its figures valid."""
+    streams = 16 if given.small else 512
+    plan = InferencePlan(
+        load=ClosedLoad(concurrency=streams),
+        requests_per_round=2 * streams,
+        min_rounds=1,
+        max_rounds=1,
+        warm_up_requests=1,
+        max_tokens=int(_TRUTH["tokens"]),
+        calibrate=True,
+        budget_s=given.left_s() / 2,
+    )
+    with truth_server(first_token_ms=200, inter_token_ms=50, tokens=20) as server:
+        result = measure_inference(Endpoint(server.base_url, "truth"), plan)
+    told = result.provenance
+    if told["errors"]:
+        raise Failed(f"requests failed: {told['errors']}")
+    doubts = {metric.name: metric.why for metric in result.metrics if not metric.valid}
+    return {"streams": streams, "calibration": told["calibration"], "client": told["client"], "invalid": doubts}
+
+
+def bundle(given: Given) -> dict[str, Any]:
+    """A bundle of 15 GB (20 MB when small): made, verified and deployed, beside a pass of SHA-256."""
+    gigabytes = 0.02 if given.small else 15.0
+    free = shutil.disk_usage(given.work).free / 1e9
+    if free < 4 * gigabytes:
+        raise Skip(f"{free:.0f} GB are free, and {4 * gigabytes:.0f} are needed")
+    report = given.work / "bundle.md"
+    command = (sys.executable, "benches/bundle/bench_bundle.py", "--gigabytes", str(gigabytes), "--repeats", "1")
+    ways = ("--no-delta", "--ways", "hash", "create-hard", "verify", "deploy")
+    try:
+        given.run(*command, *ways, "--out", report, "--work", given.work / "bundle")
+    except Failed:
+        # Of so small a file the ratios say nothing, and a bench that missed a target has still written its report.
+        if not (given.small and report.exists()):
+            raise
+    return {"gigabytes": gigabytes, "report": report.read_text()}
+
+
+def campaign(given: Given) -> dict[str, Any]:
+    """`milton autobench` over the models on the GPU, to a deployment on this machine."""
+    given.gpu()
+    told = given.run(
+        *(sys.executable, "-c", _MILTON, "autobench"), MILTON_STATE_DIR=str(given.state("campaign")), NO_COLOR="1"
+    )
+    return {"models": [model.name for model in given.models], "card": told[-_TAIL_CHARACTERS:]}
+
+
+def suite(given: Given) -> dict[str, Any]:
+    """The fast tests on this machine, or those of the vocabulary when small."""
+    what = ("tests/vocabulary",) if given.small else ("-n", "auto", "tests")
+    marks = "not slow and not real_model and not alone"
+    told = given.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marks, *what)
+    return {"last_line": told.strip().splitlines()[-1]}
+
+
+CHECKS = (
+    Check("environment", 10, environment),
+    Check("memory", 40, memory),
+    Check("energy", 50, energy),
+    Check("client", 60, client),
+    Check("bundle", 100, bundle),
+    Check("campaign", 120, campaign),
+    Check("suite", 100, suite),
+)
+
+
+def made(check: Check, given: Given) -> Outcome:
+    """The check's outcome. What goes wrong in one is its own failure, whatever it is: the others are still made."""
+    started = time.monotonic()
+    at = Given(given.small, given.server, given.models, given.work, started + check.limit_s)
+    found: dict[str, Any] = {}
+    status: Literal["ok", "skipped", "failed"] = "ok"
+    why = None
+    try:
+        found = check.make(at)
+    except Skip as skip:
+        status, why = "skipped", str(skip)
+    except Exception as error:  # noqa: BLE001 - told in the report, and in the exit status
+        status, why = "failed", f"{type(error).__name__}: {error}"
+    seconds = time.monotonic() - started
+    if status == "ok" and seconds > check.limit_s:
+        status, why = "failed", "it outlasted its limit"
+    return Outcome(check.name, status, round(seconds, 1), check.limit_s, why, found)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the checks, write the report; 1 when one failed."""
+    parser = argparse.ArgumentParser(description="Every check that wants a GPU.")
+    parser.add_argument("--server", type=Path, help="a `llama-server` built for CUDA")
+    parser.add_argument("--models", type=Path, help="a folder of GGUF files")
+    parser.add_argument("--small", action="store_true", help="the same, small: a look, not a result")
+    parser.add_argument("--only", action="append", choices=[check.name for check in CHECKS], help="may be repeated")
+    parser.add_argument("--out", type=Path, default=Path("gpu-check.json"), help="where the JSON goes")
+    options = parser.parse_args(arguments)
+    for given in (options.server, options.models):
+        if given is not None and not given.exists():
+            parser.error(f"there is no {given}")
+    server = options.server.resolve() if options.server else None
+    models = tuple(sorted(options.models.resolve().glob("*.gguf"))) if options.models else ()
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="gpu-check-") as work:
+        for check in CHECKS:
+            if options.only and check.name not in options.only:
+                continue
+            outcome = made(check, Given(options.small, server, models, Path(work)))
+            print(f"{outcome.name}: {outcome.status}, {outcome.seconds} s. {outcome.why or ''}".rstrip(), flush=True)
+            outcomes.append(outcome)
+    counts = {status: sum(o.status == status for o in outcomes) for status in ("ok", "skipped", "failed")}
+    report = {
+        "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "small": options.small,
+        "counts": counts,
+        "machine": fingerprint().model_dump(mode="json"),
+        "checks": [asdict(outcome) for outcome in outcomes],
+    }
+    options.out.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"{counts['ok']} ok, {counts['skipped']} skipped, {counts['failed']} failed; written to {options.out}")
+    return 1 if counts["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

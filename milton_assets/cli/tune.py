@@ -1,0 +1,117 @@
+"""`milton tune`: a small search over the settings of the model server, and what to put into milton.yaml.
+
+What belongs here: the verb's arguments and its card. What does not: the search and its measurements
+(`usecases.tuning`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from milton_assets.cli.common import JsonOption, answer, current_settings, progress_on_stderr
+from milton_assets.vocabulary.terminal import printable
+
+if TYPE_CHECKING:
+    from milton_assets.usecases.tuning import Card
+
+
+def register(app: typer.Typer) -> None:
+    """Add `tune`."""
+    app.command()(tune)
+
+
+def tune(
+    version: Annotated[
+        str | None, typer.Argument(metavar="[VERSION]", help="A model version, as `milton registry list` shows it.")
+    ] = None,
+    gguf: Annotated[
+        Path | None, typer.Option("--gguf", metavar="FILE", help="A GGUF file instead, which need not be registered.")
+    ] = None,
+    draft: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A small GGUF of the same vocabulary, to draft with.")
+    ] = None,
+    figure: Annotated[
+        str,
+        typer.Option(
+            "--for", help="What to improve: output_tokens_per_s, ttft_ms.median, tpot_ms.median or e2e_ms.median."
+        ),
+    ] = "output_tokens_per_s",
+    rounds: Annotated[int, typer.Option(min=3, max=100, help="Rounds in turn, a comparison.")] = 8,
+    requests: Annotated[int, typer.Option(min=1, help="Requests a round, at least one a slot.")] = 3,
+    max_tokens: Annotated[int, typer.Option(min=2, help="Tokens to generate at most, a request.")] = 64,
+    as_json: JsonOption = False,
+) -> None:
+    """Search faster settings for one model on this machine: offload, threads, batch, type of the KV cache, a draft.
+
+    Starts from the settings in force, measures each other one in turn with the best so far, and calls nothing better
+    that lies within the noise between two servers of the same settings. Changes nothing: it prints what to put into
+    milton.yaml. The rounds are kept as evidence.
+
+    Example: milton tune smollm2-135m-q4_1
+    """
+    from milton_assets.usecases.one_model import gguf_file, registered
+    from milton_assets.usecases.tuning import TuningPlan
+    from milton_assets.usecases.tuning import tune as search
+
+    if (version is None) == (gguf is None):
+        raise typer.BadParameter("name a VERSION of the registry, or a file with --gguf", param_hint="VERSION")
+    settings = current_settings()
+    model = gguf_file(gguf) if gguf else registered(settings, version or "")
+    plan = TuningPlan(figure, rounds=rounds, requests_per_round=requests, max_tokens=max_tokens)
+    card = search(settings, model, plan, draft=draft, on_progress=progress_on_stderr())
+    answer(card.to_json(), as_json=as_json, text=lambda console: draw(console, card))
+
+
+def draw(console: Console, card: Card) -> None:
+    """The card for people: each setting tried with its interval, what was skipped, and what to write."""
+    told = card.to_json()
+
+    def line(text: str) -> None:
+        console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+    line(f"{told['figure']} of {told['model']}: above 1 is better than what it was measured beside")
+    table = Table("settings", "beside", "times as good", "95 % interval", "verdict")
+    for ratio in told["repeats"]:
+        table.add_row("in force", "the same anew", *_cells(ratio), "noise")
+    for trial in told["trials"]:
+        table.add_row(*_row(trial))
+    if told["confirmation"]:
+        table.add_row(*_row(told["confirmation"], "in all, anew: "))
+    console.print(table)
+    line(f"noise: the same settings differ from themselves by up to a factor of {told['noise']:.3f}")
+    for trial in told["trials"]:
+        if trial["because"]:
+            line(f"not measured: {trial['of']}: {trial['because']}")
+    for axis, why in told["skipped"].items():
+        line(f"skipped: {axis}: {why}")
+    for caution in told["cautions"]:
+        line(f"caution: {caution}")
+    line(f"evidence: {told['evidence']}")
+    if not card.settings:
+        line("Nothing was better beyond the noise: leave the settings as they are.")
+        return
+    line("In milton.yaml (the other settings of that section stay as they are):")
+    for one in as_yaml(card).splitlines():
+        line(f"  {one}")
+
+
+def as_yaml(card: Card) -> str:
+    """What to put into milton.yaml."""
+    import yaml
+
+    return yaml.safe_dump({card.section: dict(card.settings)}, sort_keys=False, allow_unicode=True)
+
+
+def _row(trial: dict[str, Any], before: str = "") -> tuple[str, ...]:
+    cells = _cells(trial["gain"]) if trial["gain"] else ("", "")
+    names = (printable(f"{before}{trial['of']}"), printable(trial["against"]))
+    return (*(name.replace("[", r"\[") for name in names), *cells, trial["verdict"].replace("_", " "))
+
+
+def _cells(ratio: dict[str, float]) -> tuple[str, str]:
+    return f"{ratio['value']:.3f}", f"{ratio['low']:.3f} … {ratio['high']:.3f}"

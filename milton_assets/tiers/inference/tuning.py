@@ -1,0 +1,136 @@
+"""A small search over a server's settings: one after the other from those in force, each beside the best so far.
+
+    tuned = search(axes, compare, figure="output_tokens_per_s")
+
+What belongs here: which settings are compared with which, and when one may be called better. What does not: which
+settings a server takes (`resources.servers.tunable`), starting servers and measuring (`milton_assets.usecases.tuning`).
+
+First the settings in force are measured beside themselves, both started anew each time: how far from 1 those ratios
+reach, intervals included, is the noise. A trial is better only where its whole 95 % interval lies beyond the noise.
+What the search ends on is the best of several and flattered by having been picked, so it is measured once more against
+where it began, both started anew, and only what is better there, too, is recommended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from milton_assets.tiers.inference.beside import Ratio
+from milton_assets.tiers.inference.definitions import BY_ROUND
+from milton_assets.vocabulary.errors import BadInput, MiltonError
+
+THROUGHPUT: Final = "output_tokens_per_s"
+"""The one figure of `BY_ROUND` of which more is better; of the others, which are times, less is."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One value of one setting: fields of `LaunchSettings`, and options that join its `extra_args`.
+
+    `caution` is what else it changes, where it changes more than speed.
+    """
+
+    axis: str
+    label: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[tuple[str, str], ...] = ()
+    caution: str | None = None
+
+
+Chosen = tuple[Choice, ...]
+"""Choices on top of the settings in force, at most one of an axis; none for those in force themselves."""
+
+
+class TrialVerdict(StrEnum):
+    """What a trial showed."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    WITHIN_NOISE = "within_noise"
+    NOT_MEASURED = "not_measured"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings and those they were measured beside. `gain` is how many times as good they were, above 1 for better;
+    None where `because` says why nothing was measured."""
+
+    of: Chosen
+    against: Chosen
+    verdict: TrialVerdict
+    gain: Ratio | None = None
+    because: str | None = None
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """How a search went. `noise` is the factor that settings differ from themselves by; `repeats` are the ratios it
+    comes from. `recommended` is empty where nothing was better than the settings in force."""
+
+    figure: str
+    noise: float
+    repeats: tuple[Ratio, ...]
+    trials: tuple[Trial, ...]
+    confirmation: Trial | None
+    recommended: Chosen
+
+
+class NotMeasured(MiltonError):
+    """A comparison that cannot be had, with why: the server did not start, or the machine was busy."""
+
+
+Compare = Callable[[Chosen, Chosen], Mapping[str, Ratio]]
+"""The first settings' figures over the second's, by figure, both started anew. Raises `NotMeasured`."""
+
+
+def search(
+    axes: Mapping[str, Sequence[Choice]], compare: Compare, *, figure: str = THROUGHPUT, repeats: int = 2
+) -> Tuned:
+    """Search one axis after the other. Raises `BadInput` for a figure that rounds do not have, `NotMeasured` when the
+    settings in force cannot be measured."""
+    if figure not in BY_ROUND:
+        raise BadInput(f"{figure!r:.100} is no figure of a round", expected=f"one of {', '.join(BY_ROUND)}")
+    alike = tuple(_gain(compare((), ()), figure) for _ in range(repeats))
+    noise = max(max(ratio.high, 1 / ratio.low) for ratio in alike)
+    trials: list[Trial] = []
+    best: Chosen = ()
+    for choices in axes.values():
+        tried = [_trial((*best, choice), best, compare, figure, noise) for choice in choices]
+        trials += tried
+        better = [trial for trial in tried if trial.verdict is TrialVerdict.BETTER]
+        if better:
+            best = max(better, key=lambda trial: trial.gain.value if trial.gain else 0.0).of
+    confirmation = _trial(best, (), compare, figure, noise) if best else None
+    holds = confirmation is not None and confirmation.verdict is TrialVerdict.BETTER
+    return Tuned(figure, noise, alike, tuple(trials), confirmation, best if holds else ())
+
+
+def how_many(axes: Mapping[str, Sequence[Choice]], repeats: int = 2) -> int:
+    """The most comparisons that a search makes."""
+    return repeats + sum(map(len, axes.values())) + 1
+
+
+def _trial(of: Chosen, against: Chosen, compare: Compare, figure: str, noise: float) -> Trial:
+    try:
+        gain = _gain(compare(of, against), figure)
+    except NotMeasured as error:
+        return Trial(of, against, TrialVerdict.NOT_MEASURED, because=error.problem)
+    verdict = TrialVerdict.WITHIN_NOISE
+    if gain.low > noise:
+        verdict = TrialVerdict.BETTER
+    elif gain.high < 1 / noise:
+        verdict = TrialVerdict.WORSE
+    return Trial(of, against, verdict, gain)
+
+
+def _gain(ratios: Mapping[str, Ratio], figure: str) -> Ratio:
+    """The ratio, turned over for a time, so that above 1 is better."""
+    if figure not in ratios:
+        raise NotMeasured(f"too few sound rounds had {figure}", remedy="give it more rounds (--rounds)")
+    ratio = ratios[figure]
+    if figure == THROUGHPUT:
+        return ratio
+    return Ratio(1 / ratio.value, 1 / ratio.high, 1 / ratio.low, ratio.rounds)

@@ -1,0 +1,167 @@
+"""`milton tune` with a `llama-server` whose speed depends on its flags: a real process."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from rich.console import Console
+
+from milton_assets.cli.tune import draw
+from milton_assets.settings import LaunchSettings
+from milton_assets.tiers.inference.beside import Ratio
+from milton_assets.tiers.inference.tuning import Choice, Trial, TrialVerdict, Tuned
+from milton_assets.usecases.tuning import Card
+from resources.evidence_store import EvidenceStore
+from resources.servers.tunable import axes_of, with_choices
+from tests.support import stub_llama_server
+from tests.support.gguf_file import tiny_gguf
+from tests.support.shell import milton
+
+pytestmark = pytest.mark.slow
+
+CALL = "import sys; from milton_assets.cli.app import main; sys.argv[0] = 'milton'; main()"
+SERVER = f"""#!/bin/sh
+case " $* " in
+*" --help "*) echo "-t, --threads N  -b, --batch-size N  -ub, --ubatch-size N  -ctk, --cache-type-k TYPE"; exit 0;;
+*" --ubatch-size 128 "*) echo "no batch of 128 here" >&2; exit 1;;
+*" --threads 1 "*) STUB_TOKEN_MS=1;;
+*) STUB_TOKEN_MS=10;;
+esac
+export STUB_TOKEN_MS
+exec {sys.executable} {stub_llama_server.__file__} "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    state: Path
+    card: dict[str, Any]
+    progress: str
+    left: list[str]
+
+
+def server(folder: Path) -> Path:
+    program = folder / "llama-server"
+    program.write_text(SERVER)
+    program.chmod(0o755)
+    return program
+
+
+@pytest.fixture(scope="module")
+def tuning(tmp_path_factory: pytest.TempPathFactory) -> Tuning:
+    """One search, from two threads, on a server that is ten times as fast with one."""
+    folder = tmp_path_factory.mktemp("tuning")
+    state = folder / "state"
+    state.mkdir()
+    (state / "milton.yaml").write_text(
+        f"server: {{binary: {server(folder)}, threads: 2, extra_args: [--no-webui]}}\nwatch_machine: false\n"
+    )
+    gguf = tiny_gguf(folder / "toy.gguf")
+    few = ("--rounds", "4", "--requests", "1", "--max-tokens", "8")
+    done = milton("tune", "--gguf", gguf, *few, "--json", MILTON_STATE_DIR=state)
+    assert done.returncode == 0, done.stderr
+    return Tuning(state, json.loads(done.stdout), done.stderr, servers_in(folder))
+
+
+def servers_in(folder: Path) -> list[str]:
+    """The command lines of the servers of that folder's model."""
+    lines = [" ".join(_words(process)) for process in psutil.process_iter()]
+    return [line for line in lines if f"--model {folder}" in line and "stub_llama_server" in line]
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def test_the_faster_setting_is_recommended_as_lines_of_milton_yaml(tuning: Tuning) -> None:
+    assert tuning.card["settings"] == {"server": {"threads": 1}}
+    assert tuning.card["confirmation"]["verdict"] == "better"
+    assert tuning.card["confirmation"]["gain"]["low"] > tuning.card["noise"] > 1
+
+
+def test_what_the_program_does_not_take_or_dies_of_is_told_with_why(tuning: Tuning) -> None:
+    assert tuning.card["skipped"]["kv_type"] == "the program knows no --cache-type-v, --flash-attn"
+    assert "--draft" in tuning.card["skipped"]["draft"]
+    dead = next(trial for trial in tuning.card["trials"] if "batch 128" in trial["of"])
+    assert (dead["verdict"], "no batch of 128 here" in dead["because"]) == ("not_measured", True)
+
+
+def test_the_rounds_are_kept_as_evidence_with_both_servers_fingerprints(tuning: Tuning) -> None:
+    file = EvidenceStore(tuning.state / "benchmarks").latest("tuning", "toy")
+    assert file is not None
+    table = file.read()
+    stated = json.loads(table.schema.metadata[b"milton"])
+    assert file.uri == tuning.card["evidence"]
+    first = stated["comparisons"][0]
+    assert first["fingerprint"]["server"]["flags"] == first["fingerprint_against"]["server"]["flags"]
+    assert table.filter(table["comparison"].to_numpy() == 0).num_rows == 4
+    assert stated["card"]["noise"] == tuning.card["noise"]
+
+
+def test_it_says_how_far_it_is_and_leaves_no_server_behind(tuning: Tuning) -> None:
+    assert "threads 1 beside the settings in force" in tuning.progress
+    assert tuning.left == []
+
+
+def test_the_card_shows_each_figure_with_its_interval_and_lines_that_yaml_reads() -> None:
+    one = Choice("threads", "threads [1]", {"threads": 1})
+    better = Trial((one,), (), TrialVerdict.BETTER, Ratio(1.5, 1.4, 1.6, 8))
+    dead = Trial((one,), (), TrialVerdict.NOT_MEASURED, because="it ended")
+    tuned = Tuned("output_tokens_per_s", 1.03, (Ratio(1, 0.98, 1.02, 8),), (better, dead), better, (one,))
+    shown = Console(width=120, file=io.StringIO(), record=True)
+    draw(shown, Card("m", tuned, {"draft": "none was named"}, "server", {"threads": 1, "extra_args": ["--a", "b"]}))
+    text = shown.export_text()
+    for words in (
+        "threads [1]",
+        "1.400 … 1.600",
+        "up to a factor of 1.030",
+        "it ended",
+        "skipped: draft: none was named",
+    ):
+        assert words in text
+    lines = text.partition("In milton.yaml")[2].splitlines()[1:]
+    assert yaml.safe_load("\n".join(lines)) == {"server": {"threads": 1, "extra_args": ["--a", "b"]}}
+
+
+def test_ctrl_c_leaves_neither_server_nor_evidence(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "milton.yaml").write_text(f"server: {{binary: {server(tmp_path)}, threads: 2}}\n")
+    process = subprocess.Popen(
+        [sys.executable, "-c", CALL, "tune", "--gguf", str(tiny_gguf(tmp_path / "toy.gguf"))],
+        stderr=subprocess.PIPE,
+        env=os.environ | {"MILTON_STATE_DIR": str(state)},
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(left := servers_in(tmp_path)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert left
+    assert (process.returncode, b"Traceback" in said) == (130, False)
+    assert servers_in(tmp_path) == []
+    assert not (state / "benchmarks").exists()
+
+
+def test_an_option_that_was_given_already_is_replaced_and_others_stay(tmp_path: Path) -> None:
+    extra = ("--no-webui", "--ubatch-size", "64", "--batch-size", "64")
+    given = LaunchSettings(binary=str(server(tmp_path)), extra_args=extra)
+    axes, _ = axes_of(given)
+    wanted = with_choices(given, axes["batch"][1:])
+    assert wanted.extra_args == ("--no-webui", "--ubatch-size", "1024", "--batch-size", "2048")
