@@ -64,6 +64,7 @@ class CacheKey(BaseModel):
             "quantization": server.quantization,
             "context-tokens": server.context_tokens,
             "chat-template": server.chat_template_sha256,
+            "offload": server.offload.how() if server.offload else None,
             "environment": sha256_json(launch) if launch else None,
         }
         return cls(

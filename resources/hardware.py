@@ -114,19 +114,30 @@ def gpu_fingerprints() -> tuple[tuple[GpuFingerprint, ...], str | None]:
     try:
         with opened():
             driver = _text(pynvml.nvmlSystemGetDriverVersion())
-            gpus = tuple(_gpu(handle, driver) for handle in devices())
+            cuda = _cuda_version()
+            gpus = tuple(_gpu(handle, driver, cuda) for handle in devices())
     except pynvml.NVMLError as error:
         return (), f"NVML: {error}"
     return gpus, None if gpus else "NVML: the driver sees no GPU"
 
 
-def _gpu(handle: object, driver: str) -> GpuFingerprint:
+def _gpu(handle: object, driver: str, cuda: str | None) -> GpuFingerprint:
     return GpuFingerprint(
         name=_text(pynvml.nvmlDeviceGetName(handle)),
         memory_bytes=pynvml.nvmlDeviceGetMemoryInfo(handle).total,
         driver=driver,
         power_limit_w=_power_limit_w(handle),
+        cuda=cuda,
     )
+
+
+def _cuda_version() -> str | None:
+    """As NVML counts it, 12080 is 12.8; None where the driver does not tell."""
+    try:
+        thousands, rest = divmod(int(pynvml.nvmlSystemGetCudaDriverVersion_v2()), 1000)
+    except pynvml.NVMLError:
+        return None
+    return f"{thousands}.{rest // 10}"
 
 
 def _power_limit_w(handle: object) -> float | None:

@@ -36,7 +36,7 @@ _COLUMNS = pa.schema(
         described("disk", pa.string(), "where the target's file system is mounted, and its kind"),
         described("disk_total_bytes", pa.int64(), "that file system's size"),
         described("disk_free_bytes", pa.int64(), "of it free when it was asked"),
-        described("gpus", pa.list_(pa.string()), "a JSON object each: name, memory_bytes, driver, power_limit_w"),
+        described("gpus", pa.list_(pa.string()), "a JSON object each: name, memory_bytes, driver, power_limit_w, cuda"),
         described("gpus_absent_because", pa.string(), "why there is none; null where there is one"),
         described("runtime", pa.string(), "the model server that it would serve with"),
         described("runtime_build", pa.string(), "what that says of its build"),

@@ -18,10 +18,11 @@ from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.ledger import Ledger
 
-MANIFEST_VERSION = 5
+MANIFEST_VERSION = 6
 """Version 3 is digested as RFC 8785 has it; version 4 pins each candidate's chat template, which templates were
 allowed, and the ledger of the decisions before; version 5 which weights were let through though they know answers,
-and of a table on which device class it was measured.
+and of a table on which device class it was measured; version 6 has what a server put on GPUs, and their CUDA version,
+in its fingerprints.
 Another version is not read."""
 
 

@@ -7,8 +7,9 @@ does not: probing.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from milton_assets.vocabulary.digest import sha256_json
 
@@ -26,7 +27,7 @@ class HostFingerprint(BaseModel):
 
 
 class GpuFingerprint(BaseModel):
-    """One GPU, from NVML."""
+    """One GPU, from NVML. `cuda` is the newest CUDA version that its driver runs, as in `12.8`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,6 +35,33 @@ class GpuFingerprint(BaseModel):
     memory_bytes: int | None
     driver: str | None
     power_limit_w: float | None
+    cuda: str | None = None
+
+
+class Offload(BaseModel):
+    """What a server put on GPUs, as it said when it started: `layers` of the model's `of_layers`.
+
+    `gpus` are those that hold something of it, each with its number and name. `memory_bytes` is what it allocated on
+    them for weights, cache and computing; the driver's own share is not in it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: int = Field(ge=0)
+    of_layers: int = Field(ge=0)
+    gpus: tuple[str, ...]
+    memory_bytes: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _no_more_than_there_are(self) -> Offload:
+        if self.layers > self.of_layers:
+            raise ValueError(f"{self.layers} layers of {self.of_layers} are offloaded")
+        return self
+
+    def how(self) -> str:
+        """How it serves, in words that are the same for models of any size: which share of the layers, and where."""
+        share = "no" if self.layers == 0 else "all" if self.layers == self.of_layers else "some"
+        return f"{share} layers on GPUs; {', '.join(self.gpus) or 'no GPU'} used"
 
 
 class IdentityProof(StrEnum):
@@ -55,7 +83,8 @@ class ServerFingerprint(BaseModel):
     """The server that was measured.
 
     `launched_by_us` says whether its flags are known or merely not told. `slots` is how many requests it works on at
-    once, None where it does not tell. `identity` is None when there was no artefact to compare it with.
+    once, None where it does not tell. `identity` is None when there was no artefact to compare it with, `offload` where
+    the server tells of no GPU.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +99,7 @@ class ServerFingerprint(BaseModel):
     context_tokens: int | None = None
     slots: int | None = None
     identity: IdentityProof | None = None
+    offload: Offload | None = None
 
 
 _MODEL_OWNED = {"model_path", "quantization", "chat_template_sha256", "identity"}
@@ -98,25 +128,29 @@ class Fingerprint(BaseModel):
     def environment_digest(self) -> str:
         """SHA-256 of what two figures must share to be comparable: the digest without what belongs to the model
         itself."""
+        return sha256_json(self._shared())
+
+    def _shared(self) -> dict[str, Any]:
+        """What two figures must share, as JSON has it: how many layers and bytes are offloaded is the model's."""
         described = self.model_dump(mode="json")
         if self.server is not None:
             described["server"] = {k: v for k, v in described["server"].items() if k not in _MODEL_OWNED}
-        return sha256_json(described)
+            described["server"]["offload"] = self.server.offload.how() if self.server.offload else None
+        return described
 
     def comparable_with(self, other: Fingerprint) -> list[str]:
         """How the environments differ, a sentence each; empty when figures may be compared.
 
-        What belongs to the model itself (its path, quantisation and chat template, how it was identified) is expected
-        to differ between candidates and is left out.
+        What belongs to the model itself (its path, quantisation and chat template, how it was identified, how many
+        layers it has for a GPU) is expected to differ between candidates and is left out.
         """
         differences = []
+        here, there = self._shared(), other._shared()
         for part in ("host", "host_absent_because", "gpus", "server"):
-            mine, theirs = (side.model_dump(mode="json")[part] for side in (self, other))
+            mine, theirs = here[part], there[part]
             if isinstance(mine, dict) and isinstance(theirs, dict):
                 differences += [
-                    f"{part}.{key}: {mine[key]!r} against {theirs[key]!r}"
-                    for key in mine
-                    if key not in _MODEL_OWNED and mine[key] != theirs[key]
+                    f"{part}.{key}: {mine[key]!r} against {theirs[key]!r}" for key in mine if mine[key] != theirs[key]
                 ]
             elif mine != theirs:
                 differences.append(f"{part}: {mine!r} against {theirs!r}")

@@ -23,6 +23,7 @@ from resources.hardware import usable_cores
 from resources.servers.forcing import teacher_forcing
 from resources.servers.identity import identify
 from resources.servers.memory import allowance_bytes
+from resources.servers.offload import offload_told
 from resources.servers.probe import probe
 from resources.servers.process import DEFAULT_GRACE_S, Command, listening
 from resources.servers.tokens import token_counter
@@ -94,6 +95,7 @@ class LlamaCppLauncher:
             fingerprint = probe(server.base_url, model).fingerprint(
                 launched_by_us=True, flags=without_secrets(flags), slots=self.slots
             )
+            fingerprint = fingerprint.model_copy(update={"offload": offload_told(server.child.log_lines())})
             if not binary:
                 # The wheel's build of llama.cpp calls itself b0-unknown: the wheel's version says which it is.
                 known = {"name": f"{fingerprint.name} (embedded)", "build": f"xllamacpp {version('xllamacpp')}"}

@@ -100,11 +100,15 @@ class Child:
 
     def last_lines(self, count: int = LAST_LINES) -> list[str]:
         """The last lines that it wrote to standard output or standard error, each cut to a readable length."""
+        return self.log_lines()[-count:]
+
+    def log_lines(self) -> list[str]:
+        """All of its lines, cut likewise; of a log longer than 256 KiB, those of its end."""
         size = os.fstat(self._log.fileno()).st_size
         # Read at a place of our own: the server writes at the end through the same open file.
         tail = os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
         lines = tail.decode(errors="replace").splitlines()
-        return [line.rstrip()[:_MAX_LINE_CHARACTERS] for line in lines[-count:]]
+        return [line.rstrip()[:_MAX_LINE_CHARACTERS] for line in lines]
 
     def listens_on(self, port: int) -> bool:
         """Whether a process of ours listens on that TCP port."""

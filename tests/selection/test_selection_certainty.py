@@ -365,6 +365,21 @@ def test_candidates_measured_on_other_machines_are_noted() -> None:
     assert "the environment that c was measured in is not described in a known form" in decision.notes
 
 
+def test_a_candidate_measured_on_a_gpu_is_never_silently_compared_with_one_on_the_cpu() -> None:
+    def served(layers: int | None) -> dict[str, Any]:
+        told = {"layers": layers, "of_layers": 31, "gpus": ["CUDA0: A"], "memory_bytes": 1}
+        server = {"name": "llama.cpp", "offload": None if layers is None else told}
+        return {"host": None, "host_absent_because": "not asked", "server": server}
+
+    environments = {"1" * 64: served(None), "2" * 64: served(31)}
+    measured_in = {"a": "1" * 64, "b": "2" * 64}
+    decision = decided(model("a"), model("b"), fingerprints=environments, fingerprint_of=measured_in)
+    assert (
+        "b was measured in another environment than a, so their speeds may not be comparable: "
+        "server.offload: None against 'all layers on GPUs; CUDA0: A used'"
+    ) in decision.notes
+
+
 @pytest.mark.parametrize("policy", ["seed", "anchored", "seed_strict", "anchored_strict"])
 def test_equal_evidence_gives_an_equal_decision_byte_for_byte(policy: str) -> None:
     pool = [model("a"), model("b", 90, 55), model("c", 95, 52, correct=97)]

@@ -93,9 +93,9 @@ def gpus_of_a_machine(folder: Path, count: str) -> dict[str, Any]:
     return dict(json.loads(ran.stdout))
 
 
-def test_gpus_have_name_memory_driver_and_power_limit(fake_nvml: Path) -> None:
+def test_gpus_have_name_memory_driver_cuda_version_and_power_limit(fake_nvml: Path) -> None:
     found = gpus_of_a_machine(fake_nvml, "2")
-    gpu = {"name": "Fake H200", "memory_bytes": 1 << 37, "driver": "570.1"}
+    gpu = {"name": "Fake H200", "memory_bytes": 1 << 37, "driver": "570.1", "cuda": "12.8"}
     assert found["gpus"] == [gpu | {"power_limit_w": 700.0}, gpu | {"power_limit_w": None}]
     assert found["gpus_absent_because"] is None
 

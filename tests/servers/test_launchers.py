@@ -14,9 +14,11 @@ import pytest
 from milton_assets.settings import load_settings
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
+from milton_assets.vocabulary.fingerprint import Offload
 from milton_assets.vocabulary.hf_directory import chat_template_sha256, quantization
 from resources.servers.launching import edge_server, model_server
 from resources.servers.llama_cpp import LlamaCppLauncher
+from resources.servers.offload import offload_told
 from resources.servers.vllm import VLLMLauncher
 from tests.support import toy_server
 
@@ -85,6 +87,56 @@ def test_a_llama_server_of_ones_own_is_run_with_its_layers_on_the_gpu(on_path, g
         assert (said["--gpu-layers"], said["--parallel"], said["--flash-attn"]) == ("99", "2", "on")
         assert "--gpu-layers" in served.fingerprint.flags
         assert "embedded" not in served.fingerprint.name
+
+
+CUDA_LOG = """\
+ggml_cuda_init: found 1 CUDA devices (Total VRAM: 48541 MiB):
+  Device 0: NVIDIA RTX A6000, compute capability 8.6, VMM: yes, VRAM: 48541 MiB
+0.00.301.100 I llama_model_load_from_file_impl: using device CUDA0 (NVIDIA RTX A6000) (0000:01:00.0) - 48262 MiB free
+0.00.302.000 I load_tensors: offloaded 7/31 layers to GPU
+0.00.302.001 I load_tensors:        CUDA0 model buffer size =    10.00 MiB
+0.00.307.542 I load_tensors: offloading output layer to GPU
+0.00.307.551 I load_tensors: offloaded 31/31 layers to GPU
+0.00.307.555 I load_tensors:        CUDA0 model buffer size =    40.50 MiB
+0.00.307.556 I load_tensors:   CPU_Mapped model buffer size =    23.11 MiB
+0.00.320.029 I llama_context:  CUDA_Host  output buffer size =     0.50 MiB
+0.00.340.029 I llama_kv_cache:      CUDA0 KV buffer size =     9.00 MiB
+0.00.341.029 I llama_kv_cache:      CUDA0 KV buffer size =     3.00 MiB
+0.00.355.142 I sched_reserve:      CUDA0 compute buffer size =    16.75 MiB
+0.00.355.150 I sched_reserve:  CUDA_Host compute buffer size =     2.51 MiB
+"""
+
+
+def test_what_a_llama_server_puts_on_gpus_is_in_its_fingerprint(on_path, gguf: Path, tmp_path: Path) -> None:
+    program = on_path("llama-cuda")
+    (tmp_path / "said").write_text(CUDA_LOG)
+    program.write_text(program.read_text().replace("exec ", f"cat {tmp_path / 'said'} >&2\nexec ", 1))
+    with LlamaCppLauncher(binary=str(program)).serve(gguf, "toy") as served:
+        assert served.fingerprint.offload == Offload(
+            layers=31, of_layers=31, gpus=("CUDA0: NVIDIA RTX A6000",), memory_bytes=int(69.25 * (1 << 20))
+        )
+
+
+@pytest.mark.parametrize(
+    ("said", "how"),
+    [
+        ("load_tensors: offloaded 0/31 layers to GPU\n", "no layers on GPUs; no GPU used"),
+        (
+            "load_tensors: offloaded 7/31 layers to GPU\nload_tensors:      Vulkan0 model buffer size =  9.00 MiB\n",
+            "some layers on GPUs; Vulkan0 used",
+        ),
+    ],
+    ids=["none", "some"],
+)
+def test_layers_that_stay_on_the_cpu_are_told_from_those_on_a_gpu(said: str, how: str) -> None:
+    offload = offload_told(said.splitlines())
+    assert offload is not None
+    assert offload.how() == how
+
+
+def test_a_build_for_the_cpu_tells_of_no_gpu(on_path, gguf: Path) -> None:
+    with LlamaCppLauncher(binary=str(on_path("llama-server"))).serve(gguf, "toy") as served:
+        assert served.fingerprint.offload is None
 
 
 def test_a_llama_server_is_found_on_path_by_its_name(on_path) -> None:

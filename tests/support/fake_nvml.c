@@ -18,6 +18,7 @@ int nvmlInitWithFlags(unsigned flags) { (void)flags; return OK; }
 int nvmlShutdown(void) { return OK; }
 const char *nvmlErrorString(int code) { return code == UNKNOWN ? "Unknown Error" : "Not Supported"; }
 int nvmlSystemGetDriverVersion(char *text, unsigned size) { strncpy(text, "570.1", size); return OK; }
+int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 12080; return OK; }
 int nvmlDeviceGetCount_v2(unsigned *count) {
     if (!strcmp(gpus(), "broken")) return UNKNOWN;
     *count = (unsigned)atoi(gpus());

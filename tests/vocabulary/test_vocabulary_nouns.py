@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed, Sampling
 from milton_assets.vocabulary.edge_target import EdgeTarget
@@ -17,6 +18,7 @@ from milton_assets.vocabulary.fingerprint import (
     Fingerprint,
     GpuFingerprint,
     HostFingerprint,
+    Offload,
     ServerFingerprint,
 )
 from milton_assets.vocabulary.progress import Progress, silent
@@ -157,6 +159,31 @@ def test_every_other_difference_is_named() -> None:
         "server.slots",
     ]
     assert "'6.1' against '6.2'" in differences[0]
+
+
+def offload(layers: int, of_layers: int = 31, gpu: str = "CUDA0: A") -> Offload:
+    return Offload(layers=layers, of_layers=of_layers, gpus=(gpu,), memory_bytes=of_layers << 20)
+
+
+def test_how_many_layers_a_model_has_on_a_gpu_may_differ() -> None:
+    one, other = fingerprint(offload=offload(31, 31)), fingerprint(offload=offload(25, 25))
+    assert one.comparable_with(other) == []
+    assert one.environment_digest() == other.environment_digest()
+
+
+@pytest.mark.parametrize(
+    "told", [None, offload(0), offload(7), offload(31, gpu="CUDA0: B")], ids=["CPU build", "none", "some", "other GPU"]
+)
+def test_a_model_on_a_gpu_is_not_compared_with_one_that_is_not_all_there(told: Offload | None) -> None:
+    on_gpu, other = fingerprint(offload=offload(31)), fingerprint(offload=told)
+    (difference,) = on_gpu.comparable_with(other)
+    assert difference.startswith("server.offload: 'all layers on GPUs; CUDA0: A used' against ")
+    assert on_gpu.environment_digest() != other.environment_digest()
+
+
+def test_no_more_layers_are_offloaded_than_there_are() -> None:
+    with pytest.raises(ValidationError, match="32 layers of 31"):
+        offload(32)
 
 
 def test_a_server_against_none_is_a_difference() -> None:
