@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 300
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install autobench ui test coverage test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-selection-quick bench-bundle bench-device bench-scale bench-fleet bench-canary bench-serving test-vllm docs clean
+.PHONY: help install autobench ui test coverage test-newest fuzz check format bench-timing bench-quality bench-matcher bench-selection bench-selection-quick bench-bundle bench-device bench-scale bench-fleet bench-canary bench-serving bench-gpu test-vllm docs clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +108,9 @@ bench-canary: $(VENV)/.installed-dev ## Requests that a canary needs until it no
 
 bench-serving: $(VENV)/.installed-dev ## What serving through the gateway costs: swaps, time to first token, one slot's gap.
 	$(BIN)/python benches/device/bench_serving.py
+
+bench-gpu: $(VENV)/.installed-dev ## Everything that wants a GPU, in 8 minutes: GPU_CHECK="--server FILE --models DIR", or --small without one.
+	$(BIN)/python benches/gpu/check.py $(GPU_CHECK)
 
 check: $(VENV)/.installed-dev ## Lint, format, type check, and who imports whom.
 	$(BIN)/ruff check .

@@ -141,7 +141,7 @@ def environment(given: Given) -> dict[str, Any]:
 
 
 def memory(given: Given) -> dict[str, Any]:
-    """That the server holds GPU memory while it serves with all layers offloaded: by what NVML says is used."""
+    """That all layers are on a GPU: by what the server says of itself in its fingerprint, and by NVML's memory."""
     given.gpu()
     model = given.model()
     if given.server is None:
@@ -158,10 +158,13 @@ def memory(given: Given) -> dict[str, Any]:
     before = used_bytes()
     settings = LaunchSettings(binary=str(given.server), gpu_layers=99, start_deadline_s=given.left_s())
     with llama_cpp_launcher(settings).serve(model, "gpu") as served:
-        taken, server = used_bytes() - before, served.fingerprint.model_dump(mode="json")
+        taken, server = used_bytes() - before, served.fingerprint
+    if server.offload is None or server.offload.layers != server.offload.of_layers:
+        raise Failed(f"of {server.name} with 99 layers for the GPU, the fingerprint has {server.offload}")
     if taken < model.stat().st_size // 2:
         raise Failed(f"the GPUs hold {taken} bytes more while it serves {model.stat().st_size} bytes of weights")
-    return {"gpu_memory_bytes": taken, "weights_bytes": model.stat().st_size, "server": server}
+    told = server.model_dump(mode="json")
+    return {"gpu_memory_bytes": taken, "weights_bytes": model.stat().st_size, "server": told}
 
 
 def energy(given: Given) -> dict[str, Any]:
