@@ -105,6 +105,7 @@ def pem(key: rsa.RSAPrivateKey | PrivateKey, protection: serialization.KeySerial
         (pem(rsa.generate_private_key(65537, 2048), serialization.NoEncryption()), "RSA"),
         (pem(ec.generate_private_key(ec.SECP384R1()), serialization.NoEncryption()), "P-256"),
     ],
+    ids=["empty", "garbage", "too large", "encrypted", "RSA", "P-384"],
 )
 def test_a_file_that_is_no_usable_key_is_refused(tmp_path: Path, raw: bytes, why: str) -> None:
     with pytest.raises(BadInput, match=why):
@@ -229,6 +230,22 @@ PURPOSE = string(NAMESPACE.encode()) + string(b"")
             armoured(HEAD + KEY + PURPOSE + string(b"sha512") + string(string(b"ssh-ed25519") + string(b"x" * 64))),
             "not a signature",
         ),
+    ],
+    ids=[
+        "empty",
+        "too large",
+        "no end",
+        "no base64",
+        "cut in the head",
+        "version 2",
+        "cut in the key",
+        "RSA key",
+        "key of no form",
+        "md5",
+        "cut before the signature",
+        "more behind it",
+        "ECDSA signature",
+        "signature of no form",
     ],
 )
 def test_a_malformed_signature_is_refused_with_its_own_message(raw: bytes, why: str) -> None:
