@@ -97,6 +97,8 @@ def test_the_pages_commands_run_a_canary_over_a_gateway_that_is_killed_and_keep_
         assert "signed by SHA256:" in ended.stdout
     kept = json.loads(next(state.field.glob("kitchen/canary_*.json")).read_bytes())
     by_arm = {arm: kept["told"]["counts"][arm]["requests"] for arm in ("challenger", "incumbent")}
-    assert by_arm == {"challenger": versions.count("v2"), "incumbent": versions.count("v1")}
+    # A kill may come between the end of an answer and its record.
+    lost = [versions.count("v2") - by_arm["challenger"], versions.count("v1") - by_arm["incumbent"]]
+    assert sorted(lost) in ([0, 0], [0, 1])
     again = told(*start, "--goldens", "shipped")
     assert again["goldens"], "one that is over is in nobody's way"

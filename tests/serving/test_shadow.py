@@ -54,7 +54,7 @@ class Field:
 
 def ask(gateway: ServedTarget, times: int) -> set[str]:
     """Ask so often; which versions answered."""
-    body = {"model": "any", "user": "bob", "messages": [{"role": "user", "content": TOLD}], "stream": True}
+    body = {"model": "any", "user": "somebody-by-name", "messages": [{"role": "user", "content": TOLD}], "stream": True}
     answers = [httpx.post(gateway.chat, json=body, timeout=60) for _ in range(times)]
     assert {one.status_code for one in answers} == {200}
     return {one.headers["x-milton-model-version"] for one in answers}
@@ -72,7 +72,7 @@ def test_requests_are_recorded_encrypted_and_without_what_must_not_be_kept(tmp_p
         ask(gateway, 12)
         assert field.recorded == 10
         kept = b"".join(path.read_bytes() for path in field.folder.path.iterdir() if path.is_file())
-        assert not [word for word in (b"Write to", b"example", b"messages", b"bob") if word in kept]
+        assert not [word for word in (b"Write to", b"example", b"messages", b"somebody-by-name") if word in kept]
         assert stat.S_IMODE((field.folder.path / "key").stat().st_mode) == 0o600
         assert field.folder.recorder().read([0, 9])[9] == {
             "messages": [{"role": "user", "content": "Write to *** or ***, the key is ***, ***."}]

@@ -21,11 +21,14 @@ AGENT = {ROOT / "milton_assets" / "agent" / "__main__.py"}
 """Asks where the state folder is and nothing else: a device has no settings, and loading them takes as long as `status`
 may take there."""
 
+BOTOCORE = {ROOT / "resources" / "object_store_patience.py"}
+"""Sets what botocore reads, unless whoever starts the process has: no setting of ours."""
+
 MODULES = [
     path
     for package in ("milton_assets", "resources")
     for path in sorted((ROOT / package).rglob("*.py"))
-    if ROOM not in path.parents and path not in CREDENTIALS | AGENT
+    if ROOM not in path.parents and path not in CREDENTIALS | AGENT | BOTOCORE
 ]
 
 
