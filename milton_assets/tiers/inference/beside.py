@@ -29,11 +29,10 @@ from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Incumbent
 
-ROUNDS: Final = 10
+ROUNDS: Final = 20
 """In turn, of each model, where the budget has room for them."""
 
-_ROUNDS_A_CYCLE: Final = 5
-BUDGET_SHARE: Final = 0.25
+BUDGET_SHARE: Final = 0.5
 """What the rounds of each of the two may take of the time budget of the model's own figures."""
 
 
@@ -48,17 +47,21 @@ def measure_beside(
     told = {"version": incumbent.version, "artefact_sha256": incumbent.artefact_sha256}
     try:
         with incumbent.serve() as there:
-            mine, theirs = measure_interleaved([endpoint, there.endpoint], in_turn(plan), on_progress=on_progress)
+            mine, theirs = measure_interleaved(
+                [endpoint, there.endpoint], in_turn(plan), on_progress=on_progress, together=True
+            )
     except (MiltonError, OSError) as error:
         return Beside(**told, because=error.problem if isinstance(error, MiltonError) else str(error))
     return Beside(**told, rounds=pairs_of(mine, theirs), unsound=dict(_unsound(mine, theirs)))
 
 
 def in_turn(plan: InferencePlan) -> InferencePlan:
-    """The plan of the rounds in turn: a fifth of the prompts a round, and no end for having been precise."""
+    """The plan of the rounds in turn: one request a round, or as many as are in flight at once, and no end for having
+    been precise.
+    """
     return plan.model_copy(
         update={
-            "requests_per_round": -(-plan.round_size // _ROUNDS_A_CYCLE),
+            "requests_per_round": plan.concurrency or 1,
             "min_rounds": ROUNDS,
             "max_rounds": ROUNDS,
             "budget_s": None if plan.budget_s is None else plan.budget_s * BUDGET_SHARE,

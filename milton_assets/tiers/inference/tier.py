@@ -57,10 +57,12 @@ def measure_interleaved(
     *,
     on_progress: OnProgress = silent,
     open_client: OpenClient | None = None,
+    together: bool = False,
 ) -> list[TierResult]:
     """Measure several servers that run at the same time, a round of each in turn, so that drift hits all alike.
 
     Every second time they take turns in the other order (A B, B A, A B, …): what grows steadily hits all alike, too.
+    One that is done is asked no more, and the others go on; `together`, all end with it.
     """
     with ExitStack() as stack:
         opener = open_client or stack.enter_context(measuring_here())
@@ -76,6 +78,8 @@ def measure_interleaved(
                 subject.calibration = calibration
         turn = subjects
         while going := [subject for subject in turn if subject.stop_reason is None]:
+            if together and len(going) < len(turn):
+                break
             for subject in going:
                 subject.round()
             turn = turn[::-1]
