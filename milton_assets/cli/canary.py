@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     from milton_assets.edge.canary.plan import CanaryPlan
     from milton_assets.edge.canary.starting import CanaryTold
-    from milton_assets.edge.canary.verdict import Finding
+    from milton_assets.edge.canary.verdict import CanaryVerdict, Finding, Judgement
     from milton_assets.fleet.canaries import KeptVerdict
+    from milton_assets.rollout.arms_kept import FleetVerdict, KeptFleetVerdict
     from milton_assets.usecases.fleet_canaries import Standing, WantedArms
     from milton_assets.usecases.rollouts import Reach
 
@@ -359,13 +360,7 @@ def _draw_fleet(standing: Standing, console: Console) -> None:
         say(f"  {name}: {why}")
     for finding in standing.judgement.findings:
         say(f"  {_said(finding)}")
-    outcome = standing.judgement.outcome if kept is None else kept.verdict.outcome
-    say(f"  {'so far' if kept is None else 'verdict'}: {outcome.replace('_', ' ')}")
-    for reason in standing.judgement.reasons if kept is None else kept.verdict.reasons:
-        say(f"    {reason}")
-    if kept is not None:
-        say(f"  kept as {kept.path}, signed by {kept.signer or 'nobody: `milton keys init` makes a key'}")
-        say(f"    sha256 {kept.sha256}")
+    _draw_verdict(standing.judgement, None if kept is None else kept.verdict, kept, console)
 
 
 def _tell(place: Any, told: CanaryTold, *, as_json: bool) -> None:
@@ -402,16 +397,26 @@ def _draw(told: CanaryTold, kept: KeptVerdict | None, console: Console) -> None:
             console.print(f"  {name:<11} {one.right} of {one.marked} answers to golden questions right", markup=False)
     for finding in told.judgement.findings:
         console.print(f"  {_said(finding)}", markup=False)
-    verdict = told.verdict
-    outcome = told.judgement.outcome if verdict is None else verdict.outcome
-    reasons = told.judgement.reasons if verdict is None else verdict.reasons
-    console.print(f"  {'verdict' if verdict else 'so far'}: {outcome.replace('_', ' ')}", markup=False)
-    for reason in reasons:
-        console.print(f"    {printable(reason)}", markup=False, soft_wrap=True)
+    _draw_verdict(told.judgement, told.verdict, kept, console)
+
+
+def _draw_verdict(
+    judgement: Judgement,
+    verdict: CanaryVerdict | FleetVerdict | None,
+    kept: KeptVerdict | KeptFleetVerdict | None,
+    console: Console,
+) -> None:
+    """How it ended, or what it looks like so far; and where the verdict is kept, signed by whom."""
+    over = judgement if verdict is None else verdict
+    lines = [
+        f"  {'so far' if verdict is None else 'verdict'}: {over.outcome.replace('_', ' ')}",
+        *(f"    {reason}" for reason in over.reasons),
+    ]
     if kept is not None:
-        signer = f"signed by {kept.signer}" if kept.signer else "signed by nobody: `milton keys init` makes a key"
-        console.print(f"  kept as {kept.path}, {signer}", markup=False, soft_wrap=True)
-        console.print(f"    sha256 {kept.sha256}", markup=False, soft_wrap=True)
+        signer = kept.signer or "nobody: `milton keys init` makes a key"
+        lines += [f"  kept as {kept.path}, signed by {signer}", f"    sha256 {kept.sha256}"]
+    for line in lines:
+        console.print(printable(line), markup=False, soft_wrap=True)
 
 
 _ABOUT = {

@@ -24,10 +24,17 @@ from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.terminal import console, holds_any_text, printable
 
 if TYPE_CHECKING:
+    from milton_assets.usecases.one_model import OneModel
     from milton_assets.vocabulary.evidence import EvidenceManifest
     from milton_assets.vocabulary.registry import RegistryStore
     from milton_assets.vocabulary.server import RunningServer
 
+VersionArgument = Annotated[
+    str | None, typer.Argument(metavar="[VERSION]", help="A model version, as `milton registry list` shows it.")
+]
+GgufOption = Annotated[
+    Path | None, typer.Option("--gguf", metavar="FILE", help="A GGUF file instead, which need not be registered.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
 
 EXIT_NO = 1
@@ -103,6 +110,15 @@ def show_error_examples(console: Console, said: Mapping[str, str]) -> None:
     """What the server said at the first error of each kind, a line each."""
     for kind, words in said.items():
         console.print(f"  {kind}: {printable(words)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def model_named(settings: Settings, version: str | None, gguf: Path | None) -> OneModel:
+    """The registered `version`, or the file. Raises `typer.BadParameter` unless exactly one of the two is named."""
+    from milton_assets.usecases.one_model import gguf_file, registered
+
+    if (version is None) == (gguf is None):
+        raise typer.BadParameter("name a VERSION of the registry, or a file with --gguf", param_hint="VERSION")
+    return gguf_file(gguf) if gguf else registered(settings, version or "")
 
 
 @contextmanager

@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milton_assets.cli.common import JsonOption, current_settings
+from milton_assets.cli.common import GgufOption, JsonOption, VersionArgument, current_settings, model_named
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.terminal import printable
 
@@ -31,12 +30,8 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    version: Annotated[
-        str | None, typer.Argument(metavar="[VERSION]", help="A model version, as `milton registry list` shows it.")
-    ] = None,
-    gguf: Annotated[
-        Path | None, typer.Option("--gguf", metavar="FILE", help="A GGUF file instead, which need not be registered.")
-    ] = None,
+    version: VersionArgument = None,
+    gguf: GgufOption = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen, on this machine only.")] = 8000,
     slots: Annotated[int | None, typer.Option(min=1, help="Requests at once. By default as the settings say.")] = None,
     as_json: JsonOption = False,
@@ -47,12 +42,10 @@ def serve(
 
     Example: milton serve smollm2-135m-q4_1
     """
-    from milton_assets.usecases.one_model import gguf_file, registered, served
+    from milton_assets.usecases.one_model import served
 
-    if (version is None) == (gguf is None):
-        raise typer.BadParameter("name a VERSION of the registry, or a file with --gguf", param_hint="VERSION")
     settings = current_settings()
-    model = gguf_file(gguf) if gguf else registered(settings, version or "")
+    model = model_named(settings, version, gguf)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())

@@ -13,7 +13,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from milton_assets.cli.common import JsonOption, answer, current_settings, progress_on_stderr
+from milton_assets.cli.common import (
+    GgufOption,
+    JsonOption,
+    VersionArgument,
+    answer,
+    current_settings,
+    model_named,
+    progress_on_stderr,
+)
 from milton_assets.vocabulary.terminal import printable
 
 if TYPE_CHECKING:
@@ -26,12 +34,8 @@ def register(app: typer.Typer) -> None:
 
 
 def tune(
-    version: Annotated[
-        str | None, typer.Argument(metavar="[VERSION]", help="A model version, as `milton registry list` shows it.")
-    ] = None,
-    gguf: Annotated[
-        Path | None, typer.Option("--gguf", metavar="FILE", help="A GGUF file instead, which need not be registered.")
-    ] = None,
+    version: VersionArgument = None,
+    gguf: GgufOption = None,
     draft: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A small GGUF of the same vocabulary, to draft with.")
     ] = None,
@@ -50,19 +54,16 @@ def tune(
 
     Starts from the settings in force, measures each other one in turn with the best so far, and calls nothing better
     that lies within the noise between two servers of the same settings, or that makes the first token later (with
-    --for a time: throughput lower). Changes nothing: it prints what to put into
-    milton.yaml. The rounds are kept as evidence.
+    --for a time: throughput lower). Changes nothing: it prints what to put into milton.yaml. The rounds are kept as
+    evidence.
 
     Example: milton tune smollm2-135m-q4_1
     """
-    from milton_assets.usecases.one_model import gguf_file, registered
     from milton_assets.usecases.tuning import TuningPlan
     from milton_assets.usecases.tuning import tune as search
 
-    if (version is None) == (gguf is None):
-        raise typer.BadParameter("name a VERSION of the registry, or a file with --gguf", param_hint="VERSION")
     settings = current_settings()
-    model = gguf_file(gguf) if gguf else registered(settings, version or "")
+    model = model_named(settings, version, gguf)
     plan = TuningPlan(figure, rounds=rounds, requests_per_round=requests, max_tokens=max_tokens)
     card = search(settings, model, plan, draft=draft, on_progress=progress_on_stderr())
     answer(card.to_json(), as_json=as_json, text=lambda console: draw(console, card))
