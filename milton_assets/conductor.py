@@ -65,7 +65,7 @@ from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.golden_set import golden_digests
 from milton_assets.vocabulary.keys import campaign_of, class_of, mint_run_id, mint_variants_seed, rollout_of_run
-from milton_assets.vocabulary.locks import acquire, is_held
+from milton_assets.vocabulary.locks import acquire, is_held, wait_until_free
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import console, printable
 from milton_assets.vocabulary.tier import asset_of, asset_on_class
@@ -566,9 +566,7 @@ def only_campaign_of_all_hosts(instance: DagsterInstance, *, wait: bool = False)
     url = postgres_url(instance)
     if url is None:
         return nullcontext()
-    return held_between_hosts(
-        url, wait=wait, on_wait=lambda holder: _tell(f"{holder}; waiting for it to end, Ctrl-C stops the waiting")
-    )
+    return held_between_hosts(url, wait=wait, on_wait=_say_that_it_waits)
 
 
 def campaign_holder(instance: DagsterInstance, lock: Path) -> str | None:
@@ -581,20 +579,22 @@ def campaign_holder(instance: DagsterInstance, lock: Path) -> str | None:
 
 def _after_the_daemons_campaign(instance: DagsterInstance, *, wait: bool) -> None:
     """Wait until no run that a sensor or a schedule asked for is left to measure a model, or raise `MiltonError`."""
-    said = False
-    while left := _daemons_runs(instance):
+
+    def why_not() -> MiltonError | None:
+        if not (left := _daemons_runs(instance)):
+            return None
         campaigns = ", ".join(sorted({run.tags[CAMPAIGN_TAG] for run in left}))
-        found = f"the daemon's campaign {campaigns} has {len(left)} models to measure"
-        if not wait:
-            raise MiltonError(
-                found,
-                expected="one campaign at a time: two would measure each other",
-                remedy="wait for it (`milton autobench --wait` does), or cancel its runs in the UI",
-            )
-        if not said:
-            _tell(f"{found}; waiting for it to end, Ctrl-C stops the waiting")
-            said = True
-        time.sleep(WAITING_POLL_S)
+        return MiltonError(
+            f"the daemon's campaign {campaigns} has {len(left)} models to measure",
+            expected="one campaign at a time: two would measure each other",
+            remedy="wait for it (`milton autobench --wait` does), or cancel its runs in the UI",
+        )
+
+    wait_until_free(why_not, wait=wait, on_wait=_say_that_it_waits, poll_s=WAITING_POLL_S)
+
+
+def _say_that_it_waits(holder: str) -> None:
+    _tell(f"{holder}; waiting for it to end, Ctrl-C stops the waiting")
 
 
 def _daemons_runs(instance: DagsterInstance) -> list[DagsterRun]:
@@ -612,20 +612,18 @@ def only_campaign(lock: Path, *, wait: bool = False) -> Iterator[None]:
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+") as handle:
-        said = False
-        while not acquire(handle.fileno(), wait_s=0):
+
+        def why_not() -> MiltonError | None:
+            if acquire(handle.fileno(), wait_s=0):
+                return None
             handle.seek(0)
-            holder = f"another campaign is running here (process {handle.read().strip() or 'unknown'})"
-            if not wait:
-                raise MiltonError(
-                    holder,
-                    expected="one campaign at a time: two would measure each other",
-                    remedy="wait for it to end (`milton autobench --wait` does), or stop that process",
-                )
-            if not said:
-                _tell(f"{holder}; waiting for it to end, Ctrl-C stops the waiting")
-                said = True
-            time.sleep(WAITING_POLL_S)
+            return MiltonError(
+                f"another campaign is running here (process {handle.read().strip() or 'unknown'})",
+                expected="one campaign at a time: two would measure each other",
+                remedy="wait for it to end (`milton autobench --wait` does), or stop that process",
+            )
+
+        wait_until_free(why_not, wait=wait, on_wait=_say_that_it_waits, poll_s=WAITING_POLL_S)
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()

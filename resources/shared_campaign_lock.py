@@ -26,6 +26,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from milton_assets.vocabulary.errors import MiltonError
+from milton_assets.vocabulary.locks import wait_until_free
 
 GRACE_S = 10.0
 """How long after its server's start the lock is left to whoever held it before."""
@@ -57,21 +58,22 @@ def held_between_hosts(url: str, *, wait: bool, on_wait: Callable[[str], None]) 
 
     Raises `MiltonError` when another holds it, or tells `on_wait` so, once, and waits for it.
     """
-    engine, said = _engine(url), False
-    while (mine := _taken(engine)) is None:
+    engine, taken = _engine(url), list[Connection]()
+
+    def why_not() -> MiltonError | None:
+        if (mine := _taken(engine)) is not None:
+            taken.append(mine)
+            return None
         holder = holder_between_hosts(url) or "somebody who let go of it just now"
-        if not wait:
-            raise MiltonError(
-                f"another campaign is running ({holder})",
-                expected="one campaign at a time on the hosts of an instance: two would take turns on them",
-                remedy="wait for it to end (`milton autobench --wait` does), or stop that process",
-            )
-        if not said:
-            on_wait(f"another campaign is running ({holder})")
-            said = True
-        time.sleep(POLL_S)
+        return MiltonError(
+            f"another campaign is running ({holder})",
+            expected="one campaign at a time on the hosts of an instance: two would take turns on them",
+            remedy="wait for it to end (`milton autobench --wait` does), or stop that process",
+        )
+
+    wait_until_free(why_not, wait=wait, on_wait=on_wait, poll_s=POLL_S)
     over = threading.Event()
-    keeper = threading.Thread(target=_keep, args=(engine, mine, over), name="campaign lock", daemon=True)
+    keeper = threading.Thread(target=_keep, args=(engine, *taken, over), name="campaign lock", daemon=True)
     keeper.start()
     try:
         yield

@@ -11,11 +11,11 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.errors import BadInput, MiltonError
 
 _POLL_S = 0.02
 
@@ -39,6 +39,23 @@ def acquire(handle: int, *, wait_s: float | None = None, shared: bool = False) -
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_POLL_S)
+
+
+def wait_until_free(
+    why_not: Callable[[], MiltonError | None], *, wait: bool, on_wait: Callable[[str], object], poll_s: float
+) -> None:
+    """Ask `why_not`, which takes what is wanted or says why it cannot be had, until it can be.
+
+    Raises what it says unless `wait`; else tells `on_wait` so, once, and asks again every `poll_s` seconds.
+    """
+    said = False
+    while (held := why_not()) is not None:
+        if not wait:
+            raise held
+        if not said:
+            on_wait(held.problem)
+            said = True
+        time.sleep(poll_s)
 
 
 def is_held(path: Path) -> bool:

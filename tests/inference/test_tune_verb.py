@@ -122,7 +122,9 @@ def test_the_card_shows_each_figure_with_its_interval_and_lines_that_yaml_reads(
     one = Choice("threads", "threads [1]", {"threads": 1})
     better = Trial((one,), (), TrialVerdict.BETTER, Ratio(1.5, 1.4, 1.6, 8))
     dead = Trial((one,), (), TrialVerdict.NOT_MEASURED, because="it ended")
-    tuned = Tuned("output_tokens_per_s", 1.03, (Ratio(1, 0.98, 1.02, 8),), (better, dead), better, (one,))
+    tuned = Tuned(
+        "output_tokens_per_s", {"output_tokens_per_s": 1.03}, (Ratio(1, 0.98, 1.02, 8),), (better, dead), better, (one,)
+    )
     shown = Console(width=120, file=io.StringIO(), record=True)
     draw(shown, Card("m", tuned, {"draft": "none was named"}, "server", {"threads": 1, "extra_args": ["--a", "b"]}))
     text = shown.export_text()

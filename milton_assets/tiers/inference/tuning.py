@@ -75,17 +75,21 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuned:
-    """How a search went. `noise` is the factor that settings differ from themselves by, `noises` that of each guarded
-    figure; `repeats` are the ratios `noise` comes from. `recommended` is empty where nothing was better than the
-    settings in force."""
+    """How a search went. `noises` are the factors that settings differ from themselves by, of the figure searched for
+    and of each that is guarded; `repeats` are the first's ratios. `recommended` is empty where nothing was better than
+    the settings in force."""
 
     figure: str
-    noise: float
+    noises: Mapping[str, float]
     repeats: tuple[Ratio, ...]
     trials: tuple[Trial, ...]
     confirmation: Trial | None
     recommended: Chosen
-    noises: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def noise(self) -> float:
+        """That of the figure searched for."""
+        return self.noises[self.figure]
 
 
 class NotMeasured(MiltonError):
@@ -120,7 +124,7 @@ def search(
             best = max(better, key=lambda trial: trial.gain.low if trial.gain else 0.0).of
     confirmation = _trial(best, (), compare, figure, noises) if best else None
     holds = confirmation is not None and confirmation.verdict is TrialVerdict.BETTER
-    return Tuned(figure, noises[figure], alike, tuple(trials), confirmation, best if holds else (), noises)
+    return Tuned(figure, noises, alike, tuple(trials), confirmation, best if holds else ())
 
 
 def how_many(axes: Mapping[str, Sequence[Choice]], repeats: int = 2) -> int:
