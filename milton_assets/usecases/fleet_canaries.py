@@ -210,7 +210,9 @@ def _request(plan: FleetPlan, arm: Arm, block: Block, actor: str) -> WholeReques
 
 
 def lost_in(plan: FleetPlan, state: Rollout) -> tuple[str, ...]:
-    """The challengers' devices on which the release did not stand."""
+    """The challengers' devices on which the release did not stand; none while the rollout goes on."""
+    if state.stage not in _OVER:
+        return ()
     return tuple(name for name in plan.challengers if state.devices[name].phase is not Phase.STOOD)
 
 
@@ -236,7 +238,7 @@ def look(reach: Reach, canary: str) -> Standing:
         ended = kept.verdict
         return Standing(plan, state.stage, ended.told, {}, ended.judged(), kept)
     told, silent = _heard(reach, plan) if state.stage is Stage.DONE else ({}, {})
-    lost = lost_in(plan, state) if state.stage in _OVER else ()
+    lost = lost_in(plan, state)
     judgement, fact = judge_fleet(plan, figures_in(told), lost), None
     if state.stage in {Stage.STOPPED, Stage.ABORTED, Stage.ABORTING}:
         fact = f"its rollout is {state.stage}: {state.why}"[:2000]
@@ -294,7 +296,7 @@ def stop(reach: Reach, canary: str, *, actor: str, heard: rollouts.Heard = rollo
     ask_each(opened, lambda one: canaries_on(one).canary_stop(actor=actor), within_s=ASK_WITHIN_S)
     if kept is None:
         state = rollouts.rollout_of(reach.state, canary)
-        lost = lost_in(plan, state) if state.stage in _OVER else ()
+        lost = lost_in(plan, state)
         fact = f"{actor} stopped it"
         kept = _keep(reach, plan, standing.told, lost, Outcome.NOT_YET, (fact,), fact)
     stage = standing.stage

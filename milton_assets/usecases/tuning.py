@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from milton_assets.settings import LaunchSettings, Settings
 from milton_assets.settings.model import LLAMA_CPP
-from milton_assets.tiers.inference.beside import Ratio, ratios
+from milton_assets.tiers.inference.beside import Ratio, pairs_of, ratios
 from milton_assets.tiers.inference.definitions import BY_ROUND, code_version
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
 from milton_assets.tiers.inference.tier import measure_interleaved
@@ -35,7 +35,7 @@ from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.server import RunningServer
 from resources.hardware import fingerprint
 from resources.machine_watch import MachineWatch, nvidia_gpus
-from resources.servers.identity import digest_of
+from resources.servers.identity import check_digest
 from resources.servers.launching import llama_cpp_launcher
 from resources.servers.memory import why_no_room
 from resources.servers.tunable import axes_of, with_choices
@@ -88,7 +88,7 @@ class Card:
             "figure": tuned.figure,
             "noise": tuned.noise,
             "noises": dict(tuned.noises),
-            "repeats": [_ratio(one) for one in tuned.repeats],
+            "repeats": [asdict(one) for one in tuned.repeats],
             "trials": [_trial(trial) for trial in tuned.trials],
             "confirmation": _trial(tuned.confirmation) if tuned.confirmation else None,
             "recommended": [choice.label for choice in tuned.recommended],
@@ -125,10 +125,11 @@ def tune(
     if why := why_no_room(2 * weights + (draft.stat().st_size if draft is not None and draft.is_file() else 0)):
         raise BadInput(f"two servers of {model.name} do not fit: the second {why}", expected="room for two in turn")
     axes, skipped = axes_of(given, draft=draft)
-    _check_weights(model, "before it was tuned for")
+    # Once for the whole search: weights of gigabytes are not read for each of its servers.
+    check_digest(model.path, model.sha256, "before it was tuned for")
     comparisons = _Comparisons(settings, model, plan, how_many(axes), on_progress)
     tuned = search(axes, comparisons.compare, figure=plan.figure)
-    _check_weights(model, "after it was tuned for")
+    check_digest(model.path, model.sha256, "after it was tuned for")
     wanted = with_choices(given, tuned.recommended)
     changed = {
         name: list(value) if isinstance(value, tuple) else value
@@ -177,12 +178,11 @@ class _Comparisons:
         except ServerFailed as error:
             told["because"] = error.problem
             raise NotMeasured(error.problem, remedy=error.remedy) from error
-        both = zip(mine.provenance["by_round"], theirs.provenance["by_round"], strict=False)
         self._rows += [
             {"comparison": number, "round": at, "of": told["of"], "against": told["against"]}
-            | {name: one.get(name) for name in BY_ROUND}
-            | {f"{name}.against": other.get(name) for name in BY_ROUND}
-            for at, (one, other) in enumerate(both)
+            | {name: pair.mine.get(name) for name in BY_ROUND}
+            | {f"{name}.against": pair.theirs.get(name) for name in BY_ROUND}
+            for at, pair in enumerate(pairs_of(mine, theirs))
         ]
         if self._watched and (complaint := seen.complaint()) is not None:
             told["because"] = complaint
@@ -211,22 +211,8 @@ class _Comparisons:
         return llama_cpp_launcher(with_choices(self._given, chosen)).serve(self._model.path, self._model.name)
 
 
-def _check_weights(model: OneModel, when: str) -> None:
-    # Once for the whole search: weights of gigabytes are not read for each of its servers.
-    if (found := digest_of(model.path)) != model.sha256:
-        raise ServerFailed(
-            f"{model.path} has the SHA-256 {found} {when}",
-            expected=f"{model.sha256}, as registered",
-            remedy="register the changed file as a new version, or restore the registered one",
-        )
-
-
 def _labels(chosen: Chosen) -> str:
     return ", ".join(choice.label for choice in chosen) or "the settings in force"
-
-
-def _ratio(ratio: Ratio) -> dict[str, float]:
-    return {"value": ratio.value, "low": ratio.low, "high": ratio.high, "rounds": ratio.rounds}
 
 
 def _trial(trial: Trial) -> dict[str, Any]:
@@ -234,7 +220,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "of": _labels(trial.of),
         "against": _labels(trial.against),
         "verdict": trial.verdict.value,
-        "gain": _ratio(trial.gain) if trial.gain else None,
-        "gains": {name: _ratio(ratio) for name, ratio in trial.gains.items()},
+        "gain": asdict(trial.gain) if trial.gain else None,
+        "gains": {name: asdict(ratio) for name, ratio in trial.gains.items()},
         "because": trial.because,
     }

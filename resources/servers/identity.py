@@ -83,16 +83,17 @@ def verified_serving(
     the server says it loaded is `artefact`. The fingerprint's `identity` says how that was shown. Raises `ServerFailed`
     otherwise; an error of the block's own passes as it is.
     """
-    _check_digest(artefact, expected_sha256, digest, "before it was served")
+    check_digest(artefact, expected_sha256, "before it was served", digest=digest)
     with launcher.serve(artefact, model) as served:
         shown = identify(served.fingerprint, served.artefact_there or artefact, expected_sha256)
         if served.fingerprint.launched_by_us and expected_sha256 is not None:
             shown = IdentityProof.LAUNCHED_FROM_DIGEST
         yield replace(served, fingerprint=served.fingerprint.model_copy(update={"identity": shown}))
-    _check_digest(artefact, expected_sha256, digest, "after it was served")
+    check_digest(artefact, expected_sha256, "after it was served", digest=digest)
 
 
-def _check_digest(artefact: Path, expected: str | None, digest: Digest, when: str) -> None:
+def check_digest(artefact: Path, expected: str | None, when: str, *, digest: Digest = digest_of) -> None:
+    """Raise `ServerFailed`, which says `when`, unless that is the artefact's SHA-256; None is not looked at."""
     if expected is not None and (found := digest(artefact)) != expected:
         raise ServerFailed(
             f"{artefact} has the SHA-256 {found} {when}",
