@@ -30,7 +30,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from milton_assets.edge.canary.plan import MAX_REQUESTS, Arm, CanaryId, Margins
-from milton_assets.edge.canary.verdict import Finding, Judgement, Outcome
+from milton_assets.edge.canary.verdict import Finding, Judgement, Outcome, parts_of
 from milton_assets.edge.canary.whole import Figures
 from milton_assets.statistics.anytime import Bets, events_by_arm, needed
 from milton_assets.vocabulary.digest import Sha256
@@ -41,7 +41,6 @@ from milton_assets.vocabulary.keys import Slug
 ARMS_VERSION: Final = 1
 PARTS = {"errors": 0.45, "answer": 0.15, "writing": 0.15, "longer": 0.05, "shorter": 0.05, "feedback": 0.15}
 """Each question's part of `alpha`, without golden questions; with them they get a tenth, and the others the rest."""
-_GOLDENS_PART = 0.10
 _FROM = {"longer": "length", "shorter": "length"}
 _AGAINST = {
     "errors": "its devices' shares of errors are the worst of their blocks too often",
@@ -182,16 +181,9 @@ def _digest(seed: str, text: str) -> bytes:
     return hmac.digest(bytes.fromhex(seed), text.encode(), hashlib.sha256)
 
 
-def parts_of(*, goldens: bool) -> dict[str, float]:
-    """Each question and its part of `alpha`; they sum to 1."""
-    if not goldens:
-        return PARTS
-    return {name: part * (1 - _GOLDENS_PART) for name, part in PARTS.items()} | {"goldens": _GOLDENS_PART}
-
-
 def blocks_needed(plan_share: float, alpha: float, *, goldens: bool) -> int:
     """How many blocks it takes at least until errors, the largest question, can send the challenger back."""
-    bets, part = events_by_arm(1 / size_of_blocks(plan_share)), parts_of(goldens=goldens)["errors"]
+    bets, part = events_by_arm(1 / size_of_blocks(plan_share)), parts_of(PARTS, goldens=goldens)["errors"]
     return next(n for n in range(1, 10_000) if bets.log_evidence((n, 0)) >= needed(alpha * part))
 
 
@@ -206,7 +198,7 @@ def judge_fleet(plan: FleetPlan, told: Mapping[str, Figures], lost: Collection[s
             log_evidence=_evidence(bets, (_worst(name, ours, others, plan.margins) for ours, others in counted)),
             needed=needed(plan.alpha * part),
         )
-        for name, part in parts_of(goldens=plan.goldens is not None).items()
+        for name, part in parts_of(PARTS, goldens=plan.goldens is not None).items()
     ]
     for name in _FOR:
         if (name == "goldens" and plan.goldens is None) or (

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from milton_assets.edge.canary.verdict import Judgement, Outcome
+from milton_assets.edge.canary.verdict import Judgement, Outcome, parts_of
 from milton_assets.edge.canary.whole import Figures
 from milton_assets.rollout.arms import (
     PARTS,
@@ -15,7 +15,6 @@ from milton_assets.rollout.arms import (
     blocks_needed,
     drawn_blocks,
     judge_fleet,
-    parts_of,
     size_of_blocks,
 )
 from milton_assets.vocabulary.errors import BadInput
@@ -112,7 +111,7 @@ def test_devices_of_which_none_is_the_worst_say_nothing() -> None:
 
 
 def test_the_parts_of_alpha_sum_to_it() -> None:
-    assert sum(PARTS.values()) == pytest.approx(1) == sum(parts_of(goldens=True).values())
+    assert sum(PARTS.values()) == pytest.approx(1) == sum(parts_of(PARTS, goldens=True).values())
 
 
 # ------------------------------------------------------------------------------------- the errors, by simulation

@@ -12,6 +12,7 @@ about a margin is answered at `alpha`: then a challenger beyond any of them is p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, Literal
 
@@ -123,11 +124,11 @@ class CanaryVerdict(BaseModel):
         return of_this_version(given, what="verdict of a canary", field="version", version=VERDICT_VERSION)
 
 
-def parts_of(*, goldens: bool) -> dict[str, float]:
-    """Each question of a canary, with `goldens` or without, and its part of `alpha`; they sum to 1."""
+def parts_of(others: Mapping[str, float] = PARTS, *, goldens: bool) -> dict[str, float]:
+    """Each question, with `goldens` or without, and its part of `alpha`; they sum to 1, as those of the `others` do."""
     if not goldens:
-        return PARTS
-    return {name: part * (1 - GOLDENS_PART) for name, part in PARTS.items()} | {"goldens": GOLDENS_PART}
+        return dict(others)
+    return {name: part * (1 - GOLDENS_PART) for name, part in others.items()} | {"goldens": GOLDENS_PART}
 
 
 def judge(plan: CanaryPlan, counts: Counts) -> Judgement:
