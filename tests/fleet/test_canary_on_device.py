@@ -21,9 +21,11 @@ from milton_assets.fleet.canaries import NAMESPACE, RunsCanaries, keep, kept_ver
 from milton_assets.fleet.canaries import field_verdict as as_evidence
 from milton_assets.fleet.ssh import SshTarget
 from milton_assets.fleet.target import DeployRequest
-from milton_assets.usecases.canaries import field_notes, told_and_kept
+from milton_assets.usecases.canaries import told_and_kept
+from milton_assets.usecases.field_evidence import changed_since, field_evidence
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
+from milton_assets.vocabulary.field_evidence import FieldEvidence
 from tests.support.agents import device
 from tests.support.edge_bundles import make_bundle
 
@@ -126,12 +128,41 @@ def test_a_verdict_is_kept_once_and_signed_so_that_ssh_keygen_agrees(kitchen: Ss
 
 
 def test_the_next_decision_is_told_what_the_field_said_of_the_incumbent(kitchen: SshTarget, tmp_path: Path) -> None:
+    init_keys(kitchen.state.keys)
+    told = canary(kitchen, tmp_path, fails=True)
+    kept = told_and_kept(kitchen.state, kitchen, told)
+    assert kept is not None and told.verdict is not None
+    (finding,) = field_evidence(kitchen.state, tmp_path / "runs", "v1").findings
+    assert (finding.said, finding.challenger_version, finding.beside) == ("go_back", "v2", ("v1",))
+    assert (finding.target, finding.sha256, finding.signer) == ("kitchen", kept.sha256, kept.signer)
+    ours, theirs = told.counts.challenger, told.counts.incumbent
+    assert (finding.challenger.erred, finding.challenger.units_erred) == (ours.erred, ours.first_erred)
+    assert (finding.incumbent.requests, finding.incumbent.erred) == (theirs.requests, 0)
+    assert (finding.since, finding.until) == (told.plan.started_at, told.verdict.at)
+    assert field_evidence(kitchen.state, tmp_path / "runs", "v3") == FieldEvidence(version="v3")
+    assert field_evidence(kitchen.state, tmp_path / "runs", None) == FieldEvidence()
+
+
+def test_a_verdict_that_does_not_hold_or_is_nobodys_we_know_is_told_as_such(kitchen: SshTarget, tmp_path: Path) -> None:
+    init_keys(kitchen.state.keys)
     kept = told_and_kept(kitchen.state, kitchen, canary(kitchen, tmp_path, fails=True))
     assert kept is not None
-    (note,) = field_notes(kitchen.state, "v1")
-    assert "go_back v2 beside v1 on kitchen" in note
-    assert kept.sha256[:12] in note and "without weight" in note
-    assert list(field_notes(kitchen.state, "v3")) == list(field_notes(kitchen.state, None)) == []
+    told = field_evidence(kitchen.state, tmp_path / "runs", "v1")
+    signature = kept.path.with_name(f"{kept.path.name}.sig")
+    whole, signed = kept.path.read_bytes(), signature.read_bytes()
+    kept.path.write_bytes(whole.replace(b"go_back", b"promote"))
+    (refused,) = field_evidence(kitchen.state, tmp_path / "runs", "v1").refused
+    assert f"{kept.path} does not hold" in refused
+    assert [why for why in changed_since(kitchen.state, told) if kept.sha256 in why]
+
+    kept.path.write_bytes(whole)
+    signature.unlink()
+    (refused,) = field_evidence(kitchen.state, tmp_path / "runs", "v1").refused
+    assert "bears no signature, although there is a key" in refused
+    assert list(changed_since(kitchen.state, told)) == []
+
+    signature.write_bytes(signed)
+    assert field_evidence(kitchen.state, tmp_path / "runs", "v1") == told
 
 
 def test_a_verdict_that_its_counts_do_not_lead_to_is_refused(kitchen: SshTarget, tmp_path: Path) -> None:

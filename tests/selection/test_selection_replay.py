@@ -162,8 +162,8 @@ class TestADecisionTakenBefore:
     @pytest.mark.parametrize(
         ("part", "field", "why"),
         [
-            ("decision", "decision_version", "the decision has version 2, this release reads version 6"),
-            ("manifest", "manifest_version", "the manifest has version 2, this release reads version 6"),
+            ("decision", "decision_version", "the decision has version 2, this release reads version 7"),
+            ("manifest", "manifest_version", "the manifest has version 2, this release reads version 7"),
         ],
         ids=["decision", "manifest"],
     )
