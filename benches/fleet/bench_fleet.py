@@ -113,9 +113,11 @@ def many_small(rollouts: int) -> bool:
         stopped = [state for state in states if state.stage is Stage.STOPPED]
         share = len(stopped) / rollouts
         begun = f"{statistics.median(state.begun for state in stopped):.0f} devices begun" if stopped else "none"
-        print(f"failure rate {rate:4.0%}: {share:6.1%} stopped, median {begun}")
+        told = f"failure rate {rate:4.0%}: {share:6.1%} stopped, median {begun}"
         if rate == gate.tolerable:
             few_enough = share <= gate.beta + 3 * math.sqrt(gate.beta * (1 - gate.beta) / rollouts)
+            told += f"; false stops, wanted at most {gate.beta:.0%}: {'kept' if few_enough else 'NOT KEPT'}"
+        print(told)
     return few_enough
 
 

@@ -17,7 +17,7 @@ from milton_assets.edge.canary.records import Asked
 from milton_assets.edge.canary.starting import CanaryRequest, CanaryTold, NoCanary, WholeRequest
 from milton_assets.edge.canary.verdict import Outcome
 from milton_assets.edge.deployment import DevicePolicy, NotAdmitted
-from milton_assets.fleet.canaries import NAMESPACE, RunsCanaries, keep, kept_verdicts, problems_of
+from milton_assets.fleet.canaries import NAMESPACE, DoesNotHold, RunsCanaries, keep, kept_verdicts, problems_of
 from milton_assets.fleet.canaries import field_verdict as as_evidence
 from milton_assets.fleet.ssh import SshTarget
 from milton_assets.fleet.target import DeployRequest
@@ -116,7 +116,7 @@ def test_a_verdict_is_kept_once_and_signed_so_that_ssh_keygen_agrees(kitchen: Ss
     kept = keep(kitchen.state, as_evidence("kitchen", kitchen.url, told, NOW))
     again = keep(kitchen.state, as_evidence("kitchen", kitchen.url, told, datetime.now(UTC)))
     assert (again.sha256, list(problems_of(kitchen.state, kept))) == (kept.sha256, [])
-    assert [one.sha256 for one in kept_verdicts(kitchen.state, told.plan.incumbent)] == [kept.sha256]
+    assert list(kept_verdicts(kitchen.state, told.plan.incumbent)) == [kept]
     assert list(kept_verdicts(kitchen.state, "0" * 64)) == []
     signers = tmp_path / "signers"
     signers.write_text(f"milton {KeyFiles(kitchen.state.keys).public.read_text()}")
@@ -185,5 +185,7 @@ def test_a_kept_verdict_that_was_changed_does_not_hold(kitchen: SshTarget, tmp_p
     kept = told_and_kept(kitchen.state, kitchen, canary(kitchen, tmp_path, fails=True))
     assert kept is not None
     kept.path.write_bytes(kept.path.read_bytes().replace(b"go_back", b"promote"))
-    with pytest.raises(EvidenceMismatch, match="does not hold"):
-        list(kept_verdicts(kitchen.state))
+    (found,) = kept_verdicts(kitchen.state)
+    assert isinstance(found, DoesNotHold)
+    assert (found.canary, found.path) == (kept.verdict.told.plan.id, kept.path)
+    assert "does not hold" in found.why

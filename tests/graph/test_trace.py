@@ -403,7 +403,7 @@ def test_a_fleets_verdict_that_was_changed_by_a_byte_breaks_the_chain_and_is_nam
 ):
     changes = {
         "verdict": (compared.path, lambda raw: raw.replace(b"go_back", b"promote")),
-        "a device's figure": (compared.path, lambda raw: raw.replace(b'"errors":0.5', b'"errors":0.4', 1)),
+        "a device's figure": (compared.path, lambda raw: raw.replace(b'"errors": 0.5', b'"errors": 0.4', 1)),
         "signature": (compared.path.with_name(f"{compared.path.name}.sig"), modified),
         "no signature": (compared.path.with_name(f"{compared.path.name}.sig"), lambda _: None),
     }

@@ -242,7 +242,7 @@ def test_what_is_no_decision_is_refused(text: str) -> None:
 
 
 def test_a_decision_of_another_version_is_refused() -> None:
-    with pytest.raises(BadInput, match="version 99, this release reads version 6"):
+    with pytest.raises(BadInput, match="version 99, this release reads version 7"):
         Decision.from_json(decided(A).to_json().replace('"decision_version":7', '"decision_version":99'))
 
 
