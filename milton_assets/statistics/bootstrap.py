@@ -33,7 +33,7 @@ def drawn_counts(rng: np.random.RandomState, units: int, draws: int) -> Array:
 
 
 def drawn_means(counts: Array, values: Array, out: Array | None = None) -> Array:
-    """The mean of each column of `values` (units, columns) in each draw, (draws, columns); in `out` where it is given."""
+    """The mean of each column of `values` (units, columns) in each draw, (draws, columns); in `out` if given."""
     means: Array = np.matmul(counts, values, out=out)
     means /= len(values)
     return means
