@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from milton_assets.tiers.inference import InferencePlan, measure_interleaved
-from milton_assets.tiers.inference.beside import ROUNDS, in_turn, ratios
+from milton_assets.tiers.inference.beside import in_turn, ratios
 from milton_assets.tiers.inference.calibrate import Bias, Calibration
 from milton_assets.tiers.inference.definitions import BY_ROUND
 from milton_assets.tiers.inference.sample import Sample
 from milton_assets.tiers.inference.spec import SPEC
 from milton_assets.tiers.inference.summary import Round, figures_of
 from milton_assets.usecases.measuring import measure_tier
-from milton_assets.vocabulary.beside import LEAST_ROUNDS, Beside
+from milton_assets.vocabulary.beside import LEAST_ROUNDS, ROUNDS, Beside
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.golden_set import read_goldens

@@ -23,15 +23,12 @@ from milton_assets.tiers.inference.calibrate import Calibration
 from milton_assets.tiers.inference.definitions import BY_ROUND
 from milton_assets.tiers.inference.plan import InferencePlan
 from milton_assets.tiers.inference.tier import measure_interleaved
-from milton_assets.vocabulary.beside import Beside, RoundPair, log_ratios_of
+from milton_assets.vocabulary.beside import ROUNDS, Beside, RoundPair, log_ratios_of
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Incumbent
-
-ROUNDS: Final = 20
-"""In turn, of each model, where the budget has room for them."""
 
 BUDGET_SHARE: Final = 0.5
 """What the rounds of each of the two may take of the time budget of the model's own figures."""
