@@ -325,9 +325,14 @@ class SshTarget:
             return axes_elsewhere(asking, AxesRequest(draft=_there(draft)))
 
     def settings_changed(self, chosen: Chosen, draft: Path | None = None) -> Mapping[str, Any]:
-        """See `TriesSettings`."""
-        with self._connected() as asking:
-            return changes_elsewhere(asking, ChangesRequest(chosen=_labels(chosen), draft=_there(draft)))
+        """See `TriesSettings`. It is asked for when a long search is over, so a device that is away is waited for."""
+        request = ChangesRequest(chosen=_labels(chosen), draft=_there(draft))
+
+        def step() -> Mapping[str, Any]:
+            with self._connected() as asking:
+                return changes_elsewhere(asking, request)
+
+        return self._persistently(step, lambda: None, silent)
 
     @contextmanager
     def trying(

@@ -10,6 +10,7 @@ runs this too, so it needs nothing heavy.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -133,8 +134,8 @@ def _without(words: list[str], option: str, value: str = "") -> list[str]:
     """The words without that option and its value, written apart or with `=`; of `--set`, without that name's."""
     if option == "--set":
         name = value.partition("=")[0] + "="
-        pairs = zip([*words, ""], [*words[1:], "", ""], strict=True)
-        drop = {at for at, (one, after) in enumerate(pairs) if one == "--set" and after.startswith(name)}
+        pairs = enumerate(itertools.pairwise(words))
+        drop = {at for at, (one, after) in pairs if one == "--set" and after.startswith(name)}
         return [word for at, word in enumerate(words) if at not in drop and at - 1 not in drop]
     names = (option, *_NAMES.get(option, ()))
     kept: list[str] = []

@@ -21,11 +21,13 @@ from rich.console import Console
 from milton_assets.cli.tune import draw
 from milton_assets.tiers.inference.beside import Ratio
 from milton_assets.tiers.inference.tuning import Trial, TrialVerdict, Tuned
+from milton_assets.usecases.measuring import ATTEMPTS
 from milton_assets.usecases.tuning import Card
 from milton_assets.vocabulary.tuning import Choice
 from resources.evidence_store import EvidenceStore
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.tunable import axes_of, settings_changed, with_choices
+from tests.support.burning import burners
 from tests.support.gguf_file import tiny_gguf
 from tests.support.shell import milton
 from tests.support.stub_llama_server import program_by_flags
@@ -145,6 +147,26 @@ def test_ctrl_c_leaves_neither_server_nor_evidence(tmp_path: Path) -> None:
     assert not (state / "benchmarks").exists()
 
 
+def test_on_a_machine_that_stays_busy_it_is_measured_three_times_and_said_why_there_is_no_search(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "milton.yaml").write_text(f"server: {{binary: {program_by_flags(tmp_path)}, threads: 1}}\n")
+    few = ("--rounds", "3", "--requests", "1", "--max-tokens", "8")
+    with burners(os.cpu_count() or 2):
+        done = milton(
+            "tune",
+            "--gguf",
+            tiny_gguf(tmp_path / "toy.gguf"),
+            *few,
+            MILTON_STATE_DIR=tmp_path,
+            MILTON_WATCH_MACHINE="1",
+        )
+    assert done.returncode == 1
+    assert "other processes wanted the cores" in done.stderr
+    assert done.stderr.count("the settings in force beside the settings in force") == ATTEMPTS
+    assert not (tmp_path / "benchmarks").exists()
+
+
 def test_an_option_that_was_given_already_is_replaced_and_others_stay(tmp_path: Path) -> None:
     extra = ("--no-webui", "--ubatch-size", "64", "--batch-size", "64")
     given = LlamaCppLauncher(binary=str(program_by_flags(tmp_path)), extra=extra)
@@ -209,3 +231,5 @@ def test_what_the_choices_change_is_told_by_the_names_of_settings() -> None:
     extra = ["--set", "n_ubatch=1024", "--set", "n_batch=2048"]
     assert settings_changed(given, chosen) == {"threads": 1, "extra_args": extra}
     assert settings_changed(given, ()) == {}
+    bare = LlamaCppLauncher(threads=2)
+    assert settings_changed(bare, axes_of(bare).named(["batch 1024"])) == {"extra_args": extra}
