@@ -33,8 +33,8 @@ from milton_assets.tiers.inference.tier import measure_interleaved
 from milton_assets.tiers.inference.tuning import THROUGHPUT, NotMeasured, Trial, Tuned, how_many, search
 from milton_assets.usecases.bench import EdgeBench
 from milton_assets.usecases.classes import reference_of, telling_who_is_away
-from milton_assets.usecases.measuring import ATTEMPTS
 from milton_assets.usecases.compose import edge_server_of, evidence_store_of, targets_of
+from milton_assets.usecases.measuring import ATTEMPTS
 from milton_assets.usecases.one_model import OneModel
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.keys import check_key
