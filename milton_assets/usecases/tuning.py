@@ -127,7 +127,7 @@ def tune(
         on, place = _on_reference(settings, device_class)
     with telling_who_is_away(on, device_class):
         axes = place.axes(draft)
-    comparisons = _Comparisons(place, settings, model, plan, how_many(axes.choices), draft, on_progress)
+    comparisons = Comparisons(place, settings, model, plan, how_many(axes.choices), draft, on_progress)
     tuned = search(axes.choices, comparisons.compare, figure=plan.figure)
     changed = place.settings_changed(tuned.recommended, draft)
     section = "server" if on is None and _are_together(settings, changed) else "edge_server"
@@ -167,7 +167,7 @@ class _Disturbed(NotMeasured):
     """Something else wanted the machine meanwhile."""
 
 
-class _Comparisons:
+class Comparisons:
     """Pairs of settings, measured in turn, and the rounds that were kept of them."""
 
     def __init__(

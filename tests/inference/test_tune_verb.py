@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,16 +21,25 @@ import yaml
 from rich.console import Console
 
 from milton_assets.cli.tune import draw
+from milton_assets.fleet.measuring import Weights
+from milton_assets.settings import load_settings
 from milton_assets.tiers.inference.beside import Ratio
-from milton_assets.tiers.inference.tuning import Trial, TrialVerdict, Tuned
+from milton_assets.tiers.inference.client import OpenClient, measuring_here
+from milton_assets.tiers.inference.tuning import NotMeasured, Trial, TrialVerdict, Tuned
 from milton_assets.usecases.measuring import ATTEMPTS
-from milton_assets.usecases.tuning import Card
-from milton_assets.vocabulary.tuning import Choice
+from milton_assets.usecases.one_model import gguf_file
+from milton_assets.usecases.tuning import Card, Comparisons, TuningPlan
+from milton_assets.vocabulary.fingerprint import Fingerprint, ServerFingerprint
+from milton_assets.vocabulary.machine import Seen
+from milton_assets.vocabulary.progress import Progress
+from milton_assets.vocabulary.server import Endpoint, RunningServer
+from milton_assets.vocabulary.tuning import Choice, Chosen
 from resources.evidence_store import EvidenceStore
+from resources.hardware import fingerprint
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.tunable import axes_of, settings_changed, with_choices
-from tests.support.burning import burners
 from tests.support.gguf_file import tiny_gguf
+from tests.support.scripted_server import answer, scripted_server
 from tests.support.shell import milton
 from tests.support.stub_llama_server import program_by_flags
 
@@ -147,24 +158,50 @@ def test_ctrl_c_leaves_neither_server_nor_evidence(tmp_path: Path) -> None:
     assert not (state / "benchmarks").exists()
 
 
-def test_on_a_machine_that_stays_busy_it_is_measured_three_times_and_said_why_there_is_no_search(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "milton.yaml").write_text(f"server: {{binary: {program_by_flags(tmp_path)}, threads: 1}}\n")
-    few = ("--rounds", "3", "--requests", "1", "--max-tokens", "8")
-    with burners(os.cpu_count() or 2):
-        done = milton(
-            "tune",
-            "--gguf",
-            tiny_gguf(tmp_path / "toy.gguf"),
-            *few,
-            MILTON_STATE_DIR=tmp_path,
-            MILTON_WATCH_MACHINE="1",
-        )
-    assert done.returncode == 1
-    assert "other processes wanted the cores" in done.stderr
-    assert done.stderr.count("the settings in force beside the settings in force") == ATTEMPTS
-    assert not (tmp_path / "benchmarks").exists()
+@dataclass(frozen=True)
+class OnBusyMachine:
+    """A served model on a machine that something else wants all the time; implements `fleet.measuring.Measured`."""
+
+    served: RunningServer
+    open_client: OpenClient
+    fingerprint: Fingerprint
+
+    @contextmanager
+    def watching(self) -> Iterator[Seen]:
+        yield Seen(watched_s=1.0, disturbed_s=1.0, reasons={"other processes wanted the cores": 1.0})
+
+
+@dataclass
+class BusyMachine:
+    """Two servers on such a machine; implements what a comparison asks of `fleet.trying.TriesSettings`."""
+
+    urls: tuple[str, str]
+    tries: int = 0
+
+    @contextmanager
+    def trying(self, weights: Weights, model: str, of: Chosen, against: Chosen, **_: Any) -> Iterator[Any]:
+        self.tries += 1
+        with measuring_here() as open_client:
+            yield tuple(
+                OnBusyMachine(
+                    RunningServer(Endpoint(url, model), ServerFingerprint(name="scripted")), open_client, fingerprint()
+                )
+                for url in self.urls
+            )
+
+
+def test_what_was_taken_on_a_busy_machine_is_taken_again_three_times_at_most(tmp_path: Path) -> None:
+    gguf = tiny_gguf(tmp_path / "toy.gguf")
+    settings = load_settings({"MILTON_STATE_DIR": str(tmp_path)})
+    said: list[Progress] = []
+    with scripted_server(lambda _: answer("a ", "b ")) as one, scripted_server(lambda _: answer("a ", "b ")) as other:
+        place = BusyMachine((one.base_url, other.base_url))
+        plan = TuningPlan(rounds=3, requests_per_round=1, max_tokens=4)
+        comparing = Comparisons(place, settings, gguf_file(gguf), plan, 1, None, said.append)  # type: ignore[arg-type]
+        with pytest.raises(NotMeasured, match="other processes wanted the cores"):
+            comparing.compare((), ())
+    assert place.tries == ATTEMPTS
+    assert [step.done for step in said if step.stage == "machine"] == [1, 2]
 
 
 def test_an_option_that_was_given_already_is_replaced_and_others_stay(tmp_path: Path) -> None:
