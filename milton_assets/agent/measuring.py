@@ -36,7 +36,7 @@ from milton_assets.fleet.measuring import (
 )
 from milton_assets.fleet.trying import AxesRequest, ChangesRequest, TriedThere, TryRequest
 from milton_assets.fleet.wire import Frame, ProtocolViolated
-from milton_assets.tiers.inference.client import Client, Order, Taken, TakenOfTruth
+from milton_assets.tiers.inference.orders import Client, Order, Taken, TakenOfTruth
 from milton_assets.tiers.inference.plan import InferencePlan
 from milton_assets.vocabulary.chat import ModelCallFailed
 from milton_assets.vocabulary.digest import Sha256

@@ -22,7 +22,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeIn
 
 from milton_assets.edge.manifest import HealthContract
 from milton_assets.edge.relative_path import check_path
-from milton_assets.tiers.inference.client import OpenClient, measuring_here
+from milton_assets.tiers.inference.client import measuring_here
+from milton_assets.tiers.inference.orders import OpenClient
 from milton_assets.vocabulary.artefact_files import MAX_DIRECTORY_FILES, artefact_files
 from milton_assets.vocabulary.chat import CallErrorKind
 from milton_assets.vocabulary.digest import Sha256

@@ -31,7 +31,7 @@ from milton_assets.fleet.messages import answered, valid
 from milton_assets.fleet.sending import Asks, Sending
 from milton_assets.fleet.trying import AxesRequest, ChangesRequest, TriedThere, TryRequest
 from milton_assets.fleet.wire import ProtocolViolated
-from milton_assets.tiers.inference.client import Client, OnSample, OpenClient, Order, Taken, TakenOfTruth
+from milton_assets.tiers.inference.orders import Client, OnSample, OpenClient, Order, Taken, TakenOfTruth
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
 from milton_assets.vocabulary.chat import ModelCallFailed
 from milton_assets.vocabulary.errors import BadInput

@@ -26,8 +26,8 @@ from milton_assets.settings import Settings
 from milton_assets.settings.model import LLAMA_CPP
 from milton_assets.tiers.inference.beside import Ratio, pairs_of, ratios
 from milton_assets.tiers.inference.calibrate import Calibration
-from milton_assets.tiers.inference.client import Client, OpenClient
 from milton_assets.tiers.inference.definitions import BY_ROUND, code_version
+from milton_assets.tiers.inference.orders import Client, OpenClient
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
 from milton_assets.tiers.inference.tier import measure_interleaved
 from milton_assets.tiers.inference.tuning import THROUGHPUT, NotMeasured, Trial, Tuned, how_many, search

@@ -45,6 +45,8 @@ def test_the_client_is_held_against_the_truth_without_a_gpu(report: dict[str, An
     client = check(report, "client")
     assert client["status"] == "ok"
     assert client["found"]["calibration"]["concurrency"] == client["found"]["streams"] == 16
+    assert client["found"]["client"]["processes"] == 1
+    assert client["found"]["ttft_off_ms"]["median"] <= client["found"]["ttft_off_ms"]["p99"]
 
 
 def test_what_wants_a_model_says_that_none_was_brought(report: dict[str, Any]) -> None:

@@ -24,7 +24,8 @@ from milton_assets.cli.tune import draw
 from milton_assets.fleet.measuring import Weights
 from milton_assets.settings import load_settings
 from milton_assets.tiers.inference.beside import Ratio
-from milton_assets.tiers.inference.client import OpenClient, measuring_here
+from milton_assets.tiers.inference.client import measuring_here
+from milton_assets.tiers.inference.orders import OpenClient
 from milton_assets.tiers.inference.tuning import NotMeasured, Trial, TrialVerdict, Tuned
 from milton_assets.usecases.measuring import ATTEMPTS
 from milton_assets.usecases.one_model import gguf_file

@@ -19,9 +19,10 @@ from typing import Any
 import pandas as pd
 
 from milton_assets.tiers.inference.calibrate import Calibration, calibration_requests, compare
-from milton_assets.tiers.inference.client import MEASURED, WARM_UP, Client, OpenClient, Order, Taken, measuring_here
+from milton_assets.tiers.inference.client import measuring_here
 from milton_assets.tiers.inference.definitions import DEFINITIONS_VERSION, HEADLINES, code_version
 from milton_assets.tiers.inference.histogram import GroupedHistogram
+from milton_assets.tiers.inference.orders import MEASURED, WARM_UP, Client, OpenClient, Order, Taken
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
 from milton_assets.tiers.inference.sample import Sample, recounted
 from milton_assets.tiers.inference.summary import Round, error_examples, errors_by_kind, figures_of, metrics_of
