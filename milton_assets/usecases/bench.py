@@ -22,12 +22,12 @@ from resources.hardware import fingerprint
 from resources.machine_watch import MachineWatch, nvidia_gpus
 from resources.servers.client import OpenAIChatModel
 from resources.servers.identity import verified_serving
-from resources.servers.repeatable import repeatable_options
+from resources.servers.repeatable import repeatable
 
 
 def greedy_answers(served: RunningServer, request: QuestionsRequest) -> tuple[str, ...]:
     """A served model's greedy answers, one question after the other. Raises `ModelCallFailed`."""
-    with OpenAIChatModel(served.endpoint, extra=repeatable_options(served.fingerprint)) as chat:
+    with OpenAIChatModel(served.endpoint, asking=repeatable(served.fingerprint)) as chat:
         sampling = Sampling(max_tokens=request.max_tokens)
         return tuple(chat.complete([Message("user", text)], sampling).text for text in request.questions)
 
