@@ -30,13 +30,13 @@ from resources.servers.client import OpenAIChatModel
 from resources.servers.identity import check_digest, verified_serving
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.memory import why_no_room
-from resources.servers.repeatable import repeatable_options
+from resources.servers.repeatable import repeatable
 from resources.servers.tunable import axes_of, settings_changed, with_choices
 
 
 def greedy_answers(served: RunningServer, request: QuestionsRequest) -> tuple[str, ...]:
     """A served model's greedy answers, one question after the other. Raises `ModelCallFailed`."""
-    with OpenAIChatModel(served.endpoint, extra=repeatable_options(served.fingerprint)) as chat:
+    with OpenAIChatModel(served.endpoint, asking=repeatable(served.fingerprint)) as chat:
         sampling = Sampling(max_tokens=request.max_tokens)
         return tuple(chat.complete([Message("user", text)], sampling).text for text in request.questions)
 
