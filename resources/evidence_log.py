@@ -25,6 +25,7 @@ from milton_assets.vocabulary.chat_template import Lineage
 from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import EvidenceMismatch
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin, Found
+from milton_assets.vocabulary.field_evidence import FieldEvidence
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.keys import key_on_class
 from milton_assets.vocabulary.ledger import Ledger
@@ -85,13 +86,15 @@ def gather(
     policy_name: str,
     policy_sha256: str,
     ledger: Ledger,
+    field: FieldEvidence,
 ) -> Gathered:
     """Read each candidate's evidence, pin it, and say of each candidate why it cannot be judged, if it cannot.
 
     `lineage` says what an artefact descends from, `allowed_templates` which chat templates the operator let
     through, `allowed_contaminated` which weights though they know published answers. `device_class` is the class that
     is decided for, whose reference device the tiers `per_class` measured on; None is this machine. `timed_by` is the
-    tier whose environment is that of the candidate's speeds, `ledger` what the decision before handed on.
+    tier whose environment is that of the candidate's speeds, `ledger` what the decision before handed on, `field` what
+    canaries said of the model that serves.
 
     Raises `EvidenceMismatch` when a file and the event log disagree: such evidence proves nothing.
     """
@@ -133,6 +136,7 @@ def gather(
         tiers=tuple(tier_files),
         private_goldens=tuple(private_goldens),
         ledger=ledger,
+        field=field,
         allowed_templates=tuple(sorted(set(allowed_templates))),
         allowed_contaminated=tuple(sorted(set(allowed_contaminated))),
     )

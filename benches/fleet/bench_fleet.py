@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shutil
 import statistics
 import sys
@@ -19,14 +20,17 @@ import tempfile
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from milton_assets.edge.deployment import TargetStatus
 from milton_assets.fleet.local import LocalMeans
 from milton_assets.fleet.many import AT_ONCE, ask_each
+from milton_assets.fleet.ssh import SshTarget
 from milton_assets.fleet.target import DeployRequest, Target
 from milton_assets.fleet.targets import Targets
+from milton_assets.fleet.wire import GREETING, packed
 from milton_assets.rollout.events import Event
 from milton_assets.rollout.journal import parse
 from milton_assets.rollout.plan import Gate, Member, Plan
@@ -39,6 +43,7 @@ from resources.inventory import inventory_of
 from tests.support.crashing import healthy
 from tests.support.edge_bundles import make_bundle
 
+STATUS_GOAL_S = 5.0
 TROUBLED = Rates(offline=0.2, failing=0.05, crashing=0.02, slow=0.02, corrupt=0.01, lying=0.001, flapping=0.05)
 
 
@@ -108,15 +113,34 @@ def many_small(rollouts: int) -> bool:
         stopped = [state for state in states if state.stage is Stage.STOPPED]
         share = len(stopped) / rollouts
         begun = f"{statistics.median(state.begun for state in stopped):.0f} devices begun" if stopped else "none"
-        print(f"failure rate {rate:4.0%}: {share:6.1%} stopped, median {begun}")
+        told = f"failure rate {rate:4.0%}: {share:6.1%} stopped, median {begun}"
         if rate == gate.tolerable:
             few_enough = share <= gate.beta + 3 * math.sqrt(gate.beta * (1 - gate.beta) / rollouts)
+            told += f"; false stops, wanted at most {gate.beta:.0%}: {'kept' if few_enough else 'NOT KEPT'}"
+        print(told)
     return few_enough
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A `Link` to a stand-in for `ssh` and the agent behind it: says after `answer_s` what `file` holds, and ends when
+    it is hung up on. What ssh itself takes of the processor for a connection is not in it."""
+
+    file: Path
+    answer_s: float
+
+    def command(self, remote: str, *, fresh: bool = False) -> Sequence[str]:
+        """See `Link`."""
+        return ["sh", "-c", 'sleep "$1"; cat "$2"; exec cat >/dev/null', "device", str(self.answer_s), str(self.file)]
 
 
 def status_of_all(targets: int, answer_s: float) -> None:
     """Print how long it takes to ask many targets what they serve, each of which takes so long to answer, and one that
-    takes a hundred times as long."""
+    takes a hundred times as long: devices at the end of a connection, and folders of this machine."""
+    print(
+        f"status of {targets} targets that answer after {answer_s * 1000:.0f} ms, one after {answer_s * 100:.0f} s, "
+        f"over {AT_ONCE} connections; wanted: at most {STATUS_GOAL_S:.0f} s"
+    )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         state = StateDir(root / "state")
@@ -125,20 +149,39 @@ def status_of_all(targets: int, answer_s: float) -> None:
         places = {f"d{number}": str(root / f"d{number}") for number in range(targets)}
         for place in list(places.values())[1:]:
             shutil.copytree(root / "d0", place, symlinks=True)
-        there = [Targets(state, first.means, places).named(name) for name in places]
+        said = first.named("d0").status().model_dump_json().encode()
+        file = root / "said"
+        file.write_bytes(GREETING + packed({"kind": "answer", "seq": 1}, said))
+
+        def slow(number: int) -> float:
+            return answer_s * (100 if number == 0 else 1)
+
+        devices = [
+            SshTarget(name, f"ssh://{name}", state, Waiting(file, slow(number)), "agent")
+            for number, name in enumerate(places)
+        ]
+        asked("devices over a connection each", devices, lambda target: target.status(), answer_s)
+        there = Targets(state, first.means, places)
 
         def ask(target: Target) -> TargetStatus:
-            time.sleep(answer_s * (100 if target.name == "d0" else 1))  # the line, and the device
+            time.sleep(slow(int(target.name[1:])))
             return target.status()
 
-        began = time.perf_counter()
-        answers = ask_each(there, ask, within_s=60)
-        took_s = time.perf_counter() - began
-    least_s = max(targets / AT_ONCE * answer_s, 100 * answer_s)
+        asked("folders of this machine", [there.named(name) for name in places], ask, answer_s)
+
+
+def asked(what: str, targets: Sequence[Target], ask: Callable[[Target], TargetStatus], answer_s: float) -> None:
+    """Ask them all, and print what it took, by the clock and of the processor."""
+    began, spent, others = time.perf_counter(), time.process_time(), os.times()
+    answers = ask_each(targets, ask, within_s=60)
+    took_s, spent_s, now = time.perf_counter() - began, time.process_time() - spent, os.times()
+    children_s = now.children_user + now.children_system - others.children_user - others.children_system
+    least_s = max(len(targets) / AT_ONCE * answer_s, 100 * answer_s)
     served = sum(isinstance(one, TargetStatus) for one in answers)
-    print(f"status of {targets} targets that answer after {answer_s * 1000:.0f} ms, one after {answer_s * 100:.0f} s:")
     print(
-        f"  {served} answers in {took_s:.1f} s over {AT_ONCE} connections; {took_s / least_s:.2f} of the least possible"
+        f"  {what}: {served} answers in {took_s:.1f} s, of which {least_s:.1f} s are waiting; processor: "
+        f"{spent_s:.2f} s, {spent_s / len(targets) * 1000:.1f} ms a target"
+        + (f", and {children_s:.2f} s of the stand-ins for ssh" if children_s > 0.01 else "")
     )
 
 

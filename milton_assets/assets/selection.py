@@ -33,7 +33,7 @@ from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.replay import read_anchored
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
 from milton_assets.usecases.aliases import name_challenger
-from milton_assets.usecases.canaries import field_notes
+from milton_assets.usecases.field_evidence import field_evidence
 from milton_assets.usecases.incumbent import incumbent_of
 from milton_assets.usecases.past_ledger import check_ledger, ledger_before
 from milton_assets.usecases.pictures import tier_pictures
@@ -102,6 +102,12 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
                 if spec.per_class
             }
         keep_goldens(store, goldens.values())
+        targets = open_targets(campaign.state, campaign.target_paths, server=EdgeServer)
+        incumbent = incumbent_of(
+            (targets.named(name) for name in campaign.targets_of(run_id)),
+            mirrored=mirrored_anywhere(store, targets),
+            on_note=context.log.warning,
+        )
         gathered = gather(
             context.instance,
             run_id=run_id,
@@ -122,12 +128,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             policy_name=policy.name,
             policy_sha256=policy.sha256,
             ledger=ledger_before(store.runs, run_id),
-        )
-        targets = open_targets(campaign.state, campaign.target_paths, server=EdgeServer)
-        incumbent = incumbent_of(
-            (targets.named(name) for name in campaign.targets_of(run_id)),
-            mirrored=mirrored_anywhere(store, targets),
-            on_note=context.log.warning,
+            field=field_evidence(campaign.state, store.runs, incumbent),
         )
         decision = decide(
             run_id=run_id,
@@ -146,7 +147,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             tiers=tiers,
             anchored=read_anchored(store.read_bytes, gathered.manifest.ledger),
         )
-        notes = (*campaign.chosen.notes, *field_notes(campaign.state, incumbent))
+        notes = campaign.chosen.notes
         summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest, notes=notes)
         document = summary.model_dump_json(indent=2).encode()
         decision_uri = store.put("selection_decision", run_id, document, suffix=".json")

@@ -111,6 +111,15 @@ class KeptVerdict:
     signer: str | None
 
 
+@dataclass(frozen=True)
+class DoesNotHold:
+    """Field evidence that is kept and cannot be believed: which canary's, its file, and why."""
+
+    canary: str
+    path: Path
+    why: str
+
+
 def check_told(told: CanaryTold) -> None:
     """Raise `EvidenceMismatch` unless what a device tells of a canary follows from the counts that it tells."""
     judged = judge(told.plan, told.counts)
@@ -144,7 +153,7 @@ def keep(state: StateDir, verdict: FieldVerdict) -> KeptVerdict:
     check_told(told)
     if told.verdict is None:
         raise BadInput(f"{told.plan.id} goes on", expected="a canary that is over")
-    path = _path(state, verdict.target, told.plan.id)
+    path = verdict_file(state, verdict.target, told.plan.id)
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent / ".lock", timeout_s=30):
         if path.exists():
@@ -178,12 +187,17 @@ def signer_of(path: Path, raw: bytes) -> str | None:
         return None
 
 
-def kept_verdicts(state: StateDir, release: str | None = None) -> Iterator[KeptVerdict]:
-    """What is kept, oldest first; of `release` alone where one is named. Raises `EvidenceMismatch`."""
+def kept_verdicts(state: StateDir, release: str | None = None) -> Iterator[KeptVerdict | DoesNotHold]:
+    """What is kept, oldest first; of `release` alone where one is named, and whatever does not hold: whose that was
+    cannot be known."""
     if not state.field.is_dir():
         return
     for path in sorted(state.field.glob("*/canary_*.json"), key=lambda found: found.name):
-        kept = _read(path)
+        try:
+            kept = _read(path)
+        except EvidenceMismatch as error:
+            yield DoesNotHold(path.stem, path, str(error))
+            continue
         if release is None or kept.verdict.concerns(release):
             yield kept
 
@@ -216,7 +230,8 @@ def _believed(state: StateDir) -> frozenset[str]:
     return ever - {one.fingerprint for one in trust.revoked}
 
 
-def _path(state: StateDir, target: str, canary: str) -> Path:
+def verdict_file(state: StateDir, target: str, canary: str) -> Path:
+    """Where the verdict of that canary is kept. Raises `BadInput` for names that are none."""
     return state.field / check_key(target, "target name") / f"{check_canary_id(canary)}.json"
 
 

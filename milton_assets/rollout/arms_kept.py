@@ -15,11 +15,11 @@ from typing import Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from milton_assets.edge.canary.plan import Arm, CanaryId
+from milton_assets.edge.canary.plan import Arm, CanaryId, check_canary_id
 from milton_assets.edge.canary.verdict import Judgement, Outcome
 from milton_assets.edge.canary.whole import Figures
 from milton_assets.edge.release.sshsig import SignatureInvalid
-from milton_assets.fleet.canaries import signer_of, write_signed
+from milton_assets.fleet.canaries import DoesNotHold, signer_of, write_signed
 from milton_assets.rollout.arms import FleetPlan, judge_fleet
 from milton_assets.vocabulary.digest import Sha256, sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
@@ -152,20 +152,35 @@ def kept_verdict(folder: Path) -> KeptFleetVerdict | None:
     try:
         verdict, signer = FleetVerdict.model_validate_json(raw), signer_of(path, raw)
     except (ValidationError, SignatureInvalid) as error:
-        raise EvidenceMismatch(f"{path} does not hold: {error!s:.300}", expected="a verdict as it was kept") from None
+        raise EvidenceMismatch(
+            f"{path} does not hold: {error!s:.300}",
+            expected="a verdict as it was kept, and its signature",
+            remedy="restore both from a backup",
+        ) from None
     if verdict.fact is None and verdict.judged().outcome is not verdict.outcome:
         raise EvidenceMismatch(
             f"{path} says {verdict.outcome}, its figures say {verdict.judged().outcome}",
             expected="a verdict that follows from its figures",
         )
+    if verdict.fact is not None and verdict.outcome is Outcome.PROMOTE:
+        raise EvidenceMismatch(f"{path} promotes by a fact", expected="a promotion by evidence")
     return KeptFleetVerdict(path=path, sha256=sha256_bytes(raw), verdict=verdict, signer=signer)
 
 
-def kept_fleet_verdicts(state: StateDir, release: str | None = None) -> Iterator[KeptFleetVerdict]:
-    """How comparisons between devices ended, oldest first; of `release` alone where one is named. Raises
-    `EvidenceMismatch`."""
+def fleet_verdict_file(state: StateDir, canary: str) -> Path:
+    """Where the verdict of that comparison is kept. Raises `BadInput` for an id that is none."""
+    return state.rollouts / check_canary_id(canary) / VERDICT_FILE
+
+
+def kept_fleet_verdicts(state: StateDir, release: str | None = None) -> Iterator[KeptFleetVerdict | DoesNotHold]:
+    """How comparisons between devices ended, oldest first; of `release` alone where one is named, and whatever does not
+    hold: whose that was cannot be known."""
     for path in sorted(state.rollouts.glob(f"canary_*/{VERDICT_FILE}")):
-        kept = kept_verdict(path.parent)
+        try:
+            kept = kept_verdict(path.parent)
+        except (EvidenceMismatch, BadInput) as error:
+            yield DoesNotHold(path.parent.name, path, str(error))
+            continue
         if kept is not None and (release is None or kept.verdict.concerns(release)):
             yield kept
 

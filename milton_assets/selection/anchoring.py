@@ -9,7 +9,7 @@ itself (`compare`), and what follows from it (`choose`).
 Challengers that each give up a little against the incumbent before lose a lot in the end. So the margin of
 non-inferiority is held against the anchor as well: over any chain of promotions, one margin is lost at most. An anchor
 moves only to a model that serves and is shown to be better on that metric, which is asked once, when it begins to
-serve.
+serve. Weights that the field sent back are no anchor, and are none any more (`field`).
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def anchor(
 ) -> Anchoring:
     """Hold `challenges` to the anchors of the rule's metrics; `serving` is the incumbent's place among `eligible`.
 
-    A metric without an anchor gets the incumbent as its first.
+    A metric without an anchor gets the incumbent as its first, unless the field sent its weights back: then it has none
+    until another model serves.
     """
     by_metric = {drawn.criterion.key: drawn for drawn in prepared}
     versions = [one.version for one in eligible]
@@ -76,7 +77,7 @@ def anchor(
         against[margin.key] = found, held_to(drawn, margin, place, rule, draws=policy.certainty.draws, seed=seed)
     better = _better(against, serving, rule) if life.begins else set()
     anchors = dict(known)
-    for margin in rule.margins:
+    for margin in rule.margins if life.sent_back is None else ():
         moves = margin.key not in known or margin.key in better
         if moves and (now := _of_incumbent(margin, versions[serving], manifest, life)) is not None:
             anchors[margin.key] = now

@@ -38,8 +38,9 @@ from milton_assets.statistics.variants import KNOWS_AT
 from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.chat_template import NO_TEMPLATE
 from milton_assets.vocabulary.digest import short
+from milton_assets.vocabulary.field_evidence import FieldArm
 from milton_assets.vocabulary.figure import figure, span
-from milton_assets.vocabulary.metric import Metric, Status
+from milton_assets.vocabulary.metric import Interval, Metric, Status
 from milton_assets.vocabulary.terminal import printable
 from milton_assets.vocabulary.tier_spec import Tiers
 
@@ -94,6 +95,7 @@ def sections(decision: Decision, tiers: Tiers) -> list[Grid | Lines]:
         Lines("How sure", (*_how_sure(decision), *_noise(decision))),
         *_challenges(decision),
         *_flips(decision),
+        *_field(decision),
         Lines("What would change it", tuple(_sensitivity(decision))),
         Lines("Also note", decision.notes),
         Lines("Rests on", tuple(_rests_on(decision))),
@@ -366,6 +368,41 @@ def _flip(flips: Flips) -> tuple[str, ...]:
     answer = "unknown" if flips.equivalence is None else flips.equivalence.value
     count = f"{flips.won} : {flips.lost}\nof {flips.n}"
     return (flips.metric, count, f"{flips.p_value:.3f}", f"{answer}\n{flips.why}")
+
+
+def _field(decision: Decision) -> Iterable[Grid]:
+    """What canaries said of the incumbent, whose benchmark's figures are in the table of candidates."""
+    if not decision.field:
+        return
+    rows = [
+        (
+            f"{one.finding.said.replace('_', ' ')}\n{one.finding.why}",
+            f"{one.finding.challenger_version}\n{_erred(one.finding.challenger, one.challenger_errors)}",
+            f"{', '.join(one.finding.beside)}\n{_erred(one.finding.incumbent, one.incumbent_errors)}",
+            f"{one.finding.target or f'{one.finding.devices} devices'}\nsince {one.finding.since:%Y-%m-%d %H:%M}",
+            f"{one.follows}\n{one.finding.canary}",
+        )
+        for one in decision.field[:MAX_ROWS]
+    ]
+    header = ("the field's verdict", "on\nerrors", "beside\nerrors", "where", "what follows here")
+    caption = (
+        "Signed verdicts of canaries, in UTC, with 95 % intervals of the error rates where requests are independent. "
+        "They enter no score, no gate and no test; weights that the field sent back are no anchor."
+    )
+    yield Grid(f"What the field said of {decision.incumbent}", header, tuple(rows), caption)
+
+
+def _erred(arm: FieldArm, interval: Interval | None) -> str:
+    told = f"{arm.erred} of {arm.requests} requests"
+    if interval is not None:
+        return f"{told}\n{_share(arm.units_erred / arm.units)} [{_share(interval.low)}, {_share(interval.high)}]"
+    if arm.per_device:
+        return f"{told}\n{_share(arm.per_device[0])} to {_share(arm.per_device[-1])} of a device's"
+    return told
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"
 
 
 def _may_replace(report: CandidateReport, challenge: Challenge) -> str:

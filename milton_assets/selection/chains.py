@@ -34,15 +34,16 @@ from milton_assets.statistics.spending import (
     student_p,
     student_reach,
 )
+from milton_assets.vocabulary.beside import ROUNDS
 
 _Flags = npt.NDArray[np.bool_]
 
 ALPHA = 0.05
 SPEED_MARGIN = 0.25
 QUALITY_MARGIN = 0.05
-ROUNDS = 10
-OWN_ERRORS_IN_TURN = (0.15 * math.sqrt(math.pi / 2 / 2 * 2 / ROUNDS), 0.02 * math.sqrt(2 / ROUNDS))
-"""Of a gain over so many rounds in turn of two requests each."""
+OWN_ERRORS_IN_TURN = (0.15 * math.sqrt(2 / ROUNDS), 0.02 * math.sqrt(8) * math.sqrt(2 / ROUNDS))
+"""Of a gain over `ROUNDS` rounds in turn of one request each. Eight of these vary together as little as a round of the
+model's own figures does."""
 OWN_ERRORS = (0.15 * math.sqrt(math.pi / 2 / 40), 0.02 / math.sqrt(5))
 """Of the median of 40 times to first token, and of the mean throughput of 5 rounds: relative."""
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from milton_assets.selection import comparability, contamination, explain, in_turn, templates
+from milton_assets.selection import comparability, contamination, explain, field, in_turn, templates
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.contest import Contest, Occasion, Outcome, enter, settle, verdict_on_nobody
 from milton_assets.selection.decision import (
@@ -125,11 +125,13 @@ def _decided(
         "policy_sha256": policy.sha256,
         "manifest_sha256": manifest_sha256,
         "baselines": _baselines(stood, references, tiers),
+        "field": field.readings(manifest.field, life.incumbent, life.sent_back),
     }
     notes = (
         *_notes(policy, manifest, judgements, incumbent),
         *contamination.notes(variants),
         *in_turn.notes(stood, policy.incumbent, incumbent, life.incumbent),
+        *field.notes(manifest.field, life.sent_back, life.let_go),
     )
     seed = int(manifest_sha256[:8], 16)
 
@@ -157,12 +159,19 @@ def _decided(
     anchoring = contest.anchoring
     flips = flips_of(stood, incumbent, policy, contest.challenges.by_version, tiers, seed=seed)
     report, choice = _Report(contest, outcome, judgements, policy, about, flips), outcome.choice
+    winner = None if choice.winner is None else contest.pool.versions[choice.winner]
     return Decision(
         **common,
         verdict=choice.verdict,
-        winner=None if choice.winner is None else contest.pool.versions[choice.winner],
+        winner=winner,
         reasons=(*report.why_head(len(stood)), *choice.reasons),
-        notes=(*notes, *report.unpaired(), *report.saturated(), *(anchoring.notes if anchoring else ())),
+        notes=(
+            *notes,
+            *field.notes_on_winner(manifest.field, winner),
+            *report.unpaired(),
+            *report.saturated(),
+            *(anchoring.notes if anchoring else ()),
+        ),
         candidates=(*report.reports(), *unranked(flips)),
         confidence=outcome.confidence,
         sensitivity=sensitivity(contest, outcome, judgements, policy, occasion),
@@ -325,6 +334,11 @@ def _checked(
     for one, next_one in itertools.pairwise(ordered):
         if one.version == next_one.version:
             raise BadInput(f"{one.version} stands twice in {run_id}", expected="each model version once")
+    if manifest.field.version not in {None, incumbent}:
+        raise BadInput(
+            f"the manifest tells what the field said of {manifest.field.version}, and {incumbent} serves",
+            expected="field evidence of the incumbent",
+        )
     _all_stand(ordered, manifest)
     pinned = {(pin.model_version, pin.tier) for pin in manifest.pins()}
     loose = [

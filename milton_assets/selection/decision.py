@@ -16,16 +16,17 @@ from milton_assets.selection.policy import GateMode, MarginKind, Normalisation, 
 from milton_assets.vocabulary.chat_template import TemplateId
 from milton_assets.vocabulary.digest import Sha256, canonical_json, sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.field_evidence import FieldFinding
 from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.ledger import Ledger
 from milton_assets.vocabulary.metric import Interval, Metric
 
-DECISION_VERSION = 6
+DECISION_VERSION = 7
 """Version 3 is written as RFC 8785 has it; version 4 names each candidate's chat template, spends alpha over the life
 of an incumbent and hands on a ledger; version 5 has gates that ask only where there is a figure, flips, and what fresh
 variants showed of each candidate; version 6 compares speeds in rounds in turn with the incumbent, where tables state
-such rounds. Another version is not read."""
+such rounds; version 7 tells what the field said of the incumbent. Another version is not read."""
 
 
 class Verdict(StrEnum):
@@ -324,6 +325,20 @@ class Sensitivity(_Noun):
     held: tuple[str, ...] = ()
 
 
+class FieldReading(_Noun):
+    """One verdict of the field on the incumbent, beside the benchmark's figures.
+
+    `challenger_errors` and `incumbent_errors` are the intervals of the two error rates, None where requests are not
+    independent or there were none. `moves` says whether the decision used it; `follows` says how, or why not.
+    """
+
+    finding: FieldFinding
+    challenger_errors: Interval | None
+    incumbent_errors: Interval | None
+    moves: bool
+    follows: str
+
+
 class Decision(_Noun):
     """One decision on one benchmark run. Equal evidence, policy and incumbent give an equal decision.
 
@@ -331,7 +346,8 @@ class Decision(_Noun):
     rank, those without one after them by version. `reasons` explain the verdict, `notes` are what a careful reader
     should also know. `baselines` are figures that are about no model, to read a model's against: what BM25 alone
     reaches, and what the best possible order of the same documents would. `noise` is how far speeds vary between
-    campaigns, and whether that was measured; `ledger` is what the next decision is told.
+    campaigns, and whether that was measured; `field` is what canaries said of the incumbent; `ledger` is what the next
+    decision is told.
     """
 
     decision_version: int = DECISION_VERSION
@@ -350,6 +366,7 @@ class Decision(_Noun):
     confidence: Confidence | None = None
     sensitivity: Sensitivity | None = None
     noise: tuple[NoiseReading, ...] = ()
+    field: tuple[FieldReading, ...] = ()
     ledger: Ledger = Ledger()
 
     @model_validator(mode="before")

@@ -26,6 +26,7 @@ from pydantic import ValidationError
 
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.comparability import Procedure, procedure
+from milton_assets.selection.field import sent_back
 from milton_assets.selection.policy import Criterion, Margin, MetricRef
 from milton_assets.selection.scoring import Array
 from milton_assets.statistics.multiplicity import holm
@@ -33,6 +34,7 @@ from milton_assets.statistics.spending import Noise, group_share, is_look, look_
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest
+from milton_assets.vocabulary.field_evidence import FieldFinding
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.ledger import Anchor, Challenger, Ledger, Previous, Repeated, Spread, Tally
 from milton_assets.vocabulary.tier import TierResult
@@ -55,7 +57,8 @@ class Life:
     `keys` know each version by its weights and how it was measured, `hows` each (version, tier) by how alone, `tables`
     by the digest of its table, `weights` by those. `incumbent` is the SHA-256 of the weights that serve, None where it
     is not known; `begins` is whether they serve for the first time. `anchored` are the tables of the anchors, by
-    digest.
+    digest. `sent_back` is the verdict by which the field sent the incumbent's weights back, and `let_go` the anchors
+    that they were until then: the ledger has them no more.
     """
 
     ledger: Ledger = field(default_factory=Ledger)
@@ -66,6 +69,8 @@ class Life:
     weights: Mapping[str, str] = field(default_factory=dict)
     anchored: Mapping[str, TierResult] = field(default_factory=dict)
     begins: bool = False
+    sent_back: FieldFinding | None = None
+    let_go: tuple[Anchor, ...] = ()
 
     @classmethod
     def of(
@@ -99,12 +104,17 @@ class Life:
         if begins:
             ledger = ledger.model_copy(update={"incumbent": serving, "families": (), "challengers": {}})
         tables = {(pin.model_version, pin.tier): pin.sha256 for pin in manifest.pins()}
+        against = sent_back(manifest.field, serving)
+        let_go = tuple(one for one in ledger.anchors if against is not None and one.artefact_sha256 == serving)
+        if let_go:
+            kept = tuple(one for one in ledger.anchors if one not in let_go)
+            ledger = ledger.model_copy(update={"anchors": kept})
         if missing := [one.uri for one in ledger.anchors if one.sha256 not in anchored]:
             raise BadInput(
                 f"{manifest.run_id} holds challengers to figures that were not read: {', '.join(missing)}",
                 expected="the tables that the ledger's anchors pin",
             )
-        return cls(ledger, keys, hows, tables, serving, weights, anchored, begins)
+        return cls(ledger, keys, hows, tables, serving, weights, anchored, begins, against, let_go)
 
     def noises(self, criterion: Criterion, versions: Sequence[str], values: Array) -> list[Noise]:
         """For each version the noise of that criterion, from all that was measured as it was, this time included."""

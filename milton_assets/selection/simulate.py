@@ -30,7 +30,7 @@ from milton_assets.statistics.multiplicity import holm
 from milton_assets.statistics.normal import z_of_level
 from milton_assets.statistics.samples import mean_interval
 from milton_assets.statistics.shares import wilson
-from milton_assets.vocabulary.beside import BESIDE, Beside, RoundPair
+from milton_assets.vocabulary.beside import BESIDE, ROUNDS, Beside, RoundPair
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
@@ -109,16 +109,17 @@ def _beside(
     design: Design,
     starts: float,
 ) -> Candidate:
-    """The candidate with ten rounds of two requests in turn with what serves: each server as it was started."""
+    """The candidate with rounds of one request in turn with what serves: each server as it was started."""
     version, theirs = serving
+    within_request = design.within_rounds * math.sqrt(design.requests / design.rounds)
     luck = np.exp(rng.normal(0, starts, (2, 2)))
 
     def figures(model: TrueModel, luck: Array) -> dict[str, float]:
-        ttft_ms = model.ttft_ms * luck[0] * float(np.exp(rng.normal(0, design.within_requests, 2)).mean())
-        rate = model.output_tokens_per_s * luck[1] * math.exp(rng.normal(0, design.within_rounds))
+        ttft_ms = model.ttft_ms * luck[0] * math.exp(rng.normal(0, design.within_requests))
+        rate = model.output_tokens_per_s * luck[1] * math.exp(rng.normal(0, within_request))
         return {"ttft_ms.median": float(ttft_ms), "output_tokens_per_s": float(rate)}
 
-    rounds = tuple(RoundPair(mine=figures(truth, luck[0]), theirs=figures(theirs, luck[1])) for _ in range(10))
+    rounds = tuple(RoundPair(mine=figures(truth, luck[0]), theirs=figures(theirs, luck[1])) for _ in range(ROUNDS))
     stated = Beside(version=version, artefact_sha256=sha256_bytes(version.encode()), rounds=rounds)
     timed = replace(candidate.tiers["inference"], provenance={BESIDE: stated.model_dump(mode="json")})
     return replace(candidate, tiers={**candidate.tiers, "inference": timed})

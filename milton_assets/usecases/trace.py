@@ -37,16 +37,17 @@ from milton_assets.edge.manifest import (
 )
 from milton_assets.edge.release import VerificationReport, read_manifest, verify_release
 from milton_assets.edge.release.chain import bundled_artefact_sha256
-from milton_assets.fleet.canaries import kept_verdicts, problems_of, signature_problems
+from milton_assets.fleet.canaries import DoesNotHold, KeptVerdict, kept_verdicts, problems_of, signature_problems
 from milton_assets.fleet.target import Target, is_here
-from milton_assets.rollout.arms_kept import kept_fleet_verdicts
+from milton_assets.rollout.arms_kept import KeptFleetVerdict, kept_fleet_verdicts
 from milton_assets.selection.summary import BundleRecord, DeploymentRecord, RunSummary, read_summary
+from milton_assets.usecases.field_evidence import changed_since
 from milton_assets.usecases.golden_links import broken_goldens, notes_on_goldens
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, short
 from milton_assets.vocabulary.documents import Documents
 from milton_assets.vocabulary.entry_paths import placed
 from milton_assets.vocabulary.entry_table import entry_from_table
-from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch, MiltonError
+from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest
 from milton_assets.vocabulary.registry import RegistryEntry, RegistryStore
 from milton_assets.vocabulary.state import StateDir
@@ -231,25 +232,29 @@ def _digest(path: Path) -> str | None:
 
 # What the field said
 
+_FIELD = "field verdict"
+
 
 def _field_links(deployment: Deployment, records: Records) -> Iterator[Link]:
     if deployment.release is None:
         return
-    try:
-        kept = tuple(kept_verdicts(records.state, deployment.release))
-        of_fleets = tuple(kept_fleet_verdicts(records.state, deployment.release))
-    except EvidenceMismatch as error:
-        yield Link("field verdict", str(records.state.field), None, False, str(error))
-        return
-    for one in kept:
-        signed = "signed by nobody" if one.signer is None else f"signed by {one.signer}"
-        said = f"{one.verdict.said}; {signed}"
-        yield _link("field verdict", one.verdict.told.plan.id, one.sha256, problems_of(records.state, one), said)
-    for fleets in of_fleets:
-        signed = "signed by nobody" if fleets.signer is None else f"signed by {fleets.signer}"
-        problems = signature_problems(records.state, fleets.path, fleets.signer)
-        plan = fleets.verdict.plan
-        yield _link("field verdict", plan.id, fleets.sha256, problems, f"{fleets.verdict.said}; {signed}")
+    for one in kept_verdicts(records.state, deployment.release):
+        if isinstance(one, DoesNotHold):
+            yield Link(_FIELD, one.canary, None, False, one.why)
+        else:
+            problems = problems_of(records.state, one)
+            yield _field_link(one.verdict.told.plan.id, one.verdict.said, one, problems)
+    for fleets in kept_fleet_verdicts(records.state, deployment.release):
+        if isinstance(fleets, DoesNotHold):
+            yield Link(_FIELD, fleets.canary, None, False, fleets.why)
+        else:
+            problems = signature_problems(records.state, fleets.path, fleets.signer)
+            yield _field_link(fleets.verdict.plan.id, fleets.verdict.said, fleets, problems)
+
+
+def _field_link(canary: str, said: str, kept: KeptVerdict | KeptFleetVerdict, problems: Iterable[str]) -> Link:
+    signed = "signed by nobody" if kept.signer is None else f"signed by {kept.signer}"
+    return _link(_FIELD, canary, kept.sha256, problems, f"{said}; {signed}")
 
 
 # What the decision rests on
@@ -409,6 +414,7 @@ def _evidence_problems(
     except MiltonError as error:
         yield str(error)
     yield from broken_goldens(grounds.evidence, records.store)
+    yield from changed_since(records.state, grounds.evidence.field)
 
 
 def _entry_problems(manifest: BundleManifest, grounds: _BundledDocuments, records: Records) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Rounds in turn: what a table says of the rounds in which its model was measured beside the one that serves.
 
-What belongs here: that noun, how a table's provenance holds it, and the ratios of a figure that it gives. What does
-not: measuring such rounds (`milton_assets.tiers.inference.beside`), and what they show (`milton_assets.selection`).
+What belongs here: that noun, how many such rounds are planned, how a table's provenance holds it, and the ratios of a
+figure that it gives. What does not: measuring such rounds (`milton_assets.tiers.inference.beside`), and what they show
+(`milton_assets.selection`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from milton_assets.vocabulary.keys import Slug
 
 BESIDE: Final = "beside"
 """What a table's provenance calls it."""
+
+ROUNDS: Final = 20
+"""In turn, of each model, where the budget has room for them; of one request, or as many as are in flight at once."""
 
 LEAST_ROUNDS: Final = 3
 """Fewer rounds of a figure say nothing about how far it is off."""

@@ -14,15 +14,16 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
 from milton_assets.vocabulary.chat_template import Lineage, TemplateId
 from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
+from milton_assets.vocabulary.field_evidence import FieldEvidence
 from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.ledger import Ledger
 
-MANIFEST_VERSION = 6
+MANIFEST_VERSION = 7
 """Version 3 is digested as RFC 8785 has it; version 4 pins each candidate's chat template, which templates were
 allowed, and the ledger of the decisions before; version 5 which weights were let through though they know answers,
 and of a table on which device class it was measured; version 6 has what a server put on GPUs, and their CUDA version,
-in its fingerprints.
+in its fingerprints; version 7 what the field said of the incumbent.
 Another version is not read."""
 
 
@@ -71,7 +72,7 @@ class EvidenceManifest(BaseModel):
     `tiers` are those that a candidate had to be measured by, in their order; `private_goldens` are the names in
     `goldens` of which only the digest is kept; `allowed_templates` are chat templates that the operator let through;
     `allowed_contaminated` are weights that may be promoted though they know published answers; `ledger` is what the
-    decision before this one handed on.
+    decision before this one handed on; `field` what canaries said of the model that serves.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,6 +91,7 @@ class EvidenceManifest(BaseModel):
     ledger: Ledger = Ledger()
     allowed_templates: tuple[TemplateId, ...] = ()
     allowed_contaminated: tuple[Sha256, ...] = ()
+    field: FieldEvidence = FieldEvidence()
 
     @model_validator(mode="before")
     @classmethod

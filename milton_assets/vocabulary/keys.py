@@ -80,7 +80,7 @@ def check_run_id(text: str) -> str:
     return text
 
 
-RunId = Annotated[str, AfterValidator(check_run_id)]
+RunId = Annotated[str, AfterValidator(lru_cache(check_run_id))]
 
 
 def run_of(campaign: str, device_class: str | None) -> str:

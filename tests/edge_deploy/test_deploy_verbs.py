@@ -333,7 +333,7 @@ class DeployingMeanwhile(FileOps):
 
     def __init__(self, bundle: Path, target: EdgeTarget) -> None:
         self._meanwhile = (bundle, target)
-        self._reads_left = 3
+        self._reads_left = 1
 
     def close(self, handle: Fd) -> None:
         was = Path(f"/proc/self/fd/{handle}").readlink().name

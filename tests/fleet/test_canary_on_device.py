@@ -17,13 +17,15 @@ from milton_assets.edge.canary.records import Asked
 from milton_assets.edge.canary.starting import CanaryRequest, CanaryTold, NoCanary, WholeRequest
 from milton_assets.edge.canary.verdict import Outcome
 from milton_assets.edge.deployment import DevicePolicy, NotAdmitted
-from milton_assets.fleet.canaries import NAMESPACE, RunsCanaries, keep, kept_verdicts, problems_of
+from milton_assets.fleet.canaries import NAMESPACE, DoesNotHold, RunsCanaries, keep, kept_verdicts, problems_of
 from milton_assets.fleet.canaries import field_verdict as as_evidence
 from milton_assets.fleet.ssh import SshTarget
 from milton_assets.fleet.target import DeployRequest
-from milton_assets.usecases.canaries import field_notes, told_and_kept
+from milton_assets.usecases.canaries import told_and_kept
+from milton_assets.usecases.field_evidence import changed_since, field_evidence
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
+from milton_assets.vocabulary.field_evidence import FieldEvidence
 from tests.support.agents import device
 from tests.support.edge_bundles import make_bundle
 
@@ -114,7 +116,7 @@ def test_a_verdict_is_kept_once_and_signed_so_that_ssh_keygen_agrees(kitchen: Ss
     kept = keep(kitchen.state, as_evidence("kitchen", kitchen.url, told, NOW))
     again = keep(kitchen.state, as_evidence("kitchen", kitchen.url, told, datetime.now(UTC)))
     assert (again.sha256, list(problems_of(kitchen.state, kept))) == (kept.sha256, [])
-    assert [one.sha256 for one in kept_verdicts(kitchen.state, told.plan.incumbent)] == [kept.sha256]
+    assert list(kept_verdicts(kitchen.state, told.plan.incumbent)) == [kept]
     assert list(kept_verdicts(kitchen.state, "0" * 64)) == []
     signers = tmp_path / "signers"
     signers.write_text(f"milton {KeyFiles(kitchen.state.keys).public.read_text()}")
@@ -126,12 +128,41 @@ def test_a_verdict_is_kept_once_and_signed_so_that_ssh_keygen_agrees(kitchen: Ss
 
 
 def test_the_next_decision_is_told_what_the_field_said_of_the_incumbent(kitchen: SshTarget, tmp_path: Path) -> None:
+    init_keys(kitchen.state.keys)
+    told = canary(kitchen, tmp_path, fails=True)
+    kept = told_and_kept(kitchen.state, kitchen, told)
+    assert kept is not None and told.verdict is not None
+    (finding,) = field_evidence(kitchen.state, tmp_path / "runs", "v1").findings
+    assert (finding.said, finding.challenger_version, finding.beside) == ("go_back", "v2", ("v1",))
+    assert (finding.target, finding.sha256, finding.signer) == ("kitchen", kept.sha256, kept.signer)
+    ours, theirs = told.counts.challenger, told.counts.incumbent
+    assert (finding.challenger.erred, finding.challenger.units_erred) == (ours.erred, ours.first_erred)
+    assert (finding.incumbent.requests, finding.incumbent.erred) == (theirs.requests, 0)
+    assert (finding.since, finding.until) == (told.plan.started_at, told.verdict.at)
+    assert field_evidence(kitchen.state, tmp_path / "runs", "v3") == FieldEvidence(version="v3")
+    assert field_evidence(kitchen.state, tmp_path / "runs", None) == FieldEvidence()
+
+
+def test_a_verdict_that_does_not_hold_or_is_nobodys_we_know_is_told_as_such(kitchen: SshTarget, tmp_path: Path) -> None:
+    init_keys(kitchen.state.keys)
     kept = told_and_kept(kitchen.state, kitchen, canary(kitchen, tmp_path, fails=True))
     assert kept is not None
-    (note,) = field_notes(kitchen.state, "v1")
-    assert "go_back v2 beside v1 on kitchen" in note
-    assert kept.sha256[:12] in note and "without weight" in note
-    assert list(field_notes(kitchen.state, "v3")) == list(field_notes(kitchen.state, None)) == []
+    told = field_evidence(kitchen.state, tmp_path / "runs", "v1")
+    signature = kept.path.with_name(f"{kept.path.name}.sig")
+    whole, signed = kept.path.read_bytes(), signature.read_bytes()
+    kept.path.write_bytes(whole.replace(b"go_back", b"promote"))
+    (refused,) = field_evidence(kitchen.state, tmp_path / "runs", "v1").refused
+    assert f"{kept.path} does not hold" in refused
+    assert [why for why in changed_since(kitchen.state, told) if kept.sha256 in why]
+
+    kept.path.write_bytes(whole)
+    signature.unlink()
+    (refused,) = field_evidence(kitchen.state, tmp_path / "runs", "v1").refused
+    assert "bears no signature, although there is a key" in refused
+    assert list(changed_since(kitchen.state, told)) == []
+
+    signature.write_bytes(signed)
+    assert field_evidence(kitchen.state, tmp_path / "runs", "v1") == told
 
 
 def test_a_verdict_that_its_counts_do_not_lead_to_is_refused(kitchen: SshTarget, tmp_path: Path) -> None:
@@ -154,5 +185,7 @@ def test_a_kept_verdict_that_was_changed_does_not_hold(kitchen: SshTarget, tmp_p
     kept = told_and_kept(kitchen.state, kitchen, canary(kitchen, tmp_path, fails=True))
     assert kept is not None
     kept.path.write_bytes(kept.path.read_bytes().replace(b"go_back", b"promote"))
-    with pytest.raises(EvidenceMismatch, match="does not hold"):
-        list(kept_verdicts(kitchen.state))
+    (found,) = kept_verdicts(kitchen.state)
+    assert isinstance(found, DoesNotHold)
+    assert (found.canary, found.path) == (kept.verdict.told.plan.id, kept.path)
+    assert "does not hold" in found.why

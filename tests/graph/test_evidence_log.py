@@ -10,6 +10,7 @@ from dagster import AssetMaterialization, DagsterInstance
 
 from milton_assets.vocabulary.chat_template import Lineage
 from milton_assets.vocabulary.entry_table import entry_to_table
+from milton_assets.vocabulary.field_evidence import FieldEvidence
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.ledger import Ledger
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
@@ -58,6 +59,7 @@ def gathered(root: Path, measured_in: dict[str, Fingerprint]) -> Gathered:
             policy_name="seed",
             policy_sha256="3" * 64,
             ledger=Ledger(),
+            field=FieldEvidence(),
             lineage=lambda entry, artefact: Lineage(),
             allowed_templates=(),
             allowed_contaminated=(),

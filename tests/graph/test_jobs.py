@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from dagster import AssetKey, AssetRecordsFilter
@@ -13,6 +14,7 @@ from milton_assets.edge.deployment.admission import DevicePolicy, write_device_p
 from milton_assets.edge.deployment.layout import POLICY_FILE
 from milton_assets.edge.manifest import SUMMARY_FILE
 from milton_assets.edge.release import verify_release
+from milton_assets.fleet.canaries import field_verdict, keep
 from milton_assets.selection import Verdict
 from milton_assets.selection.summary import read_summary
 from milton_assets.vocabulary.beside import Beside
@@ -21,12 +23,15 @@ from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.campaign import Profile
 from resources.evidence_store import EvidenceStore
+from tests.support.canaries import canary_told
 from tests.support.gguf_file import tiny_gguf
 from tests.support.targets import targets_of
 from tests.support.tiers import BUILT_IN, TIERS
 from tests.support.workplace import clueless, competent, failure_of
 
 RUN = "benchmark_20260101_000000"
+NEXT = "benchmark_20260101_060000"
+NOW = datetime(2026, 1, 12, tzinfo=UTC)
 
 
 def events_of(wp, asset, partition):
@@ -242,6 +247,25 @@ class TestDeploy:
         beside = Beside.of(TierResult.from_table(table).provenance)
         assert (beside.version, beside.because) == ("good", None)
         assert beside.log_ratios("ttft_ms.median")
+
+    @pytest.mark.slow
+    def test_the_next_decision_is_told_what_the_field_said_of_what_serves(self, measured):
+        measured.run("promote", RUN)
+        assert measured.run("deploy", "local").success
+        init_keys(measured.state.keys)
+        serves = targets_of(measured.state).named("local").status().active
+        told = canary_told("kitchen", "0" * 64, challenger=serves.digest, challenger_version="good")
+        kept = keep(measured.state, field_verdict("kitchen", "ssh://kitchen", told, NOW))
+        result = measured.run("promote", NEXT)
+        assert result.success, failure_of(result)
+        summary = read_summary(measured.state.runs, NEXT)
+        (reading,) = summary.decision.field
+        assert (reading.finding.sha256, reading.moves) == (kept.sha256, True)
+        assert reading.finding.challenger_artefact == summary.manifest.candidate("good").artefact_sha256
+        assert any(note.startswith(f"the field sent good back ({told.plan.id})") for note in summary.decision.notes)
+        (event, *_) = events_of(measured, "selection_decision", NEXT)
+        card = event.asset_materialization.metadata["decision_card"].value
+        assert "### What the field said of good" in card
 
     @pytest.mark.slow
     def test_how_long_a_release_is_watched_can_be_configured(self, measured):

@@ -15,16 +15,21 @@ import pytest
 
 from milton_assets.cli.app import main
 from milton_assets.edge.bundle.keys import init_keys
+from milton_assets.edge.canary.plan import Arm
 from milton_assets.edge.deployment import Deployment
 from milton_assets.fleet.canaries import field_verdict, keep
 from milton_assets.fleet.ssh import SshTarget
 from milton_assets.fleet.target import DeployRequest
+from milton_assets.rollout.arms import judge_fleet
+from milton_assets.rollout.arms_kept import DeviceTold, FleetVerdict, KeptFleetVerdict, figures_in, keep_verdict
 from milton_assets.usecases.trace import Link, Records, trace
+from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.golden_set import golden_digests
 from resources.evidence_store import EvidenceStore
 from resources.registries import open_registry
 from resources.registries.json_file import retire
 from tests.support.agents import LYING, put_agent
+from tests.support.arms import figures, plan_of
 from tests.support.canaries import canary_told
 from tests.support.own_sshd import OwnSshd, free_port
 from tests.support.targets import targets_of
@@ -360,6 +365,55 @@ def test_the_chain_goes_on_to_the_field_verdicts_of_its_release_and_names_one_th
         assert broken(follow_there()) == ["field verdict"]
     finally:
         shutil.rmtree(place.state.field)
+
+
+@pytest.fixture
+def compared(place: Workplace, kitchen: tuple[SshTarget, Path]) -> Iterator[KeptFleetVerdict]:
+    """A kept verdict of a comparison over sixteen devices, whose challenger is the release on the device."""
+    (done,) = kitchen[0].history()
+    plan = plan_of(16).model_copy(update={"challenger": done.release})
+    told = {}
+    for name, arm, _ in plan.arms():
+        erring = figures(errors=0.5 if arm is Arm.CHALLENGER else 0.0)
+        told[name] = DeviceTold(arm=arm, canary=plan.id, figures=erring, journal_sha256="e" * 64)
+    judged = judge_fleet(plan, figures_in(told))
+    verdict = FleetVerdict(plan=plan, told=told, lost=(), outcome=judged.outcome, reasons=judged.reasons, at=NOW)
+    folder = place.state.rollouts / plan.id
+    folder.mkdir(parents=True)
+    try:
+        yield keep_verdict(place.state, folder, verdict)
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_the_chain_goes_on_to_the_verdict_of_a_comparison_over_a_fleet(kitchen, follow_there, compared):
+    links = follow_there()
+    assert (list(links), broken(links)) == ([*LINKS, "field verdict"], [])
+    link = links["field verdict"]
+    assert (link.which, link.digest) == (compared.verdict.plan.id, sha256_file(compared.path))
+    assert link.detail.startswith(
+        "go_back v2 beside v1 on 4 of 16 devices: its devices' shares of errors are the worst"
+    )
+    assert link.detail.endswith(f"signed by {compared.signer}") and "SHA256:" in link.detail
+
+
+@pytest.mark.parametrize("how", ["verdict", "a device's figure", "signature", "no signature"])
+def test_a_fleets_verdict_that_was_changed_by_a_byte_breaks_the_chain_and_is_named(
+    kitchen, follow_there, compared, how
+):
+    changes = {
+        "verdict": (compared.path, lambda raw: raw.replace(b"go_back", b"promote")),
+        "a device's figure": (compared.path, lambda raw: raw.replace(b'"errors": 0.5', b'"errors": 0.4', 1)),
+        "signature": (compared.path.with_name(f"{compared.path.name}.sig"), modified),
+        "no signature": (compared.path.with_name(f"{compared.path.name}.sig"), lambda _: None),
+    }
+    path, change = changes[how]
+    with tampered(path, change):
+        links = follow_there()
+    assert broken(links) == ["field verdict"]
+    link = links["field verdict"]
+    assert link.which == compared.verdict.plan.id
+    assert str(compared.path) in link.detail
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from milton_assets.rollout.arms import FleetPlan
 from milton_assets.rollout.arms_kept import VERDICT_FILE, kept_verdict
 from milton_assets.rollout.plan import Opens
 from milton_assets.rollout.states import Stage
-from milton_assets.usecases.canaries import field_notes
+from milton_assets.usecases.field_evidence import field_evidence
 from milton_assets.usecases.fleet_canaries import WantedArms, go_on, look, plan_arms, stop
 from milton_assets.usecases.rollouts import Reach, Wanted, abort, folder_of
 from milton_assets.vocabulary.errors import EvidenceMismatch
@@ -116,8 +116,12 @@ def test_a_challenger_whose_devices_do_worse_goes_back_from_all_of_them(fleet: F
     assert Counter(fleet.serving().values()) == {"v1": 16}
     assert not any(running_canary(fleet.root / name) for name in fleet.names)
 
-    (note,) = [note for note in field_notes(fleet.state, "v1") if plan.id in note]
-    assert "go_back v2 beside v1 on 4 of 16 devices" in note and "without weight" in note
+    evidence = field_evidence(fleet.state, fleet.state.runs, "v1")
+    (finding,) = [one for one in evidence.findings if one.canary == plan.id]
+    assert (finding.said, finding.by_evidence, finding.target, finding.devices) == ("go_back", True, None, 16)
+    assert (finding.challenger_version, finding.beside, finding.sha256) == ("v2", ("v1",), kept.sha256)
+    assert (finding.challenger.requests, finding.challenger.erred) == (4 * REQUESTS, 4 * REQUESTS)
+    assert finding.incumbent.per_device == (0.0,) * 12
 
     path = folder_of(fleet.state, plan.id) / VERDICT_FILE
     before = path.read_bytes()

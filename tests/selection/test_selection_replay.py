@@ -152,7 +152,7 @@ class TestADecisionTakenBefore:
         summary = self.summary()
         again = decide_again(lambda uri, _: (self.PAST / uri).read_bytes(), summary, summary.decision.policy, TIERS)
         assert again.to_json() == summary.decision.to_json()
-        assert again.digest() == "ae458cca99779ff62c5c576ff8192cda62a88c29249d5dd944b05b1883c98421"
+        assert again.digest() == "fb762484d5cf71777358a4e9e2f0b6eda62ea0aed9a390321171c6d71faddc9d"
 
     def test_is_written_back_as_it_was_read(self) -> None:
         raw = json.loads((self.PAST / "summary.json").read_text())
@@ -162,8 +162,8 @@ class TestADecisionTakenBefore:
     @pytest.mark.parametrize(
         ("part", "field", "why"),
         [
-            ("decision", "decision_version", "the decision has version 2, this release reads version 6"),
-            ("manifest", "manifest_version", "the manifest has version 2, this release reads version 6"),
+            ("decision", "decision_version", "the decision has version 2, this release reads version 7"),
+            ("manifest", "manifest_version", "the manifest has version 2, this release reads version 7"),
         ],
         ids=["decision", "manifest"],
     )

@@ -173,16 +173,23 @@ def _first(reached: NDArray[np.bool_], n_ours: NDArray[np.int64]) -> NDArray[np.
     return np.where(reached.any(axis=1), requests, NEVER)
 
 
-def canary_told(target: str, incumbent: str) -> CanaryTold:
-    """What a device tells of a canary whose challenger went back for its errors."""
+def canary_told(
+    target: str,
+    incumbent: str,
+    *,
+    incumbent_version: str = "served",
+    challenger: str = "c" * 64,
+    challenger_version: str = "newer",
+) -> CanaryTold:
+    """What a device tells of a canary whose challenger went back for its errors. The releases are digests."""
     plan = CanaryPlan(
         id="canary_20260111_142500_0a1b2c",
         target=target,
-        challenger="c" * 64,
-        challenger_version="newer",
+        challenger=challenger,
+        challenger_version=challenger_version,
         challenger_manifest_sha256="d" * 64,
         incumbent=incumbent,
-        incumbent_version="served",
+        incumbent_version=incumbent_version,
         share=0.5,
         seed="0" * 64,
         started_at=datetime(2026, 1, 11, 14, 25, tzinfo=UTC),

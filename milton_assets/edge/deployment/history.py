@@ -155,7 +155,7 @@ def _continue(deployment: Deployment, line: Line) -> Deployment:
         changes = {"outcome": outcome, "reason": record.reason, "now_serving": record.to}
     if isinstance(record, Committed | Failed | RolledBack):
         changes |= {"finished_at": record.at, "journal_sha256": line.sha256}
-    return deployment.model_copy(update=changes)
+    return deployment.model_copy(update=changes) if changes else deployment
 
 
 def read_mirror(target: EdgeTarget) -> tuple[Deployment, ...]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from milton_assets.edge.deployment.fileops import FileOps
-from milton_assets.edge.deployment.history import Deployment, deployments
-from milton_assets.edge.deployment.layout import Link, NotATarget, is_target, read_link
+from milton_assets.edge.deployment.history import Deployment
+from milton_assets.edge.deployment.layout import Link, NotATarget, read_link
 from milton_assets.edge.deployment.lock import is_locked
-from milton_assets.edge.deployment.session import owner_problem, read_target
+from milton_assets.edge.deployment.session import NeverDeployed, look_at, owner_problem
 from milton_assets.edge.deployment.states import InFlight, Release
 from milton_assets.edge.release.disk import opened
 from milton_assets.vocabulary.digest import Sha256
@@ -57,19 +57,18 @@ def history(target: EdgeTarget, *, ops: FileOps | None = None) -> tuple[Deployme
 
     Raises `NotATarget`, and `JournalDamaged` when the journal does not hold or lacks what its mirror knows.
     """
-    ops = ops or FileOps()
-    if not is_target(ops, target.path):
+    try:
+        return look_at(target, ops or FileOps())[1]
+    except NeverDeployed:
         return ()
-    return deployments(read_target(target, ops).lines, target)
 
 
 def status(target: EdgeTarget, *, ops: FileOps | None = None) -> TargetStatus:
     """What the target serves now. Raises `NeverDeployed`, `JournalDamaged`."""
     ops = ops or FileOps()
-    reading = read_target(target, ops)
+    reading, found = look_at(target, ops)
     state = reading.state
     locked = is_locked(target.path)
-    found = deployments(reading.lines, target)
     problems = [] if locked else _problems(ops, target, {Link.CURRENT: state.active, Link.KNOWN_GOOD: state.known_good})
     if state.in_flight is not None and not locked:
         problems.append(f"{state.in_flight.deployment} was cut off while {state.in_flight.phase}")

@@ -6,6 +6,7 @@ is then done with it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -149,14 +150,35 @@ def no_such_target(target: EdgeTarget) -> NeverDeployed:
 
 def read_target(target: EdgeTarget, ops: FileOps) -> Reading:
     """The target's journal, without its lock. Raises `NeverDeployed` when there is none, `JournalDamaged`."""
-    if not is_target(ops, target.path):
+    return look_at(target, ops)[0]
+
+
+def look_at(target: EdgeTarget, ops: FileOps) -> tuple[Reading, tuple[Deployment, ...]]:
+    """The target's journal, without its lock, and every attempt in it, oldest first. Raises as `read_target`.
+
+    Whoever asks a thousand targets waits for this, so the journal is read once.
+    """
+    if not os.path.lexists(target.path):
         raise no_such_target(target)
     # The mirror follows the journal, so it is read first: someone may be deploying meanwhile.
     mirrored = read_mirror(target)
-    with opened(ops, ops.open_folder(target.path)) as folder:
-        reading = read_journal(ops, folder)
-    _check_mirror(target, reading.lines, mirrored)
-    return reading
+    reading = _journal_in(target.path, ops)
+    if reading is None or reading.state.name is None:
+        if not is_target(ops, target.path):
+            raise no_such_target(target)
+        return look_at(target, ops)  # it was made meanwhile
+    found = deployments(reading.lines, target)
+    check_against_mirror(reading.lines[0].sha256, found, mirrored)
+    return reading, found
+
+
+def _journal_in(path: Path, ops: FileOps) -> Reading | None:
+    try:
+        handle = ops.open_folder(path)
+    except (NotADirectoryError, FileNotFoundError):
+        return None
+    with opened(ops, handle) as folder:
+        return read_journal(ops, folder)
 
 
 def _check_mirror(target: EdgeTarget, lines: Sequence[Line], mirrored: Sequence[Deployment]) -> None:

@@ -1,6 +1,6 @@
 """The inference tier beside the incumbent: short rounds of the model under test and of the one that serves, in turn.
 
-    beside = measure_beside(endpoint, incumbent, plan)     # after the model's own figures were taken
+    beside = measure_beside(endpoint, incumbent, plan, own)     # after the model's `own` figures were taken
     beside.log_ratios("ttft_ms.median")
 
 What belongs here: how many and how large those rounds are, and making pairs of them. What does not: measuring in turn
@@ -19,27 +19,25 @@ from typing import Final
 import numpy as np
 
 from milton_assets.statistics.samples import mean_interval
+from milton_assets.tiers.inference.calibrate import Calibration
 from milton_assets.tiers.inference.definitions import BY_ROUND
 from milton_assets.tiers.inference.plan import InferencePlan
 from milton_assets.tiers.inference.tier import measure_interleaved
-from milton_assets.vocabulary.beside import Beside, RoundPair, log_ratios_of
+from milton_assets.vocabulary.beside import ROUNDS, Beside, RoundPair, log_ratios_of
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Incumbent
 
-ROUNDS: Final = 20
-"""In turn, of each model, where the budget has room for them."""
-
 BUDGET_SHARE: Final = 0.5
 """What the rounds of each of the two may take of the time budget of the model's own figures."""
 
 
 def measure_beside(
-    endpoint: Endpoint, incumbent: Incumbent, plan: InferencePlan, *, on_progress: OnProgress = silent
+    endpoint: Endpoint, incumbent: Incumbent, plan: InferencePlan, own: TierResult, *, on_progress: OnProgress = silent
 ) -> Beside:
-    """Serve the incumbent and measure both in turn.
+    """Serve the incumbent and measure both in turn, by the client whose calibration is the `own` figures'.
 
     What keeps that from happening, or ends it, is said in the answer and is no exception: the model's own figures
     stand without.
@@ -48,7 +46,11 @@ def measure_beside(
     try:
         with incumbent.serve() as there:
             mine, theirs = measure_interleaved(
-                [endpoint, there.endpoint], in_turn(plan), on_progress=on_progress, together=True
+                [endpoint, there.endpoint],
+                in_turn(plan),
+                on_progress=on_progress,
+                together=True,
+                calibration=Calibration.stated(own.provenance),
             )
     except (MiltonError, OSError) as error:
         return Beside(**told, because=error.problem if isinstance(error, MiltonError) else str(error))
