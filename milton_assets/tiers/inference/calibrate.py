@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from milton_assets.tiers.inference.sample import Sample
 from milton_assets.tiers.inference.truth import Truth, pace
@@ -50,6 +52,14 @@ class Calibration:
     def span_ms(self) -> float:
         """From first to last token of a request at that concurrency."""
         return pace(self.concurrency).span_ms
+
+    @classmethod
+    def stated(cls, provenance: Mapping[str, Any]) -> Calibration | None:
+        """What a table says of the client that it was measured with; None where that was not calibrated."""
+        return None if (told := provenance["calibration"]) is None else _CALIBRATION.validate_python(told)
+
+
+_CALIBRATION = TypeAdapter(Calibration)
 
 
 def calibration_requests(concurrency: int) -> int:

@@ -59,11 +59,13 @@ def measure_interleaved(
     on_progress: OnProgress = silent,
     open_client: OpenClient | None = None,
     together: bool = False,
+    calibration: Calibration | None = None,
 ) -> list[TierResult]:
     """Measure several servers that run at the same time, a round of each in turn, so that drift hits all alike.
 
     Every second time they take turns in the other order (A B, B A, A B, …): what grows steadily hits all alike, too.
-    One that is done is asked no more, and the others go on; `together`, all end with it.
+    One that is done is asked no more, and the others go on; `together`, all end with it. `calibration` is what the
+    client was found to add just before, under the same load: it is not calibrated again.
     """
     with ExitStack() as stack:
         opener = open_client or stack.enter_context(measuring_here())
@@ -72,11 +74,11 @@ def measure_interleaved(
         ]
         for subject in subjects:
             subject.warm_up()
-        if plan.calibrate:
+        if plan.calibrate and calibration is None:
             concurrency = max(subject.expected_concurrency() for subject in subjects)
             calibration = subjects[0].calibrate(concurrency)
-            for subject in subjects:
-                subject.calibration = calibration
+        for subject in subjects:
+            subject.calibration = calibration
         turn = subjects
         while going := [subject for subject in turn if subject.stop_reason is None]:
             if together and len(going) < len(turn):
