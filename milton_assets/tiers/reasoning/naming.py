@@ -253,8 +253,8 @@ def _as_quantity(alias: str) -> Quantity | None:
 def _quantity_spans(
     wanted: Quantity, exact: Sequence[Span], said: Sequence[Word], text: str, question: str
 ) -> Iterator[Span]:
-    """Numbers of the same value and sign, and of no other unit; an ordinal where nothing else is read at its place. A year
-    that is part of a date is named by the whole of it."""
+    """Numbers of the same value and sign, and of no other unit; an ordinal where nothing else is read at its place. A
+    year that is part of a date is named by the whole of it."""
     for date in dates(text):
         if wanted.unit is None and date.month is not None and wanted.value == date.year:
             yield _span_at(said, date.start, date.end)

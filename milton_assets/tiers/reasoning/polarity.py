@@ -74,7 +74,7 @@ def _is_former(said: Sequence[Word], start: int, end: int) -> bool:
 
 
 def _is_conditional(said: Sequence[Word], start: int, conditions: Collection[str]) -> bool:
-    """Whether one of `conditions` stands before it. The question's own ("Who sings 'If I Were a Rich Man'?") is none."""
+    """Whether one of `conditions` stands before it. The question's own ("Who sings 'If I Had a Boat'?") is none."""
     position = start - 1
     while position >= 0 and said[position].sentence == said[start].sentence:
         if said[position].text in conditions:
