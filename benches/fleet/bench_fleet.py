@@ -132,7 +132,7 @@ class Waiting:
 
     def command(self, remote: str, *, fresh: bool = False) -> Sequence[str]:
         """See `Link`."""
-        return ["sh", "-c", 'sleep "$1"; cat "$2"; exec cat >/dev/null', "device", str(self.answer_s), str(self.file)]
+        return ["sh", "-c", 'sleep "$1"; exec cat "$2" -', "device", str(self.answer_s), str(self.file)]
 
 
 def status_of_all(targets: int, answer_s: float) -> None:
