@@ -109,7 +109,7 @@ bench-canary: $(VENV)/.installed-dev ## Requests that a canary needs until it no
 bench-serving: $(VENV)/.installed-dev ## What serving through the gateway costs: swaps, time to first token, one slot's gap.
 	$(BIN)/python benches/device/bench_serving.py
 
-bench-gpu: $(VENV)/.installed-dev ## Everything that wants a GPU, in 8 minutes: GPU_CHECK="--server FILE --models DIR", or --small without one.
+bench-gpu: $(VENV)/.installed-dev ## Everything that wants a GPU, in 8 minutes: GPU_CHECK="--server FILE|--build SDIST --models DIR", or --small without one.
 	$(BIN)/python benches/gpu/check.py $(GPU_CHECK)
 
 check: $(VENV)/.installed-dev ## Lint, format, type check, and who imports whom.

@@ -31,8 +31,8 @@ from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 
-FORMAT = 3
-"""Version 3 keeps how the system turn was sent; entries of another version are not found."""
+FORMAT = 4
+"""Answers of version 4 go on from an opening (`servers.openings`); entries of another version are not found."""
 _CHANGES_ANSWERS = ("CUBLAS_", "CUDA_", "GGML_", "LLAMA_", "OMP_", "NVIDIA_", "PYTORCH_", "TORCH_", "VLLM_")
 """Beginnings of the environment variables that servers read; their digest is part of the key."""
 _WHOLE = frozenset({"stop", "length"})

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from milton_assets.settings.model import LLAMA_CPP
 from milton_assets.vocabulary.server import Launcher, RunningServer, ServingSettings
 from resources.hardware import usable_cores
 from resources.servers.llama_cpp import LlamaCppLauncher
@@ -18,10 +19,12 @@ from resources.servers.vllm import VLLMLauncher
 
 @dataclass(frozen=True)
 class EdgeServer:
-    """Serves a release's model on a port of its own; implements `edge.deployment.loadtest.EdgeLauncher`."""
+    """Serves a release's model on a port of its own; implements `edge.deployment.loadtest.EdgeLauncher`. `program` is
+    the one that the settings are of; the other has its defaults."""
 
     file: Launcher = field(default_factory=LlamaCppLauncher)
     directory: Launcher = field(default_factory=VLLMLauncher)
+    program: str = LLAMA_CPP
 
     def serve(self, artefact: Path, model: str) -> AbstractContextManager[RunningServer]:
         """Serve `artefact` under the name `model`. Raises `ServerFailed` with the server's last lines."""

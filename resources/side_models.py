@@ -21,7 +21,7 @@ from resources.api_keys import key_from
 from resources.servers.attached import AttachedServer
 from resources.servers.client import DEFAULT_TIMEOUT_S, OpenAIChatModel
 from resources.servers.identity import digest_of
-from resources.servers.repeatable import repeatable_options
+from resources.servers.repeatable import repeatable
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class SideModel:
     def attach(self) -> Iterator[tuple[RunningServer, OpenAIChatModel]]:
         """A client whose answers are repeatable, and who its server says it is. Raises `ServerFailed`."""
         with AttachedServer(self.base_url, self.api_key).attach(self.model) as served:
-            options = repeatable_options(served.fingerprint)
-            with OpenAIChatModel(served.endpoint, self.timeout_s, extra=options) as client:
+            asking = repeatable(served.fingerprint)
+            with OpenAIChatModel(served.endpoint, self.timeout_s, asking=asking) as client:
                 yield served, client
 
 

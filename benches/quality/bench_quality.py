@@ -39,7 +39,7 @@ from resources.demo_models import SMOLLM2
 from resources.servers.client import OpenAIChatModel
 from resources.servers.exchange import Transport
 from resources.servers.llama_cpp import LlamaCppLauncher
-from resources.servers.repeatable import repeatable_options
+from resources.servers.repeatable import repeatable
 from resources.wheel_models import fetch
 
 MOST_WALL_PER_BUSY = 1.15
@@ -109,7 +109,7 @@ class TimedChatModel(OpenAIChatModel):
     """The client as it is, over a `TimedTransport`."""
 
     def __init__(self, served: RunningServer) -> None:
-        super().__init__(served.endpoint, extra=repeatable_options(served.fingerprint))
+        super().__init__(served.endpoint, asking=repeatable(served.fingerprint))
         self._transport.close()
         self.timed = TimedTransport(served.endpoint.base_url, served.endpoint.api_key, CALL_TIMEOUT_S)
         self._transport = self.timed

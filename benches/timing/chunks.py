@@ -1,6 +1,6 @@
-"""The client's own limits: how many chunks a second one core takes, and how much memory a million of them.
+"""The client's own limits: how many chunks a second one process and two take, and how much memory a million of them.
 
-What belongs here: both measurements, each with the client in a process of its own. What does not: bias
+What belongs here: these measurements, each with the client in a process of its own. What does not: bias
 (`bench_timing`).
 """
 
@@ -18,12 +18,13 @@ from typing import Any
 import psutil
 
 from milton_assets.tiers.inference import ClosedLoad, InferencePlan, Prompt, measure_inference
+from milton_assets.tiers.inference.client import measuring_here
 from milton_assets.tiers.inference.truth import truth_server
-from milton_assets.tiers.inference.validity import MAX_CPU_SHARE
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.server import Endpoint
 
-STREAMS, INTER_TOKEN_MS, TOKENS = 64, (12.0, 9.0, 7.0, 6.0, 5.0), 400
+STREAMS, INTER_TOKEN_MS, TOKENS = 64, (12.0, 9.0, 7.0, 6.0, 5.0, 4.0, 3.5, 3.0), 400
+PROCESSES = (1, 2)
 MEMORY_CHUNKS, MEMORY_REQUESTS = 1_000_000, 8
 QUICK_MEMORY_CHUNKS = 100_000
 FLAT_BYTES = 8_000_000
@@ -36,24 +37,36 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: clos
 
 def measure(*, quick: bool) -> dict[str, Any]:
     """Run both and return their figures."""
-    rates = INTER_TOKEN_MS[:1] if quick else INTER_TOKEN_MS
-    return {**_throughput(rates), **_memory(QUICK_MEMORY_CHUNKS if quick else MEMORY_CHUNKS)}
+    rates, several = (INTER_TOKEN_MS[:1], PROCESSES[:1]) if quick else (INTER_TOKEN_MS, PROCESSES)
+    by_processes = {processes: _throughput(rates, processes) for processes in several}
+    one, most = by_processes[several[0]]["chunks_per_s"], by_processes[several[-1]]["chunks_per_s"]
+    return {
+        **by_processes[1],
+        "by_processes": by_processes,
+        "two_processes_over_one": most / one if one and len(several) > 1 else None,
+        **_memory(QUICK_MEMORY_CHUNKS if quick else MEMORY_CHUNKS),
+    }
 
 
-def _throughput(rates: Sequence[float]) -> dict[str, Any]:
-    """The most chunks a second that the client took without marking itself the bottleneck, by rising rates."""
+def _throughput(rates: Sequence[float], processes: int) -> dict[str, Any]:
+    """The most chunks a second that the client took while it called its throughput valid, by rising rates.
+
+    The rates end where the client was the bottleneck, or where the truth server sent no more than before: it has to
+    share the cores with the client.
+    """
     best: dict[str, Any] = {"chunks_per_s": 0.0, "cpu_share": 1.0}
     for inter_token_ms in rates:
         with truth_server(first_token_ms=20, inter_token_ms=inter_token_ms, tokens=TOKENS) as server:
-            told = _client("throughput", server.base_url, STREAMS)
+            told = _client("throughput", server.base_url, STREAMS, processes)
         reached = told["chunks"] / told["seconds"]
-        whole_core = told["chunks"] / (told["cpu_share"] * told["seconds"])
-        if told["cpu_share"] > MAX_CPU_SHARE:
-            return {**best, "bottleneck_at_chunks_per_s": reached}
+        if told["why_invalid"] is not None:
+            return {**best, "bottleneck_at_chunks_per_s": reached, "why": told["why_invalid"]}
+        if reached <= best["chunks_per_s"]:
+            return {**best, "server_sent_chunks_per_s": reached}
         best = {
             "chunks_per_s": reached,
             "cpu_share": told["cpu_share"],
-            "chunks_per_s_of_a_whole_core": whole_core,
+            "chunks_per_s_of_a_whole_core": told["chunks"] / (told["cpu_share"] * told["seconds"]),
         }
     return best
 
@@ -78,7 +91,7 @@ def _memory(chunks: int) -> dict[str, Any]:
 
     with ThreadingTCPServer(("127.0.0.1", 0), Flood) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        told = _client("memory", f"http://127.0.0.1:{server.server_address[1]}", MEMORY_REQUESTS)
+        told = _client("memory", f"http://127.0.0.1:{server.server_address[1]}", MEMORY_REQUESTS, 1)
         server.shutdown()
     return {
         "memory_chunks": told["chunks"],
@@ -88,9 +101,9 @@ def _memory(chunks: int) -> dict[str, Any]:
     }
 
 
-def _client(what: str, base_url: str, requests: int) -> dict[str, Any]:
+def _client(what: str, base_url: str, requests: int, processes: int) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).resolve()), what, base_url, str(requests)],
+        [sys.executable, str(Path(__file__).resolve()), what, base_url, str(requests), str(processes)],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -114,7 +127,7 @@ def _plan(**changes: Any) -> InferencePlan:
     return InferencePlan(**(settings | changes))
 
 
-def _run_client(what: str, base_url: str, requests: int) -> dict[str, Any]:
+def _run_client(what: str, base_url: str, requests: int, processes: int) -> dict[str, Any]:
     load = ClosedLoad(concurrency=requests if what == "throughput" else 1)
     plan = _plan(load=load, requests_per_round=requests, warm_up_requests=1)
     process, warm, sizes, stop = psutil.Process(), threading.Event(), [], threading.Event()
@@ -134,13 +147,15 @@ def _run_client(what: str, base_url: str, requests: int) -> dict[str, Any]:
 
     # The warm-up request is as long as the others: what it filled stays, what grows after it would grow for ever. The
     # summing up at the end, whose size depends on no count of chunks, is left out.
-    result = measure_inference(Endpoint(base_url, "flood"), plan, on_progress=listen)
+    with measuring_here(processes=lambda _: processes) as open_client:
+        result = measure_inference(Endpoint(base_url, "flood"), plan, on_progress=listen, open_client=open_client)
     watcher.join()
     measured = result.samples[result.samples.phase == "measured"]
     if not measured.ok.all():
         raise SystemExit(f"requests failed: {result.provenance['errors']}")
-    client = result.provenance["client"]
+    client, throughput = result.provenance["client"], result.metric("output_tokens_per_s")
     return {
+        "why_invalid": None if throughput.valid else throughput.why,
         "chunks": int(measured.token_events.sum()),
         "seconds": client["measured_s"],
         "cpu_share": client["cpu_share"],
@@ -149,4 +164,4 @@ def _run_client(what: str, base_url: str, requests: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_run_client(sys.argv[1], sys.argv[2], int(sys.argv[3]))))
+    print(json.dumps(_run_client(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:5]))))

@@ -22,7 +22,7 @@ from milton_assets.assets.evidence import progress_of, tier_output
 from milton_assets.assets.guards import guarded_by
 from milton_assets.fleet.measuring import Weights
 from milton_assets.partitions import MODELS_ON_CLASSES
-from milton_assets.usecases.classes import reference_of, sample_here
+from milton_assets.usecases.classes import reference_of, sample_here, telling_who_is_away
 from milton_assets.usecases.dry_run import WHY
 from milton_assets.usecases.measuring import measure_tier
 from milton_assets.usecases.targets import open_targets
@@ -72,7 +72,10 @@ def tier_on_class_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefini
         # Before the device is asked for anything: it does not wait for long.
         sample = sample_here(model_server, artefact, version)
         weights = Weights(Path(artefact.path), artefact.sha256)
-        with reference.measuring(weights, version, on_progress=on_progress) as there:
+        with (
+            telling_who_is_away(name, device_class),
+            reference.measuring(weights, version, on_progress=on_progress) as there,
+        ):
             slots = there.served.endpoint.slots
             result = measure_tier(
                 spec,
@@ -83,18 +86,20 @@ def tier_on_class_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefini
                 watch=there if campaign.watch_machine else None,
                 open_client=there.open_client,
             )
-            compared = sample.compared(there)
+            compared, expected = sample.compared(there), sample.compared_expectations(there)
             environment = there.fingerprint
         told = {
             "fingerprint": environment.model_dump(mode="json"),
             "measured_on": {"target": name, "class": device_class},
             "same_answers": compared.provenance(),
+            "same_expectations": expected.provenance(),
         }
         result = replace(result, provenance={**result.provenance, **told})
-        if compared.difference:
-            context.log.warning(f"{version} on the class {device_class}: {compared.difference}")
+        for doubt in filter(None, (compared.difference, expected.sentence if expected.differs else None)):
+            context.log.warning(f"{version} on the class {device_class}: {doubt}")
         same = compared.difference or f"all {compared.asked} greedy answers are those of this machine"
-        return tier_output(spec, result, version, artefact.sha256, measured_on=name, same_answers=same)
+        shown = {"measured_on": name, "same_answers": same, "same_expectations": expected.sentence}
+        return tier_output(spec, result, version, artefact.sha256, **shown)
 
     return measured
 

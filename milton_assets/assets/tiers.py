@@ -67,7 +67,7 @@ from resources.machine_watch import watch_of
 from resources.model_server import ModelServerResource
 from resources.registry_resource import RegistryResource
 from resources.servers.client import OpenAIChatModel
-from resources.servers.repeatable import repeatable_options
+from resources.servers.repeatable import repeatable
 
 MEASURED_ON = "measured_on"
 """Under which a table says which host measured it, and in which pool."""
@@ -227,7 +227,7 @@ def _chat_model(
         yield None
         return
     # What is cached by content may depend on nothing else.
-    with OpenAIChatModel(served.endpoint, extra=repeatable_options(served.fingerprint)) as model:
+    with OpenAIChatModel(served.endpoint, asking=repeatable(served.fingerprint)) as model:
         reuse = campaign.reuse_answers and not goldens.is_private
         key = CacheKey.of(artefact.sha256, served.fingerprint, _environment(model_server)) if reuse else None
         yield model if key is None else CachedChatModel(model, campaign.state.answers, key)

@@ -174,7 +174,7 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
     from resources.hardware import fingerprint
     from resources.machine_watch import watch_of
     from resources.servers.client import OpenAIChatModel
-    from resources.servers.repeatable import repeatable_options
+    from resources.servers.repeatable import repeatable
     from resources.side_models import SideModel, loaded_sha256
 
     judge_url, judge_model = given.get("judge_base_url"), given.get("judge_model")
@@ -204,8 +204,8 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
         )
         chat_model = None
         if spec.needs is Needs.CHAT:
-            options = repeatable_options(served.fingerprint)
-            chat_model = stack.enter_context(OpenAIChatModel(served.endpoint, timeout_s, extra=options))
+            asking = repeatable(served.fingerprint)
+            chat_model = stack.enter_context(OpenAIChatModel(served.endpoint, timeout_s, asking=asking))
         result = measure_tier(
             spec,
             served,

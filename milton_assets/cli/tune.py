@@ -36,8 +36,18 @@ def register(app: typer.Typer) -> None:
 def tune(
     version: VersionArgument = None,
     gguf: GgufOption = None,
+    device_class: Annotated[
+        str | None,
+        typer.Option(
+            "--class", metavar="NAME", help="Search on the reference device of this class, from its own settings."
+        ),
+    ] = None,
     draft: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A small GGUF of the same vocabulary, to draft with.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A small GGUF of the same vocabulary, to draft with; with --class, its absolute path on the device.",
+        ),
     ] = None,
     figure: Annotated[
         str,
@@ -50,7 +60,7 @@ def tune(
     max_tokens: Annotated[int, typer.Option(min=2, help="Tokens to generate at most, a request.")] = 64,
     as_json: JsonOption = False,
 ) -> None:
-    """Search faster settings for one model on this machine: offload, threads, batch, type of the KV cache, a draft.
+    """Search faster settings for one model, here or on a class's device: offload, threads, batch, KV cache, a draft.
 
     Starts from the settings in force, measures each other one in turn with the best so far, and calls nothing better
     that lies within the noise between two servers of the same settings, or that makes the first token later (with
@@ -58,6 +68,8 @@ def tune(
     evidence.
 
     Example: milton tune smollm2-135m-q4_1
+
+    Example: milton tune smollm2-135m-q4_1 --class pi5
     """
     from milton_assets.usecases.tuning import TuningPlan
     from milton_assets.usecases.tuning import tune as search
@@ -65,7 +77,9 @@ def tune(
     settings = current_settings()
     model = model_named(settings, version, gguf)
     plan = TuningPlan(figure, rounds=rounds, requests_per_round=requests, max_tokens=max_tokens)
-    card = search(settings, model, plan, draft=draft, on_progress=progress_on_stderr())
+    if draft is not None and device_class is None:
+        draft = draft.absolute()
+    card = search(settings, model, plan, device_class=device_class, draft=draft, on_progress=progress_on_stderr())
     answer(card.to_json(), as_json=as_json, text=lambda console: draw(console, card))
 
 
@@ -76,7 +90,8 @@ def draw(console: Console, card: Card) -> None:
     def line(text: str) -> None:
         console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
-    line(f"{told['figure']} of {told['model']}: above 1 is better than what it was measured beside")
+    where = f" on {told['on']}" if told["on"] else ""
+    line(f"{told['figure']} of {told['model']}{where}: above 1 is better than what it was measured beside")
     others = [name for name in told["noises"] if name != told["figure"]]
     table = Table("settings", "beside", "times as good", "95 % interval", *others, "verdict")
     for ratio in told["repeats"]:
@@ -98,7 +113,7 @@ def draw(console: Console, card: Card) -> None:
     if not card.settings:
         line("Nothing was better beyond the noise: leave the settings as they are.")
         return
-    line("In milton.yaml (the other settings of that section stay as they are):")
+    line(f"In milton.yaml{where} (the other settings of that section stay as they are):")
     for one in as_yaml(card).splitlines():
         line(f"  {one}")
 

@@ -222,6 +222,12 @@ def meaning(status: int | None, said: str, broke: WireBroken) -> MiltonError:
             return kind(f"{problem} (ssh: {last:.300})", remedy=remedy)
     if status in {126, 127}:
         return NoAgent(f"no agent is installed there (ssh: {last:.300})", remedy="`milton target add NAME URL` does it")
+    if status == 1 and said:
+        return Unreachable(
+            f"the agent there ended: {last:.400}",
+            expected="an agent that goes on answering",
+            remedy="`milton-agent check` on the device says what it lacks",
+        )
     return Unreachable(
         f"the device cannot be reached: {last:.400}",
         expected="a device that answers",

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from milton_assets.edge.canary.plan import CanaryPlan
 from milton_assets.edge.canary.starting import (
@@ -65,12 +65,14 @@ from milton_assets.fleet.keys import bring_keys
 from milton_assets.fleet.marks import gone, write_mark
 from milton_assets.fleet.measuring import Bench, ContractRequest, MeasuredHere, Weights, measured_here
 from milton_assets.fleet.target import CollectRequest, DeployRequest, Health, RecoverRequest, RollbackRequest, health_of
+from milton_assets.fleet.trying import TryingHere
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.inventory import Inventory
 from milton_assets.vocabulary.ownership import asking_owner, owner_of
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.state import StateDir
+from milton_assets.vocabulary.tuning import Axes, Chosen
 
 T = TypeVar("T")
 
@@ -339,6 +341,30 @@ class LocalTarget:
     ) -> HealthContract:
         """See `Measures`."""
         return self._bench().contract(weights.path, request)
+
+    def axes(self, draft: Path | None = None) -> Axes:
+        """See `TriesSettings`."""
+        return self._trying().axes(draft)
+
+    def settings_changed(self, chosen: Chosen, draft: Path | None = None) -> Mapping[str, Any]:
+        """See `TriesSettings`."""
+        return self._trying().settings_changed(chosen, draft)
+
+    def trying(
+        self,
+        weights: Weights,
+        model: str,
+        of: Chosen,
+        against: Chosen,
+        *,
+        draft: Path | None = None,
+        on_progress: OnProgress = silent,
+    ) -> AbstractContextManager[tuple[MeasuredHere, MeasuredHere]]:
+        """See `TriesSettings`."""
+        return self._trying().trying(weights, model, of, against, draft=draft, on_progress=on_progress)
+
+    def _trying(self) -> TryingHere:
+        return TryingHere(self._bench(), self.state.root)
 
     def _bench(self) -> Bench:
         if self.means.bench is None:

@@ -16,27 +16,31 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt
 
 from milton_assets.edge.manifest import HealthContract
 from milton_assets.edge.relative_path import check_path
-from milton_assets.tiers.inference.client import OpenClient, measuring_here
+from milton_assets.tiers.inference.client import measuring_here
+from milton_assets.tiers.inference.orders import OpenClient
 from milton_assets.vocabulary.artefact_files import MAX_DIRECTORY_FILES, artefact_files
 from milton_assets.vocabulary.chat import CallErrorKind
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.fingerprint import Fingerprint
+from milton_assets.vocabulary.forcing import Forced
 from milton_assets.vocabulary.keys import Slug
 from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.machine import Seen, Watches
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.server import RunningServer
+from milton_assets.vocabulary.tuning import Axes, Chosen
 
 MEASURING_LOCK = "measuring.lock"
 """In a state folder: two measurements at once would measure each other."""
 WAIT_S = 3600.0
 MAX_ANSWER_TOKENS = 512
+MAX_TEXTS, MAX_TEXT_CHARACTERS = 16, 20_000
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,29 @@ class QuestionsRequest(BaseModel):
     max_tokens: int = Field(ge=1, le=MAX_ANSWER_TOKENS)
 
 
+class ExpectationsRequest(BaseModel):
+    """Texts that are put into the model's mouth: of each, what it expects at `places` tokens from the one numbered
+    `first` on, with the `top` likeliest each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    texts: tuple[Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARACTERS)], ...] = Field(
+        min_length=1, max_length=MAX_TEXTS
+    )
+    first: int = Field(ge=1, le=4096)
+    places: int = Field(ge=1, le=64)
+    top: int = Field(ge=2, le=100)
+
+
+class Expectations(BaseModel):
+    """What the model expected in every text, or why it was not told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    texts: tuple[Forced, ...] = Field(default=(), max_length=MAX_TEXTS)
+    because: str | None = None
+
+
 class Answers(BaseModel):
     """What the model answered, or why a call to it failed."""
 
@@ -144,6 +171,10 @@ class Measured(Watches, Protocol):
         """Its greedy answers. Raises `ModelCallFailed`."""
         ...
 
+    def expectations(self, request: ExpectationsRequest) -> Expectations:
+        """What it expects in given texts. A server that does not tell, or a call that fails, is said in the answer."""
+        ...
+
 
 @runtime_checkable
 class Measures(Protocol):
@@ -181,8 +212,27 @@ class Bench(Protocol):
         """The model's greedy answers. Raises `ModelCallFailed`."""
         ...
 
+    def expectations(self, served: RunningServer, request: ExpectationsRequest) -> Expectations:
+        """See `Measured`."""
+        ...
+
     def contract(self, weights: Path, request: ContractRequest) -> HealthContract:
         """The health contract of the weights. Raises `ProbeFailed`."""
+        ...
+
+    def axes(self, draft: Path | None) -> Axes:
+        """See `fleet.trying.TriesSettings`."""
+        ...
+
+    def settings_changed(self, chosen: Chosen) -> dict[str, Any]:
+        """See `fleet.trying.TriesSettings`."""
+        ...
+
+    def serve_both(
+        self, weights: Path, model: str, sha256: str, of: Chosen, against: Chosen
+    ) -> AbstractContextManager[tuple[RunningServer, RunningServer]]:
+        """Serve the weights, which are shown to be those of that digest, with the settings `of` and with those
+        `against`. Raises `ServerFailed`, also where there is no room for two."""
         ...
 
 
@@ -206,6 +256,10 @@ class MeasuredHere:
     def answers(self, request: QuestionsRequest) -> tuple[str, ...]:
         """See `Measured`."""
         return self.bench.answers(self.served, request)
+
+    def expectations(self, request: ExpectationsRequest) -> Expectations:
+        """See `Measured`."""
+        return self.bench.expectations(self.served, request)
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from pydantic import TypeAdapter
 
 from milton_assets.fleet.measuring import (
     Answers,
+    Expectations,
+    ExpectationsRequest,
     MeasureRequest,
     QuestionsRequest,
     ServedThere,
@@ -27,14 +29,16 @@ from milton_assets.fleet.measuring import (
 )
 from milton_assets.fleet.messages import answered, valid
 from milton_assets.fleet.sending import Asks, Sending
+from milton_assets.fleet.trying import AxesRequest, ChangesRequest, TriedThere, TryRequest
 from milton_assets.fleet.wire import ProtocolViolated
-from milton_assets.tiers.inference.client import Client, OnSample, OpenClient, Order, Taken, TakenOfTruth
+from milton_assets.tiers.inference.orders import Client, OnSample, OpenClient, Order, Taken, TakenOfTruth
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
 from milton_assets.vocabulary.chat import ModelCallFailed
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.machine import Seen
 from milton_assets.vocabulary.server import Endpoint, RunningServer
+from milton_assets.vocabulary.tuning import Axes
 
 _SPARE_S = 60.0
 _START_S = 900.0
@@ -42,6 +46,7 @@ _START_S = 900.0
 _ROUNDS = 3
 _TAKEN, _TRUTH, _SEEN = TypeAdapter(Taken), TypeAdapter(TakenOfTruth), TypeAdapter(Seen)
 _ORDER, _TEXTS, _COUNTS = TypeAdapter(Order), TypeAdapter(list[str]), TypeAdapter(list[int])
+_AXES, _CHANGES = TypeAdapter(Axes), TypeAdapter(dict[str, int | list[str]])
 T = TypeVar("T")
 
 
@@ -84,11 +89,13 @@ def send_weights(asks: AsksFor, weights: Weights, sending: Sending) -> None:
 
 @dataclass(frozen=True)
 class MeasuredElsewhere:
-    """A candidate that a device serves, asked over `asks`; implements `Measured`."""
+    """A candidate that a device serves, asked over `asks`; implements `Measured`. `number` is which of the servers that
+    the device started for this connection."""
 
     asks: AsksFor
     served: RunningServer
     fingerprint: Fingerprint
+    number: int = 0
 
     @property
     def open_client(self) -> OpenClient:
@@ -98,8 +105,8 @@ class MeasuredElsewhere:
         def opened(endpoint: Endpoint, plan: InferencePlan) -> Iterator[Client]:
             if endpoint != self.served.endpoint:
                 raise BadInput(f"the device serves {self.served.endpoint.base_url}", expected="that endpoint")
-            self.asks.ask("client", plan.model_dump_json().encode())
-            yield _ClientElsewhere(self.asks, plan)
+            self.asks.ask("client", plan.model_dump_json().encode(), server=self.number)
+            yield _ClientElsewhere(self.asks, plan, self.number)
 
         return opened
 
@@ -114,7 +121,8 @@ class MeasuredElsewhere:
 
     def answers(self, request: QuestionsRequest) -> tuple[str, ...]:
         """See `Measured`."""
-        answer = self.asks.ask("questions", request.model_dump_json().encode(), within_s=_START_S)
+        payload = request.model_dump_json().encode()
+        answer = self.asks.ask("questions", payload, server=self.number, within_s=_START_S)
         told = answered(Answers, answer)
         if told.failed is not None:
             raise ModelCallFailed(told.failed, told.because)
@@ -122,31 +130,67 @@ class MeasuredElsewhere:
             raise ProtocolViolated(f"{len(told.answers)} answers", expected=f"{len(request.questions)}, one a question")
         return told.answers
 
+    def expectations(self, request: ExpectationsRequest) -> Expectations:
+        """See `Measured`."""
+        payload = request.model_dump_json().encode()
+        told = answered(Expectations, self.asks.ask("expectations", payload, server=self.number, within_s=_START_S))
+        if told.because is None and len(told.texts) != len(request.texts):
+            raise ProtocolViolated(f"expectations in {len(told.texts)} texts", expected=f"in {len(request.texts)}")
+        return told
+
 
 @contextmanager
 def measured_elsewhere(asks: AsksFor, request: MeasureRequest) -> Iterator[MeasuredElsewhere]:
     """Have the device serve weights that it has, for the length of the block. Raises what the device raised."""
     told = answered(ServedThere, asks.ask("measure", request=request.model_dump(mode="json"), within_s=_START_S))
+    yield _served_there(asks, request.model, told, 0)
+    asks.ask("measured", within_s=_START_S)
+
+
+@contextmanager
+def tried_elsewhere(asks: AsksFor, request: TryRequest) -> Iterator[tuple[MeasuredElsewhere, MeasuredElsewhere]]:
+    """Have the device serve weights that it has with two settings, for the length of the block. Raises what the device
+    raised."""
+    asked = request.model_dump(mode="json")
+    told = answered(TriedThere, asks.ask("try_settings", request=asked, within_s=2 * _START_S))
+    yield _served_there(asks, request.model, told.trial, 0), _served_there(asks, request.model, told.standing, 1)
+    asks.ask("measured", within_s=_START_S)
+
+
+def axes_elsewhere(asks: AsksFor, request: AxesRequest) -> Axes:
+    """What may be chosen on the device. Raises what the device raised."""
+    answer = asks.ask("axes", request=request.model_dump(mode="json"), within_s=_START_S)
+    return valid(lambda: _AXES.validate_python(answer), "list of settings to choose from")
+
+
+def changes_elsewhere(asks: AsksFor, request: ChangesRequest) -> dict[str, Any]:
+    """What is to be written into the device's settings for those choices. Raises what the device raised."""
+    answer = asks.ask("changes", request=request.model_dump(mode="json"), within_s=_START_S)
+    return valid(lambda: _CHANGES.validate_python(answer), "settings")
+
+
+def _served_there(asks: AsksFor, model: str, told: ServedThere, number: int) -> MeasuredElsewhere:
     if told.fingerprint.server is None:
         raise ProtocolViolated("a server without its fingerprint", expected="what the device serves with")
 
     def count(texts: Sequence[str]) -> list[int]:
-        answer = asks.ask("tokens", _TEXTS.dump_json(list(texts)), within_s=_START_S)
+        answer = asks.ask("tokens", _TEXTS.dump_json(list(texts)), server=number, within_s=_START_S)
         return valid(lambda: _COUNTS.validate_python(answer), "count of tokens")
 
-    endpoint = Endpoint(told.base_url, request.model, told.slots, count_tokens=count if told.counts_tokens else None)
-    yield MeasuredElsewhere(asks, RunningServer(endpoint, told.fingerprint.server), told.fingerprint)
-    asks.ask("measured", within_s=_START_S)
+    endpoint = Endpoint(told.base_url, model, told.slots, count_tokens=count if told.counts_tokens else None)
+    return MeasuredElsewhere(asks, RunningServer(endpoint, told.fingerprint.server), told.fingerprint, number)
 
 
 @dataclass(frozen=True)
 class _ClientElsewhere:
     asks: AsksFor
     plan: InferencePlan
+    number: int
 
     def take(self, order: Order, on_sample: OnSample) -> Taken:
         """See `Client`. Its samples are told when the round is over."""
-        answer = self.asks.ask("take", request=_ORDER.dump_python(order, mode="json"), within_s=self._longest_s(order))
+        told = _ORDER.dump_python(order, mode="json")
+        answer = self.asks.ask("take", request=told, server=self.number, within_s=self._longest_s(order))
         taken = valid(lambda: _TAKEN.validate_python(answer), "round")
         if len(taken.samples) + taken.cut != order.count:
             raise ProtocolViolated(
@@ -158,7 +202,8 @@ class _ClientElsewhere:
 
     def take_of_truth(self, requests: int, concurrency: int) -> TakenOfTruth:
         """See `Client`."""
-        answer = self.asks.ask("truth", requests=requests, concurrency=concurrency, within_s=_SPARE_S + requests)
+        within_s, number = _SPARE_S + requests, self.number
+        answer = self.asks.ask("truth", requests=requests, concurrency=concurrency, server=number, within_s=within_s)
         return valid(lambda: _TRUTH.validate_python(answer), "calibration")
 
     def _longest_s(self, order: Order) -> float:

@@ -47,7 +47,14 @@ from milton_assets.fleet.keys import bring_keys
 from milton_assets.fleet.links import Link, Unreachable, opened, ssh_place
 from milton_assets.fleet.local import LocalMeans
 from milton_assets.fleet.measuring import ContractRequest, MeasureRequest, Weights
-from milton_assets.fleet.measuring_elsewhere import MeasuredElsewhere, measured_elsewhere, send_weights
+from milton_assets.fleet.measuring_elsewhere import (
+    MeasuredElsewhere,
+    axes_elsewhere,
+    changes_elsewhere,
+    measured_elsewhere,
+    send_weights,
+    tried_elsewhere,
+)
 from milton_assets.fleet.messages import AgentSelf, Offered, Standing, answered, valid
 from milton_assets.fleet.remote_shell import agent_command
 from milton_assets.fleet.sending import Pace, Sending, Tally
@@ -60,6 +67,7 @@ from milton_assets.fleet.target import (
 )
 from milton_assets.fleet.targets import Address
 from milton_assets.fleet.telling import error_of
+from milton_assets.fleet.trying import AxesRequest, ChangesRequest, TryRequest
 from milton_assets.fleet.wire import Frame, ProtocolViolated, Wire, WireBroken
 from milton_assets.vocabulary.edge_target import EdgeTarget, mirror_file
 from milton_assets.vocabulary.errors import BadInput, MiltonError
@@ -68,6 +76,7 @@ from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.strict_json import parse_json
+from milton_assets.vocabulary.tuning import Axes, Chosen
 
 CONFIRM_WITHIN_S = 120.0
 """How long a device waits, after it activated a release, for us to come back over a new connection."""
@@ -153,6 +162,14 @@ def _document(asking: Asking, name: str, size: int) -> bytes:
             raise ProtocolViolated(f"{len(raw) + len(more)} bytes of {name}", expected=f"the {size} that were told")
         raw += more
     return bytes(raw)
+
+
+def _labels(chosen: Chosen) -> tuple[str, ...]:
+    return tuple(choice.label for choice in chosen)
+
+
+def _there(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _releases(asking: Asking) -> set[str]:
@@ -301,6 +318,40 @@ class SshTarget:
         """See `Measures`."""
         self._send_weights(weights, on_progress)
         return answered(HealthContract, self._ask("contract", request=request.model_dump(mode="json")))
+
+    def axes(self, draft: Path | None = None) -> Axes:
+        """See `TriesSettings`."""
+        with self._connected() as asking:
+            return axes_elsewhere(asking, AxesRequest(draft=_there(draft)))
+
+    def settings_changed(self, chosen: Chosen, draft: Path | None = None) -> Mapping[str, Any]:
+        """See `TriesSettings`. It is asked for when a long search is over, so a device that is away is waited for."""
+        request = ChangesRequest(chosen=_labels(chosen), draft=_there(draft))
+
+        def step() -> Mapping[str, Any]:
+            with self._connected() as asking:
+                return changes_elsewhere(asking, request)
+
+        return self._persistently(step, lambda: None, silent)
+
+    @contextmanager
+    def trying(
+        self,
+        weights: Weights,
+        model: str,
+        of: Chosen,
+        against: Chosen,
+        *,
+        draft: Path | None = None,
+        on_progress: OnProgress = silent,
+    ) -> Iterator[tuple[MeasuredElsewhere, MeasuredElsewhere]]:
+        """See `TriesSettings`. Links that are cut are as for `measuring`."""
+        self._send_weights(weights, on_progress)
+        request = TryRequest(
+            artefact=weights.sha256, model=model, of=_labels(of), against=_labels(against), draft=_there(draft)
+        )
+        with self._connected() as asking, tried_elsewhere(asking, request) as both:
+            yield both
 
     def _send_weights(self, weights: Weights, on_progress: OnProgress) -> None:
         sending = Sending(Pace(self.max_bytes_per_s), self.tally)

@@ -87,13 +87,15 @@ class Noise:
 
 def combined_freedom(whole: Array, own: Array, own_freedom: Array, rest_freedom: Array | int) -> Array:
     """The degrees of freedom of standard errors `whole` of which the part `own` is known with `own_freedom`, and what
-    is left with `rest_freedom` (Welch 1947, Satterthwaite 1946).
+    is left with `rest_freedom`: the harmonic mean of the two by their shares of the variance.
 
-    Where `own` is more than the whole, nothing is left, and the whole is known with `rest_freedom`.
+    Never more than Welch's and Satterthwaite's, which weigh by the squares of the shares, and would let a part that is
+    well known outvote one that is hardly known and may be several times as large. Where `own` is more than the whole,
+    nothing is left, and the whole is known with `rest_freedom`.
     """
     rest = np.maximum(whole**2 - own**2, 0.0)
-    spread = own**4 / own_freedom + rest**2 / rest_freedom
-    combined = np.divide((own**2 + rest) ** 2, spread, out=np.full(np.shape(whole), np.inf), where=spread > 0)
+    spread = own**2 / own_freedom + rest / rest_freedom
+    combined = np.divide(own**2 + rest, spread, out=np.full(np.shape(whole), np.inf), where=spread > 0)
     return np.asarray(np.where((rest > 0) & np.isfinite(combined), combined, rest_freedom), dtype=np.float64)
 
 

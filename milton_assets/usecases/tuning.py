@@ -1,10 +1,10 @@
-"""Tuning the server of edge targets on this machine: the search, its measurements and its evidence.
+"""Tuning the server of edge targets, on this machine or on a device class's reference: the search and its evidence.
 
-    card = tune(settings, registered(settings, "v1"))
+    card = tune(settings, registered(settings, "v1"), device_class="pi5")
 
-What belongs here: serving two settings side by side, measuring them in turn under the machine's watch, writing the
-evidence. What does not: the search (`tiers.inference.tuning`), which settings there are (`resources.servers.tunable`),
-and how the card looks (`cli.tune`).
+What belongs here: measuring two settings in turn under the machine's watch, and writing the evidence. What does not:
+the search (`tiers.inference.tuning`), which settings there are (`resources.servers.tunable`), serving two of them
+(`fleet.trying`), and how the card looks (`cli.tune`).
 """
 
 from __future__ import annotations
@@ -19,29 +19,32 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from milton_assets.settings import LaunchSettings, Settings
+from milton_assets.fleet.links import Unreachable
+from milton_assets.fleet.measuring import Measured, Weights
+from milton_assets.fleet.trying import TriesSettings, TryingHere
+from milton_assets.settings import Settings
 from milton_assets.settings.model import LLAMA_CPP
 from milton_assets.tiers.inference.beside import Ratio, pairs_of, ratios
+from milton_assets.tiers.inference.calibrate import Calibration
 from milton_assets.tiers.inference.definitions import BY_ROUND, code_version
+from milton_assets.tiers.inference.orders import Client, OpenClient
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
 from milton_assets.tiers.inference.tier import measure_interleaved
-from milton_assets.tiers.inference.tuning import THROUGHPUT, Chosen, NotMeasured, Trial, Tuned, how_many, search
-from milton_assets.usecases.compose import evidence_store_of
+from milton_assets.tiers.inference.tuning import THROUGHPUT, NotMeasured, Trial, Tuned, how_many, search
+from milton_assets.usecases.bench import EdgeBench
+from milton_assets.usecases.classes import reference_of, telling_who_is_away
+from milton_assets.usecases.compose import edge_server_of, evidence_store_of, targets_of
+from milton_assets.usecases.measuring import ATTEMPTS
 from milton_assets.usecases.one_model import OneModel
-from milton_assets.vocabulary.artefact_files import artefact_files
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
-from milton_assets.vocabulary.server import RunningServer
-from resources.hardware import fingerprint
-from resources.machine_watch import MachineWatch, nvidia_gpus
-from resources.servers.identity import check_digest
-from resources.servers.launching import llama_cpp_launcher
-from resources.servers.memory import why_no_room
-from resources.servers.tunable import axes_of, with_choices
+from milton_assets.vocabulary.secrets import without_secrets
+from milton_assets.vocabulary.server import Endpoint
+from milton_assets.vocabulary.tuning import Chosen
 
 ASSET: Final = "tuning"
-"""The folder of the evidence store that holds a table a search, by model."""
+"""The folder of the evidence store that holds a table a search, by model, or by device class and model."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class TuningPlan:
     requests_per_round: int = 3
     max_tokens: int = 64
 
-    def inference(self, slots: int, *, calibrate: bool = True) -> InferencePlan:
+    def inference(self, slots: int) -> InferencePlan:
         """The inference tier's plan, with as many requests in flight as the server has slots."""
         return InferencePlan(
             load=ClosedLoad(concurrency=slots),
@@ -64,20 +67,20 @@ class TuningPlan:
             budget_s=None,
             warm_up_requests=2,
             max_tokens=self.max_tokens,
-            calibrate=calibrate,
         )
 
 
 @dataclass(frozen=True)
 class Card:
-    """What came of a search: `settings` is what to write into milton.yaml below `section`, empty where those in force
-    stay. `evidence` is the table, relative to the evidence store."""
+    """What came of a search: `settings` is what to write into milton.yaml below `section`, on the target `on` (None:
+    here), empty where those in force stay. `evidence` is the table, relative to the evidence store."""
 
     model: str
     tuned: Tuned
     skipped: Mapping[str, str]
     section: str
     settings: Mapping[str, Any]
+    on: str | None = None
     evidence: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -85,6 +88,7 @@ class Card:
         tuned = self.tuned
         return {
             "model": self.model,
+            "on": self.on,
             "figure": tuned.figure,
             "noise": tuned.noise,
             "noises": dict(tuned.noises),
@@ -104,78 +108,117 @@ def tune(
     model: OneModel,
     plan: TuningPlan | None = None,
     *,
+    device_class: str | None = None,
     draft: Path | None = None,
     on_progress: OnProgress = silent,
 ) -> Card:
-    """Search settings of llama.cpp for `model` on this machine, from those that edge targets have.
+    """Search settings of llama.cpp for `model`, from those that edge targets have: on this machine, or on the reference
+    of `device_class`, from those that the device has. `draft` is a draft model there.
 
-    Nothing is written before the end. Raises `BadInput` when another server than llama.cpp serves, when two servers
-    have no room, or the model's name is no slug; `ServerFailed` or `NotMeasured` when the settings in force do not
-    serve.
+    Nothing is written before the end. Raises `BadInput` when another server than llama.cpp serves there, the class has
+    no reference that can do it, or the model's name is no slug; `Unreachable` when nobody answers there; `ServerFailed`
+    or `NotMeasured` when the settings in force do not serve, or two servers have no room.
     """
     plan = plan or TuningPlan()
-    given = settings.edge_server
-    if settings.edge_program != LLAMA_CPP or not model.path.is_file():
-        raise BadInput(
-            f"{model.name} is served by {settings.edge_program} from {model.path}",
-            expected="a GGUF that llama.cpp serves: its settings are what is searched",
-        )
     check_key(model.name, "model name")
-    weights = sum(path.stat().st_size for path in artefact_files(model.path).values())
-    if why := why_no_room(2 * weights + (draft.stat().st_size if draft is not None and draft.is_file() else 0)):
-        raise BadInput(f"two servers of {model.name} do not fit: the second {why}", expected="room for two in turn")
-    axes, skipped = axes_of(given, draft=draft)
-    # Once for the whole search: weights of gigabytes are not read for each of its servers.
-    check_digest(model.path, model.sha256, "before it was tuned for")
-    comparisons = _Comparisons(settings, model, plan, how_many(axes), on_progress)
-    tuned = search(axes, comparisons.compare, figure=plan.figure)
-    check_digest(model.path, model.sha256, "after it was tuned for")
-    wanted = with_choices(given, tuned.recommended)
-    changed = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name in LaunchSettings.model_fields
-        if (value := getattr(wanted, name)) != getattr(given, name)
-    }
-    # `edge_server` follows `server`, so candidates are then measured with what serves; unless it is said apart already.
-    together = settings.server.which == LLAMA_CPP and all(
-        getattr(settings.server, name) == getattr(given, name) for name in changed
-    )
-    card = Card(model.name, tuned, skipped, "server" if together else "edge_server", changed)
-    file = evidence_store_of(settings).write(ASSET, model.name, comparisons.table(card), comparisons.run_id)
+    if device_class is None:
+        on, place = None, _here(settings)
+    else:
+        on, place = _on_reference(settings, device_class)
+    with telling_who_is_away(on, device_class):
+        axes = place.axes(draft)
+    comparisons = Comparisons(place, settings, model, plan, how_many(axes.choices), draft, on_progress)
+    tuned = search(axes.choices, comparisons.compare, figure=plan.figure)
+    changed = place.settings_changed(tuned.recommended, draft)
+    section = "server" if on is None and _are_together(settings, changed) else "edge_server"
+    card = Card(model.name, tuned, axes.skipped, section, changed, on)
+    told = comparisons.table(card, device_class)
+    partition = model.name if device_class is None else f"{device_class}|{model.name}"
+    file = evidence_store_of(settings).write(ASSET, partition, told, comparisons.run_id)
     return replace(card, evidence=file.uri)
 
 
-class _Comparisons:
+def _here(settings: Settings) -> TriesSettings:
+    return TryingHere(EdgeBench(edge_server_of(settings)), settings.state.root)
+
+
+def _on_reference(settings: Settings, device_class: str) -> tuple[str, TriesSettings]:
+    if device_class not in settings.device_classes:
+        raise BadInput(
+            f"there is no device class {device_class!r:.100}",
+            expected=f"one of {', '.join(sorted(settings.device_classes))}",
+            remedy="name it in milton.yaml (docs/classes.md), or leave --class out to search on this machine",
+        )
+    name, target = reference_of(targets_of(settings), settings.class_references, device_class)
+    if not isinstance(target, TriesSettings):
+        raise BadInput(f"no settings can be tried on {name}", expected="a target on this machine or behind `ssh:`")
+    return name, target
+
+
+def _are_together(settings: Settings, changed: Mapping[str, Any]) -> bool:
+    """Whether `edge_server` follows `server` in what was changed, so that candidates are then measured with what
+    serves; unless it is said apart already."""
+    return settings.server.which == LLAMA_CPP and all(
+        getattr(settings.server, name) == getattr(settings.edge_server, name) for name in changed
+    )
+
+
+class _Disturbed(NotMeasured):
+    """Something else wanted the machine meanwhile."""
+
+
+class Comparisons:
     """Pairs of settings, measured in turn, and the rounds that were kept of them."""
 
     def __init__(
-        self, settings: Settings, model: OneModel, plan: TuningPlan, total: int, on_progress: OnProgress
+        self,
+        place: TriesSettings,
+        settings: Settings,
+        model: OneModel,
+        plan: TuningPlan,
+        total: int,
+        draft: Path | None,
+        on_progress: OnProgress,
     ) -> None:
-        self._given: LaunchSettings = settings.edge_server
-        self._model, self._plan, self._watched = model, plan, settings.watch_machine
+        self._place, self._model, self._plan, self._draft = place, model, plan, draft
+        self._weights = Weights(model.path, model.sha256)
+        self._watched = settings.watch_machine
+        self._calibration: Calibration | None = None
         self._total, self._on_progress = total, on_progress
         self._rows: list[dict[str, Any]] = []
         self._told: list[dict[str, Any]] = []
         self.run_id = f"tune_{datetime.now(UTC):%Y%m%d_%H%M%S}"
 
     def compare(self, of: Chosen, against: Chosen) -> Mapping[str, Ratio]:
-        """See `tuning.Compare`."""
+        """See `tuning.Compare`. What was measured on a busy machine is measured again, as a tier of times is."""
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return self._compared(of, against)
+            except _Disturbed as busy:
+                self._total += 1
+                self._on_progress(Progress("machine", attempt, ATTEMPTS, busy.problem))
+        return self._compared(of, against)
+
+    def _compared(self, of: Chosen, against: Chosen) -> Mapping[str, Ratio]:
         number = len(self._told)
         told: dict[str, Any] = {"comparison": number, "of": _labels(of), "against": _labels(against)}
         self._told.append(told)
         self._on_progress(Progress("tune", number + 1, self._total, f"{_labels(of)} beside {_labels(against)}"))
-        # The client is the same throughout, and ratios of two servers hold what it adds twice: once is enough.
-        plan = self._plan.inference(llama_cpp_launcher(self._given).slots, calibrate=number == 0)
+        sending = self._on_progress if number == 0 else silent
+        place, model = self._place, self._model.name
         try:
-            with self._serve(against) as standing, self._serve(of) as trial:
-                with MachineWatch(gpus=nvidia_gpus).watching() as seen:
-                    mine, theirs = measure_interleaved([trial.endpoint, standing.endpoint], plan)
-                told |= {
-                    "machine": seen.provenance(),
-                    "fingerprint": fingerprint(trial).model_dump(mode="json"),
-                    "fingerprint_against": fingerprint(standing).model_dump(mode="json"),
-                }
-        except ServerFailed as error:
+            with place.trying(self._weights, model, of, against, draft=self._draft, on_progress=sending) as both:
+                endpoints = [one.served.endpoint for one in both]
+                plan = self._plan.inference(endpoints[0].slots)
+                with both[0].watching() as seen:
+                    mine, theirs = measure_interleaved(
+                        endpoints, plan, open_client=_clients_of(both), calibration=self._calibration
+                    )
+                # The client is the same throughout: it is calibrated once.
+                self._calibration = Calibration.stated(mine.provenance)
+                trial, standing = (one.fingerprint.model_dump(mode="json") for one in both)
+                told |= {"machine": seen.provenance(), "fingerprint": trial, "fingerprint_against": standing}
+        except (ServerFailed, Unreachable) as error:
             told["because"] = error.problem
             raise NotMeasured(error.problem, remedy=error.remedy) from error
         self._rows += [
@@ -186,10 +229,10 @@ class _Comparisons:
         ]
         if self._watched and (complaint := seen.complaint()) is not None:
             told["because"] = complaint
-            raise NotMeasured(complaint)
+            raise _Disturbed(complaint)
         return ratios(mine, theirs)
 
-    def table(self, card: Card) -> pa.Table:
+    def table(self, card: Card, device_class: str | None) -> pa.Table:
         """A row a round; what was compared, the machine's fingerprints and the outcome are its metadata."""
         numbers = [*BY_ROUND, *(f"{name}.against" for name in BY_ROUND)]
         schema = pa.schema(
@@ -202,13 +245,27 @@ class _Comparisons:
             "artefact_sha256": self._model.sha256,
             "plan": self._plan.inference(1).model_dump(mode="json", exclude={"prompts", "load"}),
             "comparisons": self._told,
-            "card": card.to_json(),
+            "measured_on": {"target": card.on, "class": device_class},
+            "card": _without_secrets(card).to_json(),
         }
         table = pa.Table.from_pylist(self._rows, schema=schema)
         return table.replace_schema_metadata({"milton": json.dumps(stated, sort_keys=True)})
 
-    def _serve(self, chosen: Chosen) -> AbstractContextManager[RunningServer]:
-        return llama_cpp_launcher(with_choices(self._given, chosen)).serve(self._model.path, self._model.name)
+
+def _clients_of(both: tuple[Measured, Measured]) -> OpenClient:
+    """Opens the client of whichever of the two servers is asked."""
+
+    def opened(endpoint: Endpoint, plan: InferencePlan) -> AbstractContextManager[Client]:
+        return next(one for one in both if one.served.endpoint == endpoint).open_client(endpoint, plan)
+
+    return opened
+
+
+def _without_secrets(card: Card) -> Card:
+    """The card without the values of keys and the like among the arguments: it is kept for ever."""
+    if (words := card.settings.get("extra_args")) is None:
+        return card
+    return replace(card, settings={**card.settings, "extra_args": list(without_secrets(words))})
 
 
 def _labels(chosen: Chosen) -> str:

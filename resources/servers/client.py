@@ -33,6 +33,8 @@ from milton_assets.vocabulary.secrets import redact
 from milton_assets.vocabulary.server import Endpoint
 from resources.servers import wire
 from resources.servers.exchange import Transport, excerpt
+from resources.servers.openings import Openings
+from resources.servers.repeatable import Asking
 
 DEFAULT_TIMEOUT_S = 120.0
 _REFUSES_ROLE = re.compile(r"answered (?:400|422|500): .*\brole", re.IGNORECASE | re.DOTALL)
@@ -43,8 +45,8 @@ _Shape = TypeVar("_Shape", bound=BaseModel)
 class OpenAIChatModel:
     """A model behind an OpenAI-compatible endpoint; implements `milton_assets.vocabulary.chat.ChatModel`.
 
-    May be called from several threads at once. `timeout_s` is the longest silence and the longest whole answer; `extra`
-    is added to every request's body (a server's own options, e.g. `{"cache_prompt": False}`).
+    May be called from several threads at once. `timeout_s` is the longest silence and the longest whole answer;
+    `asking` has a server's own options, for answers that depend on nothing else that it is asked.
     """
 
     def __init__(
@@ -52,10 +54,10 @@ class OpenAIChatModel:
         endpoint: Endpoint,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         *,
-        extra: Mapping[str, Any] | None = None,
+        asking: Asking = Asking(),  # noqa: B008 - it is frozen
     ) -> None:
         self.endpoint = endpoint
-        self._extra = dict(extra or {})
+        self._openings = Openings(self._ask, asking)
         self._transport = Transport(endpoint.base_url, endpoint.api_key, timeout_s, endpoint.ca_file)
         self._folds_system = False
 
@@ -126,7 +128,7 @@ class OpenAIChatModel:
         if json_schema is not None:
             schema = {"name": "answer", "strict": True, "schema": dict(json_schema)}
             request["response_format"] = {"type": "json_schema", "json_schema": schema}
-        answer = self._post("chat/completions", request | self._extra, wire.ChatAnswer)
+        answer = self._openings.answer(request)
         choice, usage = answer.choices[0], answer.usage or wire.Usage()
         if (why := aborted(choice.finish_reason)) is not None:
             raise ModelCallFailed(CallErrorKind.ABORTED, why)
@@ -141,6 +143,9 @@ class OpenAIChatModel:
             completion_tokens=usage.completion_tokens,
             first_token_alternatives=self._first_token(choice.logprobs) if top_logprobs else (),
         )
+
+    def _ask(self, request: Mapping[str, Any]) -> wire.ChatAnswer:
+        return self._post("chat/completions", request, wire.ChatAnswer)
 
     def embeddings(self, texts: Sequence[str]) -> list[list[float]]:
         """A vector a text, in the texts' order, all of one length. Raises `ModelCallFailed`."""

@@ -82,6 +82,7 @@ def edge_server(given: LaunchSettings, program: str) -> EdgeServer:
     return EdgeServer(
         file=llama_cpp_launcher(given if program == LLAMA_CPP else bare),
         directory=vllm_launcher(given if program == VLLM else bare),
+        program=program,
     )
 
 

@@ -65,11 +65,18 @@ class Choice(_Wire):
     logprobs: Any = None
 
 
+class PromptTokens(_Wire):
+    """Of a prompt's tokens, those that the server had kept from an earlier prompt."""
+
+    cached_tokens: Count | None = Field(default=None, ge=0)
+
+
 class Usage(_Wire):
     """Token counts."""
 
     prompt_tokens: Count | None = Field(default=None, ge=0)
     completion_tokens: Count | None = Field(default=None, ge=0)
+    prompt_tokens_details: PromptTokens | None = None
 
 
 class ChatAnswer(_Wire):

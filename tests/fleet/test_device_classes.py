@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +11,6 @@ from dagster import RunsFilter
 
 from milton_assets.edge.manifest import BundleManifest
 from milton_assets.edge.release import Folder, read_documents
-from milton_assets.fleet.remote_shell import AGENT
 from milton_assets.selection.side_by_side import HERE, side_by_side
 from milton_assets.selection.summary import RunSummary, read_summary, run_ids, summaries_beside
 from milton_assets.tiers.inference import load_goldens
@@ -21,10 +18,9 @@ from milton_assets.usecases.past_ledger import ledger_before
 from milton_assets.vocabulary.keys import BadKey, campaign_of, check_run_id, class_of, run_of
 from milton_assets.vocabulary.tier import TierResult
 from resources.evidence_store import EvidenceFile, EvidenceStore
-from tests.support.agents import ROOT
+from tests.support.agents import put_measuring_agent
 from tests.support.own_sshd import OwnSshd
 from tests.support.scripted_server import Reply, answer
-from tests.support.stub_llama_server import program
 from tests.support.workplace import Behaviour, Workplace, competent, failure_of, workplace
 
 pytestmark = pytest.mark.slow
@@ -46,26 +42,10 @@ def model(*, delay_s: float) -> Behaviour:
     return reply
 
 
-def install(sshd: OwnSshd, **env: str) -> None:
-    """Put an agent where `milton target add` puts it."""
-    variables = {
-        "MILTON_STATE_DIR": str(sshd.home / "state"),
-        "PYTHONPATH": str(ROOT),
-        "MILTON_SERVER_BINARY": str(program(sshd.home / "bin")),
-        "MILTON_WATCH_MACHINE": "0",
-        **env,
-    }
-    told = " ".join(f"{key}={shlex.quote(value)}" for key, value in variables.items())
-    launcher = sshd.home / AGENT
-    launcher.parent.mkdir(parents=True)
-    launcher.write_text(f'#!/bin/sh\nexec env {told} {shlex.quote(sys.executable)} -m milton_assets.agent "$@"\n')
-    launcher.chmod(0o755)
-
-
 @pytest.fixture
 def decided(sshd: OwnSshd, device_url: str, tmp_path: Path) -> Iterator[tuple[Workplace, tuple[RunSummary, ...]]]:
     """A campaign over two models, of which one is faster here and the other on the device; its summaries."""
-    install(sshd, STUB_TOKEN_MS="good=6,better=1")
+    put_measuring_agent(sshd.home, STUB_TOKEN_MS="good=6,better=1")
     work = tmp_path / "work"
     work.mkdir()
     with workplace(work) as wp:
@@ -82,7 +62,7 @@ def decided(sshd: OwnSshd, device_url: str, tmp_path: Path) -> Iterator[tuple[Wo
 
 
 def test_where_every_target_has_a_referenced_class_this_machine_times_nobody(sshd, device_url, tmp_path):
-    install(sshd, STUB_TOKEN_MS="good=1")
+    put_measuring_agent(sshd.home, STUB_TOKEN_MS="good=1")
     work = tmp_path / "work"
     work.mkdir()
     with workplace(work) as wp:
@@ -100,6 +80,23 @@ def test_where_every_target_has_a_referenced_class_this_machine_times_nobody(ssh
         assert (summary.decision.winner, [one.target for one in summary.deployments]) == ("good", ["kitchen"])
         assert not (wp.state.benchmarks / "inference_metrics").exists()
         assert {pin.tier for pin in summary.manifest.candidate("good").pins} >= {"inference", "reasoning", "retrieval"}
+
+
+def test_a_class_whose_reference_device_is_off_gets_no_verdict_and_the_device_is_named(sshd, device_url, tmp_path):
+    sshd.stop()
+    work = tmp_path / "work"
+    work.mkdir()
+    with workplace(work) as wp:
+        wp.register("good", competent())
+        settings = {
+            "targets": {"kitchen": {"at": device_url, "class": "pi5"}},
+            "device_classes": {"pi5": {"reference": "kitchen"}},
+        }
+        (wp.state.root / "milton.yaml").write_text(json.dumps(settings))
+        assert wp.conduct().success
+        summary = read_summary(wp.state.runs)
+    assert (summary.decision.verdict, summary.bundle, summary.deployments) == ("no_verdict", None, ())
+    assert "kitchen, the reference device of the class pi5: the device cannot be reached" in summary.decision.reasons[1]
 
 
 def manifest_of(wp: Workplace, summary: RunSummary) -> BundleManifest:

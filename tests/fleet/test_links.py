@@ -71,6 +71,12 @@ def test_a_device_that_is_off_is_unreachable(device_url, line, sshd):
         ask(device_url, line)
 
 
+def test_an_agent_that_ends_by_itself_is_told_apart_from_a_device_that_is_off(device_url):
+    line = "echo 'milton-agent: the setting server is a list' >&2; exit 1"
+    with pytest.raises(Unreachable, match="the agent there ended: milton-agent: the setting server is a list"):
+        ask(device_url, line)
+
+
 def test_a_restricted_key_opens_nothing_but_the_agent(device_url, line, sshd):
     escaped = line.replace("\\", "\\\\").replace('"', '\\"')
     sshd.authorize(f'restrict,command="{escaped}"')

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
-import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -14,19 +13,29 @@ import pytest
 
 from milton_assets.agent.candidates import Candidates
 from milton_assets.fleet.links import Link, Unreachable, ssh_place
-from milton_assets.fleet.measuring import ContractRequest, Measures, QuestionsRequest, Weights, WeightsOffer
+from milton_assets.fleet.measuring import (
+    ContractRequest,
+    Expectations,
+    ExpectationsRequest,
+    Measures,
+    QuestionsRequest,
+    Weights,
+    WeightsOffer,
+)
 from milton_assets.fleet.measuring_elsewhere import offer_of
 from milton_assets.fleet.ssh import SshTarget
 from milton_assets.tiers.inference import InferencePlan
 from milton_assets.tiers.inference.load_curve import measure_with_sweep, sweep_of
+from milton_assets.usecases.classes import Sample
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.fingerprint import IdentityProof
+from milton_assets.vocabulary.forcing import Expectation, Forced
 from milton_assets.vocabulary.state import StateDir
 from resources.edge_server import EdgeServer
 from resources.servers.llama_cpp import LlamaCppLauncher
-from tests.support.agents import ROOT, PipeLink
+from tests.support.agents import PipeLink, measuring_agent_line
 from tests.support.edge_bundles import make_bundle
 from tests.support.gguf_file import tiny_gguf
 from tests.support.stub_llama_server import program
@@ -34,6 +43,12 @@ from tests.support.stub_llama_server import program
 pytestmark = pytest.mark.slow
 PLAN = InferencePlan(min_rounds=1, max_rounds=1, max_tokens=6, warm_up_requests=1, budget_s=20.0)
 GREEDY = QuestionsRequest(questions=("Which?", "Why?"), max_tokens=4)
+
+
+def of_two_minds(text: Forced) -> Forced:
+    """The same text, read by a model that holds another token for as likely at every place."""
+    places = [Expectation(one.token, -0.7, ((one.token, -0.7), (one.token + 1, -0.7))) for one in text.places if one]
+    return replace(text, places=tuple(places))
 
 
 @pytest.fixture
@@ -48,15 +63,7 @@ def weights(tmp_path: Path) -> Weights:
 
 def device(tmp: Path, link: Link | None = None, *, home: Path | None = None, **env: str) -> SshTarget:
     """A target whose agent is the one that is installed on devices, with a `llama-server` of its own."""
-    home = home or tmp / "device"
-    variables = {
-        "MILTON_STATE_DIR": str(home / "state"),
-        "PYTHONPATH": str(ROOT),
-        "MILTON_SERVER_BINARY": str(program(home / "bin")),
-        **env,
-    }
-    told = " ".join(f"{key}={shlex.quote(value)}" for key, value in variables.items())
-    line = f"env {told} {shlex.quote(sys.executable)} -m milton_assets.agent --target kitchen serve"
+    line = measuring_agent_line("kitchen", home or tmp / "device", **env)
     return SshTarget("kitchen", "ssh://test", StateDir(tmp / "state"), link or PipeLink(), line)
 
 
@@ -87,6 +94,21 @@ def test_a_device_measures_over_its_own_loopback_and_the_figures_are_made_here(w
     assert there.fingerprint.host.logical_cores
     assert result.provenance["tokens_counted_by"]["because"] is None
     assert not servers_of(sshd.home)
+
+
+def test_a_device_tells_what_its_model_expects_and_is_held_against_this_machine(weights, tmp_path):
+    asked = ExpectationsRequest(texts=("one two three four", "five six seven"), first=1, places=2, top=2)
+    with device(tmp_path).measuring(weights, "v1") as there:
+        told = there.expectations(asked)
+        assert [one.tokens for one in told.texts] == [(0, 1, 2, 3), (0, 1, 2)]
+        assert all(place.top[0][0] == place.token for one in told.texts for place in one.places)
+        here = Sample((), GREEDY, (), asked, told)
+        same = here.compared_expectations(there)
+        assert (same.places, same.kl_mean, same.flips, same.differs) == (4, 0.0, 0, False)
+        other = Expectations(texts=tuple(map(of_two_minds, told.texts)))
+        assert replace(here, expected=other).compared_expectations(there).differs
+        untold = replace(here, expected=Expectations(because="it does not tell")).compared_expectations(there)
+        assert (untold.failed, untold.differs) == ("this machine's: it does not tell", False)
 
 
 def test_weights_travel_once_and_a_release_that_holds_them_spares_the_way(weights, tmp_path):

@@ -29,5 +29,7 @@ def test_the_tier_is_measured_against_the_truth_at_every_concurrency(tmp_path: P
     for cell in told["cells"]:
         for figure in ("ttft_ms", "e2e_ms", "tpot_percent"):
             assert set(cell[figure]) >= {"median", "p99"}
+    assert told["many_streams"]["concurrency"] == 128
+    assert told["client"]["by_processes"]["1"]["chunks_per_s"] == told["client"]["chunks_per_s"]
     assert told["client"]["memory_is_flat"]
     assert told["client"]["memory_chunks"] == 100_000

@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,15 @@ def test_a_client_that_used_a_whole_core_was_the_bottleneck_of_every_figure() ->
         assert not metric.valid
         assert "bottleneck" in (metric.why or "")
     assert verdict("success_rate", 1.0, load=busy).valid
+
+
+@pytest.mark.parametrize("name", ["output_tokens_per_s", "requests_per_s", "goodput_per_s", "energy_j_per_token"])
+def test_throughput_for_which_requests_waited_is_the_clients_and_not_valid(name: str) -> None:
+    waited = replace(IDLE, waited_share=0.2, waited_ms=30.0)
+    assert "requests waited 30.00 ms for it, 20% of the time" in (verdict(name, 20.0, load=waited).why or "")
+    assert verdict("ttft_ms.median", 20.0, load=waited).valid
+    for little in ({"waited_share": 0.04}, {"waited_ms": 0.9}):
+        assert verdict(name, 20.0, load=replace(waited, **little)).valid
 
 
 def test_lag_that_a_figure_can_bear_leaves_it_valid() -> None:

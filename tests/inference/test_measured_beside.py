@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from milton_assets.tiers.inference import InferencePlan
+from milton_assets.tiers.inference import InferencePlan, measure_interleaved
 from milton_assets.tiers.inference.beside import in_turn, ratios
+from milton_assets.tiers.inference.calibrate import Bias, Calibration
 from milton_assets.tiers.inference.definitions import BY_ROUND
 from milton_assets.tiers.inference.sample import Sample
 from milton_assets.tiers.inference.spec import SPEC
@@ -125,6 +126,16 @@ def test_a_round_that_was_cut_or_in_which_a_request_failed_has_no_figures_to_pai
     assert figures_of(Round(0.0, 1000.0, (one, other)), 2).keys() == set(BY_ROUND)
     assert figures_of(Round(0.0, 1000.0, (one,)), 2) == {}
     assert figures_of(Round(0.0, 1000.0, (one, replace(other, ok=False))), 2) == {}
+
+
+def test_a_client_that_was_calibrated_for_the_own_figures_is_not_calibrated_again_for_the_rounds_in_turn() -> None:
+    plan = PLAN.model_copy(update={"calibrate": True})
+    known = Calibration(24, 1, Bias(0.25, 0.5), Bias(0.25, 0.5), Bias(1.0, 2.0))
+    with scripted_server(lambda _: answer("one ", "two ", "three")) as server:
+        (anew,) = measure_interleaved([Endpoint(server.base_url, "m")], plan)
+        (result,) = measure_interleaved([Endpoint(server.base_url, "m")], plan, calibration=known)
+    assert Calibration.stated(result.provenance) == known
+    assert Calibration.stated(anew.provenance) not in (known, None)
 
 
 def test_a_statement_that_does_not_read_is_refused() -> None:

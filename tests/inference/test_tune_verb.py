@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +21,32 @@ import yaml
 from rich.console import Console
 
 from milton_assets.cli.tune import draw
-from milton_assets.settings import LaunchSettings
+from milton_assets.fleet.measuring import Weights
+from milton_assets.settings import load_settings
 from milton_assets.tiers.inference.beside import Ratio
-from milton_assets.tiers.inference.tuning import Choice, Trial, TrialVerdict, Tuned
-from milton_assets.usecases.tuning import Card
+from milton_assets.tiers.inference.client import measuring_here
+from milton_assets.tiers.inference.orders import OpenClient
+from milton_assets.tiers.inference.tuning import NotMeasured, Trial, TrialVerdict, Tuned
+from milton_assets.usecases.measuring import ATTEMPTS
+from milton_assets.usecases.one_model import gguf_file
+from milton_assets.usecases.tuning import Card, Comparisons, TuningPlan
+from milton_assets.vocabulary.fingerprint import Fingerprint, ServerFingerprint
+from milton_assets.vocabulary.machine import Seen
+from milton_assets.vocabulary.progress import Progress
+from milton_assets.vocabulary.server import Endpoint, RunningServer
+from milton_assets.vocabulary.tuning import Choice, Chosen
 from resources.evidence_store import EvidenceStore
-from resources.servers.tunable import axes_of, with_choices
-from tests.support import stub_llama_server
+from resources.hardware import fingerprint
+from resources.servers.llama_cpp import LlamaCppLauncher
+from resources.servers.tunable import axes_of, settings_changed, with_choices
 from tests.support.gguf_file import tiny_gguf
+from tests.support.scripted_server import answer, scripted_server
 from tests.support.shell import milton
+from tests.support.stub_llama_server import program_by_flags
 
 pytestmark = pytest.mark.slow
 
 CALL = "import sys; from milton_assets.cli.app import main; sys.argv[0] = 'milton'; main()"
-SERVER = f"""#!/bin/sh
-case " $* " in
-*" --help "*) echo "-t, --threads N  -b, --batch-size N  -ub, --ubatch-size N  -ctk, --cache-type-k TYPE"; exit 0;;
-*" --ubatch-size 128 "*) echo "no batch of 128 here" >&2; exit 1;;
-*" --threads 1 "*) STUB_TOKEN_MS=1;;
-*) STUB_TOKEN_MS=10;;
-esac
-export STUB_TOKEN_MS
-exec {sys.executable} {stub_llama_server.__file__} "$@"
-"""
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,6 @@ class Tuning:
     left: list[str]
 
 
-def server(folder: Path) -> Path:
-    program = folder / "llama-server"
-    program.write_text(SERVER)
-    program.chmod(0o755)
-    return program
-
-
 @pytest.fixture(scope="module")
 def tuning(tmp_path_factory: pytest.TempPathFactory) -> Tuning:
     """One search, from two threads, on a server that is ten times as fast with one."""
@@ -66,7 +64,7 @@ def tuning(tmp_path_factory: pytest.TempPathFactory) -> Tuning:
     state = folder / "state"
     state.mkdir()
     (state / "milton.yaml").write_text(
-        f"server: {{binary: {server(folder)}, threads: 2, extra_args: [--no-webui]}}\nwatch_machine: false\n"
+        f"server: {{binary: {program_by_flags(folder)}, threads: 2, extra_args: [--no-webui]}}\nwatch_machine: false\n"
     )
     gguf = tiny_gguf(folder / "toy.gguf")
     few = ("--rounds", "4", "--requests", "1", "--max-tokens", "8")
@@ -143,7 +141,7 @@ def test_the_card_shows_each_figure_with_its_interval_and_lines_that_yaml_reads(
 def test_ctrl_c_leaves_neither_server_nor_evidence(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
-    (state / "milton.yaml").write_text(f"server: {{binary: {server(tmp_path)}, threads: 2}}\n")
+    (state / "milton.yaml").write_text(f"server: {{binary: {program_by_flags(tmp_path)}, threads: 2}}\n")
     process = subprocess.Popen(
         [sys.executable, "-c", CALL, "tune", "--gguf", str(tiny_gguf(tmp_path / "toy.gguf"))],
         stderr=subprocess.PIPE,
@@ -161,12 +159,57 @@ def test_ctrl_c_leaves_neither_server_nor_evidence(tmp_path: Path) -> None:
     assert not (state / "benchmarks").exists()
 
 
+@dataclass(frozen=True)
+class OnBusyMachine:
+    """A served model on a machine that something else wants all the time; implements `fleet.measuring.Measured`."""
+
+    served: RunningServer
+    open_client: OpenClient
+    fingerprint: Fingerprint
+
+    @contextmanager
+    def watching(self) -> Iterator[Seen]:
+        yield Seen(watched_s=1.0, disturbed_s=1.0, reasons={"other processes wanted the cores": 1.0})
+
+
+@dataclass
+class BusyMachine:
+    """Two servers on such a machine; implements what a comparison asks of `fleet.trying.TriesSettings`."""
+
+    urls: tuple[str, str]
+    tries: int = 0
+
+    @contextmanager
+    def trying(self, weights: Weights, model: str, of: Chosen, against: Chosen, **_: Any) -> Iterator[Any]:
+        self.tries += 1
+        with measuring_here() as open_client:
+            yield tuple(
+                OnBusyMachine(
+                    RunningServer(Endpoint(url, model), ServerFingerprint(name="scripted")), open_client, fingerprint()
+                )
+                for url in self.urls
+            )
+
+
+def test_what_was_taken_on_a_busy_machine_is_taken_again_three_times_at_most(tmp_path: Path) -> None:
+    gguf = tiny_gguf(tmp_path / "toy.gguf")
+    settings = load_settings({"MILTON_STATE_DIR": str(tmp_path)})
+    said: list[Progress] = []
+    with scripted_server(lambda _: answer("a ", "b ")) as one, scripted_server(lambda _: answer("a ", "b ")) as other:
+        place = BusyMachine((one.base_url, other.base_url))
+        plan = TuningPlan(rounds=3, requests_per_round=1, max_tokens=4)
+        comparing = Comparisons(place, settings, gguf_file(gguf), plan, 1, None, said.append)  # type: ignore[arg-type]
+        with pytest.raises(NotMeasured, match="other processes wanted the cores"):
+            comparing.compare((), ())
+    assert place.tries == ATTEMPTS
+    assert [step.done for step in said if step.stage == "machine"] == [1, 2]
+
+
 def test_an_option_that_was_given_already_is_replaced_and_others_stay(tmp_path: Path) -> None:
     extra = ("--no-webui", "--ubatch-size", "64", "--batch-size", "64")
-    given = LaunchSettings(binary=str(server(tmp_path)), extra_args=extra)
-    axes, _ = axes_of(given)
-    wanted = with_choices(given, axes["batch"][1:])
-    assert wanted.extra_args == ("--no-webui", "--ubatch-size", "1024", "--batch-size", "2048")
+    given = LlamaCppLauncher(binary=str(program_by_flags(tmp_path)), extra=extra)
+    wanted = with_choices(given, axes_of(given).named(["batch 1024"]))
+    assert wanted.extra == ("--no-webui", "--ubatch-size", "1024", "--batch-size", "2048")
 
 
 @pytest.mark.parametrize(
@@ -175,9 +218,56 @@ def test_an_option_that_was_given_already_is_replaced_and_others_stay(tmp_path: 
 def test_what_was_given_for_a_searched_setting_by_another_name_does_not_win_over_the_trial(
     tmp_path: Path, extra: tuple[str, ...]
 ) -> None:
-    given = LaunchSettings(
-        binary=str(server(tmp_path)), threads=2, extra_args=("--no-webui", *extra, "-fa", "-np", "1")
+    given = LlamaCppLauncher(
+        binary=str(program_by_flags(tmp_path)), threads=2, extra=("--no-webui", *extra, "-fa", "-np", "1")
     )
-    axes, _ = axes_of(given)
-    wanted = with_choices(given, (axes["threads"][0],))
-    assert (wanted.threads, wanted.extra_args) == (1, ("--no-webui", "-fa", "-np", "1"))
+    wanted = with_choices(given, axes_of(given).named(["threads 1"]))
+    assert (wanted.threads, wanted.extra) == (1, ("--no-webui", "-fa", "-np", "1"))
+
+
+@pytest.mark.parametrize(
+    ("launched", "tried"),
+    [
+        (LlamaCppLauncher(threads=1), False),
+        (LlamaCppLauncher(threads=2, extra=("-t", "1")), False),
+        (LlamaCppLauncher(threads=1, extra=("--threads=2",)), True),
+        (LlamaCppLauncher(threads=2, extra=("-t", "1", "--threads", "2")), True),
+    ],
+    ids=["by the setting", "by an argument", "by an argument against the setting", "by the last of two arguments"],
+)
+def test_what_is_in_force_however_it_was_given_is_not_tried(
+    tmp_path: Path, launched: LlamaCppLauncher, tried: bool
+) -> None:
+    axes = axes_of(replace(launched, binary=str(program_by_flags(tmp_path))))
+    assert ("threads 1" in [choice.label for choice in axes.choices.get("threads", ())]) is tried
+
+
+@pytest.mark.parametrize(
+    ("extra", "labels"),
+    [
+        ((), ["batch 128", "batch 1024"]),
+        (("-ub", "128"), ["batch 512", "batch 1024"]),
+        (("-ub", "1024", "-b", "1024"), ["batch 128", "batch 512", "batch 1024"]),
+    ],
+    ids=["llama.cpp's own", "one of those tried", "another pair"],
+)
+def test_the_batch_in_force_is_not_tried_and_others_are(
+    tmp_path: Path, extra: tuple[str, ...], labels: list[str]
+) -> None:
+    axes = axes_of(LlamaCppLauncher(binary=str(program_by_flags(tmp_path)), extra=extra))
+    assert [choice.label for choice in axes.choices["batch"]] == labels
+
+
+def test_the_batch_of_the_wheels_server_is_read_from_what_was_set() -> None:
+    axes = axes_of(LlamaCppLauncher(extra=("--set", "n_ubatch=128")))
+    assert [choice.label for choice in axes.choices["batch"]] == ["batch 512", "batch 1024"]
+
+
+def test_what_the_choices_change_is_told_by_the_names_of_settings() -> None:
+    given = LlamaCppLauncher(threads=2, extra=("--set", "n_ubatch=64"))
+    chosen = axes_of(given).named(["threads 1", "batch 1024"])
+    extra = ["--set", "n_ubatch=1024", "--set", "n_batch=2048"]
+    assert settings_changed(given, chosen) == {"threads": 1, "extra_args": extra}
+    assert settings_changed(given, ()) == {}
+    bare = LlamaCppLauncher(threads=2)
+    assert settings_changed(bare, axes_of(bare).named(["batch 1024"])) == {"extra_args": extra}

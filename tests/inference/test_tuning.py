@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milton_assets.tiers.inference.beside import Ratio
-from milton_assets.tiers.inference.tuning import Choice, Chosen, Compare, NotMeasured, TrialVerdict, Tuned, search
+from milton_assets.tiers.inference.tuning import Compare, NotMeasured, TrialVerdict, Tuned, search
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.tuning import Choice, Chosen
 
 THREADS, WIDE = Choice("threads", "threads 4"), Choice("batch", "batch 1024")
 AXES = {"threads": (THREADS, Choice("threads", "threads 1")), "batch": (WIDE,)}

@@ -10,7 +10,7 @@ from milton_assets.tiers.retrieval import RetrievalPlan, load_goldens, measure_r
 from milton_assets.vocabulary.metric import Status
 from resources.servers.client import OpenAIChatModel
 from resources.servers.llama_cpp import LlamaCppLauncher
-from resources.servers.repeatable import repeatable_options
+from resources.servers.repeatable import repeatable
 
 
 @pytest.mark.slow
@@ -20,7 +20,7 @@ def test_a_real_small_model_judges_every_pair_and_alike_twice(small_gguf: Path) 
     goldens = load_goldens()
     with (
         LlamaCppLauncher().serve(small_gguf, "small") as served,
-        OpenAIChatModel(served.endpoint, extra=repeatable_options(served.fingerprint)) as model,
+        OpenAIChatModel(served.endpoint, asking=repeatable(served.fingerprint)) as model,
     ):
         first, second = (measure_retrieval(model, goldens, plan) for _ in range(2))
     assert first.metric("nDCG@10").status is Status.OK

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from milton_assets.selection import Candidate, Decision, card, decide, load_policy
@@ -13,6 +14,7 @@ from milton_assets.selection.chains import Chain, ever_promoted
 from milton_assets.selection.decision import Between
 from milton_assets.selection.life import with_previous
 from milton_assets.selection.simulate import pinned, tables
+from milton_assets.statistics.spending import combined_freedom
 from milton_assets.vocabulary.beside import Beside, RoundPair
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.ledger import Ledger
@@ -141,6 +143,13 @@ def test_a_decision_on_rounds_in_turn_is_repeated_byte_for_byte() -> None:
     ]
     assert again[0] == again[1]
     assert Decision.from_json(again[0]).to_json() == again[0]
+
+
+def test_a_part_that_is_hardly_known_is_not_outvoted_by_one_that_is_known_well() -> None:
+    halves = combined_freedom(np.array([math.sqrt(2)]), np.array([1.0]), np.array([19.0]), 2)
+    assert halves == pytest.approx(2 / (1 / 19 + 1 / 2))
+    satterthwaite = 4 / (1 / 19 + 1 / 2)
+    assert halves < satterthwaite
 
 
 @pytest.mark.parametrize("start", [0.01, 0.03], ids=["starts-as-assumed", "starts-three-times-as-noisy"])

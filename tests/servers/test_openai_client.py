@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from milton_assets.vocabulary.chat import CallErrorKind, Message, ModelCallFailed, Sampling
 from milton_assets.vocabulary.server import Endpoint
 from resources.servers.client import OpenAIChatModel
+from resources.servers.repeatable import Asking
 from tests.support.scripted_server import (
     Body,
     Cut,
@@ -68,7 +69,7 @@ def test_the_request_carries_messages_and_sampling() -> None:
 
 def test_a_schema_travels_as_response_format_and_extras_as_they_are() -> None:
     schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}}
-    with scripted_server(answer("{}")) as server, model_of(server, extra={"cache_prompt": False}) as model:
+    with scripted_server(answer("{}")) as server, model_of(server, asking=Asking({"cache_prompt": False})) as model:
         model.complete(ASK, Sampling(), json_schema=schema)
     assert server.requests[0]["response_format"]["json_schema"]["schema"] == schema
     assert server.requests[0]["cache_prompt"] is False

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from milton_assets.vocabulary.chat import Message, Sampling
+from milton_assets.tiers.reasoning.prompts import cross_check, plan
+from milton_assets.vocabulary.chat import Completion, Message, Sampling
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import ServerFailed
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
@@ -19,9 +20,11 @@ from resources.model_server import LlamaCppResource
 from resources.servers.attached import AttachedServer
 from resources.servers.client import OpenAIChatModel
 from resources.servers.llama_cpp import BINARY, LlamaCppLauncher
+from resources.servers.repeatable import repeatable
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_model]
 
+DRAFTS = ("Jupiter.", "Jupiter is the largest planet.", "It is the sun.", "Saturn, with its rings.")
 FRANCE = [Message("user", "Name the capital of France.")]
 
 
@@ -47,6 +50,24 @@ def test_it_answers(model: OpenAIChatModel) -> None:
 def test_it_answers_alike_each_time(model: OpenAIChatModel) -> None:
     texts = {model.complete(FRANCE, Sampling(max_tokens=6)).text for _ in range(3)}
     assert len(texts) == 1
+
+
+def test_conversations_that_open_alike_are_answered_alike_in_every_order(small_gguf: Path) -> None:
+    asked = [cross_check("Which is the largest planet?", draft, "How large is it?", "Very.") for draft in DRAFTS]
+    planned = [plan("Which is the largest planet?", draft, 1) for draft in DRAFTS]
+    with (
+        LlamaCppLauncher(context_tokens=1024).serve(small_gguf, "v1") as alone,
+        OpenAIChatModel(alone.endpoint, 60, asking=repeatable(alone.fingerprint)) as model,
+    ):
+
+        def answers(conversations: Sequence[Sequence[Message]]) -> list[Completion]:
+            return [model.complete(messages, Sampling(max_tokens=6), top_logprobs=5) for messages in conversations]
+
+        forwards = answers([*asked, *planned])
+        model.complete(FRANCE, Sampling(max_tokens=2))
+        backwards = answers([*reversed(asked), *reversed(planned)])
+    assert forwards == [*reversed(backwards[: len(asked)]), *reversed(backwards[len(asked) :])]
+    assert len({one.first_token_alternatives for one in forwards}) == len(forwards)
 
 
 def test_it_reports_the_end_of_its_budget(model: OpenAIChatModel) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from milton_assets.fleet.remote_shell import AGENT
 from milton_assets.fleet.ssh import SshTarget
 from milton_assets.vocabulary.state import StateDir
+from tests.support.stub_llama_server import program
 
 ROOT = Path(__file__).parents[2]
 AILING = "MILTON_TEST_AILING"
@@ -41,6 +42,30 @@ def put_agent(home: Path, *, env: dict[str, str] | None = None) -> Path:
     program.write_text(f'#!/bin/sh\n{told} exec {shlex.quote(sys.executable)} -m tests.support.agents "$@"\n')
     program.chmod(0o755)
     return state
+
+
+def measuring_agent_line(name: str, home: Path, **env: str) -> str:
+    """The shell line that starts the agent that is installed on devices, with a `llama-server` of its own."""
+    return f"{_measuring(home, env)} --target {name} serve"
+
+
+def put_measuring_agent(home: Path, **env: str) -> None:
+    """Put that agent where `milton target add` puts it."""
+    launcher = home / AGENT
+    launcher.parent.mkdir(parents=True)
+    launcher.write_text(f'#!/bin/sh\nexec {_measuring(home, {"MILTON_WATCH_MACHINE": "0", **env})} "$@"\n')
+    launcher.chmod(0o755)
+
+
+def _measuring(home: Path, env: dict[str, str]) -> str:
+    variables = {
+        "MILTON_STATE_DIR": str(home / "state"),
+        "PYTHONPATH": str(ROOT),
+        "MILTON_SERVER_BINARY": str(program(home / "bin")),
+        **env,
+    }
+    told = " ".join(f"{key}={shlex.quote(value)}" for key, value in variables.items() if value)
+    return f"env {told} {shlex.quote(sys.executable)} -m milton_assets.agent"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+_OPTIONS = "-t, --threads N  -b, --batch-size N  -ub, --ubatch-size N  -ctk, --cache-type-k TYPE"
+
 
 def token_s(model: str) -> float:
     """Seconds between two tokens of that model."""
@@ -56,6 +58,13 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/tokenize":
             self._send(json.dumps({"tokens": list(range(len(body["content"].split())))}).encode())
+            return
+        if self.path == "/completion":
+            # Expects the text's own token at nine places of ten, and another one else.
+            ((token, _),) = body["logit_bias"]
+            listed = [{"id": token, "logprob": -0.105}, {"id": token + 1, "logprob": -2.4}][: body["n_probs"]]
+            place = {**listed[0], "top_logprobs": listed}
+            self._send(json.dumps({"content": " so", "completion_probabilities": [place]}).encode())
             return
         question = body["messages"][-1]["content"]
         words = [os.environ.get("STUB_SAYS", "so"), *(f"{n}{question[:1]}" for n in range(1, body["max_tokens"]))]
@@ -96,6 +105,26 @@ def program(folder: Path) -> Path:
     path = folder / "llama-server"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).resolve()} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def program_by_flags(folder: Path, *, options: str = _OPTIONS) -> Path:
+    """The same, ten times as fast with one thread, that dies of a batch of 128; `options` is its help."""
+    path = folder / "llama-server"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        f"""#!/bin/sh
+case " $* " in
+*" --help "*) echo "{options}"; exit 0;;
+*" --ubatch-size 128 "*) echo "no batch of 128 here" >&2; exit 1;;
+*" --threads 1 "*) STUB_TOKEN_MS=1;;
+*) STUB_TOKEN_MS=10;;
+esac
+export STUB_TOKEN_MS
+exec {sys.executable} {Path(__file__).resolve()} "$@"
+"""
+    )
     path.chmod(0o755)
     return path
 

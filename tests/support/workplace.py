@@ -129,11 +129,22 @@ class Workplace:
         """Where the GGUF of that version is or would be."""
         return self.state.root / "models" / "quantized" / version / "model-f32.gguf"
 
-    def register(self, version: str, behaviour: Behaviour, *, seed: int = 0, template: str = "{{ messages }}") -> Path:
-        """Add a candidate whose GGUF is a tiny real file, and which behaves so; the file."""
+    def register(
+        self,
+        version: str,
+        behaviour: Behaviour,
+        *,
+        seed: int = 0,
+        template: str = "{{ messages }}",
+        weights: Path | None = None,
+    ) -> Path:
+        """Add a candidate whose GGUF is a tiny real file, or a copy of `weights`, and which behaves so; the file."""
         path = self.artefact(version)
         path.parent.mkdir(parents=True)
-        tiny_gguf(path, seed=seed, template=template)
+        if weights is None:
+            tiny_gguf(path, seed=seed, template=template)
+        else:
+            shutil.copyfile(weights, path)
         relative = str(path.relative_to(self.state.root))
         add_entries(self.state.registry, {version: new_entry("org/base", gguf=relative)})
         self.behaviours[version] = behaviour

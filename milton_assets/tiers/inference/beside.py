@@ -1,6 +1,6 @@
 """The inference tier beside the incumbent: short rounds of the model under test and of the one that serves, in turn.
 
-    beside = measure_beside(endpoint, incumbent, plan)     # after the model's own figures were taken
+    beside = measure_beside(endpoint, incumbent, plan, own)     # after the model's `own` figures were taken
     beside.log_ratios("ttft_ms.median")
 
 What belongs here: how many and how large those rounds are, and making pairs of them. What does not: measuring in turn
@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 
 from milton_assets.statistics.samples import mean_interval
+from milton_assets.tiers.inference.calibrate import Calibration
 from milton_assets.tiers.inference.definitions import BY_ROUND
 from milton_assets.tiers.inference.plan import InferencePlan
 from milton_assets.tiers.inference.tier import measure_interleaved
@@ -34,9 +35,9 @@ BUDGET_SHARE: Final = 0.5
 
 
 def measure_beside(
-    endpoint: Endpoint, incumbent: Incumbent, plan: InferencePlan, *, on_progress: OnProgress = silent
+    endpoint: Endpoint, incumbent: Incumbent, plan: InferencePlan, own: TierResult, *, on_progress: OnProgress = silent
 ) -> Beside:
-    """Serve the incumbent and measure both in turn.
+    """Serve the incumbent and measure both in turn, by the client whose calibration is the `own` figures'.
 
     What keeps that from happening, or ends it, is said in the answer and is no exception: the model's own figures
     stand without.
@@ -45,7 +46,11 @@ def measure_beside(
     try:
         with incumbent.serve() as there:
             mine, theirs = measure_interleaved(
-                [endpoint, there.endpoint], in_turn(plan), on_progress=on_progress, together=True
+                [endpoint, there.endpoint],
+                in_turn(plan),
+                on_progress=on_progress,
+                together=True,
+                calibration=Calibration.stated(own.provenance),
             )
     except (MiltonError, OSError) as error:
         return Beside(**told, because=error.problem if isinstance(error, MiltonError) else str(error))

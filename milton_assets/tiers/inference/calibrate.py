@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from milton_assets.tiers.inference.sample import Sample
 from milton_assets.tiers.inference.truth import Truth
@@ -46,6 +48,14 @@ class Calibration:
     ttft_bias_ms: Bias
     e2e_bias_ms: Bias
     tpot_bias_percent: Bias
+
+    @classmethod
+    def stated(cls, provenance: Mapping[str, Any]) -> Calibration | None:
+        """What a table says of the client that it was measured with; None where that was not calibrated."""
+        return None if (told := provenance["calibration"]) is None else _CALIBRATION.validate_python(told)
+
+
+_CALIBRATION = TypeAdapter(Calibration)
 
 
 def calibration_requests(concurrency: int) -> int:

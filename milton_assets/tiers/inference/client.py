@@ -3,8 +3,9 @@
     with measuring_here() as open_client, open_client(endpoint, plan) as client:
         taken = client.take(Order("measured", 0, 18, plan.load), on_sample)
 
-What belongs here: what is ordered of a client and what it brings back, and the client that runs in this process. What
-does not: what is made of it (`tier`), and the client that runs on a device (`milton_assets.fleet.measuring`).
+What belongs here: the client on this machine, which asks from a thread of this process or, where one process would be
+the bottleneck, from several processes. What does not: those (`processes`), asking (`asking`), what is made of it
+(`tier`), and the client that runs on a device (`milton_assets.fleet.measuring`).
 
 It needs nothing heavy, so the very same code runs on a small device; figures are reckoned by whoever ordered them.
 """
@@ -12,122 +13,67 @@ It needs nothing heavy, so the very same code runs on a small device; figures ar
 from __future__ import annotations
 
 import asyncio
-import math
 import queue
-import random
-import secrets
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
+from milton_assets.tiers.inference.asking import Asker
 from milton_assets.tiers.inference.clock import (
     measuring_loop,
-    now_ns,
     old_heap_left_alone,
     prefer_this_thread,
     quiet_interpreter,
 )
-from milton_assets.tiers.inference.connection import StampSummary
-from milton_assets.tiers.inference.durations import Durations
-from milton_assets.tiers.inference.energy import NOT_READ, Energy, EnergyMeter
-from milton_assets.tiers.inference.load import run_round
-from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan, OpenLoad
-from milton_assets.tiers.inference.sample import Ask, Sample, request_body, to_sample
-from milton_assets.tiers.inference.stream import ChatStream
-from milton_assets.tiers.inference.transport import Timeouts, Transport
-from milton_assets.tiers.inference.truth import FIRST_TOKEN_MS, INTER_TOKEN_MS, TOKENS, Truth, truth_server
-from milton_assets.tiers.inference.watch import ClientLoad, Watch
-from milton_assets.vocabulary.chat import clean_text
+from milton_assets.tiers.inference.energy import EnergyMeter
+from milton_assets.tiers.inference.orders import CALIBRATION, Client, OnSample, OpenClient, Order, Taken, TakenOfTruth
+from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
+from milton_assets.tiers.inference.processes import LoadProcesses, processes_for
+from milton_assets.tiers.inference.sample import Sample
+from milton_assets.tiers.inference.truth import FIRST_TOKEN_MS, INTER_TOKEN_MS, TOKENS, truth_server
 from milton_assets.vocabulary.server import Endpoint
 
-MEASURED, WARM_UP, CALIBRATION = "measured", "warm_up", "calibration"
-_CHAT_PATH = "/v1/chat/completions"
 _Result = TypeVar("_Result")
 
-OnSample = Callable[[Sample], object]
-"""Is told of every request once it is over."""
 
-
-@dataclass(frozen=True)
-class Order:
-    """So many requests under a load, as one round: `number` orders the prompts, `phase` says what they are for.
-
-    `left_s`: no request is begun later than so many seconds after the first; None has no such limit.
-    """
-
-    phase: str
-    number: int
-    count: int
-    load: ClosedLoad | OpenLoad
-    left_s: float | None = None
-
-
-@dataclass(frozen=True)
-class Taken:
-    """One round as it was made. Offsets in ms since the client was opened.
-
-    `samples` are in the order of their index. `gaps` are those between the tokens of each good measured request,
-    `texts` what those said, by index, where the served model's tokenizer is offered. `cut` is how many requests were
-    not begun. `load` and `stamps` are the client's from its opening on, `energy`
-    is what its machine took for this round.
-    """
-
-    start_ms: float
-    end_ms: float
-    samples: tuple[Sample, ...]
-    gaps: tuple[Durations, ...]
-    texts: Mapping[int, str]
-    cut: int
-    load: ClientLoad
-    stamps: StampSummary
-    energy: Energy = NOT_READ
-
-
-@dataclass(frozen=True)
-class TakenOfTruth:
-    """Requests to a server whose truth is known, and that truth by the request's number."""
-
-    samples: tuple[Sample, ...]
-    truths: Mapping[int, Truth] = field(default_factory=dict)
-
-
-class Client(Protocol):
-    """Makes requests to one server, wherever it runs itself, and keeps its connections from one order to the next."""
+class _Asking(Protocol):
+    """Whatever asks one server from here."""
 
     def take(self, order: Order, on_sample: OnSample) -> Taken:
-        """Carry out the order. What the server does wrong is rows, never an exception."""
-        ...
-
-    def take_of_truth(self, requests: int, concurrency: int) -> TakenOfTruth:
-        """Measure a truth server on the client's own machine. Raises `ServerFailed` when that does not start."""
+        """See `Client`; without the energy that it took."""
         ...
 
 
-OpenClient = Callable[[Endpoint, InferencePlan], AbstractContextManager[Client]]
-"""Opens a client of that endpoint for that plan, and closes its connections at the block's end."""
+_OpenAsking = Callable[[Endpoint, InferencePlan], AbstractContextManager[_Asking]]
 
 
 @contextmanager
-def measuring_here(meter: Callable[[str], EnergyMeter] = EnergyMeter) -> Iterator[OpenClient]:
-    """Clients in this process. They take turns in one thread, which measures and does nothing else.
+def measuring_here(
+    meter: Callable[[str], EnergyMeter] = EnergyMeter, *, processes: Callable[[InferencePlan], int] = processes_for
+) -> Iterator[OpenClient]:
+    """Clients on this machine. They take turns in one thread, which measures and does nothing else, or in as many
+    processes as `processes` says that a plan wants; those end with the block.
 
-    `meter` reads the energy of the machine that the server at an address runs on.
+    `meter` reads the energy of the machine that the server at an address runs on. Opening a client raises
+    `LoadProcessFailed` when its processes do not start, and taking an order when one of them dies.
     """
-    with old_heap_left_alone(), MeasuringThread() as thread:
+    with ExitStack() as stack:
+        stack.enter_context(old_heap_left_alone())
+        thread = stack.enter_context(MeasuringThread())
+        pool = stack.enter_context(LoadProcesses())
 
         @contextmanager
         def open_client(endpoint: Endpoint, plan: InferencePlan) -> Iterator[Client]:
-            async def opened(_: OnSample) -> _Asker:
-                return _Asker(endpoint, plan, meter)
+            many = processes(plan)
 
-            asker = thread.run(opened)
-            try:
-                yield _ClientHere(thread, asker, plan, meter)
-            finally:
-                thread.run(lambda _: asker.close())
+            def opened(endpoint: Endpoint, plan: InferencePlan) -> AbstractContextManager[_Asking]:
+                return pool.opened(endpoint, plan, many) if many > 1 else _asked_here(thread, endpoint, plan)
+
+            with opened(endpoint, plan) as asking:
+                yield _ClientHere(opened, asking, plan, meter(endpoint.base_url))
 
         yield open_client
 
@@ -181,126 +127,51 @@ class MeasuringThread:
         return future.result()
 
 
-class _ClientHere:
-    """A client in this process."""
+@contextmanager
+def _asked_here(thread: MeasuringThread, endpoint: Endpoint, plan: InferencePlan) -> Iterator[_AskedHere]:
+    async def opened(_: OnSample) -> Asker:
+        return Asker(endpoint, plan, keep_texts=endpoint.count_tokens is not None)
 
-    def __init__(
-        self, thread: MeasuringThread, asker: _Asker, plan: InferencePlan, meter: Callable[[str], EnergyMeter]
-    ) -> None:
+    asker = thread.run(opened)
+    try:
+        yield _AskedHere(thread, asker)
+    finally:
+        thread.run(lambda _: asker.close())
+
+
+class _AskedHere:
+    """One server, asked from the thread."""
+
+    def __init__(self, thread: MeasuringThread, asker: Asker) -> None:
         self._thread = thread
-        self._meter = meter
         self._asker = asker
+
+    def take(self, order: Order, on_sample: OnSample) -> Taken:
+        return self._thread.run(lambda tell: self._asker.take(order, tell), on_sample)
+
+
+class _ClientHere:
+    """A client on this machine."""
+
+    def __init__(self, opened: _OpenAsking, asking: _Asking, plan: InferencePlan, meter: EnergyMeter) -> None:
+        self._opened = opened
+        self._asking = asking
         self._plan = plan
+        self._meter = meter
 
     def take(self, order: Order, on_sample: OnSample) -> Taken:
         """See `Client`."""
-        return self._thread.run(lambda tell: self._asker.take(order, tell), on_sample)
+        before = self._meter.read()
+        taken = self._asking.take(order, on_sample)
+        return replace(taken, energy=self._meter.since(before))
 
     def take_of_truth(self, requests: int, concurrency: int) -> TakenOfTruth:
         """See `Client`."""
         load = ClosedLoad(concurrency=concurrency)
         plan = self._plan.model_copy(update={"load": load, "max_tokens": TOKENS, "extra_body": {}})
-
-        async def ask(base_url: str) -> Taken:
-            asker = _Asker(Endpoint(base_url, "truth"), plan, self._meter)
-            try:
-                return await asker.take(Order(CALIBRATION, 0, requests, load), lambda _: None)
-            finally:
-                await asker.close()
-
-        with truth_server(first_token_ms=FIRST_TOKEN_MS, inter_token_ms=INTER_TOKEN_MS, tokens=TOKENS) as server:
-            taken = self._thread.run(lambda _: ask(server.base_url))
+        with (
+            truth_server(first_token_ms=FIRST_TOKEN_MS, inter_token_ms=INTER_TOKEN_MS, tokens=TOKENS) as server,
+            self._opened(Endpoint(server.base_url, "truth"), plan) as asking,
+        ):
+            taken = asking.take(Order(CALIBRATION, 0, requests, load), lambda _: None)
         return TakenOfTruth(taken.samples, server.truths)
-
-
-class _Asker:
-    """Asks one server, in the loop in which it was made."""
-
-    def __init__(self, endpoint: Endpoint, plan: InferencePlan, meter: Callable[[str], EnergyMeter]) -> None:
-        self._endpoint = endpoint
-        self._plan = plan
-        self._transport = Transport(
-            endpoint, Timeouts(plan.connect_timeout_s, plan.stall_timeout_s, plan.request_timeout_s)
-        )
-        self._watch = Watch()
-        self._meter = meter(endpoint.base_url)
-        self._asked = 0
-        self._epoch_ns = now_ns()
-        self._nonces: set[str] = set()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._transport.aclose()
-
-    async def take(self, order: Order, tell: OnSample) -> Taken:
-        """See `Client.take`. The client watches itself while it measures, and not while it warms up."""
-        samples: list[Sample] = []
-        gaps: list[Durations] = []
-        texts: dict[int, str] = {}
-        cut = 0
-        before = self._meter.read()
-        start_ns = now_ns()
-        deadline_ns = math.inf if order.left_s is None else start_ns + order.left_s * 1e9
-
-        async def send(ask: Ask, due_ns: int | None) -> None:
-            nonlocal cut
-            if now_ns() > deadline_ns:
-                cut += 1
-                return
-            between: list[Durations] = []
-
-            def new_stream() -> ChatStream:
-                between.append(Durations())
-                return ChatStream(on_gap=between[-1].add)
-
-            body = request_body(self._plan, self._endpoint.model, ask)
-            timing, stream = await self._transport.post(_CHAT_PATH, body, new_stream, due_ns=due_ns)
-            sample = to_sample(ask, self._plan, timing, stream, self._epoch_ns)
-            samples.append(sample)
-            if sample.ok and ask.phase == MEASURED:
-                if self._endpoint.count_tokens is not None and (text := stream.text) is not None:
-                    texts[sample.index] = clean_text(text)
-                gaps.append(between[-1])
-            tell(sample)
-
-        asks = self._asks(order)
-        seed = self._plan.seed + order.number
-        if order.phase == MEASURED:
-            async with self._watch:
-                await run_round(order.load, asks, send, seed=seed)
-        else:
-            await run_round(order.load, asks, send, seed=seed)
-        end_ns = now_ns()
-        return Taken(
-            start_ms=self._offset_ms(start_ns),
-            end_ms=self._offset_ms(end_ns),
-            samples=tuple(sorted(samples, key=lambda sample: sample.index)),
-            gaps=tuple(gaps),
-            texts=texts,
-            cut=cut,
-            load=self._watch.load(),
-            stamps=self._transport.stamps.summary(),
-            energy=self._meter.since(before),
-        )
-
-    def _offset_ms(self, instant_ns: int) -> float:
-        return (instant_ns - self._epoch_ns) / 1e6
-
-    def _asks(self, order: Order) -> list[Ask]:
-        prompts = list(self._plan.prompts)
-        random.Random(f"{self._plan.seed} {order.phase} {order.number}").shuffle(prompts)  # noqa: S311 (an order, not a secret)
-        asks = [
-            Ask(self._asked + number, order.phase, order.number, prompts[number % len(prompts)], self._nonce())
-            for number in range(order.count)
-        ]
-        self._asked += order.count
-        return asks
-
-    def _nonce(self) -> str | None:
-        """Twelve digits never used before: of one length in tokens, and different from the first token on."""
-        if self._plan.cache == "warm":
-            return None
-        while (nonce := f"{secrets.randbelow(10**12):012d}") in self._nonces:
-            pass
-        self._nonces.add(nonce)
-        return nonce

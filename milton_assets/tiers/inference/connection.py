@@ -19,8 +19,9 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import h11
 
@@ -377,7 +378,7 @@ async def connect(host: str, port: int, tls: ssl.SSLContext | None, pump: Pump, 
 async def _connected(host: str, port: int) -> socket.socket:
     loop = asyncio.get_running_loop()
     problem: OSError = OSError(f"{host} has no address")
-    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for family, kind, protocol, _, address in await _addresses(host, port):
         raw = socket.socket(family, kind, protocol)
         try:
             raw.setblocking(False)
@@ -392,3 +393,10 @@ async def _connected(host: str, port: int) -> socket.socket:
         else:
             return raw
     raise problem
+
+
+async def _addresses(host: str, port: int) -> list[Any]:
+    """What `getaddrinfo` tells of a host. One that is an address already needs no thread to be looked up in."""
+    with suppress(socket.gaierror):
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from milton_assets.tiers.inference.client import OpenClient
+from milton_assets.tiers.inference.orders import OpenClient
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
 from milton_assets.tiers.inference.sweep import Sweep, point_of, sweep
 from milton_assets.tiers.inference.tier import measure_inference

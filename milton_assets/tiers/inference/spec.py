@@ -57,7 +57,7 @@ def measure(measuring: Measuring) -> TierResult:
     )
     told = {**result.provenance, "goldens": dict(goldens.digests)}
     if incumbent is not None:
-        beside = measure_beside(endpoint, incumbent, prompted, on_progress=followed.after)
+        beside = measure_beside(endpoint, incumbent, prompted, result, on_progress=followed.after)
         followed.end(beside)
         told[BESIDE] = beside.model_dump(mode="json")
     return replace(result, provenance=told)

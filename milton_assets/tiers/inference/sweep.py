@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from milton_assets.statistics.shares import attempts_to_show
-from milton_assets.tiers.inference.client import OpenClient
+from milton_assets.tiers.inference.orders import OpenClient
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan, OpenLoad
 from milton_assets.tiers.inference.tier import measure_inference
 from milton_assets.vocabulary.errors import BadInput

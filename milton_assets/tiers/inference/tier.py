@@ -19,9 +19,10 @@ from typing import Any
 import pandas as pd
 
 from milton_assets.tiers.inference.calibrate import Calibration, calibration_requests, compare
-from milton_assets.tiers.inference.client import MEASURED, WARM_UP, Client, OpenClient, Order, Taken, measuring_here
+from milton_assets.tiers.inference.client import measuring_here
 from milton_assets.tiers.inference.definitions import DEFINITIONS_VERSION, HEADLINES, code_version
 from milton_assets.tiers.inference.histogram import GroupedHistogram
+from milton_assets.tiers.inference.orders import MEASURED, WARM_UP, Client, OpenClient, Order, Taken
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
 from milton_assets.tiers.inference.sample import Sample, recounted
 from milton_assets.tiers.inference.summary import Round, error_examples, errors_by_kind, figures_of, metrics_of
@@ -58,11 +59,13 @@ def measure_interleaved(
     on_progress: OnProgress = silent,
     open_client: OpenClient | None = None,
     together: bool = False,
+    calibration: Calibration | None = None,
 ) -> list[TierResult]:
     """Measure several servers that run at the same time, a round of each in turn, so that drift hits all alike.
 
     Every second time they take turns in the other order (A B, B A, A B, …): what grows steadily hits all alike, too.
-    One that is done is asked no more, and the others go on; `together`, all end with it.
+    One that is done is asked no more, and the others go on; `together`, all end with it. `calibration` is what the
+    client was found to add just before, under the same load: it is not calibrated again.
     """
     with ExitStack() as stack:
         opener = open_client or stack.enter_context(measuring_here())
@@ -71,11 +74,11 @@ def measure_interleaved(
         ]
         for subject in subjects:
             subject.warm_up()
-        if plan.calibrate:
+        if plan.calibrate and calibration is None:
             concurrency = max(subject.expected_concurrency() for subject in subjects)
             calibration = subjects[0].calibrate(concurrency)
-            for subject in subjects:
-                subject.calibration = calibration
+        for subject in subjects:
+            subject.calibration = calibration
         turn = subjects
         while going := [subject for subject in turn if subject.stop_reason is None]:
             if together and len(going) < len(turn):

@@ -31,6 +31,7 @@ from milton_assets.vocabulary.tls import trusting
 
 AnySink = TypeVar("AnySink", bound=Sink)
 _CROSSING_NS = 100_000_000
+_SENDING_NS = 1_000_000
 
 
 @dataclass(slots=True)
@@ -38,6 +39,8 @@ class Timing:
     """The instants of one exchange (ns of `now_ns`), None where it never came that far, and what it died of.
 
     `due_ns` is when it was scheduled to be sent, moved by the time that a reconnection took, if there was one.
+    `connecting_ns` is what new connections for it took, each as long as the quickest to this endpoint: what one takes
+    longer on a busy client is the client's.
     """
 
     due_ns: int | None = None
@@ -45,6 +48,7 @@ class Timing:
     first_byte_ns: int | None = None
     ended_ns: int | None = None
     reconnected: bool = False
+    connecting_ns: int = 0
     failure: Failure | None = None
 
 
@@ -58,6 +62,30 @@ class Timeouts:
 
 
 _DEFAULT_TIMEOUTS = Timeouts()
+
+
+class Turnstile:
+    """Lets requests through for a millisecond between two polls of the sockets, in order of their coming.
+
+    Hundreds of streams that begin together would otherwise all send before any answer is read, and what waits to be
+    read is joined by what follows it. Whoever comes alone is not held up.
+    """
+
+    def __init__(self) -> None:
+        self._queue = asyncio.Lock()
+        self._until_ns: int | None = None
+
+    async def passed(self) -> None:
+        """Return when it is this request's turn."""
+        async with self._queue:
+            if self._until_ns is not None and now_ns() >= self._until_ns:
+                await asyncio.sleep(0)
+            if self._until_ns is None:
+                self._until_ns = now_ns() + _SENDING_NS
+                asyncio.get_running_loop().call_soon(self._polled)
+
+    def _polled(self) -> None:
+        self._until_ns = None
 
 
 class Transport:
@@ -81,6 +109,8 @@ class Transport:
             self._headers.append(("Authorization", f"Bearer {endpoint.api_key}"))
         self._idle: list[Connection] = []
         self._pump = Pump(asyncio.get_running_loop())
+        self._turnstile = Turnstile()
+        self._quickest_ns: int | None = None
         self.stamps = StampCount()
 
     async def aclose(self) -> None:
@@ -111,6 +141,7 @@ class Transport:
             if connection is None:
                 return timing, sink
             await sleep_until(due_ns or 0)
+            await self._turnstile.passed()
             begun_ns = now_ns()
             if lost_ns is not None and timing.due_ns is not None:
                 timing.due_ns += begun_ns - lost_ns
@@ -135,11 +166,15 @@ class Transport:
     async def _connect(self, timing: Timing) -> Connection | None:
         try:
             async with asyncio.timeout(self._timeouts.connect_s):
-                return await connect(self._host, self._port, self._tls, self._pump, self.stamps)
+                connection = await connect(self._host, self._port, self._tls, self._pump, self.stamps)
         except TimeoutError:
             timing.failure = Failure(CallErrorKind.TIMEOUT, f"no connection within {self._timeouts.connect_s:g} s")
         except OSError as error:
             timing.failure = Failure(CallErrorKind.REFUSED, f"no connection to {self._host}:{self._port}: {error}")
+        else:
+            self._quickest_ns = min(self._quickest_ns or connection.connect_ns, connection.connect_ns)
+            timing.connecting_ns += self._quickest_ns
+            return connection
         return None
 
     async def _exchange(self, connection: Connection, head: h11.Request, raw: bytes, sink: Sink) -> Exchange:

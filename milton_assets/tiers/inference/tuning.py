@@ -19,34 +19,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from milton_assets.tiers.inference.beside import Ratio
 from milton_assets.tiers.inference.definitions import BY_ROUND
 from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.tuning import Choice, Chosen
 
 THROUGHPUT: Final = "output_tokens_per_s"
 """The one figure of `BY_ROUND` of which more is better; of the others, which are times, less is."""
+REPEATS: Final = 3
+"""Comparisons of the settings in force with themselves. Of two, one search in eighteen among equals recommends
+something where starts scatter ten times as much as rounds; of three, one in thirty (ADR 239)."""
 GUARDED: Final = (THROUGHPUT, "ttft_ms.median")
 """Figures of which none may get worse for another."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One value of one setting: fields of `LaunchSettings`, and options that join its `extra_args`.
-
-    `caution` is what else it changes, where it changes more than speed.
-    """
-
-    axis: str
-    label: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    options: tuple[tuple[str, str], ...] = ()
-    caution: str | None = None
-
-
-Chosen = tuple[Choice, ...]
-"""Choices on top of the settings in force, at most one of an axis; none for those in force themselves."""
 
 
 class TrialVerdict(StrEnum):
@@ -101,7 +87,7 @@ Compare = Callable[[Chosen, Chosen], Mapping[str, Ratio]]
 
 
 def search(
-    axes: Mapping[str, Sequence[Choice]], compare: Compare, *, figure: str = THROUGHPUT, repeats: int = 2
+    axes: Mapping[str, Sequence[Choice]], compare: Compare, *, figure: str = THROUGHPUT, repeats: int = REPEATS
 ) -> Tuned:
     """Search one axis after the other. Raises `BadInput` for a figure that rounds do not have, `NotMeasured` when the
     settings in force cannot be measured."""
@@ -127,7 +113,7 @@ def search(
     return Tuned(figure, noises, alike, tuple(trials), confirmation, best if holds else ())
 
 
-def how_many(axes: Mapping[str, Sequence[Choice]], repeats: int = 2) -> int:
+def how_many(axes: Mapping[str, Sequence[Choice]], repeats: int = REPEATS) -> int:
     """The most comparisons that a search makes."""
     return repeats + sum(map(len, axes.values())) + 1
 

@@ -9,6 +9,9 @@ from first to last token. A median or mean is judged by what the client typicall
 limit of an SLO that what the client adds decides on which side they are. What the client adds:
 - calibration bias; for the time per output token and gaps, the bias of the span from first to last token,
 - scheduled-to-sent lag,
+- to the time that a request takes in all, and so to what throughput is divided by: how long it waited for the client
+  before it went out, on a stream that was free or after it was due (`watch.ClientLoad`); throughput that lost more than
+  1 ms a request and 5 % to that was the client's as much as the server's,
 - event-loop lag, where the kernel did not stamp,
 - reading delay, where the kernel stamped and events were joined: segments that wait together to be read may be merged,
   and then all bear the last one's stamp, too late by as much as the client is late in reading. A client that reads at
@@ -27,9 +30,10 @@ server after one token, and no figure that a token moves is held to be one.
 Where the server offers its tokenizer, the tokens are counted in the text; it may have told a quarter more or fewer, and
 must have read as many of a prompt as its text has.
 
-Above 90 % of a core every figure is invalid. With a cold cache less than half of a prompt may have been cached (as the
-median goes), with a warm one some of it must have been, where the server tells; that holds for every figure which a
-cache moves, so for all but the time per output token, gaps and the success rate.
+Above 90 % of a core every figure is invalid; where several processes made the load, that is the busiest one's. With a
+cold cache less than half of a prompt may have been cached (as the median goes), with a warm one some of it must have
+been, where the server tells; that holds for every figure which a cache moves, so for all but the time per output token,
+gaps and the success rate.
 """
 
 from __future__ import annotations
@@ -61,6 +65,7 @@ MAX_JOINED_SHARE = 0.05
 MAX_JOINED_SHARE_OF_TAILS = 0.01
 _FROM_START = ("ttfb_ms", "ttft_ms", "ttfv_ms", "e2e_ms")
 _BETWEEN_TOKENS = ("tpot_ms", "itl_ms")
+_THROUGHPUT = ("output_tokens_per_s", "requests_per_s", "goodput_per_s", "energy_j_per_token")
 _WITHIN_SLO = ("slo_share", "goodput_per_s")
 _MOVED_BY_CACHE = (*_FROM_START, *_WITHIN_SLO, "request_output_tokens_per_s", "output_tokens_per_s", "requests_per_s")
 _RESTS_ON_USAGE = ("tpot_ms", "request_output_tokens_per_s", "output_tokens_per_s", "energy_j_per_token")
@@ -115,6 +120,8 @@ def _reasons(metric: Metric, evidence: ClientEvidence) -> Iterator[str]:
     if evidence.load.cpu_share > MAX_CPU_SHARE:
         yield f"the client was the bottleneck: it used {evidence.load.cpu_share:.0%} of a core"
     name, _, statistic = metric.name.partition(".")
+    if name in _THROUGHPUT and (complaint := _waited_for_the_client(evidence.load)):
+        yield complaint
     if name in (*_FROM_START, *_BETWEEN_TOKENS):
         yield from _excesses(name, metric.value, typical=statistic in _TYPICAL, evidence=evidence)
     if name in _WITHIN_SLO and evidence.slo is not None and (doubt := _doubt(evidence.slo, evidence)):
@@ -131,6 +138,15 @@ def _reasons(metric: Metric, evidence: ClientEvidence) -> Iterator[str]:
         yield from _hardly_tokens(evidence)
     if name in _MOVED_BY_CACHE and (complaint := _cache_complaint(evidence)):
         yield complaint
+
+
+def _waited_for_the_client(load: ClientLoad) -> str | None:
+    if load.waited_ms <= ALLOWED_MS or load.waited_share <= ALLOWED_SHARE:
+        return None
+    return (
+        f"the client was the bottleneck: requests waited {load.waited_ms:.2f} ms for it, {load.waited_share:.0%} of "
+        f"the time, allowed are {ALLOWED_SHARE:.0%}"
+    )
 
 
 def _excesses(name: str, value_ms: float, *, typical: bool, evidence: ClientEvidence) -> Iterator[str]:

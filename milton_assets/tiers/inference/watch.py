@@ -27,7 +27,9 @@ class ClientLoad:
 
     `loop_lag_ms_*`: how late a timer of every 5 ms fired, which is how late a chunk's stamp may be. `cpu_share`: of
     one core, of the measuring thread. `preemptions_per_s`: how often the kernel took the core away from it. `nice`: its
-    priority, lower goes first.
+    priority, lower goes first. `waited_share`: of the time in which a request should have been out on each stream, how
+    much it waited for the client, and `waited_ms` how long each request did (`load.Waited`). Where the load was made by
+    several `processes`, each figure is that of the one that did worst.
     """
 
     loop_lag_ms_median: float
@@ -37,6 +39,9 @@ class ClientLoad:
     preemptions_per_s: float
     measured_s: float
     nice: int = 0
+    waited_share: float = 0.0
+    waited_ms: float = 0.0
+    processes: int = 1
 
 
 class Watch:
