@@ -10,11 +10,12 @@ that is said, never passed over.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +33,7 @@ _MEAN_TOLERANCE = 1e-6
 _FLOAT64 = pa.float64()
 _Arrow: TypeAlias = pa.Array | pa.ChunkedArray
 
-_Key = tuple[tuple[str, ...], int]
-"""The cases' ids, and the number of the procedure that asked them."""
+_FLOATS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -61,70 +61,94 @@ def line_up(candidates: Sequence[Candidate], reference: MetricRef, tiers: Tiers)
         nobody = np.zeros(len(candidates), dtype=bool)
         return Cases(np.empty((len(candidates), 0)), nobody, (reason,) * len(candidates), by_case=False)
     reader = _Reader(columns, reference.metric)
-    rows = [reader.read(candidate.tiers[reference.tier]) for candidate in candidates]
-    keys = Counter(row[0] for row in rows if not isinstance(row, str))
-    chosen = keys.most_common(1)[0][0] if keys else ((), 0)
-    values = np.zeros((len(rows), len(chosen[0])))
+    rows = reader.read([candidate.tiers[reference.tier] for candidate in candidates])
+    keys = Counter(row.key for row in rows if not isinstance(row, str))
+    chosen = keys.most_common(1)[0][0] if keys else -1
+    known = list(reader.keys)
+    ids, made = known[chosen] if keys else ((), -1)
+    values = np.zeros((len(rows), len(ids)))
     paired = np.zeros(len(rows), dtype=bool)
     why = []
     for index, row in enumerate(rows):
         if isinstance(row, str):
             why.append(row)
-        elif row[0][1] != chosen[1]:
-            how = differences(reader.procedures[row[0][1]], reader.procedures[chosen[1]])
-            why.append(f"{reference.tier} was measured in another way than most candidates': {how}")
-        elif row[0] != chosen:
-            why.append(f"{reference.tier} was measured on other cases than most candidates'")
-        else:
-            values[index], paired[index] = row[1], True
+        elif row.key == chosen:
+            values[index], paired[index] = row.values, True
             why.append("")
+        elif (mine := known[row.key][1]) != made:
+            how = differences(reader.procedures[mine], reader.procedures[made])
+            why.append(f"{reference.tier} was measured in another way than most candidates': {how}")
+        else:
+            why.append(f"{reference.tier} was measured on other cases than most candidates'")
     return Cases(values, paired, tuple(why))
 
 
+class _Row(NamedTuple):
+    """The values of one table's cases, sorted by id. `key` is the number of who was asked what, and how."""
+
+    key: int
+    values: Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """The cases of tables that hold the same: the columns that name them, the rows that count, sorted by id, and their
+    ids. `kind` is the type of the column that is read."""
+
+    labels: _Arrow
+    parts: _Arrow | None
+    kind: pa.DataType
+    rows: npt.NDArray[np.intp]
+    ids: tuple[str, ...]
+
+    def are(self, labels: _Arrow, parts: _Arrow | None, kind: pa.DataType) -> bool:
+        """Whether a table with those columns holds the same cases in the same order."""
+        return _same(labels, self.labels) and _same(parts, self.parts) and bool(kind == self.kind)
+
+
 class _Reader:
-    """Reads one column of many results. Remembers the rows last chosen, as they are nearly always the same."""
+    """Reads one column of many results: at once of those that hold the same cases, which nearly all do.
+
+    `keys` number who was asked what and how: the ids of the cases, and the number of the procedure.
+    """
 
     def __init__(self, columns: CaseColumns, metric: str) -> None:
         self.columns = columns
         self.metric = metric
-        self.raw: list[_Arrow | None] = []
-        self.rows: npt.NDArray[np.intp] = np.empty(0, dtype=np.intp)
-        self.ids: tuple[str, ...] = ()
-        self.none_absent: npt.NDArray[np.bool_] = np.empty(0, dtype=bool)
-        self.keys: dict[tuple[bytes, int], _Key] = {}
+        self.keys: dict[tuple[tuple[str, ...], int], int] = {}
         self.procedures: list[Procedure] = []
 
-    def read(self, result: TierResult) -> tuple[_Key, Array] | str:
-        """The cases' key and their values, ordered by case id; or why there are none."""
-        labels, figures = result.column(self.columns.case), result.column(self.columns.value)
-        if labels is None or figures is None:
-            named = {self.columns.case: labels, self.columns.value: figures}
-            missing = [name for name, column in named.items() if column is None]
-            return f"the {result.tier} samples hold no {' and no '.join(missing)}"
-        parts = None if self.columns.part is None else result.column("part")
-        if (problem := self._choose_rows(labels, parts)) is not None:
-            return f"the {result.tier} samples hold {problem}"
-        counted = values = _floats(figures)[self.rows]
-        total = float(values.sum())
-        absent = self.none_absent
-        # Nearly always every case has a value: their sum says so in one pass.
-        if math.isnan(total):
-            absent = np.isnan(values)
-            values[absent] = self.columns.missing
-            absent = np.isnan(values)
-            counted = values[~absent]
-            total = float(counted.sum())
-        stated = next((m.value for m in result.metrics if m.name == self.metric), None)
-        mean = total / counted.size if counted.size else math.nan
-        if stated is None or not abs(mean - stated) <= _MEAN_TOLERANCE:
-            return f"{self.metric} is {stated}, but the mean over its {result.tier} samples is {mean:.6g}"
-        return self._key(absent, self._number(procedure(result))), counted
+    def read(self, results: Sequence[TierResult]) -> list[_Row | str]:
+        """For each result the values of its cases; or why there are none."""
+        found: list[_Row | str] = [""] * len(results)
+        alike: dict[_Asked, list[tuple[int, _Arrow]]] = {}
+        asked: _Asked | None = None
+        for place, result in enumerate(results):
+            labels, figures = result.column(self.columns.case), result.column(self.columns.value)
+            if labels is None or figures is None:
+                named = {self.columns.case: labels, self.columns.value: figures}
+                missing = [name for name, column in named.items() if column is None]
+                found[place] = f"the {result.tier} samples hold no {' and no '.join(missing)}"
+                continue
+            parts = None if self.columns.part is None else result.column("part")
+            if asked is None or not asked.are(labels, parts, figures.type):
+                new = self._asked(labels, parts, figures.type)
+                if isinstance(new, str):
+                    found[place] = f"the {result.tier} samples hold {new}"
+                    continue
+                asked = new
+            alike.setdefault(asked, []).append((place, figures))
+        for asked, some in alike.items():
+            step = max(1, _FLOATS_AT_ONCE // len(asked.labels))
+            for start in range(0, len(some), step):
+                places, columns = zip(*some[start : start + step], strict=True)
+                values = _floats(columns).reshape(len(columns), -1).take(asked.rows, axis=1)
+                for place, row in zip(places, self._rows(asked, [results[at] for at in places], values), strict=True):
+                    found[place] = row
+        return found
 
-    def _choose_rows(self, labels: _Arrow, parts: _Arrow | None) -> str | None:
-        """Set `rows`, sorted by case id; or say what is wrong with the ids."""
-        raw = [labels, parts]
-        if len(self.raw) == len(raw) and all(_same(one, other) for one, other in zip(raw, self.raw, strict=True)):
-            return None
+    def _asked(self, labels: _Arrow, parts: _Arrow | None, kind: pa.DataType) -> _Asked | str:
+        """The cases that such columns name; or what is wrong with them."""
         ids = labels.to_pandas().to_numpy(dtype=object).astype(str)
         chosen = np.arange(len(ids))
         if parts is not None:
@@ -134,10 +158,25 @@ class _Reader:
         rows = chosen[np.argsort(ids[chosen], kind="stable")]
         if len(np.unique(ids[rows])) != len(rows):
             return f"a {self.columns.case} twice"
-        self.raw, self.rows, self.ids = raw, rows, tuple(ids[rows].tolist())
-        self.none_absent = np.zeros(len(rows), dtype=bool)
-        self.keys.clear()
-        return None
+        return _Asked(labels, parts, kind, rows, tuple(ids[rows].tolist()))
+
+    def _rows(self, asked: _Asked, results: Sequence[TierResult], values: Array) -> Iterator[_Row | str]:
+        """The rows of `values` (results, cases), NaN where there is nothing, each as its result states it."""
+        # Nearly always every case has a value: their sum says so.
+        for result, row, total in zip(results, values, values.sum(axis=1).tolist(), strict=True):
+            ids, counted = asked.ids, row
+            if math.isnan(total):
+                counted = np.where(np.isnan(row), self.columns.missing, row)
+                there = ~np.isnan(counted)
+                ids, counted = tuple(itertools.compress(ids, there.tolist())), counted[there]
+                total = float(counted.sum())
+            stated = next((m.value for m in result.metrics if m.name == self.metric), None)
+            mean = total / counted.size if counted.size else math.nan
+            if stated is None or not abs(mean - stated) <= _MEAN_TOLERANCE:
+                yield f"{self.metric} is {stated}, but the mean over its {result.tier} samples is {mean:.6g}"
+            else:
+                key = (ids, self._number(procedure(result)))
+                yield _Row(self.keys.setdefault(key, len(self.keys)), counted)
 
     def _number(self, made: Procedure) -> int:
         for number, known in enumerate(self.procedures):
@@ -145,12 +184,6 @@ class _Reader:
                 return number
         self.procedures.append(made)
         return len(self.procedures) - 1
-
-    def _key(self, absent: npt.NDArray[np.bool_], made: int) -> _Key:
-        known = (absent.tobytes(), made)
-        if known not in self.keys:
-            self.keys[known] = (tuple(i for i, gone in zip(self.ids, absent, strict=True) if not gone), made)
-        return self.keys[known]
 
 
 def _same(one: _Arrow | None, other: _Arrow | None) -> bool:
@@ -160,9 +193,14 @@ def _same(one: _Arrow | None, other: _Arrow | None) -> bool:
     return isinstance(one, pa.ChunkedArray) is isinstance(other, pa.ChunkedArray) and bool(one.equals(other))
 
 
-def _floats(column: _Arrow) -> Array:
-    """The column as floats, NaN where there is nothing."""
-    if column.type != _FLOAT64 and column.null_count:
-        column = column.cast(_FLOAT64, safe=False)
-    floats: Array = column.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+def _floats(columns: Sequence[_Arrow]) -> Array:
+    """Columns of one type, one after the other, as floats, NaN where there is nothing."""
+    whole = pa.chunked_array([chunk for column in columns for chunk in _chunks(column)], columns[0].type)
+    if whole.type != _FLOAT64 and whole.null_count:
+        whole = whole.cast(_FLOAT64, safe=False)
+    floats: Array = whole.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
     return floats
+
+
+def _chunks(column: _Arrow) -> list[pa.Array]:
+    return list(column.chunks) if isinstance(column, pa.ChunkedArray) else [column]

@@ -7,7 +7,8 @@ What belongs here: how sure the ranking's head is, and the one rule that picks t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -27,6 +28,23 @@ class Choice:
     verdict: Verdict
     winner: int | None
     reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Challenges:
+    """The challenges to the incumbent by version, and whom they let pass, found once for every choice among them."""
+
+    by_version: Mapping[str, Challenge] = field(default_factory=dict)
+
+    @cached_property
+    def replacing(self) -> frozenset[str]:
+        """Who may replace the incumbent."""
+        return frozenset(version for version, one in self.by_version.items() if one.replaces)
+
+    @cached_property
+    def outdoing(self) -> frozenset[str]:
+        """Who may, and is shown to be worse on nothing."""
+        return frozenset(version for version, one in self.by_version.items() if one.outdoes)
 
 
 def confidence(
@@ -56,7 +74,7 @@ def choose(
     prepared: Sequence[Drawn],
     policy: Policy,
     sure: Confidence,
-    challenges: Mapping[str, Challenge],
+    challenges: Challenges,
     incumbent: int | None,
 ) -> Choice:
     """The winner, if any.
@@ -67,10 +85,10 @@ def choose(
     choose among the admissible contenders, or among all who are admissible where no contender is; or nothing is
     promoted. An incumbent that is chosen stays, which promotes nothing.
     """
-    order = [int(index) for index in ranking.order]
-    admissible = [i for i in order if incumbent is None or i == incumbent or challenges[pool.versions[i]].replaces]
-    outdone = any(i != incumbent and challenges[pool.versions[i]].outdoes for i in admissible) if challenges else False
-    if outdone:
+    order: list[int] = ranking.order.tolist()
+    versions, replacing, outdoing = pool.versions, challenges.replacing, challenges.outdoing
+    admissible = order if incumbent is None else [i for i in order if i == incumbent or versions[i] in replacing]
+    if outdoing and any(versions[i] in outdoing for i in admissible):
         # Min-max makes each criterion of two candidates win or lose: what is shown is not overruled by what is not.
         admissible = [i for i in admissible if i != incumbent]
     head = pool.versions[order[0]]
@@ -84,10 +102,11 @@ def choose(
     chosen, words = _first(pool, ranking, prepared, policy, sure, admissible, unclear=unclear)
     reasons = [words] if words else []
     if incumbent is not None and chosen == incumbent:
-        return Choice(Verdict.REJECT, None, (_stays(pool, challenges, incumbent, head), *reasons))
+        return Choice(Verdict.REJECT, None, (_stays(pool, challenges.by_version, incumbent, head), *reasons))
     if incumbent is not None:
         winner = pool.versions[chosen]
-        reasons.append(f"{winner} may replace {pool.versions[incumbent]}, which serves today: {challenges[winner].why}")
+        may = challenges.by_version[winner].why
+        reasons.append(f"{winner} may replace {pool.versions[incumbent]}, which serves today: {may}")
     return Choice(Verdict.PROMOTE, chosen, tuple(reasons))
 
 
@@ -102,7 +121,8 @@ def _first(
     unclear: bool,
 ) -> tuple[int, str | None]:
     if unclear:
-        contenders = [i for i in admissible if pool.versions[i] in sure.contenders]
+        named = frozenset(sure.contenders)
+        contenders = [i for i in admissible if pool.versions[i] in named]
         chosen = prefer(prepared, policy, contenders or admissible)
         among = some(sure.contenders) + ("" if contenders else ", and none of them may replace the incumbent")
         return chosen, f"no clear winner among {among}: the policy's tie-breaks prefer {pool.versions[chosen]}"

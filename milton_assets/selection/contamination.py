@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -69,8 +70,12 @@ def readings(
     for (version, tier, result, counts), p_value, p_holm in zip(
         asked, p_values.tolist(), holm(p_values).tolist(), strict=True
     ):
+        here = found.setdefault(version, [])
+        if not counts.fresh:
+            here.append(_nothing_asked(tier, _seed(result)))
+            continue
         knowledge = _knowledge(counts, p_holm, tests)
-        found.setdefault(version, []).append(
+        here.append(
             VariantsReading(
                 tier=tier,
                 seed=_seed(result),
@@ -78,8 +83,8 @@ def readings(
                 published_right=sum(counts.published),
                 fresh=sum(counts.fresh),
                 fresh_right=sum(counts.fresh_right),
-                p_value=round(p_value, _P_DECIMALS) if counts.fresh else None,
-                p_holm=round(p_holm, _P_DECIMALS) if counts.fresh else None,
+                p_value=round(p_value, _P_DECIMALS),
+                p_holm=round(p_holm, _P_DECIMALS),
                 knowledge=knowledge,
                 allowed=knowledge is Knowledge.KNOWS and weights.get(version) in manifest.allowed_contaminated,
                 why=_why(counts, p_holm, knowledge),
@@ -115,17 +120,31 @@ def notes(found: Mapping[str, Sequence[VariantsReading]]) -> Iterator[str]:
             yield f"fresh variants of {tier} were drawn by different seeds, in different campaigns: {told}"
 
 
+@lru_cache
+def _nothing_asked(tier: str, seed: str | None) -> VariantsReading:
+    """Where no fresh variant was asked: the same for everybody."""
+    return VariantsReading(
+        tier=tier,
+        seed=seed,
+        templates=0,
+        published_right=0,
+        fresh=0,
+        fresh_right=0,
+        p_value=None,
+        p_holm=None,
+        knowledge=Knowledge.NOT_KNOWN,
+        allowed=False,
+        why="no fresh variant of a published case was asked, so it is not known whether it knows the answers",
+    )
+
+
 def _knowledge(counts: _Counts, p_holm: float, tests: int) -> Knowledge:
-    if not counts.fresh:
-        return Knowledge.NOT_KNOWN
     if p_holm <= KNOWS_AT:
         return Knowledge.KNOWS
     return Knowledge.NOT_KNOWN if least_p(counts.fresh) * tests > KNOWS_AT else Knowledge.NO_SIGN
 
 
 def _why(counts: _Counts, p_holm: float, knowledge: Knowledge) -> str:
-    if not counts.fresh:
-        return "no fresh variant of a published case was asked, so it is not known whether it knows the answers"
     told = (
         f"{sum(counts.published)} of {len(counts.published)} published cases right, {sum(counts.fresh_right)} of "
         f"{sum(counts.fresh)} fresh variants of the same templates (p = {p_holm:.2g} after Holm)"

@@ -9,8 +9,10 @@ the outcome asked again (`sensitivity`). What does not: how each is computed, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypedDict
 
@@ -18,9 +20,9 @@ import numpy as np
 
 from milton_assets.selection.anchoring import Anchoring, anchor
 from milton_assets.selection.candidate import Candidate
-from milton_assets.selection.choose import Choice, choose, confidence
+from milton_assets.selection.choose import Challenges, Choice, choose, confidence
 from milton_assets.selection.compare import challenge
-from milton_assets.selection.decision import Challenge, Confidence, Standing, Verdict
+from milton_assets.selection.decision import Confidence, Standing, Verdict
 from milton_assets.selection.gates import Judgement
 from milton_assets.selection.in_turn import InTurn, in_turn
 from milton_assets.selection.life import Life
@@ -32,13 +34,15 @@ from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.ledger import Tally
 from milton_assets.vocabulary.tier_spec import Tiers
 
+_HAND_OVER_S = 0.0005
+
 
 @dataclass(frozen=True)
 class Contest:
     """The eligible candidates and what is known of them before the policy's weights are applied, but for `shares`.
 
     `shares` are the probabilities of being best, None with the reason `unknown_because`. `serving` is the index of the
-    incumbent, where the policy's rule protects it; `challenges` are the others against it, by version, and `tests` what
+    incumbent, where the policy's rule protects it; `challenges` are the others against it, `tests`, by version, what
     the ledger keeps of them. `blind` is why nobody can be compared with an incumbent that could not be judged. `turns`
     are speeds in rounds in turn with the incumbent, by the key of their criterion, where somebody was measured so.
     """
@@ -48,7 +52,7 @@ class Contest:
     shares: Array | None
     unknown_because: str | None
     serving: int | None
-    challenges: Mapping[str, Challenge]
+    challenges: Challenges
     tests: Mapping[str, Mapping[str, Tally]]
     anchoring: Anchoring | None
     blind: str | None
@@ -117,7 +121,7 @@ def enter(judgements: Sequence[Judgement], policy: Policy, occasion: Occasion) -
     prepared = prepare([j.candidate for j in eligible], metrics, policy, occasion.tiers, life)
     unknown_because = unknown(prepared, pool.versions) if len(eligible) > 1 else None
     # The draws are numpy's, which lets other threads work; the comparisons are mostly Python's.
-    with ThreadPoolExecutor(max_workers=1) as meanwhile:
+    with _handing_over_soon(), ThreadPoolExecutor(max_workers=1) as meanwhile:
         drawn = None
         if len(eligible) > 1 and unknown_because is None:
             drawn = meanwhile.submit(probability_best, prepared, policy, seed)
@@ -126,11 +130,23 @@ def enter(judgements: Sequence[Judgement], policy: Policy, occasion: Occasion) -
     return Contest(pool, prepared, shares, unknown_because, **against)
 
 
+@contextmanager
+def _handing_over_soon() -> Iterator[None]:
+    """A thread that comes back from numpy waits until the other one lets it go on: 5 ms, in which numpy would have done
+    the next step of a draw several times."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_HAND_OVER_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
 class _Against(TypedDict):
     """What a contest knows of the others against the incumbent."""
 
     serving: int | None
-    challenges: Mapping[str, Challenge]
+    challenges: Challenges
     tests: Mapping[str, Mapping[str, Tally]]
     anchoring: Anchoring | None
     blind: str | None
@@ -142,7 +158,7 @@ def _against_incumbent(
 ) -> _Against:
     nobody: _Against = {
         "serving": None,
-        "challenges": {},
+        "challenges": Challenges(),
         "tests": {},
         "anchoring": None,
         "blind": None,
@@ -173,7 +189,7 @@ def _against_incumbent(
     )
     return {
         "serving": serving,
-        "challenges": anchoring.challenges,
+        "challenges": Challenges(anchoring.challenges),
         "tests": challenged.tests,
         "anchoring": anchoring,
         "blind": None,

@@ -51,6 +51,7 @@ from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Tiers
 
 _PROBABILITY_DECIMALS = 6
+_UTILITY_DECIMALS = 12
 
 
 def decide(
@@ -136,7 +137,9 @@ def _decided(
 
     def unranked(flips: Mapping[str, tuple[Flips, ...]]) -> tuple[CandidateReport, ...]:
         return tuple(
-            _report(one, about, flips=flips.get(one.candidate.version, ())) for one in judgements if not one.eligible
+            _report(one, about, flips=flips.get(one.candidate.version, ()), why="; ".join(one.reasons))
+            for one in judgements
+            if not one.eligible
         )
 
     if not any(judgement.eligible for judgement in judgements):
@@ -154,7 +157,7 @@ def _decided(
     contest = enter(judgements, policy, occasion)
     outcome = settle(contest, policy)
     anchoring = contest.anchoring
-    flips = flips_of(stood, incumbent, policy, contest.challenges, tiers, seed=seed)
+    flips = flips_of(stood, incumbent, policy, contest.challenges.by_version, tiers, seed=seed)
     report, choice = _Report(contest, outcome, judgements, policy, about, flips), outcome.choice
     winner = None if choice.winner is None else contest.pool.versions[choice.winner]
     return Decision(
@@ -238,8 +241,13 @@ class _Report:
         self.contest = contest
         self.pool = contest.pool
         self.ranking = outcome.ranking
+        self.labels = [one.label for one in policy.criteria]
         self.weighed = [(one.metric, one.label, one.weight) for one in policy.criteria]
-        self.utilities: list[list[float]] = outcome.ranking.parts.T.tolist()
+        self.utilities = [
+            [round(utility, _UTILITY_DECIMALS) for utility in mine] for mine in outcome.ranking.parts.T.tolist()
+        ]
+        self.points: list[list[float]] = (np.array(self.utilities) * [one.weight for one in policy.criteria]).tolist()
+        self.scores: list[float] = outcome.ranking.scores.tolist()
         self.choice = outcome.choice
 
     def unpaired(self) -> tuple[str, ...]:
@@ -267,25 +275,23 @@ class _Report:
 
     def why_head(self, stood: int) -> tuple[str, ...]:
         """Why the head of the ranking is there, before anything else is considered."""
-        head, *others = (self.pool.versions[int(i)] for i in self.ranking.order[:2])
-        scores = [float(self.ranking.scores[int(i)]) for i in self.ranking.order[:2]]
+        head, *others = map(self.placed, self.ranking.order[:2].tolist())
         if not others:
-            return (explain.best_score(head, scores[0], 1, stood, None),)
+            return (explain.best_score(head, 1, stood, None),)
         return (
-            explain.best_score(head, scores[0], len(self.pool.versions), stood, (others[0], scores[1])),
-            explain.where_it_leads(
-                head,
-                self.contributions(int(self.ranking.order[0])),
-                others[0],
-                self.contributions(int(self.ranking.order[1])),
-            ),
+            explain.best_score(head, len(self.pool.versions), stood, others[0]),
+            explain.where_it_leads(head, others[0]),
         )
+
+    def placed(self, index: int) -> explain.Placed:
+        """The candidate at `index`, as sentences need it."""
+        return explain.Placed(self.pool.versions[index], self.scores[index], self.labels, self.points[index])
 
     def contributions(self, index: int) -> tuple[Contribution, ...]:
         """What each criterion adds to the score of the candidate at `index`."""
         return tuple(
             [
-                Contribution(metric=metric, label=label, weight=weight, utility=round(utility, 12))
+                Contribution(metric=metric, label=label, weight=weight, utility=utility)
                 for (metric, label, weight), utility in zip(self.weighed, self.utilities[index], strict=True)
             ]
         )
@@ -293,29 +299,25 @@ class _Report:
     def reports(self) -> list[CandidateReport]:
         """A report on each eligible candidate, best first."""
         front: list[bool] = pareto_front(self.pool, self.policy).tolist()
-        choice, shares, challenges = self.choice, self.contest.shares, self.contest.challenges
-        measure = int(self.ranking.order[0]) if choice.winner is None else choice.winner
-        scores: list[float] = self.ranking.scores.tolist()
+        choice, shares, challenges = self.choice, self.contest.shares, self.contest.challenges.by_version
+        best = self.placed(int(self.ranking.order[0]) if choice.winner is None else choice.winner)
         chances = None if shares is None else [round(share, _PROBABILITY_DECIMALS) for share in shares.tolist()]
-        best = explain.Placed(self.pool.versions[measure], scores[measure], self.contributions(measure))
         reports = []
         for place, index in enumerate(self.ranking.order.tolist(), start=1):
-            version, score = self.pool.versions[index], scores[index]
-            contributions = self.contributions(index)
-            mine = explain.Placed(version, score, contributions)
-            won = index == choice.winner
+            mine = self.placed(index)
+            challenge = challenges.get(mine.version)
             reports.append(
                 _report(
                     self.eligible[index],
                     self.about,
-                    contributions=contributions,
-                    score=score,
+                    contributions=self.contributions(index),
+                    score=mine.score,
                     rank=place,
                     probability_best=None if chances is None else chances[index],
                     pareto_optimal=front[index],
-                    challenge=challenges.get(version),
-                    flips=self.flips.get(version, ()),
-                    why="" if won else explain.not_chosen(place, mine, best, challenges.get(version)),
+                    challenge=challenge,
+                    flips=self.flips.get(mine.version, ()),
+                    why="" if index == choice.winner else explain.not_chosen(place, mine, best, challenge),
                 )
             )
         return reports
@@ -447,7 +449,7 @@ def _environments(manifest: EvidenceManifest, eligible: set[str]) -> tuple[str, 
     return tuple(notes)
 
 
-def _report(judgement: Judgement, about: _About, **ranked: Any) -> CandidateReport:
+def _report(judgement: Judgement, about: _About, **told: Any) -> CandidateReport:
     candidate = judgement.candidate
     return CandidateReport(
         version=candidate.version,
@@ -458,5 +460,5 @@ def _report(judgement: Judgement, about: _About, **ranked: Any) -> CandidateRepo
         standing=judgement.standing,
         readings=judgement.readings,
         gates=judgement.gates,
-        **({"why": "; ".join(judgement.reasons)} | ranked),
+        **told,
     )

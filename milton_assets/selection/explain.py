@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from milton_assets.selection.decision import Challenge, Contribution, Standing
+from milton_assets.selection.decision import Challenge, Standing
 from milton_assets.selection.gates import Judgement
 
 _STANDING = {
@@ -22,11 +22,12 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Placed:
-    """A scored candidate, as far as sentences need it."""
+    """A scored candidate, as far as sentences need it: `points` are what each of the criteria `labels` adds."""
 
     version: str
     score: float
-    contributions: Sequence[Contribution]
+    labels: Sequence[str]
+    points: Sequence[float]
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
@@ -52,27 +53,28 @@ def nobody_eligible(judgements: Sequence[Judgement], *, known: bool) -> tuple[st
     return (head, *shown)
 
 
-def best_score(head: str, score: float, eligible: int, stood: int, runner_up: tuple[str, float] | None) -> str:
+def best_score(head: Placed, eligible: int, stood: int, runner_up: Placed | None) -> str:
     """Why the head of the ranking is at its head."""
     pool = f"{eligible} of {stood} candidates {'is' if eligible == 1 else 'are'} eligible"
     if runner_up is None:
-        return f"{head} is the only eligible candidate ({pool}): there was nobody to compare it with"
-    if score == runner_up[1]:
-        return f"{head} and {runner_up[0]} both score {score:.3f}; the tie-breaks put {head} first ({pool})"
-    ahead = f"{score - runner_up[1]:.3f} ahead of {runner_up[0]} with {runner_up[1]:.3f}"
-    return f"{head} scores {score:.3f}, {ahead} ({pool})"
+        return f"{head.version} is the only eligible candidate ({pool}): there was nobody to compare it with"
+    if head.score == runner_up.score:
+        both = f"{head.version} and {runner_up.version} both score {head.score:.3f}"
+        return f"{both}; the tie-breaks put {head.version} first ({pool})"
+    ahead = f"{head.score - runner_up.score:.3f} ahead of {runner_up.version} with {runner_up.score:.3f}"
+    return f"{head.version} scores {head.score:.3f}, {ahead} ({pool})"
 
 
-def where_it_leads(head: str, mine: Sequence[Contribution], other: str, theirs: Sequence[Contribution]) -> str:
+def where_it_leads(head: Placed, other: Placed) -> str:
     """On which criteria the head of the ranking gains and loses points against another."""
-    gaps = [(m.label, m.points - t.points) for m, t in zip(mine, theirs, strict=True)]
+    gaps = [(label, m - t) for label, m, t in zip(head.labels, head.points, other.points, strict=True)]
     ahead = [f"{label} (+{gap:.3f})" for label, gap in gaps if gap > 0]
     behind = [f"{label} ({gap:.3f})" for label, gap in gaps if gap < 0]
     if not ahead and not behind:
-        return f"{head} and {other} are equal on every criterion"
+        return f"{head.version} and {other.version} are equal on every criterion"
     parts = [f"gains on {', '.join(ahead)}"] if ahead else []
     parts += [f"loses on {', '.join(behind)}"] if behind else []
-    return f"against {other}, {head} {' and '.join(parts)}"
+    return f"against {other.version}, {head.version} {' and '.join(parts)}"
 
 
 def not_chosen(place: int, mine: Placed, best: Placed, challenge: Challenge | None) -> str:
@@ -88,11 +90,9 @@ def not_chosen(place: int, mine: Placed, best: Placed, challenge: Challenge | No
 def _against(mine: Placed, best: Placed) -> str:
     if mine.score == best.score:
         return f"the same score as {best.version}, which the tie-breaks put first"
-    losses = sorted(
-        ((b.points - m.points, m.label) for m, b in zip(mine.contributions, best.contributions, strict=True)),
-        reverse=True,
-    )
-    lost = ", ".join(f"{label} (-{gap:.3f})" for gap, label in losses if gap > 0)
+    gaps = zip(mine.labels, mine.points, best.points, strict=True)
+    losses = sorted([(b - m, label) for label, m, b in gaps if b > m], reverse=True)
+    lost = ", ".join([f"{label} (-{gap:.3f})" for gap, label in losses])
     behind = mine.score < best.score
     gap = abs(best.score - mine.score)
     words = f"{gap:.3f} {'behind' if behind else 'ahead of'} {best.version}"

@@ -140,9 +140,10 @@ def _among_the_left(
 
 def _compared(challenge: Challenge | None, reference: MetricRef) -> Difference | None:
     """The comparison with the incumbent on that metric, where it was made by case."""
-    differences = challenge.differences if challenge is not None else ()
-    found = (one for one in differences if (one.tier, one.metric) == reference.key and one.wins is not None)
-    return next(found, None)
+    for one in challenge.differences if challenge is not None else ():
+        if one.metric == reference.metric and one.tier == reference.tier and one.wins is not None:
+            return one
+    return None
 
 
 def _told(reference: MetricRef, policy: Policy, known: Sequence[tuple[str, Difference]]) -> Iterator[tuple[str, Flips]]:
@@ -150,26 +151,31 @@ def _told(reference: MetricRef, policy: Policy, known: Sequence[tuple[str, Diffe
     margin = next((m.margin for m in margins if m.key == reference.key and m.kind is MarginKind.ABSOLUTE), None)
     won = np.array([of.wins or 0 for _, of in known], dtype=np.float64)
     lost = np.array([of.losses or 0 for _, of in known], dtype=np.float64)
+    told: dict[int, Flips] = {}
     for (version, of), exact in zip(known, mcnemar_exact(won, lost).tolist(), strict=True):
-        right_or_wrong = of.test.startswith("McNemar")
-        equivalence = _equivalence(of.interval, margin)
-        yield (
-            version,
-            Flips(
-                tier=reference.tier,
-                metric=reference.metric,
-                n=of.n,
-                won=of.wins or 0,
-                lost=of.losses or 0,
-                right_or_wrong=right_or_wrong,
-                p_value=of.p_value if right_or_wrong and of.p_value is not None else exact,
-                difference=of.difference,
-                interval=of.interval,
-                margin=margin,
-                equivalence=equivalence,
-                why=_words(of, margin, equivalence),
-            ),
-        )
+        # Comparisons of equal counts are one object, of which one thing is told.
+        if (flips := told.get(id(of))) is None:
+            flips = told[id(of)] = _flips(reference, of, exact, margin)
+        yield version, flips
+
+
+def _flips(reference: MetricRef, of: Difference, exact: float, margin: float | None) -> Flips:
+    right_or_wrong = of.test.startswith("McNemar")
+    equivalence = _equivalence(of.interval, margin)
+    return Flips(
+        tier=reference.tier,
+        metric=reference.metric,
+        n=of.n,
+        won=of.wins or 0,
+        lost=of.losses or 0,
+        right_or_wrong=right_or_wrong,
+        p_value=of.p_value if right_or_wrong and of.p_value is not None else exact,
+        difference=of.difference,
+        interval=of.interval,
+        margin=margin,
+        equivalence=equivalence,
+        why=_words(of, margin, equivalence),
+    )
 
 
 def _equivalence(interval: Interval | None, margin: float | None) -> Equivalence | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.decision import GateAnswer, GateOutcome, Reading, Standing
@@ -88,6 +89,14 @@ class Gatekeeper:
     policy: Policy
     _known: dict[tuple[object, ...], GateOutcome] = field(default_factory=dict)
 
+    @cached_property
+    def _asking_where_measured(self) -> tuple[Gate, ...]:
+        return tuple(gate for gate in self.policy.gates if gate.only_where_measured)
+
+    def optional(self, metrics: Mapping[tuple[str, str], Metric]) -> set[tuple[str, str]]:
+        """Which of `metrics`, by tier and name, no gate asks for, for there is nothing to ask about."""
+        return {gate.key for gate in self._asking_where_measured if let_pass(gate, metrics[gate.key])}
+
     def outcomes(self, metrics: Mapping[tuple[str, str], Metric]) -> tuple[GateOutcome, ...]:
         """What each gate makes of its metric among `metrics`, which are by tier and name."""
         return tuple([self._outcome(place, gate, metrics[gate.key]) for place, gate in enumerate(self.policy.gates)])
@@ -116,8 +125,7 @@ def judge(
     readings = tuple([Reading(tier=key[0], metric=metric) for key, metric in metrics.items()])
     policy = keeper.policy
     gates = keeper.outcomes(metrics)
-    asking_where_measured = [gate for gate in policy.gates if gate.only_where_measured]
-    optional = {gate.key for gate in asking_where_measured if let_pass(gate, metrics[gate.key])}
+    optional = keeper.optional(metrics)
     missing = [problem for key, metric in metrics.items() if key not in optional and (problem := unusable(metric))]
     if objection is not None:
         missing.insert(0, objection)

@@ -120,19 +120,14 @@ class Life:
         """For each version the noise of that criterion, from all that was measured as it was, this time included."""
         if criterion.noise <= 0:
             return [Noise(0.0)] * len(versions)
-        found: dict[str, Noise] = {}
+        found: dict[str | None, Noise] = {None: Noise(criterion.noise)}
+        places = self._places(criterion, versions)
         repeats = self._repeats(criterion, versions, values)
-        noises = []
-        for version in versions:
-            where = self._where(criterion, version)
-            if where is None:
-                noises.append(Noise(criterion.noise))
-                continue
-            if where not in found:
+        for where in places:
+            if where is not None and where not in found:
                 spread = self._spread(where, repeats)
                 found[where] = Noise(criterion.noise, spread.squares, spread.freedom)
-            noises.append(found[where])
-        return noises
+        return [found[where] for where in places]
 
     def starts(self, criterion: Criterion, versions: Sequence[str], gains: Array) -> list[tuple[Noise, int] | None]:
         """Of each version that was measured beside the incumbent in rounds in turn: the noise of its gain, and in how
@@ -165,17 +160,20 @@ class Life:
         how = self.hows.get((version, reference.tier), _UNKNOWN)
         return None if how == _UNKNOWN else f"{reference.tier}/{reference.metric}/in turn/{how}"
 
-    def _where(self, reference: MetricRef, version: str) -> str | None:
-        how = self.hows.get((version, reference.tier), _UNKNOWN)
-        return None if how == _UNKNOWN else f"{reference.tier}/{reference.metric}/{how}"
+    def _places(self, reference: MetricRef, versions: Sequence[str]) -> list[str | None]:
+        """For each version what its figures are repeated under; None where its environment is not known."""
+        hows = [self.hows.get((version, reference.tier), _UNKNOWN) for version in versions]
+        named = {how: None if how == _UNKNOWN else f"{reference.tier}/{reference.metric}/{how}" for how in set(hows)}
+        return [named[how] for how in hows]
 
     def _repeats(self, criterion: Criterion, versions: Sequence[str], values: Array) -> dict[str, dict[str, Repeated]]:
         """The ledger's repeats of that criterion with this decision's figures added, for the places they were taken."""
         return _added(self.ledger, self._figures(criterion, versions, values))
 
     def _figures(self, criterion: Criterion, versions: Sequence[str], values: Array) -> Iterator[_Figure]:
-        for version, value in zip(versions, values.tolist(), strict=True):
-            where, table = self._where(criterion, version), self.tables.get((version, criterion.tier))
+        places = self._places(criterion, versions)
+        for version, where, value in zip(versions, places, values.tolist(), strict=True):
+            table = self.tables.get((version, criterion.tier))
             if where is not None and table is not None and value > 0:
                 yield _Figure(where, self.keys[version], math.log(value), table)
 

@@ -68,23 +68,26 @@ class Drawn:
             self.noises[:index] + self.noises[index + 1 :],
         )
 
-    def draw(self, rng: np.random.RandomState, count: int, counts: Array | None) -> Array:
-        """`count` draws of the criterion, (count, candidates). `counts` (count, cases) are the shared cases drawn."""
+    def draw(self, rng: np.random.RandomState, counts: Array | None, out: Array) -> None:
+        """Fill `out` (draws, candidates) with draws of the criterion. `counts` (draws, cases) are the shared cases
+        drawn."""
         paired = self.cases.paired
         if counts is None:
-            return self._by_error(rng, count, ~paired)
-        means = drawn_means(counts, self.cases.values.T)
+            self._by_error(rng, ~paired, out)
+            return
+        drawn_means(counts, self.cases.values.T, out)
         if not paired.all():
-            means[:, ~paired] = self._by_error(rng, count, ~paired)
-        return means
+            some = np.empty((len(out), np.count_nonzero(~paired)))
+            self._by_error(rng, ~paired, some)
+            out[:, ~paired] = some
 
-    def _by_error(self, rng: np.random.RandomState, count: int, some: _Mask) -> Array:
+    def _by_error(self, rng: np.random.RandomState, some: _Mask, out: Array) -> None:
         values, log = self.values[some], self.errors.log[some]
-        shift = rng.standard_normal((count, len(values)))
-        shift *= self.errors.standard_error[some]
+        shift = np.multiply(rng.standard_normal(out.shape), self.errors.standard_error[some], out=out)
         if log.all():
-            return np.multiply(values, np.exp(shift, out=shift), out=shift)
-        return np.where(log, values * np.exp(np.where(log, shift, 0.0)), values + shift)
+            np.multiply(values, np.exp(shift, out=shift), out=out)
+        else:
+            out[:] = np.where(log, values * np.exp(np.where(log, shift, 0.0)), values + shift)
 
 
 def prepare(
@@ -142,13 +145,14 @@ def probabilities_best(
     draws = policy.certainty.draws
     chunk = max(1, _FLOATS_PER_CHUNK // pool)
     led = np.zeros((len(weightings), pool))
+    room = np.empty((len(prepared), min(chunk, draws), pool))
     for start in range(0, draws, chunk):
         count = min(chunk, draws - start)
         shared: dict[tuple[str, int], Array] = {}
-        parts = []
-        for drawn in prepared:
-            counts = _shared_counts(drawn, shared, rng, count)
-            parts.append(utilities(drawn.draw(rng, count, counts), drawn.criterion, policy.normalisation))
+        parts = list(room[:, :count])
+        for drawn, part in zip(prepared, parts, strict=True):
+            drawn.draw(rng, _shared_counts(drawn, shared, rng, count), part)
+            utilities(part, drawn.criterion, policy.normalisation, out=part)
         for row, weights in enumerate(weightings):
             led[row] += _shares_led(parts, weights)
     return led / draws

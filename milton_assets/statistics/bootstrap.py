@@ -32,9 +32,9 @@ def drawn_counts(rng: np.random.RandomState, units: int, draws: int) -> Array:
     return rng.multinomial(units, np.full(units, 1 / units), size=draws).astype(np.float64)
 
 
-def drawn_means(counts: Array, values: Array) -> Array:
-    """The mean of each column of `values` (units, columns) in each draw, (draws, columns)."""
-    means: Array = counts @ values
+def drawn_means(counts: Array, values: Array, out: Array | None = None) -> Array:
+    """The mean of each column of `values` (units, columns) in each draw, (draws, columns); in `out` if given."""
+    means: Array = np.matmul(counts, values, out=out)
     means /= len(values)
     return means
 

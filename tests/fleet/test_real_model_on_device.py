@@ -72,7 +72,7 @@ def test_real_weights_are_seen_to_be_computed_alike_on_a_device(small_gguf: Path
     asked = ExpectationsRequest(
         texts=("The capital of France is Paris, a city on the Seine.",), first=2, places=6, top=20
     )
-    with LlamaCppLauncher(context_tokens=512).serve(small_gguf, "v1") as served:
+    with LlamaCppLauncher(context_tokens=1024).serve(small_gguf, "v1") as served:
         here = expectations(served, asked)
     line = measuring_agent_line("kitchen", tmp_path / "device", **WHEEL)
     device = SshTarget("kitchen", "ssh://test", StateDir(tmp_path / "state"), PipeLink(), line)

@@ -38,6 +38,7 @@ def kitchen(tmp: Path, **env: str) -> SshTarget:
     return SshTarget("kitchen", "ssh://test", StateDir(tmp / "state"), PipeLink(), line)
 
 
+@pytest.mark.alone
 def test_a_class_is_tuned_on_its_reference_and_the_lines_are_for_that_device(sshd, device_url, tmp_path):
     binary = program_by_flags(sshd.home / "tuned", options=THREADS_ALONE)
     put_measuring_agent(sshd.home, MILTON_SERVER_BINARY=str(binary), MILTON_SERVER_THREADS="2")
@@ -54,7 +55,7 @@ def test_a_class_is_tuned_on_its_reference_and_the_lines_are_for_that_device(ssh
     done = milton("tune", "--gguf", gguf, "--class", "pi5", *few, "--json", MILTON_STATE_DIR=state)
     assert done.returncode == 0, done.stderr
     card = json.loads(done.stdout)
-    assert (card["on"], card["settings"]) == ("kitchen", {"edge_server": {"threads": 1}})
+    assert (card["on"], card["settings"]) == ("kitchen", {"edge_server": {"threads": 1}}), card
     assert card["confirmation"]["gain"]["low"] > card["noise"]
     assert card["skipped"]["batch"] == "the program knows no --batch-size, --ubatch-size"
     file = EvidenceStore(state / "benchmarks").latest("tuning", "pi5|toy")

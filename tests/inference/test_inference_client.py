@@ -31,7 +31,7 @@ from milton_assets.tiers.inference.clock import measuring_loop, now_ns, quiet_in
 from milton_assets.tiers.inference.connection import StampSummary
 from milton_assets.tiers.inference.load import arrival_offsets_s
 from milton_assets.tiers.inference.sample import Sample
-from milton_assets.tiers.inference.truth import truth_server
+from milton_assets.tiers.inference.truth import pace, truth_server
 from milton_assets.tiers.inference.validity import ClientEvidence, judged
 from milton_assets.tiers.inference.watch import ClientLoad, Watch
 from milton_assets.vocabulary.errors import BadInput
@@ -184,6 +184,12 @@ def test_a_role_chunk_of_the_truth_server_is_no_token() -> None:
     assert (result.samples.ttft_ms > 19.8).all()
 
 
+def test_beyond_64_streams_the_calibration_asks_for_no_more_tokens_a_second() -> None:
+    assert pace(1) == pace(64)
+    assert pace(512).inter_token_ms == 8 * pace(64).inter_token_ms
+    assert pace(512).first_token_ms == 8 * pace(64).first_token_ms
+
+
 def test_a_client_that_cannot_measure_its_own_machine_says_so() -> None:
     plan = InferencePlan(min_rounds=1, max_rounds=1, calibrate=False)
     result = measure_inference(Endpoint("http://127.0.0.1:9", "m"), plan)
@@ -253,6 +259,8 @@ def test_throughput_for_which_requests_waited_is_the_clients_and_not_valid(name:
     assert verdict("ttft_ms.median", 20.0, load=waited).valid
     for little in ({"waited_share": 0.04}, {"waited_ms": 0.9}):
         assert verdict(name, 20.0, load=replace(waited, **little)).valid
+    assert not verdict(name, 20.0, load=waited, streams=16).valid
+    assert verdict(name, 20.0, load=waited, streams=15).valid
 
 
 def test_lag_that_a_figure_can_bear_leaves_it_valid() -> None:

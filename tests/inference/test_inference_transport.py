@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from milton_assets.tiers.inference import stamps
 from milton_assets.tiers.inference.clock import measuring_loop, now_ns
 from milton_assets.tiers.inference.connection import Pump
 from milton_assets.tiers.inference.stream import ChatStream
-from milton_assets.tiers.inference.transport import Timeouts, Timing, Transport
+from milton_assets.tiers.inference.transport import Timeouts, Timing, Transport, Turnstile
 from milton_assets.vocabulary.server import Endpoint
 
 TOKEN = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n'
@@ -132,6 +133,30 @@ def test_a_closed_socket_cannot_be_stamped() -> None:
 def test_a_wall_clock_that_makes_no_sense_is_not_believed(offset_s: int) -> None:
     before_ns = now_ns()
     assert before_ns <= stamps.on_clock(time.time_ns() + offset_s * 1_000_000_000) <= now_ns()
+
+
+def test_eight_requests_pass_between_two_polls_in_the_order_of_their_coming() -> None:
+    passed: list[tuple[int, int]] = []
+
+    async def run() -> None:
+        turnstile, loop, polls = Turnstile(), asyncio.get_running_loop(), 0
+
+        def polled() -> None:
+            nonlocal polls
+            polls += 1
+            if len(passed) < 30:
+                loop.call_soon(polled)
+
+        async def pass_(number: int) -> None:
+            await turnstile.passed()
+            passed.append((number, polls))
+
+        loop.call_soon(polled)
+        await asyncio.gather(*map(pass_, range(30)))
+
+    asyncio.run(run())
+    assert [number for number, _ in passed] == list(range(30))
+    assert max(Counter(poll for _, poll in passed).values()) == 8
 
 
 def test_the_pump_parses_in_order_and_lets_the_loop_breathe() -> None:

@@ -281,6 +281,29 @@ def test_another_date_is_not_right(answer: str, expected: Reason) -> None:
     assert reason(answer, DateAnswer(year=1969, month=7, day=20)) is expected
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("March 31, 1889", Reason.MATCHED),
+        ("The tower was opened to visitors on 15 May 1889.", Reason.MATCHED),
+        ("March 31, 1890", Reason.OPEN),
+        ("March 31, 1888, or May 15, 1889", Reason.OPEN),
+        ("May 15, 1889, or March 31, 1888", Reason.OPEN),
+    ],
+)
+def test_a_year_given_as_a_text_is_named_by_a_date_in_it(answer: str, expected: Reason) -> None:
+    assert reason(answer, TextAnswer(accept=("1889",)), "When was the tower opened?") is expected
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [("Who sings 'If I Had a Boat'?", Reason.MATCHED), ("Who sings 'The Ferry'?", Reason.OPEN)],
+    ids=["asked with an if", "asked without"],
+)
+def test_an_if_of_the_questions_own_puts_nothing_under_a_condition(question: str, expected: Reason) -> None:
+    assert reason("'If I Had a Boat' is sung by Paris.", PARIS, question) is expected
+
+
 def test_a_year_is_found_in_a_full_date() -> None:
     assert reason("On 8 May 1945.", DateAnswer(year=1945)) is Reason.MATCHED
 

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from milton_assets.tiers.inference.sample import Sample
-from milton_assets.tiers.inference.truth import Truth
+from milton_assets.tiers.inference.truth import Truth, pace
 from milton_assets.vocabulary.errors import MiltonError
 
 _MIN_REQUESTS = 24
@@ -40,14 +40,18 @@ class Bias:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The client's bias at the concurrency it is about to measure with; TPOT's in per cent, over
-    `truth.SPAN_MS`."""
+    """The client's bias at the concurrency it is about to measure with; TPOT's in per cent, over `span_ms`."""
 
     requests: int
     concurrency: int
     ttft_bias_ms: Bias
     e2e_bias_ms: Bias
     tpot_bias_percent: Bias
+
+    @property
+    def span_ms(self) -> float:
+        """From first to last token of a request at that concurrency."""
+        return pace(self.concurrency).span_ms
 
     @classmethod
     def stated(cls, provenance: Mapping[str, Any]) -> Calibration | None:

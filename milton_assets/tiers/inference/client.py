@@ -33,7 +33,7 @@ from milton_assets.tiers.inference.orders import CALIBRATION, Client, OnSample, 
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
 from milton_assets.tiers.inference.processes import LoadProcesses, processes_for
 from milton_assets.tiers.inference.sample import Sample
-from milton_assets.tiers.inference.truth import FIRST_TOKEN_MS, INTER_TOKEN_MS, TOKENS, truth_server
+from milton_assets.tiers.inference.truth import TOKENS, pace, truth_server
 from milton_assets.vocabulary.server import Endpoint
 
 _Result = TypeVar("_Result")
@@ -169,8 +169,9 @@ class _ClientHere:
         """See `Client`."""
         load = ClosedLoad(concurrency=concurrency)
         plan = self._plan.model_copy(update={"load": load, "max_tokens": TOKENS, "extra_body": {}})
+        at = pace(concurrency)
         with (
-            truth_server(first_token_ms=FIRST_TOKEN_MS, inter_token_ms=INTER_TOKEN_MS, tokens=TOKENS) as server,
+            truth_server(first_token_ms=at.first_token_ms, inter_token_ms=at.inter_token_ms, tokens=TOKENS) as server,
             self._opened(Endpoint(server.base_url, "truth"), plan) as asking,
         ):
             taken = asking.take(Order(CALIBRATION, 0, requests, load), lambda _: None)

@@ -163,6 +163,7 @@ class _Subject:
             self._plan.cache,
             self._plan.slo,
             counted,
+            self._plan.concurrency,
         )
         metrics = judged(self._metrics(), evidence)
         samples = pd.DataFrame([asdict(sample) for sample in (*self._warm_up, *measured)])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ from milton_assets.vocabulary.tls import trusting
 
 AnySink = TypeVar("AnySink", bound=Sink)
 _CROSSING_NS = 100_000_000
-_SENDING_NS = 1_000_000
+_SENT_BETWEEN_POLLS = 8
+"""Some two milliseconds' worth."""
 
 
 @dataclass(slots=True)
@@ -65,27 +67,38 @@ _DEFAULT_TIMEOUTS = Timeouts()
 
 
 class Turnstile:
-    """Lets requests through for a millisecond between two polls of the sockets, in order of their coming.
+    """Lets a few requests through between two polls of the sockets, in order of their coming.
 
     Hundreds of streams that begin together would otherwise all send before any answer is read, and what waits to be
     read is joined by what follows it. Whoever comes alone is not held up.
     """
 
     def __init__(self) -> None:
-        self._queue = asyncio.Lock()
-        self._until_ns: int | None = None
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._passed = 0
 
     async def passed(self) -> None:
         """Return when it is this request's turn."""
-        async with self._queue:
-            if self._until_ns is not None and now_ns() >= self._until_ns:
-                await asyncio.sleep(0)
-            if self._until_ns is None:
-                self._until_ns = now_ns() + _SENDING_NS
-                asyncio.get_running_loop().call_soon(self._polled)
+        loop = asyncio.get_running_loop()
+        if self._passed == _SENT_BETWEEN_POLLS:
+            turn = loop.create_future()
+            self._waiting.append(turn)
+            await turn
+            return
+        self._passed += 1
+        if self._passed == 1:
+            loop.call_soon(self._polled)
 
     def _polled(self) -> None:
-        self._until_ns = None
+        """Runs after a poll, and lets the next ones run after the next."""
+        self._passed = 0
+        while self._waiting and self._passed < _SENT_BETWEEN_POLLS:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self._passed += 1
+        if self._passed:
+            asyncio.get_running_loop().call_soon(self._polled)
 
 
 class Transport:

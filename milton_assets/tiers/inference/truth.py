@@ -17,9 +17,31 @@ from pathlib import Path
 from milton_assets.vocabulary.errors import ServerFailed
 
 _PROGRAM = Path(__file__).with_name("truth_server.py")
-FIRST_TOKEN_MS, INTER_TOKEN_MS, TOKENS = 8.0, 2.0, 6
-SPAN_MS = INTER_TOKEN_MS * (TOKENS - 1)
-"""From first to last token of a calibration request."""
+TOKENS = 6
+_FIRST_TOKEN_MS, _INTER_TOKEN_MS = 8.0, 2.0
+_AT_FULL_PACE = 64
+
+
+@dataclass(frozen=True)
+class Pace:
+    """When the tokens of a calibration request are due: the first, and each after it."""
+
+    first_token_ms: float
+    inter_token_ms: float
+
+    @property
+    def span_ms(self) -> float:
+        """From first to last token."""
+        return self.inter_token_ms * (TOKENS - 1)
+
+
+def pace(concurrency: int) -> Pace:
+    """The pace for so many streams: beyond 64 each is slower, so that all of them get 32,000 tokens a second at most.
+
+    That is more than a client with one core reads, and about what a truth server can send.
+    """
+    stretch = max(1.0, concurrency / _AT_FULL_PACE)
+    return Pace(_FIRST_TOKEN_MS * stretch, _INTER_TOKEN_MS * stretch)
 
 
 @dataclass(frozen=True)

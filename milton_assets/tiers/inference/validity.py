@@ -11,7 +11,8 @@ limit of an SLO that what the client adds decides on which side they are. What t
 - scheduled-to-sent lag,
 - to the time that a request takes in all, and so to what throughput is divided by: how long it waited for the client
   before it went out, on a stream that was free or after it was due (`watch.ClientLoad`); throughput that lost more than
-  1 ms a request and 5 % to that was the client's as much as the server's,
+  1 ms a request and 5 % to that was the client's as much as the server's. Fewer than 16 streams do not keep a client
+  busy: where they wait, the machine is, which is watched by itself,
 - event-loop lag, where the kernel did not stamp,
 - reading delay, where the kernel stamped and events were joined: segments that wait together to be read may be merged,
   and then all bear the last one's stamp, too late by as much as the client is late in reading. A client that reads at
@@ -48,7 +49,6 @@ from milton_assets.tiers.inference.connection import StampSummary
 from milton_assets.tiers.inference.sample import Sample
 from milton_assets.tiers.inference.stats import share
 from milton_assets.tiers.inference.summary import meets
-from milton_assets.tiers.inference.truth import SPAN_MS
 from milton_assets.tiers.inference.watch import ClientLoad
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.slo import SLO
@@ -56,6 +56,7 @@ from milton_assets.vocabulary.slo import SLO
 ALLOWED_MS = 1.0
 ALLOWED_SHARE = 0.05
 MAX_CPU_SHARE = 0.9
+LEAST_STREAMS = 16
 MAX_COLD_SHARE = 0.5
 MAX_UNSURE_SHARE = 0.01
 MAX_TOKENS_AN_EVENT = 2.0
@@ -104,6 +105,8 @@ class ClientEvidence:
     cache: str
     slo: SLO | None = None
     counted: TokenCount = TokenCount()
+    streams: int | None = None
+    """In flight under a closed load; None under an open one."""
 
 
 def judged(metrics: Sequence[Metric], evidence: ClientEvidence) -> tuple[Metric, ...]:
@@ -120,7 +123,7 @@ def _reasons(metric: Metric, evidence: ClientEvidence) -> Iterator[str]:
     if evidence.load.cpu_share > MAX_CPU_SHARE:
         yield f"the client was the bottleneck: it used {evidence.load.cpu_share:.0%} of a core"
     name, _, statistic = metric.name.partition(".")
-    if name in _THROUGHPUT and (complaint := _waited_for_the_client(evidence.load)):
+    if name in _THROUGHPUT and (complaint := _waited_for_the_client(evidence)):
         yield complaint
     if name in (*_FROM_START, *_BETWEEN_TOKENS):
         yield from _excesses(name, metric.value, typical=statistic in _TYPICAL, evidence=evidence)
@@ -140,7 +143,10 @@ def _reasons(metric: Metric, evidence: ClientEvidence) -> Iterator[str]:
         yield complaint
 
 
-def _waited_for_the_client(load: ClientLoad) -> str | None:
+def _waited_for_the_client(evidence: ClientEvidence) -> str | None:
+    load = evidence.load
+    if evidence.streams is not None and evidence.streams < LEAST_STREAMS:
+        return None
     if load.waited_ms <= ALLOWED_MS or load.waited_share <= ALLOWED_SHARE:
         return None
     return (
@@ -181,7 +187,7 @@ def _blur_ms(name: str, *, typical: bool, evidence: ClientEvidence) -> Iterator[
         if name in _FROM_START:
             bias, unit_ms = calibration.ttft_bias_ms, 1.0
         else:
-            bias, unit_ms = calibration.tpot_bias_percent, SPAN_MS / 100
+            bias, unit_ms = calibration.tpot_bias_percent, calibration.span_ms / 100
         yield f"calibration bias ({which})", (abs(bias.median) if typical else bias.p99) * unit_ms
 
 

@@ -253,7 +253,11 @@ def _as_quantity(alias: str) -> Quantity | None:
 def _quantity_spans(
     wanted: Quantity, exact: Sequence[Span], said: Sequence[Word], text: str, question: str
 ) -> Iterator[Span]:
-    """Numbers of the same value and sign, and of no other unit; an ordinal where nothing else is read at its place."""
+    """Numbers of the same value and sign, and of no other unit; an ordinal where nothing else is read at its place. A
+    year that is part of a date is named by the whole of it."""
+    for date in dates(text):
+        if wanted.unit is None and date.month is not None and wanted.value == date.year:
+            yield _span_at(said, date.start, date.end)
     read = {_span_at(said, q.start, q.end)[0]: q for q in quantities(text)}
     for start, end in exact:
         quantity = read.get(start)

@@ -6,7 +6,7 @@ What belongs here: `Polarity`, and reading it for one mention. What does not: fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -56,7 +56,7 @@ def _polarity(said: Sequence[Word], start: int, end: int, asked: set[str]) -> Po
         return Polarity.ASKED
     if not asked & FORMER and _is_former(said, start, end):
         return Polarity.FORMER
-    return Polarity.CONDITIONAL if _is_conditional(said, start) else Polarity.ASSERTED
+    return Polarity.CONDITIONAL if _is_conditional(said, start, _CONDITIONS - asked) else Polarity.ASSERTED
 
 
 def _is_former(said: Sequence[Word], start: int, end: int) -> bool:
@@ -73,10 +73,11 @@ def _is_former(said: Sequence[Word], start: int, end: int) -> bool:
     return False
 
 
-def _is_conditional(said: Sequence[Word], start: int) -> bool:
+def _is_conditional(said: Sequence[Word], start: int, conditions: Collection[str]) -> bool:
+    """Whether one of `conditions` stands before it. The question's own ("Who sings 'If I Had a Boat'?") is none."""
     position = start - 1
     while position >= 0 and said[position].sentence == said[start].sentence:
-        if said[position].text in _CONDITIONS:
+        if said[position].text in conditions:
             return True
         position -= 1
     return False
