@@ -55,7 +55,7 @@ from milton_assets.edge.deployment.history import read_mirror
 from milton_assets.edge.deployment.journal import JOURNAL_FILE
 from milton_assets.edge.deployment.layout import HEALTH_FILE, POLICY_FILE, is_target
 from milton_assets.edge.deployment.report import history
-from milton_assets.edge.deployment.session import check_owner, read_target
+from milton_assets.edge.deployment.session import check_owner, no_such_target, read_target
 from milton_assets.edge.deployment.standing import standing_problems
 from milton_assets.edge.deployment.states import CounterReset, TargetState
 from milton_assets.edge.deployment.trust import SignedList, TrustTold, learn
@@ -233,6 +233,9 @@ class LocalTarget:
 
     def canary_told(self, canary: str | None = None) -> CanaryTold:
         """See `RunsCanaries`."""
+        with self._explaining_that_it_is_gone():
+            if not is_target(FileOps(), self.place.path):
+                raise no_such_target(self.place)
         return told_of(self.place.path, canary)
 
     def canary_stop(self, canary: str | None = None, *, actor: str) -> CanaryTold:

@@ -31,41 +31,72 @@ def ask_each(
 ) -> list[T | MiltonError]:
     """What each target answers, in their order, or the error that it raised: `NoAnswer` after `within_s` seconds of its
     own (None waits for ever). An error that is no `MiltonError` is raised."""
-    waiting = deque(enumerate(targets))
+    todo = deque(enumerate(targets))
     heard: queue.SimpleQueue[tuple[int, T | BaseException]] = queue.SimpleQueue()
     asked: dict[int, float] = {}
     answers: dict[int, T | MiltonError] = {}
+    turn = threading.Lock()
 
-    def answer(number: int, target: Target) -> None:
-        try:
-            heard.put((number, ask(target)))
-        except BaseException as error:  # noqa: BLE001 - it is raised again in the thread that asked
-            heard.put((number, error))
+    def work() -> None:
+        """Ask one after the other; whoever was given up on meanwhile has been replaced, and ends."""
+        while True:
+            with turn:
+                if not todo:
+                    return
+                number, target = todo.popleft()
+                asked[number] = time.monotonic()
+            told: T | BaseException
+            try:
+                told = ask(target)
+            except BaseException as error:  # noqa: BLE001 - it is raised again in the thread that asked
+                told = error
+            with turn:
+                if asked.pop(number, None) is None:
+                    return
+            heard.put((number, told))
 
-    while waiting or asked:
-        while waiting and len(asked) < at_once:
-            number, target = waiting.popleft()
-            asked[number] = time.monotonic()
-            # Not a pool: a thread whose target never answers is left behind, and ends with the process.
-            threading.Thread(target=answer, args=(number, target), name=f"ask {target.name}", daemon=True).start()
-        first = min(asked.values())
-        try:
+    def begin(workers: int) -> None:
+        # Not a pool: a thread whose target never answers is left behind, and ends with the process. And not a thread a
+        # target: each start waits for its thread to run, which takes milliseconds while others reckon.
+        for _ in range(min(workers, len(todo))):
+            threading.Thread(target=work, name="ask targets", daemon=True).start()
+
+    begin(at_once)
+    try:
+        while len(answers) < len(targets):
+            with turn:
+                first = min(asked.values(), default=time.monotonic())
             left_s = None if within_s is None else max(0.0, first + within_s - time.monotonic())
-            number, told = heard.get(timeout=left_s)
-        except queue.Empty:
-            for late in [number for number, since in asked.items() if since == first]:
-                del asked[late]
-                answers[late] = NoAnswer(
-                    f"{targets[late].name} did not answer within {within_s:g} s",
-                    remedy="ask it alone with --target, which waits",
-                )
-            continue
-        if asked.pop(number, None) is None:
-            continue  # it was given up on
-        if isinstance(told, MiltonError):
-            answers[number] = told
-        elif isinstance(told, BaseException):
-            raise told
-        else:
-            answers[number] = told
+            try:
+                number, told = heard.get(timeout=left_s)
+            except queue.Empty:
+                late = _late(asked, turn, within_s or 0.0)
+                answers |= {number: _no_answer(targets[number], within_s or 0.0) for number in late}
+                begin(len(late))
+                continue
+            if isinstance(told, MiltonError):
+                answers[number] = told
+            elif isinstance(told, BaseException):
+                raise told
+            else:
+                answers[number] = told
+    finally:
+        with turn:
+            todo.clear()
     return [answers[number] for number in range(len(targets))]
+
+
+def _late(asked: dict[int, float], turn: threading.Lock, within_s: float) -> list[int]:
+    """The questions that took too long, which are open no more."""
+    with turn:
+        now = time.monotonic()
+        late = [number for number, since in asked.items() if now - since >= within_s]
+        for number in late:
+            del asked[number]
+    return late
+
+
+def _no_answer(target: Target, within_s: float) -> NoAnswer:
+    return NoAnswer(
+        f"{target.name} did not answer within {within_s:g} s", remedy="ask it alone with --target, which waits"
+    )

@@ -136,8 +136,11 @@ class Controller:
         self._last_wave: int | None = None
         self._out: dict[str, tuple[Task, datetime]] = {}
         self._numbers = itertools.count()
-        self._live: list[str] = []
-        self._seen: tuple[int, bool] = (0, False)
+        self._known = 0
+        self._changing: dict[str, None] = {}
+        self._again: dict[str, None] = {}
+        self._fresh: dict[str, None] = {}
+        self._away: dict[str, None] = {}
         self._to_tell: set[str] = set()
         self._said: dict[str, Said] = {}
         self._ask_at: dict[str, datetime] = {}
@@ -173,7 +176,7 @@ class Controller:
         state = self.state
         if self._out or state.changing:
             return False
-        retries = (device.phase is Phase.WAITING and device.not_before is not None for device in self._those_left())
+        retries = (device.phase is Phase.WAITING and device.not_before is not None for device in state.each())
         return self._is_beyond or state.plan.frozen_until(now) is not None or not any(retries)
 
     def tick(self, now: datetime) -> list[Task]:
@@ -184,6 +187,8 @@ class Controller:
         tasks = list(self._tasks(now))
         for task in tasks:
             self._out[task.device] = (task, now)
+            for open_ones in (self._again, self._fresh, self._away):
+                open_ones.pop(task.device, None)
         return tasks
 
     def hear(self, task: Task, answer: Answer, now: datetime) -> None:
@@ -193,10 +198,10 @@ class Controller:
         del self._out[task.device]
         device = self.state.devices[task.device]
         self._ask_at[device.name] = now + self._pause(device, now)
-        if task.deployment is not None and device.deployment != task.deployment:
-            return
-        for event in self._meaning(device, task, answer, now):
-            self._journal.append(event)
+        if task.deployment is None or device.deployment == task.deployment:
+            for event in self._meaning(device, task, answer, now):
+                self._journal.append(event)
+        self._file(self.state.devices[device.name], was_asked=True)
 
     # What is decided
 
@@ -242,41 +247,61 @@ class Controller:
         state = self.state
         if state.stage is Stage.PLANNED or state.finished_at is not None:
             return
-        begins = state.stage is Stage.RUNNING and not self._is_beyond and state.plan.frozen_until(now) is None
-        looking = [task.device for task, _ in self._out.values() if task.verb is Verb.LOOK]
-        places = state.plan.at_once - state.changing - len(looking)
-        limit = state.open_wave.limit
-        room = len(state.order) if limit is None else limit - state.begun_in[state.wave] - len(looking)
-        later: list[Device] = []
-        for device in self._those_left():
-            if device.name in self._out or not self._is_due(device, now):
-                continue
-            if device.phase in CHANGING:
+        self._file_new_ones()
+        for device in self._those_changing():
+            if self._may_be_asked(device, now):
                 yield self._of_a_changing_one(device)
-            elif state.stage is Stage.ABORTING and places > 0:
-                places -= 1
+        looking = sum(task.verb is Verb.LOOK for task, _ in self._out.values())
+        places = state.plan.at_once - state.changing - looking
+        if state.stage is Stage.ABORTING:
+            back = (one for one in state.each() if one.is_to_go_back and one.phase not in CHANGING)
+            for device in itertools.islice((one for one in back if self._may_be_asked(one, now)), max(0, places)):
                 yield self._task(Verb.LOOK, device)
-            elif begins and state.may_begin(device):
-                later.append(device)
-        # Whoever was not asked yet goes before who was away.
-        for device in sorted(later, key=lambda one: one.phase is Phase.OFFLINE):
-            if places > 0 and (room > 0 or device.wave is not None):
+        elif state.stage is Stage.RUNNING and not self._is_beyond and state.plan.frozen_until(now) is None:
+            limit = state.open_wave.limit
+            room = len(state.order) if limit is None else limit - state.begun_in[state.wave] - looking
+            yield from self._looks_at_open_ones(places, room, now)
+
+    def _looks_at_open_ones(self, places: int, room: int, now: datetime) -> Iterator[Task]:
+        """Looks at so many devices that may begin, of which `room` in a place that nobody has yet. Whoever was not
+        asked yet goes before who was away."""
+        devices = self.state.devices
+        for name in itertools.chain(self._again, self._fresh, self._away):
+            if places <= 0:
+                return
+            device = devices[name]
+            if (
+                (room > 0 or device.wave is not None)
+                and self.state.may_begin(device)
+                and self._may_be_asked(device, now)
+            ):
                 places, room = places - 1, room - (device.wave is None)
                 yield self._task(Verb.LOOK, device)
 
-    def _those_left(self) -> list[Device]:
-        """The devices that something may still be asked of, in order; those that have their end are not looked at."""
+    def _may_be_asked(self, device: Device, now: datetime) -> bool:
+        return device.name not in self._out and self._is_due(device, now)
+
+    def _file_new_ones(self) -> None:
+        """File the devices that this controller has not looked at: all of them at first, later those that joined."""
         state = self.state
-        aborting = state.stage is Stage.ABORTING
-        if (seen := (len(state.order), aborting)) != self._seen:
-            self._seen, self._live = seen, list(state.order)
-        left = [
-            device
-            for device in map(state.devices.__getitem__, self._live)
-            if (device.is_to_go_back if aborting else device.phase in CHANGING or device.phase in OPEN_PHASES)
-        ]
-        self._live = [device.name for device in left]
-        return left
+        for name in state.order[self._known :]:
+            self._file(state.devices[name], was_asked=False)
+        self._known = len(state.order)
+
+    def _file(self, device: Device, *, was_asked: bool) -> None:
+        """Put the device among those that something is done to, or that may still begin, so that of ten thousand only
+        those are looked at that something may come of."""
+        if device.phase in CHANGING:
+            self._changing[device.name] = None
+        elif device.phase is Phase.OFFLINE:
+            self._away[device.name] = None
+        elif device.phase is Phase.WAITING:
+            (self._again if was_asked or device.wave is not None else self._fresh)[device.name] = None
+
+    def _those_changing(self) -> list[Device]:
+        devices = self.state.devices
+        self._changing = {name: None for name in self._changing if devices[name].phase in CHANGING}
+        return [devices[name] for name in self._changing]
 
     def _task(self, verb: Verb, device: Device, deployment: str | None = None) -> Task:
         return Task(next(self._numbers), verb, device.name, deployment)
@@ -289,8 +314,8 @@ class Controller:
         return self._task(Verb.ASK if begun else Verb.LOOK, device, device.deployment)
 
     def _is_due(self, device: Device, now: datetime) -> bool:
-        at = max(filter(None, (self._ask_at.get(device.name), device.not_before)), default=None)
-        return at is None or now >= at
+        ask_at, not_before = self._ask_at.get(device.name), device.not_before
+        return (ask_at is None or now >= ask_at) and (not_before is None or now >= not_before)
 
     def _pause(self, device: Device, now: datetime) -> timedelta:
         """How long until the device is asked again. One that was away for hours is not missed for minutes: a tenth of

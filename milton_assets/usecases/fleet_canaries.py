@@ -126,6 +126,13 @@ def plan_arms(reach: Reach, bundle: Path, wanted: WantedArms, *, actor: str) -> 
 def _candidates(reach: Reach, wanted: Wanted, release: str) -> list[Candidate]:
     targets = reach.targets()
     there = [member.name for member in rollouts.members_of(targets, wanted.device_class)]
+    if not there and wanted.device_class is not None:
+        classes = sorted({targets.device_class(name) for name in targets.names()})
+        raise BadInput(
+            f"there is no target of class {wanted.device_class}",
+            expected=f"one of {', '.join(classes)}" if classes else "a target",
+            remedy="`milton target list` shows them",
+        )
     if unknown := set(wanted.names) - set(there):
         raise BadInput(f"there is no target {', '.join(sorted(unknown))}", expected=", ".join(there) or "a target")
     opened = [targets.named(name) for name in there if not wanted.names or name in wanted.names]

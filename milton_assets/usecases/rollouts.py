@@ -18,13 +18,14 @@ from pathlib import Path
 from milton_assets.edge.release import read_manifest
 from milton_assets.fleet.targets import Targets
 from milton_assets.rollout.arms_kept import is_comparison
+from milton_assets.rollout.controller import Keeps
 from milton_assets.rollout.devices import Devices
 from milton_assets.rollout.events import Aborted, Event, Paused, Planned, Resumed, Started, WaveOpened
 from milton_assets.rollout.journal import Asked, RolloutBusy, Watched, ask, created, opened, read_plan, read_rollout
 from milton_assets.rollout.plan import Freeze, Gate, Member, Opens, Plan
 from milton_assets.rollout.planning import DEFAULT_WAVES, freeze_of, in_order, waves_of
 from milton_assets.rollout.running import run
-from milton_assets.rollout.states import Rollout, Stage
+from milton_assets.rollout.states import IllegalEvent, Rollout, Stage
 from milton_assets.settings import RolloutSettings, Settings
 from milton_assets.statistics.failure_rate import RateTest
 from milton_assets.usecases.aliases import name_champion
@@ -206,8 +207,8 @@ def rollouts_of_run(state: StateDir, run_id: str) -> list[str]:
 
 
 def start(reach: Reach, name: str, *, actor: str, heard: Heard = silent) -> Rollout:
-    """Start the rollout and run it until nothing more happens without a person. Raises `IllegalEvent` when it has
-    started, `RolloutBusy` while another process runs it."""
+    """Start the rollout and run it until nothing more happens without a person. Raises `BadInput` when it has started,
+    `RolloutBusy` while another process runs it."""
     return _run(reach, name, [Started(at=_now(), actor=actor)], actor=actor, heard=heard)
 
 
@@ -259,11 +260,14 @@ def _require_left(state: Rollout) -> None:
 
 
 def pause(reach: Reach, name: str, *, actor: str | None, reason: str) -> bool:
-    """Have no device begin any more. Whether that is done; False where the process that runs it was asked to."""
+    """Have no device begin any more. Whether that is done; False where the process that runs it was asked to.
+
+    Raises `BadInput` for one that is not under way.
+    """
     folder = folder_of(reach.state, name)
     try:
         with opened(folder) as journal:
-            journal.append(Paused(at=_now(), reason=reason, actor=actor))
+            _append(journal, Paused(at=_now(), reason=reason, actor=actor))
     except RolloutBusy:
         ask(folder, Asked(abort=False, actor=actor or "another rollout", reason=reason))
         return False
@@ -285,7 +289,10 @@ def let_go_first(reach: Reach, name: str) -> list[str]:
 
 
 def abort(reach: Reach, name: str, *, actor: str, reason: str, heard: Heard = silent) -> Rollout | None:
-    """Take every device that changed back to where it was. None where the process that runs it was asked to."""
+    """Take every device that changed back to where it was. None where the process that runs it was asked to.
+
+    Raises `BadInput` for one that was taken back already.
+    """
     folder = folder_of(reach.state, name)
     try:
         state = rollout_of(reach.state, name)
@@ -304,13 +311,40 @@ def _run(
     with opened(folder) as kept:
         journal = Watched(kept, heard)
         for event in first:
-            journal.append(event)
+            _append(journal, event)
         plan = journal.state.plan
         devices = Devices(targets.named, plan, reach.state.place(plan.bundle), actor)
         done = run(journal, devices.do, folder=folder, members=reach.joining, one_turn=one_turn)
     if done.stage is Stage.DONE and done.well and not is_comparison(folder):
         name_champion(reach.registry(), plan.model_version, lambda _: None, class_of(plan.run_id))
     return done
+
+
+_ASKED: dict[str, tuple[str, dict[Stage, str]]] = {
+    "started": ("one that was planned and has not started", {Stage.STOPPED: "abort"}),
+    "paused": ("one that is running", {Stage.PLANNED: "start", Stage.STOPPED: "abort"}),
+    "aborted": ("one that was not taken back", {}),
+    "wave_opened": ("one with another wave to open, whose failures do not exclude a tolerable rate", {}),
+}
+"""What each of a person's wishes expects of a rollout, and which verb goes on from another stage of it."""
+_GOES_ON = {Stage.RUNNING, Stage.PAUSED, Stage.ABORTING}
+
+
+def _append(journal: Keeps, event: Event) -> None:
+    """Append what a person asked for. Raises `BadInput` where the rollout has come too far for it, or not so far."""
+    try:
+        journal.append(event)
+    except IllegalEvent as error:
+        state = journal.state
+        if event.kind not in _ASKED:
+            raise
+        name, (expected, verbs) = state.plan.rollout, _ASKED[event.kind]
+        verb = verbs.get(state.stage) or ("resume" if state.stage in _GOES_ON else None)
+        raise BadInput(
+            f"the rollout {name} is {state.stage}" + (f": {state.why}" if state.why else ""),
+            expected=expected,
+            remedy=f"`milton rollout {verb} {name}`" if verb else f"`milton rollout status {name}` tells how it ended",
+        ) from error
 
 
 def _now() -> datetime:

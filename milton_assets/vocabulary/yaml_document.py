@@ -77,7 +77,7 @@ def parse_yaml(text: str, source: str, *, holds: str, empty: bool = False) -> Ya
         if not isinstance(root, yaml.MappingNode):
             raise BadYaml(f"{source} holds no mapping", expected=holds)
         _refuse_repeated_keys(root, source)
-        content = yaml.safe_load(text)
+        content = yaml.SafeLoader("").construct_document(root)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise BadYaml(f"{source}, line {line}: {error.problem}", expected="valid YAML") from error

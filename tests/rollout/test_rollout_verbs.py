@@ -97,6 +97,12 @@ def test_what_cannot_be_done_is_said_with_what_can(devices: Path) -> None:
     assert resumed.returncode == 1
     assert "milton rollout start spring" in resumed.stderr
     assert [one["stage"] for one in told("rollout", "status")] == ["planned"]
+    paused = milton("rollout", "pause", "spring").stderr
+    assert "the rollout spring is planned. expected: one that is running. next: `milton rollout start spring`" in paused
+    told("rollout", "abort", "spring")
+    for verb, expected in (("start", "one that was planned and has not started"), ("abort", "one that was not taken")):
+        said = milton("rollout", verb, "spring").stderr
+        assert f"the rollout spring is aborted: asked for. expected: {expected}" in said
 
 
 def events_of(state: StateDir) -> int:
