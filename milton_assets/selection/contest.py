@@ -9,10 +9,8 @@ the outcome asked again (`sensitivity`). What does not: how each is computed, an
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypedDict
 
@@ -33,8 +31,6 @@ from milton_assets.selection.scoring import Array
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.ledger import Tally
 from milton_assets.vocabulary.tier_spec import Tiers
-
-_HAND_OVER_S = 0.0005
 
 
 @dataclass(frozen=True)
@@ -121,25 +117,13 @@ def enter(judgements: Sequence[Judgement], policy: Policy, occasion: Occasion) -
     prepared = prepare([j.candidate for j in eligible], metrics, policy, occasion.tiers, life)
     unknown_because = unknown(prepared, pool.versions) if len(eligible) > 1 else None
     # The draws are numpy's, which lets other threads work; the comparisons are mostly Python's.
-    with _handing_over_soon(), ThreadPoolExecutor(max_workers=1) as meanwhile:
+    with ThreadPoolExecutor(max_workers=1) as meanwhile:
         drawn = None
         if len(eligible) > 1 and unknown_because is None:
             drawn = meanwhile.submit(probability_best, prepared, policy, seed)
         against = _against_incumbent(judgements, prepared, pool, policy, occasion)
         shares = np.ones(1) if len(eligible) == 1 else None if drawn is None else drawn.result()
     return Contest(pool, prepared, shares, unknown_because, **against)
-
-
-@contextmanager
-def _handing_over_soon() -> Iterator[None]:
-    """A thread that comes back from numpy waits until the other one lets it go on: 5 ms, in which numpy would have done
-    the next step of a draw several times."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_HAND_OVER_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 class _Against(TypedDict):
