@@ -56,7 +56,7 @@ class Bets:
 
 
 _ODDS = ((10.0, 0.6), (3.0, 0.4))
-_RATES_OVER_LIMIT = ((5.0, 0.8), (2.0, 0.2))
+_RATES_OVER_LIMIT = ((5.0, 0.9), (2.0, 0.1))
 _SIGNS = (0.6, 0.75, 0.95)
 _BOLDNESS = (0.25, 0.5, 0.9)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from milton_assets.edge.canary.verdict import PARTS
 from milton_assets.statistics.anytime import (
     Bets,
     difference_below,
@@ -138,3 +139,16 @@ def test_the_same_release_is_promoted_in_the_end() -> None:
 def test_a_challenger_at_a_margin_is_promoted_at_most_once_in_twenty(world: World) -> None:
     ends = simulate(world, runs=RUNS, requests=1500)
     assert (ends.promoted != NEVER).mean() <= 0.05
+
+
+def test_five_times_a_limit_is_noticed_within_30_trials_four_times_in_five() -> None:
+    """Reckoned exactly: the paths of failures on which the evidence has not sufficed yet, trial by trial."""
+    bets, enough, going = rate_above(0.05), needed(0.05 * PARTS["failures"]), {0: 1.0}
+    for trial in range(1, 31):
+        after: dict[int, float] = {}
+        for failed, probability in going.items():
+            for more, of in ((failed + 1, 0.25), (failed, 0.75)):
+                if bets.log_evidence((more, trial - more)) < enough:
+                    after[more] = after.get(more, 0.0) + probability * of
+        going = after
+    assert 1 - sum(going.values()) >= 0.8

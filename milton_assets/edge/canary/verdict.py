@@ -31,7 +31,7 @@ from milton_assets.statistics.anytime import (
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.format_version import of_this_version
 
-VERDICT_VERSION: Final = 2
+VERDICT_VERSION: Final = 3
 
 
 class Outcome(StrEnum):
@@ -108,7 +108,7 @@ class CanaryVerdict(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[2] = VERDICT_VERSION
+    version: Literal[3] = VERDICT_VERSION
     canary: CanaryId
     outcome: Outcome
     reasons: tuple[str, ...] = Field(max_length=20)
