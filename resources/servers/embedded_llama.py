@@ -16,7 +16,11 @@ import sys
 from importlib.metadata import version
 from typing import Any
 
-import xllamacpp
+try:
+    import xllamacpp
+except ImportError as error:
+    # A small system (a container's, a device's) may lack the library that OpenMP needs; no wheel brings it.
+    sys.exit(f"xllamacpp does not load: {error}; libgomp.so.1 is in the package libgomp1 of Debian and Ubuntu")
 
 
 def parameters(options: argparse.Namespace) -> Any:

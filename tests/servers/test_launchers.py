@@ -175,6 +175,16 @@ def test_a_broken_gguf_fails_with_llama_cpps_own_words(gguf: Path) -> None:
         pytest.fail("it must not begin")
 
 
+def test_a_library_that_the_system_lacks_is_named_with_its_package(
+    monkeypatch: pytest.MonkeyPatch, gguf: Path, site: Path
+) -> None:
+    (site / "xllamacpp.py").write_text("raise ImportError('libgomp.so.1: cannot open shared object file')\n")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    named = r"libgomp\.so\.1: cannot open .*; libgomp\.so\.1 is in the package libgomp1"
+    with pytest.raises(ServerFailed, match=named), LlamaCppLauncher().serve(gguf, "v1"):
+        pass
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [("no_such=1", "called no_such"), ("n_batch=many", "'many' is no int"), ("prompt=x", "called prompt")],
