@@ -20,7 +20,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 MAX_BYTES: Final = 2 << 30
@@ -79,13 +79,30 @@ def unpacked(sdist: Path, into: Path) -> Path:
                     raise NotBuilt(f"{sdist} holds more than {MAX_FILES} files or {MAX_BYTES} bytes")
                 if not (member.isfile() or member.isdir()):
                     raise NotBuilt(f"{sdist} holds {member.name!r:.200}, which is no plain file or folder")
-                archive.extract(member, into, filter="data")
+                _write(archive, member, into)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise NotBuilt(f"{sdist} cannot be unpacked: {error}") from error
     found = sorted(into.rglob(_MARK), key=lambda path: len(path.parts))
     if not found:
         raise NotBuilt(f"{sdist} holds no llama.cpp: there is no {_MARK} in it")
     return found[0].parents[2]
+
+
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> None:
+    """Write a plain file or folder below `into`. By hand, for `extract` knows no filter before Python 3.11.4."""
+    named = PurePosixPath(member.name)
+    if named.is_absolute() or ".." in named.parts:
+        raise NotBuilt(f"{archive.name!s} holds {member.name!r:.200}, a path that leads out of it")
+    path = into / named
+    if member.isdir():
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = archive.extractfile(member)
+    assert source is not None  # it is a plain file
+    with source, path.open("wb") as stream:
+        shutil.copyfileobj(source, stream, 1 << 20)
+    path.chmod(0o755 if member.mode & 0o100 else 0o644)
 
 
 def _for_gpu(architecture: str) -> Sequence[str]:
