@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -61,8 +62,9 @@ def decided(sshd: OwnSshd, device_url: str, tmp_path: Path) -> Iterator[tuple[Wo
         yield wp, summaries_beside(wp.state.runs, read_summary(wp.state.runs))
 
 
-def test_where_every_target_has_a_referenced_class_this_machine_times_nobody(sshd, device_url, tmp_path):
-    put_measuring_agent(sshd.home, STUB_TOKEN_MS="good=1")
+@contextmanager
+def one_referenced_class(tmp_path, device_url):
+    """A workplace with one candidate, whose only target is the reference device of its class."""
     work = tmp_path / "work"
     work.mkdir()
     with workplace(work) as wp:
@@ -72,6 +74,12 @@ def test_where_every_target_has_a_referenced_class_this_machine_times_nobody(ssh
             "device_classes": {"pi5": {"reference": "kitchen"}},
         }
         (wp.state.root / "milton.yaml").write_text(json.dumps(settings))
+        yield wp
+
+
+def test_where_every_target_has_a_referenced_class_this_machine_times_nobody(sshd, device_url, tmp_path):
+    put_measuring_agent(sshd.home, STUB_TOKEN_MS="good=1")
+    with one_referenced_class(tmp_path, device_url) as wp:
         result = wp.conduct()
         assert result.success, failure_of(result)
         names = run_ids(wp.state.runs)
@@ -84,15 +92,7 @@ def test_where_every_target_has_a_referenced_class_this_machine_times_nobody(ssh
 
 def test_a_class_whose_reference_device_is_off_gets_no_verdict_and_the_device_is_named(sshd, device_url, tmp_path):
     sshd.stop()
-    work = tmp_path / "work"
-    work.mkdir()
-    with workplace(work) as wp:
-        wp.register("good", competent())
-        settings = {
-            "targets": {"kitchen": {"at": device_url, "class": "pi5"}},
-            "device_classes": {"pi5": {"reference": "kitchen"}},
-        }
-        (wp.state.root / "milton.yaml").write_text(json.dumps(settings))
+    with one_referenced_class(tmp_path, device_url) as wp:
         assert wp.conduct().success
         summary = read_summary(wp.state.runs)
     assert (summary.decision.verdict, summary.bundle, summary.deployments) == ("no_verdict", None, ())

@@ -23,7 +23,7 @@ from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.tier import TierResult
-from tests.support.scripted_server import Delta, Done, Stream, Usage, answer, scripted_server
+from tests.support.scripted_server import Delta, Done, InFlight, Stream, Usage, answer, scripted_server
 
 PROMPTS = tuple(Prompt(id=f"p{n}", kind="code", text=f"Question {n}?") for n in range(3))
 GOOD = answer("one ", "two ", "three", first_delay_s=0.02, delay_s=0.01)
@@ -165,22 +165,10 @@ def test_throughput_counts_the_tokens_of_good_answers_by_the_time_they_took() ->
 
 
 def test_the_concurrency_asked_for_is_the_concurrency_there_is() -> None:
-    active, most, lock = 0, 0, threading.Lock()
-
-    def handler(_: dict[str, Any]) -> Any:
-        nonlocal active, most
-        with lock:
-            active += 1
-            most = max(most, active)
-        threading.Event().wait(0.05)
-        with lock:
-            active -= 1
-        return answer("a", "b")
-
-    with scripted_server(handler) as server:
+    with scripted_server(in_flight := InFlight(answer("a", "b"), 0.05)) as server:
         result = measure_inference(Endpoint(server.base_url, "m"), plan(load=ClosedLoad(concurrency=6)))
         assert server.connections == 6
-    assert most == 6
+    assert in_flight.most == 6
     assert len(measured(result)) == 2 * 24
 
 

@@ -33,7 +33,7 @@ from milton_assets.tiers.inference.transport import Timing
 from milton_assets.tiers.inference.truth import truth_server
 from milton_assets.tiers.inference.watch import ClientLoad
 from milton_assets.vocabulary.server import Endpoint
-from tests.support.scripted_server import Delta, Stall, Stream, answer, scripted_server
+from tests.support.scripted_server import Delta, InFlight, Stall, Stream, answer, scripted_server
 
 PROMPT = Prompt(id="p", kind="code", text="Go on.")
 ASK = Ask(0, MEASURED, 0, PROMPT, None)
@@ -181,22 +181,10 @@ def measure() -> Iterator[Callable[..., Any]]:
 
 
 def test_two_processes_have_as_many_requests_in_flight_as_were_asked_for(measure: Callable[..., Any]) -> None:
-    active, most, lock = 0, 0, threading.Lock()
-
-    def handler(_: dict[str, Any]) -> Any:
-        nonlocal active, most
-        with lock:
-            active += 1
-            most = max(most, active)
-        threading.Event().wait(0.1)
-        with lock:
-            active -= 1
-        return answer("a", "b")
-
-    with scripted_server(handler) as server:
+    with scripted_server(in_flight := InFlight(answer("a", "b"), 0.1)) as server:
         result = measure(Endpoint(server.base_url, "m"), plan(ClosedLoad(concurrency=5), requests_per_round=15))
     measured = result.samples[result.samples.phase == "measured"]
-    assert most == 5
+    assert in_flight.most == 5
     assert measured["index"].tolist() == list(range(1, 16))
     assert measured.nonce.nunique() == 15
     assert result.provenance["client"]["processes"] == 2

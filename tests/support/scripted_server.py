@@ -224,6 +224,24 @@ Reply = Stream | Body | HangUp | Silence | Answer
 Handler = Callable[[dict[str, Any]], Reply | str]
 
 
+class InFlight:
+    """A handler that gives `reply` after a pause, and knows the `most` requests that were with it at once."""
+
+    def __init__(self, reply: Reply, pause_s: float) -> None:
+        self.most = 0
+        self._reply, self._pause_s = reply, pause_s
+        self._now, self._lock = 0, threading.Lock()
+
+    def __call__(self, _: dict[str, Any]) -> Reply:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        time.sleep(self._pause_s)
+        with self._lock:
+            self._now -= 1
+        return self._reply
+
+
 def one_at_a_time(work_s: float) -> Handler:
     """A server with one desk: it works that long on each request, and whoever comes second waits."""
     desk = threading.Lock()
