@@ -140,8 +140,8 @@ def _model_signing(bundle: Path, out: Path) -> Callable[[], object]:
     )
 
     def sign_and_verify() -> None:
-        signing.Config().use_elliptic_key_signer(private_key=private).sign(bundle, out / "model.sig")
-        verifying.Config().use_elliptic_key_verifier(public_key=keys.public_pem).verify(bundle, out / "model.sig")
+        signing.Config().use_elliptic_key_signer(private_key=private).sign(bundle, out / "model.sig")  # type: ignore[no-untyped-call]
+        verifying.Config().use_elliptic_key_verifier(public_key=keys.public_pem).verify(bundle, out / "model.sig")  # type: ignore[no-untyped-call]
 
     return sign_and_verify
 

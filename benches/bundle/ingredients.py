@@ -38,6 +38,7 @@ def arguments(gguf: Path, version: str = "bench", sha256: str | None = None) -> 
         registry_sha256=sha256_bytes(b"none"),
         goldens={},
         fingerprints={},
+        tiers=(),
         candidates=(
             CandidateEvidence(
                 model_version=version,

@@ -34,7 +34,7 @@ def partly_replaced(source: Path, target: Path, *, every: int = 5, seed: int = 7
     def change(weights: np.ndarray, number: int) -> np.ndarray:
         if number % every:
             return weights
-        return (generator.standard_normal(weights.shape, np.float32) * weights.std()).astype(np.float32)
+        return np.asarray(generator.standard_normal(weights.shape, np.float32) * weights.std(), np.float32)
 
     return _changed(source, target, change)
 

@@ -32,6 +32,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -181,9 +182,9 @@ def swaps(folder: Path, number: int) -> dict[str, Any]:
     """
     target, releases = _target(folder)
     counts, stop, lock = {"requests": 0, "failed": 0}, threading.Event(), threading.Lock()
-    schedule = {"first_token_ms": 50.0, "inter_token_ms": 10.0, "tokens": 16}
+    server = partial(truth_server, first_token_ms=50.0, inter_token_ms=10.0, tokens=16)
     began = time.monotonic()
-    with truth_server(**schedule) as one, truth_server(**schedule) as two:
+    with server() as one, server() as two:
         command = [sys.executable, str(GATEWAY), str(target.path), "two", one.base_url, two.base_url]
         with _started(command) as (url, process), httpx.Client(timeout=60) as client:
             users = [threading.Thread(target=_ask, args=(url, stop, counts, lock)) for _ in range(USERS)]
@@ -241,7 +242,7 @@ def _busy_s(process: psutil.Process) -> float:
 def _median_ttft(url: str, requests: int, concurrency: int) -> float:
     command = [sys.executable, str(DRIVER), url, str(concurrency), str(requests)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    return round(statistics.median(row["ttft_ms"] for row in json.loads(done.stdout)["rows"]), 3)
+    return round(statistics.median(float(row["ttft_ms"]) for row in json.loads(done.stdout)["rows"]), 3)
 
 
 def gap(folder: Path, rounds: int) -> dict[str, Any]:

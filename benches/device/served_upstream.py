@@ -16,6 +16,7 @@ from pathlib import Path
 
 from milton_assets.edge.serving.service import Service, serve
 from milton_assets.edge.serving.supervisor import Mode
+from milton_assets.tiers.reasoning.marking import marks_of
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.server import Endpoint, RunningServer, ServingSettings
 
@@ -43,7 +44,7 @@ def main() -> None:
     """Serve until SIGTERM."""
     target, mode, *addresses = sys.argv[1:]
     say = lambda sentence: print(sentence, flush=True)  # noqa: E731
-    serve(Service(Path(target), There(tuple(addresses)), port=0, mode=Mode(mode), say=say))
+    serve(Service(Path(target), There(tuple(addresses)), marks_of, port=0, mode=Mode(mode), say=say))
 
 
 if __name__ == "__main__":

@@ -73,11 +73,12 @@ def fill(state: StateDir, count: int) -> None:
 def tick(instance: DagsterInstance, state: StateDir, cursor: str | None) -> tuple[float, str | None, int]:
     """One tick of the registry sensor: the seconds, the cursor it leaves, and how many runs it asks for."""
     defs = build_defs(environment={"MILTON_STATE_DIR": str(state.root)})
+    resources = defs.resources or {}
     context: SensorEvaluationContext = build_sensor_context(
         instance_ref=instance.get_ref(),
         cursor=cursor,
         repository_def=defs.get_repository_def(),
-        resources={key: defs.resources[key] for key in ("registry", "campaign")},
+        resources={key: resources[key] for key in ("registry", "campaign")},
     )
     began = time.perf_counter()
     data = defs.resolve_sensor_def("registry_sensor").evaluate_tick(context)

@@ -24,11 +24,9 @@ from typing import Any
 import numpy as np
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import chunks
-import peers
-
+from benches.timing import chunks, peers
 from milton_assets.tiers.inference.definitions import DEFINITIONS_VERSION
 from milton_assets.tiers.inference.truth import Truth, truth_server
 
