@@ -80,8 +80,10 @@ def tick(instance: DagsterInstance, state: StateDir, cursor: str | None) -> tupl
         repository_def=defs.get_repository_def(),
         resources={key: resources[key] for key in ("registry", "campaign")},
     )
-    began = time.perf_counter()
-    data = defs.resolve_sensor_def("registry_sensor").evaluate_tick(context)
+    sensor = defs.resolve_sensor_def("registry_sensor")
+    with context:
+        began = time.perf_counter()
+        data = sensor.evaluate_tick(context)
     return time.perf_counter() - began, data.cursor or cursor, len(data.run_requests or ())
 
 

@@ -13,7 +13,6 @@ from dagster import (
     AssetKey,
     DagsterRunStatus,
     RunsFilter,
-    build_sensor_context,
 )
 
 from milton_assets.definitions import build_defs
@@ -77,14 +76,7 @@ def serving(wp: Workplace) -> Counter[str]:
 
 def asked(wp: Workplace, cursor: str | None = None) -> list[str | None]:
     """The rollouts of which the sensor asks for the next run."""
-    context = build_sensor_context(
-        instance_ref=wp.instance.get_ref(),
-        cursor=cursor,
-        repository_def=wp.defs.get_repository_def(),
-        resources={"campaign": wp.defs.resources["campaign"]},
-    )
-    data = wp.defs.resolve_sensor_def("go_on_with_rollouts").evaluate_tick(context)
-    return [request.partition_key for request in data.run_requests or ()]
+    return [request.partition_key for request in wp.ask("go_on_with_rollouts", cursor).run_requests or ()]
 
 
 def asked_elsewhere(wp: Workplace) -> list[str | None]:
@@ -190,12 +182,7 @@ def test_the_daemons_way_deploys_a_decision_to_several_targets_by_a_rollout(shop
     run_id = "benchmark_20260101_000000"
     promoted = shop.run("promote", run_id)
     assert promoted.success
-    context = build_sensor_context(
-        instance_ref=shop.instance.get_ref(),
-        repository_def=shop.defs.get_repository_def(),
-        resources={"campaign": shop.defs.resources["campaign"]},
-    )
-    (request,) = shop.defs.resolve_sensor_def("deploy_when_bundled").evaluate_tick(context).run_requests
+    (request,) = shop.ask("deploy_when_bundled").run_requests
     name = f"{run_id}-local"
     assert (request.job_name, request.partition_key) == ("roll_out", name)
     first = shop.run("roll_out", name, config=request.run_config)

@@ -12,7 +12,6 @@ from dagster import (
     DagsterRunStatus,
     RunRequest,
     build_schedule_context,
-    build_sensor_context,
 )
 from dagster._core.events import RunFailureReason
 
@@ -34,25 +33,12 @@ from tests.support.workplace import broken, clueless, competent
 
 
 def tick(wp, cursor=None):
-    sensor = wp.defs.resolve_sensor_def("registry_sensor")
-    context = build_sensor_context(
-        instance_ref=wp.instance.get_ref(),
-        cursor=cursor,
-        repository_def=wp.defs.get_repository_def(),
-        resources={key: wp.defs.resources[key] for key in ("registry", "campaign")},
-    )
-    return sensor.evaluate_tick(context)
+    return wp.ask("registry_sensor", cursor)
 
 
 def look(wp, sensor_name, cursor=None):
     """What a sensor of the road makes of what there is; it looked yesterday, or at the time of `cursor`."""
-    context = build_sensor_context(
-        instance_ref=wp.instance.get_ref(),
-        cursor=cursor or (datetime.now(UTC) - timedelta(days=1)).isoformat(),
-        repository_def=wp.defs.get_repository_def(),
-        resources={"campaign": wp.defs.resources["campaign"]},
-    )
-    return wp.defs.resolve_sensor_def(sensor_name).evaluate_tick(context)
+    return wp.ask(sensor_name, cursor or (datetime.now(UTC) - timedelta(days=1)).isoformat())
 
 
 class TestRegistry:
@@ -353,21 +339,12 @@ class TestQueues:
 
 
 class TestHealth:
-    def ask(self, wp):
-        sensor = wp.defs.resolve_sensor_def("look_after_devices")
-        context = build_sensor_context(
-            instance_ref=wp.instance.get_ref(),
-            repository_def=wp.defs.get_repository_def(),
-            resources={"campaign": wp.defs.resources["campaign"]},
-        )
-        return sensor.evaluate_tick(context)
-
     @pytest.mark.slow
     def test_a_target_that_needs_a_person_is_asked_and_its_check_fails_with_what_it_said(self, wp):
         target = targets_of(wp.state).named("local")
         unwatched = DeployRequest(actor="ada", load_test=False, health_rounds=0)
         target.deploy(make_bundle(wp.state.bundles, "v1"), unwatched)
-        (request,) = self.ask(wp).run_requests
+        (request,) = wp.ask("look_after_devices").run_requests
         assert request.partition_key == "local"
         assert request.run_key.startswith("health:local:")
         (well,) = wp.run("look_after", "local").get_asset_check_evaluations()

@@ -16,8 +16,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dagster import DagsterInstance, Definitions, ExecuteInProcessResult, JobExecutionResult, execute_job
+from dagster import (
+    DagsterInstance,
+    Definitions,
+    ExecuteInProcessResult,
+    JobExecutionResult,
+    build_sensor_context,
+    execute_job,
+)
 from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from milton_assets.definitions import build_defs
 from milton_assets.edge.deployment.contract import QUESTIONS
@@ -171,6 +179,17 @@ class Workplace:
         return self.defs.resolve_job_def(job).execute_in_process(
             instance=self.instance, partition_key=partition, tags=tags, run_config=config, raise_on_error=False
         )
+
+    def ask(self, sensor: str, cursor: str | None = None) -> SensorExecutionData:
+        """What that sensor makes of what there is, asked with an instance of its own that is closed, as by a daemon."""
+        context = build_sensor_context(
+            instance_ref=self.instance.get_ref(),
+            cursor=cursor,
+            repository_def=self.defs.get_repository_def(),
+            resources={key: self.defs.resources[key] for key in ("registry", "campaign")},
+        )
+        with context:
+            return self.defs.resolve_sensor_def(sensor).evaluate_tick(context)
 
     def in_dry_runs(self) -> Workplace:
         """The same workplace, in which campaigns are dry runs."""
