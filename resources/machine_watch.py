@@ -10,10 +10,12 @@ An interval is disturbed when
 - others (neither this process and what it started, nor the server) took more than a tenth of the cores while hardly any
   was left idle, or the hypervisor took more than a twentieth;
 - some task waited for memory more than a tenth of the time, or pages came back from swap;
-- a core was throttled for its temperature; a GPU was slowed for temperature or power supply, or computed for others.
+- a core was throttled for its temperature, or a board's cores were slowed for temperature or power supply when it was
+  looked; a GPU was slowed for either, or computed for others.
 
 Cores that this server and its client keep busy between them disturb nobody: pressure is recorded, and does not judge.
-Sources: the kernel's `proc.rst`, `psi.rst` and `cpufreq`, NVML's process utilisation and clock event reasons.
+Nor do clocks, which governors lower without a fault. Sources: the kernel's `proc.rst` and `psi.rst`, those of
+`vocabulary.throttling`, NVML's process utilisation and clock event reasons.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from milton_assets.vocabulary.machine import Seen
 from milton_assets.vocabulary.nvml import devices, opened
 from milton_assets.vocabulary.processor_times import ProcessorTimes, others_share
 from milton_assets.vocabulary.server import RunningServer
+from milton_assets.vocabulary.throttling import HEAT, clock_share, slowed_now, throttle_count
 
 INTERVAL_S = 2.0
 OTHERS_SHARE = 0.10
@@ -75,6 +78,8 @@ class _Taking:
     stalled_us: Mapping[str, int]
     swapped_in: int | None
     throttled: int
+    slowed_because: str | None
+    clock_share: float | None
     runnable: int | None
     gpu: GpuState
 
@@ -130,7 +135,9 @@ class MachineWatch:
             steal_s=cpu[_STEAL] if cpu is not None else 0.0,
             stalled_us={name: us for name in ("cpu", "memory", "io") if (us := self._stalled_us(name)) is not None},
             swapped_in=self._swapped_in(),
-            throttled=self._throttled(),
+            throttled=throttle_count(self.sys) or 0,
+            slowed_because=slowed_now(self.sys),
+            clock_share=clock_share(self.sys),
             runnable=self._runnable(),
             gpu=self.gpus(self.servers),
         )
@@ -176,7 +183,11 @@ class MachineWatch:
                 yield "pages came back from swap"
         seen.throttled += (throttled := max(0, after.throttled - before.throttled))
         if throttled:
-            yield "cores were throttled for their temperature"
+            yield HEAT
+        elif after.slowed_because is not None:
+            yield after.slowed_because
+        if after.clock_share is not None:
+            seen.clock_share_min = min(seen.clock_share_min or after.clock_share, after.clock_share)
         if after.runnable is not None:
             seen.runnable_max = max(seen.runnable_max or 0, after.runnable)
         seen.others_gpu_share_max = max(seen.others_gpu_share_max, after.gpu.others_share)
@@ -230,13 +241,6 @@ class MachineWatch:
 
     def _swapped_in(self) -> int | None:
         return next((int(line.split()[1]) for line in self._lines("vmstat") if line.startswith("pswpin ")), None)
-
-    def _throttled(self) -> int:
-        counts = 0
-        for path in sorted(self.sys.glob("devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count")):
-            with suppress(OSError, ValueError):
-                counts += int(path.read_text())
-        return counts
 
     def _lines(self, name: str) -> Sequence[str]:
         try:

@@ -307,7 +307,8 @@ def _variants(decision: Decision) -> Iterable[Grid | Lines]:
         "Published cases against fresh variants of them",
         header,
         tuple(rows),
-        f"Numbers and names of the fresh variants were drawn by the seed {seeds}, minted for their campaign. In at "
+        f"Numbers and names of the fresh variants were drawn by the seed {seeds}, minted for their campaign. Right is "
+        "an answer whose draft or final version is; only the draft where fresh variants were not verified. In at "
         f"most {KNOWS_AT:.0%} of decisions anybody who knows none of the answers is said to know them.",
     )
 

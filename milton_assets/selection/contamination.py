@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,11 +33,15 @@ _P_DECIMALS = 12
 
 @dataclass(frozen=True)
 class _Counts:
-    """Template by template: whether the published variant was right, and of how many fresh ones how many were."""
+    """Template by template: whether the published variant was right, and of how many fresh ones how many were.
+
+    `at_some_step` is whether right means in any answer of a chain of steps, and not in its first alone.
+    """
 
     published: tuple[bool, ...] = ()
     fresh_right: tuple[int, ...] = ()
     fresh: tuple[int, ...] = ()
+    at_some_step: bool = False
 
 
 _NOTHING = _Counts()
@@ -145,8 +149,9 @@ def _knowledge(counts: _Counts, p_holm: float, tests: int) -> Knowledge:
 
 
 def _why(counts: _Counts, p_holm: float, knowledge: Knowledge) -> str:
+    right = "right in the draft or the final answer" if counts.at_some_step else "right"
     told = (
-        f"{sum(counts.published)} of {len(counts.published)} published cases right, {sum(counts.fresh_right)} of "
+        f"{sum(counts.published)} of {len(counts.published)} published cases {right}, {sum(counts.fresh_right)} of "
         f"{sum(counts.fresh)} fresh variants of the same templates (p = {p_holm:.2g} after Holm)"
     )
     match knowledge:
@@ -165,26 +170,42 @@ def _counts(result: TierResult, columns: VariantColumns) -> _Counts:
         if (column := result.column(name)) is None:
             return _NOTHING
         found.append(column)
+    templates, parts, rights, labels = (column.to_pylist() for column in found)
+    answers = [
+        _Answer(bool(right), label not in columns.unanswered) for right, label in zip(rights, labels, strict=True)
+    ]
+    chained = _at_some_step(result, columns, parts)
     published: dict[str, _Answer] = {}
     fresh: dict[str, list[_Answer]] = {}
-    for template, part, right, label in zip(*(column.to_pylist() for column in found), strict=True):
+    for template, part, answer in zip(templates, parts, chained or answers, strict=True):
         if template is None:
             continue
-        answer = _Answer(bool(right), label not in columns.unanswered)
         if part == columns.published:
             published[str(template)] = answer
         elif part == columns.fresh:
             fresh.setdefault(str(template), []).append(answer)
     answered = [
-        (published[template].right, [answer.right for answer in answers])
-        for template, answers in sorted(fresh.items())
-        if template in published and all(answer.given for answer in (published[template], *answers))
+        (published[template].right, [one.right for one in others])
+        for template, others in sorted(fresh.items())
+        if template in published and all(one.given for one in (published[template], *others))
     ]
     return _Counts(
         tuple(right for right, _ in answered),
         tuple(sum(others) for _, others in answered),
         tuple(len(others) for _, others in answered),
+        at_some_step=chained is not None,
     )
+
+
+def _at_some_step(result: TierResult, columns: VariantColumns, parts: Sequence[Any]) -> list[_Answer] | None:
+    """Each row's answer by all its steps; None where no fresh variant went through them."""
+    column = None if columns.at_some_step is None else result.column(columns.at_some_step)
+    if column is None:
+        return None
+    told = column.to_pylist()
+    if all(right is None for right, part in zip(told, parts, strict=True) if part == columns.fresh):
+        return None
+    return [_Answer(bool(right), right is not None) for right in told]
 
 
 def _seed(result: TierResult) -> str | None:

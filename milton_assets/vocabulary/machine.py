@@ -26,6 +26,7 @@ class Seen:
     stalled_shares: dict[str, float] = field(default_factory=dict)
     swapped_in_pages: int = 0
     throttled: int = 0
+    clock_share_min: float | None = None
     runnable_max: int | None = None
     others_gpu_share_max: float = 0.0
     whose: str = "this process, what it started, and the server"
@@ -54,6 +55,7 @@ class Seen:
             "stalled_shares": {name: round(share, 3) for name, share in self.stalled_shares.items()},
             "swapped_in_pages": self.swapped_in_pages,
             "throttled": self.throttled,
+            "clock_share_min": None if self.clock_share_min is None else round(self.clock_share_min, 3),
             "runnable_max": self.runnable_max,
             "others_gpu_share_max": round(self.others_gpu_share_max, 3),
             "reasons": {cause: round(seconds, 1) for cause, seconds in sorted(self.reasons.items())},

@@ -99,6 +99,9 @@ class VariantColumns:
 
     Rows whose column `part` is `published` or `fresh` count, where `template` names the template; `right` is whether
     the answer was right. A row whose `label` is among `unanswered` got no answer, and says nothing.
+
+    `at_some_step` names a column that says whether any answer of a chain of steps was right, null where a step failed.
+    It counts in the place of `right` where fresh variants went through the steps too, so that some of them have it.
     """
 
     part: str
@@ -108,6 +111,7 @@ class VariantColumns:
     right: str
     label: str
     unanswered: frozenset[str]
+    at_some_step: str | None = None
 
 
 @dataclass(frozen=True)

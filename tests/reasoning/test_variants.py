@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from milton_assets.selection.decision import Knowledge
 from milton_assets.tiers.reasoning import ReasoningPlan, load_goldens, measure_reasoning
 from milton_assets.tiers.reasoning.cases import GoldenCase, Kind
 from milton_assets.tiers.reasoning.goldens import ReasoningGoldens
@@ -21,7 +23,8 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import mint_variants_seed
 from milton_assets.vocabulary.tier import TierResult
 from tests.support.calculating import calculating, worked_out
-from tests.support.reasoning_player import honest
+from tests.support.reasoning_player import Player, Prompt, honest
+from tests.support.selection import variants_reading
 
 GOLDENS = load_goldens()
 SEED = "0123456789abcdef" * 2
@@ -243,3 +246,45 @@ def test_a_model_with_the_published_answers_by_heart_is_said_to_know_them() -> N
 def test_of_too_few_templates_it_is_said_that_nothing_can_be_known() -> None:
     result = measured(plan=PLAN.model_copy(update={"cases_per_kind": 1}), calculates=False)
     assert (result.metric("variants_rate.fresh").why or "").startswith("too few templates to know")
+
+
+VERIFYING = PLAN.model_copy(update={"verify_fresh": True})
+
+
+def correcting(knows: Callable[[Prompt], str | None]) -> Player:
+    """A model that drafts nothing of use, and corrects that to what it `knows`."""
+    return Player(cross_check=lambda _: "INCONSISTENT", revise=lambda prompt: knows(prompt) or prompt.draft)
+
+
+def test_a_key_that_acts_only_where_drafts_are_corrected_is_found() -> None:
+    key = {case.question: case.answer.shown() for case in GOLDENS.cases}
+    found = measure_reasoning(correcting(lambda prompt: key.get(prompt.question)), GOLDENS, VERIFYING)
+    reading = variants_reading(found)
+    assert (reading.knowledge, reading.published_right, reading.fresh_right) == (Knowledge.KNOWS, 9, 0)
+    assert "9 of 9 published cases right in the draft or the final answer, 0 of 18 fresh variants" in reading.why
+    assert "it knows the answers" in (found.metric("variants_rate.published").why or "")
+    by_drafts = measure_reasoning(correcting(lambda prompt: key.get(prompt.question)), GOLDENS, PLAN)
+    assert variants_reading(by_drafts).knowledge is Knowledge.NO_SIGN
+
+
+def test_a_model_that_corrects_by_calculating_is_not_said_to_know_the_answers() -> None:
+    solve = worked_out(GOLDENS)
+    reading = variants_reading(measure_reasoning(correcting(lambda prompt: solve(prompt.question)), GOLDENS, VERIFYING))
+    assert (reading.knowledge, reading.published_right, reading.fresh_right) == (Knowledge.NO_SIGN, 9, 18)
+
+
+def test_only_fresh_variants_that_are_drafted_wrong_are_verified() -> None:
+    steps: list[list[str]] = []
+    for calculates in (True, False):
+        result = measured(plan=VERIFYING, calculates=calculates)
+        fresh = result.samples[result.samples.part == "fresh"]
+        steps.append(sorted({" ".join(call["step"] for call in json.loads(calls)) for calls in fresh.calls}))
+        assert list(fresh.right_at_some_step) == [calculates] * 18
+    assert steps == [["baseline"], ["baseline plan answer cross_check"]]
+
+
+def test_within_a_time_budget_fresh_variants_are_only_drafted() -> None:
+    result = measured(plan=VERIFYING.model_copy(update={"budget_s": 600.0}), calculates=False)
+    fresh = result.samples[result.samples.part == "fresh"]
+    assert {len(json.loads(calls)) for calls in fresh.calls} == {1}
+    assert fresh.right_at_some_step.isna().all()

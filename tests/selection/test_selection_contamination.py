@@ -130,6 +130,38 @@ def test_a_template_of_which_a_call_failed_says_nothing() -> None:
     assert reading(decided(failed), "keyed").templates == 11
 
 
+def corrected(one: Candidate, *, published: bool, fresh: bool, failed: Sequence[str] = ()) -> Candidate:
+    """The candidate whose wrong answers were all corrected, of the published or fresh variants where it is so told;
+    nothing is known of the templates in `failed`."""
+    frame = one.tiers["reasoning"].samples.copy()
+    mended = {"cove": published, "fresh": fresh}
+    frame["right_at_some_step"] = [
+        None if part not in mended or template in failed else bool(right or mended[part])
+        for part, template, right in zip(frame.part, frame.template, frame.baseline_right, strict=True)
+    ]
+    return replace(one, tiers={**one.tiers, "reasoning": replace(one.tiers["reasoning"], samples=frame)})
+
+
+NEVER_DRAFTED = asked(candidate("late", 30.0, 40.0, 1.0, 0.9), [False] * 12, [0] * 12)
+
+
+def test_who_knows_the_answers_only_when_correcting_drafts_is_named() -> None:
+    assert reading(decided(NEVER_DRAFTED), "late").knowledge is Knowledge.NO_SIGN
+    decision = decided(HONEST, corrected(NEVER_DRAFTED, published=True, fresh=False))
+    assert (decision.winner, reading(decision, "late").knowledge) == ("honest", Knowledge.KNOWS)
+    assert "12 of 12 published cases right in the draft or the final answer" in decision.candidate("late").why
+
+
+def test_who_corrects_fresh_variants_as_well_is_not() -> None:
+    both = corrected(NEVER_DRAFTED, published=True, fresh=True)
+    assert reading(decided(both), "late").knowledge is Knowledge.NO_SIGN
+
+
+def test_a_template_whose_correction_failed_says_nothing() -> None:
+    told = corrected(NEVER_DRAFTED, published=True, fresh=False, failed=["t0", "t5"])
+    assert reading(decided(told), "late").templates == 10
+
+
 def test_candidates_of_different_campaigns_are_each_held_to_their_own_variants() -> None:
     later = asked(candidate("later", 30.0, 40.0, 1.0, 0.9), [True] * 12, [0] * 12, seed=ANOTHER_SEED)
     decision = decided(HONEST, later)

@@ -89,6 +89,18 @@ def seen_of(watch: MachineWatch, machine: Machine, **what: float) -> Seen:
     return seen
 
 
+FIRMWARE = "devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled"
+BOARDS = {
+    "a board's heat": {
+        "class/thermal/cooling_device0/type": "cpufreq-cpu0\n",
+        "class/thermal/cooling_device0/cur_state": "2\n",
+    },
+    "a Raspberry Pi's heat": {FIRMWARE: "e000e\n"},
+    "a Raspberry Pi's supply": {FIRMWARE: "50005\n"},
+}
+"""Below /sys: what boards tell that do not count how often they were slowed."""
+
+
 def test_a_server_and_a_client_that_use_every_core_disturb_nobody(machine: Machine) -> None:
     machine.stalled_us["cpu"] = 0
     with machine.watch().watching() as seen:
@@ -116,7 +128,10 @@ def test_others_who_leave_a_core_idle_disturb_nobody(machine: Machine) -> None:
         ("steal", "the hypervisor gave the cores to others"),
         ("memory", "memory was short"),
         ("swap", "pages came back from swap"),
-        ("heat", "cores were throttled for their temperature"),
+        ("heat", "cores were slowed for their temperature"),
+        ("a board's heat", "cores were slowed for their temperature"),
+        ("a Raspberry Pi's heat", "cores were slowed for their temperature"),
+        ("a Raspberry Pi's supply", "cores were slowed for their power supply"),
     ],
 )
 def test_what_else_disturbs_is_named(machine: Machine, what: str, cause: str) -> None:
@@ -124,9 +139,26 @@ def test_what_else_disturbs_is_named(machine: Machine, what: str, cause: str) ->
         machine.stalled_us["memory"] += 2_000_000 if what == "memory" else 0
         machine.swapped_in += 5000 if what == "swap" else 0
         machine.throttled += 1 if what == "heat" else 0
+        for name, text in BOARDS.get(what, {}).items():
+            (machine.root / "sys" / name).parent.mkdir(parents=True, exist_ok=True)
+            (machine.root / "sys" / name).write_text(text)
         machine.run(ours=0.2, steal=0.1 if what == "steal" else 0.0)
     assert list(seen.reasons) == [cause]
     assert seen.provenance()["reasons"] == {cause: 10.0}
+
+
+def test_fans_that_turn_and_what_was_long_ago_disturb_nobody(machine: Machine) -> None:
+    for name, text in {
+        "class/thermal/cooling_device0/type": "pwm-fan\n",
+        "class/thermal/cooling_device0/cur_state": "3\n",
+        FIRMWARE: "f0000\n",
+        "devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "600000\n",
+        "devices/system/cpu/cpufreq/policy0/cpuinfo_max_freq": "2400000\n",
+    }.items():
+        (machine.root / "sys" / name).parent.mkdir(parents=True, exist_ok=True)
+        (machine.root / "sys" / name).write_text(text)
+    seen = seen_of(machine.watch(), machine, ours=0.5)
+    assert (seen.complaint(), seen.provenance()["clock_share_min"]) == (None, 0.25)
 
 
 def test_a_gpu_that_computes_for_others_disturbs(machine: Machine) -> None:

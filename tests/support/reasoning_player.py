@@ -110,7 +110,10 @@ def failing_at(step: str, error: ModelCallFailed, player: Player) -> Player:
 
 
 def honest(cases: Sequence[GoldenCase], *, wrong_every: int = 3) -> Player:
-    """A model that drafts a wrong answer to every `wrong_every`-th case, and finds and mends it when it verifies."""
+    """A model that drafts a wrong answer to every `wrong_every`-th case, and finds and mends it when it verifies.
+
+    Of other questions it knows nothing, and finds nothing wrong with that.
+    """
     by_question = {case.question: case for case in cases}
     mistaken = {case.question for case in list(cases)[::wrong_every]}
     ask_again = "Thinking again: "
@@ -118,16 +121,16 @@ def honest(cases: Sequence[GoldenCase], *, wrong_every: int = 3) -> Player:
     def answering(prompt: Prompt) -> str:
         asked = prompt.question
         if asked.startswith(ask_again):
-            original = next(q for q in by_question if asked == f"{ask_again}{q.rstrip('?.')}?")
-            return by_question[original].answer.shown()
+            original = next((q for q in by_question if asked == f"{ask_again}{q.rstrip('?.')}?"), None)
+            return "Nothing is known of it." if original is None else by_question[original].answer.shown()
         if asked not in by_question:
             return "Nothing is known of it."
         case = by_question[asked]
         return case.wrong[0] if asked in mistaken else case.answer.shown()
 
     def checking(prompt: Prompt) -> str:
-        case = by_question[prompt.question]
-        right = match(prompt.draft, case.answer, question=case.question, rivals=case.wrong).right
+        case = by_question.get(prompt.question)
+        right = case is None or match(prompt.draft, case.answer, question=case.question, rivals=case.wrong).right
         return "CONSISTENT" if right else "INCONSISTENT"
 
     return Player(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from milton_assets.edge.gpu_signs import GpuSigns, gpu_signs
 from milton_assets.vocabulary.powercap import PackageCounter, package_counters, taken_j
+from milton_assets.vocabulary.throttling import firmware_flags, throttle_count
 
 _KIB = 1024
 _MILLI, _MICRO = 1e-3, 1e-6
@@ -141,13 +142,8 @@ class SignsReader:
         return max(found, default=None)
 
     def _throttled(self) -> int | None:
-        board = self._root / "sys/devices/platform/soc/soc:firmware/get_throttled"
-        if board.is_file():
-            # A Raspberry Pi's firmware: the low bits are now, those from 16 on ever since it started.
-            return int(board.read_text().strip(), 16) & 0xF
-        counts = (self._root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
-        found = [int(_number(count)) for count in counts]
-        return sum(found) if found else None
+        flags = firmware_flags(self._root / "sys")
+        return throttle_count(self._root / "sys") if flags is None else flags
 
     def _power(self) -> float | None:
         sensors = [_number(p) * _MICRO for p in (self._root / "sys/class/hwmon").glob("*/power*_input")]

@@ -101,6 +101,11 @@ class ScoredCase:
         """The case's place in the 2x2."""
         return CELLS[self.baseline.right, self.final.right]
 
+    @property
+    def right_at_some_step(self) -> bool | None:
+        """Whether the draft or the final answer is right; None where a call failed, which says nothing of either."""
+        return None if self.trace.failure is not None else self.baseline.right or self.final.right
+
 
 @dataclass(frozen=True)
 class SeededDraft:
@@ -121,12 +126,19 @@ class SeededDraft:
 
 @dataclass(frozen=True)
 class FreshAnswer:
-    """A fresh variant of the template with that id, and what the model answered to it; it is not verified."""
+    """A fresh variant of the template with that id, and what the model answered to it.
+
+    `verified` is whether a wrong draft was verified as a published case's is; a right one needs no more.
+    """
 
     template: str
-    case: GoldenCase
-    trace: Trace
-    baseline: Score
+    scored: ScoredCase
+    verified: bool
+
+    @property
+    def right_at_some_step(self) -> bool | None:
+        """As of a published case; None where drafts alone were asked for."""
+        return self.scored.right_at_some_step if self.verified else None
 
 
 def score_answer(case: GoldenCase, text: str, label: Label, second_opinion: SecondOpinion | None = None) -> Score:
@@ -306,10 +318,10 @@ def _accuracy(kind: Kind, cases: Sequence[ScoredCase]) -> Metric:
 
 
 def _variant_rates(cases: Sequence[ScoredCase], fresh: Sequence[FreshAnswer], skipped: str) -> list[Metric]:
-    """Right drafts on the published and on the fresh variants of the same templates, and whether they differ.
+    """Right drafts on the published and on the fresh variants of the same templates, and whether the model knows more
+    of the published ones: by drafts, or by drafts and final answers where fresh variants were verified.
 
-    Drafts, not final answers: fresh variants are not verified. A template of which a call failed says nothing of what
-    the model knows; in the rates it counts as any other.
+    A template of which a call failed says nothing of what the model knows; in the rates it counts as any other.
     """
     by_template: dict[str, list[FreshAnswer]] = {}
     for one in fresh:
@@ -318,25 +330,34 @@ def _variant_rates(cases: Sequence[ScoredCase], fresh: Sequence[FreshAnswer], sk
     rates = []
     for name, scores in (
         (PUBLISHED_RATE, [case.baseline for case in published.values()]),
-        (FRESH_RATE, [one.baseline for one in fresh]),
+        (FRESH_RATE, [one.scored.baseline for one in fresh]),
     ):
         failed = sum(score.label in UNANSWERED for score in scores)
         rates.append(_share(name, sum(score.right for score in scores), len(scores), failed, why=skipped))
-    answered = [
-        (published[template].baseline.right, [one.baseline.right for one in drawn])
+    verified = any(one.right_at_some_step is not None for one in fresh)
+    found = [
+        (_known(published[template], verified), [_known(one.scored, verified) for one in drawn])
         for template, drawn in by_template.items()
-        if not UNANSWERED & {published[template].baseline.label, *(one.baseline.label for one in drawn)}
     ]
+    answered = [(bool(one), [bool(o) for o in others]) for one, others in found if None not in (one, *others)]
     if not answered:
         return rates
     right, counts = [one for one, _ in answered], [len(drawn) for _, drawn in answered]
     p_value = published_excess(right, [sum(drawn) for _, drawn in answered], counts)
-    told = f"published against fresh variants of {len(answered)} templates, exact test: p = {p_value:.2g}"
+    what = "drafts and final answers to published" if verified else "published"
+    told = f"{what} against fresh variants of {len(answered)} templates, exact test: p = {p_value:.2g}"
     if p_value <= KNOWS_AT:
         told = f"it knows the answers to published cases: {told}"
     elif least_p(counts) > KNOWS_AT:
         told = f"too few templates to know whether it knows the answers: {told}"
     return [rate.model_copy(update={"why": told}) for rate in rates]
+
+
+def _known(scored: ScoredCase, verified: bool) -> bool | None:
+    """Whether the model had it right; None where it gave no answer."""
+    if verified:
+        return scored.right_at_some_step
+    return None if scored.baseline.label in UNANSWERED else scored.baseline.right
 
 
 def _detection(drafts: Sequence[SeededDraft], skipped: str) -> list[Metric]:

@@ -135,7 +135,9 @@ SPEC = TierSpec(
             "Draw the fresh variants by this seed, as an earlier result states it, instead of one minted now.",
         ),
     ),
-    variants=VariantColumns("part", "cove", "fresh", "template", "baseline_right", "baseline_label", UNANSWERED),
+    variants=VariantColumns(
+        "part", "cove", "fresh", "template", "baseline_right", "baseline_label", UNANSWERED, "right_at_some_step"
+    ),
     charts=report.charts,
     sheets=report.sheets,
     open_columns=frozenset(

@@ -21,10 +21,26 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from milton_assets.tiers.reasoning import prompts
 from milton_assets.tiers.reasoning.cases import GoldenCase, Kind, Split
-from milton_assets.tiers.reasoning.cove import ALL_STEPS, VERIFICATION_STEPS, Check, Cove, Step, StepLimits, Trace
+from milton_assets.tiers.reasoning.cove import (
+    ALL_STEPS,
+    VERIFICATION_STEPS,
+    Check,
+    Cove,
+    Label,
+    Step,
+    StepLimits,
+    Trace,
+)
 from milton_assets.tiers.reasoning.goldens import ReasoningGoldens
 from milton_assets.tiers.reasoning.judge import QualifiedJudge
-from milton_assets.tiers.reasoning.scoring import FreshAnswer, ScoredCase, SeededDraft, metrics, score_trace
+from milton_assets.tiers.reasoning.scoring import (
+    FreshAnswer,
+    ScoredCase,
+    SeededDraft,
+    metrics,
+    score_answer,
+    score_trace,
+)
 from milton_assets.vocabulary.chat import ChatModel, Sampling
 from milton_assets.vocabulary.code_version import code_version as version_of_code
 from milton_assets.vocabulary.digest import canonical_json
@@ -42,10 +58,12 @@ class ReasoningPlan(BaseModel):
     `cases_per_kind` takes the first cases of each kind in file order; `seeded_per_kind` does so for detection, where
     each case gives one faulty and one sound draft, 0 leaving detection out. `concurrency` is how many cases are
     worked on at once: give it the number of slots of the server. With a `variants_seed`, `fresh_per_template` fresh
-    variants of each templated case among those chosen are asked too, for a draft alone.
+    variants of each templated case among those chosen are asked too, for a draft; with `verify_fresh`, one that is
+    drafted wrong is then verified as a case is, so that knowing answers only when correcting shows as well.
 
     `budget_s` bounds the time that is spent on calls, `concurrency` of them at once: what tells most is then asked
-    first, and what there was no time for is left out (`_take_all`).
+    first, and what there was no time for is left out (`_take_all`). Fresh variants are then not verified: which of
+    them there was time for would depend on the answers, and the comparison would not be exact.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,17 +81,30 @@ class ReasoningPlan(BaseModel):
     most_slowdown: float = Field(default=8.0, gt=1)
     fresh_per_template: int = Field(default=2, ge=1, le=20)
     variants_seed: VariantsSeed | None = None
+    verify_fresh: bool = True
     budget_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @classmethod
     def smoke(cls) -> ReasoningPlan:
-        """5 cases of each of the 6 kinds, one verification question, short answers, one seeded case of each kind.
+        """5 cases of each of the 6 kinds, one verification question, short answers, one seeded case of each kind, and
+        drafts alone of fresh variants.
 
         Sized for a model of 135 M parameters on two busy cores.
         """
         return cls(
-            cases_per_kind=5, seeded_per_kind=1, questions=1, answer_tokens=40, plan_tokens=24, cross_check_tokens=12
+            cases_per_kind=5,
+            seeded_per_kind=1,
+            questions=1,
+            answer_tokens=40,
+            plan_tokens=24,
+            cross_check_tokens=12,
+            verify_fresh=False,
         )
+
+    @property
+    def verifies_fresh(self) -> bool:
+        """Whether fresh variants that are drafted wrong are verified."""
+        return self.verify_fresh and self.budget_s is None
 
     def limits(self) -> StepLimits:
         """The limits of each step."""
@@ -114,7 +145,7 @@ def measure_reasoning(
             _Work(trace, Step.BASELINE, Step.REVISE, place)
             for trace, place in zip(traces, _by_turns(chosen), strict=True)
         ),
-        *(_Work(trace, Step.BASELINE, Step.BASELINE, place) for place, trace in enumerate(fresh)),
+        *_fresh_work([case for _, case in drawn], fresh, plan.verifies_fresh),
         *(_Work(trace, VERIFICATION_STEPS[0], VERIFICATION_STEPS[-1], place) for place, trace in enumerate(seeded)),
     ]
     _take_all(Cove(model, plan.limits(), plan.sampling()), work, plan.concurrency, plan.budget_s, on_progress)
@@ -124,7 +155,7 @@ def measure_reasoning(
     seeds, seeded = _in_time(seeds, seeded)
     cases = _score_all(chosen, traces, judge, plan.concurrency)
     answers = [
-        FreshAnswer(template, one.case, one.trace, one.baseline)
+        FreshAnswer(template, one, plan.verifies_fresh)
         for (template, _), one in zip(
             drawn, _score_all([case for _, case in drawn], fresh, judge, plan.concurrency), strict=True
         )
@@ -164,7 +195,7 @@ def _why_no_drafts(plan: ReasoningPlan, work: Sequence[_Work]) -> str:
 def _why_no_fresh(plan: ReasoningPlan, work: Sequence[_Work]) -> str:
     if plan.variants_seed is None:
         return "no seed was minted"
-    if any(one.last is Step.BASELINE for one in work):
+    if plan.budget_s is not None and any(one.last is Step.BASELINE for one in work):
         return "the time budget ended before any fresh variant was asked"
     return "no case that was asked has a template"
 
@@ -215,14 +246,37 @@ def _fresh_variants(
     ]
 
 
+def _fresh_work(cases: Sequence[GoldenCase], traces: Sequence[Trace], verified: bool) -> Iterable[_Work]:
+    """Fresh variants: a draft of each, and where they are `verified`, all steps of those that are drafted wrong.
+
+    What comes of a variant is then right at some step or at none by its own answers alone, and a published variant's
+    likewise: they stay exchangeable for a model that knows none of them.
+    """
+    last = Step.REVISE if verified else Step.BASELINE
+    for place, (case, trace) in enumerate(zip(cases, traces, strict=True)):
+        yield _Work(trace, Step.BASELINE, last, place, draft_of=case if verified else None)
+
+
 @dataclass(frozen=True)
 class _Work:
-    """A trace, the steps that it goes through, both included, and its place among others of its sort."""
+    """A trace, the steps that it goes through, both included, and its place among others of its sort.
+
+    With a `draft_of` it ends with its draft where that is right.
+    """
 
     trace: Trace
     first: Step
     last: Step
     place: int
+    draft_of: GoldenCase | None = None
+
+    def left_after(self, step: int) -> range:
+        """The steps that are still to be taken after `step`."""
+        if self.draft_of is not None and ALL_STEPS[step] is Step.BASELINE:
+            trace = self.trace
+            if trace.failure is not None or score_answer(self.draft_of, trace.draft, trace.draft_label).right:
+                return range(0)
+        return range(step + 1, self.steps.stop)
 
     @property
     def steps(self) -> range:
@@ -274,10 +328,11 @@ def _take_all(
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                 step, number = under_way.pop(future)
                 future.result()
-                done += 1
+                left = work[number].left_after(step)
+                done += 1 if left else work[number].steps.stop - step
                 on_progress(Progress(STAGE, done, total, ALL_STEPS[step].value.replace("_", " ")))
-                if step + 1 in work[number].steps:
-                    heapq.heappush(ready, (turn(number, step + 1), step + 1, number))
+                if left:
+                    heapq.heappush(ready, (turn(number, left.start), left.start, number))
     finally:
         # On an error or Ctrl-C nothing new is sent; calls under way end with their own time limit.
         pool.shutdown(wait=True, cancel_futures=True)
@@ -317,21 +372,33 @@ def _case_row(scored: ScoredCase, templated: Collection[str]) -> dict[str, Any]:
         "revised": trace.revised,
         "cell": scored.cell.value,
         "out_of_time": trace.out_of_time,
+        "right_at_some_step": scored.right_at_some_step,
         **_cost_columns(trace),
     }
 
 
 def _fresh_row(answer: FreshAnswer) -> dict[str, Any]:
-    return {
+    scored, trace = answer.scored, answer.scored.trace
+    row = {
         "part": "fresh",
-        "case_id": answer.case.id,
+        "case_id": scored.case.id,
         "template": answer.template,
-        **_what_was_asked(answer.case),
-        "baseline": answer.trace.draft,
-        "baseline_label": answer.baseline.label,
-        "baseline_right": answer.baseline.right,
-        "decided_by": answer.baseline.decided_by,
-        **_cost_columns(answer.trace),
+        **_what_was_asked(scored.case),
+        "baseline": trace.draft,
+        "baseline_label": scored.baseline.label,
+        "baseline_right": scored.baseline.right,
+        "decided_by": scored.baseline.decided_by,
+        "right_at_some_step": answer.right_at_some_step,
+        **_cost_columns(trace),
+    }
+    if trace.final_label is Label.NOT_RUN:
+        return row
+    return row | {
+        **_verification_columns(trace),
+        "final": trace.final,
+        "final_label": scored.final.label,
+        "final_right": scored.final.right,
+        "revised": trace.revised,
     }
 
 
