@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.tier import TierResult
@@ -47,3 +50,23 @@ def test_without_a_second_campaign_nothing_is_known(tmp_path: Path) -> None:
     found = asked(tmp_path)
     assert found.returncode == 1
     assert "no weights were measured twice" in found.stdout
+
+
+def ranked_and_asked(
+    store: EvidenceStore, version: str, weights: str, ndcg: Sequence[float], right: Sequence[bool]
+) -> None:
+    queries = pd.DataFrame({"query_id": [f"q{n}" for n in range(len(ndcg))], "nDCG@10": ndcg})
+    cases = pd.DataFrame({"part": "cove", "case_id": [f"c{n}" for n in range(len(right))], "final_right": right})
+    for tier, samples in (("retrieval", queries), ("reasoning", cases)):
+        result = TierResult(tier, (), samples, {"plan": {"seed": 0}})
+        store.write(f"{tier}_metrics", version, result.to_table(version, weights * 64), "run")
+
+
+def test_what_the_simulation_assumes_stands_beside_what_was_measured(tmp_path: Path) -> None:
+    store = EvidenceStore(tmp_path)
+    ranked_and_asked(store, "a", "1", [0.2, 0.4, 0.6, 0.8], [True, True, False, False])
+    ranked_and_asked(store, "b", "2", [0.4, 0.2, 0.8, 0.6], [True, False, False, True])
+    found = asked(tmp_path).stdout
+    # The differences are .2 four times, half of them the other way.
+    assert "nDCG@10 of two models on a query differs by: 0.23 to 0.23 (1 pairs); 0.19" in found
+    assert "two models that pass 0.50 and 0.50 of 4 cases differ on 0.50 of them; 0.25" in found
