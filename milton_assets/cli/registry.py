@@ -1,4 +1,4 @@
-"""`milton demo` and `milton registry list / show / add / retire`.
+"""`milton demo` and `milton registry list / show / add / retire / digest`.
 
 What belongs here: the verbs' arguments and how their answers look. What does not: reading and writing the registry
 (`resources.registries`), and where the demo's weights come from (`resources.demo_models`).
@@ -48,6 +48,7 @@ def register(app: typer.Typer) -> None:
     group.command()(show)
     group.command()(add)
     group.command()(retire)
+    group.command()(digest)
     app.add_typer(group, name="registry")
 
 
@@ -222,6 +223,36 @@ def retire(version: Version, as_json: JsonOption = False) -> None:
         {"version": version, "status": "retired", "changed": changed},
         as_json=as_json,
         text=lambda console: console.print(_foreign(sentence), soft_wrap=True),
+    )
+
+
+def digest(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="A GGUF (of a split one the first part), or a Hugging Face directory."),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Print a model's digest as an entry in an object store names it, once the model was judged as `add` does.
+
+    A GGUF's is its SHA-256. A directory's, or a split GGUF's, is over all its files' names and digests.
+
+    Example: milton registry digest ./distilled    # distilled#sha256=5d41…
+    """
+    from resources.registries.artefacts import Surroundings, directory_artefact, gguf_artefact
+
+    if not path.exists():
+        raise typer.BadParameter(f"{printable(str(path))} is missing")
+    whole = path.resolve().parent / path.name if path.name else path.resolve()
+    facts = Surroundings(current_state()).facts(on_progress=progress_on_stderr())
+    # Which version may hold code is for the registry to say.
+    found = directory_artefact(whole, facts, allow_code=True) if whole.is_dir() else gguf_artefact(whole, facts)
+    facts.save()
+    named = f"{whole.name}#sha256={found.sha256}"
+    answer(
+        {**found.model_dump(mode="json"), "named": named},
+        as_json=as_json,
+        text=lambda console: console.out(printable(named), highlight=False),
     )
 
 

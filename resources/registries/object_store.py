@@ -2,22 +2,20 @@
 
     {"models": {"v1": {…, "metrics": {"compression": {"gguf_path": "v1/model-q4_0.gguf#sha256=5d41…"}}}}}
 
-What belongs here: reading that file, and fetching the weights that it names into this host's cache. What does not: what
-an entry is (`json_file`, whose entries these are), and judging files (`artefacts`).
+What belongs here: reading that file, and what the paths in it name. What does not: what an entry is (`json_file`, whose
+entries these are), fetching (`artefact_cache`), and judging files (`artefacts`).
 
-A path counts from the registry's folder and may not leave it. It names the file's SHA-256, by which it is kept: what
-was fetched is the same for ever. A fetching that was interrupted goes on where it ended, by range requests. When a
-disk has no room, what was used longest ago goes. Trainers write the file; nothing here does. Aliases, which change with
-every campaign, are kept beside it.
+A path counts from the registry's folder and may not leave it. It names the artefact's SHA-256, by which it is kept
+(`artefact_cache`): what was fetched is the same for ever. Reading the registry fetches each artefact once, to judge it;
+only who asks for an entry gets its files again where they had to make room. Trainers write the file; nothing here does.
+Aliases, which change with every campaign, are kept beside it.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -25,13 +23,13 @@ from typing import Any, Final
 from pydantic import ValidationError
 from upath import UPath
 
-from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
+from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.documents import Documents
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.locks import locked
-from milton_assets.vocabulary.progress import OnProgress, Progress, silent
+from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import (
     Artefact,
+    ArtefactKind,
     NewModel,
     Registry,
     RegistryEntry,
@@ -39,17 +37,15 @@ from milton_assets.vocabulary.registry import (
     RegistryReadOnly,
     RegistryUnreadable,
 )
-from resources.file_facts import FactsReader, NotYet
-from resources.registries.artefacts import Surroundings, gguf_artefact, unknown
+from resources.file_facts import FactsReader
+from resources.registries.artefact_cache import ArtefactCache
+from resources.registries.artefacts import Surroundings, directory_artefact, gguf_artefact, unknown
 from resources.registries.beside import Kept
 from resources.registries.json_file import MAX_REGISTRY_BYTES, entry_of, parse_registry
 from resources.registries.judging import judge_all, judge_one
 
-LOCK_TIMEOUT_S: Final = 600.0
-_RANGE_BYTES: Final = 32 << 20
-_MARGIN_BYTES: Final = 64 << 20
-_MEGABYTE: Final = 1_000_000
-_NAMED = re.compile(r"(?P<path>[^#]+\.gguf)#sha256=(?P<sha256>[0-9a-f]{64})")
+_NAMED: Final = re.compile(r"(?P<path>[^#]+)#sha256=(?P<sha256>[0-9a-f]{64})")
+_EXPECTED: Final = "path/to/model.gguf#sha256=<64 hexadecimal digits>, or a directory's path with that of its listing"
 
 
 @dataclass(frozen=True)
@@ -60,18 +56,18 @@ class ObjectRegistry:
     surroundings: Surroundings
 
     def read(self, *, hash_budget_s: float | None = None, on_progress: OnProgress = silent) -> Registry:
-        """The file as it is now, see `RegistryStore.read`; what candidates consist of is fetched first."""
+        """The file as it is now, see `RegistryStore.read`; what was never judged here is fetched first."""
         raw = self._raw()
         facts = self.surroundings.facts(hash_budget_s=hash_budget_s, on_progress=on_progress)
         deadline = None if hash_budget_s is None else time.monotonic() + hash_budget_s
-        reader = _Reader(self._folder, ArtefactCache(self._cache, deadline, on_progress), facts)
+        reader = self._reader(facts, ArtefactCache(self._cache, deadline, on_progress), files_wanted=False)
         models = parse_registry(self.uri, raw)["models"]
         return judge_all(models, lambda key, it: entry_of(key, it, reader), facts, sha256=sha256_bytes(raw))
 
     def entry(self, version: str, *, on_progress: OnProgress = silent) -> RegistryEntry:
-        """One entry, see `RegistryStore.entry`."""
+        """One entry, whose files are on this host's disk then, see `RegistryStore.entry`."""
         facts = self.surroundings.facts(on_progress=on_progress)
-        reader = _Reader(self._folder, ArtefactCache(self._cache, None, on_progress), facts)
+        reader = self._reader(facts, ArtefactCache(self._cache, None, on_progress), files_wanted=True)
         return judge_one(version, self.registered(), lambda key, it: entry_of(key, it, reader), facts)
 
     def registered(self) -> Mapping[str, Any]:
@@ -101,6 +97,9 @@ class ObjectRegistry:
             return Kept(aliases=others if version is None else {**others, alias: version}).model_dump_json().encode()
 
         self._beside.change(self._aliases, change)
+
+    def _reader(self, facts: FactsReader, cache: ArtefactCache, *, files_wanted: bool) -> _Reader:
+        return _Reader(self._folder, cache, facts, self.surroundings.allow_code, files_wanted)
 
     @property
     def _folder(self) -> UPath:
@@ -144,108 +143,64 @@ class ObjectRegistry:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Finds artefacts below `folder`, as `ArtefactReader` does below a folder of this machine."""
+    """Finds artefacts below `folder`, as `ArtefactReader` does below a folder of this machine.
+
+    With `files_wanted` they are on this host's disk afterwards; else it is enough to have judged them once.
+    """
 
     folder: UPath
     cache: ArtefactCache
     facts: FactsReader
+    allow_code: frozenset[str]
+    files_wanted: bool
 
     def gguf(self, declared: str) -> Artefact:
-        """The GGUF that a path with its digest names. Raises `BadInput`, `RegistryUnreadable` and `NotYet`."""
-        named = _NAMED.fullmatch(declared)
-        if named is None:
-            raise BadInput(
-                f"the path {declared!r:.300} names no GGUF with its digest",
-                expected="path/to/model.gguf#sha256=<64 hexadecimal digits>",
-            )
-        path = PurePosixPath(named["path"])
-        if path.is_absolute() or ".." in path.parts or "://" in named["path"]:
-            raise BadInput(
-                f"the path {declared!r:.300} leaves the registry's folder", expected=f"a path in {self.folder}"
-            )
-        return gguf_artefact(self.cache.fetched(self.folder / str(path), named["sha256"]), self.facts)
+        """The GGUF that a path with its digest names: of a split one the first part, and the digest is of all.
+
+        Raises `BadInput`, `RegistryUnreadable` and `NotYet`.
+        """
+        place, sha256 = self._named(declared)
+        if place.suffix.lower() != ".gguf":
+            raise BadInput(f"the path {declared!r:.300} does not end in .gguf", expected=_EXPECTED)
+        return self._judged(ArtefactKind.GGUF, place, sha256, lambda path: gguf_artefact(path, self.facts))
 
     def directory(self, declared: str, version: str) -> Artefact:
-        """Raises `BadInput`: only single files have a digest to be kept by."""
-        raise BadInput(
-            f"{version} names the directory {declared!r:.200}",
-            expected="a GGUF; directories are for registries that hosts see as folders, and for MLflow",
+        """The Hugging Face directory that a path with its digest names. Raises as `gguf`."""
+        place, sha256 = self._named(declared)
+        allowed = version in self.allow_code
+        # What may run code for one version may not for another, so that judgement is not kept.
+        kind = ArtefactKind.HF_DISTILLED
+        return self._judged(
+            kind, place, sha256, lambda path: directory_artefact(path, self.facts, allow_code=allowed), keep=not allowed
         )
 
     def base_template(self, base_model: str) -> None:
         """A base model is a name here, never a path."""
 
+    def _named(self, declared: str) -> tuple[UPath, str]:
+        named = _NAMED.fullmatch(declared)
+        if named is None:
+            raise BadInput(
+                f"the path {declared!r:.300} comes without a digest",
+                expected=_EXPECTED,
+                remedy="`milton registry digest PATH` prints it",
+            )
+        path = PurePosixPath(named["path"])
+        if path.is_absolute() or not path.name or ".." in path.parts or "://" in named["path"]:
+            raise BadInput(
+                f"the path {declared!r:.300} leaves the registry's folder", expected=f"a path in {self.folder}"
+            )
+        return self.folder / str(path), named["sha256"]
 
-@dataclass(frozen=True)
-class ArtefactCache:
-    """Files by their SHA-256 below `folder`, `most_bytes` of them at most (None: half of the disk).
-
-    Fetching ends at `deadline` (monotonic) with `NotYet`; None: never.
-    """
-
-    folder: Path
-    deadline: float | None = None
-    on_progress: OnProgress = silent
-    most_bytes: int | None = None
-
-    def fetched(self, source: UPath, sha256: str) -> Path:
-        """The file at `source` on this host's disk, fetched if need be and held against its digest.
-
-        Raises `BadInput` when it is absent, another file, or larger than the disk; `RegistryUnreadable` when it cannot
-        be read now; `NotYet`.
-        """
-        path = self.folder / sha256 / source.name
-        with locked(self.folder / f".{sha256}.lock", timeout_s=LOCK_TIMEOUT_S):
-            if not path.is_file():
-                self._fetch(source, sha256, path)
-            os.utime(path.parent)
-        return path
-
-    def _fetch(self, source: UPath, sha256: str, path: Path) -> None:
-        part = self.folder / f".{sha256}.part"
-        try:
-            size_bytes = int(source.fs.info(source.path)["size"])
-            self._make_room(size_bytes, sha256)
-            with part.open("ab") as stream:
-                while (done := stream.tell()) < size_bytes:
-                    if self.deadline is not None and time.monotonic() > self.deadline:
-                        raise NotYet
-                    stream.write(source.fs.cat_file(source.path, start=done, end=min(done + _RANGE_BYTES, size_bytes)))
-                    note = f"MB of {source.name}"
-                    self.on_progress(Progress("fetch", stream.tell() // _MEGABYTE, size_bytes // _MEGABYTE, note))
-                stream.flush()
-                os.fsync(stream.fileno())
-        except FileNotFoundError:
-            raise BadInput(f"{source} is missing", remedy="put the weights there, or retire the entry") from None
-        except OSError as error:
-            raise RegistryUnreadable(f"{source} cannot be read ({error})", remedy="try again") from error
-        if (found := sha256_file(part)) != sha256:
-            part.unlink()
-            raise BadInput(f"{source} has the digest {found}", expected=sha256, remedy="correct the entry, or the file")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.replace(path)
-
-    def _make_room(self, size_bytes: int, sha256: str) -> None:
-        """Remove what was used longest ago until the file fits; what is being read lives on until it is closed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        kept = sorted(
-            (path for path in self.folder.iterdir() if path.is_dir() and path.name != sha256),
-            key=lambda path: path.stat().st_mtime,
-        )
-        while (room := self._room_bytes(kept)) < size_bytes:
-            if not kept:
-                raise BadInput(
-                    f"{self.folder} has room for {room // _MEGABYTE} MB",
-                    expected=f"{size_bytes // _MEGABYTE} MB for the file",
-                    remedy="make room, or move the state folder",
-                )
-            shutil.rmtree(kept.pop(0))
-
-    def _room_bytes(self, kept: list[Path]) -> int:
-        """What may still be written: of the disk, and of what this cache may hold beside what it keeps."""
-        disk = shutil.disk_usage(self.folder)
-        held = sum(file.stat().st_size for folder in kept for file in folder.iterdir())
-        return min(disk.free - _MARGIN_BYTES, (self.most_bytes or disk.total // 2) - held)
+    def _judged(
+        self, kind: ArtefactKind, place: UPath, sha256: str, judge: Callable[[Path], Artefact], *, keep: bool = True
+    ) -> Artefact:
+        if keep and not self.files_wanted and (known := self.cache.judged(kind, place, sha256)) is not None:
+            return known
+        found = judge(self.cache.fetched(place, sha256))
+        if keep:
+            self.cache.keep(found)
+        return found
 
 
 def open_object(uri: str, around: Surroundings) -> ObjectRegistry:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from milton_assets.cli.app import build_app
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.registry import NewModel, RegistryMissing, RegistryReadOnly
+from milton_assets.vocabulary.registry import ArtefactKind, NewModel, RegistryMissing, RegistryReadOnly
 from milton_assets.vocabulary.state import StateDir
 from resources.registries import open_registry
+from resources.registries.artefact_cache import ArtefactCache
 from resources.registries.json_file import new_entry
-from resources.registries.object_store import ArtefactCache, ObjectRegistry
-from tests.support.gguf_file import tiny_gguf
+from resources.registries.object_store import ObjectRegistry
+from tests.support.gguf_file import split_gguf, tiny_gguf
 from tests.support.object_store import object_store
 
 
@@ -63,7 +68,7 @@ def test_weights_are_fetched_by_their_digest_and_kept(folder, weights, open_on, 
 def test_a_fetching_that_was_interrupted_goes_on_where_it_ended(folder, weights, open_on, tmp_path):
     half = len(weights) // 2
     register(folder, weights, stored=bytes(half) + weights[half:])
-    part = tmp_path / "box" / "cache" / "artefacts" / f".{sha256_bytes(weights)}.part"
+    part = tmp_path / "box" / "cache" / "artefacts" / f".{sha256_bytes(weights)}.part" / "model.gguf"
     part.parent.mkdir(parents=True)
     part.write_bytes(weights[:half])
     assert open_on(tmp_path / "box").entry("v1").artefacts[0].sha256 == sha256_bytes(weights)
@@ -72,12 +77,13 @@ def test_a_fetching_that_was_interrupted_goes_on_where_it_ended(folder, weights,
 @pytest.mark.parametrize(
     ("named", "reason"),
     [
-        ("v1/model.gguf", "names no GGUF with its digest"),
+        ("v1/model.gguf", "comes without a digest"),
+        ("v1/model.bin#sha256=" + "0" * 64, "does not end in .gguf"),
         ("../v1/model.gguf#sha256=" + "0" * 64, "leaves the registry's folder"),
         ("v1/model.gguf#sha256=" + "0" * 64, "has the digest"),
         ("v1/other.gguf#sha256=" + "0" * 64, "is missing"),
     ],
-    ids=["no digest", "elsewhere", "another file", "absent"],
+    ids=["no digest", "no GGUF", "elsewhere", "another file", "absent"],
 )
 def test_what_is_not_the_named_file_in_the_registrys_folder_is_quarantined(
     folder, weights, open_on, tmp_path, named, reason
@@ -87,6 +93,81 @@ def test_what_is_not_the_named_file_in_the_registrys_folder_is_quarantined(
     assert found.candidates() == ()
     assert reason in found.quarantined[0].reason
     assert not list((tmp_path / "box").rglob("*.gguf"))
+
+
+@pytest.fixture
+def upload(folder, state):
+    """Puts a directory, or the GGUF files beside the first part, into the registry's folder, and names it there."""
+
+    def put(model: Path) -> str:
+        files = model.rglob("*") if model.is_dir() else model.parent.glob("*.gguf")
+        for file in files:
+            if file.is_file():
+                (folder / "v1" / file.relative_to(model.parent).as_posix()).write_bytes(file.read_bytes())
+        printed = CliRunner().invoke(build_app(), ["registry", "digest", str(model)], catch_exceptions=False)
+        return f"v1/{printed.stdout.strip()}"
+
+    return put
+
+
+def enter(folder, **declared: str) -> None:
+    (folder / "registry.json").write_text(json.dumps({"models": {"v1": new_entry("org/base", **declared)}}))
+
+
+def distilled(folder: Path) -> Path:
+    (folder / "nested").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "nested" / "more.json").write_text("{}")
+    return folder
+
+
+def test_a_directory_is_fetched_whole_by_the_digest_of_its_listing(folder, upload, open_on, tmp_path):
+    enter(folder, hf=upload(distilled(tmp_path / "distilled")))
+    (folder / "v1" / "distilled-2" / "config.json").write_text("of another model")
+    (artefact,) = open_on(tmp_path / "box").entry("v1").artefacts
+    there = Path(artefact.path)
+    assert artefact.kind is ArtefactKind.HF_DISTILLED
+    assert there.parent.name == artefact.sha256
+    names = {file.relative_to(there).as_posix() for file in there.rglob("*") if file.is_file()}
+    assert names == {"config.json", "model.safetensors", "nested/more.json"}
+
+
+def test_a_split_gguf_is_fetched_with_all_its_parts(folder, upload, open_on, tmp_path):
+    first = split_gguf(tmp_path / "split")
+    enter(folder, gguf=upload(first))
+    (artefact,) = open_on(tmp_path / "box").entry("v1").artefacts
+    assert len(list(Path(artefact.path).parent.iterdir())) == 3
+    assert artefact.path.endswith(first.name)
+
+
+def test_a_directory_with_a_file_more_than_its_digest_knows_is_quarantined_and_not_kept(
+    folder, upload, open_on, tmp_path
+):
+    enter(folder, hf=upload(distilled(tmp_path / "distilled")))
+    (folder / "v1" / "distilled" / "more.py").write_text("import os")
+    (quarantined,) = open_on(tmp_path / "box").read().quarantined
+    assert "has the digest" in quarantined.reason
+    assert not list((tmp_path / "box").rglob("more.py"))
+
+
+def test_what_made_room_is_still_known_and_fetched_again_when_it_is_wanted(folder, upload, open_on, tmp_path):
+    enter(folder, hf=upload(distilled(tmp_path / "distilled")))
+    (known,) = open_on(tmp_path / "box").read().candidates()
+    (artefact,) = known.artefacts
+    shutil.rmtree(Path(artefact.path).parent)
+    assert open_on(tmp_path / "box").read().candidates() == (known,)
+    assert not Path(artefact.path).exists()
+    assert open_on(tmp_path / "box").entry("v1") == known
+    assert Path(artefact.path, "model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_known_digest_stands_for_no_other_kind_of_artefact(folder, upload, open_on, tmp_path):
+    named = upload(distilled(tmp_path / "distilled"))
+    enter(folder, hf=named)
+    assert open_on(tmp_path / "box").read().candidates()
+    enter(folder, gguf=f"v1/other.gguf#{named.partition('#')[2]}")
+    assert not open_on(tmp_path / "box").read().candidates()
 
 
 def test_an_alias_that_one_host_set_is_seen_by_another(folder, weights, open_on, tmp_path):
