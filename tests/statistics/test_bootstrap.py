@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from milton_assets.statistics.bootstrap import intervals_of_means
+from milton_assets.statistics.bootstrap import intervals_of_means, percentile_ends
 from milton_assets.statistics.separation import auroc, auroc_interval
 
 OPTIONS = {"resamples": 1000, "seed": 0, "level": 0.95, "method": "query_bootstrap"}
@@ -73,3 +74,20 @@ def test_the_interval_of_auroc_lies_within_zero_and_one(positive: list[float], n
 
 def test_auroc_with_one_query_in_a_group_has_no_interval() -> None:
     assert auroc_interval(np.array([0.9]), np.array([0.1, 0.2]), **OPTIONS) is None
+
+
+@given(
+    drawn=arrays(np.float64, st.tuples(st.integers(1, 40), st.integers(1, 4)), elements=st.floats(-9, 9, width=16)),
+    outside=st.sampled_from([0.0, 0.002, 0.05, 0.1, 0.2, 0.9]),
+)
+def test_an_intervals_ends_are_numpys_quantiles_to_the_last_bit(drawn: np.ndarray, outside: float) -> None:
+    low, high = np.quantile(drawn, [outside / 2, 1 - outside / 2], axis=0)
+    for found, expected in zip(percentile_ends(drawn + 0.0, outside=outside), (low, high), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_where_a_draw_is_unknown_so_is_the_interval() -> None:
+    drawn = np.ones((100, 2))
+    drawn[50, 1] = np.nan
+    for end in percentile_ends(drawn, outside=0.05):
+        np.testing.assert_array_equal(end, [1.0, np.nan])
