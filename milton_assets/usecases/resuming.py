@@ -50,6 +50,10 @@ def conditions_of(
 ) -> Conditions:
     """What measuring these entries by these tiers (name to code version) depends on, as it is now."""
     settings = {name: value for name, value in _plain(campaign).items() if name not in NOT_MEASURED_BY}
+    # Where a reference lies counts, and not only its name: another device has other speeds.
+    settings["class_references"] = {
+        name: [target, campaign.target_paths.get(target)] for name, target in campaign.class_references.items()
+    }
     return Conditions(
         candidates={entry.version: entry.content_sha256 for entry in entries},
         tiers={str(name): version for name, version in code_versions.items()},
