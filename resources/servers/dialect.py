@@ -1,9 +1,9 @@
 """What a server says of itself, and how each kind of server says it.
 
-What belongs here: `Dialect`, the three facts that set one server apart from another (how it signs its list of models,
-what it calls a model, which pages tell of it), the list of those we know, and asking pages. What does not: any one
-server's pages, which are in `resources.servers.dialects`, a module each: adding a server is adding a module there that
-defines `DIALECT`.
+What belongs here: `Dialect`, the facts that set one server apart from another (how it signs its list of models, what it
+calls a model, which pages tell of it, whether it loads what it is asked for), the list of those we know, and asking
+pages. What does not: any one server's pages, which are in `resources.servers.dialects`, a module each: adding a server
+is adding a module there that defines `DIALECT`.
 """
 
 from __future__ import annotations
@@ -61,22 +61,28 @@ class Ask:
         """The answer's JSON object."""
         return self._page("POST", path, body)
 
+    def load(self, model: str) -> None:
+        """Have a server that switches load the model, by asking it for one token.
+
+        Raises `ServerFailed` with the server's words when it does not.
+        """
+        path = "/v1/chat/completions"
+        body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+        answer = self._exchanged("POST", path, body)
+        if answer.status != httpx.codes.OK:
+            raise ServerFailed(
+                self._told(path, answer),
+                expected=f"a server that loads {model} when it is asked for",
+                remedy="load it there, or let the server load what it is asked for; its log says why it did not",
+            )
+
     def _told(self, path: str, answer: Answer) -> str:
         return f"{self.base_url}{path} answered {answer.told(self._transport.api_key)}"
 
     def _page(
         self, method: str, path: str, body: Mapping[str, Any] | None, *, needed: bool = False
     ) -> Mapping[str, Any]:
-        try:
-            answer = self._transport.exchange(method, f"{self.base_url}{path}", body)
-        except ModelCallFailed as error:
-            raise ServerFailed(
-                f"the server at {self.base_url} gave no answer: {error.problem}",
-                expected="a running OpenAI-compatible server",
-                remedy="check the address, and that the server is up",
-            ) from error
-        if answer.status in {401, 403}:
-            raise ServerFailed(self._told(path, answer), remedy="give the server's API key")
+        answer = self._exchanged(method, path, body)
         if needed and answer.status != httpx.codes.OK:
             raise ServerFailed(
                 self._told(path, answer),
@@ -88,6 +94,19 @@ class Ask:
         except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
+
+    def _exchanged(self, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
+        try:
+            answer = self._transport.exchange(method, f"{self.base_url}{path}", body)
+        except ModelCallFailed as error:
+            raise ServerFailed(
+                f"the server at {self.base_url} gave no answer: {error.problem}",
+                expected="a running OpenAI-compatible server",
+                remedy="check the address, and that the server is up",
+            ) from error
+        if answer.status in {401, 403}:
+            raise ServerFailed(self._told(path, answer), remedy="give the server's API key")
+        return answer
 
 
 @contextmanager
@@ -112,18 +131,24 @@ def _nothing(_: Ask, __: ServedModel) -> About:
     return About()
 
 
+def _never(_: ServedModel) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Dialect:
     """One kind of server.
 
     `owned_by` is what it writes into the `owned_by` of its models. `same_model(asked, listed)` says whether a listed
-    name is the one asked for. `describe(ask, model)` reads its other pages.
+    name is the one asked for. `describe(ask, model)` reads its other pages. `switches(model)` says whether the server
+    has several models and loads the one that it is asked for.
     """
 
     name: str
     owned_by: str
     same_model: Callable[[str, str], bool] = _exactly
     describe: Callable[[Ask, ServedModel], About] = field(default=_nothing)
+    switches: Callable[[ServedModel], bool] = field(default=_never)
 
 
 UNKNOWN = Dialect("openai-compatible", "")

@@ -89,7 +89,7 @@ class LlamaCppForcing:
         return _told("/completion", lambda: Forced(tokens, first, found))
 
     def _read(self, transport: Transport, text: str) -> tuple[int, ...]:
-        body = {"content": text, "add_special": True, "parse_special": False}
+        body = {"model": self.endpoint.model, "content": text, "add_special": True, "parse_special": False}
         page = transport.json("POST", f"{self.endpoint.base_url}/tokenize", body)
         return tuple(_told("/tokenize", lambda: _Reading.model_validate(page)).tokens)
 
@@ -97,6 +97,7 @@ class LlamaCppForcing:
         self, transport: Transport, before: Sequence[int], token: int, top: int, *, fresh: bool
     ) -> Expectation | None:
         body = {
+            "model": self.endpoint.model,
             "prompt": list(before),
             "n_predict": 1,
             "n_probs": top,

@@ -62,6 +62,9 @@ def probe(
 ) -> Probed:
     """Ask the server about `model`; one that is loading it is waited for, so long as `patience_s` (`timeout_s`).
 
+    A server that switches between models is had to load it first: what it tells is then of this one, and nobody's first
+    request is timed with the loading in it.
+
     Raises `ServerFailed` when it does not answer, is no OpenAI-compatible server, or does not serve that model.
     """
     with asking(base_url, api_key, timeout_s, ca_file, patience_s=patience_s) as ask:
@@ -69,6 +72,9 @@ def probe(
         for found in listed.models:
             dialect = dialect_of(found)
             if dialect.same_model(model, found.id) or model in (found.aliases or ()):
+                if dialect.switches(found):
+                    with asking(base_url, api_key, max(timeout_s, patience_s or 0.0), ca_file) as patiently:
+                        patiently.load(found.id)
                 return Probed(found, dialect.name, dialect.describe(ask, found))
     names = [found.id for found in listed.models]
     more = f" and {len(names) - _LISTED_NAMES} more" if len(names) > _LISTED_NAMES else ""

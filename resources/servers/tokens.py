@@ -3,8 +3,8 @@
 What belongs here: which servers do, how each is asked, and reading the answer. What does not: what is done with the
 count (`milton_assets.tiers.inference`).
 
-llama.cpp: `POST /tokenize` with `content`, answered by `tokens`. vLLM: `POST /tokenize` with `model` and `prompt`,
-answered by `count`. Others have no such page.
+llama.cpp: `POST /tokenize` with `content`, and `model` for a router, answered by `tokens`. vLLM: `POST /tokenize` with
+`model` and `prompt`, answered by `count`. Others have no such page.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def token_counter(endpoint: Endpoint, server: str) -> CountTokens | None:
     return None
 
 
-def _as_llama_cpp(_: Endpoint, text: str) -> dict[str, Any]:
-    return {"content": text, "add_special": False, "parse_special": True}
+def _as_llama_cpp(endpoint: Endpoint, text: str) -> dict[str, Any]:
+    return {"model": endpoint.model, "content": text, "add_special": False, "parse_special": True}
 
 
 def _as_vllm(endpoint: Endpoint, text: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from resources.servers.llama_cpp import LlamaCppLauncher
 
 ALL_LAYERS: Final = 99
 _HELP_S: Final = 30.0
-_BATCHES: Final = (128, 512, 1024)
+BATCHES: Final = (128, 512, 1024)
 """Tokens of a prompt that are computed at once, around llama.cpp's own 512."""
 _BATCH: Final = 2048
 _DEFAULTS: Final = {"--ubatch-size": "512", "--batch-size": f"{_BATCH}", "n_ubatch": "512", "n_batch": f"{_BATCH}"}
@@ -193,11 +193,11 @@ def _batch(known: frozenset[str] | None) -> tuple[Choice, ...] | str:
     if known is None:
         return tuple(
             Choice("batch", f"batch {size}", options=(("--set", f"n_ubatch={size}"), ("--set", f"n_batch={_BATCH}")))
-            for size in _BATCHES
+            for size in BATCHES
         )
     return _lacks(known, "--batch-size", "--ubatch-size") or tuple(
         Choice("batch", f"batch {size}", options=(("--ubatch-size", f"{size}"), ("--batch-size", f"{_BATCH}")))
-        for size in _BATCHES
+        for size in BATCHES
     )
 
 

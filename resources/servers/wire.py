@@ -100,13 +100,15 @@ class EmbeddingsAnswer(_Wire):
 
 
 class ServedModel(_Wire):
-    """One line of `GET /v1/models`. `root` (vLLM, SGLang) is the path or name that the weights were loaded from."""
+    """One line of `GET /v1/models`. `root` (vLLM, SGLang) is the path or name that the weights were loaded from;
+    `status` (a router) whether they are loaded."""
 
     id: str
     root: str | None = None
     max_model_len: Count | None = None
     owned_by: str | None = None
     aliases: tuple[str, ...] | None = Field(default=None, strict=False)
+    status: Any = None
 
 
 class ServedModels(_Wire):

@@ -37,6 +37,7 @@ def server_of(pages: dict[str, Any], posts: dict[str, Any] | None = None) -> Ite
 
 def test_there_is_a_module_for_each_server_that_the_documentation_names() -> None:
     assert {dialect.name for dialect in known_dialects().values()} == {
+        "llama-swap",
         "llama.cpp",
         "ollama",
         "sglang",
@@ -125,6 +126,48 @@ def test_a_root_that_is_a_name_on_a_hub_says_nothing_about_paths() -> None:
     pages = {"/v1/models": listed("vllm", "v1", root="HuggingFaceTB/SmolLM2-135M-Instruct")}
     with server_of(pages) as server, AttachedServer(server.base_url).serve(Path("/models/hf"), "v1") as served:
         assert served.fingerprint.model_path == "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+# ------------------------------------------------------------------------------------------- servers that switch
+
+PROPS = {"model_path": str(HERE), "model_ftype": "Q4_0", "default_generation_settings": {"n_ctx": 4096}}
+SWITCHING = {
+    "llama.cpp": ({"owned_by": "llamacpp", "status": {"value": "unloaded"}}, "/props?model=org%2Fv1"),
+    "llama-swap": ({"owned_by": "llama-swap"}, "/upstream/org%2Fv1/props"),
+}
+
+
+@pytest.mark.parametrize("name", SWITCHING)
+def test_a_server_that_switches_loads_the_model_before_it_is_asked_about_it(name: str) -> None:
+    line, page = SWITCHING[name]
+    loaded: list[str] = []
+
+    def load(body: dict[str, Any]) -> Any:
+        loaded.append(body["model"])
+        return answer("Paris")
+
+    pages = {
+        "/v1/models": {"data": [line | {"id": "org/v0"}, line | {"id": "org/v1"}]},
+        "/props": {"role": "router", "model_path": "none"},
+        page: lambda: Body(PROPS) if loaded == ["org/v1"] else Status(503),
+    }
+    with (
+        scripted_server(load, pages=pages) as server,
+        AttachedServer(server.base_url).serve(HERE, "org/v1") as served,
+    ):
+        fingerprint = served.fingerprint
+    assert loaded == ["org/v1"]
+    assert (fingerprint.name, fingerprint.model_path, fingerprint.context_tokens) == (name, str(HERE), 4096)
+
+
+def test_a_server_that_does_not_load_what_it_is_asked_for_is_an_error_with_its_words() -> None:
+    pages = {"/v1/models": listed("llamacpp", "v1", status={"value": "unloaded"})}
+    with (
+        scripted_server(Status(400, "model is not loaded"), pages=pages) as server,
+        pytest.raises(ServerFailed, match="model is not loaded"),
+        AttachedServer(server.base_url).attach("v1"),
+    ):
+        pytest.fail("it must not begin")
 
 
 # ------------------------------------------------------------------------------------------------------ Ollama

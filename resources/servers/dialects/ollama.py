@@ -40,5 +40,9 @@ def _loaded_context(ask: Ask, model: ServedModel) -> int | None:
 
 
 DIALECT = Dialect(
-    "ollama", "library", same_model=lambda asked, listed: _tagged(asked) == _tagged(listed), describe=_describe
+    "ollama",
+    "library",
+    same_model=lambda asked, listed: _tagged(asked) == _tagged(listed),
+    describe=_describe,
+    switches=lambda _: True,
 )
