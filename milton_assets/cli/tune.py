@@ -58,6 +58,10 @@ def tune(
     rounds: Annotated[int, typer.Option(min=3, max=100, help="Rounds in turn, a comparison.")] = 8,
     requests: Annotated[int, typer.Option(min=1, help="Requests a round, at least one a slot.")] = 3,
     max_tokens: Annotated[int, typer.Option(min=2, help="Tokens to generate at most, a request.")] = 64,
+    prompt_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Make prompts about so long; the tier's own are too short to tell batches apart."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search faster settings for one model, here or on a class's device: offload, threads, batch, KV cache, a draft.
@@ -69,6 +73,8 @@ def tune(
 
     Example: milton tune smollm2-135m-q4_1
 
+    Example: milton tune smollm2-135m-q4_1 --for ttft_ms.median --prompt-tokens 600
+
     Example: milton tune smollm2-135m-q4_1 --class pi5
     """
     from milton_assets.usecases.tuning import TuningPlan
@@ -76,7 +82,7 @@ def tune(
 
     settings = current_settings()
     model = model_named(settings, version, gguf)
-    plan = TuningPlan(figure, rounds=rounds, requests_per_round=requests, max_tokens=max_tokens)
+    plan = TuningPlan(figure, rounds, requests, max_tokens, prompt_tokens)
     if draft is not None and device_class is None:
         draft = draft.absolute()
     card = search(settings, model, plan, device_class=device_class, draft=draft, on_progress=progress_on_stderr())

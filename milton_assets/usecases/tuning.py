@@ -29,6 +29,7 @@ from milton_assets.tiers.inference.calibrate import Calibration
 from milton_assets.tiers.inference.definitions import BY_ROUND, code_version
 from milton_assets.tiers.inference.orders import Client, OpenClient
 from milton_assets.tiers.inference.plan import ClosedLoad, InferencePlan
+from milton_assets.tiers.inference.prompts import Prompt, about_tokens, lengthened, load_goldens
 from milton_assets.tiers.inference.tier import measure_interleaved
 from milton_assets.tiers.inference.tuning import THROUGHPUT, NotMeasured, Trial, Tuned, how_many, search
 from milton_assets.usecases.bench import EdgeBench
@@ -41,7 +42,8 @@ from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.secrets import without_secrets
 from milton_assets.vocabulary.server import Endpoint
-from milton_assets.vocabulary.tuning import Chosen
+from milton_assets.vocabulary.tuning import Axes, Chosen
+from resources.servers.tunable import BATCHES
 
 ASSET: Final = "tuning"
 """The folder of the evidence store that holds a table a search, by model, or by device class and model."""
@@ -50,16 +52,24 @@ ASSET: Final = "tuning"
 @dataclass(frozen=True)
 class TuningPlan:
     """How much is measured: `rounds` of `requests_per_round` answers of `max_tokens` for each of two settings, a
-    comparison."""
+    comparison. The prompts are the tier's own, made longer where `prompt_tokens` asks for it."""
 
     figure: str = THROUGHPUT
     rounds: int = 8
     requests_per_round: int = 3
     max_tokens: int = 64
+    prompt_tokens: int | None = None
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """What is asked."""
+        shipped = load_goldens().prompts
+        return shipped if self.prompt_tokens is None else lengthened(shipped, self.prompt_tokens)
 
     def inference(self, slots: int) -> InferencePlan:
         """The inference tier's plan, with as many requests in flight as the server has slots."""
         return InferencePlan(
+            prompts=self.prompts,
             load=ClosedLoad(concurrency=slots),
             requests_per_round=max(self.requests_per_round, slots),
             min_rounds=self.rounds,
@@ -126,7 +136,7 @@ def tune(
     else:
         on, place = _on_reference(settings, device_class)
     with telling_who_is_away(on, device_class):
-        axes = place.axes(draft)
+        axes = axes_that_show(place.axes(draft), plan)
     comparisons = Comparisons(place, settings, model, plan, how_many(axes.choices), draft, on_progress)
     tuned = search(axes.choices, comparisons.compare, figure=plan.figure)
     changed = place.settings_changed(tuned.recommended, draft)
@@ -136,6 +146,17 @@ def tune(
     partition = model.name if device_class is None else f"{device_class}|{model.name}"
     file = evidence_store_of(settings).write(ASSET, partition, told, comparisons.run_id)
     return replace(card, evidence=file.uri)
+
+
+def axes_that_show(axes: Axes, plan: TuningPlan) -> Axes:
+    """The axes of which these prompts can show anything: one that fits into the smallest batch is computed at once,
+    whatever the batch."""
+    tokens = about_tokens(plan.prompts)
+    if "batch" not in axes.choices or tokens > min(BATCHES):
+        return axes
+    why = f"the prompts, of some {tokens} tokens, fit into the smallest; --prompt-tokens 600 asks longer ones"
+    others = {axis: choices for axis, choices in axes.choices.items() if axis != "batch"}
+    return Axes(others, {**axes.skipped, "batch": why})
 
 
 def _here(settings: Settings) -> TriesSettings:
@@ -243,7 +264,8 @@ class Comparisons:
             "code_version": code_version(),
             "model": self._model.name,
             "artefact_sha256": self._model.sha256,
-            "plan": self._plan.inference(1).model_dump(mode="json", exclude={"prompts", "load"}),
+            "plan": self._plan.inference(1).model_dump(mode="json", exclude={"prompts", "load"})
+            | {"prompt_tokens": self._plan.prompt_tokens},
             "comparisons": self._told,
             "measured_on": {"target": card.on, "class": device_class},
             "card": _without_secrets(card).to_json(),

@@ -29,7 +29,7 @@ from milton_assets.tiers.inference.orders import OpenClient
 from milton_assets.tiers.inference.tuning import NotMeasured, Trial, TrialVerdict, Tuned
 from milton_assets.usecases.measuring import ATTEMPTS
 from milton_assets.usecases.one_model import gguf_file
-from milton_assets.usecases.tuning import Card, Comparisons, TuningPlan
+from milton_assets.usecases.tuning import Card, Comparisons, TuningPlan, axes_that_show
 from milton_assets.vocabulary.fingerprint import Fingerprint, ServerFingerprint
 from milton_assets.vocabulary.machine import Seen
 from milton_assets.vocabulary.progress import Progress
@@ -67,7 +67,7 @@ def tuning(tmp_path_factory: pytest.TempPathFactory) -> Tuning:
         f"server: {{binary: {program_by_flags(folder)}, threads: 2, extra_args: [--no-webui]}}\nwatch_machine: false\n"
     )
     gguf = tiny_gguf(folder / "toy.gguf")
-    few = ("--rounds", "4", "--requests", "1", "--max-tokens", "8")
+    few = ("--rounds", "4", "--requests", "1", "--max-tokens", "8", "--prompt-tokens", "200")
     done = milton("tune", "--gguf", gguf, *few, "--json", MILTON_STATE_DIR=state)
     assert done.returncode == 0, done.stderr
     return Tuning(state, json.loads(done.stdout), done.stderr, servers_in(folder))
@@ -97,6 +97,23 @@ def test_what_the_program_does_not_take_or_dies_of_is_told_with_why(tuning: Tuni
     assert "--draft" in tuning.card["skipped"]["draft"]
     dead = next(trial for trial in tuning.card["trials"] if "batch 128" in trial["of"])
     assert (dead["verdict"], "no batch of 128 here" in dead["because"]) == ("not_measured", True)
+
+
+def test_prompts_that_fit_into_the_smallest_batch_try_no_batch_and_it_is_said(tmp_path: Path) -> None:
+    axes = axes_of(LlamaCppLauncher(binary=str(program_by_flags(tmp_path))))
+    few = axes_that_show(axes, TuningPlan())
+    assert axes.choices.keys() - few.choices.keys() == {"batch"}
+    assert "--prompt-tokens" in few.skipped["batch"]
+    assert axes_that_show(axes, TuningPlan(prompt_tokens=200)) == axes
+
+
+def test_prompts_are_made_as_long_as_asked_for_and_end_with_what_they_ask() -> None:
+    shipped, longer = TuningPlan().prompts, TuningPlan(prompt_tokens=600).prompts
+    assert [prompt.id for prompt in longer] == [prompt.id for prompt in shipped]
+    for before, after in zip(shipped, longer, strict=True):
+        assert after.text.endswith(before.text)
+        assert 2400 <= len(after.text) < 2800
+    assert len({prompt.text[:40] for prompt in longer}) > 1
 
 
 def test_the_rounds_are_kept_as_evidence_with_both_servers_fingerprints(tuning: Tuning) -> None:

@@ -7,6 +7,7 @@ version, every other line a prompt). What does not: making a prompt unique for a
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -20,6 +21,8 @@ from milton_assets.vocabulary.strict_json import Line, json_lines
 
 SHIPPED = Path(__file__).resolve().parents[3] / "goldens" / "inference" / "prompts.jsonl"
 MAX_LINE_BYTES = 1 << 20
+CHARACTERS_A_TOKEN = 4
+"""A rule of thumb for English; how many tokens a prompt has is the server's to say."""
 _Row = TypeVar("_Row", bound=BaseModel)
 _REMEDY = "compare it with goldens/inference/prompts.jsonl of this release"
 
@@ -50,6 +53,23 @@ class InferenceGoldens:
     prompts: tuple[Prompt, ...]
     version: str
     digests: dict[str, str]
+
+
+def about_tokens(prompts: Sequence[Prompt]) -> int:
+    """About how many tokens the longest of them has, by the rule of thumb."""
+    return max(len(prompt.text) for prompt in prompts) // CHARACTERS_A_TOKEN
+
+
+def lengthened(prompts: Sequence[Prompt], tokens: int) -> tuple[Prompt, ...]:
+    """The prompts, each after as many of the others, over and over, as makes it about `tokens` long."""
+    longer = []
+    for number, prompt in enumerate(prompts):
+        text, before = prompt.text, number
+        while len(text) < tokens * CHARACTERS_A_TOKEN:
+            before -= 1
+            text = f"{prompts[before % len(prompts)].text}\n\n{text}"
+        longer.append(prompt.model_copy(update={"text": text}))
+    return tuple(longer)
 
 
 def load_goldens(path: Path | None = None) -> InferenceGoldens:
