@@ -6,10 +6,13 @@ import pytest
 from dagster import job, op
 
 from milton_assets.settings import Profile, load_settings
+from milton_assets.usecases.resuming import conditions_of
+from milton_assets.vocabulary.campaign import Conditions
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.slo import SLO
 from resources.campaign import Campaign
 from resources.demo_models import SMOLLM2
+from resources.model_server import LlamaCppResource
 from resources.registries.json_file import add_entries, new_entry
 
 
@@ -90,3 +93,16 @@ def test_child_runs_keep_what_their_campaign_began_with(state):
     child_run.execute_in_process(run_config={"resources": pinned})
     note = "profile and policy smoke, because the registry holds only the demo's models"
     assert seen == [(Profile.SMOKE, "smoke", (note,), ["kit"])]
+
+
+def test_where_a_classs_reference_lies_is_a_condition_of_a_campaign_and_where_other_targets_lie_is_none(tmp_path):
+    def conditions(**at: str) -> Conditions:
+        campaign = Campaign(
+            state_root=str(tmp_path), policy_set="smoke", target_paths=at, class_references={"pi5": "kitchen"}
+        )
+        return conditions_of([], {}, {}, campaign, LlamaCppResource())
+
+    before = conditions(kitchen="/kitchen", hall="/hall")
+    assert before.differences(conditions(kitchen="/kitchen", hall="/elsewhere")) == []
+    (why,) = before.differences(conditions(kitchen="/elsewhere", hall="/hall"))
+    assert why.startswith("settings: class_references changed")

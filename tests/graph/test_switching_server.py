@@ -24,7 +24,7 @@ def test_candidates_are_measured_one_after_the_other_each_by_its_name(tmp_path):
     def reply(body: dict[str, Any]) -> Any:
         if loaded[-1:] != [body["model"]]:
             loaded.append(body["model"])
-        return think(body)
+        return "Hello." if body["messages"][-1]["content"] == "Hello" else think(body)
 
     with workplace(tmp_path) as wp:
         files = {version: wp.register(version, think, seed=seed) for seed, version in enumerate(VERSIONS)}

@@ -28,7 +28,8 @@ def test_each_request_gives_the_tokens_before_and_makes_the_next_one_certain() -
         LlamaCppForcing(Endpoint(server.base_url, "m")).forced(TEXT, first=2, places=3, top=5)
         reading, *asked = server.requests
     tokens = list(MODEL.tokens(TEXT))
-    assert reading == {"content": TEXT, "add_special": True, "parse_special": False}
+    assert reading == {"model": "m", "content": TEXT, "add_special": True, "parse_special": False}
+    assert {body["model"] for body in asked} == {"m"}
     assert [body["prompt"] for body in asked] == [tokens[:2], tokens[:3], tokens[:4]]
     assert [body["logit_bias"][0][0] for body in asked] == tokens[2:5]
     assert {(body["n_predict"], body["n_probs"], body["post_sampling_probs"]) for body in asked} == {(1, 5, False)}

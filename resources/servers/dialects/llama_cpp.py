@@ -20,7 +20,7 @@ def _switches(model: ServedModel) -> bool:
 
 
 def _describe(ask: Ask, model: ServedModel) -> About:
-    return about(ask, f"/props?model={quote(model.id, safe='')}" if _switches(model) else "/props")
+    return about(ask, f"/props?model={quote(model.id, safe='', errors='replace')}" if _switches(model) else "/props")
 
 
 def about(ask: Ask, page: str) -> About:

@@ -14,7 +14,7 @@ from resources.servers.wire import ServedModel
 
 
 def _describe(ask: Ask, model: ServedModel) -> About:
-    return about(ask, f"/upstream/{quote(model.id, safe='')}/props")
+    return about(ask, f"/upstream/{quote(model.id, safe='', errors='replace')}/props")
 
 
 DIALECT = Dialect("llama-swap", "llama-swap", describe=_describe, switches=lambda _: True)
