@@ -9,12 +9,12 @@ and the page says so: the evidence has them whole.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from milton_assets.report.data import ReportData, TierPart
+from milton_assets.report.embedded import embedded
 from milton_assets.vocabulary.case_sheet import CaseSheet
 from milton_assets.vocabulary.terminal import printable
 
@@ -22,7 +22,6 @@ BUDGET_BYTES = 2_000_000
 """What the cases may take of a page of at most 3 MB."""
 
 _LENGTHS = (None, 4000, 2000, 1200, 800, 600, 400, 300, 200, 120, 60)
-_UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _LEAST_DIFFERENCE = 1e-9
 
 
@@ -148,10 +147,7 @@ def _encoded(data: ReportData, lined_up: Mapping[str, Sequence[_Case]], longest:
     ]
     reference = data.models.index(data.reference) if data.reference is not None else None
     whole = {"models": list(data.models), "reference": reference, "tiers": tiers, "texts": list(texts.numbers)}
-    text = json.dumps(whole, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character, escape in _UNSAFE.items():
-        text = text.replace(character, escape)
-    return text
+    return embedded(whole)
 
 
 def _case(case: _Case, texts: _Texts) -> dict[str, Any]:

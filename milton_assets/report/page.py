@@ -22,9 +22,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from milton_assets.report.cases import CaseData, case_data, flips
+from milton_assets.report.cases import BUDGET_BYTES, CaseData, case_data, flips
 from milton_assets.report.data import FigureChange, ReportData, RolloutData, RolloutRow, Serving, TrendData
 from milton_assets.report.drawing import COLOURS, data_rows, draw, legend
+from milton_assets.report.embedded import embedded
+from milton_assets.report.vega_lite import MEDIA_TYPE, vega_lite
 from milton_assets.selection import card
 from milton_assets.selection.decision import Standing
 from milton_assets.vocabulary.chart import Chart
@@ -32,81 +34,71 @@ from milton_assets.vocabulary.figure import figure
 from milton_assets.vocabulary.terminal import printable
 from milton_assets.vocabulary.tier_spec import Tiers
 
+LIMIT_BYTES = 3_000_000
+"""What a page may have."""
+
 _HERE = Path(__file__).parent
+_ROOM_BYTES = 20_000
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A chart as the page shows it: its drawing, its colours' names, and its data."""
+    """A chart as the page shows it: its drawing, its colours' names, and its data, as a table and as Vega-Lite."""
 
     chart: Chart
     svg: Markup
     legend: tuple[tuple[str, int], ...]
     header: tuple[str, ...]
     rows: list[tuple[str, ...]]
+    vega_lite: Markup
 
 
 def page(data: ReportData, tiers: Tiers) -> str:
     """The whole page; `tiers` have the words for what figures are read against."""
-    style, script = (_read(name) for name in ("page.css", "page.js"))
     colours = {model: number % COLOURS for number, model in enumerate(data.models)}
-    cases = case_data(data)
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            data=data,
-            decision=data.decision,
-            headline=card.headline(data.decision),
-            tone="promote" if card.keeps(data.decision) else data.decision.verdict.value,
-            parts=_card(data, tiers),
-            charts=[_picture(chart, colours) for chart in data.charts],
-            tiers=[(tier, [_picture(chart, colours) for chart in tier.charts]) for tier in data.tiers],
-            flips=flips(data),
+    parts = {
+        "data": data,
+        "decision": data.decision,
+        "headline": card.headline(data.decision),
+        "tone": "promote" if card.keeps(data.decision) else data.decision.verdict.value,
+        "parts": _card(data, tiers),
+        "charts": [_picture(chart, colours) for chart in data.charts],
+        "tiers": [(tier, [_picture(chart, colours) for chart in tier.charts]) for tier in data.tiers],
+        "flips": flips(data),
+        "chain": list(_chain(data)),
+        "eligible": sum(report.standing is Standing.ELIGIBLE for report in data.decision.candidates),
+    }
+
+    def with_cases(cases: CaseData) -> str:
+        return _rendered(
+            "page.html.j2",
+            **parts,
             cases=cases,
             has_cases=cases.shown > 0,
-            cases_json=Markup(cases.json),  # noqa: S704 - `case_data` leaves no `<` in it
+            cases_json=Markup(cases.json),  # noqa: S704 - `embedded` leaves no `<` in it
             shortened=_shortened(cases),
-            chain=list(_chain(data)),
-            eligible=sum(report.standing is Standing.ELIGIBLE for report in data.decision.candidates),
-            style=Markup(style),  # noqa: S704 - our own file
-            script=Markup(script),  # noqa: S704 - our own file
-            policy=_content_security_policy(style, script),
         )
-    )
+
+    # Cases are what gives way: they may be as long as the rest of the page lets them.
+    rest = len(with_cases(CaseData("", None, 0, 0)).encode()) + _ROOM_BYTES
+    return with_cases(case_data(data, min(BUDGET_BYTES, LIMIT_BYTES - rest)))
 
 
 def trend_page(trend: TrendData) -> str:
     """A page on one figure over campaigns."""
-    style = _read("page.css")
-    return (
-        _environment()
-        .get_template("trend.html.j2")
-        .render(
-            trend=trend,
-            shown=_picture(trend.chart, {}),
-            style=Markup(style),  # noqa: S704 - our own file
-            policy=_content_security_policy(style, ""),
-        )
-    )
+    return _rendered("trend.html.j2", trend=trend, shown=_picture(trend.chart, {}))
 
 
 def rollout_page(rollout: RolloutData) -> str:
     """A page on one rollout over a fleet."""
-    style = _read("page.css")
     left_out = f"{rollout.left_out} devices that stood, or had the release before, are left out."
-    return (
-        _environment()
-        .get_template("rollout.html.j2")
-        .render(
-            rollout=rollout,
-            tone="promote" if rollout.is_well else "no_verdict",
-            shown=_picture(rollout.chart, {}),
-            waves=_table("Waves", rollout.wave_header, rollout.waves, ""),
-            devices=_table("Devices", rollout.device_header, rollout.devices, left_out),
-            style=Markup(style),  # noqa: S704 - our own file
-            policy=_content_security_policy(style, ""),
-        )
+    return _rendered(
+        "rollout.html.j2",
+        rollout=rollout,
+        tone="promote" if rollout.is_well else "no_verdict",
+        shown=_picture(rollout.chart, {}),
+        waves=_table("Waves", rollout.wave_header, rollout.waves, ""),
+        devices=_table("Devices", rollout.device_header, rollout.devices, left_out),
     )
 
 
@@ -118,6 +110,23 @@ def _table(title: str, header: tuple[str, ...], rows: tuple[RolloutRow, ...], ca
         "rows": [[[cell] for cell in row.cells] for row in rows],
         "caption": caption,
     }
+
+
+def _rendered(template: str, **parts: Any) -> str:
+    """The page with those parts, with our own style and scripts and the policy that names them."""
+    style, figures, cases = (_read(name) for name in ("page.css", "figures.js", "cases.js"))
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            **parts,
+            style=Markup(style),  # noqa: S704 - our own file
+            figures_script=Markup(figures),  # noqa: S704 - our own file
+            cases_script=Markup(cases),  # noqa: S704 - our own file
+            media_type=MEDIA_TYPE,
+            policy=_content_security_policy(style, figures, cases),
+        )
+    )
 
 
 def _environment() -> Environment:
@@ -138,9 +147,11 @@ def _shown(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _content_security_policy(style: str, script: str) -> str:
-    sources = {"style-src": style, "script-src": script}
-    named = [f"{directive} 'sha256-{_digest(text)}'" for directive, text in sources.items()]
+def _content_security_policy(style: str, *scripts: str) -> str:
+    sources = {"style-src": [style], "script-src": scripts}
+    named = [
+        " ".join([directive, *(f"'sha256-{_digest(text)}'" for text in texts)]) for directive, texts in sources.items()
+    ]
     return "; ".join(["default-src 'none'", *named, "base-uri 'none'", "form-action 'none'"])
 
 
@@ -154,8 +165,9 @@ def _read(name: str) -> str:
 
 def _picture(chart: Chart, colours: Mapping[str, int]) -> Picture:
     header, rows = data_rows(chart)
-    # ElementTree escaped every text in it.
-    return Picture(chart, Markup(draw(chart, colours)), legend(chart, colours), header, rows)  # noqa: S704
+    svg = Markup(draw(chart, colours))  # noqa: S704 - ElementTree escaped every text in it
+    spec = Markup(embedded(vega_lite(chart)))  # noqa: S704 - `embedded` leaves no `<` in it
+    return Picture(chart, svg, legend(chart, colours), header, rows, spec)
 
 
 def _card(data: ReportData, tiers: Tiers) -> list[dict[str, Any]]:
