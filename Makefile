@@ -37,12 +37,14 @@ autobench: $(VENV)/.installed ## Measure every registered model, decide, bundle 
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/milton autobench
 	@echo "            milton is in $(BIN): source $(BIN)/activate"
 
-# `dagster dev` hands its own workspace to the servers it starts, which refuse it beside DAGSTER_MODULE_NAME.
+# `dagster dev` hands its own workspace to the servers it starts, which refuse it beside DAGSTER_MODULE_NAME. A shell
+# starts what it puts into the background with SIGINT ignored, which would be inherited.
 ui: $(VENV)/.installed ## Start the web UI and the daemon.
 	@set -e; environment="$$($(BIN)/milton env)"; eval "$$environment"; \
 	  unset DAGSTER_MODULE_NAME; \
 	  echo "The UI is at http://127.0.0.1:$(PORT) once it says so below; Ctrl-C stops it."; \
-	  PATH="$(abspath $(BIN)):$$PATH" PYTHONWARNINGS='ignore:Function `dev_command`' exec dagster dev -h 127.0.0.1 -p $(PORT)
+	  PATH="$(abspath $(BIN)):$$PATH" PYTHONWARNINGS='ignore:Function `dev_command`' \
+	    exec env --default-signal=INT dagster dev -h 127.0.0.1 -p $(PORT)
 
 # Tests that serve real weights, or need the machine to themselves, come after the others and one at a time: a model
 # server slows down twentyfold when something else wants its cores.

@@ -7,6 +7,7 @@ What belongs here: assembling the verbs, and turning errors into one clear line 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from itertools import takewhile
 from typing import Annotated, NoReturn
@@ -83,6 +84,7 @@ def build_app() -> typer.Typer:
 def main() -> None:
     """Entry point of the `milton` script."""
     show_anything()
+    _heed_interrupts()
     try:
         build_app()()
     except MiltonError as error:
@@ -92,6 +94,13 @@ def main() -> None:
         _explain(error)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _heed_interrupts() -> None:
+    """A shell without job control starts what stands before an `&` with SIGINT ignored, and what ignores it cannot be
+    ended in an orderly way: neither by it, nor by what takes SIGTERM for it, nor in the processes it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _explain(error: OSError) -> NoReturn:

@@ -13,6 +13,7 @@ import typer
 
 from milton_assets.cli.common import JsonOption, answer, current_settings
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,9 +48,12 @@ def list_policies(as_json: JsonOption = False) -> None:
     ]
 
     def text(console: Console) -> None:
+        from rich.padding import Padding
+
         for one in found:
             mark = "*" if one.name == taken else " "
-            console.print(f"{mark} {one.name} v{one.version}: {one.summary}", markup=False)
+            console.print(f"{mark} {one.name} v{one.version}", markup=False)
+            console.print(Padding(printable(one.summary), (0, 0, 0, 4)), markup=False)
         if taken not in {one.name for one in found}:
             console.print(f"* {taken}", markup=False, soft_wrap=True)
         console.print("* is taken by the next campaign; the setting `policy` changes it", markup=False)

@@ -6,6 +6,7 @@ What belongs here: the two verbs' arguments and what they print. What does not: 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -139,28 +140,36 @@ def register(app: typer.Typer) -> None:
 
 def _list(runs: Place, *, as_json: bool) -> None:
     """A line a run: id, verdict and winner; a run whose summary another release wrote says so."""
+    from milton_assets.selection.card import keeps
     from milton_assets.selection.summary import read_summary, run_ids
     from milton_assets.vocabulary.errors import BadInput
 
+    unread = dict.fromkeys(("verdict", "winner", "kept", "candidates"))
     found: list[dict[str, str | int | None]] = []
     for run_id in run_ids(runs):
         try:
             decision = read_summary(runs, run_id).decision
         except BadInput as error:
-            found.append({"run_id": run_id, "verdict": None, "winner": None, "candidates": None, "problem": str(error)})
+            found.append({"run_id": run_id, **unread, "problem": str(error)})
             continue
         told = {"run_id": run_id, "verdict": decision.verdict.value, "winner": decision.winner}
-        found.append({**told, "candidates": len(decision.candidates), "problem": None})
+        kept = decision.incumbent if keeps(decision) else None
+        found.append({**told, "kept": kept, "candidates": len(decision.candidates), "problem": None})
 
     def text(console: Console) -> None:
         if not found:
             console.print("no benchmark run has ended yet")
         for row in found:
-            told = f"{row['verdict']} {row['winner'] or ''}".strip() if row["problem"] is None else "cannot be read"
-            count = f", {row['candidates']} candidates" if row["candidates"] is not None else f": {row['problem']}"
-            console.print(f"{row['run_id']}  {told}{count}", markup=False, soft_wrap=True)
+            console.print(f"{row['run_id']}  {_in_a_line(row)}", markup=False, soft_wrap=True)
 
     answer(found, as_json=as_json, text=text)
+
+
+def _in_a_line(row: Mapping[str, str | int | None]) -> str:
+    if row["problem"] is not None:
+        return f"cannot be read: {row['problem']}"
+    told = f"keep {row['kept']}" if row["kept"] else f"{row['verdict']} {row['winner'] or ''}".rstrip()
+    return f"{told}, {row['candidates']} candidate{'' if row['candidates'] == 1 else 's'}"
 
 
 def _write_pictures(summary: RunSummary, settings: Settings, folder: Path) -> None:

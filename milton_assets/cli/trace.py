@@ -15,6 +15,7 @@ import typer
 from milton_assets.cli.common import JsonOption, answer, current_settings, registry_of, say_no
 from milton_assets.cli.environment import install_dagster_yaml
 from milton_assets.settings import Settings, dagster_home
+from milton_assets.vocabulary.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,7 +85,9 @@ def _records(settings: Settings, known: Mapping[str, Deployment]) -> Iterator[Re
 def _draw(chain: Chain, console: Console) -> None:
     for link in chain.links:
         mark = "✓" if link.holds else "✗"
-        console.print(f"{mark} {link.what:<15} {link.which}", style=None if link.holds else "red", markup=False)
-        console.print(f"  {'':<15} {link.detail}", markup=False, soft_wrap=True)
+        # Never wrapped by us: a digest or a path is to be copied whole.
+        named = f"{mark} {link.what:<15} {printable(link.which)}"
+        console.print(named, style=None if link.holds else "red", markup=False, soft_wrap=True)
+        console.print(f"  {'':<15} {printable(link.detail)}", markup=False, soft_wrap=True)
         if link.digest:
             console.print(f"  {'':<15} sha256 {link.digest}", markup=False, soft_wrap=True)

@@ -8,10 +8,12 @@ What belongs here: laying out what the decision says. What does not: computing a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -46,6 +48,11 @@ from milton_assets.vocabulary.tier_spec import Tiers
 
 MAX_ROWS = 20
 """Candidates shown; the decision's JSON has them all."""
+
+_PIECES = (28, 24, 20, 17, 15, 13, 12, 11, 10)
+_BETWEEN = 2
+_SENTENCE = 18
+_UNBROKEN = re.compile(r"[^-_./–]*[-_./–]|[^-_./–]+")
 
 _HEADLINE = {
     Verdict.PROMOTE: "PROMOTE {winner}",
@@ -118,7 +125,8 @@ def keeps(decision: Decision) -> bool:
 def render(decision: Decision, console: Console, tiers: Tiers) -> None:
     """Draw the card; `tiers` have the words for what figures are read against.
 
-    It fits 100 columns; longer words are folded, nothing is cut off.
+    It fits 100 columns; where there are fewer, or names are long, these are broken at their separators, and nothing is
+    cut off.
     """
     policy = decision.policy
     colour = "green" if keeps(decision) else _COLOUR[decision.verdict]
@@ -128,7 +136,7 @@ def render(decision: Decision, console: Console, tiers: Tiers) -> None:
     console.print(Panel(head, title="Decision", border_style=colour))
     for part in sections(decision, tiers):
         if isinstance(part, Grid):
-            console.print(_grid(part))
+            console.print(_grid(part, console.width))
         else:
             console.print(Text(part.title, style="bold"))
             for line in part.lines:
@@ -173,11 +181,36 @@ def _one_line(answer: str, *below: str) -> str:
     return f"{answer} {rest}" if rest.startswith("[") else f"{answer} [{rest}]"
 
 
-def _lines(text: str) -> str:
-    return "\n".join(map(printable, text.split("\n")))
+def _lines(text: str, longest: int | None) -> str:
+    lines = map(printable, text.split("\n"))
+    return "\n".join(lines if longest is None else (_broken(line, longest) for line in lines))
 
 
-def _grid(part: Grid) -> Table:
+def _broken(line: str, longest: int) -> str:
+    """The line, its words in pieces of at most so many characters, where there are separators to break them at."""
+    words = []
+    for word in line.split(" "):
+        pieces = [""]
+        for part in _UNBROKEN.findall(word):
+            if pieces[-1] and len(pieces[-1]) + len(part) > longest:
+                pieces.append("")
+            pieces[-1] += part
+        words.append("\n".join(pieces))
+    return " ".join(words)
+
+
+def _grid(part: Grid, width: int) -> Table:
+    """The table in that many columns: its words whole if they fit, else broken at separators into the longest pieces
+    that do, else folded anywhere."""
+    for longest in (None, *_PIECES):
+        cells = [[_lines(cell, longest) for cell in row] for row in (part.header, *part.rows)]
+        least = [max(map(_least, column)) for column in zip(*cells, strict=True)]
+        if sum(least) + _BETWEEN * len(least) <= width:
+            return _table(part, cells, least)
+    return _table(part, cells, [1] * len(least))
+
+
+def _table(part: Grid, cells: Sequence[Sequence[str]], least: Sequence[int]) -> Table:
     table = Table(
         title=part.title,
         title_justify="left",
@@ -186,17 +219,24 @@ def _grid(part: Grid) -> Table:
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
-    for column in part.header:
-        table.add_column(Text(_lines(column)), overflow="fold")
-    for row in part.rows:
-        table.add_row(*(Text(_lines(cell)) for cell in row))
+    header, *rows = cells
+    for title, characters in zip(header, least, strict=True):
+        table.add_column(Text(title), overflow="fold", min_width=characters)
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
 
 
+def _least(cell: str) -> int:
+    """How many columns of the terminal a cell needs: its longest word, and enough for a sentence to be read."""
+    sentence = min(max(map(cell_len, cell.splitlines()), default=0), _SENTENCE)
+    return max([sentence, *map(cell_len, cell.split())])
+
+
 def _candidates(decision: Decision, tiers: Tiers) -> Grid:
-    idle = {gate.key for gate in _gates_that_asked_nobody(decision)}
-    references = [reference for reference in decision.policy.metrics() if reference.key not in idle]
+    references = decision.policy.criteria
     header = ["", "candidate", *(_column(decision, reference) for reference in references), "score", "P(best)"]
     # A score is a place between the worst and the best of the pool: of one candidate it says nothing.
     alone = len(decision.eligible) == 1
@@ -314,7 +354,8 @@ def _variants(decision: Decision) -> Iterable[Grid | Lines]:
 
 
 def _why_not(decision: Decision) -> Iterable[str]:
-    others = [report for report in decision.candidates if report.version != decision.winner]
+    chosen = decision.incumbent if keeps(decision) else decision.winner
+    others = [report for report in decision.candidates if report.version != chosen]
     if decision.verdict is Verdict.PROMOTE or decision.eligible:
         for report in others[:MAX_ROWS]:
             yield f"{report.version}: {report.why}"

@@ -32,18 +32,21 @@ _EXCERPT_CHARACTERS = 400
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer. `location` is where a redirect leads; `wait_s` how long the server asks to be left alone."""
+    """A whole answer. `location` is where a redirect leads; `wait_s` how long the server asks to be left alone, and
+    `retry_after` how it says so."""
 
     status: int
     raw: bytes
     location: str | None = None
     wait_s: float | None = None
+    retry_after: str | None = None
 
     def told(self, api_key: str | None) -> str:
         """Status and words, for an error; the key that was sent is left out, should the server have echoed it."""
         said = excerpt(redact(self.raw.decode(errors="replace"), api_key))
         leads = f" (it leads to {excerpt(redact(self.location, api_key))})" if self.location else ""
-        return f"{self.status}{leads}{f': {said}' if said.strip() else ''}"
+        waits = f" (Retry-After {excerpt(redact(self.retry_after, api_key))})" if self.retry_after else ""
+        return f"{self.status}{leads}{waits}{f': {said}' if said.strip() else ''}"
 
 
 class Transport:
@@ -152,7 +155,8 @@ class Transport:
                         CallErrorKind.MALFORMED, f"{url}: an answer of more than {MAX_ANSWER_BYTES} bytes"
                     )
             location = response.headers.get("Location") if response.is_redirect else None
-            return Answer(response.status_code, bytes(raw), location, _wait_s(response, raw))
+            retry_after = response.headers.get("Retry-After") if response.status_code in _ASKS_TO_WAIT else None
+            return Answer(response.status_code, bytes(raw), location, _wait_s(response, raw), retry_after)
 
 
 @dataclass

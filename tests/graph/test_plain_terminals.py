@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from milton_assets.cli.autobench import EXIT_INTERRUPTED
 from milton_assets.vocabulary.state import StateDir
 from tests.support.decided_run import VERSION, decided
 from tests.support.edge_bundles import make_bundle
@@ -91,3 +93,14 @@ def test_a_data_set_may_be_called_like_markup(tmp_path: Path, encoding: str) -> 
     told = (done.stdout + done.stderr).decode(encoding)
     assert "Traceback" not in told
     assert "retrieval on x-bold-y/corpus.jsonl" in told
+
+
+def test_a_verb_in_a_shells_background_heeds_an_interrupt() -> None:
+    """A shell starts what stands before an `&` with SIGINT ignored, which programs inherit."""
+    verb = "lambda: (print('up', flush=True), time.sleep(60))"
+    program = f"import time; from milton_assets.cli import app; app.build_app = lambda: {verb}; app.main()"
+    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None and running.stdout.readline() == "up\n"
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == EXIT_INTERRUPTED

@@ -22,10 +22,10 @@ def finish(reason: str = "stop") -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
 
 
-def streamed(*chunks: Any, status: int = 200, content_type: str = "text/event-stream") -> ChatStream:
+def streamed(*chunks: Any, status: int = 200, content_type: str = "text/event-stream", **headers: str) -> ChatStream:
     """Chunk number i arrives at i + 1 ns. Bytes go in as they are, "[DONE]" as such, all else as JSON."""
     stream = ChatStream()
-    stream.on_head(status, {"content-type": content_type})
+    stream.on_head(status, {"content-type": content_type} | {name.replace("_", "-"): v for name, v in headers.items()})
     for stamp, chunk in enumerate(chunks, 1):
         if isinstance(chunk, bytes):
             stream.on_body(stamp, chunk)
@@ -136,6 +136,24 @@ def test_an_http_error_shows_what_the_server_said() -> None:
     assert failure.kind is CallErrorKind.HTTP_STATUS
     assert "404" in failure.detail
     assert "no such model" in failure.detail
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "says"),
+    [
+        (429, {"retry_after": "7"}, "status 429 (Retry-After 7): slow down"),
+        (
+            301,
+            {"location": "https://elsewhere.example/"},
+            "status 301 (it leads to https://elsewhere.example/): slow down",
+        ),
+    ],
+)
+def test_an_http_error_shows_how_long_to_wait_and_where_a_redirect_leads(
+    status: int, headers: dict[str, str], says: str
+) -> None:
+    failure = streamed(b"slow down", status=status, **headers).verdict(64)
+    assert failure is not None and failure.detail == says
 
 
 def test_an_encoded_body_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from milton_assets.selection.summary import write_summary
@@ -63,12 +65,20 @@ def test_results_lists_the_runs(twice: StateDir) -> None:
     (twice.runs / "benchmark_20260109_000000.json").write_text('{"format_version": 2}')
     lines = milton("results", "--list").stdout.splitlines()
     assert "cannot be read" in lines[0] and "version 2, this release reads version 3" in lines[0]
-    assert lines[1:] == [f"{EARLIER}  promote v1, 1 candidates", f"{RUN_ID}  promote v2, 2 candidates"]
+    assert lines[1:] == [f"{EARLIER}  promote v1, 1 candidate", f"{RUN_ID}  promote v2, 2 candidates"]
+
+
+def test_results_lists_a_leading_incumbent_as_kept(state: StateDir) -> None:
+    decided(state, [model("v1", [case("c1", right=True)], cove=1.0)], incumbent="v1")
+    assert milton("results", "--list").stdout == f"{RUN_ID}  keep v1, 1 candidate\n"
 
 
 def test_trace_takes_the_newest_deployment_that_stands(twice: StateDir) -> None:
     newest = told("history", "--target", "local")[-1]["id"]
-    assert f"deployment      {newest}" in milton("trace").stdout
+    shown = milton("trace", COLUMNS="60").stdout
+    assert f"deployment      {newest}" in shown
+    (release,) = [line for line in shown.splitlines() if line.startswith("✓ release")]
+    assert Path(release.split()[-1]).is_dir(), "a path with a digest is to be copied whole"
 
 
 def test_trace_before_any_deployment_says_what_to_do(state: StateDir) -> None:

@@ -275,3 +275,27 @@ def test_a_lone_candidate_has_neither_score_nor_probability() -> None:
     assert "a is the only eligible candidate (1 of 2 candidates is eligible): there was nobody to compare it with" in (
         " ".join(text.split())
     )
+
+
+def test_in_a_narrow_terminal_names_are_broken_at_their_separators_and_nothing_is_cut_off() -> None:
+    text = drawn(decided(*TYPICAL, incumbent="v2.20260111.1425-q4_0"), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    table = text.partition("Candidates")[2].partition("Gates")[0]
+    for piece in ("v1.20260111.", "1425-q8_0", "101–110", "0.930–0.990", "throughput", "P(best)"):
+        assert piece in table.replace("\n", " ").split(), piece
+
+
+def test_a_figure_that_is_weighed_in_no_score_stands_with_the_gates() -> None:
+    decision = decided(*TYPICAL)
+    candidates, gates = (part for part in card.sections(decision, TIERS) if part.title in {"Candidates", "Gates"})
+    weighed = {criterion.key for criterion in decision.policy.criteria}
+    asked = [gate.metric for gate in decision.policy.gates if gate.key not in weighed]
+    assert asked == ["kl_to_reference"]
+    assert not any("kl_to_reference" in cell for cell in candidates.header)
+    assert "kl_to_reference" in gates.caption
+
+
+def test_what_is_kept_is_not_among_those_that_were_not_chosen() -> None:
+    decision = decided(TYPICAL[0], incumbent=TYPICAL[0].version)
+    assert card.keeps(decision)
+    assert "Why not the others" not in drawn(decision)

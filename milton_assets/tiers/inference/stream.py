@@ -60,6 +60,7 @@ class ChatStream:
         self._failure: Failure | None = None
         self.status: int | None = None
         self.content_type = ""
+        self._told = ""
         self.first_token_ns: int | None = None
         self.first_visible_ns: int | None = None
         self.last_token_ns: int | None = None
@@ -81,6 +82,8 @@ class ChatStream:
         """The status line and headers (names in lower case)."""
         self.status = status
         self.content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        told = {"it leads to": headers.get("location"), "Retry-After": headers.get("retry-after")}
+        self._told = "".join(f" ({what} {words[:HEAD_CHARACTERS]})" for what, words in told.items() if words)
         if (encoding := headers.get("content-encoding", "identity").lower()) != "identity":
             self._fail(CallErrorKind.MALFORMED, f"the body is encoded as {encoding!r} though none was asked for")
 
@@ -106,7 +109,7 @@ class ChatStream:
     def verdict(self, max_tokens: int, transport: Failure | None = None) -> Failure | None:
         """Why this response cannot be counted as good, or None. `transport` is what the connection died of."""
         if self.status is not None and self.status != 200:
-            return Failure(CallErrorKind.HTTP_STATUS, f"status {self.status}: {self._body_text()}")
+            return Failure(CallErrorKind.HTTP_STATUS, f"status {self.status}{self._told}: {self._body_text()}")
         if self._failure:
             return self._failure
         if transport and not self.done:
