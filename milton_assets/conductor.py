@@ -63,6 +63,7 @@ from milton_assets.usecases.rollouts import names_of, rollout_of, rollouts_of_ru
 from milton_assets.usecases.settings_check import check_campaign
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.figure import counted
 from milton_assets.vocabulary.golden_set import golden_digests
 from milton_assets.vocabulary.keys import campaign_of, class_of, mint_run_id, mint_variants_seed, rollout_of_run
 from milton_assets.vocabulary.locks import acquire, is_held, wait_until_free
@@ -728,7 +729,7 @@ def _say_what_begins(
     if left is not None and not why_not:
         conductor.say(f"{run_id}: goes on where it was interrupted; {_progress(conductor)}")
     conductor.say(
-        f"{run_id}: {len(conditions.candidates)} candidates × {len(conditions.tiers)} tiers, "
+        f"{run_id}: {counted(len(conditions.candidates), 'candidate')} × {counted(len(conditions.tiers), 'tier')}, "
         f"profile {campaign.profile}, policy {campaign.policy}, served by {printable(model_server.describe())}"
     )
     conductor.say(f"{run_id}: {_how_long(conductor)}")

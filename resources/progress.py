@@ -70,8 +70,7 @@ class Meter:
             if ended:
                 self._spent.setdefault(stage, []).append((candidate, spent))
                 self.remembered.learn(stage, candidate, spent)
-            left = self._left(candidate, index, stage, self._in_stage(candidate, stage, spent, step))
-            tail = f" · about {duration(left)} left" if left is not None else ""
+            tail = self._tail(candidate, index, stage, self._in_stage(candidate, stage, spent, step))
             note = f" · {step.note}" if step.note else ""
             line = f"{self._place(candidate, index)} {stage} {step.done}/{step.total}{note}{tail}"
             if ended or not self._redraws:
@@ -115,19 +114,25 @@ class Meter:
         whole = by_pace if before is None else share * by_pace + (1 - share) * max(before, spent)
         return max(whole - spent, 0.0)
 
-    def _left(self, candidate: str, index: int, stage: str, in_stage: float | None) -> float | None:
-        """Seconds left of the whole campaign: those of the stage, and what each stage still to come may take."""
+    def _tail(self, candidate: str, index: int, stage: str, in_stage: float | None) -> str:
+        """What is said of the time left: of the campaign, or of the stage alone while others were never timed."""
         if in_stage is None:
-            return None
-        known = [seconds for spent in self._spent.values() for _, seconds in spent]
-        guess = sum(known) / len(known) if known else in_stage
+            return ""
+        left = self._left(candidate, index, stage, in_stage)
+        if left is not None:
+            return f" · about {duration(left)} left"
+        return f" · about {duration(in_stage)} of {stage} left" if in_stage else ""
+
+    def _left(self, candidate: str, index: int, stage: str, in_stage: float) -> float | None:
+        """Seconds left of the whole campaign: those of the stage, and what each stage still to come may take; None
+        where one was timed neither before nor in this campaign, for a guess at it would jump once it is."""
         position = self.stages.index(stage)
         later = [(candidate, name) for name in self.stages[position + 1 :]]
         for number in range(index, self.candidates):
             version = self.order[number] if number < len(self.order) else ""
             later += [(version, name) for name in self.stages]
-        expected = (self._expected(version, name) for version, name in later)
-        return in_stage + sum(guess if one is None else one for one in expected)
+        known = [s for version, name in later if (s := self._expected(version, name)) is not None]
+        return in_stage + sum(known) if len(known) == len(later) else None
 
     def _expected(self, version: str, stage: str) -> float | None:
         """Seconds that the stage may take with that model: as it took before, by how much this campaign's pace differs;

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from milton_assets.cli.common import JsonOption, answer, current_settings, say_no
+from milton_assets.vocabulary.figure import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -169,7 +170,7 @@ def _in_a_line(row: Mapping[str, str | int | None]) -> str:
     if row["problem"] is not None:
         return f"cannot be read: {row['problem']}"
     told = f"keep {row['kept']}" if row["kept"] else f"{row['verdict']} {row['winner'] or ''}".rstrip()
-    return f"{told}, {row['candidates']} candidate{'' if row['candidates'] == 1 else 's'}"
+    return f"{told}, {counted(int(row['candidates'] or 0), 'candidate')}"
 
 
 def _write_pictures(summary: RunSummary, settings: Settings, folder: Path) -> None:

@@ -52,7 +52,8 @@ MAX_ROWS = 20
 _PIECES = (28, 24, 20, 17, 15, 13, 12, 11, 10)
 _BETWEEN = 2
 _SENTENCE = 18
-_UNBROKEN = re.compile(r"[^-_./–]*[-_./–]|[^-_./–]+")
+_PARTS = re.compile(r"[^-_./]*[-_./]|[^-_./]+")
+_ENDS = re.compile(r"[^–]*–|[^–]+")
 
 _HEADLINE = {
     Verdict.PROMOTE: "PROMOTE {winner}",
@@ -191,7 +192,7 @@ def _broken(line: str, longest: int) -> str:
     words = []
     for word in line.split(" "):
         pieces = [""]
-        for part in _UNBROKEN.findall(word):
+        for part in (_ENDS if "–" in word else _PARTS).findall(word):
             if pieces[-1] and len(pieces[-1]) + len(part) > longest:
                 pieces.append("")
             pieces[-1] += part
@@ -231,8 +232,8 @@ def _table(part: Grid, cells: Sequence[Sequence[str]], least: Sequence[int]) -> 
 
 def _least(cell: str) -> int:
     """How many columns of the terminal a cell needs: its longest word, and enough for a sentence to be read."""
-    sentence = min(max(map(cell_len, cell.splitlines()), default=0), _SENTENCE)
-    return max([sentence, *map(cell_len, cell.split())])
+    sentence = max(map(cell_len, cell.splitlines()), default=0)
+    return max([_SENTENCE if sentence > _SENTENCE else 0, *map(cell_len, cell.split())])
 
 
 def _candidates(decision: Decision, tiers: Tiers) -> Grid:

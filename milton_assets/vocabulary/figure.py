@@ -25,3 +25,8 @@ def figure(value: float) -> str:
 def span(low: float, high: float) -> str:
     """An interval from `low` to `high`, without brackets."""
     return f"{figure(low)}–{figure(high)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of what regularly forms its plural: "1 model", "3 models"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

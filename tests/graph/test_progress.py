@@ -56,6 +56,16 @@ def test_what_is_left_counts_every_stage_of_every_model_to_come(shown, clock, ou
     assert out.getvalue().splitlines()[-1].endswith("about 0:50 left")
 
 
+def test_while_a_stage_was_never_timed_only_what_is_left_of_the_present_one_is_told(shown, clock, out):
+    listen = shown.listener("v1", 1, "inference")
+    clock.now = 40
+    listen(Progress("inference", 1, 4, "factual"))
+    assert out.getvalue().splitlines()[-1].endswith("factual · about 2:00 of inference left")
+    clock.now = 160
+    listen(Progress("inference", 4, 4))
+    assert "left" not in out.getvalue().splitlines()[-1], "what reasoning will take is not known"
+
+
 def test_a_slow_first_step_does_not_throw_the_estimate_over(tmp_path, clock, out):
     path = tmp_path / "durations.json"
     Durations.read(path, "full").learn("inference", "v1", 100.0)
