@@ -108,7 +108,8 @@ class _Span:
 
 
 def _dots(chart: DotChart, colours: Mapping[str, int]) -> ET.Element:
-    step = _SERIES_STEP if len(chart.series) > 1 else 0.0
+    alone = len(chart.series) == 1
+    step = 0.0 if alone else _SERIES_STEP
     row_height = max(_ROW, 12.0 + step * len(chart.series))
     left = _left([row.name for row in chart.rows])
     rules = _RULE_LINE * len({rule.label for rule in chart.rules})
@@ -124,19 +125,27 @@ def _dots(chart: DotChart, colours: Mapping[str, int]) -> ET.Element:
         _name(svg, row.name, left - 8, middle)
         for index, dot in enumerate(row.dots):
             y = middle + step * (index - (len(row.dots) - 1) / 2)
-            name = chart.series[index] if len(row.dots) > 1 else row.name
-            colour = _colour(name, index if len(row.dots) > 1 else number, colours)
-            _dot(svg, dot, chart.x, across, y, colour, name)
+            name = row.name if alone else chart.series[index]
+            colour = _colour(name, number if alone else index, colours)
+            group = _add(svg, "g", {"class": f"c{colour}"})
+            if dot.value is None:
+                _absent(group, dot, across, y, "" if alone else name)
+            else:
+                _dot(group, dot, dot.value, chart.x, across, y, name)
     return svg
 
 
-def _dot(svg: ET.Element, dot: Dot, axis: Axis, across: _Span, y: float, colour: int, name: str) -> None:
-    if dot.value is None:
-        words = _add(svg, "text", {"x": _n(across.begin + 6), "y": _n(y + 4), "class": "absent"})
-        words.text = printable(dot.note)[:60]
-        return
-    group = _add(svg, "g", {"class": f"c{colour}"})
-    told = f"{name}: {shown(dot.value, axis)}"
+def _absent(group: ET.Element, dot: Dot, across: _Span, y: float, name: str) -> None:
+    """Why there is no figure: in words where the row is the dot's own, else by a cross that tells it if pointed at."""
+    place = {"x": _n(across.begin + 6), "y": _n(y + 4), "class": "cross" if name else "absent"}
+    words = _add(group, "text", place)
+    if name:
+        _add(words, "title", {}).text = printable(f"{name}: {dot.note}")
+    words.text = "×" if name else printable(dot.note)[:60]
+
+
+def _dot(group: ET.Element, dot: Dot, value: float, axis: Axis, across: _Span, y: float, name: str) -> None:
+    told = f"{name}: {shown(value, axis)}"
     if dot.low is not None and dot.high is not None:
         told += f" [{shown(dot.low, axis)}, {shown(dot.high, axis)}]"
         _add(
@@ -146,7 +155,7 @@ def _dot(svg: ET.Element, dot: Dot, axis: Axis, across: _Span, y: float, colour:
         )
     if not dot.valid:
         told += f", {dot.note}"
-    _point(group, across(dot.value), y, filled=dot.valid, told=told)
+    _point(group, across(value), y, filled=dot.valid, told=told)
 
 
 def _bars(chart: BarChart, colours: Mapping[str, int]) -> ET.Element:

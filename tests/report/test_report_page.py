@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 from milton_assets.report.cases import case_data, flips
 from milton_assets.report.data import TierPart
+from milton_assets.report.drawing import draw
 from milton_assets.report.page import page, trend_page
 from milton_assets.report.text import pull_request
 from milton_assets.selection.summary import read_summary
 from milton_assets.usecases.reporting import gather_trend, keep_page
+from milton_assets.vocabulary.chart import Axis, Dot, DotChart, DotRow
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.state import StateDir
@@ -218,6 +220,16 @@ def test_no_label_of_a_picture_leaves_its_frame(home: StateDir) -> None:
     html = page(gathered(home, decided(home, [model(long, ndcg=0.9), model("b", ndcg=0.4)], incumbent="b")), TIERS)
     for x, words in re.findall(r'<text x="([\d.-]+)"[^>]*class="name end">(?:<title>[^<]*</title>)?([^<]*)', html):
         assert float(x) - 6.4 * len(words) >= 0, words
+
+
+def test_a_figure_that_is_missing_lies_over_no_other() -> None:
+    missing, there = Dot(note="error: no answer came"), Dot(value=0.5, low=0.2, high=0.8)
+    several = DotChart(
+        key="k", title="t", x=Axis(label="x"), series=("a", "b"), rows=(DotRow(name="r", dots=(missing, there)),)
+    )
+    alone = several.model_copy(update={"series": ("a",), "rows": (DotRow(name="r", dots=(missing,)),)})
+    assert "<title>a: error: no answer came</title>×" in draw(several, {})
+    assert ">error: no answer came</text>" in draw(alone, {})
 
 
 def test_a_figure_of_a_device_class_is_a_line_of_its_own(home: StateDir) -> None:
