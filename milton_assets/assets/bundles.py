@@ -13,7 +13,7 @@ from dagster import AssetExecutionContext, Output, asset
 from milton_assets.assets.beta_features import versioned_output
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.links import page_of
-from milton_assets.assets.pages import kept_page
+from milton_assets.assets.pages import bundled_summary, kept_page
 from milton_assets.edge.bundle import code_version, create_bundle, default_signer
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict
@@ -82,7 +82,7 @@ def edge_bundle(
         entry=entry,
         kind=campaign.artifact,
         decision=decision.model_dump(mode="json"),
-        summary=summary.model_copy(update={"report": None}).model_dump(mode="json"),
+        summary=bundled_summary(context, campaign, store, targets, summary).model_dump(mode="json"),
         evidence=summary.manifest,
         into=campaign.state.bundles,
         state=campaign.state,

@@ -11,8 +11,9 @@ from dagster import AssetExecutionContext, MetadataValue
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG
 from milton_assets.fleet.targets import Targets
+from milton_assets.selection.summary import RunSummary
 from milton_assets.tiers.discovery import installed_tiers
-from milton_assets.usecases.reporting import Sources, keep_page
+from milton_assets.usecases.reporting import Sources, keep_page, summary_for_bundle
 from milton_assets.usecases.tracking import MlflowTracking, tell_mlflow
 from milton_assets.vocabulary.documents import Place
 from milton_assets.vocabulary.errors import MiltonError
@@ -32,6 +33,14 @@ def kept_page(
     except MiltonError as error:
         context.log.warning(f"the page on {run_id} was not made: {error}")
         return None
+
+
+def bundled_summary(
+    context: AssetExecutionContext, campaign: Campaign, store: EvidenceStore, targets: Targets, summary: RunSummary
+) -> RunSummary:
+    """The summary as the run's bundle holds it, with the digest of the page as it was decided."""
+    sources = _sources(campaign, store, targets)
+    return summary_for_bundle(sources, summary, now=datetime.now(UTC), on_warning=context.log.warning)
 
 
 def told_elsewhere(

@@ -128,6 +128,7 @@ def create(
     from milton_assets.edge.manifest import DEFAULT_HEALTH
     from milton_assets.selection.summary import read_summary
     from milton_assets.usecases.compose import evidence_store_of
+    from milton_assets.usecases.reporting import sources_of, summary_for_bundle
     from milton_assets.usecases.shared_bundles import newest_release, reserved_by
     from milton_assets.vocabulary.keys import class_of
 
@@ -149,11 +150,16 @@ def create(
     else:
         health = DEFAULT_HEALTH
         typer.echo("note: no health contract was measured: devices take any answer, at any speed", err=True)
+
+    def warn(warning: str) -> None:
+        typer.echo(f"warning: {warning}", err=True)
+
+    as_bundled = summary_for_bundle(sources_of(settings), summary, now=now, on_warning=warn)
     bundle = create_bundle(
         entry=entry,
         kind=kind,
         decision=summary.decision.model_dump(mode="json"),
-        summary=summary.model_dump(mode="json"),
+        summary=as_bundled.model_dump(mode="json"),
         evidence=summary.manifest,
         into=(output or state.bundles).absolute(),
         state=state,
@@ -166,7 +172,7 @@ def create(
         link=LinkMode.HARD if hard_link else LinkMode.AUTO,
         durable=sync,
         on_progress=progress_on_stderr(),
-        on_warning=lambda warning: typer.echo(f"warning: {warning}", err=True),
+        on_warning=warn,
     )
     told = {
         "path": str(bundle.path),

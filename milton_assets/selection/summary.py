@@ -64,7 +64,7 @@ bear no version. Another version is not read."""
 class RunSummary(BaseModel):
     """What one benchmark run came to. `bundle` is None where the run made none; `deployments` holds one for each
     target that the bundle was taken to, the newest last; `report` is the page on the run, once there is one. A bundle's
-    copy of the summary names none of the three: they come after it.
+    copy of the summary names neither bundle nor deployments, which come after it, and the page as it was decided.
 
     `candidates` maps each version to whatever the run wants to tell about it beyond the decision. `notes` are sentences
     about how the run came to its profile and policy.
@@ -98,6 +98,11 @@ class RunSummary(BaseModel):
                 f"the manifest here is {self.manifest.digest()}"
             )
         return self
+
+
+def as_decided(summary: RunSummary) -> RunSummary:
+    """The summary without what is added to it after the decision."""
+    return summary.model_copy(update={"bundle": None, "deployments": (), "report": None})
 
 
 def write_summary(runs: Place, summary: RunSummary) -> Place:

@@ -9,7 +9,7 @@ What belongs here: reading summary, evidence, goldens and targets into `ReportDa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,12 +29,19 @@ from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.decide import decide
 from milton_assets.selection.decision import Challenge, Decision
 from milton_assets.selection.replay import read_pinned
-from milton_assets.selection.summary import ReportRecord, RunSummary, change_summary, read_summary, run_ids
+from milton_assets.selection.summary import (
+    ReportRecord,
+    RunSummary,
+    as_decided,
+    change_summary,
+    read_summary,
+    run_ids,
+)
 from milton_assets.settings import Settings
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.compose import evidence_store_of, targets_of
 from milton_assets.usecases.rollout_report import rollout_lines
-from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.digest import sha256_bytes, short
 from milton_assets.vocabulary.documents import Place
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.golden_set import OwnSets, read_goldens
@@ -117,19 +124,45 @@ def gather(
 
 def keep_page(sources: Sources, run_id: str, *, now: datetime) -> Place:
     """Write the run's page beside its summary, and its digest into the summary; where it lies. Raises as `gather`."""
-    store = sources.store
-    uri = f"runs/{run_id}.html"
-    place = Path(store.root.path) / uri if store.is_here else store.root / uri
+    place = _place_of(sources, f"{run_id}.html")
     folder = place.parent if isinstance(place, Path) else None
-    told = sources.state.tell(place) if isinstance(place, Path) else str(place)
 
     def with_page(summary: RunSummary) -> RunSummary:
         content = page(gather(sources, summary, now=now, page_beside=folder), sources.tiers).encode()
-        store.keep(uri, content)
-        return summary.model_copy(update={"report": ReportRecord(path=told, sha256=sha256_bytes(content))})
+        return summary.model_copy(update={"report": _keep(sources, f"{run_id}.html", content)})
 
-    change_summary(store.runs, run_id, with_page)
+    change_summary(sources.store.runs, run_id, with_page)
     return place
+
+
+def summary_for_bundle(
+    sources: Sources, summary: RunSummary, *, now: datetime, on_warning: Callable[[str], object]
+) -> RunSummary:
+    """The run's summary as a bundle holds it: without what comes after the decision, and with the digest of the page as
+    it is now, which is kept under a name that has the digest, so that later pages leave it be.
+
+    No bundle hangs on a page: where it cannot be made, `on_warning` is told, and the summary names none.
+    """
+    decided = as_decided(summary)
+    try:
+        content = page(gather(sources, decided, now=now), sources.tiers).encode()
+        kept = _keep(sources, f"{summary.run_id}.{short(sha256_bytes(content))}.html", content)
+    except MiltonError as error:
+        on_warning(f"the bundle names no page on {summary.run_id}: {error}")
+        return decided
+    return decided.model_copy(update={"report": kept})
+
+
+def _keep(sources: Sources, name: str, content: bytes) -> ReportRecord:
+    sources.store.keep(f"runs/{name}", content)
+    place = _place_of(sources, name)
+    told = sources.state.tell(place) if isinstance(place, Path) else str(place)
+    return ReportRecord(path=told, sha256=sha256_bytes(content))
+
+
+def _place_of(sources: Sources, name: str) -> Place:
+    store = sources.store
+    return Path(store.root.path) / "runs" / name if store.is_here else store.root / "runs" / name
 
 
 def serving(targets: Targets) -> Iterator[Serving]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from dagster import DagsterInstance
@@ -40,7 +40,14 @@ from milton_assets.edge.release.chain import bundled_artefact_sha256
 from milton_assets.fleet.canaries import DoesNotHold, KeptVerdict, kept_verdicts, problems_of, signature_problems
 from milton_assets.fleet.target import Target, is_here
 from milton_assets.rollout.arms_kept import KeptFleetVerdict, kept_fleet_verdicts
-from milton_assets.selection.summary import BundleRecord, DeploymentRecord, RunSummary, read_summary
+from milton_assets.selection.summary import (
+    BundleRecord,
+    DeploymentRecord,
+    ReportRecord,
+    RunSummary,
+    as_decided,
+    read_summary,
+)
 from milton_assets.usecases.field_evidence import changed_since
 from milton_assets.usecases.golden_links import broken_goldens, notes_on_goldens
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_json, short
@@ -346,16 +353,21 @@ def _decision_problems(
     # The store names a document for its digest.
     if stored is None or short(stored) not in logged.document_uri:
         yield f"{logged.document_uri} {'is missing' if stored is None else f'was changed: it is {stored}'}"
-    elif _core(RunSummary.model_validate_json(records.store.read_bytes(logged.document_uri, stored))) != _core(
-        grounds.summary
-    ):
+    elif as_decided(
+        RunSummary.model_validate_json(records.store.read_bytes(logged.document_uri, stored))
+    ) != as_decided(grounds.summary):
         yield f"{logged.document_uri} is another decision than the release's"
     logged.ranking.read()
+    yield from _page_problems(grounds.summary.report, records)
 
 
-def _core(summary: RunSummary) -> RunSummary:
-    """The summary without what is added to it after the decision."""
-    return summary.model_copy(update={"bundle": None, "deployments": (), "report": None})
+def _page_problems(told: ReportRecord | None, records: Records) -> Iterator[str]:
+    """What is wrong with the page as it was decided, which the bundle names; it need not be there any more."""
+    name = "" if told is None else PurePosixPath(told.path).name
+    if told is not None and short(told.sha256) in name:
+        found = records.store.digest(f"runs/{name}")
+        if found not in {None, told.sha256}:
+            yield f"{told.path} was changed: it is {found}"
 
 
 def _summary_problems(
@@ -367,7 +379,7 @@ def _summary_problems(
     except BadInput as error:
         yield f"{path}: {error}"
         return
-    if _core(summary) != _core(grounds.summary):
+    if as_decided(summary) != as_decided(grounds.summary):
         yield f"{path} tells of another decision than the release's {SUMMARY_FILE}"
     if summary.bundle is not None and not _leads_to_bundle(summary.bundle, deployment, source, manifest, records.state):
         yield f"{path} names a bundle that is not there: {summary.bundle}"
