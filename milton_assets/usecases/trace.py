@@ -362,12 +362,12 @@ def _decision_problems(
 
 
 def _page_problems(told: ReportRecord | None, records: Records) -> Iterator[str]:
-    """What is wrong with the page as it was decided, which the bundle names; it need not be there any more."""
-    name = "" if told is None else PurePosixPath(told.path).name
-    if told is not None and short(told.sha256) in name:
-        found = records.store.digest(f"runs/{name}")
-        if found not in {None, told.sha256}:
-            yield f"{told.path} was changed: it is {found}"
+    """What is wrong with the page as it was decided, which the bundle names."""
+    if told is None:
+        return
+    found = records.store.digest(f"runs/{PurePosixPath(told.path).name}")
+    if found != told.sha256:
+        yield f"{told.path} {'is missing' if found is None else f'was changed: it is {found}'}"
 
 
 def _summary_problems(

@@ -63,6 +63,7 @@ CHAIN = [
     # Whether there should be a signature, only the other copy can tell.
     *(("bundle", f"{place}/{name}") for place in ("deployments/local/releases/*", "bundles/*") for name in SIGNATURES),
     ("decision", f"benchmarks/runs/{RUN}.json"),
+    ("decision", f"benchmarks/runs/{RUN}.*.html"),
     ("decision", f"benchmarks/selection_decision/{RUN}/*T*.json"),
     ("decision", f"benchmarks/selection_decision/{RUN}/*.parquet"),
     *(

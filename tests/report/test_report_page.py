@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from milton_assets.report.drawing import draw
 from milton_assets.report.page import page, trend_page
 from milton_assets.report.text import pull_request
 from milton_assets.selection.summary import read_summary
-from milton_assets.usecases.reporting import gather_trend, keep_page
+from milton_assets.usecases.reporting import gather_trend, keep_page, summary_for_bundle
 from milton_assets.vocabulary.chart import Axis, Dot, DotChart, DotRow
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
@@ -200,6 +201,25 @@ def test_the_page_lies_beside_the_summary_which_has_its_digest(home: StateDir) -
     record = read_summary(home.runs).report
     assert path == home.runs / f"{RUN_ID}.html" and record is not None
     assert (home.place(record.path), record.sha256) == (path, sha256_file(path))
+
+
+def test_a_bundle_has_the_digest_of_the_page_as_it_was_decided_which_later_pages_leave_be(home: StateDir) -> None:
+    typical(home)
+    keep_page(sources(home), RUN_ID, now=NOW)
+    warned: list[str] = []
+    held = summary_for_bundle(sources(home), read_summary(home.runs), now=NOW, on_warning=warned.append)
+    keep_page(sources(home), RUN_ID, now=NOW + timedelta(hours=1))
+    assert (held.bundle, held.deployments, warned) == (None, (), [])
+    assert held.report is not None and held.report != read_summary(home.runs).report
+    assert sha256_file(home.place(held.report.path)) == held.report.sha256
+
+
+def test_a_bundle_is_made_without_a_page_that_cannot_be(home: StateDir) -> None:
+    summary = typical(home)
+    next(home.benchmarks.glob("reasoning/*.parquet")).unlink()
+    warned: list[str] = []
+    held = summary_for_bundle(sources(home), summary, now=NOW, on_warning=warned.append)
+    assert held.report is None and f"names no page on {RUN_ID}" in warned[0]
 
 
 def test_a_figure_over_campaigns_is_one_page_too(home: StateDir) -> None:
