@@ -363,7 +363,8 @@ def _decision_problems(
 
 def _page_problems(told: ReportRecord | None, records: Records) -> Iterator[str]:
     """What is wrong with the page as it was decided, which the bundle names."""
-    if told is None:
+    # Under a name without its digest it was made anew since.
+    if told is None or short(told.sha256) not in told.path:
         return
     found = records.store.digest(f"runs/{PurePosixPath(told.path).name}")
     if found != told.sha256:
