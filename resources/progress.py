@@ -27,7 +27,8 @@ class Meter:
 
     `stages` are the tiers in order, `candidates` how many models go through all of them, `order` their versions where
     they are known. What stages took before (`remembered`) is believed until this campaign says otherwise: the first
-    steps of a stage move the estimate little, its last ones most.
+    steps of a stage move the estimate little, its last ones most. A stage that had nothing to do, and so told no step,
+    took until the next one began.
 
     On a terminal the line is redrawn in place; elsewhere a stage has a line when it begins, one when it ends, and one
     every `quiet_s` between.
@@ -42,6 +43,7 @@ class Meter:
     order: tuple[str, ...] = ()
     remembered: Durations = field(default_factory=Durations)
     _spent: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
+    _silent: tuple[str, str, float] | None = None
     _began: float = 0.0
     _shown: float = -1e9
 
@@ -52,6 +54,8 @@ class Meter:
         """A listener for one stage of the `index`-th candidate (from 1). `also` is told every line that stays."""
         started = self.clock()
         self._shown = started
+        self._end_of_silent(started)
+        self._silent = (stage, candidate, started)
 
         def say(line: str) -> None:
             self._say(line)
@@ -62,14 +66,14 @@ class Meter:
 
         def listen(step: Progress) -> None:
             now = self.clock()
+            self._silent = None
             ended = step.done >= step.total
             if not ended and now - self._shown < (self.every_s if self._redraws else self.quiet_s):
                 return
             self._shown = now
             spent = now - started
             if ended:
-                self._spent.setdefault(stage, []).append((candidate, spent))
-                self.remembered.learn(stage, candidate, spent)
+                self._learn(stage, candidate, spent)
             tail = self._tail(candidate, index, stage, self._in_stage(candidate, stage, spent, step))
             note = f" · {step.note}" if step.note else ""
             line = f"{self._place(candidate, index)} {stage} {step.done}/{step.total}{note}{tail}"
@@ -113,6 +117,15 @@ class Meter:
         by_pace = spent / share
         whole = by_pace if before is None else share * by_pace + (1 - share) * max(before, spent)
         return max(whole - spent, 0.0)
+
+    def _learn(self, stage: str, candidate: str, spent: float) -> None:
+        self._spent.setdefault(stage, []).append((candidate, spent))
+        self.remembered.learn(stage, candidate, spent)
+
+    def _end_of_silent(self, now: float) -> None:
+        if self._silent is not None:
+            stage, candidate, began = self._silent
+            self._learn(stage, candidate, now - began)
 
     def _tail(self, candidate: str, index: int, stage: str, in_stage: float | None) -> str:
         """What is said of the time left: of the campaign, or of the stage alone while others were never timed."""

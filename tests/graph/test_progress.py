@@ -66,6 +66,19 @@ def test_while_a_stage_was_never_timed_only_what_is_left_of_the_present_one_is_t
     assert "left" not in out.getvalue().splitlines()[-1], "what reasoning will take is not known"
 
 
+def test_a_stage_with_nothing_to_do_is_timed_too(tmp_path, clock, out):
+    path = tmp_path / "durations.json"
+    shown = Meter(("fidelity", "inference"), 2, clock=clock, out=out, remembered=Durations.read(path, "full"))
+    shown.listener("v1", 1, "fidelity")
+    clock.now = 1
+    listen = shown.listener("v1", 1, "inference")
+    clock.now = 41
+    listen(Progress("inference", 4, 4))
+    assert out.getvalue().splitlines()[-1].endswith("about 0:41 left")
+    again = Meter(("fidelity", "inference"), 1, order=("v1",), remembered=Durations.read(path, "full"))
+    assert again.expected_s() == 41.0
+
+
 def test_a_slow_first_step_does_not_throw_the_estimate_over(tmp_path, clock, out):
     path = tmp_path / "durations.json"
     Durations.read(path, "full").learn("inference", "v1", 100.0)
