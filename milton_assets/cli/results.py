@@ -18,7 +18,6 @@ from milton_assets.vocabulary.figure import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from milton_assets.selection.decision import Decision
     from milton_assets.selection.summary import RunSummary
     from milton_assets.settings import Settings
     from milton_assets.vocabulary.documents import Place
@@ -46,7 +45,6 @@ def results(
     Example: milton results benchmark_20260111_142500
     """
     from milton_assets.selection.decision import Verdict
-    from milton_assets.selection.outcome import print_outcome
     from milton_assets.selection.side_by_side import print_side_by_side
     from milton_assets.selection.summary import read_summary, summaries_beside
     from milton_assets.tiers.discovery import installed_tiers
@@ -118,14 +116,15 @@ def decide(
         card.render(again, console(), tiers)
     if chosen.sha256 != recorded.policy_sha256:
         typer.echo(
-            f"a what-if under {chosen.name}; recorded is {_outcome(recorded)}, this is {_outcome(again)}", err=True
+            f"a what-if under {chosen.name}; recorded is {card.outcome(recorded)}, this is {card.outcome(again)}",
+            err=True,
         )
     elif again.to_json() == recorded.to_json():
         typer.echo(f"repeats the recorded decision byte for byte, SHA-256 {again.digest()}", err=True)
     else:
         raise EvidenceMismatch(
-            f"deciding {run} again gives {again.digest()} ({_outcome(again)}), "
-            f"recorded is {recorded.digest()} ({_outcome(recorded)})",
+            f"deciding {run} again gives {again.digest()} ({card.outcome(again)}), "
+            f"recorded is {recorded.digest()} ({card.outcome(recorded)})",
             expected="the same decision from the same evidence and policy",
             remedy="decide with the release that took the decision, and check who edited the run's summary",
         )
@@ -141,11 +140,11 @@ def register(app: typer.Typer) -> None:
 
 def _list(runs: Place, *, as_json: bool) -> None:
     """A line a run: id, verdict and winner; a run whose summary another release wrote says so."""
-    from milton_assets.selection.card import keeps
+    from milton_assets.selection.card import outcome
     from milton_assets.selection.summary import read_summary, run_ids
     from milton_assets.vocabulary.errors import BadInput
 
-    unread = dict.fromkeys(("verdict", "winner", "kept", "candidates"))
+    unread = dict.fromkeys(("verdict", "winner", "outcome", "candidates"))
     found: list[dict[str, str | int | None]] = []
     for run_id in run_ids(runs):
         try:
@@ -154,8 +153,7 @@ def _list(runs: Place, *, as_json: bool) -> None:
             found.append({"run_id": run_id, **unread, "problem": str(error)})
             continue
         told = {"run_id": run_id, "verdict": decision.verdict.value, "winner": decision.winner}
-        kept = decision.incumbent if keeps(decision) else None
-        found.append({**told, "kept": kept, "candidates": len(decision.candidates), "problem": None})
+        found.append({**told, "outcome": outcome(decision), "candidates": len(decision.candidates), "problem": None})
 
     def text(console: Console) -> None:
         if not found:
@@ -169,8 +167,7 @@ def _list(runs: Place, *, as_json: bool) -> None:
 def _in_a_line(row: Mapping[str, str | int | None]) -> str:
     if row["problem"] is not None:
         return f"cannot be read: {row['problem']}"
-    told = f"keep {row['kept']}" if row["kept"] else f"{row['verdict']} {row['winner'] or ''}".rstrip()
-    return f"{told}, {counted(int(row['candidates'] or 0), 'candidate')}"
+    return f"{row['outcome']}, {counted(int(row['candidates'] or 0), 'candidate')}"
 
 
 def _write_pictures(summary: RunSummary, settings: Settings, folder: Path) -> None:
@@ -187,7 +184,3 @@ def _write_pictures(summary: RunSummary, settings: Settings, folder: Path) -> No
         path = folder / f"{name}.png"
         write_atomic(path, png)
         typer.echo(f"wrote {path}", err=True)
-
-
-def _outcome(decision: Decision) -> str:
-    return f"{decision.verdict} {decision.winner}" if decision.winner else decision.verdict.value

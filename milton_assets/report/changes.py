@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from milton_assets.report.data import FigureChange, Since
+from milton_assets.selection.card import outcome
 from milton_assets.selection.decision import Decision
 from milton_assets.selection.summary import RunSummary
 from milton_assets.vocabulary.digest import short
@@ -22,10 +23,10 @@ def changes_since(before: RunSummary, now: RunSummary) -> Since:
 
 def _sentences(before: RunSummary, now: RunSummary) -> Iterator[str]:
     old, new = before.decision, now.decision
-    if (old.verdict, old.winner) == (new.verdict, new.winner):
-        yield f"the outcome is the same: {_outcome(new)}"
+    if outcome(old) == outcome(new):
+        yield f"the outcome is the same: {outcome(new)}"
     else:
-        yield f"the outcome was {_outcome(old)}, now it is {_outcome(new)}"
+        yield f"the outcome was {outcome(old)}, now it is {outcome(new)}"
     if old.incumbent != new.incumbent:
         yield f"{old.incumbent or 'nothing'} served before that run, {new.incumbent or 'nothing'} before this one"
     if old.policy_sha256 != new.policy_sha256:
@@ -61,12 +62,15 @@ def _figures(before: RunSummary, now: RunSummary) -> Iterator[FigureChange]:
     for report in now.decision.candidates:
         for criterion in now.decision.policy.criteria:
             metric = report.reading(criterion.tier, criterion.metric)
+            earlier = _value(before.decision, report.version, criterion.tier, criterion.metric)
+            if earlier is None and metric.value is None:
+                continue
             yield FigureChange(
                 model=report.version,
                 metric=criterion.metric,
                 unit=metric.unit,
                 better=criterion.direction,
-                before=_value(before.decision, report.version, criterion.tier, criterion.metric),
+                before=earlier,
                 now=metric.value,
             )
 
@@ -77,8 +81,3 @@ def _value(decision: Decision, version: str, tier: str, metric: str) -> float | 
         return decision.candidate(version).reading(tier, metric).value
     except BadInput:
         return None
-
-
-def _outcome(decision: Decision) -> str:
-    words = decision.verdict.replace("_", " ")
-    return f"{words} {decision.winner}" if decision.winner else words

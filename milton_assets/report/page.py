@@ -228,6 +228,8 @@ def _change(change: FigureChange) -> str:
 
 
 def _improved(change: FigureChange) -> str:
+    if change.before is None or change.now is None:
+        return ""
     return {True: "better", False: "worse", None: "same"}[change.improved]
 
 

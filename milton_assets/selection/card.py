@@ -118,6 +118,13 @@ def headline(decision: Decision) -> str:
     return _HEADLINE[decision.verdict].format(winner=decision.winner)
 
 
+def outcome(decision: Decision) -> str:
+    """The verdict in two words, for a line among others: "promote v2", "keep v1", "reject", "no verdict"."""
+    if keeps(decision):
+        return f"keep {decision.incumbent}"
+    return f"{decision.verdict.replace('_', ' ')} {decision.winner or ''}".rstrip()
+
+
 def keeps(decision: Decision) -> bool:
     """Whether the incumbent stood, passed the gates and stays. Elsewhere a rejection leaves nothing that is fit."""
     return decision.verdict is Verdict.REJECT and decision.incumbent in {r.version for r in decision.eligible}

@@ -316,8 +316,12 @@ def _grounds_links(
         grounds.evidence.run_id,
         grounds.evidence.digest(),
         _evidence_problems(deployment, manifest, grounds, records),
-        f"{len(grounds.evidence.pins())} tables, each as pinned on disk and in the event log, ; ".join(
-            [f"and {len(grounds.evidence.goldens)} goldens", *notes_on_goldens(grounds.evidence, records.goldens)]
+        "; ".join(
+            [
+                f"{len(grounds.evidence.pins())} tables, each as pinned on disk and in the event log, "
+                f"and {len(grounds.evidence.goldens)} goldens",
+                *notes_on_goldens(grounds.evidence, records.goldens),
+            ]
         ),
     )
     yield _link(

@@ -213,6 +213,7 @@ def tampered(path: Path, change: Callable[[bytes], bytes | None]) -> Iterator[No
 def test_the_chain_leads_from_the_deployment_to_the_weights(follow):
     links = follow()
     assert (list(links), broken(links)) == (LINKS, [])
+    assert links["evidence"].detail.startswith("8 tables, each as pinned on disk and in the event log, and ")
 
 
 @pytest.mark.parametrize(

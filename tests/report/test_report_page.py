@@ -179,6 +179,12 @@ def test_what_changed_since_the_run_before_is_told(home: StateDir) -> None:
     assert moved["old", "ttft_ms.median"] is False
 
 
+def test_an_incumbent_that_stays_is_told_as_kept_and_not_as_a_rejection(home: StateDir) -> None:
+    decided(home, [model("old", cove=0.5)], run_id="benchmark_20260110_000000")
+    since = gathered(home, decided(home, [model("old", cove=0.5)], incumbent="old")).since
+    assert since is not None and since.sentences[0] == "the outcome was promote old, now it is keep old"
+
+
 def test_two_models_are_compared_as_if_the_first_served(home: StateDir) -> None:
     data = gathered(home, typical(home), between=("new", "old"))
     assert data.models == ("new", "old") and data.reference == "new"
