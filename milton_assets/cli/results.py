@@ -45,6 +45,7 @@ def results(
     Example: milton results benchmark_20260111_142500
     """
     from milton_assets.selection.decision import Verdict
+    from milton_assets.selection.outcome import print_outcome
     from milton_assets.selection.side_by_side import print_side_by_side
     from milton_assets.selection.summary import read_summary, summaries_beside
     from milton_assets.tiers.discovery import installed_tiers
