@@ -44,6 +44,7 @@ def results(
 
     Example: milton results benchmark_20260111_142500
     """
+    from milton_assets.selection import card
     from milton_assets.selection.decision import Verdict
     from milton_assets.selection.outcome import print_outcome
     from milton_assets.selection.side_by_side import print_side_by_side
@@ -72,7 +73,7 @@ def results(
     if pictures is not None:
         _write_pictures(summary, settings, pictures)
     if summary.decision.verdict is not Verdict.PROMOTE:
-        raise say_no(f"{summary.run_id}: nothing was promoted ({summary.decision.verdict})")
+        raise say_no(f"{summary.run_id}: nothing was promoted ({card.outcome(summary.decision)})")
 
 
 def decide(
@@ -130,7 +131,7 @@ def decide(
             remedy="decide with the release that took the decision, and check who edited the run's summary",
         )
     if again.verdict is not Verdict.PROMOTE:
-        raise say_no(f"{run}: nothing would be promoted ({again.verdict})")
+        raise say_no(f"{run}: nothing would be promoted ({card.outcome(again)})")
 
 
 def register(app: typer.Typer) -> None:
