@@ -750,7 +750,9 @@ def _how_long(conductor: _Conductor) -> str:
     """What is known before anything is measured."""
     profile, seconds = conductor.campaign.profile, conductor.shown.expected_s()
     if seconds is None:
-        return f"the profile {profile} was not timed here before, so how long it takes is told once a model is through"
+        look = conductor.shown.expected_s("smoke") if profile == "full" else None
+        longer = f"; it is much more than smoke, which takes about {duration(look)} here" if look is not None else ""
+        return f"the profile {profile} was not timed here before{longer}: how long it takes is told once a model is through"
     return f"all tiers over all candidates took about {duration(seconds)} under the profile {profile} before"
 
 

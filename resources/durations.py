@@ -10,7 +10,7 @@ They are a convenience: a file that does not read is begun anew.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +39,10 @@ class Durations:
             return cls(path, profile, _KEPT.validate_json(raw), _KEPT.validate_json(raw))
         except (FileNotFoundError, ValidationError):
             return cls(path, profile)
+
+    def under(self, profile: str) -> Durations:
+        """What was kept of another profile."""
+        return replace(self, profile=profile)
 
     def before(self, tier: str, version: str) -> float | None:
         """Seconds that the tier took with that model before this campaign; None where it never ran here."""

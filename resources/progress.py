@@ -88,15 +88,14 @@ class Meter:
         """A line between the stages."""
         self._say(line)
 
-    def expected_s(self) -> float | None:
+    def expected_s(self, profile: str | None = None) -> float | None:
         """Seconds that the campaign may take by what is remembered of its models, else of others; None where a stage
-        never ran here."""
-        usual = {stage: self.remembered.usual(stage) for stage in self.stages}
+        never ran here. Under another `profile` if one is named."""
+        remembered = self.remembered if profile is None else self.remembered.under(profile)
+        usual = {stage: remembered.usual(stage) for stage in self.stages}
         if not self.order or None in usual.values():
             return None
-        known = [
-            self.remembered.before(stage, version) or usual[stage] for version in self.order for stage in self.stages
-        ]
+        known = [remembered.before(stage, version) or usual[stage] for version in self.order for stage in self.stages]
         return sum(one for one in known if one is not None)
 
     @property

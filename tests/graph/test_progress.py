@@ -77,6 +77,8 @@ def test_a_stage_with_nothing_to_do_is_timed_too(tmp_path, clock, out):
     assert out.getvalue().splitlines()[-1].endswith("about 0:41 left")
     again = Meter(("fidelity", "inference"), 1, order=("v1",), remembered=Durations.read(path, "full"))
     assert again.expected_s() == 41.0
+    longer = Meter(("fidelity", "inference"), 1, order=("v1",), remembered=Durations.read(path, "fuller"))
+    assert (longer.expected_s(), longer.expected_s("full")) == (None, 41.0)
 
 
 def test_a_slow_first_step_does_not_throw_the_estimate_over(tmp_path, clock, out):

@@ -254,7 +254,7 @@ def test_a_figure_that_is_missing_lies_over_no_other() -> None:
         key="k", title="t", x=Axis(label="x"), series=("a", "b"), rows=(DotRow(name="r", dots=(missing, there)),)
     )
     alone = several.model_copy(update={"series": ("a",), "rows": (DotRow(name="r", dots=(missing,)),)})
-    assert "<title>a: error: no answer came</title>×" in draw(several, {})
+    assert ">×<title>a: error: no answer came</title></text>" in draw(several, {})
     assert ">error: no answer came</text>" in draw(alone, {})
 
 
