@@ -752,7 +752,7 @@ def _how_long(conductor: _Conductor) -> str:
     if seconds is None:
         look = conductor.shown.expected_s("smoke") if profile == "full" else None
         longer = f"; it is much more than smoke, which takes about {duration(look)} here" if look is not None else ""
-        return f"the profile {profile} was not timed here before{longer}: how long it takes is told once a model is through"
+        return f"the profile {profile} was not timed here before{longer}: how long is told once a model is through"
     return f"all tiers over all candidates took about {duration(seconds)} under the profile {profile} before"
 
 
