@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from dagster import DagsterRunStatus, build_run_status_sensor_context
+from jsonschema import Draft202012Validator, FormatChecker
 
 from milton_assets.definitions import build_defs
 from milton_assets.lineage import NAMESPACE
@@ -14,6 +15,53 @@ from tests.support.scripted_server import Body, Status, scripted_server
 from tests.support.workplace import competent
 
 PATH = "/api/v1/lineage"
+_TEXT = {"type": "string", "minLength": 1}
+_FACETS = {
+    "type": "object",
+    "additionalProperties": {
+        "type": "object",
+        "required": ["_producer", "_schemaURL"],
+        "properties": {"_producer": _TEXT, "_schemaURL": _TEXT},
+    },
+}
+_NAMED = {
+    "type": "object",
+    "required": ["namespace", "name"],
+    "properties": {
+        "namespace": _TEXT,
+        "name": _TEXT,
+        **dict.fromkeys(("facets", "inputFacets", "outputFacets"), _FACETS),
+    },
+}
+_RUN = {
+    "type": "object",
+    "required": ["runId"],
+    "properties": {"runId": {"type": "string", "format": "uuid"}, "facets": _FACETS},
+}
+ALLOWED = Draft202012Validator(
+    {
+        "type": "object",
+        "required": ["run", "job", "eventTime", "producer", "schemaURL"],
+        "properties": {
+            "eventType": {"enum": ["START", "RUNNING", "COMPLETE", "ABORT", "FAIL", "OTHER"]},
+            "eventTime": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$"},
+            "producer": _TEXT,
+            "schemaURL": _TEXT,
+            "run": _RUN,
+            "job": _NAMED,
+            "inputs": {"type": "array", "items": _NAMED},
+            "outputs": {"type": "array", "items": _NAMED},
+        },
+    },
+    format_checker=FormatChecker(),
+)
+"""What a catalogue takes of an event: https://openlineage.io/spec/2-0-2/OpenLineage.json, `RunEvent`."""
+
+
+def taken(event):
+    """A catalogue's answer: it takes what the specification allows, and says what is wrong with the rest."""
+    wrong = [error.message for error in ALLOWED.iter_errors(event)]
+    return Status(422, "; ".join(wrong)) if wrong else Body({}, 201)
 
 
 @pytest.fixture
@@ -41,11 +89,15 @@ def tell(wp, result, url):
 
 def test_a_catalogue_hears_of_a_run_and_of_what_it_made_from_what(wp, done, monkeypatch):
     monkeypatch.setenv("OPENLINEAGE_API_KEY", "sk-catalogue")
-    with scripted_server(posts={PATH: Body({}, 201)}) as catalogue:
+    with scripted_server(posts={PATH: taken}) as catalogue:
         tell(wp, done, catalogue.base_url)
         events = [exchange.body for exchange in catalogue.exchanges]
         keys = {exchange.headers.get("Authorization") for exchange in catalogue.exchanges}
     assert keys == {"Bearer sk-catalogue"}
+    ends = {}
+    for event in events:
+        ends.setdefault(event["run"]["runId"], []).append(event["eventType"])
+    assert set(map(tuple, ends.values())) == {("START", "COMPLETE")}, "of each run, a start and one end"
     first, *children, last = events
     assert [(e["eventType"], e["job"]["name"], e["run"]["runId"]) for e in (first, last)] == [
         ("START", "benchmark_model", done.run_id),
