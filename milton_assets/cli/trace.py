@@ -90,4 +90,5 @@ def _draw(chain: Chain, console: Console) -> None:
         console.print(named, style=None if link.holds else "red", markup=False, soft_wrap=True)
         console.print(f"  {'':<15} {printable(link.detail)}", markup=False, soft_wrap=True)
         if link.digest:
-            console.print(f"  {'':<15} sha256 {link.digest}", markup=False, soft_wrap=True)
+            # Near the margin, so that a terminal of 80 columns does not break it.
+            console.print(f"  sha256 {link.digest}", markup=False, soft_wrap=True)
