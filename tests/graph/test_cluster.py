@@ -1,6 +1,6 @@
 """Several hosts by Dagster's own engines, and what becomes of a campaign when one of their parts fails.
 
-The hosts are processes on loopback with nothing in common but Postgres, Redis and an S3 server. One registered campaign
+The hosts have nothing in common but Postgres, Redis and an S3 server (`tests.support.cluster`). One registered campaign
 goes from the sensor to a deployment on another host while its daemon is killed amid a tick, a worker amid a tier, its
 host never comes back, and the object store is gone for a minute; then one that a person conducts, while Postgres is
 restarted. All that is set up and waited for once (`road`); each test holds one thing against what was seen.
@@ -22,7 +22,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from celery import Celery
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+from dagster._core.scheduler.instigation import InstigatorTick
 from upath import UPath
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG
@@ -31,7 +33,7 @@ from milton_assets.selection.summary import RunSummary, read_summary, run_ids
 from milton_assets.vocabulary.tier import TierResult
 from resources.evidence_store import EvidenceStore
 from resources.registries.json_file import new_entry
-from tests.support.cluster import BIN, EVIDENCE_URL, Cluster, cluster, end, wait_until
+from tests.support.cluster import BIN, EVIDENCE_URL, Cluster, cluster, end, hosts_apart, wait_until
 from tests.support.gguf_file import tiny_gguf
 from tests.support.processes import left_behind
 from tests.support.scripted_server import scripted_server
@@ -86,6 +88,9 @@ class Road:
     summary: RunSummary | None = None
     second: RunSummary | None = None
     refused: str = ""
+    ticks: list[InstigatorTick] = field(default_factory=list)
+    held: dict[str, int] = field(default_factory=dict)
+    queued: dict[str, int] = field(default_factory=dict)
 
     def told(self, what: str) -> None:
         """Say when that was, for `pytest -s`."""
@@ -101,14 +106,18 @@ class Road:
 def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """The whole road, gone once."""
     root, models = tmp_path_factory.mktemp("cluster"), Models()
-    with scripted_server(models.reply, models=VERSIONS) as server, pytest.MonkeyPatch.context() as patch:
+    with (
+        hosts_apart("cpu-box", "spare", "edge-box") as hosts,
+        scripted_server(models.reply, models=VERSIONS, address=hosts.address) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         variables = {
             "MILTON_PROFILE": "smoke",
             "MILTON_POLICY": "smoke",
             "MILTON_WATCH_MACHINE": "0",
             "SCRIPTED_SERVER": server.base_url,
         }
-        with cluster(root, ("desk", "cpu-box", "spare", "edge-box"), variables, SETTINGS) as made:
+        with cluster(root, hosts, ("desk", "cpu-box", "spare", "edge-box"), variables, SETTINGS) as made:
             for name, value in made.boxes["desk"].environment.items():
                 patch.setenv(name, value)
             register(made, root)
@@ -208,6 +217,21 @@ def conduct(seen: Road, instance: DagsterInstance, models: Models) -> None:
         (seen.conducted if run.job_name == "autobench" or CONDUCTED_TAG in run.tags else seen.runs).append(run)
         said = (entry.user_message or entry.message for entry in instance.all_logs(run.run_id))
         seen.pages[run.run_id] = "\n".join(said)
+    look_for_what_is_left(seen, instance)
+
+
+def look_for_what_is_left(seen: Road, instance: DagsterInstance) -> None:
+    """How the registry sensor's ticks ended, the places held in each pool, and the tasks waiting in each queue."""
+    (sensor,) = (one for one in instance.all_instigator_state() if one.name == "registry_sensor")
+    seen.ticks = list(instance.get_ticks(sensor.instigator_origin_id, sensor.selector_id))
+    pools = instance.event_log_storage
+    seen.held = {
+        pool: pools.get_concurrency_info(pool).active_slot_count + pools.get_concurrency_info(pool).pending_step_count
+        for pool in pools.get_concurrency_keys()
+    }
+    with Celery(broker=seen.made.boxes["desk"].environment["MILTON_BROKER_URL"]).connection() as broker:
+        queues = {"cpu-box", "spare", "edge-box"}
+        seen.queued = {queue: broker.default_channel.client.llen(queue) for queue in queues}
 
 
 def test_a_campaign_gets_to_the_edge_box_once_whatever_failed_on_the_way(road):
@@ -230,6 +254,20 @@ def test_a_daemon_that_was_killed_amid_a_tick_asks_for_each_model_once(road):
     asked_for = Counter(run.tags["dagster/partition"] for run in road.runs if "dagster/parent_run_id" not in run.tags)
     assert {version: asked_for[version] for version in VERSIONS} == dict.fromkeys(VERSIONS, 1)
     assert road.runs_when_the_daemon_died >= 1
+
+
+def test_what_became_of_a_killed_daemons_tick_is_among_the_ticks(road):
+    states = Counter(tick.status.value for tick in road.ticks)
+    assert states["STARTED"] == 0, states
+    asked = [run_id for tick in road.ticks if tick.status.value == "SUCCESS" for run_id in tick.run_ids]
+    first = {run.run_id for version in VERSIONS for run in road.measured(version)[:1]}
+    assert sorted(asked) == sorted(first)
+
+
+def test_nothing_is_left_in_a_pool_or_a_queue(road):
+    assert "accelerator-cpu-box" in road.held
+    assert set(road.held.values()) == {0}
+    assert set(road.queued.values()) == {0}
 
 
 def test_a_worker_that_was_killed_amid_a_tier_loses_its_place_in_time_and_its_runs_page_says_so(road):

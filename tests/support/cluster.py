@@ -1,8 +1,9 @@
 """Several hosts on one machine: Postgres, Redis and an S3 server, a daemon, and workers with own state folders.
 
-What belongs here: starting and ending these, on loopback, from the packages that `.ci/run` installs. What does not:
-assertions. A host ("box") is a state folder, a DAGSTER_HOME with `deploy/dagster.yaml`, and the settings that
-docs/scale.md gives it; boxes share the three services and nothing else.
+What belongs here: starting and ending these, from the packages that `.ci/run` installs. What does not: assertions. A
+host ("box") is a state folder, a DAGSTER_HOME with `deploy/dagster.yaml`, and the settings that docs/scale.md gives it;
+boxes share the three services and nothing else. A worker's host is in a network namespace of its own, whose one cable
+leads to the services, and other hosts' folders are empty there; where nobody may make namespaces, all is on loopback.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any
 from moto.server import ThreadedMotoServer
 
 from milton_assets.vocabulary.state import StateDir
+from tests.support.own_network import Machine, NoNamespaces, held
 from tests.support.own_sshd import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,16 +61,16 @@ class Service:
 class Objects:
     """An S3 server, moto's, in this process: it holds what it was given while nobody can reach it."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, address: str) -> None:
+        self.address, self.port = address, free_port()
         self._server: ThreadedMotoServer | None = None
 
     def up(self) -> None:
         """Listen."""
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
+        self._server = ThreadedMotoServer(ip_address=self.address, port=self.port, verbose=False)
         self._server.start()
-        wait_until(lambda: listens(self.port), 60, "the S3 server")
+        wait_until(lambda: listens(self.port, self.address), 60, "the S3 server")
 
     def down(self) -> None:
         """Refuse connections."""
@@ -77,13 +79,44 @@ class Objects:
             self._server = None
 
 
+@dataclass(frozen=True)
+class Hosts:
+    """Where hosts are: the namespaces of those that have some, by name, and the address at which all find services."""
+
+    address: str = "127.0.0.1"
+    machines: Mapping[str, Machine] = field(default_factory=dict)
+
+
+@contextmanager
+def hosts_apart(*names: str) -> Iterator[Hosts]:
+    """Namespaces for these hosts, each with a cable to this machine; none where none can be made."""
+    with ExitStack() as stack:
+        try:
+            machines = {name: Machine(stack.enter_context(held())) for name in names}
+        except NoNamespaces as why:
+            print(f"all hosts are on loopback: {why}")
+            yield Hosts()
+            return
+        here, net = "10.213.9.1", "10.213.9"
+        for number, machine in enumerate(machines.values(), 2):
+            cable = f"box{machine.pid}"
+            ours = ["ip", "link", "add", cable, "type", "veth", "peer", "name", "near", "netns", str(machine.pid)]
+            address = ["ip", "address", "add", here, "peer", f"{net}.{number}", "dev", cable]
+            for command in (ours, address, ["ip", "link", "set", cable, "up"]):
+                subprocess.run(command, check=True, capture_output=True)
+            machine.run(["ip", "address", "add", f"{net}.{number}", "peer", here, "dev", "near"])
+            machine.run(["ip", "link", "set", "near", "up"])
+        yield Hosts(here, machines)
+
+
 @dataclass
 class Box:
-    """One host."""
+    """One host; `machine` are its namespaces, where it has some."""
 
     name: str
     state: StateDir
     environment: dict[str, str]
+    machine: Machine | None = None
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -95,7 +128,12 @@ class Box:
         """Start a process of this host, in a group of its own."""
         with self.log.open("ab") as out:
             process = subprocess.Popen(
-                [*command], env=self.environment, stdout=out, stderr=out, start_new_session=True, cwd=self.state.root
+                self._there(command),
+                env=self.environment,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                cwd=self.state.root,
             )
         self.processes.append(process)
         return process
@@ -115,7 +153,7 @@ class Box:
     def milton(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run `milton` on this host, with further variables."""
         return subprocess.run(
-            [BIN / "milton", *words],
+            self._there([BIN / "milton", *words]),
             env=self.environment | variables,
             capture_output=True,
             text=True,
@@ -123,6 +161,10 @@ class Box:
             timeout=300,
             cwd=self.state.root,
         )
+
+    def _there(self, command: Sequence[str | Path]) -> list[str]:
+        words = [str(word) for word in command]
+        return words if self.machine is None else self.machine.inside(["env", "-C", str(self.state.root), *words])
 
 
 @dataclass
@@ -143,7 +185,7 @@ class Cluster:
         """The S3 server as the tests see it."""
         import s3fs
 
-        at = f"http://127.0.0.1:{self.objects.port}"
+        at = f"http://{self.objects.address}:{self.objects.port}"
         return s3fs.S3FileSystem(key="test", secret="test", endpoint_url=at, use_listings_cache=False)
 
     def logs(self) -> str:
@@ -153,13 +195,15 @@ class Cluster:
 
 
 @contextmanager
-def cluster(root: Path, names: tuple[str, ...], variables: Mapping[str, str], settings: Any) -> Iterator[Cluster]:
+def cluster(
+    root: Path, hosts: Hosts, names: tuple[str, ...], variables: Mapping[str, str], settings: Any
+) -> Iterator[Cluster]:
     """The services, and a box for each name with `settings` as its milton.yaml; everything ends with the block."""
     with ExitStack() as stack:
         data = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="milton-cluster-", ignore_cleanup_errors=True))
         )
-        services = (postgres(data), _redis(data), Objects())
+        services = (postgres(data, hosts.address), _redis(data, hosts.address), Objects(hosts.address))
         made = Cluster(root, *services, boxes={})
         for service in services:
             stack.callback(service.down)
@@ -167,12 +211,14 @@ def cluster(root: Path, names: tuple[str, ...], variables: Mapping[str, str], se
         made.file_system().mkdir(BUCKET)
         create_database(made.postgres.port)
         for name in names:
-            made.boxes[name] = _box(made, name, variables, settings)
+            made.boxes[name] = _box(made, name, hosts, variables, settings)
+        for name, machine in hosts.machines.items():
+            machine.hide([box.state.root for box in made.boxes.values() if box.name != name])
         stack.callback(lambda: end_all([process for box in made.boxes.values() for process in box.processes]))
         yield made
 
 
-def _box(made: Cluster, name: str, variables: Mapping[str, str], settings: Any) -> Box:
+def _box(made: Cluster, name: str, hosts: Hosts, variables: Mapping[str, str], settings: Any) -> Box:
     state = StateDir(made.root / name)
     state.dagster.mkdir(parents=True)
     (state.dagster / "dagster.yaml").symlink_to(ROOT / "deploy" / "dagster.yaml")
@@ -188,22 +234,22 @@ def _box(made: Cluster, name: str, variables: Mapping[str, str], settings: Any) 
         "MILTON_ACCELERATOR_POOL": f"accelerator-{name}",
         "PGUSER": "milton",
         "PGPASSWORD": "milton",
-        "PGHOST": "127.0.0.1",
+        "PGHOST": hosts.address,
         "PGPORT": str(made.postgres.port),
         "PGDATABASE": "milton",
-        "MILTON_BROKER_URL": f"redis://127.0.0.1:{made.redis.port}/0",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{made.objects.port}",
+        "MILTON_BROKER_URL": f"redis://{hosts.address}:{made.redis.port}/0",
+        "AWS_ENDPOINT_URL": f"http://{hosts.address}:{made.objects.port}",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
         **variables,
         **{key: value for key, value in os.environ.items() if key.startswith("COV")},
     }
-    return Box(name, state, environment)
+    return Box(name, state, environment, hosts.machines.get(name))
 
 
-def postgres(data: Path) -> Service:
-    """A Postgres that keeps what it is told; it refuses to be run by root."""
+def postgres(data: Path, address: str = "127.0.0.1") -> Service:
+    """A Postgres that keeps what it is told, at that address too; it refuses to be run by root."""
     port, folder = free_port(), data / "postgres"
     owner = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
     folder.mkdir()
@@ -217,7 +263,10 @@ def postgres(data: Path) -> Service:
         cwd=folder,
         **owner,
     )
-    command = [POSTGRES / "postgres", "-D", folder / "data", "-p", str(port), "-k", str(folder), "-h", "127.0.0.1"]
+    with (folder / "data" / "pg_hba.conf").open("a") as allowed:
+        allowed.write(f"host all all {address}/24 trust\n")
+    at = ",".join(dict.fromkeys(("127.0.0.1", address)))
+    command = [POSTGRES / "postgres", "-D", folder / "data", "-p", str(port), "-k", str(folder), "-h", at]
     return Service(lambda: _quiet(command, data / "postgres.log", cwd=folder, **owner), port)
 
 
@@ -227,10 +276,11 @@ def create_database(port: int) -> None:
     wait_until(lambda: subprocess.run(command, capture_output=True, check=False).returncode == 0, 30, "Postgres")
 
 
-def _redis(data: Path) -> Service:
+def _redis(data: Path, address: str) -> Service:
     port, folder = free_port(), data / "redis"
     folder.mkdir()
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    command = ["redis-server", "--port", str(port), "--bind", *dict.fromkeys(("127.0.0.1", address))]
+    command += ["--protected-mode", "no", "--dir", str(folder), "--save", ""]
     return Service(lambda: _quiet(command, data / "redis.log"), port)
 
 
@@ -239,11 +289,11 @@ def _quiet(command: list[Any], log: Path, **how: Any) -> subprocess.Popen[bytes]
         return subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True, **how)
 
 
-def listens(port: int) -> bool:
+def listens(port: int, address: str = "127.0.0.1") -> bool:
     """Whether something on this machine takes connections there."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address, port)) == 0
 
 
 def wait_until(holds: Callable[[], object], within_s: float, what: str, *, poll_s: float = 0.25) -> None:

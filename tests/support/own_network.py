@@ -52,6 +52,11 @@ class Machine:
         done = subprocess.run(self.inside(command), capture_output=True, text=True, check=True, timeout=60)
         return done.stdout
 
+    def hide(self, folders: Sequence[Path]) -> None:
+        """From now on these folders are empty there."""
+        for folder in folders:
+            self.run(["mount", "-t", "tmpfs", "-o", "size=1m,ro", "tmpfs", str(folder)])
+
     def path(self, inside: str) -> Path:
         """Where this machine finds a path of that one's."""
         return Path(f"/proc/{self.pid}/root{inside}")
@@ -132,9 +137,9 @@ def own_network(folder: Path, *, with_jump_host: bool = False, disk: str = "256m
     for name in ("host", "id"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     with ExitStack() as life:
-        controller = Machine(life.enter_context(_held()))
-        device = Machine(life.enter_context(_held()), "10.213.2.2")
-        jump = Machine(life.enter_context(_held()), "10.213.1.2") if with_jump_host else None
+        controller = Machine(life.enter_context(held()))
+        device = Machine(life.enter_context(held()), "10.213.2.2")
+        jump = Machine(life.enter_context(held()), "10.213.1.2") if with_jump_host else None
         near = jump or controller
         if jump:
             _cable(controller, jump, "10.213.1")
@@ -151,7 +156,7 @@ def _program(name: str) -> str | None:
 
 
 @contextmanager
-def _held() -> Iterator[int]:
+def held() -> Iterator[int]:
     """A process in namespaces of its own, for as long as the block."""
     ready = "mount --make-rprivate / && ip link set lo up && echo ready && exec sleep infinity"
     process = subprocess.Popen(

@@ -308,8 +308,9 @@ def scripted_server(
     posts: Mapping[str, Reply | Handler] | None = None,
     keep_alive: KeepAlive = KeepAlive.KEEP,
     tls: ssl.SSLContext | None = None,
+    address: str = "127.0.0.1",
 ) -> Iterator[ScriptedServer]:
-    """Serve on 127.0.0.1 and a free port, a thread a connection, until the block ends.
+    """Serve on that address and a free port, a thread a connection, until the block ends.
 
     `script` answers every POST to `…/chat/completions`: one reply for all, a sequence with one a request (a request
     beyond its end gets status 599), or a callable that is given the parsed body. A plain text is `answer(text)`.
@@ -323,7 +324,7 @@ def scripted_server(
     } | dict(pages or {})
     handlers: dict[str, Handler] = {"/v1/chat/completions": _handler(script)}
     handlers |= {path: _handler(reply) for path, reply in (posts or {}).items()}
-    listener = _Listener(gets, handlers, keep_alive, tls)
+    listener = _Listener(gets, handlers, keep_alive, tls, address)
     thread = threading.Thread(target=listener.serve_forever, args=(0.02,), name="scripted-server", daemon=True)
     thread.start()
     try:
@@ -359,9 +360,10 @@ class _Listener(ThreadingHTTPServer):
         gets: Mapping[str, Any],
         posts: Mapping[str, Handler],
         keep_alive: KeepAlive,
-        tls: ssl.SSLContext | None = None,
+        tls: ssl.SSLContext | None,
+        address: str,
     ) -> None:
-        super().__init__(("127.0.0.1", 0), _Connection)
+        super().__init__((address, 0), _Connection)
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.gets = gets
@@ -370,7 +372,7 @@ class _Listener(ThreadingHTTPServer):
         self.stopping = threading.Event()
         self.lock = threading.Lock()
         self.open: set[socket.socket] = set()
-        self.server = ScriptedServer(f"{'https' if tls else 'http'}://127.0.0.1:{self.server_address[1]}")
+        self.server = ScriptedServer(f"{'https' if tls else 'http'}://{address}:{self.server_address[1]}")
 
     def hang_up(self) -> None:
         """Close what clients left open, so that no thread stays behind."""
