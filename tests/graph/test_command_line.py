@@ -75,7 +75,9 @@ def test_the_readmes_three_lines_end_with_a_deployed_model(campaign):
 def test_progress_names_model_tier_and_how_long_to_go(campaign):
     _, done = campaign
     for tier in ("inference", "reasoning", "retrieval"):
-        assert re.search(rf"model 1/1 {VERSION} {tier} \d+/\d+ .*about \d+:\d\d left", done.stderr)
+        assert re.search(rf"model 1/1 {VERSION} {tier} \d+/\d+", done.stderr)
+    # The first campaign of a state folder knows nothing of tiers to come, so only the last one tells of the whole.
+    assert re.search(rf"model 1/1 {VERSION} retrieval (\d+)/\1 .*about 0:00 left", done.stderr)
 
 
 def test_the_card_ends_with_commands_that_work(campaign):
