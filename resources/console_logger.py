@@ -23,6 +23,8 @@ from milton_assets.vocabulary.os_errors import remedy_for
 INTERRUPTS = frozenset({DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__})
 _DAGSTERS_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 _NUMBER = re.compile(r"\[Errno (\d+)\]")
+_WAITED_FOR = re.compile(r"Dependencies for step \S+ (failed|were not executed)")
+"""What Dagster says of a step that had waited for one that failed, which said why itself."""
 
 
 def logged_at(level: LogLevel) -> dict[str, Any]:
@@ -65,7 +67,8 @@ def in_one_sentence(record: logging.LogRecord) -> str | None:
     event = getattr(record, "dagster_event", None)
     told: Mapping[str, Any] = getattr(record, "dagster_meta", {})
     if not isinstance(event, DagsterEvent):
-        return f"milton: {told.get('orig_message', record.getMessage())}"
+        said = str(told.get("orig_message", record.getMessage()))
+        return None if _WAITED_FOR.match(said) else f"milton: {said}"
     run_id = str(told.get("run_id", ""))
     if event.is_step_failure:
         return _sentence(event.step_failure_data.error, event.step_key or event.job_name, run_id)

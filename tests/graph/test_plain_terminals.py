@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from milton_assets.cli.autobench import EXIT_INTERRUPTED
 from milton_assets.vocabulary.state import StateDir
+from resources.console_logger import in_one_sentence
 from tests.support.decided_run import VERSION, decided
 from tests.support.edge_bundles import make_bundle
 from tests.support.scripted_server import answer, scripted_server
@@ -104,3 +106,16 @@ def test_a_verb_in_a_shells_background_heeds_an_interrupt() -> None:
         assert running.stdout is not None and running.stdout.readline() == "up\n"
         running.send_signal(signal.SIGINT)
         assert running.wait(30) == EXIT_INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Dependencies for step fidelity_is_complete failed: ['fidelity_metrics']. Not executing.", None),
+        ("the model server is gone", "milton: the model server is gone"),
+    ],
+    ids=["waited-for-one-that-failed", "failed"],
+)
+def test_only_what_failed_says_so_and_not_what_waited_for_it(said: str, shown: str | None) -> None:
+    record = logging.LogRecord("dagster", logging.ERROR, __file__, 1, said, None, None)
+    assert in_one_sentence(record) == shown
