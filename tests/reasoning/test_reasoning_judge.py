@@ -12,6 +12,7 @@ import pytest
 
 from milton_assets.tiers.reasoning import ReasoningPlan, load_goldens, measure_reasoning
 from milton_assets.tiers.reasoning.cases import Split
+from milton_assets.tiers.reasoning.cove import Label
 from milton_assets.tiers.reasoning.goldens import LabelledPair
 from milton_assets.tiers.reasoning.goldens import load_goldens as load_from
 from milton_assets.tiers.reasoning.judge import (
@@ -23,6 +24,7 @@ from milton_assets.tiers.reasoning.judge import (
     QualifiedJudge,
     qualify,
 )
+from milton_assets.tiers.reasoning.scoring import score_answer
 from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed
 from milton_assets.vocabulary.server import Endpoint
 from resources.servers.client import OpenAIChatModel
@@ -161,6 +163,22 @@ def test_the_judge_is_asked_only_about_what_matching_leaves_open() -> None:
     assert {prompt.question for prompt, _ in asked.seen} == set(rows.loc[sorted(judged)].question)
     assert judged < set(rows.index)
     assert set(rows.loc[sorted(judged)].final_label) == {"judged_right"}
+
+
+def test_a_judge_behind_a_server_decides_what_words_leave_open_and_never_sees_a_list() -> None:
+    """ "Paris (Lutetia, Parisii)" may be a gloss of one name or three names; a list of four is wrong unasked."""
+    case = next(case for case in GOLDENS.cases if "Paris" in getattr(case.answer, "accept", ()))
+    judge = qualify(a_judge(), JUDGE, PAIRS, [CANDIDATE])
+    with (
+        scripted_server(answer(CORRECT)) as server,
+        OpenAIChatModel(Endpoint(server.base_url, "judge"), timeout_s=20) as model,
+    ):
+        served = QualifiedJudge(model, judge.pin, judge.qualification).is_right
+        gloss = score_answer(case, "Paris (Lutetia, Parisii).", Label.OK, served)
+        assert (gloss.right, gloss.label) == (True, "judged_right")
+        listed = score_answer(case, "Nice, Paris, Metz and Lille.", Label.OK, served)
+        assert (listed.right, listed.label) == (False, "hedged")
+        assert len(server.requests) == 1
 
 
 def test_the_judge_sees_no_alias_only_the_gold_and_the_answer() -> None:

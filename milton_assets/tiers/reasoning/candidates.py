@@ -14,30 +14,43 @@ joined by "and", "X or Y" with X the gold, a gloss of two names, a name amid a r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import accumulate
+from itertools import accumulate, takewhile
 
-from milton_assets.tiers.reasoning.lexicon import COPULAS, FUNCTION_WORDS, HEDGES, NEGATORS, TITLES
-from milton_assets.tiers.reasoning.naming import Span
+from milton_assets.tiers.reasoning.asking import asks_for_a_place, asks_for_several, leaves_the_number_open
+from milton_assets.tiers.reasoning.lexicon import COPULAS, FUNCTION_WORDS, HEDGES, NEGATORS, PREPOSITIONS, TITLES
+from milton_assets.tiers.reasoning.naming import Span, asks_for_a_person
+from milton_assets.tiers.reasoning.relation import answers_the_verb
 from milton_assets.tiers.reasoning.text import Word, phrase, words
 
 MARK = "\ue000"
 """Stands for a mention of the gold in a masked text: a character for private use, a word to nobody else."""
 
 _ENUMERATOR = re.compile(r"^[ \t]*(?:\(?\d{1,2}[.)]|[-*•])[ \t]+", re.MULTILINE)
-_JOINT = re.compile(r"[,;:\n•|/()\"&]|\s-+\s|[.!?]+(?=\s|$)|\b(?:and|or|nor|versus|vs|alternatively)\b", re.IGNORECASE)
+_JOINT = re.compile(
+    r"(?<!\d),|,(?!\d)|[;:\n•|/()&]|\s-+\s|[.!?]+(?=\s|$)|\b(?:and|or|nor|versus|vs|alternatively)\b", re.IGNORECASE
+)
+_QUOTED = re.compile(r'"[^"\n]{1,80}"')
 _MOST_WORDS_OF_AN_ITEM = 4
 _MANY = 3
+_MOST_ITEMS_OF_AN_ANSWER = 10
+_MOST_CONJUNCTS = 4
 _GLOSS = frozenset({",", "(", ")", "-"})
-_ALTERNATIVES = frozenset({"or", "alternatively"})
+_ALTERNATIVES = frozenset({"or", "alternatively", "/", "|", "vs", "versus"})
+_CONJUNCTIONS = _GLOSS | {"and", "&"}
+_PLACING = frozenset({"in", "on", "at", "by"})
+_EXAMPLES = frozenset({"including", "includes", "include", "like", "namely", "especially", "particularly", "notably"})
 _MOST_NAMES_IN_A_RUN = 2
 _MOST_WORDS_IN_A_RUN = 5
 _LONGEST_RUN = 7
 _REACH_OF_A_HEDGE = 4
 _SUBJECTS = frozenset({"it", "this", "that", "answer", "he", "she", "they"})
+_PERSONS = frozenset({"he", "she", "they"})
 _HEDGES_OF_NOUNS = frozenset({"maybe", "perhaps", "possibly", "either", "alternatively"})
+_INDEFINITE = re.compile(r"[\s\"'*_]*an?\s", re.IGNORECASE)
+_DEFINITE = re.compile(r"\bthe(?: [A-Z][^\s]*)+ ?$", re.IGNORECASE)
 _LABELS = frozenset({"answer", "final", "result", "conclusion", "solution"})
 _FEWEST_LINKS = 6
 _ADVERB = re.compile(r"(?:al|b|d|e|nt|ar|us|st|ful|ain)ly$")
@@ -79,18 +92,20 @@ def commitment(text: str, said: Sequence[Word], stated: Sequence[Span], question
     asked = set(phrase(question))
     named = any(said[start].named for start, _ in stated)
     digits = any(said[start].text[0].isdigit() for start, _ in stated)
-    reader = _Reader(asked, named=named, digits=digits)
+    reader = _Reader(asked, named=named, digits=digits, question=question)
     plain = masked(text, said, stated)
     pieces = _pieces(plain)
+    direct = frozenset(span for span in stated if answers_the_verb(said, span, question))
     found = [
         reader.in_list(pieces),
         reader.hedged(said, stated),
-        reader.other_claims(said, stated),
+        reader.other_claims(text, said, stated, direct),
         reader.repeats_its_frame(said, stated),
     ]
     if Commitment.SEVERAL in found:
         return Commitment.SEVERAL
-    if Commitment.UNDECIDED in found or reader.opens_with_another(pieces) or is_soup(plain, question):
+    opens = not direct and reader.opens_with_another(pieces)
+    if Commitment.UNDECIDED in found or opens or is_soup(plain, question):
         return Commitment.UNDECIDED
     return Commitment.UNDECIDED if reader.runs_on(plain) else Commitment.ONE
 
@@ -120,7 +135,7 @@ def is_soup(text: str, question: str = "") -> bool:
 
 def enumerates(text: str) -> bool:
     """Whether `text` lists several names in a row, whatever they are."""
-    reader = _Reader(set(), named=True, digits=False)
+    reader = _Reader(set(), named=True, digits=False, question="")
     run = 0
     for piece in _pieces(text):
         run = run + 1 if reader.is_item(piece.text) else 0
@@ -130,7 +145,7 @@ def enumerates(text: str) -> bool:
 
 
 def _pieces(text: str) -> list[Piece]:
-    text = _ENUMERATOR.sub("", text)
+    text = _QUOTED.sub(_in_one_piece, _ENUMERATOR.sub("", text))
     pieces, at, joint = [], 0, ""
     for match in _JOINT.finditer(text):
         piece = text[at : match.start()]
@@ -144,23 +159,48 @@ def _pieces(text: str) -> list[Piece]:
     return pieces
 
 
+def _in_one_piece(quoted: re.Match[str]) -> str:
+    """A quoted title as one piece, whatever joints it holds ("Trust and Believe"); one with a gold is left alone."""
+    return quoted.group() if MARK in quoted.group() else _JOINT.sub(" ", quoted.group())
+
+
 def _stronger(one: str, other: str) -> str:
     """Of two joints in a row (", or", "(or"), the one that says more."""
     return one if one.isalpha() and not other.isalpha() else other
 
 
-def _beside(*, before: int, after: int, glossed: bool, offered: bool) -> Commitment:
-    """The verdict on a gold with so many rivals before and after it, all joined as a gloss is, or one by an "or"."""
-    others, first = before + after, not before
-    if not others:
+@dataclass(frozen=True)
+class _Row:
+    """A gold's row of candidates: how many stand before and after it, and by what joints they are joined."""
+
+    before: int
+    after: int
+    glossed: bool
+    offered: bool
+    conjoined: bool
+
+    @property
+    def others(self) -> int:
+        """How many there are beside the gold."""
+        return self.before + self.after
+
+    @property
+    def first(self) -> bool:
+        """Whether the gold is named before all others."""
+        return not self.before
+
+
+def _beside(row: _Row) -> Commitment:
+    """The verdict on a gold in such a row, where one thing was asked for."""
+    if not row.others:
         return Commitment.ONE
-    if others >= _MANY or (others == 2 and not (first and glossed)):
+    if row.others >= _MANY or (row.others == 2 and not (row.first and row.glossed)):
         return Commitment.SEVERAL
-    if others == 2:
+    if row.others == 2:
         return Commitment.UNDECIDED
-    if offered:
-        return Commitment.UNDECIDED if first else Commitment.SEVERAL
-    return Commitment.ONE if first and glossed else Commitment.UNDECIDED
+    if row.offered:
+        return Commitment.UNDECIDED if row.first else Commitment.SEVERAL
+    return Commitment.ONE if row.first and row.glossed else Commitment.UNDECIDED
 
 
 def _counted(flags: Iterable[bool]) -> list[int]:
@@ -173,18 +213,22 @@ def _within(counted: Sequence[int], start: int, stop: int) -> int:
     return counted[stop] - counted[start]
 
 
-def _row_begins(in_row: Sequence[bool]) -> list[int]:
-    """For each place, the first of the row of places in a row that ends there."""
+def _row_begins(joined: Sequence[bool]) -> list[int]:
+    """For each place, the first of its row, where `joined` says which places go on with the one before."""
     begins: list[int] = []
-    for at in range(len(in_row)):
-        begins.append(begins[at - 1] if at and in_row[at - 1] else at)
+    for at, goes_on in enumerate(joined):
+        begins.append(begins[at - 1] if at and goes_on else at)
     return begins
 
 
-def _row_ends(in_row: Sequence[bool]) -> list[int]:
-    """For each place, the last of the row of places in a row that begins there."""
-    last = len(in_row) - 1
-    return [last - begin for begin in reversed(_row_begins(in_row[::-1]))]
+def _row_ends(joined: Sequence[bool]) -> list[int]:
+    """For each place, the last of its row."""
+    last = len(joined) - 1
+    ends = list(range(len(joined)))
+    for at in range(last - 1, -1, -1):
+        if joined[at + 1]:
+            ends[at] = ends[at + 1]
+    return ends
 
 
 @dataclass(frozen=True)
@@ -194,49 +238,99 @@ class _Reader:
     asked: set[str]
     named: bool
     digits: bool
+    question: str
 
     def in_list(self, pieces: Sequence[Piece]) -> Commitment:
         """Candidates in a row with the gold. One walk over the pieces, however many golds there are."""
-        in_row = [piece.holds_gold or self.is_item(piece.text) for piece in pieces]
+        lead = next((_lead(piece.text) for piece in pieces if piece.holds_gold), "")
+        items = [
+            not piece.holds_gold and not self._is_label(pieces, at) and self.is_item(piece.text, lead)
+            for at, piece in enumerate(pieces)
+        ]
+        if lead and not any(item and phrase(p.text)[0] == lead for p, item in zip(pieces, items, strict=True)):
+            lead = (
+                ""  # "Elephant, in March": a place or time in a sentence, and no candidate beside the name before it.
+            )
+        opens = [
+            self._gold_opens(p.text, lead) if p.holds_gold else item for p, item in zip(pieces, items, strict=True)
+        ]
+        closes = [self._gold_ends(p.text) if p.holds_gold else item for p, item in zip(pieces, items, strict=True)]
         rivals = _counted(not piece.holds_gold for piece in pieces)
         told_apart = _counted(piece.joint not in _GLOSS | {""} for piece in pieces)
         offered = _counted(piece.joint in _ALTERNATIVES for piece in pieces)
-        begins, ends = _row_begins(in_row), _row_ends(in_row)
+        not_conjoined = _counted(piece.joint not in _CONJUNCTIONS | {""} for piece in pieces)
+        joined = [at > 0 and closes[at - 1] and opens[at] for at in range(len(pieces))]
+        begins, ends = _row_begins(joined), _row_ends(joined)
         worst = Commitment.ONE
         for at, piece in enumerate(pieces):
             if not piece.holds_gold:
                 continue
-            first, last = at, at
-            if self._gold_opens(piece.text):
-                first = begins[at]
-                first -= first > 0 and self._ends_with_a_claim(pieces[first - 1].text)
-            if self._gold_ends(piece.text):
-                last = ends[at]
-            joined = min(first + 1, at)
-            verdict = _beside(
+            first, last = begins[at], ends[at]
+            if opens[first] and first > 0:
+                first -= self._ends_with_a_claim(pieces[first - 1].text)
+            row = _Row(
                 before=_within(rivals, first, at),
                 after=_within(rivals, at + 1, last + 1),
-                glossed=not _within(told_apart, joined, last + 1),
-                offered=bool(_within(offered, joined, last + 1)),
+                glossed=not _within(told_apart, first + 1, last + 1),
+                offered=bool(_within(offered, first + 1, last + 1)),
+                conjoined=not _within(not_conjoined, first + 1, last + 1),
             )
+            in_a_sentence = not (opens[at] and closes[at])
+            verdict = self._verdict_on(row, piece, in_a_sentence=in_a_sentence)
             if verdict is Commitment.SEVERAL:
                 return verdict
+            if verdict is Commitment.ONE and in_a_sentence and worst is Commitment.ONE:
+                return verdict  # What is said first, in a sentence of its own, is the answer; what follows is context.
             worst = verdict if worst is Commitment.ONE else worst
         return worst
 
-    def _gold_opens(self, piece: str) -> bool:
-        return set(phrase(piece.partition(MARK)[0])) <= FUNCTION_WORDS - COPULAS - NEGATORS
+    def _verdict_on(self, row: _Row, piece: Piece, *, in_a_sentence: bool) -> Commitment:
+        """The verdict on a row by what was asked for: a list answers "What are the parts?" and evades "What is it?"."""
+        if asks_for_several(self.question) and row.others < _MOST_ITEMS_OF_AN_ANSWER and not row.offered:
+            return Commitment.ONE
+        before = phrase(piece.text.partition(MARK)[0])
+        one_of_several = before[-1:] and (before[-1] in _EXAMPLES or before[-2:] == ("such", "as"))
+        if one_of_several and not (row.first and leaves_the_number_open(self.question)):
+            return Commitment.UNDECIDED  # An example of several.
+        if row.first and in_a_sentence and row.others:
+            several_may_be = leaves_the_number_open(self.question) or not (self.named or self.digits)
+            if row.conjoined and row.others < _MOST_CONJUNCTS and several_may_be:
+                return Commitment.ONE
+            if row.glossed and row.others == 2 and not self.digits and asks_for_a_place(self.question):
+                return Commitment.ONE
+            if row.others == 1 and not self.named and not self.digits:
+                return Commitment.ONE  # "A bank or credit union": common nouns beside the one that answers gloss it.
+        return _beside(row)
+
+    def _is_label(self, pieces: Sequence[Piece], at: int) -> bool:
+        """ "Lead singer of the band: …": a heading that takes up the question."""
+        before_a_colon = at + 1 < len(pieces) and pieces[at + 1].joint == ":"
+        return before_a_colon and any(word in self.asked - FUNCTION_WORDS for word in phrase(pieces[at].text))
+
+    def _gold_opens(self, piece: str, lead: str) -> bool:
+        before = set(phrase(piece.partition(MARK)[0]))
+        return before <= (FUNCTION_WORDS - COPULAS - NEGATORS - PREPOSITIONS) | {lead, "with"}
 
     def _gold_ends(self, piece: str) -> bool:
         return set(phrase(piece.rpartition(MARK)[2])) <= HEDGES | {"too", "also", "then"}
 
-    def is_item(self, piece: str) -> bool:
-        """Whether a piece is a short name and nothing else, as it would stand in a list of candidates."""
+    def is_item(self, piece: str, lead: str = "") -> bool:
+        """Whether a piece is a short name and nothing else, as it would stand in a list of candidates. `lead` is the
+        preposition that the gold has, and that another candidate may have too ("in Nice or in Paris").
+        """
         spelled = [word for word in words(piece) if word.text not in HEDGES | {"then", "also", "even", "else"}]
+        if lead and spelled and spelled[0].text == lead:
+            spelled = spelled[1:]
         if not 0 < len(spelled) <= _MOST_WORDS_OF_AN_ITEM:
             return False
-        if any(word.text in (FUNCTION_WORDS - {"of"}) | _LABELS for word in spelled):
+        if any(word.text in (FUNCTION_WORDS - {"of"}) | _LABELS | _EXAMPLES for word in spelled):
             return False
+        if (
+            self.named
+            and not self.digits
+            and (_INDEFINITE.match(piece) or not (spelled[0].named and spelled[-1].named))
+        ):
+            return False  # "A boy of eleven", "the son of Anna" and "the German biologist" describe; they name nobody.
         own = [word for word in spelled if word.text not in self.asked and word.text != "of"]
         return bool(own) and self._competes(own)
 
@@ -245,13 +339,15 @@ class _Reader:
             return self.digits
         if self.digits:
             return any(word.text[0].isdigit() for word in spelled)
-        return not self.named or any(word.named for word in spelled)
+        return not self.named or any(word.named and not word.text[0].isdigit() for word in spelled)
 
     def _ends_with_a_claim(self, piece: str) -> bool:
         """ "The capital is Nice" before ", Paris": what follows the verb is an item."""
         spelled = words(piece)
         for n in range(len(spelled) - 1, max(len(spelled) - 2 - _MOST_WORDS_OF_AN_ITEM, -1), -1):
-            if spelled[n].text in COPULAS | HEDGES:
+            if spelled[n].text in COPULAS | HEDGES | _EXAMPLES | {"by"} or (
+                spelled[n].text == "as" and spelled[n - 1].text == "such"
+            ):
                 tail = spelled[n + 1 :]
                 own = [word for word in tail if word.text not in self.asked]
                 return bool(own) and not any(word.text in NEGATORS for word in own) and self._competes(own)
@@ -266,14 +362,19 @@ class _Reader:
         spelled = words(pieces[0].text)
         adverb = len(spelled) == 1 and bool(_ADVERB.search(spelled[0].text))
         titled = any(word.text in TITLES for word in spelled)
+        if any(word.text in self.asked and word.text not in FUNCTION_WORDS for word in spelled):
+            return False
         return pieces[1].joint not in {":", "\n"} and not adverb and not titled and self.is_item(pieces[0].text)
 
     def hedged(self, said: Sequence[Word], stated: Sequence[Span]) -> Commitment:
         """ "Some say Paris, others say Nice": a name behind a hedge that is not the gold."""
         starts = {start for start, _ in stated}
         inside = {n for start, end in stated for n in range(start, end)}
+        last = min((said[start].sentence for start in starts), default=0) + 1
         for position, word in enumerate(said):
-            if word.text not in HEDGES or (word.text == "may" and word.named):
+            if word.sentence > last:
+                break  # What is told later, of something else, hedges no answer.
+            if word.text not in HEDGES - self.asked or (word.text == "may" and word.named):
                 continue
             for n in range(position + 1, min(position + 1 + _REACH_OF_A_HEDGE, len(said))):
                 if n in starts or said[n].sentence != word.sentence or said[n].text in NEGATORS:
@@ -286,7 +387,9 @@ class _Reader:
                 break
         return Commitment.ONE
 
-    def other_claims(self, said: Sequence[Word], stated: Sequence[Span]) -> Commitment:
+    def other_claims(
+        self, text: str, said: Sequence[Word], stated: Sequence[Span], direct: Collection[Span]
+    ) -> Commitment:
         """ "The capital is Nice. The capital is Paris.": claims of one form; or the gold is in none of them."""
         starts = {start for start, _ in stated}
         of_gold: set[str] = set()
@@ -297,17 +400,30 @@ class _Reader:
                 continue
             if subject.text not in _SUBJECTS and (subject.text not in self.asked or subject.text in FUNCTION_WORDS):
                 continue
+            if subject.text in _PERSONS and any(start < position for start in starts):
+                continue  # "He was the second of that name" tells more of the one who was named.
             at = position + 1
             while at + 1 < len(said) and said[at].text in _BETWEEN_VERB_AND_NAME:
                 at += 1
-            if at in starts:
+            if at in starts or self._names_the_gold_from(said, at, starts):
                 of_gold.add(subject.text)
-            elif self._is_another_name(said[at]):
+            elif self._is_another_name(said[at]) and not _is_described(text, said, at):
                 of_another.add(subject.text)
         if not of_another or not self.named:
             # Common nouns follow many verbs ("it is small").
             return Commitment.ONE
+        if direct:
+            return Commitment.ONE
         return Commitment.SEVERAL if of_gold else Commitment.UNDECIDED
+
+    def _names_the_gold_from(self, said: Sequence[Word], at: int, starts: Collection[int]) -> bool:
+        """Whether what begins there ends with the gold: "is Gerald Ford", "was Italian opera singer Enrico Caruso"."""
+        clause = said[at].clause
+        while at < len(said) and said[at].text not in FUNCTION_WORDS and said[at].clause == clause:
+            if at in starts:
+                return True
+            at += 1
+        return False
 
     def repeats_its_frame(self, said: Sequence[Word], stated: Sequence[Span]) -> Commitment:
         """ "It could be quartz or it could be diamond": what leads to the gold leads to another, too."""
@@ -323,6 +439,9 @@ class _Reader:
                 return Commitment.SEVERAL if self.named else Commitment.UNDECIDED
         return Commitment.ONE
 
+    def _is_beside(self, word: Word) -> bool:
+        return word.text not in self.asked | TITLES and len(word.text) > 1
+
     def _is_another_name(self, word: Word) -> bool:
         if word.text in FUNCTION_WORDS or word.text in self.asked:
             return False
@@ -336,12 +455,29 @@ class _Reader:
             if not piece.holds_gold:
                 continue
             before, _, after = piece.text.partition(MARK)
-            beside = [*_adjoining(reversed(words(before))), *_adjoining(words(after.replace(MARK, " ")))]
-            others = [w for w in beside if w.text not in self.asked | TITLES and len(w.text) > 1]
-            names = [w for w in others if w.named and not w.text[0].isdigit()]
-            if len(names) >= _MOST_NAMES_IN_A_RUN or len(others) > _MOST_WORDS_IN_A_RUN:
+            rows = (_adjoining(reversed(words(before))), _adjoining(words(after.replace(MARK, " "))))
+            others = [w for row in rows for w in row if self._is_beside(w)]
+            names = [sum(map(self._is_beside, takewhile(_is_a_name, row))) for row in rows]
+            most = _MOST_NAMES_IN_A_RUN + bool(_DEFINITE.search(before) or asks_for_a_person(self.question))
+            too_many = names[0] >= most or names[1] >= _MANY or sum(names) > _MANY
+            if too_many or len(others) > _MOST_WORDS_IN_A_RUN:
                 return True
         return False
+
+
+def _is_a_name(word: Word) -> bool:
+    return word.named and not word.text[0].isdigit()
+
+
+def _lead(piece: str) -> str:
+    """The preposition that a gold's piece opens with, if it holds nothing else before the gold."""
+    before = phrase(piece.partition(MARK)[0])
+    return before[0] if len(before) == 1 and before[0] in _PLACING else ""
+
+
+def _is_described(text: str, said: Sequence[Word], at: int) -> bool:
+    """Whether what begins there describes and does not name: "was a Palestinian group called …"."""
+    return bool(_INDEFINITE.match(text[said[at - 1].end : said[at].start])) if at else False
 
 
 def _adjoining(row: Iterable[Word]) -> list[Word]:

@@ -44,11 +44,16 @@ def is_denied_before(said: Sequence[Word], start: int, denied_by_question: Colle
             return True
         if word.text in _TURNS:
             return False
-        if word.text in DOUBTERS:
+        if word.text in DOUBTERS and not _is_of_a_title(word, denied_by_question):
             return not _is_beyond_doubt(said, position)
         if word.text in NEGATORS and word.text not in denied_by_question:
             return follower not in NOT_DENYING
     return False
+
+
+def _is_of_a_title(word: Word, denied_by_question: Collection[str]) -> bool:
+    """Whether a word of doubt is part of a name that the question gives ("Mission Impossible was written by …")."""
+    return word.named and word.text in denied_by_question
 
 
 def _is_beyond_doubt(said: Sequence[Word], position: int) -> bool:
@@ -56,12 +61,14 @@ def _is_beyond_doubt(said: Sequence[Word], position: int) -> bool:
 
 
 def _is_denied_after(said: Sequence[Word], end: int, denied_by_question: Collection[str]) -> bool:
-    rest = [word.text for word in said[end : end + _REACH_OF_WRONG] if word.clause == said[end - 1].clause]
+    following = [word for word in said[end : end + _REACH_OF_WRONG] if word.clause == said[end - 1].clause]
+    rest = [word.text for word in following]
     if len(rest) < 2:
         return False
     if rest[0] in _VERBS_BEFORE_NOT and rest[1] in {"not", "never"} - set(denied_by_question):
         return len(rest) < 3 or rest[2] not in NOT_DENYING
     if rest[0] in _VERBS_BEFORE_NOT and rest[1:3] == ["no", "longer"]:
         return True
-    wrong = next((n for n, word in enumerate(rest) if word in DOUBTERS), None)
+    doubts = (word.text in DOUBTERS and not _is_of_a_title(word, denied_by_question) for word in following)
+    wrong = next((n for n, doubt in enumerate(doubts) if doubt), None)
     return wrong is not None and any(word in COPULAS for word in rest[:wrong]) and "not" not in rest[:wrong]

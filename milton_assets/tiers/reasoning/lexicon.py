@@ -53,5 +53,5 @@ TITLES = frozenset({
     "mr", "mrs", "ms", "dr", "sir", "dame", "lord", "lady", "king", "queen", "prince", "princess", "emperor", "pope",
     "saint", "st", "president", "professor", "prof", "general", "captain", "colonel", "senator", "governor", "minister",
     "chancellor", "judge", "father", "mother", "brother", "sister", "actor", "actress", "singer", "author", "writer",
-    "composer", "painter", "poet", "director", "physicist", "chemist", "answer",
+    "justice", "composer", "painter", "poet", "director", "physicist", "chemist", "answer",
 })  # fmt: skip

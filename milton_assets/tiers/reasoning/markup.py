@@ -1,6 +1,7 @@
-r"""LaTeX that models write into answers, as plain characters.
+r"""LaTeX that models write into answers, and what formatting leaves behind when it is lost, as plain characters.
 
-What belongs here: the few commands that stand in numbers (`9{,}500`, `\frac{1}{2}`, `10^{3}`, `\boxed{6}`). What does
+What belongs here: the few commands that stand in numbers (`9{,}500`, `\frac{1}{2}`, `10^{3}`, `\boxed{6}`); a space
+that was lost before a name ("written byAnna"); the number of a footnote that stuck to a year ("in 19731."). What does
 not: typesetting, or reading the numbers (`quantities`).
 """
 
@@ -36,3 +37,19 @@ def without_latex(text: str) -> str:
     for pattern, plain in _RULES:
         text = pattern.sub(plain, text)
     return text
+
+
+_LOST_SPACE = re.compile(
+    r"(?<![^\W_])((?:by|in|on|at|of|to|from|for|and|the|was|is|as|with|named|called|In|On|The|By)(?=[A-Z][a-z]{2}))"
+)
+_LOST_SPACE_AFTER_A_YEAR = re.compile(r"(?<=\b[12]\d{3})(?=(?:in|on|at|by|and|to|of|from|for|with|as)\b)")
+_FOOTNOTE = re.compile(
+    r"(\b(?:in|of|on|since|until|by|from|year|[A-Z][a-z]{2,8}(?: \d{1,2}(?:st|nd|rd|th)?,?)?)"
+    r" (?:1[5-9]|20)\d\d)[1-9]{1,2}"
+    r"(?=\.?\s*(?:\n|$)|\.\s+[A-Z])"
+)
+
+
+def without_artefacts(text: str) -> str:
+    """`text` with lost spaces before names put back, and numbers of footnotes taken off years."""
+    return _FOOTNOTE.sub(r"\1", _LOST_SPACE_AFTER_A_YEAR.sub(" ", _LOST_SPACE.sub(r"\1 ", text)))

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from milton_assets.tiers.reasoning.denial import is_denied
-from milton_assets.tiers.reasoning.lexicon import FORMER, NEGATORS, PRESENT
+from milton_assets.tiers.reasoning.lexicon import DOUBTERS, FORMER, NEGATORS, PRESENT
 from milton_assets.tiers.reasoning.naming import Span
 from milton_assets.tiers.reasoning.text import Word, phrase
 
 _CONDITIONS = frozenset({"if", "unless", "whether"})
 _REACH_OF_FORMER = 4
+_REFERRING = frozenset({"referring", "mean", "meant", "asking", "talking", "refer", "re", "looking"})
 
 
 class Polarity(StrEnum):
@@ -50,7 +51,7 @@ def read_mentions(spans: Sequence[Span], said: Sequence[Word], question: str) ->
 
 
 def _polarity(said: Sequence[Word], start: int, end: int, asked: set[str]) -> Polarity:
-    if is_denied(said, start, end, NEGATORS & asked):
+    if is_denied(said, start, end, (NEGATORS | DOUBTERS) & asked):
         return Polarity.DENIED
     if said[start].asked:
         return Polarity.ASKED
@@ -77,7 +78,13 @@ def _is_conditional(said: Sequence[Word], start: int, conditions: Collection[str
     """Whether one of `conditions` stands before it. The question's own ("Who sings 'If I Had a Boat'?") is none."""
     position = start - 1
     while position >= 0 and said[position].sentence == said[start].sentence:
-        if said[position].text in conditions:
+        if said[position].text in conditions and not _asks_back(said, position):
             return True
         position -= 1
     return False
+
+
+def _asks_back(said: Sequence[Word], position: int) -> bool:
+    """ "If you are referring to the film, …" says which question is answered; it puts the answer under no condition."""
+    following = [word.text for word in said[position + 1 : position + 4]]
+    return following[:1] == ["you"] and bool(set(following) & _REFERRING)

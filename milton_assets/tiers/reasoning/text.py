@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from milton_assets.tiers.reasoning.markup import without_latex
+from milton_assets.tiers.reasoning.markup import without_artefacts, without_latex
 from milton_assets.tiers.reasoning.numerals import SCALES, SPELLED, roman_value, spelled_value
 
 _LETTERS_WITHOUT_DECOMPOSITION = str.maketrans(
@@ -25,10 +25,16 @@ _SIGN = re.compile(r"(?<![\w)\]])[–—](?=\d)")
 _SUPERSCRIPT = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _VULGAR_FRACTION = re.compile(r"(\d?)([¼½¾⅓⅔⅛⅜⅝⅞])")
 _DOTTED_ABBREVIATION = re.compile(r"\b(?:[A-Za-z]\.){2,}")
+_SPACES = re.compile(r"[^\S\n]{2,}")
+_SPACED_INITIALS = re.compile(r"\b[A-Z]\.(?: [A-Z]\.)+|\b[A-Z]\.(?=[A-Z] [A-Z][a-z])")
+_AND = re.compile(r"(?<=\w) ?& ?(?=\w)")
+_CLOCK = re.compile(r"\b(\d{1,2})(?::00)? ?([ap])\.? ?m\b\.?", re.IGNORECASE)
+_MONEY = re.compile(r"(?<=[£$€])(\d[\d.,]*) ?(m|bn)\b", re.IGNORECASE)
+_ERA = re.compile(r"\b(B)\.? ?C\.? ?E\b\.?")
 _INITIAL = re.compile(
     r"\b([A-Z][a-z]+ [A-Z]|[A-Z](?=\. [A-Z]\.))\.(?= [A-Z])(?! (?:It|The|He|She|This|That|They|In|A|An|There)\b)"
 )
-_TITLE = re.compile(r"\b(St|Dr|Mr|Mrs|Ms|Prof|Jr|Sr)\.")
+_TITLE = re.compile(r"\b(St|Dr|Mr|Mrs|Ms|Prof|Jr|Sr|Vol|No|Mt|Ft|Gen|Lt|Col|Capt|Sen|Gov|Rev|Inc|Ltd)\.")
 _IRREGULAR_NEGATION = re.compile(r"\b(?:(ca)n't|(wo)n't|(can)not)\b", re.IGNORECASE)
 _NEGATION = re.compile(r"n't\b", re.IGNORECASE)
 _POSSESSIVE = re.compile(r"(?<=\w)'s\b|(?<=s)'(?!\w)", re.IGNORECASE)
@@ -82,6 +88,10 @@ def canonical(text: str) -> str:
     decomposed = unicodedata.normalize("NFD", text)
     text = "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
     text = unicodedata.normalize("NFC", text).translate(_LETTERS_WITHOUT_DECOMPOSITION)
+    text = without_artefacts(_SPACES.sub(" ", text))
+    text = _ERA.sub(r"\1C", _CLOCK.sub(r"\1 \2m", _AND.sub(" and ", text)))
+    text = _MONEY.sub(lambda m: f"{m.group(1)} {'million' if m.group(2) in 'mM' else 'billion'}", text)
+    text = _SPACED_INITIALS.sub(lambda m: m.group().replace(".", "").replace(" ", ""), text)
     text = _INITIAL.sub(r"\1", _TITLE.sub(r"\1", text))
     text = _DOTTED_ABBREVIATION.sub(lambda m: m.group().replace(".", ""), text)
     text = _IRREGULAR_NEGATION.sub(lambda m: "will not" if m.group(2) else "can not", text)

@@ -6,12 +6,14 @@ mentions (`naming`), their polarity, the candidates beside them, answers to yes-
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from milton_assets.tiers.reasoning.answers import TextAnswer
 from milton_assets.tiers.reasoning.candidates import Commitment, commitment
 from milton_assets.tiers.reasoning.denial import is_denied
-from milton_assets.tiers.reasoning.naming import Span, mentions
+from milton_assets.tiers.reasoning.lexicon import COPULAS
+from milton_assets.tiers.reasoning.naming import Span, mentions, stem
 from milton_assets.tiers.reasoning.polarity import Polarity, read_mentions
 from milton_assets.tiers.reasoning.text import Word, canonical, occurrences, phrase, words
 from milton_assets.tiers.reasoning.verdict import Reason
@@ -23,6 +25,10 @@ _OF_COMMITMENT = {
     Commitment.UNDECIDED: Reason.OPEN,
 }
 
+_ASKS_WHEN_TOO = re.compile(r"\w,? and (?:(?:in|on) )?(?:(?:what|which) (?:year|date)|when)\b", re.IGNORECASE)
+_DIGIT = re.compile(r"\d")
+_NAMING = COPULAS | {"called", "named", "known", "as", "termed", "means"}
+
 
 def read_text(answer: str, gold: TextAnswer, question: str, rivals: Sequence[str]) -> Reason:
     """The verdict on `answer`, a canonical text without its reasons."""
@@ -32,13 +38,45 @@ def read_text(answer: str, gold: TextAnswer, question: str, rivals: Sequence[str
     text = canonical(answer)
     said = words(text)
     found = read_mentions(mentions(gold.accept, said, text, question), said, question)
-    stated = [mention.span for mention in found if mention.polarity is Polarity.ASSERTED]
+    asserted = [mention.span for mention in found if mention.polarity is Polarity.ASSERTED]
+    stated = [span for span in asserted if not _repeats_the_question(said, span, question)]
     if states_a_rival(said, rivals, question, stated):
         return Reason.RIVAL
+    if stated and not _answers_both(gold.accept, said, text, question):
+        return Reason.OPEN
+    if stated and all(_is_in_passing(said, span) for span in stated):
+        return Reason.OPEN
     if stated:
         return _OF_COMMITMENT[commitment(text, said, stated, question)]
     denied = any(mention.polarity in {Polarity.DENIED, Polarity.FORMER} for mention in found)
     return Reason.DENIED if denied else Reason.OPEN
+
+
+def _repeats_the_question(said: Sequence[Word], span: Span, question: str) -> bool:
+    """Whether the question's own words open a sentence that goes on to answer ("The border of A and B is a river")."""
+    start, end = span
+    asked = {stem(word) for word in phrase(question)}
+    opens = start == 0 or said[start - 1].sentence != said[start].sentence
+    goes_on = end < len(said) and said[end].sentence == said[start].sentence and said[end].text in COPULAS
+    return opens and goes_on and "or" not in phrase(question) and all(stem(w.text) in asked for w in said[start:end])
+
+
+def _answers_both(golds: Sequence[str], said: Sequence[Word], text: str, question: str) -> bool:
+    """Whether an answer to "Who was it, and in what year?" names a gold of either sort; true of other questions."""
+    if not _ASKS_WHEN_TOO.search(question):
+        return True
+    sorts = ([gold for gold in golds if _DIGIT.search(gold)], [gold for gold in golds if not _DIGIT.search(gold)])
+    return not all(sorts) or all(mentions(sort, said, text, question) for sort in sorts)
+
+
+def _is_in_passing(said: Sequence[Word], span: Span) -> bool:
+    """Whether a single common noun stands in a later sentence and after no verb that names: a word of the account,
+    which may be about anything ("A jar filled with treats was hung up").
+    """
+    start, end = span
+    first, before = said[start], said[max(0, start - 1)]
+    late = first.sentence > said[0].sentence and end - start == 1
+    return late and not first.named and before.text not in _NAMING
 
 
 def states_a_rival(said: Sequence[Word], rivals: Iterable[str], question: str, golds: Sequence[Span]) -> bool:
