@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from milton_assets.tiers.reasoning.lexicon import COPULAS, FUNCTION_WORDS, TITLES
 from milton_assets.tiers.reasoning.naming import Span, stem
@@ -63,6 +64,7 @@ def _leads_on(word: Word) -> bool:
     return word.text in TITLES or (not word.named and word.text not in FUNCTION_WORDS)
 
 
+@lru_cache(maxsize=4096)
 def verbs_of(question: str) -> frozenset[str]:
     """The question's own words that may be verbs, as stems, with those of the same trade."""
     asked = {stem(word) for word in phrase(question) if word not in FUNCTION_WORDS | COPULAS}

@@ -27,7 +27,7 @@ _VULGAR_FRACTION = re.compile(r"(\d?)([¼½¾⅓⅔⅛⅜⅝⅞])")
 _DOTTED_ABBREVIATION = re.compile(r"\b(?:[A-Za-z]\.){2,}")
 _SPACES = re.compile(r"[^\S\n]{2,}")
 _SPACED_INITIALS = re.compile(r"\b[A-Z]\.(?: [A-Z]\.)+|\b[A-Z]\.(?=[A-Z] [A-Z][a-z])")
-_AND = re.compile(r"(?<=\w) ?& ?(?=\w)")
+_AND = re.compile(r" ?&+ ?")
 _CLOCK = re.compile(r"\b(\d{1,2})(?::00)? ?([ap])\.? ?m\b\.?", re.IGNORECASE)
 _MONEY = re.compile(r"(?<=[£$€])(\d[\d.,]*) ?(m|bn)\b", re.IGNORECASE)
 _ERA = re.compile(r"\b(B)\.? ?C\.? ?E\b\.?")
@@ -95,7 +95,7 @@ def canonical(text: str) -> str:
     text = _INITIAL.sub(r"\1", _TITLE.sub(r"\1", text))
     text = _DOTTED_ABBREVIATION.sub(lambda m: m.group().replace(".", ""), text)
     text = _IRREGULAR_NEGATION.sub(lambda m: "will not" if m.group(2) else "can not", text)
-    return _POSSESSIVE.sub("", _NEGATION.sub(" not", text))
+    return _SPACES.sub(" ", _POSSESSIVE.sub("", _NEGATION.sub(" not", text)))
 
 
 def digits_as_number(digits: str) -> float:
