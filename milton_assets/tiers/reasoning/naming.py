@@ -233,8 +233,8 @@ def _written_together(needle: Sequence[str], said: Sequence[Word]) -> Iterator[S
             continue
         together = ""
         for end in range(start, len(said)):
-            if said[end].sentence != first.sentence:
-                break
+            if said[end].sentence != first.sentence or len(said[end].text) < 2:
+                break  # A letter by itself is no part of a compound ("Pari s").
             together += said[end].text
             if together == target:
                 yield start, end + 1
