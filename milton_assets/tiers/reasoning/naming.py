@@ -340,11 +340,11 @@ def _spelled_out(initials: str, said: Sequence[Word]) -> Iterator[Span]:
         if not word.named or word.text[0] != initials[0]:
             continue
         at, end = 0, start
-        while end < len(said) and at < len(initials) and said[end].sentence == word.sentence:
+        while end < len(said) and at < len(initials) and said[end].clause == word.clause:
             if said[end].named and said[end].text[0] == initials[at] and len(said[end].text) > 1:
                 at += 1
-            elif said[end].text not in LINKS:
-                break
+            elif said[end].text not in LINKS - {"and"}:
+                break  # "The United States and Africa" are two.
             end += 1
         if at == len(initials):
             yield start, end
