@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from milton_assets.edge.deployment.borrowing import memory_at
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.inventory import Disk, Inventory, Memory, PowerSource, Processor, Runtime
 from milton_assets.vocabulary.llama_build import LLAMA_CPP
@@ -32,7 +33,7 @@ def inventory_of(folder: Path, llama_server: Callable[[], str | None] = lambda: 
 
     `llama_server` gives the program that GGUF files are served with, None for the wheel's; it may raise `MiltonError`.
     """
-    memory = psutil.virtual_memory()
+    memory = memory_at(folder)
     gpus, gpus_absent_because = gpu_fingerprints()
     runtime, runtime_absent_because = _runtime(llama_server)
     power_source, power_source_absent_because = power_source_of(POWER_SUPPLIES)
@@ -48,7 +49,11 @@ def inventory_of(folder: Path, llama_server: Callable[[], str | None] = lambda: 
             usable_cores=usable_cores(),
             features=cpu_features(CPUINFO),
         ),
-        memory=Memory(total_bytes=memory.total, available_bytes=memory.available),
+        memory=Memory(
+            total_bytes=memory.total_bytes,
+            available_bytes=memory.available_bytes,
+            lendable_bytes=memory.lendable_bytes,
+        ),
         disk=disk_of(folder),
         gpus=gpus,
         gpus_absent_because=gpus_absent_because,

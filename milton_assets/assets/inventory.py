@@ -115,5 +115,5 @@ def table_of(inventory: Inventory, clock_ahead_s: float) -> pa.Table:
 def facts_digest(inventory: Inventory) -> str:
     """The digest of what stays the same from one asking to the next."""
     facts = inventory.model_dump(mode="json", exclude={"clock"})
-    del facts["memory"]["available_bytes"], facts["disk"]["free_bytes"]
+    del facts["memory"]["available_bytes"], facts["memory"]["lendable_bytes"], facts["disk"]["free_bytes"]
     return sha256_json(facts)

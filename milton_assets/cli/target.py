@@ -253,7 +253,8 @@ def _show_inventory(inventory: Inventory, console: Console) -> None:
         "host": f"{inventory.host}, {inventory.operating_system}, {inventory.kernel}, Python {inventory.python}",
         "processor": f"{processor.model or 'unknown'} ({processor.architecture}), {processor.usable_cores} cores",
         "features": " ".join(processor.features) or "none told",
-        "memory": f"{memory.available_bytes / 1e9:.1f} of {memory.total_bytes / 1e9:.1f} GB available",
+        "memory": f"{memory.available_bytes / 1e9:.1f} of {memory.total_bytes / 1e9:.1f} GB available"
+        + (f", {memory.lendable_bytes / 1e9:.1f} GB more to try a release" if memory.lendable_bytes else ""),
         "disk": f"{disk.free_bytes / 1e9:.1f} of {disk.total_bytes / 1e9:.1f} GB free at {disk.mounted_at}",
         "gpu": ", ".join(gpu.name for gpu in inventory.gpus) or str(inventory.gpus_absent_because),
         "runtime": f"{inventory.runtime.name}, {inventory.runtime.build}"

@@ -20,20 +20,28 @@ class DoesNotFit(BadInput):
 
 
 def misfits(
-    manifest: BundleManifest, inventory: Inventory, *, will_load: bool, here_bytes: int = 0, is_installed: bool = False
+    manifest: BundleManifest,
+    inventory: Inventory,
+    *,
+    will_load: bool,
+    may_borrow: bool = True,
+    here_bytes: int = 0,
+    is_installed: bool = False,
 ) -> Iterator[str]:
     """Every way in which the release does not fit, a sentence with its figures each.
 
-    `will_load` is whether it is served before it is in service, beside what runs; `here_bytes` how much of it the
-    device has already; `is_installed` whether it is one of the target's releases.
+    `will_load` is whether it is served before it is in service, beside what runs, or (`may_borrow`) in the memory that
+    what serves would lend; `here_bytes` how much of it the device has already; `is_installed` whether it is one of the
+    target's releases.
     """
     needed, memory = manifest.requirements, inventory.memory
     if memory.total_bytes < needed.ram_bytes:
         yield f"it needs {_gib(needed.ram_bytes)} of memory, and the device has {_gib(memory.total_bytes)} in all"
-    elif will_load and memory.available_bytes < needed.ram_bytes:
+    elif will_load and memory.available_bytes + (lent := memory.lendable_bytes * may_borrow) < needed.ram_bytes:
         yield (
             f"it needs {_gib(needed.ram_bytes)} of memory for its load test beside what runs, "
             f"and {_gib(memory.available_bytes)} of {_gib(memory.total_bytes)} are available"
+            + (f", with {_gib(lent)} that what serves would lend" if lent else "")
         )
     # What arrives lies beside the release that is made of it, until that is in service.
     size = max(manifest.payload_bytes, needed.disk_bytes)
@@ -55,11 +63,21 @@ def require_fit(
     target: str,
     *,
     will_load: bool,
+    may_borrow: bool = True,
     here_bytes: int = 0,
     is_installed: bool = False,
 ) -> None:
     """Raise `DoesNotFit` with every misfit."""
-    found = list(misfits(manifest, inventory, will_load=will_load, here_bytes=here_bytes, is_installed=is_installed))
+    found = list(
+        misfits(
+            manifest,
+            inventory,
+            will_load=will_load,
+            may_borrow=may_borrow,
+            here_bytes=here_bytes,
+            is_installed=is_installed,
+        )
+    )
     if found:
         raise DoesNotFit(
             f"{manifest.name} does not fit {target} ({inventory.host}): {'; '.join(found)}",

@@ -31,6 +31,7 @@ from milton_assets.edge.deployment import (
     HealthWindow,
     LoadTest,
     NeverDeployed,
+    ServedLoadTest,
     TargetStatus,
     Verification,
     collect_garbage,
@@ -130,7 +131,7 @@ class LocalTarget:
             lambda place: deploy(
                 bundle,
                 place,
-                load_test=self.means.load_test() if request.load_test else None,
+                load_test=self._load_test(request) if request.load_test else None,
                 health=self._watch(request),
                 admit=None if policy is None else admission(policy),
                 actor=request.actor,
@@ -151,7 +152,7 @@ class LocalTarget:
         return self._changed(
             lambda place: rollback(
                 place,
-                load_test=self.means.load_test() if request.load_test else None,
+                load_test=self._load_test(request) if request.load_test else None,
                 health=self._watch(request),
                 actor=request.actor,
                 now=self.means.now,
@@ -371,7 +372,14 @@ class LocalTarget:
             raise BadInput(f"nothing is measured on {self.name}", expected="a target that was given a model server")
         return self.means.bench()
 
+    def _load_test(self, request: RollbackRequest) -> LoadTest:
+        """The probe, which may borrow the memory of what serves here; a dry run changes nothing and does not."""
+        probe = self.means.load_test()
+        if isinstance(probe, ServedLoadTest) and not request.dry_run:
+            return replace(probe, target=self.place.path)
+        return probe
+
     def _watch(self, request: RollbackRequest) -> HealthWindow | None:
         if not request.health_rounds:
             return None
-        return HealthWindow(self.means.load_test(), request.health_rounds, request.health_interval_s)
+        return HealthWindow(self._load_test(request), request.health_rounds, request.health_interval_s)

@@ -264,7 +264,8 @@ class SshTarget:
             documents = read_documents(folder)
         if not request.dry_run:
             bring_keys(self, self.state, on_progress)
-        self._send(bundle, documents, will_load=request.load_test, on_progress=on_progress)
+        will_load = request.load_test or request.health_rounds > 0
+        self._send(bundle, documents, will_load, on_progress, may_borrow=not request.dry_run)
         job = {"deploy": self._dump(request), "release": documents.manifest.release_digest}
         return self._attempt(job, request, on_progress)
 
@@ -274,7 +275,7 @@ class SshTarget:
         """See `RunsCanaries`: the bundle is sent as for a deployment, and the device judges its own memory."""
         with Folder(bundle) as folder:
             documents = read_documents(folder)
-        self._send(bundle, documents, will_load=False, on_progress=on_progress)
+        self._send(bundle, documents, False, on_progress)
         release = documents.manifest.release_digest
         with self._connected() as asking:
             dumped = request.model_dump(mode="json")
@@ -404,7 +405,15 @@ class SshTarget:
 
     # Sending
 
-    def _send(self, bundle: Path, documents: ReleaseDocuments, *, will_load: bool, on_progress: OnProgress) -> None:
+    def _send(
+        self,
+        bundle: Path,
+        documents: ReleaseDocuments,
+        will_load: bool,
+        on_progress: OnProgress,
+        *,
+        may_borrow: bool = True,
+    ) -> None:
         transfer = _Transfer(bundle, documents, Pace(self.max_bytes_per_s), self.tally, self._delta_folder, on_progress)
         fits = False
 
@@ -414,7 +423,14 @@ class SshTarget:
                 if not fits:
                     inventory = answered(Inventory, asking.ask("inventory"))
                     installed = documents.manifest.release_digest in _releases(asking)
-                    require_fit(documents.manifest, inventory, self.name, will_load=will_load, is_installed=installed)
+                    require_fit(
+                        documents.manifest,
+                        inventory,
+                        self.name,
+                        will_load=will_load,
+                        may_borrow=may_borrow,
+                        is_installed=installed,
+                    )
                     fits = True
                 transfer.run(asking, self._bundles())
 

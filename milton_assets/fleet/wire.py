@@ -28,7 +28,7 @@ from typing import Any, Final
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.strict_json import parse_json
 
-PROTOCOL: Final = 4
+PROTOCOL: Final = 5
 MAX_HEADER_BYTES: Final = 64 << 10
 MAX_PAYLOAD_BYTES: Final = 64 << 20
 MAX_BANNER_BYTES: Final = 64 << 10

@@ -29,10 +29,13 @@ class Processor(_Facts):
 
 
 class Memory(_Facts):
-    """Main memory in bytes."""
+    """Main memory in bytes; of what is in use, `lendable_bytes` would be lent for a load test by the target's
+    gateway.
+    """
 
     total_bytes: int = Field(gt=0)
     available_bytes: int = Field(ge=0)
+    lendable_bytes: int = Field(default=0, ge=0)
 
 
 class Disk(_Facts):

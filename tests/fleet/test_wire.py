@@ -124,5 +124,5 @@ def test_a_banner_without_end_is_refused():
 
 
 def test_another_version_of_the_protocol_is_refused_with_both_named():
-    with pytest.raises(MiltonError, match="speaks protocol 7, this milton speaks protocol 4"):
+    with pytest.raises(MiltonError, match="speaks protocol 7, this milton speaks protocol 5"):
         heard(b"\nmilton-agent protocol 7\n", greeting=True)

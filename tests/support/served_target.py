@@ -26,6 +26,7 @@ from milton_assets.edge.manifest import HealthContract, Probe
 from milton_assets.edge.serving.gateway import Gateway
 from milton_assets.edge.serving.health_journal import EventKind, HealthEvent
 from milton_assets.edge.serving.http1 import Limits
+from milton_assets.edge.serving.lending import Lender
 from milton_assets.edge.serving.metrics import Metrics, Told
 from milton_assets.edge.serving.service import in_thread
 from milton_assets.edge.serving.shadowing import Shadow
@@ -205,6 +206,7 @@ def served(
     go_back: Callable[[str], Any] | None = None,
     standing: Callable[[], tuple[str, ...]] = tuple,
     shadow_idle_s: float = 60.0,
+    settle_s: float = 5.0,
     **options: Any,
 ) -> Iterator[ServedTarget]:
     """A gateway in front of what is current at `place`, on a free port of 127.0.0.1, until the block ends."""
@@ -240,7 +242,8 @@ def served(
             times=lambda: ProcessorTimes(0.0, 0.0, 0.0),
             standing=standing,
         )
-        work = [supervisor.run(), splitter.run(), shadow.run(), *([watch.run()] if schedule else [])]
+        lender = Lender(supervisor, poll_s=0.02, settle_s=settle_s)
+        work = [supervisor.run(), splitter.run(), shadow.run(), lender.run(), *([watch.run()] if schedule else [])]
         loop = asyncio.get_running_loop()
         return supervisor, splitter, gateway, metrics, watch, where, [loop.create_task(task) for task in work]
 

@@ -36,10 +36,11 @@ class RuntimeTooOld(MiltonError):
 
 @dataclass(frozen=True)
 class Memory:
-    """The device's memory in bytes."""
+    """The device's memory in bytes; `lendable_bytes` of what is in use would be lent for a load test (`borrowing`)."""
 
     total_bytes: int
     available_bytes: int
+    lendable_bytes: int = 0
 
 
 def device_memory() -> Memory:
@@ -59,11 +60,15 @@ def check_room(free_bytes: int, needed_bytes: int) -> None:
 
 
 def check_memory(memory: Memory, needed_bytes: int, *, will_load: bool) -> None:
-    """Raise `NotEnoughMemory` when the model cannot fit at all or, with `will_load`, not now beside what runs."""
-    has = memory.available_bytes if will_load else memory.total_bytes
+    """Raise `NotEnoughMemory` when the model cannot fit at all or, with `will_load`, not now beside what runs.
+
+    What the one that serves would lend counts as free.
+    """
+    has = memory.available_bytes + memory.lendable_bytes if will_load else memory.total_bytes
     if has < needed_bytes:
+        lent = f" ({_mib(memory.lendable_bytes)} of it lent by what serves)" if memory.lendable_bytes else ""
         raise NotEnoughMemory(
-            f"the device has {_mib(has)} of memory {'available' if will_load else 'in all'}, "
+            f"the device has {_mib(has)} of memory {f'available{lent}' if will_load else 'in all'}, "
             f"the release needs {_mib(needed_bytes)}",
             expected="memory for the model" + (" beside what runs, for the load test" if will_load else ""),
             remedy="stop something on the device, or deploy a smaller quantisation",

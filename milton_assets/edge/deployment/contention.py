@@ -9,6 +9,7 @@ the whole device is then out of reach, whatever the release is like.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 
 import psutil
@@ -19,17 +20,22 @@ LEAST_SHARE = 0.1
 """Even on a device that is wholly taken, a release is held to this share of its promised speed."""
 
 
-def processor_times() -> ProcessorTimes:
-    """The times now. Ours are those of this process and of all that it started and that still run."""
+def processor_times(*besides: int) -> ProcessorTimes:
+    """The times now. Ours are those of this process and of all that it started and that still run; so for the processes
+    of the ids `besides`.
+    """
     times = psutil.cpu_times()
     total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
     idle = times.idle + getattr(times, "iowait", 0.0)
-    return ProcessorTimes(total, total - idle, sum(map(_seconds_of, [this := psutil.Process(), *_below(this)])))
+    ours = {process for pid in (os.getpid(), *besides) for process in _tree(pid)}
+    return ProcessorTimes(total, total - idle, sum(map(_seconds_of, ours)))
 
 
-def _below(process: psutil.Process) -> list[psutil.Process]:
-    below: list[psutil.Process] = process.children(recursive=True)
-    return below
+def _tree(pid: int) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    return []
 
 
 def _seconds_of(process: psutil.Process) -> float:

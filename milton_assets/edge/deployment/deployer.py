@@ -10,6 +10,7 @@ from pathlib import Path
 
 from milton_assets.edge.deployment.admission import admission_of, trust_of
 from milton_assets.edge.deployment.attempt import Attempt
+from milton_assets.edge.deployment.borrowing import memory_at
 from milton_assets.edge.deployment.capacity import Memory, device_memory
 from milton_assets.edge.deployment.collection import Collection, collect, plan
 from milton_assets.edge.deployment.counter_reset import checked_order
@@ -69,9 +70,9 @@ def deploy(
 
     def safeguards() -> Safeguards:
         policies = (admission_of(target), *([] if admit is None else [admit]))
-        return Safeguards(
-            load_test, health, policies, on_progress, memory or device_memory(), confirm_within_s, runtime
-        )
+        # A dry run changes nothing: it takes no memory from what serves.
+        has = memory or (device_memory() if dry_run else memory_at(target.path))
+        return Safeguards(load_test, health, policies, on_progress, has, confirm_within_s, runtime)
 
     with disk_errors_explained():
         if dry_run:
@@ -112,7 +113,8 @@ def rollback(
 
     def safeguards() -> Safeguards:
         policies = (admission_of(target),)
-        return Safeguards(load_test, health, policies, on_progress, memory or device_memory(), confirm_within_s)
+        has = memory or (device_memory() if dry_run else memory_at(target.path))
+        return Safeguards(load_test, health, policies, on_progress, has, confirm_within_s)
 
     with disk_errors_explained():
         if dry_run:

@@ -18,6 +18,8 @@ What belongs here: the names, recognising and creating a target, and its two lin
     key-list.json, .lock         whose signatures count since the policy was written, as the keys before them said
     canary/                      releases that are, or were, compared with the one in service (`edge.canary.folder`)
     heard.json                   when a controller was last heard, and the latest silence that was too long
+    gateway.json                 held by the gateway that serves it and would lend its memory (`borrowing`)
+    borrower.json, loan.json     which release is being tried in that memory, and where it answers
 """
 
 from __future__ import annotations
@@ -44,6 +46,9 @@ PATROL_FILE = "patrol.json"
 HEALTH_FILE = "health.jsonl"
 OLDER_HEALTH_FILE = "health.jsonl.1"
 HEARD_FILE = "heard.json"
+GATEWAY_FILE = "gateway.json"
+BORROWER_FILE = "borrower.json"
+LOAN_FILE = "loan.json"
 KEY_LIST_FILE = "key-list.json"
 KEY_LIST_LOCK = "key-list.lock"
 _LINK_SUFFIX = ".next"
@@ -72,6 +77,9 @@ _OURS = frozenset(
         HEALTH_FILE,
         OLDER_HEALTH_FILE,
         HEARD_FILE,
+        GATEWAY_FILE,
+        BORROWER_FILE,
+        LOAN_FILE,
         KEY_LIST_FILE,
         KEY_LIST_LOCK,
         *Link,

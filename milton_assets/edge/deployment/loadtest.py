@@ -3,6 +3,9 @@
 What belongs here: the probe and its judgement. What does not: model servers and HTTP; the caller brings something that
 serves and something that makes a chat model of an endpoint.
 
+On a device with memory for one model the release is tried in the memory of the one that serves, where that is lent
+(`borrowing`): the gateway loads it, users wait, and only the asking is done here.
+
 A device is seldom idle: what is in service answers while the next release is probed. So a release that answers as it
 should, and is only too slow, is asked again, and its fastest round counts; and what is promised is promised of the
 processors that others left it meanwhile (`contention`, docs/adr/0109).
@@ -17,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from milton_assets.edge.deployment.borrowing import NotLent, borrowed, to_borrow_for
 from milton_assets.edge.deployment.contention import processor_times, share_left
 from milton_assets.edge.deployment.states import ProbeReport
 from milton_assets.edge.manifest import HealthContract, Probe
@@ -52,32 +56,43 @@ class ServedLoadTest:
 
     `launcher` starts and stops it, under the settings of the contract if it names any; `chat_model` makes a client of
     its endpoint, e.g. `resources.servers.client.OpenAIChatModel`.
-    `pause_s` is waited before a slow release is asked again.
+    `pause_s` is waited before a slow release is asked again. `target` is the folder of a target whose gateway may lend
+    its memory; without one nothing is borrowed.
     """
 
     launcher: EdgeLauncher
     chat_model: Callable[[Endpoint], AbstractContextManager[ChatModel]]
     pause_s: float = 2.0
+    target: Path | None = None
 
     def __call__(self, artefact: Path, model: str, contract: HealthContract) -> ProbeReport:
         """Serve `artefact` as `model` and ask each of the contract's questions greedily; again while it is too slow."""
         launcher = self.launcher.configured(contract.served_with) if contract.served_with else self.launcher
         started = time.monotonic()
         try:
+            if self.target is not None and (folder := to_borrow_for(self.target, artefact)) is not None:
+                return self._borrowing(self.target, folder, contract)
             with launcher.serve(artefact, model) as served, self.chat_model(served.endpoint) as chat:
                 load_s = time.monotonic() - started
                 return self._asked(chat, contract, load_s)
-        except ServerFailed as error:
+        except (ServerFailed, NotLent) as error:
             return _nothing(time.monotonic() - started, f"the model was not served: {error}")
         except ModelCallFailed as error:
             return _nothing(time.monotonic() - started, f"the model did not answer: {_in_full(error)}")
 
-    def _asked(self, chat: ChatModel, contract: HealthContract, load_s: float) -> ProbeReport:
+    def _borrowing(self, target: Path, folder: Path, contract: HealthContract) -> ProbeReport:
+        with (
+            borrowed(target, folder) as lent,
+            self.chat_model(Endpoint(lent.base_url, lent.model, lent.slots)) as chat,
+        ):
+            return self._asked(chat, contract, lent.load_s, lent.pid)
+
+    def _asked(self, chat: ChatModel, contract: HealthContract, load_s: float, *servers: int) -> ProbeReport:
         unhurried = contract.model_copy(update={"min_output_tokens_per_s": None})
         for number in range(1, SPEED_ROUNDS + 1):
-            before = processor_times()
+            before = processor_times(*servers)
             answers = [_ask(chat, probe) for probe in contract.probes]
-            report = judge(contract, load_s, answers, share_left=share_left(before, processor_times()))
+            report = judge(contract, load_s, answers, share_left=share_left(before, processor_times(*servers)))
             is_known = report.output_tokens_per_s is not None
             is_only_slow = report.problems and is_known and not judge(unhurried, load_s, answers).problems
             if not is_only_slow or number == SPEED_ROUNDS:

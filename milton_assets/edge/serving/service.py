@@ -23,6 +23,7 @@ from milton_assets.edge.deployment.standing import standing_problems
 from milton_assets.edge.serving.gateway import Gateway
 from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, HealthJournal
 from milton_assets.edge.serving.http1 import Limits
+from milton_assets.edge.serving.lending import Lender
 from milton_assets.edge.serving.metrics import Metrics
 from milton_assets.edge.serving.patrolling import Patrolling
 from milton_assets.edge.serving.shadowing import IDLE_S, Shadow
@@ -130,7 +131,7 @@ async def _serve(service: Service) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGHUP, supervisor.wake)
-    work = [loop.create_task(one.run()) for one in (supervisor, splitter, shadow)]
+    work = [loop.create_task(one.run()) for one in (supervisor, splitter, shadow, Lender(supervisor))]
     if service.watched:
         work += [loop.create_task(watch.run()), loop.create_task(Patrolling(service.target, on_event).run())]
     waiting = loop.create_task(ended.wait())

@@ -17,7 +17,8 @@ The rules:
     stopped when it has drained. If the new one does not come up, the old one stays.
  3. With memory for one, requests are held while the old server drains and the new one loads.
  4. A held request waits in order, and no longer than the limit; then its user is told when to try again.
- 5. A server that died is started again, at once and then ever less often; requests are held meanwhile.
+ 5. A release is tried in the memory of what serves only while users are held (`lending`, `shadowing`).
+ 6. A server that died is started again, at once and then ever less often; requests are held meanwhile.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -58,6 +60,24 @@ class Mode(StrEnum):
     ONE = "one"
     TWO = "two"
     AUTO = "auto"
+
+
+@dataclass(kw_only=True)
+class Borrowed:
+    """A server for a release that is tried in the memory of what serves, users held since `closed_at`.
+
+    `is_in_service` is whether it is the server that serves; `is_alike` whether it is set up as it would serve; `is_up`
+    whether it answered a question.
+    """
+
+    server: ModelServer
+    closed_at: float
+    said_before: str | None
+    is_in_service: bool
+    is_alike: bool
+    is_up: bool = False
+    load_s: float = 0.0
+    drain_s: float = 0.0
 
 
 class Supervisor:
@@ -102,6 +122,7 @@ class Supervisor:
         self._open = False
         self._stopping = False
         self._lent = False
+        self._changing = False
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._woken = asyncio.Event()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -167,8 +188,12 @@ class Supervisor:
             wanted = self._wanted()
             serves = self.serving.release.digest if self.serving else None
             if not self._lent and wanted != serves and (time.monotonic() >= self._next_try_s or wanted != self._failed):
-                await self._change(wanted)
-            if self.serving is not None and not self._open:
+                self._changing = True
+                try:
+                    await self._change(wanted)
+                finally:
+                    self._changing = False
+            if self.serving is not None and not self._open and not self._lent:
                 self._let_in()
             try:
                 async with asyncio.timeout(self._poll_s):
@@ -225,13 +250,17 @@ class Supervisor:
         old, self.serving = self.serving, server
         if old is not None:
             self._behind(self._retire(old, self._drain_s))
+        self._in_service(release, closed_at if was_held else None, time.monotonic() - began, drained_s)
+
+    def _in_service(self, release: Released, closed_at: float | None, load_s: float, drain_s: float) -> None:
+        """Let users in to the server of `release`, who were held since `closed_at`, if they were."""
         self._failures, self._failed, self._said = 0, None, None
         self.since = datetime.now(UTC)
         self._let_in()
         figures: dict[str, float | str | None] = {
-            "load_s": round(time.monotonic() - began, 3),
-            "drain_s": round(drained_s, 3),
-            "held_s": round(time.monotonic() - closed_at, 3) if was_held else 0.0,
+            "load_s": round(load_s, 3),
+            "drain_s": round(drain_s, 3),
+            "held_s": 0.0 if closed_at is None else round(time.monotonic() - closed_at, 3),
             "mode": str(self._mode_now),
         }
         said = f"{release.model_version}, release {short(release.digest)}, answers"
@@ -301,7 +330,7 @@ class Supervisor:
         It cannot while a request is worked on or waits. Whoever asks from then on is held.
         """
         server = self.serving
-        if server is None or not self._open or server.in_flight or self.held:
+        if server is None or self._lent or self._changing or not self._open or server.in_flight or self.held:
             return False
         self._lent = True
         self._close()
@@ -313,6 +342,70 @@ class Supervisor:
         """Start what serves again: its memory is free."""
         self._lent = False
         self.wake()
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether somebody else asks in the memory of what serves, so that nobody is let in."""
+        return self._lent
+
+    def begin_trial(self, release: Released) -> Borrowed | None:
+        """Hold users and let what serves drain, so that `release` can be tried in its memory; None while a swap goes
+        on, or the memory is lent.
+
+        What serves stays up when it is that very release, set up as it was measured. `end_trial` has to follow.
+        """
+        if self._lent or self._changing:
+            return None
+        self._lent, closed_at, said_before = True, time.monotonic(), self._said
+        self._close()
+        self._said = "another release is being tried in its memory"
+        measured = release.contract.served_with or ServingSettings()
+        serving, is_alike = self.serving, self._settings(release) == measured
+        if serving is not None and serving.release.digest == release.digest and is_alike:
+            server, is_in_service = serving, True
+        else:
+            server = ModelServer(self._launcher.configured(measured), release, self.model)
+            is_in_service = False
+        return Borrowed(
+            server=server,
+            closed_at=closed_at,
+            said_before=said_before,
+            is_in_service=is_in_service,
+            is_alike=is_alike,
+        )
+
+    async def bring_to_trial(self, borrowed: Borrowed, is_wanted: Callable[[], bool]) -> None:
+        """Drain what serves, and have the borrowed server answer a question in its place, unless nobody wants it any
+        more. Raises as `beside`.
+        """
+        if borrowed.is_in_service:
+            async with asyncio.timeout(self._drain_s):
+                await borrowed.server.drained()
+            return
+        await self._retire_serving()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        borrowed.drain_s = time.monotonic() - borrowed.closed_at
+        if not is_wanted():
+            return
+        began = time.monotonic()
+        await self.bring_up(borrowed.server)
+        borrowed.load_s, borrowed.is_up = time.monotonic() - began, True
+
+    async def end_trial(self, borrowed: Borrowed) -> None:
+        """Serve the release that was tried if it has become current, else what is; it is stopped then."""
+        server, self._said = borrowed.server, borrowed.said_before
+        try:
+            if borrowed.is_in_service:
+                return
+            if not borrowed.is_up:
+                server.abandon()  # it was stopped already, or we are being ended while it loads
+            elif borrowed.is_alike and self._wanted() == server.release.digest and await server.listens():
+                self.serving, self._mode_now = server, Mode.ONE
+                self._in_service(server.release, borrowed.closed_at, borrowed.load_s, borrowed.drain_s)
+            else:
+                await server.stop()
+        finally:
+            self.take_back()
 
     async def _start(self, server: ModelServer) -> None:
         question = server.release.contract.probes[0]

@@ -149,7 +149,7 @@ class Watch:
             await asyncio.sleep(tick_s)
 
     def _is_idle(self) -> bool:
-        return self._gateway.is_idle(self._schedule.idle_s)
+        return not self._supervisor.is_lent and self._gateway.is_idle(self._schedule.idle_s)
 
     # ------------------------------------------------------------------------------------------ canary questions
 
@@ -162,7 +162,8 @@ class Watch:
         try:
             while not asking.done():
                 await asyncio.wait({asking}, timeout=0.02)
-                if not asking.done() and (self._gateway.in_progress or server is not self._supervisor.serving):
+                is_left = server is not self._supervisor.serving or self._supervisor.is_lent
+                if not asking.done() and (self._gateway.in_progress or is_left):
                     asking.cancel()
                     return
             left = share_left(before, self._times())
