@@ -53,6 +53,7 @@ done
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 project=$(dirname -- "$here")
+parts=$project/milton_assets/agent/systemd
 state=${MILTON_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/milton}
 cache=${MILTON_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/milton}
 
@@ -69,7 +70,7 @@ mkdir -p -- "$state" "$cache" "$destination"
 
 for unit in milton-autobench.service milton-autobench.timer milton-dagster-daemon.service milton-dagster-webserver.service \
     milton-recover.service milton-serve.service; do
-    sed -e "/^@HARDENING@\$/{r $here/hardening.conf
+    sed -e "/^@HARDENING@\$/{r $parts/hardening.conf
 d
 }" "$here/$unit" |
         sed -e "s|@PROJECT@|$project|g" -e "s|@STATE@|$state|g" -e "s|@CACHE@|$cache|g" >"$destination/.$unit.new"
@@ -79,7 +80,7 @@ d
             dropin=$destination/$unit.d/relaxed.conf
             if [ "$relaxed" = yes ]; then
                 mkdir -p -- "$destination/$unit.d"
-                cp -- "$here/relaxed.conf" "$dropin"
+                cp -- "$parts/relaxed.conf" "$dropin"
             else
                 rm -f -- "$dropin"
             fi

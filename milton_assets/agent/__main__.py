@@ -1,4 +1,5 @@
-"""The agent's entry: `milton-agent serve`, `gateway`, `status`, `history`, and `attempt` for an attempt's own process.
+"""The agent's entry: `milton-agent serve`, `gateway`, `unit`, `status`, `history`, `recover`, and `attempt` for an
+attempt's own process.
 
 What belongs here: its arguments, and what a person at the device is shown. What does not: the verbs (`serving`).
 """
@@ -26,7 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     gateway = verbs.add_parser("gateway", help="serve users what is current, at one address, until Ctrl-C")
     gateway.add_argument("--host", help="where to listen; the setting serving.host, else 127.0.0.1")
     gateway.add_argument("--port", type=int, help="the port; the setting serving.port, else 8080")
+    unit = verbs.add_parser("unit", help="write a systemd user unit that serves users after each start of the device")
+    unit.add_argument("--host", help="where it listens; as for `gateway`")
+    unit.add_argument("--port", type=int, help="the port; as for `gateway`")
+    unit.add_argument("--relaxed", action="store_true", help="for a GPU, or a kernel without user namespaces")
     verbs.add_parser("status", help="what the target serves")
+    verbs.add_parser("recover", help="settle what a power cut or a crash left half done")
     verbs.add_parser("check", help="whether everything that it needs is there")
     verbs.add_parser("history", help="every attempt, as JSON lines")
     attempt = verbs.add_parser("attempt", help="carry out an attempt that was begun")
@@ -65,6 +71,12 @@ def _done(asked: argparse.Namespace) -> int:
         from milton_assets.usecases.serving import say_on_stderr, service_of
 
         serve(service_of(load_settings(), device.target, say=say_on_stderr, host=asked.host, port=asked.port))
+    elif asked.verb == "unit":
+        sys.stdout.write(_unit(state, device.target.place.path, asked))
+    elif asked.verb == "recover":
+        from milton_assets.fleet.target import RecoverRequest
+
+        sys.stdout.writelines(f"{said}\n" for said in device.target.recover(RecoverRequest(actor="agent", wait_s=5)))
     elif asked.verb == "attempt":
         device.attempts.run(asked.deployment, device.incoming().folder)
     elif asked.verb == "check":
@@ -81,6 +93,29 @@ def _done(asked: argparse.Namespace) -> int:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         Session(Wire(sys.stdin.fileno(), writer), device).run()
     return 0
+
+
+def _unit(state: StateDir, place: Path, asked: argparse.Namespace) -> str:
+    """Write the unit; where it is, and what to say to systemd."""
+    from milton_assets.agent.unit import Served, write_unit
+    from milton_assets.settings import load_settings
+
+    given = {"--host": asked.host, "--port": asked.port}
+    served = Served(
+        asked.target,
+        place,
+        state.root,
+        load_settings().cache_dir,
+        [part for name, value in given.items() if value is not None for part in (name, str(value))],
+        asked.folder,
+        asked.relaxed,
+    )
+    path = write_unit(served, Path.home())
+    return (
+        f"wrote {path}\n"
+        f"start it: systemctl --user daemon-reload && systemctl --user enable --now {served.unit}\n"
+        "keep it after you log out, once: sudo loginctl enable-linger $USER\n"
+    )
 
 
 def _status(state: StateDir, name: str, folder: Path | None) -> str:

@@ -210,7 +210,7 @@ def own_wheel(into: Path, packages: Sequence[Path]) -> Path:
     for root in packages:
         for source in sorted(root.rglob("*")):
             relative = source.relative_to(root)
-            if source.suffix in {".py", ".yaml"} and relative.parts[0].removesuffix(".py") not in LEFT_OUT:
+            if source.suffix in {".py", ".yaml", ".conf"} and relative.parts[0].removesuffix(".py") not in LEFT_OUT:
                 entries[f"{root.name}/{relative.as_posix()}"] = source.read_bytes()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
         for name, raw in entries.items():

@@ -7,9 +7,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from milton_assets.agent.unit import UNITS as UNITS_BELOW_HOME
+from milton_assets.fleet.remote_shell import AGENT
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVICES = (
@@ -41,7 +45,8 @@ class Checkout:
     def __init__(self, root: Path) -> None:
         self.project = root / "project"
         self.units = root / "units"
-        shutil.copytree(REPOSITORY / "systemd", self.project / "systemd")
+        for part in ("systemd", "milton_assets/agent/systemd"):
+            shutil.copytree(REPOSITORY / part, self.project / part)
         (self.project / "docs").mkdir()
         (self.project / "docs/systemd.md").touch()
         (root / "run").mkdir()
@@ -159,6 +164,42 @@ def exposure(checkout: Checkout, systemd_analyze: str, name: str) -> float:
 def test_systemd_rates_the_exposure_of_a_service_as_low(checkout: Checkout, systemd_analyze: str, name: str) -> None:
     checkout.install("--no-start")
     assert exposure(checkout, systemd_analyze, name) <= MOST_EXPOSURE
+
+
+@pytest.fixture
+def device_unit(checkout: Checkout) -> str:
+    """The unit of a device's gateway, written beside the others by the device's agent; its name."""
+    home = Path(checkout.environment["HOME"])
+    agent = home / AGENT
+    agent.parent.mkdir(parents=True)
+    agent.write_text("#!/bin/sh\n")
+    agent.chmod(0o755)
+    words = ["--target", "kitchen", "unit", "--host", "0.0.0.0", "--port", "8080"]
+    done = checkout.run(sys.executable, "-m", "milton_assets.agent", *words, PYTHONPATH=str(REPOSITORY))
+    assert done.returncode == 0, done.stderr
+    name = "milton-gateway-kitchen.service"
+    assert f"systemctl --user enable --now {name}" in done.stdout
+    checkout.units.mkdir()
+    shutil.copy(home / UNITS_BELOW_HOME / name, checkout.units / name)
+    return name
+
+
+def test_a_devices_gateway_is_hardened_as_the_others_and_accepted(
+    checkout: Checkout, systemd_analyze: str, device_unit: str
+) -> None:
+    judged = checkout.run(systemd_analyze, "verify", "--user", checkout.units / device_unit)
+    assert (judged.returncode, judged.stdout + judged.stderr) == (0, "")
+    assert exposure(checkout, systemd_analyze, device_unit) <= MOST_EXPOSURE
+
+
+def test_a_devices_gateway_recovers_first_and_may_write_what_it_serves(checkout: Checkout, device_unit: str) -> None:
+    service = checkout.unit(device_unit)["Service"]
+    agent = f"%h/{AGENT} --target kitchen"
+    assert service["ExecStartPre"] == f"-{agent} recover"
+    assert service["ExecStart"] == f"{agent} gateway --host 0.0.0.0 --port 8080"
+    state, cache = (checkout.environment[f"MILTON_{name}_DIR"] for name in ("STATE", "CACHE"))
+    assert service["ReadWritePaths"] == f"{state} {cache} {state}/deployments/kitchen"
+    assert (service["OOMPolicy"], service["Restart"]) == ("continue", "on-failure")
 
 
 def test_relaxing_is_what_raises_the_exposure_and_only_so_far(checkout: Checkout, systemd_analyze: str) -> None:
