@@ -109,6 +109,11 @@ def _quota(cpu_max: Path) -> list[float]:
         return []
 
 
+def sees_gpu() -> bool:
+    """Whether NVML sees a GPU here."""
+    return bool(gpu_fingerprints()[0])
+
+
 def gpu_fingerprints() -> tuple[tuple[GpuFingerprint, ...], str | None]:
     """The NVIDIA GPUs, and why there are none when there are none."""
     try:

