@@ -2,11 +2,11 @@
 
     python benches/device/bench_detection.py            (make bench-device)
 
-Five gateways side by side, each with a model server of its own on a loopback port, asked by nobody but the watch. After
-the watch has learnt what is usual, each is given one illness: it writes ten times slower, it answers wrongly, it says
-nothing, its server is killed when memory ran out, its disk fills up (a real file of 1 GiB on this disk, beside a limit
-that lies 512 MiB under what is free). Prints the seconds until the alarm; exits 1 when one took longer than 60 s, or a
-well device alarmed.
+Six gateways side by side, each with a model server of its own on a loopback port, asked by nobody but the watch. After
+the watch has learnt what is usual, each is given one illness: it writes or reads ten times slower, it answers wrongly,
+it says nothing, its server is killed when memory ran out, its disk fills up (a real file of 1 GiB on this disk, beside
+a limit that lies 512 MiB under what is free). Prints the seconds until the alarm; exits 1 when one took longer than
+60 s, or a well device alarmed.
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ class Model:
 
     words: tuple[str, ...] = WORDS
     delay_s: float = 0.02
+    first_s: float = 0.1
     asked: int = 0
 
     def __call__(self, _: object) -> Reply:
         self.asked += 1
-        return answer(*self.words, delay_s=self.delay_s, first_delay_s=self.delay_s)
+        return answer(*self.words, delay_s=self.delay_s, first_delay_s=self.first_s)
 
 
 class Patient:
@@ -73,6 +74,8 @@ class Patient:
         match self.name:
             case "writes ten times slower":
                 self.model.delay_s *= 10
+            case "reads ten times slower":
+                self.model.first_s *= 10
             case "answers wrongly":
                 self.model.words = ("something", " else")
             case "answers nothing":
@@ -114,6 +117,7 @@ class Patient:
 
 NAMES = (
     "writes ten times slower",
+    "reads ten times slower",
     "answers wrongly",
     "answers nothing",
     "its server is killed when memory ran out",

@@ -76,9 +76,10 @@ def _made(tmp_path: Path, name: str) -> Path:
 
 
 @pytest.mark.slow
-def test_the_wheels_of_a_raspberry_pi_can_be_had_without_one(tmp_path):
+@pytest.mark.parametrize("python", [(3, 11, 2), (3, 13, 5)], ids=["bookworm", "trixie"])
+def test_the_wheels_of_a_raspberry_pi_can_be_had_without_one(tmp_path, python):
     pi = Found(
-        python=(3, 11, 2),
+        python=python,
         implementation="cpython",
         executable="/usr/bin/python3",
         machine="aarch64",

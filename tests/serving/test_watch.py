@@ -40,11 +40,12 @@ class Model:
 
     words: tuple[str, ...] = WORDS
     delay_s: float = 0.005
+    first_s: float = 0.005
     asked: list[float] = field(default_factory=list)
 
     def __call__(self, _: object) -> Reply:
         self.asked.append(time.monotonic())
-        return answer(*self.words, delay_s=self.delay_s, first_delay_s=self.delay_s)
+        return answer(*self.words, delay_s=self.delay_s, first_delay_s=self.first_s)
 
 
 def alarms(gateway: ServedTarget) -> list[HealthEvent]:
@@ -81,14 +82,22 @@ def test_wrong_answers_take_the_target_back_and_say_why(tmp_path: Path) -> None:
     assert alarms(gateway)[0].figures["answers_against_usual"] == 0.0
 
 
-def test_decoding_ten_times_slower_is_noticed(tmp_path: Path) -> None:
-    place, model = Place(tmp_path), Model(delay_s=0.01)
+@pytest.mark.parametrize(
+    ("ill", "said"),
+    [({"delay_s": 0.1}, "writes slower"), ({"first_s": 0.4}, "reads slower")],
+    ids=["decode", "prefill"],
+)
+def test_reading_and_writing_many_times_slower_are_noticed_apart(
+    tmp_path: Path, ill: dict[str, float], said: str
+) -> None:
+    place, model = Place(tmp_path), Model(delay_s=0.01, first_s=0.02)
     with served(place, Scripts({"v1": model}), schedule=QUICK) as gateway:
         gateway.serves(place.deploy("v1", contract()))
         wait_for(lambda: len(model.asked) > 14)
-        model.delay_s = 0.1
-        wait_for(lambda: any("writes slower" in event.said for event in alarms(gateway)))
-        assert next(event for event in alarms(gateway) if "writes slower" in event.said).needs_person
+        vars(model).update(ill)
+        wait_for(lambda: alarms(gateway))
+        assert said in alarms(gateway)[0].said
+        assert alarms(gateway)[0].needs_person
 
 
 def test_slower_than_the_promise_takes_the_target_back(tmp_path: Path) -> None:
