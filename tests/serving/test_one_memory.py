@@ -40,6 +40,7 @@ def test_a_release_is_tried_and_watched_with_one_load_and_never_beside_another(t
     with served(place, launcher, mode=Mode.ONE) as gateway, ThreadPoolExecutor(2) as users:
         gateway.serves(first)
         asking = [users.submit(load.ask, gateway, stop, number) for number in range(2)]
+        wait_for(lambda: load.seen)
         done = put(place, "v2", probe(place, beside))
         wait_for(lambda: load.seen[-1:] == ["v2"])
         stop.set()
