@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 from dagster import (
     AssetKey,
-    AssetObservation,
     Config,
     DagsterExecutionInterruptedError,
     DagsterInstance,
@@ -37,7 +36,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG, VARIANTS_TAG
+from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG, CONDUCTED_TAG, VARIANTS_TAG
 from milton_assets.assets.goldens import observe_goldens
 from milton_assets.assets.links import page_of, runs_of_campaign
 from milton_assets.jobs import (
@@ -53,9 +52,10 @@ from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSION
 from milton_assets.rollout.states import Stage
 from milton_assets.rollout.turns import next_turn
 from milton_assets.selection.outcome import MANY_TARGETS, print_outcome
+from milton_assets.selection.policy_file import shipped_policies
 from milton_assets.selection.side_by_side import print_side_by_side
 from milton_assets.selection.summary import RunSummary, read_summary
-from milton_assets.settings import LogLevel
+from milton_assets.settings import LogLevel, Profile
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.dry_run import print_dry_run
 from milton_assets.usecases.resuming import conditions_of, why_not_resumed
@@ -101,9 +101,6 @@ from resources.progress import Meter, duration, forget, meter
 from resources.registry_resource import RegistryResource
 from resources.shared_campaign_lock import held_between_hosts, holder_between_hosts
 
-CONDUCTED_TAG = "milton/conducted"
-"""Marks the conductor's child runs, which the sensors must leave alone; its value is the conductor's own run."""
-
 WAITING_POLL_S = 0.5
 
 LED_TO = {
@@ -113,7 +110,7 @@ LED_TO = {
     DEPLOY: DEPLOYMENT_ASSET,
     ROLL_OUT: ROLLOUT_ASSET,
 }
-"""The asset whose page links a child of that job with its campaign, and the campaign's page with the child."""
+"""The asset that a child of that job is about, to whose page the campaign's leads."""
 
 
 ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
@@ -121,7 +118,7 @@ UNFINISHED = [status for status in DagsterRunStatus if status not in ENDED]
 
 
 class AutobenchConfig(Config):
-    """What a campaign may be told at launch. Resources take more: profile, policy, server."""
+    """What a campaign may be told at launch. Resources take more, such as the server."""
 
     dry_run: bool = Field(
         default=False, description="Validate the registry and show what would be measured; measure nothing."
@@ -134,6 +131,14 @@ class AutobenchConfig(Config):
     tiers: list[str] = Field(
         default_factory=list,
         description="Measure by these tiers, as `milton bench --help` lists them; empty takes all.",
+    )
+    profile: Profile | None = Field(
+        default=None, description="How thoroughly the tiers measure: full or smoke; null: as the settings have it."
+    )
+    policy: str | None = Field(
+        default=None,
+        description=f"Gates and weights: {', '.join(shipped_policies())}, or a YAML file's absolute path; null: as the "
+        "settings have it.",
     )
     resume: bool = Field(
         default=True, description="Go on with an interrupted campaign, if nothing it depends on has changed since."
@@ -354,7 +359,7 @@ class _Conductor:
         run, events = start_child(
             job,
             self.instance,
-            repository=self.context.repository_def.name,
+            parent=self.context.run_id,
             partition=wanted.partition,
             tags={CONDUCTED_TAG: self.context.run_id, CAMPAIGN_TAG: self.run_id, **NEVER_RETRIED, **wanted.tags},
             run_config=config,
@@ -395,7 +400,6 @@ class _Conductor:
             self._job_of(wanted),
             self.instance,
             parent=self.context.run_id,
-            repository=self.context.repository_def.name,
             partition=partition,
             tags={CONDUCTED_TAG: self.context.run_id, CAMPAIGN_TAG: self.run_id, **queue, **wanted.tags},
             run_config={**logged_at(self.campaign.log_level), "ops": dict(wanted.ops)},
@@ -447,21 +451,10 @@ class _Conductor:
         mark_on_page(self.instance, self.context.run_id, message, links, step=self.context.op.name, **ends)
 
     def _link(self, job_name: str, partition: str, run_id: str, *, succeeded: bool) -> None:
-        """Have the page of what the run made link it with its campaign, and the campaign's with the run."""
+        """Have the campaign's page say how the run ended, and the run's lead to the campaign once more."""
         what = f"{job_name} of {partition}"
         self._mark(f"{what} {'succeeded' if succeeded else 'failed'}", job_name, partition, run_id, ends=what)
         self._lead_back(run_id)
-        self.context.log_event(
-            AssetObservation(
-                LED_TO[job_name],
-                partition=partition,
-                description=f"{job_name} of {partition} {'succeeded' if succeeded else 'failed'} in {self.run_id}",
-                metadata={
-                    "run": MetadataValue.dagster_run(run_id),
-                    "campaign": MetadataValue.dagster_run(self.context.run_id),
-                },
-            )
-        )
 
 
 @op(description="Benchmark every candidate, decide, bundle and deploy; go on with a campaign that was interrupted.")
@@ -475,7 +468,7 @@ def conduct(
     edge_runtime: EdgeServerResource,
 ) -> None:
     """Read the registry, benchmark every candidate, decide, bundle, deploy, and say what came of it."""
-    state = campaign.state
+    campaign, state = _choosing(campaign, config, context.instance), campaign.state
     wait_for_the_object_store()
     show_in_ui(context.instance, context.run_id, context.repository_def.name)
     shared = only_campaign_of_all_hosts(context.instance, wait=config.wait)
@@ -537,7 +530,8 @@ def autobench_job(level: LogLevel) -> JobDefinition:
 
     @job(
         executor_def=in_process_executor,
-        config=logged_at(level),
+        # What the launchpad opens with: everything that may be told, as it is when nobody says anything.
+        config={**logged_at(level), "ops": {"conduct": {"config": AutobenchConfig().model_dump()}}},
         run_tags={**NEVER_RETRIED, **WITHOUT_LIMIT},
         description="The whole road: benchmark every candidate, decide, bundle, deploy.",
     )
@@ -545,6 +539,17 @@ def autobench_job(level: LogLevel) -> JobDefinition:
         conduct()
 
     return autobench
+
+
+def _choosing(campaign: Campaign, config: AutobenchConfig, instance: DagsterInstance) -> Campaign:
+    """The campaign with the profile and the policy of the launchpad. Raises `BadInput` where workers have their own."""
+    if launches_elsewhere(instance) and (config.profile or config.policy):
+        raise BadInput(
+            "a profile or a policy is named for this run, and its children go to workers",
+            expected="the same settings for the conductor and for every worker",
+            remedy="set MILTON_PROFILE and MILTON_POLICY, or milton.yaml, on every host",
+        )
+    return campaign.choosing(config.profile, config.policy)
 
 
 def candidates_of(current: Registry, uri: str) -> tuple[RegistryEntry, ...]:

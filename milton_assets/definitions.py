@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from dagster import AssetsDefinition, Definitions, SourceAsset
+from dagster import AssetsDefinition, Definitions, SourceAsset, definitions
 
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.conventions import conventional
@@ -34,6 +34,7 @@ from resources.console_logger import console_logger
 from resources.model_server import edge_server_resource, model_server_resource
 from resources.parquet_io import EvidenceStoreResource, ParquetIOManager
 from resources.registry_resource import RegistryResource
+from resources.value_io import value_io_manager
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def build_defs(
         "evidence_store": EvidenceStoreResource(root=settings.evidence_root),
         "model_server": model_server_resource(settings),
         "edge_runtime": edge_server_resource(settings),
+        "io_manager": value_io_manager,
     }
     assets: list[AssetsDefinition | SourceAsset] = [
         *golden_assets(tiers, settings.goldens),
@@ -102,4 +104,7 @@ def build_defs(
     )
 
 
-defs = build_defs()
+@definitions
+def defs() -> Definitions:
+    """The graph of this process's settings, made when Dagster loads it and not when this module is imported."""
+    return build_defs()

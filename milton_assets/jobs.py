@@ -23,28 +23,28 @@ ROLLOUT_ASSET = "rollout"
 
 benchmark_model = define_asset_job(
     BENCHMARK_MODEL,
-    selection=AssetSelection.groups("benchmark"),
+    selection=AssetSelection.groups("entry", "tiers"),
     executor_def=in_process_executor,
     description="Validate one model version's registry entry and measure it by every tier that is installed.",
 )
 
 benchmark_on_class = define_asset_job(
     BENCHMARK_ON_CLASS,
-    selection=AssetSelection.groups("benchmark_on_class"),
+    selection=AssetSelection.groups("tiers_on_class"),
     executor_def=in_process_executor,
     description="Measure one model version's speed on the reference device of one class.",
 )
 
 promote = define_asset_job(
     PROMOTE,
-    selection=AssetSelection.groups("promote"),
+    selection=AssetSelection.groups("decision", "bundle"),
     executor_def=in_process_executor,
     description="Decide on the evidence of one benchmark run, and bundle the winner.",
 )
 
 deploy = define_asset_job(
     DEPLOY,
-    selection=AssetSelection.groups("deploy"),
+    selection=AssetSelection.groups("deployment"),
     executor_def=in_process_executor,
     description="Take the newest bundle to one edge target.",
 )

@@ -37,9 +37,9 @@ from dagster import (
 )
 from pydantic import RootModel
 
-from milton_assets.assets.evidence import CAMPAIGN_TAG, VARIANTS_TAG
+from milton_assets.assets.evidence import CAMPAIGN_TAG, CONDUCTED_TAG, VARIANTS_TAG
 from milton_assets.assets.rollouts import NEXT_TURN
-from milton_assets.conductor import CONDUCTED_TAG, ENDED, UNFINISHED, campaign_holder, new_run_id
+from milton_assets.conductor import ENDED, UNFINISHED, campaign_holder, new_run_id
 from milton_assets.jobs import (
     DEPLOYMENT_ASSET,
     PROMOTE,

@@ -167,6 +167,14 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             cache_root=str(settings.cache_dir),
         )
 
+    def choosing(self, profile: Profile | None, policy: str | None) -> Self:
+        """The same settings, but for a profile and a policy that are named here."""
+        if profile is None and policy is None:
+            return self
+        whole = {name: getattr(self, name) for name in type(self).model_fields}
+        named = {"profile_set": profile or self.profile_set, "policy_set": policy or self.policy_set}
+        return type(self)(**{**whole, **named, "notes_set": None})
+
     @property
     def chosen(self) -> Chosen:
         """The profile and the policy, and what is to be said of them; where they are not set, the registry decides."""

@@ -141,7 +141,7 @@ def start_child(
     job: JobDefinition,
     instance: DagsterInstance,
     *,
-    repository: str,
+    parent: str,
     partition: str,
     tags: Mapping[str, str],
     run_config: Mapping[str, Any],
@@ -149,7 +149,8 @@ def start_child(
 ) -> tuple[DagsterRun, Iterator[DagsterEvent]]:
     """Create a run of `job` for one partition, and its events, which run it in this process as they are taken.
 
-    `assets` narrows the run to these of the job's; empty takes all of them. A failing step is an event, no exception.
+    The UI lists it where it lists the run `parent`. `assets` narrows the run to these of the job's; empty takes all of
+    them. A failing step is an event, no exception.
     """
     selection = [AssetKey(name) for name in assets]
     child = job.as_ephemeral_job(resource_defs={}, input_values={}, asset_selection=selection)
@@ -159,7 +160,7 @@ def start_child(
         run_config=run_config,
         tags={**job.run_tags, **tags, **placed},
         asset_selection=frozenset(selection) or None,
-        remote_job_origin=_origin(repository, job.name),
+        remote_job_origin=_beside(instance, parent, job.name),
     )
     return run, execute_run_iterator(InMemoryJob(child), run, instance)
 
@@ -194,7 +195,6 @@ def launch_child(
     instance: DagsterInstance,
     *,
     parent: str,
-    repository: str,
     partition: str,
     tags: Mapping[str, str],
     run_config: Mapping[str, Any],
@@ -214,7 +214,7 @@ def launch_child(
         run_config=run_config,
         tags={**job.run_tags, **tags, **placed},
         asset_selection=frozenset(selection) or None,
-        remote_job_origin=_origin(repository, job.name),
+        remote_job_origin=_beside(instance, parent, job.name),
         job_code_origin=JobPythonOrigin(job.name, ours.job_code_origin.repository_origin),
     )
     # A launcher to workers asks no workspace: they load the code themselves.
@@ -248,6 +248,14 @@ def show_in_ui(instance: DagsterInstance, run_id: str, repository: str) -> None:
     tagged = instance.get_run_by_id(run_id)
     if tagged is not None:
         instance.run_storage.replace_job_origin(tagged, origin)
+
+
+def _beside(instance: DagsterInstance, parent: str, job_name: str) -> RemoteJobOrigin | None:
+    """The origin of that job in the code location of the run `parent`, whatever a project calls it."""
+    ours = instance.get_run_by_id(parent)
+    if ours is None or ours.remote_job_origin is None:
+        return None
+    return RemoteJobOrigin(ours.remote_job_origin.repository_origin, job_name)
 
 
 def _origin(repository: str, job_name: str) -> RemoteJobOrigin:

@@ -26,6 +26,10 @@ from milton_assets.vocabulary.columns import description_of
 from milton_assets.vocabulary.errors import BadInput
 from resources.evidence_store import EvidenceFile, EvidenceStore
 
+COLUMNS = "columns"
+"""Under which a table's columns are shown. By Dagster's own key they would come first on the page, and pictures and
+verdict only below."""
+
 
 def column_schema(schema: pa.Schema) -> TableSchema:
     """Names, Arrow types and descriptions of a table's columns, as the UI shows them."""
@@ -74,7 +78,7 @@ class ParquetIOManager(ConfigurableIOManager):
                 "sha256": file.sha256,
                 "path": MetadataValue.path(str(self.store.root / file.uri)),
                 "dagster/row_count": obj.num_rows,
-                "dagster/column_schema": column_schema(obj.schema),
+                COLUMNS: column_schema(obj.schema),
             }
         )
 

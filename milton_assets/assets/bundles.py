@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from dagster import AssetExecutionContext, Output, asset
+from dagster import AssetExecutionContext, MetadataValue, Output, asset
 
 from milton_assets.assets.beta_features import versioned_output
 from milton_assets.assets.guards import guarded
-from milton_assets.assets.links import page_of
+from milton_assets.assets.links import its_campaign, page_of
 from milton_assets.assets.pages import bundled_summary, kept_page
 from milton_assets.edge.bundle import code_version, create_bundle, default_signer
 from milton_assets.partitions import BENCHMARK_RUNS
@@ -23,6 +23,8 @@ from milton_assets.usecases.classes import contract_on
 from milton_assets.usecases.probe import measured_contract
 from milton_assets.usecases.shared_bundles import hand_on, newest_release, reserved_by
 from milton_assets.usecases.targets import open_targets
+from milton_assets.vocabulary.digest import short
+from milton_assets.vocabulary.figure import figure
 from milton_assets.vocabulary.keys import class_of
 from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
@@ -38,7 +40,7 @@ LEAST_SPEED = {Profile.FULL: 0.5, Profile.SMOKE: 0.1}
 @asset(
     partitions_def=BENCHMARK_RUNS,
     deps=["selection_decision"],
-    group_name="promote",
+    group_name="bundle",
     code_version=code_version(),
     output_required=False,
     kinds={"file"},
@@ -108,10 +110,10 @@ def edge_bundle(
         {
             "model_version": entry.version,
             "decision": page_of("selection_decision", summary.run_id),
-            # `path` is what Dagster calls the file that holds the asset's value.
-            "bundle_folder": str(bundle.path),
+            **its_campaign(context),
             "name": manifest.name,
-            "release_digest": manifest.release_digest,
-            "size_bytes": manifest.payload_bytes,
+            "release": short(manifest.release_digest),
+            "size": f"{figure(manifest.payload_bytes / 1e6)} MB",
+            "path": MetadataValue.path(bundle.path),
         },
     )

@@ -21,14 +21,17 @@ TIER_TAG: Final = "milton/tier"
 
 _STAGES: Final = {
     "goldens": "goldens",
-    "benchmark": "measure",
-    "benchmark_on_class": "measure",
-    "promote": "decide",
-    "deploy": "deploy",
+    "entry": "measure",
+    "tiers": "measure",
+    "tiers_on_class": "measure",
+    "decision": "decide",
+    "bundle": "decide",
+    "deployment": "deploy",
     "rollout": "deploy",
     "field": "watch",
 }
-"""What happens to the assets of each group."""
+"""What happens to the assets of each group. The groups are the steps of the story, because the UI opens on
+a graph of folded groups: entry, tiers, decision, bundle, deployment."""
 
 _KIND_OF_GOLDENS: Final = "file"
 

@@ -25,7 +25,7 @@ from pydantic import Field
 from milton_assets.assets.beta_features import partition_check, versioned_output
 from milton_assets.assets.bundles import edge_bundle
 from milton_assets.assets.guards import guarded
-from milton_assets.assets.links import page_of
+from milton_assets.assets.links import its_campaign, page_of
 from milton_assets.assets.pages import kept_page, told_elsewhere
 from milton_assets.edge.deployment import Deployment
 from milton_assets.edge.deployment.choosing import choose_bundle
@@ -38,6 +38,7 @@ from milton_assets.usecases.shared_bundles import bring
 from milton_assets.usecases.shared_history import hand_on_history
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary import markdown
+from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.keys import class_of
 from resources.campaign import Campaign
 from resources.evidence_log import BUNDLE_ASSET, check_manifest
@@ -79,7 +80,7 @@ class DeploymentConfig(Config):
 @asset(
     partitions_def=EDGE_TARGETS,
     deps=[AssetDep(edge_bundle, partition_mapping=LastPartitionMapping())],
-    group_name="deploy",
+    group_name="deployment",
     code_version="1",
     output_required=False,
     kinds={"file"},
@@ -128,13 +129,13 @@ def deployment(
             "target": done.target,
             "decision": page_of("selection_decision", summary.run_id),
             "bundle": page_of(BUNDLE_ASSET, summary.run_id),
-            # `path` is what Dagster calls the file that holds the asset's value.
-            "folder_on_target": done.target_path,
+            **its_campaign(context),
             "deployment": done.id,
-            "release": str(done.release),
+            "release": short(str(done.release)),
             "run_id": summary.run_id,
+            "path": MetadataValue.path(done.target_path),
             **links,
-            "notes": list(done.notes),
+            **({"notes": list(done.notes)} if done.notes else {}),
         },
     )
 

@@ -12,7 +12,7 @@ from dagster import AssetExecutionContext, MetadataValue, Output
 from milton_assets.assets.beta_features import versioned_output
 from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.digest import sha256_bytes
-from milton_assets.vocabulary.figure import figure, span
+from milton_assets.vocabulary.figure import figure, rounded, span
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.progress import OnProgress
 from milton_assets.vocabulary.tier import TierResult
@@ -21,6 +21,8 @@ from resources.evidence_store import to_parquet_bytes
 from resources.progress import meter
 
 CAMPAIGN_TAG = "milton/campaign"
+CONDUCTED_TAG = "milton/conducted"
+"""Marks the conductor's child runs, which the sensors must leave alone; its value is the conductor's own run."""
 CANDIDATE_TAG = "milton/candidate"
 VARIANTS_TAG = "milton/variants-seed"
 """The seed that a campaign's fresh variants are drawn by; a run without one mints its own."""
@@ -40,7 +42,7 @@ def tier_output(
         **pictures(spec.pictures({version: result}) if spec.pictures else {}),
         metrics=MetadataValue.md(metrics_markdown(result.metrics)),
         **told,
-        **{m.name: MetadataValue.float(m.value) for m in result.metrics if m.value is not None},
+        **{m.name: MetadataValue.float(rounded(m.value)) for m in result.metrics if m.value is not None},
     )
 
 

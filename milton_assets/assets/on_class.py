@@ -48,7 +48,7 @@ def tier_on_class_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefini
             *(golden.name for golden in spec.goldens),
         ],
         io_manager_key="evidence",
-        group_name="benchmark_on_class",
+        group_name="tiers_on_class",
         code_version=spec.code_version(),
         output_required=False,
         kinds={"parquet"},

@@ -12,6 +12,7 @@ from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetExecution
 from milton_assets.assets.beta_features import partition_check
 from milton_assets.assets.evidence import evidence_output
 from milton_assets.assets.guards import guarded
+from milton_assets.assets.links import its_campaign
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.vocabulary.artefact_files import artefact_files, check_gguf
 from milton_assets.vocabulary.entry_paths import placed
@@ -25,7 +26,7 @@ from resources.registry_resource import RegistryResource
 @asset(
     partitions_def=MODEL_VERSIONS,
     io_manager_key="evidence",
-    group_name="benchmark",
+    group_name="entry",
     code_version="1",
     output_required=False,
     kinds={"parquet"},
@@ -42,6 +43,7 @@ def registry_entry(
         entry_to_table(entry, campaign.state),
         base_model=entry.base_model,
         status=entry.status.value,
+        **its_campaign(context),
         content_sha256=entry.content_sha256,
         artefacts={a.kind.value: {"path": a.path, "size_bytes": a.size_bytes} for a in entry.artefacts},
     )

@@ -44,6 +44,7 @@ from milton_assets.selection.summary import DeploymentRecord, add_deployments, r
 from milton_assets.usecases.rollout_report import keep_rollout_page
 from milton_assets.usecases.rollouts import (
     Reach,
+    folder_of,
     let_go_first,
     names_of,
     plan_rollout,
@@ -134,6 +135,7 @@ def rollout(
             "bundle": page_of(BUNDLE_ASSET, state.plan.run_id),
             "model_version": state.plan.model_version,
             "run_id": state.plan.run_id,
+            "path": MetadataValue.path(folder_of(campaign.state, name)),
         },
     )
 

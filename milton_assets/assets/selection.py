@@ -25,6 +25,7 @@ from milton_assets import selection
 from milton_assets.assets.beta_features import partition_check
 from milton_assets.assets.evidence import evidence_output, pictures
 from milton_assets.assets.guards import guarded
+from milton_assets.assets.links import its_campaign
 from milton_assets.assets.pages import kept_page, told_elsewhere
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Candidate, Verdict, card, decide, load_policy, plots
@@ -71,7 +72,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             for name in ("registry_entry", *(spec.asset_name for spec in tiers.values()))
         },
         io_manager_key="evidence",
-        group_name="promote",
+        group_name="decision",
         code_version=selection.code_version(),
         output_required=False,
         kinds={"parquet", "json"},
@@ -164,13 +165,14 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             decision_card=MetadataValue.md(card.to_markdown(decision, tiers)),
             **pictures({"intervals": plots.intervals(decision), "pareto_front": plots.pareto(decision)}),
             **pictures(tier_pictures(tiers, {c.entry.version: c.tiers for c in gathered.candidates})),
+            **its_campaign(context),
             page=MetadataValue.path(str(page)) if page else "none",
             **links,
             decision_uri=decision_uri,
             evidence_manifest_sha256=gathered.manifest.digest(),
             policy=f"{policy.name} {policy.sha256}",
-            notes=list(notes),
-            quarantined={q.version: q.reason for q in current.quarantined},
+            **({"notes": list(notes)} if notes else {}),
+            **({"quarantined": {q.version: q.reason for q in current.quarantined}} if current.quarantined else {}),
         )
 
     return selection_decision

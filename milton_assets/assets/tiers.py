@@ -26,6 +26,7 @@ from dagster import (
 from milton_assets.assets.beta_features import partition_check
 from milton_assets.assets.evidence import VARIANTS_TAG, progress_of, tier_output
 from milton_assets.assets.guards import guarded_by
+from milton_assets.assets.links import its_campaign
 from milton_assets.partitions import MODEL_VERSIONS, MODELS_ON_CLASSES
 from milton_assets.tiers.reasoning.judge import ModelPin
 from milton_assets.usecases.beside import incumbent_beside
@@ -85,7 +86,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
         partitions_def=MODEL_VERSIONS,
         deps=[golden.name for golden in spec.goldens],
         io_manager_key="evidence",
-        group_name="benchmark",
+        group_name="tiers",
         code_version=spec.code_version(),
         output_required=False,
         kinds={"parquet"},
@@ -105,7 +106,9 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
         store = registry_entry.store
         if spec.from_log and (known := imported_log(store, spec.name, entry.version, artefact.sha256)):
             result = imported_result(store, spec, known)
-            return tier_output(spec, result, entry.version, artefact.sha256, imported_of=known.model_told)
+            return tier_output(
+                spec, result, entry.version, artefact.sha256, imported_of=known.model_told, **its_campaign(context)
+            )
         with model_server.serve(artefact, entry.version) as served:
             plan = spec.plan(
                 Conditions(
@@ -142,7 +145,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
             told["answer_cache"] = chat_model.provenance()
         result = replace(result, provenance={**result.provenance, **told})
         server = environment.server.name if environment.server else "unknown"
-        return tier_output(spec, result, entry.version, artefact.sha256, server=server)
+        return tier_output(spec, result, entry.version, artefact.sha256, server=server, **its_campaign(context))
 
     return measured
 

@@ -22,6 +22,11 @@ def figure(value: float) -> str:
     return f"{value:,.{max(decimals, 0)}f}"
 
 
+def rounded(value: float) -> float:
+    """The number that `figure` shows."""
+    return float(figure(value).replace(",", ""))
+
+
 def span(low: float, high: float) -> str:
     """An interval from `low` to `high`, without brackets."""
     return f"{figure(low)}–{figure(high)}"

@@ -27,8 +27,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.scheduler.instigation import InstigatorTick
 from upath import UPath
 
-from milton_assets.assets.evidence import CAMPAIGN_TAG
-from milton_assets.conductor import CONDUCTED_TAG
+from milton_assets.assets.evidence import CAMPAIGN_TAG, CONDUCTED_TAG
 from milton_assets.selection.summary import RunSummary, read_summary, run_ids
 from milton_assets.vocabulary.tier import TierResult
 from resources.evidence_store import EvidenceStore

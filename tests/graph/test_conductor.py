@@ -80,11 +80,10 @@ def test_every_run_of_a_campaign_is_where_the_uis_job_pages_and_timeline_look(co
 @pytest.mark.slow
 def test_a_child_and_its_campaign_link_to_each_other(conducted, road):
     conductor = conducted.instance.get_runs(RunsFilter(job_name="autobench"))[0]
-    seen = conducted.instance.fetch_observations(AssetKey("registry_entry"), limit=10).records
-    links = {record.asset_observation.partition: record.asset_observation.metadata for record in seen}
     child = conducted.instance.get_runs(RunsFilter(job_name="benchmark_model", tags={"dagster/partition": "good"}))[0]
-    assert links["good"]["run"].value == child.run_id
-    assert links["good"]["campaign"].value == conductor.run_id
+    for asset in ("registry_entry", "inference_metrics", "selection_decision", "edge_bundle", "deployment"):
+        made = conducted.instance.fetch_materializations(AssetKey(asset), limit=1).records[0].asset_materialization
+        assert made.metadata["campaign"].value == conductor.run_id
     logs = [entry.dagster_event for entry in conducted.instance.all_logs(child.run_id) if entry.dagster_event]
     said = f"part of the campaign {road.run_id}"
     assert [event.message for event in logs].count(said) == 2 and logs[-1].message == said

@@ -96,7 +96,7 @@ def test_lineage_is_unbroken_from_goldens_and_registry_to_deployment(defs):
 
 
 def test_loading_warns_of_nothing(tmp_path):
-    code = "import milton_assets.definitions"
+    code = "import milton_assets.definitions as module; module.defs()"
     environment = {"MILTON_STATE_DIR": str(tmp_path), "PATH": "", "HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
@@ -141,7 +141,7 @@ def test_an_attached_server_has_loaded_what_is_to_be_bundled(tmp_path):
 
 def test_a_variable_that_no_setting_has_is_told_when_the_graph_loads(tmp_path):
     environment = {"MILTON_STATE_DIR": str(tmp_path), "PATH": "", "HOME": str(tmp_path), "MILTON_POLICEY": "seed"}
-    command = [sys.executable, "-c", "import milton_assets.definitions"]
+    command = [sys.executable, "-c", "import milton_assets.definitions as module; module.defs()"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0
     assert "MILTON_POLICEY; did you mean MILTON_POLICY?" in done.stderr

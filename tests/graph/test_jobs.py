@@ -213,10 +213,10 @@ class TestDeploy:
         (check,) = [c for c in result.get_asset_check_evaluations() if c.check_name == "serves_and_is_well"]
         assert check.passed and check.metadata["serves"].value == "good"
         told = events_of(measured, "deployment", "local")[0].asset_materialization.metadata
-        assert told["folder_on_target"].value == done.target_path
+        assert told["path"].value == done.target_path
         assert told["decision"].value == f"/assets/selection_decision?view=partitions&partition={RUN}"
         bundled = events_of(measured, "edge_bundle", RUN)[0].asset_materialization.metadata
-        assert bundled["bundle_folder"].value == str(measured.state.place(summary.bundle.path))
+        assert bundled["path"].value == str(measured.state.place(summary.bundle.path))
 
     @pytest.mark.slow
     def test_each_stage_makes_the_page_anew_and_the_bundle_has_the_digest_of_the_page_as_decided(self, measured):

@@ -103,7 +103,7 @@ def test_the_event_carries_row_count_and_table_schema(manager):
         result = run([counted], "v1", manager, instance)
     metadata = result.asset_materializations_for_node("counted")[0].metadata
     assert metadata["dagster/row_count"].value == 2
-    columns = metadata["dagster/column_schema"].schema.columns
+    columns = metadata["columns"].schema.columns
     assert [(column.name, column.type) for column in columns] == [("key", "string"), ("n", "int64")]
 
 
@@ -118,7 +118,7 @@ def test_columns_say_what_they_hold_in_the_ui_and_in_the_file(manager):
         instance.add_dynamic_partitions("up", ["v1"])
         result = run([told], "v1", manager, instance)
     metadata = result.asset_materializations_for_node("told")[0].metadata
-    shown = {column.name: column.description for column in metadata["dagster/column_schema"].schema.columns}
+    shown = {column.name: column.description for column in metadata["columns"].schema.columns}
     assert (shown["unit"], shown["question"]) == ("its unit", None)
     stored = pq.read_schema(metadata["path"].value)
     assert {field.name: description_of(field) for field in stored} == shown

@@ -128,14 +128,61 @@ def test_which_model_serves_since_when_and_why_is_two_clicks_from_the_landing_pa
 
 
 @NEEDS_BROWSER
-def test_the_lineage_opens_on_the_story_and_the_goldens_are_folded(ui):
+def test_the_lineage_opens_on_the_story_from_left_to_right_and_the_goldens_are_folded(ui):
     graph_of(ui)
+    story = ("goldens", "entry", "tiers", "decision", "bundle", "deployment")
     with browser_page() as page:
         page.goto(f"{ui}/asset-groups")
-        for stage in ("goldens", "benchmark", "promote", "deploy"):
-            page.get_by_text(stage, exact=True).last.wait_for()
+        boxes = [page.locator("svg").get_by_text(step, exact=True).first for step in story]
+        for box in boxes:
+            box.wait_for()
+        places = [box.bounding_box()["x"] for box in boxes]
         shown = page.locator("body").inner_text()
+    assert places[1:] == sorted(places[1:]) and places[0] < places[2]
     assert [golden.name for spec in TIERS.values() for golden in spec.goldens if golden.name in shown] == []
+
+
+@NEEDS_BROWSER
+def test_verdict_winner_and_reasons_come_first_then_card_and_pictures(ui):
+    graph_of(ui)
+    with browser_page() as page:
+        page.goto(f"{ui}/assets/selection_decision")
+        page.get_by_text("decision_card", exact=True).wait_for()
+        keys = [row.locator("td").first.inner_text() for row in page.locator("tr", has=page.locator("td")).all()]
+    assert keys[1:7] == ["verdict", "winner", "reasons", "decision_card", "intervals", "pareto_front"]
+    assert "campaign" in keys and "columns" in keys
+
+
+@NEEDS_BROWSER
+def test_path_is_that_of_the_bundle_and_of_the_release_on_the_device(ui, conducted):
+    graph_of(ui)
+    (done,) = targets_of(conducted.state).named("local").history()
+    bundle = conducted.state.place(read_summary(conducted.state.runs).bundle.path)
+    with browser_page() as page:
+        for asset, path in (("deployment", done.target_path), ("edge_bundle", str(bundle))):
+            page.goto(f"{ui}/assets/{asset}")
+            row = page.locator("tr", has=page.get_by_text("path", exact=True)).first
+            row.get_by_text(path, exact=True).wait_for()
+
+
+@NEEDS_BROWSER
+def test_the_launchpad_opens_with_models_profile_and_policy(ui):
+    graph_of(ui)
+    with browser_page() as page:
+        page.goto(f"{ui}/locations/milton_assets/jobs/autobench/playground")
+        page.locator(".CodeMirror-line", has_text="conduct:").first.wait_for()
+        offered = page.locator(".CodeMirror-code").first.inner_text()
+        page.get_by_text("No errors").wait_for()
+    assert [name for name in ("only:", "profile:", "policy:", "tiers:", "dry_run:") if name not in offered] == []
+
+
+@NEEDS_BROWSER
+def test_the_timeline_that_the_ui_opens_on_has_the_campaigns_runs(ui):
+    graph_of(ui)
+    with browser_page() as page:
+        page.goto(ui)
+        for job in ("autobench", "benchmark_model", "promote", "deploy"):
+            page.locator(f'a[href$="/jobs/{job}"]').first.wait_for()
 
 
 @NEEDS_BROWSER
@@ -145,8 +192,9 @@ def test_from_there_the_decisions_card_has_every_figure_in_a_cell_of_its_own(ui,
     with browser_page() as page:
         page.goto(f"{ui}/assets/deployment")
         # The link opens a tab of its own.
-        link = page.locator('a[href*="/assets/selection_decision?view=partitions"]').first
-        page.goto(f"{ui}{link.get_attribute('href')}")
+        with page.context.expect_page() as opened:
+            page.locator('a[href*="/assets/selection_decision?view=partitions"]').first.click()
+        page = opened.value
         page.locator("tr", has_text="decision_card").get_by_text("[Show Markdown]").first.click()
         page.get_by_role("heading", name="PROMOTE good").wait_for()
         row = page.locator("tr", has=page.locator("td", has_text="good [promoted]")).first
