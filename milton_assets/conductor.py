@@ -83,6 +83,7 @@ from resources.dagster_private import (
     postgres_url,
     show_in_ui,
     start_child,
+    tell_interrupts_in_words,
 )
 from resources.durations import Durations
 from resources.evidence_log import (
@@ -714,7 +715,9 @@ def _wait_for_accelerator(instance: DagsterInstance, pool: str, say: Any) -> Non
 
 @contextmanager
 def _cancelled_when_interrupted(context: OpExecutionContext) -> Iterator[None]:
-    """An interrupt ends the run as cancelled: for Dagster it would be a failure, told with its stack."""
+    """An interrupt ends the run as cancelled: for Dagster it would be a failure. Neither its page nor a child's has the
+    stack of it."""
+    tell_interrupts_in_words(context.instance)
     try:
         yield
     except DagsterExecutionInterruptedError:

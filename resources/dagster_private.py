@@ -1,8 +1,9 @@
 """What the project takes from `dagster._core`, in one place, because a release of Dagster's may move any of it.
 
 What belongs here: a child run that the UI can find, giving a run the origin that the UI looks for, words and links on a
-run's page, loading a job with its repository, a source asset as one that has owners, what the daemon's tags say of a
-run that failed, and what a launcher is made of. What does not: whatever Dagster exports publicly, and what the runs do.
+run's page, an interrupt in words, loading a job with its repository, a source asset as one that has owners, what the
+daemon's tags say of a run that failed, and what a launcher is made of. What does not: whatever Dagster exports
+publicly, and what the runs do.
 The project pins Dagster below 1.14, and `tests/graph/test_ui.py` asks a real webserver.
 
 The UI's timeline and job pages list a run only when it carries a remote job origin and the tag made of it. `dagster job
@@ -11,7 +12,7 @@ execute` and `execute_in_process` give neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -30,8 +31,10 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.definitions.external_asset import create_external_asset_from_source_asset
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
-from dagster._core.events import EngineEventData, RunFailureReason
+from dagster._core.events import EngineEventData, JobCanceledData, RunFailureReason
+from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.api import execute_run_iterator
+from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, ResumeRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
@@ -46,7 +49,10 @@ from dagster._core.storage.tags import (
 )
 from dagster._grpc.types import ResumeRunArgs
 from dagster._serdes import ConfigurableClassData, pack_value
+from dagster_shared.error import SerializableErrorInfo
 from sqlalchemy.exc import OperationalError
+
+from resources.console_logger import INTERRUPTS
 
 __all__ = [
     "CODE_LOCATION",
@@ -72,6 +78,7 @@ __all__ = [
     "retry_is_decided",
     "show_in_ui",
     "start_child",
+    "tell_interrupts_in_words",
     "was_lost",
     "will_be_retried",
 ]
@@ -278,6 +285,33 @@ def mark_on_page(
     if run is not None:
         data = EngineEventData(dict(links), marker_start=begins, marker_end=ends)
         instance.report_engine_event(message, run, data, step_key=step)
+
+
+def tell_interrupts_in_words(instance: DagsterInstance) -> None:
+    """From here on, have what this instance records of an interrupt hold a sentence and not the stack, which says only
+    where the program happened to be."""
+    if isinstance(instance.handle_new_event, _InWords):
+        return
+    instance.handle_new_event = _InWords(instance.handle_new_event)  # type: ignore[method-assign]
+
+
+class _InWords:
+    def __init__(self, record: Callable[..., None]) -> None:
+        self._record = record
+
+    def __call__(self, event: EventLogEntry, **how: Any) -> None:
+        self._record(_without_stack(event), **how)
+
+
+def _without_stack(entry: EventLogEntry) -> EventLogEntry:
+    event = entry.dagster_event
+    told = event.event_specific_data if event is not None else None
+    if event is None or not isinstance(told, StepFailureData | JobCanceledData):
+        return entry
+    if told.error is None or told.error.cls_name not in INTERRUPTS:
+        return entry
+    said = SerializableErrorInfo("interrupted; what was measured is kept", [], told.error.cls_name)
+    return entry._replace(dagster_event=event._replace(event_specific_data=told._replace(error=said)))
 
 
 def as_asset(source: SourceAsset) -> AssetsDefinition:

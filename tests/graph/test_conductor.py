@@ -187,6 +187,13 @@ def test_a_dry_run_says_skipped_and_leaves_nothing(wp, capfd):
     assert wp.server.requests == []
 
 
+def test_profile_and_policy_of_the_launchpad_go_before_the_settings(wp, capfd):
+    wp.register("good", competent())
+    told = {"dry_run": True, "profile": "FULL", "policy": "anchored"}
+    assert wp.conduct({"ops": {"conduct": {"config": told}}}).success
+    assert "dry run, profile full, policy anchored" in capfd.readouterr().out
+
+
 def test_a_dry_run_over_many_models_is_no_flood(wp, capfd):
     file = wp.register("good", competent())
     entry = new_entry("org/base", gguf=str(file.relative_to(wp.state.root)))
@@ -252,7 +259,10 @@ def test_a_campaign_that_was_killed_holds_no_lock(tmp_path):
 INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
+from dagster import DagsterEventType
 from tests.support.workplace import competent, workplace
+
+FAILED, CANCELED = DagsterEventType.STEP_FAILURE, DagsterEventType.RUN_CANCELED
 
 def interrupting(body):
     os.kill(os.getpid(), signal.SIGINT)
@@ -267,6 +277,12 @@ with workplace(Path(sys.argv[1])) as wp:
         print("raised", type(error).__name__)
     print("children", [run.tags["dagster/partition"] for run in wp.instance.get_runs() if run.job_name != "autobench"])
     print("summaries", list(wp.state.runs.glob("*")))
+    told = [
+        entry.dagster_event.event_specific_data.error
+        for run in wp.instance.get_runs()
+        for entry in wp.instance.all_logs(run.run_id, of_type={FAILED, CANCELED})
+    ]
+    print("told", {error.message for error in told}, "stacks", [error.stack for error in told if error.stack])
 """
 
 
@@ -279,3 +295,4 @@ def test_an_interrupt_ends_the_campaign_and_not_only_its_model(tmp_path):
     assert "children ['v1']" in done.stdout, done.stderr
     assert "summaries []" in done.stdout
     assert "success True" not in done.stdout
+    assert "told {'interrupted; what was measured is kept'} stacks []" in done.stdout
