@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from dagster import AssetExecutionContext, MetadataValue, Output, asset
+from dagster import AssetExecutionContext, AssetKey, MetadataValue, Output, asset
 
 from milton_assets.assets.beta_features import versioned_output
 from milton_assets.assets.guards import guarded
@@ -17,6 +17,7 @@ from milton_assets.assets.pages import bundled_summary, kept_page
 from milton_assets.edge.bundle import code_version, create_bundle, default_signer
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict
+from milton_assets.selection.outcome import MANY_TARGETS
 from milton_assets.selection.summary import BundleRecord, change_summary, read_summary
 from milton_assets.settings import Profile
 from milton_assets.usecases.classes import contract_on
@@ -110,6 +111,7 @@ def edge_bundle(
         {
             "model_version": entry.version,
             "decision": page_of("selection_decision", summary.run_id),
+            **_deployments_of(campaign, summary.run_id),
             **its_campaign(context),
             "name": manifest.name,
             "release": short(manifest.release_digest),
@@ -117,3 +119,11 @@ def edge_bundle(
             "path": MetadataValue.path(bundle.path),
         },
     )
+
+
+def _deployments_of(campaign: Campaign, run_id: str) -> dict[str, MetadataValue[Any]]:
+    """Links to where the bundle goes: to each deployment, or to all of them where there are many."""
+    targets = campaign.targets_of(run_id)
+    if len(targets) > MANY_TARGETS:
+        return {"deployments": MetadataValue.asset(AssetKey("deployment"))}
+    return {f"deployment on {target}": page_of("deployment", target) for target in targets}

@@ -25,7 +25,7 @@ from milton_assets import selection
 from milton_assets.assets.beta_features import partition_check
 from milton_assets.assets.evidence import evidence_output, pictures
 from milton_assets.assets.guards import guarded
-from milton_assets.assets.links import its_campaign
+from milton_assets.assets.links import its_campaign, page_of
 from milton_assets.assets.pages import kept_page, told_elsewhere
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Candidate, Verdict, card, decide, load_policy, plots
@@ -47,7 +47,7 @@ from milton_assets.vocabulary.tier import asset_on_class
 from milton_assets.vocabulary.tier_spec import Needs, Tiers
 from resources.campaign import Campaign
 from resources.edge_server import EdgeServer
-from resources.evidence_log import check_manifest, gather
+from resources.evidence_log import BUNDLE_ASSET, check_manifest, gather
 from resources.evidence_store import EvidenceFile, EvidenceStore
 from resources.golden_copies import keep_goldens
 from resources.model_server import ModelServerResource
@@ -165,6 +165,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             decision_card=MetadataValue.md(card.to_markdown(decision, tiers)),
             **pictures({"intervals": plots.intervals(decision), "pareto_front": plots.pareto(decision)}),
             **pictures(tier_pictures(tiers, {c.entry.version: c.tiers for c in gathered.candidates})),
+            **({"bundle": page_of(BUNDLE_ASSET, run_id)} if decision.verdict is Verdict.PROMOTE else {}),
             **its_campaign(context),
             page=MetadataValue.path(str(page)) if page else "none",
             **links,

@@ -216,6 +216,7 @@ class TestDeploy:
         assert told["path"].value == done.target_path
         assert told["decision"].value == f"/assets/selection_decision?view=partitions&partition={RUN}"
         bundled = events_of(measured, "edge_bundle", RUN)[0].asset_materialization.metadata
+        assert bundled["deployment on local"].value == "/assets/deployment?view=partitions&partition=local"
         assert bundled["path"].value == str(measured.state.place(summary.bundle.path))
 
     @pytest.mark.slow
