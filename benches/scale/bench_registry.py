@@ -39,6 +39,9 @@ MOST_LIST_S = 3.0
 MOST_PAGE_S = 2.0
 UI_DEADLINE_S = 120.0
 
+LOADED = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
+"""What says whether the graph is loaded: on a busy machine the server answers before."""
+
 PAGE = """query PartitionHealthQuery($assetKey: AssetKeyInput!) {
   assetNodeOrError(assetKey: $assetKey) { ... on AssetNode { id
   partitionKeysByDimension { name type partitionKeys }
@@ -89,7 +92,7 @@ def tick(instance: DagsterInstance, state: StateDir, cursor: str | None) -> tupl
 
 @contextmanager
 def web_server(home: Path, state: StateDir) -> Iterator[str]:
-    """The web UI's server on that Dagster home; its GraphQL address, once it answers."""
+    """The web UI's server on that Dagster home; its GraphQL address, once it has loaded the graph."""
     port = free_port()
     command = [str(Path(sys.executable).with_name("dagster-webserver")), "-h", "127.0.0.1", "-p", str(port)]
     environment = {**os.environ, "DAGSTER_HOME": str(home), "MILTON_STATE_DIR": str(state.root)}
@@ -101,13 +104,16 @@ def web_server(home: Path, state: StateDir) -> Iterator[str]:
     try:
         while process.poll() is None and time.monotonic() < deadline:
             try:
-                httpx.post(address, json={"query": "{ version }"}, timeout=10).raise_for_status()
+                said = httpx.post(address, json={"query": LOADED}, timeout=10).raise_for_status().json()
             except httpx.HTTPError:
                 time.sleep(0.3)
                 continue
-            yield address
-            return
-        raise SystemExit(f"the web server did not answer within {UI_DEADLINE_S:g} s: {(home / 'web.log').read_text()}")
+            if said["data"]["repositoriesOrError"].get("nodes"):
+                yield address
+                return
+            time.sleep(0.3)
+        told = (home / "web.log").read_text()
+        raise SystemExit(f"the web server had no graph within {UI_DEADLINE_S:g} s: {told}")
     finally:
         process.terminate()
         process.wait(30)
