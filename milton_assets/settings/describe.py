@@ -50,6 +50,7 @@ _EXAMPLES = {
     "key_env": "MILTON_API_KEY",
     "path": "/models/v1",
     "binary": "/opt/llama.cpp/bin/llama-server",
+    "prefer_binary": "true",
     "gpu_layers": "99",
     "slots": "4",
     "context_tokens": "4096",
