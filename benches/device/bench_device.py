@@ -3,8 +3,8 @@
     make bench-device
 
 Prints, on this machine: `status` on the device, made anew and said again, beside an interpreter that imports pydantic
-alone; the wheels' size
-unpacked; bytes sent over bytes needed through a link of 10 Mbit/s, with and without cuts. `--megabytes` and `--cuts`.
+alone, with compiled modules as the installation leaves them; the wheels' size unpacked; bytes sent over bytes needed
+through a link of 10 Mbit/s, with and without cuts. `--megabytes` and `--cuts`.
 """
 
 from __future__ import annotations
@@ -54,6 +54,15 @@ def taken(command: list[str], environment: dict[str, str], rounds: int = 9) -> t
     return statistics.median(walls), statistics.median(works)
 
 
+def made_anew(agent: list[str], environment: dict[str, str], memo: Path, rounds: int = 9) -> tuple[float, float]:
+    """As `taken`, nothing being remembered."""
+    each = []
+    for _ in range(rounds):
+        memo.unlink(missing_ok=True)
+        each.append(taken(agent, environment, rounds=1))
+    return statistics.median(wall for wall, _ in each), statistics.median(work for _, work in each)
+
+
 def memory_mb(arguments: list[str], environment: dict[str, str]) -> float:
     """The most memory that the agent takes, as the kernel tells of its own address space (`ru_maxrss` counts ours)."""
     code = (
@@ -70,18 +79,20 @@ def status_of_a_device(folder: Path) -> None:
     os.chdir(ROOT)
     target = device(folder, confirm_within_s=0.0)
     target.deploy(make_bundle(folder / "bundles", "v1"), DeployRequest(actor="bench", health_rounds=0))
-    environment = {**os.environ, "MILTON_STATE_DIR": str(folder / "device" / "state")}
+    # A device's modules were compiled when they were installed; here the first run of each compiles them, untimed.
+    compiled = {"PYTHONPYCACHEPREFIX": str(folder / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
+    environment = {**os.environ, **compiled, "MILTON_STATE_DIR": str(folder / "device" / "state")}
     asked = ["--target", "kitchen", "status"]
+    taken([sys.executable, "-m", "milton_assets.agent", *asked], environment, rounds=1)
     least = taken([sys.executable, "-c", "import pydantic; pydantic.BaseModel"], environment)
     agent = [sys.executable, "-m", "milton_assets.agent", *asked]
-    # Until the files have settled nothing is remembered, so each of these is made anew.
-    made = taken(agent, environment, rounds=1)
+    made = made_anew(agent, environment, folder / "device" / "state" / "agent" / "kitchen" / "status.json")
     memory = memory_mb(asked, environment)
     time.sleep(SETTLED_S + 0.5)
     taken(agent, environment, rounds=1)
     again = taken(agent, environment)
     print(f"status        {again[0]:.2f} s, {again[1]:.2f} s of processor (goal .30 s)")
-    print(f"made anew     {made[0]:.2f} s, {made[1]:.2f} s of processor, {memory:.0f} MB (goal 60 MB)")
+    print(f"made anew     {made[0]:.2f} s, {made[1]:.2f} s of processor (goal .30 s), {memory:.0f} MB (goal 60 MB)")
     print(f"pydantic      {least[0]:.2f} s, {least[1]:.2f} s of processor; anew {made[1] / least[1]:.1f} of it")
 
 

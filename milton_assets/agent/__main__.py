@@ -123,6 +123,8 @@ def _status(state: StateDir, name: str, folder: Path | None) -> str:
     memo, asked = state.agent / name / "status.json", f"{state.root} {name} {folder or ''}"
     if Path(name).name == name and (said := recalled(memo, asked)) is not None:
         return said
+    # Else pydantic opens the list of every package that is installed to look for plugins of its, and we use none.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from milton_assets.edge.deployment.journal import JOURNAL_FILE
     from milton_assets.edge.deployment.layout import Link
     from milton_assets.edge.deployment.lock import LOCK_FILE

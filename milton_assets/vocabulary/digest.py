@@ -13,7 +13,6 @@ from json import encoder
 from pathlib import Path
 from typing import Annotated, Any
 
-import rfc8785
 from pydantic import StringConstraints
 
 from milton_assets.vocabulary.errors import BadInput
@@ -170,11 +169,17 @@ def _float(number: float) -> str:
             return str(int(number))
     elif _SHORTEST_PLAIN <= abs(number) < _LARGEST_PLAIN:
         return repr(number)
+    return _as_the_package_has_it(number)
+
+
+def _as_the_package_has_it(number: float) -> str:
+    import rfc8785  # for the few numbers that Python writes otherwise: a `status` need not wait for it
+
     return rfc8785.dumps(number).decode()
 
 
 def _as_double(number: int) -> float:
-    if abs(number) < _FIRST_WITH_AN_EXPONENT and rfc8785.dumps(double := float(number)) == b"%d" % number:
+    if abs(number) < _FIRST_WITH_AN_EXPONENT and _as_the_package_has_it(double := float(number)) == str(number):
         return double
     said = str(number) if abs(number) < _FIRST_WITH_AN_EXPONENT else "of more than 21 digits"
     raise NotCanonical(

@@ -37,9 +37,14 @@ class Device:
 
     def status(self) -> tuple[dict[str, Any], bool]:
         """What it says, and whether it was made anew: then the nouns were loaded."""
+        said, loaded = self.status_and_modules()
+        return said, "pydantic" in loaded
+
+    def status_and_modules(self) -> tuple[dict[str, Any], set[str]]:
+        """What it says, and what was loaded to say it."""
         code = (
             "import sys; from milton_assets.agent.__main__ import main; main(['--target', 'kitchen', 'status']); "
-            "sys.stderr.write(str('pydantic' in sys.modules))"
+            "sys.stderr.write(' '.join(sys.modules))"
         )
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -49,7 +54,21 @@ class Device:
             text=True,
             check=True,
         )
-        return json.loads(done.stdout), done.stderr == "True"
+        return json.loads(done.stdout), set(done.stderr.split())
+
+
+def test_what_a_status_does_not_need_is_not_loaded(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    device.deploy("v1", 1)
+    said, loaded = device.status_and_modules()
+    assert said["active"]["model_version"] == "v1"
+    assert "milton_assets.edge.deployment.states" in loaded
+    mine = {name.removeprefix("milton_assets.") for name in loaded if name.startswith("milton_assets.")}
+    assert not {"concurrent.futures", "ctypes", "logging", "rfc8785", "asyncio", "subprocess", "ssl"} & loaded
+    assert {name.partition(".")[0] for name in mine} == {"agent", "edge", "vocabulary"}
+    assert not {
+        name for name in mine if name.startswith(("edge.bundle", "edge.serving", "edge.canary", "edge.manifest"))
+    }
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ let each of them fail.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import secrets
@@ -20,7 +19,6 @@ from milton_assets.edge.relative_path import MAX_DEPTH
 from milton_assets.edge.release.disk import Fd, ReadOnlyDisk, names, opened
 
 _RENAME_EXCHANGE = 2
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class FileOps(ReadOnlyDisk):
@@ -74,7 +72,10 @@ class FileOps(ReadOnlyDisk):
 
     def exchange(self, name: str, parent: Fd, other: str, other_parent: Fd) -> None:
         """Swap two entries in one step, `renameat2(RENAME_EXCHANGE)`."""
-        if _libc.renameat2(parent, os.fsencode(name), other_parent, os.fsencode(other), _RENAME_EXCHANGE) != 0:
+        import ctypes  # whoever only looks at a target need not wait for it
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.renameat2(parent, os.fsencode(name), other_parent, os.fsencode(other), _RENAME_EXCHANGE) != 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), name, None, other)
 

@@ -13,7 +13,6 @@ import mmap
 import os
 from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -77,6 +76,8 @@ def read_ahead(disk: ReadOnlyDisk, handle: Fd, size: int) -> Generator[memoryvie
             seen += count
             yield buffers[0][:count]
         return
+    from concurrent.futures import ThreadPoolExecutor  # brings `logging`, which a `status` need not wait for
+
     with ThreadPoolExecutor(1) as reader:
         reading = deque((buffer, reader.submit(disk.read_into, handle, buffer)) for buffer in buffers)
         try:
