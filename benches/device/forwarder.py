@@ -1,15 +1,18 @@
 """A do-nothing forwarder: bytes from one TCP connection to another, unread. Run by `bench_serving.py`.
 
-    python forwarder.py HOST PORT
+    python forwarder.py HOST PORT [uvloop]
 
 The least that anything in Python between two sockets costs: a connection to the server for each of a user's, kept as
-long as that is, asyncio's protocols on both sides, no HTTP. It prints where it listens, as the gateway does.
+long as that is, asyncio's protocols on both sides, no HTTP; with `uvloop`, on that loop. It prints where it listens, as
+the gateway does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from importlib import import_module
+from typing import cast
 
 
 class End(asyncio.Protocol):
@@ -22,8 +25,7 @@ class End(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
@@ -72,4 +74,7 @@ async def forward(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(forward(sys.argv[1], int(sys.argv[2])))
+    with asyncio.Runner(
+        loop_factory=import_module("uvloop").new_event_loop if "uvloop" in sys.argv[3:] else None
+    ) as runner:
+        runner.run(forward(sys.argv[1], int(sys.argv[2])))

@@ -1,6 +1,9 @@
 """Measure a server with this project's inference tier; print a JSON row a request. Run by `bench_timing.py`.
 
-python drive_milton.py http://127.0.0.1:8000 CONCURRENCY REQUESTS
+python drive_milton.py http://127.0.0.1:8000 LOAD REQUESTS
+
+LOAD is how many streams there are at once, each begun when another ends (`16`), or how many requests come a second, at
+random and without waiting for answers (`44.4/s`).
 """
 
 from __future__ import annotations
@@ -8,19 +11,20 @@ from __future__ import annotations
 import json
 import sys
 
-from milton_assets.tiers.inference import ClosedLoad, InferencePlan, measure_inference
+from milton_assets.tiers.inference import ClosedLoad, InferencePlan, OpenLoad, measure_inference
 from milton_assets.vocabulary.server import Endpoint
 
 
 def main() -> None:
     """Measure one cell."""
-    base_url, concurrency, requests = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    base_url, load, requests = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    rate, slash, _ = load.partition("/s")
     plan = InferencePlan(
-        load=ClosedLoad(concurrency=concurrency),
+        load=OpenLoad(rate_per_s=float(rate)) if slash else ClosedLoad(concurrency=int(load)),
         requests_per_round=requests,
         min_rounds=1,
         max_rounds=1,
-        warm_up_requests=min(concurrency, 4),
+        warm_up_requests=4 if slash else min(int(load), 4),
         max_tokens=256,
         calibrate=False,
     )

@@ -80,6 +80,16 @@ def test_every_byte_of_a_stream_is_passed_on_as_it_was(tmp_path: Path) -> None:
     assert got == b"data: {\n\n: a comment\r\n\r\n" + bytes(range(256)) + b"x" * 300_000 + b"data: [DONE]\n\n"
 
 
+def test_the_page_of_figures_counts_every_answer_that_has_ended(tmp_path: Path) -> None:
+    with one(tmp_path, answer("yes")) as (gateway, _), httpx.Client() as client:
+        for count in (1, 2, 3):
+            assert client.post(gateway.chat, json=STREAMED).status_code == 200
+            page = client.get(f"{gateway.base_url}/metrics").text
+            assert f'milton_requests_total{{outcome="answered",status="200"}} {count}\n' in page
+            (first,) = [line for line in page.splitlines() if "first_token_seconds_count" in line]
+            assert first.endswith(f"}} {count}")
+
+
 def test_headers_of_one_connection_stay_on_it(tmp_path: Path) -> None:
     page = Body({"ok": True}, headers={"Connection": "x-private", "X-Private": "1", "Keep-Alive": "5", "X-Public": "2"})
     with one(tmp_path, lambda _: page) as (gateway, launcher):

@@ -11,6 +11,9 @@ What is passed on: `/v1/…` and the server's own read-only `/props`. What the g
 `/metrics` and, while two releases are compared (`splitting`), `POST /feedback`. Everything else that model servers
 offer, their slots and switches, is nobody's business from outside.
 
+A request for which a server and a connection are there goes straight: it is passed on in the call that read it, and
+its answer back, without a task (docs/adr/0256). Whatever has to wait, or goes wrong, is the connection's task's.
+
 A request's body is taken whole before it is passed on, so that it can wait for a model and be sent again: a server that
 dies before it answered a single byte costs its user nothing but time. A response is never kept: each piece goes to the
 user in the very call that took it from the model server's socket, and that socket is read no further while the user
@@ -24,8 +27,9 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -34,6 +38,7 @@ from milton_assets.edge.serving.http1 import Chunked, Limits, Refused, Request, 
 from milton_assets.edge.serving.metrics import CONTENT_TYPE, Metrics, Outcome, Told
 from milton_assets.edge.serving.model_server import Exchange, ModelServer, UpstreamLost
 from milton_assets.edge.serving.observe import Watched
+from milton_assets.edge.serving.receiving import Receiver, receive_buffer
 from milton_assets.edge.serving.shadowing import Shadow
 from milton_assets.edge.serving.splitting import Drawn, Splitter
 from milton_assets.edge.serving.supervisor import Supervisor
@@ -43,6 +48,8 @@ _TRIES = 4
 _MOST_KEPT_BYTES = 1 << 20
 """An answer to a golden question that comes in more bytes is not marked."""
 _LINGER_S = 2.0
+_TOLD_AFTER_S = 0.01
+"""Streams that end together come back together: what is told of them waits until the next requests are out."""
 _CONTINUE = response_head(100, b"Continue", ())
 _LAST_CHUNK = b"0\r\n\r\n"
 _OPERATIONS = {
@@ -68,17 +75,35 @@ class _Framing(Enum):
     """By the connection's end, for a user of HTTP/1.0."""
 
 
+_IN_CHUNKS = frozenset({_Framing.CHUNKS, _Framing.CHUNKS_AS_THEY_ARE})
+
+
 class ClientLeft(Exception):
     """The user closed the connection, or takes nothing any more."""
 
 
-class Client(asyncio.Protocol):
-    """One user's connection. `serve` is run once for it, and cancelled when the user leaves in the middle of
-    something.
+class Client(Receiver):
+    """One user's connection.
+
+    Each request is read in the very call that takes its last bytes from the socket, and given to `goes_straight`. What
+    that does not take is for `serve`, a task that is run once for the connection, and cancelled when the user leaves in
+    the middle of something.
     """
 
-    def __init__(self, serve: Callable[[Client], Any], limits: Limits, on_close: Callable[[Client], None]) -> None:
+    def __init__(
+        self,
+        serve: Callable[[Client], Any],
+        goes_straight: Callable[[Client, Request], bool],
+        limits: Limits,
+        on_close: Callable[[Client], None],
+        buffer: memoryview,
+    ) -> None:
+        super().__init__(buffer)
+        self._loop = asyncio.get_running_loop()
+        self.straight: _Straight | None = None
+        """What passes a request of its on by itself, if something does: the task waits meanwhile."""
         self._serve = serve
+        self._goes_straight = goes_straight
         self._limits = limits
         self._on_close = on_close
         self._transport: asyncio.Transport | None = None
@@ -87,10 +112,17 @@ class Client(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self._unread = bytearray()
         self._asked: RequestHead | None = None
+        self._length: int | None = None
+        self._chunked: Chunked | None = None
+        self._in_chunks = bytearray()
+        self._arrived_whole: Request | None = None
+        self._was_refused: Refused | None = None
+        self._since_s = 0.0
+        self._looks_at_s = 0.0
+        self._is_busy = False
         self._framing: _Framing | None = None
         self._has_answered = False
         self._ends_after = False
-        self._is_busy = False
         self._has_left = False
         self._is_lingering = False
         self._head = b""
@@ -103,17 +135,18 @@ class Client(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a TCP server makes
         self._transport = transport
-        self._task = asyncio.get_running_loop().create_task(self._serve(self))
+        self._since_s = self._loop.time()
+        self._task = self._loop.create_task(self._serve(self))
         self._task.add_done_callback(self._ended)
 
-    def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
+    def take(self, data: bytes) -> None:
+        """See `Receiver`."""
         if self._is_lingering:
             return
         self._unread += data
-        if self._arrived is not None:
-            _wake(self._arrived)
-        elif self._is_busy and len(self._unread) > self._limits.header_bytes and self._transport is not None:
+        if not self._is_busy:
+            self._read()
+        elif len(self._unread) > self._limits.header_bytes and self._transport is not None:
             # Pipelined requests wait in the user's own buffers.
             self._transport.pause_reading()
 
@@ -129,12 +162,11 @@ class Client(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`."""
-        loop = asyncio.get_running_loop()
         if self._writable is None:
-            self._writable = loop.create_future()
+            self._writable = self._loop.create_future()
         if self._source is not None:
             self._source.pause()
-            self._stalled = loop.call_later(self._limits.stall_s, self.cut)
+            self._stalled = self._loop.call_later(self._limits.stall_s, self.cut)
 
     def resume_writing(self) -> None:
         """See `asyncio.Protocol`."""
@@ -150,16 +182,20 @@ class Client(asyncio.Protocol):
         if self._has_left:
             return
         self._has_left = True
+        straight, self.straight = self.straight, None
+        if straight is not None:
+            self._arrived_whole = None
+            straight.left()
+        elif self._is_busy and self._task is not None:
+            self._task.cancel()
         _wake(self._arrived)
         _wake(self._writable)
-        if self._is_busy and self._task is not None:
-            self._task.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if self._transport is not None and not self._is_lingering:
             self._transport.close()
         if not task.cancelled() and (error := task.exception()) is not None:
-            asyncio.get_running_loop().call_exception_handler(
+            self._loop.call_exception_handler(
                 {"message": "a request was not served as it should be", "exception": error, "task": task}
             )
 
@@ -171,31 +207,74 @@ class Client(asyncio.Protocol):
         return self._has_left
 
     async def request(self) -> Request | None:
-        """The next request, whole; None when the user is done. Raises `Refused` for what cannot be taken."""
-        self._is_busy, self._asked = False, None
+        """The next request that does not go straight, whole; None when the user is done.
+
+        Raises `Refused` for what cannot be taken.
+        """
+        while True:
+            if (request := self._arrived_whole) is not None:
+                self._arrived_whole = None
+                return request
+            if self._was_refused is not None:
+                raise self._was_refused
+            if self._has_left:
+                return None
+            self._looks_at_s = self._deadline_s()
+            try:
+                async with asyncio.timeout_at(self._looks_at_s):
+                    await self._more()
+            except TimeoutError:
+                if self._loop.time() < self._deadline_s():
+                    continue
+                if self._asked is not None:
+                    message = f"the request did not arrive within {self._limits.request_s:g} s"
+                elif self._unread:
+                    message = "the request's head did not arrive in time"
+                else:
+                    return None
+                raise Refused(408, message) from None
+
+    def _deadline_s(self) -> float:
+        """When what is awaited should be there. While a request goes straight nothing is: that is looked at later."""
+        if self.straight is not None:
+            return self._loop.time() + self._limits.idle_s
+        return self._since_s + (self._limits.idle_s if self._asked is None else self._limits.request_s)
+
+    def _read(self) -> None:
+        """Take the request out of what is unread, if all of it is there, and have it passed on."""
         try:
-            try:
-                async with asyncio.timeout(self._limits.idle_s):
-                    while (head := self._taken_head()) is None:
-                        await self._more()
-            except TimeoutError:
-                if self._unread:
-                    raise Refused(408, "the request's head did not arrive in time") from None
-                return None
-            except ClientLeft:
-                return None
-            self._is_busy, self._asked = True, head
-            self._ends_after = head.ends_connection
-            try:
-                length = head.body_length
-                if length is not None and length <= len(self._unread) and not head.awaits_continue:
-                    return Request(head, self._taken(length))
-                async with asyncio.timeout(self._limits.request_s):
-                    return Request(head, await self._body(head, length))
-            except TimeoutError:
-                raise Refused(408, f"the request did not arrive within {self._limits.request_s:g} s") from None
+            request = self._taken()
         except BadHead as error:
-            raise Refused(error.status, str(error)) from None
+            self._refused(Refused(error.status, str(error)))
+        except Refused as error:
+            self._refused(error)
+        else:
+            if request is None:
+                return
+            self._is_busy = True
+            if not self._goes_straight(self, request):
+                self._arrived_whole = request
+                _wake(self._arrived)
+
+    def _refused(self, refused: Refused) -> None:
+        self._is_busy, self._was_refused = True, refused
+        _wake(self._arrived)
+
+    def _taken(self) -> Request | None:
+        if self._asked is None:
+            if (head := self._taken_head()) is None:
+                return None
+            self._begin(head)
+        head, length = self._asked, self._length
+        if head is None:
+            return None
+        if self._chunked is not None:
+            return self._taken_chunks(head, self._chunked)
+        if length is None or len(self._unread) < length:
+            return None
+        request = Request(head, bytes(self._unread[:length]))
+        del self._unread[:length]
+        return request
 
     def _taken_head(self) -> RequestHead | None:
         most = self._limits.header_bytes
@@ -210,46 +289,46 @@ class Client(asyncio.Protocol):
         del self._unread[: end + len(END)]
         return RequestHead.read(raw)
 
-    def _taken(self, length: int) -> bytes:
-        if length > self._limits.body_bytes:
-            raise Refused(413, f"the request's body is larger than {self._limits.body_bytes} bytes")
-        body = bytes(self._unread[:length])
-        del self._unread[:length]
-        return body
-
-    async def _body(self, head: RequestHead, length: int | None) -> bytes:
-        most = self._limits.body_bytes
-        if length is not None and length > most:
-            raise Refused(413, f"the request's body is larger than {most} bytes")
+    def _begin(self, head: RequestHead) -> None:
+        """The head is there; what of the body is not has its own time to arrive."""
+        self._asked = head
+        self._ends_after = head.ends_connection
+        self._length = length = head.body_length
+        if length is None:
+            self._chunked, self._in_chunks = Chunked(), bytearray()
+        else:
+            self._chunked = None
+            self._check_size(length)
         if head.awaits_continue and length != 0 and self._transport is not None:
             self._transport.write(_CONTINUE)
-        if length is not None:
-            while len(self._unread) < length:
-                await self._more()
-            return self._taken(length)
-        chunked, whole = Chunked(), bytearray()
-        while True:
-            try:
-                pieces, end = chunked.pieces(bytes(self._unread))
-            except ValueError as error:
-                raise BadHead(str(error)) from None
-            for piece in pieces:
-                whole += piece
-            if len(whole) > most:
-                raise Refused(413, f"the request's body is larger than {most} bytes")
-            if end is not None:
-                del self._unread[:end]
-                return bytes(whole)
+        if length is None or length > len(self._unread):
+            self._since_s = self._loop.time()
+            if self._deadline_s() < self._looks_at_s:
+                _wake(self._arrived)
+
+    def _taken_chunks(self, head: RequestHead, chunked: Chunked) -> Request | None:
+        try:
+            pieces, end = chunked.pieces(bytes(self._unread))
+        except ValueError as error:
+            raise BadHead(str(error)) from None
+        for piece in pieces:
+            self._in_chunks += piece
+        self._check_size(len(self._in_chunks))
+        if end is None:
             self._unread.clear()
-            await self._more()
+            return None
+        del self._unread[:end]
+        return Request(head, bytes(self._in_chunks))
+
+    def _check_size(self, length: int) -> None:
+        if length > self._limits.body_bytes:
+            raise Refused(413, f"the request's body is larger than {self._limits.body_bytes} bytes")
 
     async def _more(self) -> None:
-        """Wait until more has arrived. Raises `ClientLeft`."""
-        if self._has_left:
-            raise ClientLeft
-        if self._transport is not None and not self._transport.is_reading():
+        """Wait until there is something for the task."""
+        if self._transport is not None and self.straight is None and not self._transport.is_reading():
             self._transport.resume_reading()
-        self._arrived = asyncio.get_running_loop().create_future()
+        self._arrived = self._loop.create_future()
         try:
             await self._arrived
         finally:
@@ -266,38 +345,41 @@ class Client(asyncio.Protocol):
         if self._has_left:
             raise ClientLeft
 
-    @contextmanager
-    def fed_by(self, source: Exchange) -> Iterator[None]:
+    def is_fed_by(self, source: Exchange | None) -> None:
         """While `source` writes to this user by itself, it is read no faster than the user takes."""
         self._source = source
+        if source is None and self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    @contextmanager
+    def fed_by(self, source: Exchange) -> Iterator[None]:
+        """The same, while the block lasts."""
+        self.is_fed_by(source)
         try:
             yield
         finally:
-            self._source = None
-            if self._stalled is not None:
-                self._stalled.cancel()
-                self._stalled = None
+            self.is_fed_by(None)
 
     def pass_head(self, status: int, reason: bytes, headers: Headers, framing: _Framing) -> None:
-        """Write the head of a response whose body follows by `pass_body` or `pass_bytes`. Raises `ClientLeft`.
+        """Write the head of a response whose body follows by `pass_body` or `pass_bytes`. Raises `ClientLeft`."""
+        self._begin_answer(framing)
+        self._head = _head(status, reason, headers, framing, self._ends_after)
 
-        It goes with the first bytes of the body if they are there in this turn of the loop: one call of the kernel less
-        before the first token.
+    def pass_head_of(self, response: ResponseHead, signed: tuple[tuple[bytes, bytes], ...], framing: _Framing) -> None:
+        """Write the head of a model server's response, signed by who answered, as `pass_head` does.
+
+        It goes with the first of those, or by itself where they are empty: one call of the kernel less before the first
+        token.
         """
+        self._begin_answer(framing)
+        self._head = _head_of(response, signed, framing, self._ends_after)
+
+    def _begin_answer(self, framing: _Framing) -> None:
         if self._has_left:
             raise ClientLeft
         self._framing = framing
         self._ends_after = self._ends_after or framing is _Framing.UNTIL_CLOSED
-        more = [(b"transfer-encoding", b"chunked")] if framing in {_Framing.CHUNKS, _Framing.CHUNKS_AS_THEY_ARE} else []
-        if self._ends_after:
-            more.append((b"connection", b"close"))
-        self._head = response_head(status, reason, [*headers, *more])
-        asyncio.get_running_loop().call_soon(self._flush_head)
-
-    def _flush_head(self) -> None:
-        if self._head and self._transport is not None and not self._has_left:
-            head, self._head = self._head, b""
-            self._transport.write(head)
 
     def pass_body(self, data: bytes) -> None:
         """Write a piece of the body, framed as this connection has it. Raises `ClientLeft`."""
@@ -315,9 +397,23 @@ class Client(asyncio.Protocol):
 
     async def finish(self) -> None:
         """The body has ended; waits until the user has taken enough of it. Raises `ClientLeft`."""
+        self.write_end()
+        await self.settle()
+
+    def write_end(self) -> None:
+        """Write what ends the body, if anything does. Raises `ClientLeft`."""
         self.pass_bytes(_LAST_CHUNK if self._framing is _Framing.CHUNKS else b"")
         self._has_answered = True
-        await self.settle()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what was written is taken, and another request can follow."""
+        return self._writable is None and not self._ends_after and not self._has_left
+
+    def hand_over(self, request: Request) -> None:
+        """Leave it to the task."""
+        self._arrived_whole = request
+        _wake(self._arrived)
 
     @property
     def takes_chunks(self) -> bool:
@@ -339,12 +435,18 @@ class Client(asyncio.Protocol):
         self._ends_after = True
 
     def next(self) -> bool:
-        """Get ready for another request on this connection; false when there can be none."""
+        """Get ready for another request on this connection, which may have arrived already; false when there can be
+        none.
+        """
         if not self._has_answered or self._ends_after or self._has_left:
             return False
         self._framing, self._has_answered = None, False
         if self._transport is not None and not self._transport.is_reading():
             self._transport.resume_reading()
+        self._is_busy, self._asked = False, None
+        self._since_s = self._loop.time()
+        if self._unread:
+            self._read()
         return True
 
     def cut(self) -> None:
@@ -360,12 +462,24 @@ class Client(asyncio.Protocol):
         self._transport.resume_reading()
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        asyncio.get_running_loop().call_later(_LINGER_S, self._transport.close)
+        self._loop.call_later(_LINGER_S, self._transport.close)
 
     def hang_up(self) -> None:
         """End an idle connection; a busy one is ended by whoever serves it."""
-        if not self._is_busy and self._transport is not None:
+        if not self._is_busy and self._asked is None and self._transport is not None:
             self._transport.close()
+
+
+def _head(status: int, reason: bytes, headers: Headers, framing: _Framing, is_last: bool) -> bytes:
+    more = [(b"transfer-encoding", b"chunked")] if framing in _IN_CHUNKS else []
+    if is_last:
+        more.append((b"connection", b"close"))
+    return response_head(status, reason, [*headers, *more])
+
+
+@lru_cache(maxsize=64)
+def _head_of(response: ResponseHead, signed: Headers, framing: _Framing, is_last: bool) -> bytes:
+    return _head(response.status, response.reason, [*end_to_end(response.headers), *signed], framing, is_last)
 
 
 def _wake(waiting: asyncio.Future[None] | None) -> None:
@@ -392,20 +506,24 @@ class _Passing:
             raise NoAnswer("the answer was not kept")
         return (streamed_text if self.watched.streamed else whole_text)(bytes(self.kept))
 
-    def told(self, operation: str, outcome: Outcome) -> Told:
-        """What is told of it, now that it has ended."""
-        now_s = time.perf_counter()
-        told = Told(operation, self.model, outcome, self.status, now_s - self.arrived_s, self.held_s)
+    def told(self, operation: str, outcome: Outcome, ended_s: float) -> Told:
+        """What is told of it, which ended then."""
+        duration_s = ended_s - self.arrived_s
         if self.watched is None:
-            return told
+            return Told(operation, self.model, outcome, self.status, duration_s, self.held_s)
         tokens = self.watched.tokens()
         first_s, last_s = self.watched.first_token_s, self.watched.last_s
         output = tokens.output if tokens.output is not None else (tokens.events or None)
         per_token = None
         if first_s is not None and last_s is not None and output is not None and output > 1:
             per_token = (last_s - first_s) / (output - 1)
-        return replace(
-            told,
+        return Told(
+            operation,
+            self.model,
+            outcome,
+            self.status,
+            duration_s,
+            self.held_s,
             time_to_first_token_s=None if first_s is None else first_s - self.arrived_s,
             time_per_output_token_s=per_token,
             input_tokens=tokens.input,
@@ -441,8 +559,10 @@ class Gateway:
         self._on_told = on_told
         self._health = health
         self._clients: set[Client] = set()
+        self._buffer = receive_buffer()
         self._server: asyncio.Server | None = None
         self._stopping = False
+        self._untold: list[tuple[Request, _Passing, Outcome, float]] = []
 
     def is_idle(self, for_s: float) -> bool:
         """Whether nobody asks, and nobody has asked for so many seconds."""
@@ -473,11 +593,28 @@ class Gateway:
             await asyncio.sleep(0.02)
         for client in tuple(self._clients):
             client.cut()
+        self._tell_all()
 
     def _new_client(self) -> Client:
-        client = Client(self._serve, self._limits, self._clients.discard)
+        client = Client(self._serve, self._goes_straight, self._limits, self._clients.discard, self._buffer)
         self._clients.add(client)
         return client
+
+    def _goes_straight(self, client: Client, request: Request) -> bool:
+        """Pass the request on here and now, if nothing has to be waited for or decided."""
+        if (
+            self._stopping
+            or request.path not in _OPERATIONS
+            or len(self._clients) > self._limits.connections
+            or (self._splitter is not None and self._splitter.splits is not None)
+            or (server := self.supervisor.take_at_once()) is None
+        ):
+            return False
+        if (exchange := server.kept()) is None:
+            server.end()
+            return False
+        _Straight(self, client, request, server, exchange).begin()
+        return True
 
     async def _serve(self, client: Client) -> None:
         try:
@@ -507,6 +644,7 @@ class Gateway:
 
     async def _own_page(self, client: Client, request: Request) -> None:
         if request.path == "/metrics":
+            self._tell_all()
             status, page, kind = 200, self.metrics.page(), CONTENT_TYPE
         else:
             status = 200 if self.supervisor.serving is not None else 503
@@ -525,11 +663,13 @@ class Gateway:
         await _send_whole(client, refused.status, page, "application/json", more)
 
     async def _relay(self, client: Client, request: Request) -> None:
-        passing = _Passing(time.perf_counter())
-        self.in_progress += 1
+        straight, client.straight = client.straight, None
+        passing = _Passing(time.perf_counter()) if straight is None else straight.passing
+        self.began()
         outcome = Outcome.ANSWERED
         try:
-            await self._pass_on(client, request, passing)
+            if straight is None or not await self._went_straight(client, straight):
+                await self._pass_on(client, request, passing)
         except Refused as refused:
             outcome, passing.status = Outcome.REFUSED, refused.status
             await self._refuse(client, refused)
@@ -548,16 +688,56 @@ class Gateway:
                 raise
             raise ClientLeft from None
         finally:
-            self.in_progress -= 1
-            self.last_request_s = time.monotonic()
-            if (operation := _OPERATIONS.get(request.path)) is not None:
-                told = passing.told(operation, outcome)
-                self.metrics.add(told)
-                self._on_told(told)
-                if self._shadow is not None:
-                    self._shadow.saw(request.path, request.body, told)
-                if self._splitter is not None and passing.drawn is not None:
-                    self._splitter.ended(passing.drawn, told, passing.answer)
+            self.ended()
+            self._tell(request, passing, outcome, time.perf_counter())
+
+    async def _went_straight(self, client: Client, straight: _Straight) -> bool:
+        """Bring to its end what went straight as far as it could; false where nothing of an answer came."""
+        if straight.lost_by is None:
+            await client.finish()
+            return True
+        if not isinstance(straight.lost_by, UpstreamLost):
+            raise straight.lost_by
+        if straight.back.has_begun:
+            await self.supervisor.suspect(straight.server)
+            raise straight.lost_by
+        return False
+
+    def began(self) -> None:
+        """A request is being worked on."""
+        self.in_progress += 1
+
+    def ended(self) -> None:
+        """It no longer is."""
+        self.in_progress -= 1
+        self.last_request_s = time.monotonic()
+
+    def tell_later(self, request: Request, passing: _Passing, outcome: Outcome) -> None:
+        """Tell of a request that has ended, once those that came with it are on their way."""
+        if not self._untold:
+            asyncio.get_running_loop().call_later(_TOLD_AFTER_S, self._tell_all)
+        self._untold.append((request, passing, outcome, time.perf_counter()))
+
+    def _tell_all(self) -> None:
+        untold, self._untold = self._untold, []
+        for one in untold:
+            self._tell(*one)
+
+    def _tell(self, request: Request, passing: _Passing, outcome: Outcome, ended_s: float) -> None:
+        if (operation := _OPERATIONS.get(request.path)) is None:
+            return
+        told = passing.told(operation, outcome, ended_s)
+        self.metrics.add(told)
+        self._on_told(told)
+        if self._shadow is not None:
+            self._shadow.saw(request.path, request.body, told)
+        if self._splitter is not None and passing.drawn is not None:
+            self._splitter.ended(passing.drawn, told, passing.answer)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no more requests are taken."""
+        return self._stopping
 
     async def _pass_on(self, client: Client, request: Request, passing: _Passing) -> None:
         if self._splitter is not None and request.path in _OPERATIONS:
@@ -641,8 +821,8 @@ class _Back:
         """See `model_server.OnHead`."""
         self.has_begun = True
         self._passing.status = response.status
-        kind = next((value for name, value in response.headers if name == b"content-type"), b"")
-        self._passing.watched = Watched(streamed=kind.startswith(b"text/event-stream"))
+        kind = response.values(b"content-type")
+        self._passing.watched = Watched(streamed=bool(kind) and kind[0].startswith(b"text/event-stream"))
         if self._passing.drawn is not None and self._passing.drawn.question is not None:
             self._passing.kept = bytearray()
         if not response.has_body(asked_head_only=self._client.asked_head_only) or response.length is not None:
@@ -652,22 +832,22 @@ class _Back:
         else:
             framing = _Framing.CHUNKS_AS_THEY_ARE if comes_in_chunks else _Framing.CHUNKS
         self._passes_as_is = framing is _Framing.CHUNKS_AS_THEY_ARE
-        headers = [*end_to_end(response.headers), *self._server.signed]
-        if self._passing.drawn is not None:
-            headers.append((b"x-milton-response-id", self._passing.drawn.response.encode()))
-        self._client.pass_head(response.status, response.reason, headers, framing)
+        if self._passing.drawn is None:
+            self._client.pass_head_of(response, self._server.signed, framing)
+        else:
+            drawn = (b"x-milton-response-id", self._passing.drawn.response.encode())
+            headers = [*end_to_end(response.headers), *self._server.signed, drawn]
+            self._client.pass_head(response.status, response.reason, headers, framing)
 
     def body(self, raw: bytes, pieces: Sequence[bytes]) -> None:
         """See `model_server.OnBody`."""
-        if self._passes_as_is:
+        if self._passes_as_is or not raw:
             self._client.pass_bytes(raw)
         else:
             for piece in pieces:
                 self._client.pass_body(piece)
-        if self._passing.watched is not None:
-            now_s = time.perf_counter()
-            for piece in pieces:
-                self._passing.watched.see(piece, now_s)
+        if self._passing.watched is not None and pieces:
+            self._passing.watched.see(pieces[0] if len(pieces) == 1 else b"".join(pieces), time.perf_counter())
         if self._passing.kept is not None and len(self._passing.kept) <= _MOST_KEPT_BYTES:
             for piece in pieces:
                 self._passing.kept += piece
@@ -675,6 +855,66 @@ class _Back:
     async def end(self) -> None:
         """The response has come to its end."""
         await self._client.finish()
+
+
+class _Straight:
+    """A request that is passed on in the call that read it, to a server and over a connection that were there.
+
+    No task is woken for it, and its figures are told a moment later. Whatever else happens to it, it is handed over to
+    the connection's task: see `Gateway._went_straight`.
+    """
+
+    def __init__(
+        self, gateway: Gateway, client: Client, request: Request, server: ModelServer, exchange: Exchange
+    ) -> None:
+        self.server = server
+        self.passing = _Passing(time.perf_counter(), model=server.release.model_version)
+        self.back = _Back(client, server, self.passing)
+        self.lost_by: Exception | None = None
+        self._is_over = False
+        self._gateway = gateway
+        self._client = client
+        self._request = request
+        self._exchange = exchange
+
+    def begin(self) -> None:
+        """Send it."""
+        self._client.straight = self
+        self._client.is_fed_by(self._exchange)
+        self._gateway.began()
+        try:
+            self._exchange.send(self._request.head.method, forwarded(self._request, self.server.host))
+        except UpstreamLost as error:
+            self._over(error)
+        else:
+            self._exchange.tell(self.back.head, self.back.body, self._over)
+
+    def left(self) -> None:
+        """The user has left in the middle of it."""
+        if not self._is_over:
+            self._let_go()
+        self._gateway.tell_later(self._request, self.passing, Outcome.LEFT)
+
+    def _let_go(self) -> None:
+        self._is_over = True
+        self._client.is_fed_by(None)
+        self._exchange.close()
+        self.server.end()
+        self._gateway.ended()
+
+    def _over(self, lost_by: Exception | None) -> None:
+        """See `model_server.OnOver`."""
+        if self._is_over:
+            return
+        self._let_go()
+        self.lost_by = lost_by
+        if lost_by is None and not self._gateway.is_stopping and self._client.is_ready:
+            self._client.write_end()
+            self._gateway.tell_later(self._request, self.passing, Outcome.ANSWERED)
+            self._client.straight = None
+            self._client.next()
+        else:
+            self._client.hand_over(self._request)
 
 
 class _NotYetAnswered(Exception):

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -24,8 +25,10 @@ END = b"\r\n\r\n"
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/1\.([01])")
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_FIELD = re.compile(rb"(" + _TOKEN + rb"):[ \t]*((?:[\x21-\x7e\x80-\xff][\t\x20-\x7e\x80-\xff]*)?)")
+_FIELD = _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*"
+_FIELDS = re.compile(rb"(?:" + _FIELD + rb"\r\n)*" + _FIELD)
 _LENGTH = re.compile(rb"[0-9]{1,18}")
+_REMEMBERED_BYTES = 4096
 
 
 class BadHead(Exception):
@@ -42,10 +45,15 @@ class _Head:
 
     headers: Headers
     minor: int
+    names: frozenset[bytes] = field(init=False, repr=False)
+    """Which headers there are: most that are asked for are not."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", frozenset(name for name, _ in self.headers))
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of the headers of that name."""
-        return [value for key, value in self.headers if key == name]
+        return [value for key, value in self.headers if key == name] if name in self.names else []
 
     @property
     def in_chunks(self) -> bool:
@@ -110,33 +118,44 @@ class RequestHead(_Head):
         return bool(self.minor) and any(value.lower() == b"100-continue" for value in self.values(b"expect"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ResponseHead(_Head):
-    """A response's head."""
+    """A response's head. What follows from one can be remembered: two are the same where they are one object."""
 
     status: int
     reason: bytes
 
     @classmethod
     def read(cls, raw: bytes) -> ResponseHead:
-        """Read the bytes before the empty line. Raises `BadHead`."""
-        first, _, rest = raw.partition(b"\r\n")
-        if (line := _STATUS.fullmatch(first)) is None:
-            raise BadHead(f"the response begins with {first[:100]!r}")
-        return cls(_fields(rest), int(line[1]), int(line[2]), line[3] or b"")
+        """Read the bytes before the empty line. Raises `BadHead`.
+
+        A server says much the same before each answer, so what was read of the latest heads is remembered.
+        """
+        return _remembered_response(raw) if len(raw) <= _REMEMBERED_BYTES else _response(raw)
 
     def has_body(self, *, asked_head_only: bool) -> bool:
         """Whether a body follows; `asked_head_only` is whether the request was `HEAD`."""
         return not (asked_head_only or self.status in {204, 304} or 100 <= self.status < 200)
 
 
-def _fields(raw: bytes) -> list[tuple[bytes, bytes]]:
-    found = []
-    for line in raw.split(b"\r\n") if raw else ():
-        if (field := _FIELD.fullmatch(line)) is None:
-            raise BadHead(f"a header line is {line[:100]!r}")
-        found.append((field[1].lower(), field[2].rstrip(b" \t")))
-    return found
+def _response(raw: bytes) -> ResponseHead:
+    first, _, rest = raw.partition(b"\r\n")
+    if (line := _STATUS.fullmatch(first)) is None:
+        raise BadHead(f"the response begins with {first[:100]!r}")
+    return ResponseHead(_fields(rest), int(line[1]), int(line[2]), line[3] or b"")
+
+
+_remembered_response = lru_cache(maxsize=64)(_response)
+
+
+def _fields(raw: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    if not raw:
+        return ()
+    lines = raw.split(b"\r\n")
+    if _FIELDS.fullmatch(raw) is None:
+        bad = next((line for line in lines if _FIELDS.fullmatch(line) is None), raw)
+        raise BadHead(f"a header line is {bad[:100]!r}")
+    return tuple((name.lower(), value.strip(b" \t")) for name, _, value in [line.partition(b":") for line in lines])
 
 
 def response_head(status: int, reason: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -31,6 +31,8 @@ _ONE_HOP = frozenset(
 _OURS = frozenset({b"host", b"content-length", b"expect", b"via"})
 """What the gateway writes itself: it has the whole body, and has answered `Expect` already."""
 
+_NOT_FORWARDED = _ONE_HOP | _OURS
+
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
 _LONGEST_LINE = 4096
 
@@ -74,22 +76,19 @@ class Refused(Exception):
         return "invalid_request_error" if self.status < 500 else "server_error"
 
 
-@dataclass(frozen=True)
 class Request:
-    """A request as it arrived: its head and its whole body."""
+    """A request as it arrived: its head and its whole body. `path` is its path without the query."""
 
-    head: RequestHead
-    body: bytes
+    def __init__(self, head: RequestHead, body: bytes) -> None:
+        self.head = head
+        self.body = body
+        self._target = _origin_form(head.target)
+        self.path = self._target.decode("ascii").partition("?")[0]
 
     @property
     def method(self) -> str:
         """The method, in capitals."""
         return self.head.method.decode("ascii")
-
-    @property
-    def path(self) -> str:
-        """The path without the query."""
-        return str(self._target.decode("ascii").partition("?")[0])
 
     @property
     def climbs(self) -> bool:
@@ -98,18 +97,17 @@ class Request:
         return ".." in parts.split("/")
 
     @property
-    def _target(self) -> bytes:
-        """The target in origin form: users may write the absolute form (RFC 9112, 3.2.2)."""
-        target = self.head.target
-        if target.lower().startswith((b"http://", b"https://")):
-            _, slash, rest = target.partition(b"//")[2].partition(b"/")
-            return slash + rest or b"/"
-        return target
-
-    @property
     def first_line(self) -> bytes:
         """The first line for whoever it is passed on to."""
         return self.head.method + b" " + self._target + b" HTTP/1.1"
+
+
+def _origin_form(target: bytes) -> bytes:
+    """The target without scheme and host: users may write the absolute form (RFC 9112, 3.2.2)."""
+    if target[:4].lower() == b"http" and target.lower().startswith((b"http://", b"https://")):
+        _, slash, rest = target.partition(b"//")[2].partition(b"/")
+        return slash + rest or b"/"
+    return target
 
 
 class Chunked:
@@ -129,6 +127,16 @@ class Chunked:
         found: list[bytes] = []
         at, size = 0, len(data)
         while at < size:
+            if not (self._left or self._line or self._ends_chunk or self._in_trailer):
+                # Nearly always whole chunks come; whatever is not one is looked at line by line.
+                line_of_whole = _CHUNK_LINE.match(data, at)
+                if line_of_whole is not None:
+                    begins, length = line_of_whole.end(), int(line_of_whole[1], 16)
+                    ends = begins + length
+                    if length and data.startswith(b"\r\n", ends):
+                        found.append(data[begins:ends])
+                        at = ends + 2
+                        continue
             if self._left:
                 piece = data[at : at + self._left]
                 found.append(piece)
@@ -164,17 +172,22 @@ class Chunked:
 
 def end_to_end(headers: Headers) -> list[tuple[bytes, bytes]]:
     """The headers that go further than one connection."""
-    named = {
-        name.strip().lower() for key, value in headers if key == b"connection" for name in value.split(b",")
-    } | _ONE_HOP
-    return [(name, value) for name, value in headers if name not in named]
+    return _without(headers, _ONE_HOP)
+
+
+def _without(headers: Headers, names: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+    """Those of other names, nor of such as `Connection` names."""
+    for key, value in headers:
+        if key == b"connection":
+            names |= {name.strip().lower() for name in value.split(b",")}
+    return [(name, value) for name, value in headers if name not in names]
 
 
 def forwarded(request: Request, host: str) -> bytes:
     """The bytes of the request for the server at `host`. Every part of the head that is copied was checked."""
     head = request.head
     lines = [request.first_line, b"host: " + host.encode("ascii")]
-    lines += [name + b": " + value for name, value in end_to_end(head.headers) if name not in _OURS]
+    lines += [name + b": " + value for name, value in _without(head.headers, _NOT_FORWARDED)]
     lines.append(b"via: " + VIA)
     if request.body or head.method not in {b"GET", b"HEAD", b"OPTIONS"}:
         lines.append(b"content-length: %d" % len(request.body))

@@ -84,7 +84,7 @@ class Histogram:
         yield f"{name}_count{{{labels}}} {seen}"
 
 
-_Values = Callable[[Told], Iterable[tuple[Mapping[str, str], float | None]]]
+_Values = Callable[[Told], Iterable[tuple[str, float | None]]]
 """What a family takes from a request: values, None where there is none, each with the labels that are its own."""
 
 
@@ -97,12 +97,14 @@ class _Family:
 
 
 def _server_side(value: Callable[[Told], float | None]) -> _Values:
-    return lambda told: [({}, value(told))]
+    return lambda told: (("", value(told)),)
 
 
-def _tokens(told: Told) -> Iterable[tuple[Mapping[str, str], float | None]]:
-    yield {"gen_ai_token_type": "input"}, told.input_tokens
-    yield {"gen_ai_token_type": "output"}, told.output_tokens
+def _tokens(told: Told) -> Iterable[tuple[str, float | None]]:
+    return (
+        (',gen_ai_token_type="input"', told.input_tokens),
+        (',gen_ai_token_type="output"', told.output_tokens),
+    )
 
 
 _FAMILIES = (
@@ -142,23 +144,25 @@ class Metrics:
     ) -> None:
         self._histograms: dict[tuple[str, str], Histogram] = {}
         self._known: dict[tuple[object, ...], str] = {}
-        self._outcomes: dict[str, int] = defaultdict(int)
+        self._outcomes: dict[tuple[Outcome, int], int] = defaultdict(int)
         self._gauges = gauges
         self._most_series = most_series
 
     def add(self, told: Told, **also: str) -> None:
         """One more request; `also` are labels of its own."""
-        self._outcomes[_labels({"outcome": told.outcome, "status": str(told.status)})] += 1
+        self._outcomes[told.outcome, told.status] += 1
         labels = self._labels_of(told, also)
         for family in _FAMILIES:
             for more, value in family.values(told):
                 if value is None:
                     continue
-                key = (family.name, f"{labels},{_labels(more)}" if more else labels)
-                if key not in self._histograms and len(self._histograms) >= self._most_series:
-                    # Models come and go over years; the oldest series makes room.
-                    del self._histograms[next(iter(self._histograms))]
-                self._histograms.setdefault(key, Histogram(family.bounds)).add(value)
+                key = (family.name, labels + more)
+                if (histogram := self._histograms.get(key)) is None:
+                    if len(self._histograms) >= self._most_series:
+                        # Models come and go over years; the oldest series makes room.
+                        del self._histograms[next(iter(self._histograms))]
+                    histogram = self._histograms[key] = Histogram(family.bounds)
+                histogram.add(value)
 
     def _labels_of(self, told: Told, also: Mapping[str, str]) -> str:
         """The labels of every family, written once for each kind of request: requests come by the thousand."""
@@ -194,7 +198,8 @@ class Metrics:
         yield from self.histograms()
         yield "# HELP milton_requests_total Requests by how they ended."
         yield "# TYPE milton_requests_total counter"
-        for labels, count in self._outcomes.items():
+        for (outcome, status), count in self._outcomes.items():
+            labels = _labels({"outcome": outcome, "status": str(status)})
             yield f"milton_requests_total{{{labels}}} {count}"
         for name, (what, value) in self._gauges().items():
             yield from gauge(name, what, [({}, value)])

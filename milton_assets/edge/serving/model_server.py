@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from milton_assets.edge.serving.heads import END, BadHead, ResponseHead
 from milton_assets.edge.serving.http1 import Chunked
+from milton_assets.edge.serving.receiving import Receiver, receive_buffer
 from milton_assets.edge.serving.released import Released
 from milton_assets.vocabulary.errors import MiltonError, ServerFailed
 from milton_assets.vocabulary.server import Launcher, RunningServer
@@ -33,17 +34,21 @@ class UpstreamLost(Exception):
 OnHead = Callable[[ResponseHead, bool], None]
 """Told the response's head, and whether its body comes as it was sent: in chunks, each with its size before it."""
 OnBody = Callable[[bytes, Sequence[bytes]], None]
-"""Told the bytes that came, as they were sent, and the pieces of the body that lie in them."""
+"""Told the bytes that came, as they were sent, and the pieces of the body that lie in them; none where the head came by
+itself."""
+OnOver = Callable[[Exception | None], None]
+"""Told once that the response is over: whole, or what it was lost by."""
 
 
-class Exchange(asyncio.Protocol):
+class Exchange(Receiver):
     """A connection to the model server, and one request after the other on it, each with its response.
 
     A response is passed on: each piece is told in the very call that took it from the socket, so that nothing is woken,
     and nothing waits for another turn of the loop.
     """
 
-    def __init__(self, server: ModelServer) -> None:
+    def __init__(self, server: ModelServer, buffer: memoryview) -> None:
+        super().__init__(buffer)
         self.server = server
         self.used_before = False
         self.spoke_unasked = False
@@ -54,9 +59,9 @@ class Exchange(asyncio.Protocol):
 
     def _forget(self) -> None:
         """Be ready for the next request."""
-        self._passed: asyncio.Future[None] | None = None
         self._on_head: OnHead | None = None
         self._on_body: OnBody | None = None
+        self._on_over: OnOver | None = None
         self._unread = b""
         self._head: ResponseHead | None = None
         self._chunked: Chunked | None = None
@@ -70,10 +75,6 @@ class Exchange(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a TCP connection makes
         self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
-        self._pass_on(data)
 
     def eof_received(self) -> bool:
         """See `asyncio.Protocol`."""
@@ -90,11 +91,12 @@ class Exchange(asyncio.Protocol):
         self._has_ended = True
         if self._head is not None and self._chunked is None and self._left is None:
             self._end(is_whole=False)  # a body without a length ends with its connection
-        self._fail(UpstreamLost(how))
+        self._tell_over(UpstreamLost(how))
 
-    def _fail(self, error: Exception) -> None:
-        if self._passed is not None and not self._passed.done():
-            self._passed.set_exception(error)
+    def _tell_over(self, error: Exception | None) -> None:
+        on_over, self._on_over = self._on_over, None
+        if on_over is not None:
+            on_over(error)
 
     # ------------------------------------------------------------------------------------------ one request
 
@@ -105,13 +107,26 @@ class Exchange(asyncio.Protocol):
         self._transport.write(raw)
         self._asked_head_only = method == b"HEAD"
 
+    def tell(self, on_head: OnHead, on_body: OnBody, on_over: OnOver) -> None:
+        """Have the response told as it comes, to its end or until it is lost. Whatever the first two raise loses it."""
+        self._on_head, self._on_body, self._on_over = on_head, on_body, on_over
+        if self._has_ended:
+            self._tell_over(UpstreamLost("it closed the connection"))
+
     async def pass_to(self, on_head: OnHead, on_body: OnBody) -> None:
         """Have the response told as it comes; returns at its end. Raises `UpstreamLost`, and what either raises."""
-        self._on_head, self._on_body = on_head, on_body
-        self._passed = asyncio.get_running_loop().create_future()
-        if self._has_ended:
-            self._fail(UpstreamLost("it closed the connection"))
-        await self._passed
+        passed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_over(error: Exception | None) -> None:
+            if passed.done():
+                return
+            if error is None:
+                passed.set_result(None)
+            else:
+                passed.set_exception(error)
+
+        self.tell(on_head, on_body, on_over)
+        await passed
 
     def pause(self) -> None:
         """Read no more for now: whoever it is passed to takes nothing."""
@@ -123,9 +138,9 @@ class Exchange(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def _pass_on(self, data: bytes) -> None:
-        """Tell what came. Whatever it or its hearers raise is raised by `pass_to`, which waits for the end."""
-        if self._passed is None or self._passed.done():
+    def take(self, data: bytes) -> None:
+        """See `Receiver`."""
+        if self._on_over is None:
             self.spoke_unasked = True
             return
         try:
@@ -134,9 +149,11 @@ class Exchange(asyncio.Protocol):
             if self._head is not None and data:
                 self._pass_body(data)
         except (ValueError, BadHead) as error:
-            self._fail(UpstreamLost(str(error) or type(error).__name__))
-        except Exception as error:  # noqa: BLE001
-            self._fail(error)
+            self._tell_over(UpstreamLost(str(error) or type(error).__name__))
+        except Exception as error:
+            if self._on_over is None:
+                raise  # it was over already: this is of whoever was told so
+            self._tell_over(error)
 
     def _pass_head(self, data: bytes) -> bytes:
         """Tell the head once it is there; what came of the body with it."""
@@ -165,6 +182,8 @@ class Exchange(asyncio.Protocol):
         if self._left == 0:
             self._end(is_whole=not data)
             return b""
+        if not data and self._on_body is not None:
+            self._on_body(b"", ())
         return data
 
     def _pass_body(self, data: bytes) -> None:
@@ -191,8 +210,7 @@ class Exchange(asyncio.Protocol):
 
     def _end(self, *, is_whole: bool) -> None:
         self._is_whole = is_whole
-        if self._passed is not None and not self._passed.done():
-            self._passed.set_result(None)
+        self._tell_over(None)
 
     # ------------------------------------------------------------------------------------------ afterwards
 
@@ -233,6 +251,7 @@ class ModelServer:
         self._launcher = launcher
         self._host, self._port = "", 0
         self._kept: list[Exchange] = []
+        self._buffer = receive_buffer()
         self._stop = threading.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -308,19 +327,23 @@ class ModelServer:
 
     async def exchange(self) -> Exchange:
         """A connection to it, kept from before or new. Raises `UpstreamLost`."""
+        return self.kept() or await self.fresh()
+
+    def kept(self) -> Exchange | None:
+        """A connection to it that was kept; None where none was."""
         while self._kept:
             exchange = self._kept.pop()
             if exchange.is_usable and not exchange.spoke_unasked:
                 return exchange
             exchange.abort()
-        return await self.fresh()
+        return None
 
     async def fresh(self) -> Exchange:
         """A new connection to it. Raises `UpstreamLost`."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_CONNECT_S):
-                _, exchange = await loop.create_connection(lambda: Exchange(self), self._host, self._port)
+                _, exchange = await loop.create_connection(lambda: Exchange(self, self._buffer), self._host, self._port)
         except (OSError, TimeoutError) as error:
             raise UpstreamLost(f"nothing answers at {self.host}: {error}") from error
         return exchange

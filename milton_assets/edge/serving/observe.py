@@ -6,7 +6,8 @@ ends.
 
 A stream's first token is the first event whose delta holds text, reasoning or a tool call: a chunk that only names the
 role is none. From then on events are counted, not read, so that watching costs a stream next to nothing. A stream whose
-first token does not come within 256 KiB is none that we know, and has no time to first token.
+first token does not come within 256 KiB is none that we know, and has no time to first token. Its first few KiB are
+kept with their times and read later, when no user waits for what is done with them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 _TAIL_BYTES = 16 << 10
 _LONGEST_FIRST_BYTES = 256 << 10
+_UNREAD_BYTES = 4 << 10
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
 _TELLING = (b'"usage"', b'"timings"', b'"error"')
 _SAYS = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls")
@@ -40,10 +42,12 @@ class Watched:
 
     def __init__(self, *, streamed: bool) -> None:
         self.streamed = streamed
-        self.first_token_s: float | None = None
+        self._first_token_s: float | None = None
         self.last_s: float | None = None
         self.error_inside = False
         self._is_odd = False
+        self._unread: list[tuple[bytes, float]] = []
+        self._unread_bytes = 0
         self._pending = bytearray()
         self._last: deque[bytes] = deque()
         self._last_bytes = 0
@@ -54,13 +58,35 @@ class Watched:
         self.last_s = at_s
         self._last.append(data)
         self._last_bytes += len(data)
-        while self._last_bytes - len(self._last[0]) >= _TAIL_BYTES:
-            self._last_bytes -= len(self._last.popleft())
+        if self._last_bytes > _TAIL_BYTES:
+            while self._last_bytes - len(self._last[0]) >= _TAIL_BYTES:
+                self._last_bytes -= len(self._last.popleft())
         if not self.streamed:
             return
-        if self.first_token_s is not None or self._is_odd:
+        if self._first_token_s is not None or self._is_odd:
             self._events += data.count(b"data: {")
             return
+        self._unread.append((data, at_s))
+        self._unread_bytes += len(data)
+        if self._unread_bytes > _UNREAD_BYTES:
+            self._read()
+
+    @property
+    def first_token_s(self) -> float | None:
+        """When the first token passed; None where none did."""
+        self._read()
+        return self._first_token_s
+
+    def _read(self) -> None:
+        """Look for the first token in what was kept for it."""
+        unread, self._unread, self._unread_bytes = self._unread, [], 0
+        for data, at_s in unread:
+            if self._first_token_s is not None or self._is_odd:
+                self._events += data.count(b"data: {")
+            else:
+                self._look_for_first(data, at_s)
+
+    def _look_for_first(self, data: bytes, at_s: float) -> None:
         # An end may lie across two pieces; what was searched before is not searched again.
         searched = max(0, len(self._pending) - 3)
         self._pending += data
@@ -69,7 +95,7 @@ class Watched:
             says = _says_something(bytes(self._pending[start : end.start()]))
             start = end.end()
             if says:
-                self.first_token_s = at_s
+                self._first_token_s = at_s
                 self._events = self._pending.count(b"data: {", start)
                 self._pending.clear()
                 return
@@ -80,6 +106,7 @@ class Watched:
 
     def tokens(self) -> Tokens:
         """The counts, from the response's last bytes."""
+        self._read()
         tail = b"".join(self._last)[-_TAIL_BYTES:]
         events = map(_event, _telling_events(tail)) if self.streamed else iter((_loads(tail),))
         for event in events:

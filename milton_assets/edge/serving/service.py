@@ -9,6 +9,7 @@ SIGTERM and Ctrl-C let what is being answered end, for as long as the grace; a s
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -135,6 +136,9 @@ async def _serve(service: Service) -> None:
     if service.watched:
         work += [loop.create_task(watch.run()), loop.create_task(Patrolling(service.target, on_event).run())]
     waiting = loop.create_task(ended.wait())
+    # What is there now stays: to look through it for rubbish again and again would only hold up users' streams.
+    gc.collect()
+    gc.freeze()
     try:
         await asyncio.wait({waiting, *work}, return_when=asyncio.FIRST_COMPLETED)
         for task in work:

@@ -133,15 +133,21 @@ class Supervisor:
 
     # ------------------------------------------------------------------------------------------ for requests
 
+    def take_at_once(self) -> ModelServer | None:
+        """As `take`, where there is a server; None where the request would have to wait."""
+        if self._open and self.serving is not None:
+            self.serving.begin()
+            return self.serving
+        return None
+
     async def take(self) -> ModelServer:
         """The server that the request is given to; it is to be told `end()` when the request is done.
 
         Waits while there is none. Raises `Refused` (503) when that takes longer than the limit, or too many wait
         already.
         """
-        if self._open and self.serving is not None:
-            self.serving.begin()
-            return self.serving
+        if (server := self.take_at_once()) is not None:
+            return server
         if self.held >= self._limits.held:
             raise self._not_now(f"{self.held} requests wait for the model already")
         self.held += 1
