@@ -3,8 +3,8 @@
     python forwarder.py HOST PORT [uvloop]
 
 The least that anything in Python between two sockets costs: a connection to the server for each of a user's, kept as
-long as that is, asyncio's protocols on both sides, no HTTP; with `uvloop`, on that loop. It prints where it listens, as
-the gateway does.
+long as that is, asyncio's protocols on both sides with one buffer to receive into, no HTTP; with `uvloop`, on that
+loop. It prints where it listens, as the gateway does.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import sys
 from importlib import import_module
 from typing import cast
 
+BUFFER = memoryview(bytearray(64 << 10))
 
-class End(asyncio.Protocol):
+
+class End(asyncio.BufferedProtocol):
     """One end of a pair; what arrives at it is written to the other."""
 
     def __init__(self) -> None:
@@ -27,8 +29,16 @@ class End(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
 
-    def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See `asyncio.BufferedProtocol`."""
+        return BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See `asyncio.BufferedProtocol`."""
+        self.pass_on(bytes(BUFFER[:nbytes]))
+
+    def pass_on(self, data: bytes) -> None:
+        """Write to the other end what came."""
         if self.other is None or self.other.transport is None:
             self._early.append(data)
         else:
@@ -38,7 +48,7 @@ class End(asyncio.Protocol):
         """Write to `other` from now on, and what arrived before."""
         self.other = other
         for data in self._early:
-            self.data_received(data)
+            self.pass_on(data)
         self._early.clear()
 
     def connection_lost(self, error: Exception | None) -> None:
