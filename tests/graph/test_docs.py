@@ -92,3 +92,9 @@ def test_every_row_of_a_table_of_proofs_names_a_test(page):
     proofs = [table.splitlines() for table in tables if "shown by" in table.splitlines()[0]]
     assert proofs
     assert [row for _, _, *rows in proofs for row in rows if "`test_" not in row] == []
+
+
+def test_every_picture_is_one_that_the_script_draws():
+    script = (ROOT / "docs/make_pictures.py").read_text()
+    drawn = [picture.name for picture in (ROOT / "docs/images").iterdir()]
+    assert drawn and [name for name in drawn if f'IMAGES / "{name}"' not in script] == []
