@@ -16,7 +16,7 @@ from milton_assets.report.page import page, trend_page
 from milton_assets.report.text import pull_request
 from milton_assets.selection.summary import read_summary
 from milton_assets.usecases.reporting import gather_trend, keep_page, summary_for_bundle
-from milton_assets.vocabulary.chart import Axis, Dot, DotChart, DotRow
+from milton_assets.vocabulary.chart import Axis, Dot, DotChart, DotRow, Join, Line, Place, PlaneChart
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.state import StateDir
@@ -141,6 +141,20 @@ def test_ten_models_with_full_sets_stay_within_three_megabytes(home: StateDir) -
     assert len(html.encode()) < LIMIT_BYTES
     assert html.count("v9") > 10 and "Where is q179?" in html
     assert "texts are shortened to" in html
+    steps = tuple(Place(x=number / 7, y=number / 200) for number in range(1, 201))
+    line = Line(name="v0", places=steps, join=Join.STEPS, marked=False)
+    many = PlaneChart(key="many", title="Many", x=Axis(label="ms"), y=Axis(label="share"), lines=(line,) * 10)
+    crowded = data.model_copy(update={"charts": tuple(many.model_copy(update={"key": f"many{i}"}) for i in range(5))})
+    fuller = page(crowded, TIERS)
+    assert len(fuller.encode()) < LIMIT_BYTES
+    assert _longest(fuller) < _longest(html), "cases give way to pictures"
+
+
+def _longest(html: str) -> int:
+    """To how many characters the page says that it shortened the texts of cases."""
+    found = re.search(r"texts are shortened to ([\d,]+) characters", html)
+    assert found is not None
+    return int(found[1].replace(",", ""))
 
 
 def test_what_does_not_fit_at_all_is_left_out_and_said(home: StateDir) -> None:
