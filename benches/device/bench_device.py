@@ -86,7 +86,9 @@ def status_of_a_device(folder: Path) -> None:
     taken([sys.executable, "-m", "milton_assets.agent", *asked], environment, rounds=1)
     least = taken([sys.executable, "-c", "import pydantic; pydantic.BaseModel"], environment)
     agent = [sys.executable, "-m", "milton_assets.agent", *asked]
-    made = made_anew(agent, environment, folder / "device" / "state" / "agent" / "kitchen" / "status.json")
+    memo = folder / "device" / "state" / "agent" / "kitchen" / "status.json"
+    made = made_anew(agent, environment, memo)
+    memo.unlink(missing_ok=True)
     memory = memory_mb(asked, environment)
     time.sleep(SETTLED_S + 0.5)
     taken(agent, environment, rounds=1)
