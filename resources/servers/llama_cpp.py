@@ -83,7 +83,7 @@ class LlamaCppLauncher:
 
         def command(port: int) -> Command:
             place = ("--model", str(artefact), "--alias", model, "--host", "127.0.0.1", "--port", str(port))
-            return Command("llama.cpp", (*program, *place, *flags), self.env, limit_bytes)
+            return Command("llama.cpp", (*program, *place, *flags), self.env, limit_bytes, is_ours=not binary)
 
         with listening(
             command,

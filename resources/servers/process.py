@@ -49,13 +49,23 @@ class AddressTaken(ServerFailed):
 @dataclass(frozen=True)
 class Command:
     """What to run, in the folder `cwd` or our own. `env` is added to our own environment; `memory_limit_bytes` bounds
-    what it may hold, mapped files not counted."""
+    what it may hold, mapped files not counted.
+
+    Only a program that `is_ours` finds modules where we do: PYTHONPATH, which a device's agent and guard hand on, would
+    give another Python libraries that were made for ours.
+    """
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
     memory_limit_bytes: int | None = None
     cwd: Path | None = None
+    is_ours: bool = False
+
+    def environment(self) -> dict[str, str]:
+        """All of what it is going to have in its environment."""
+        handed_on = os.environ if self.is_ours else {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        return {**handed_on, **self.env}
 
     def __str__(self) -> str:
         """The command line for people, without its secrets."""
@@ -155,7 +165,7 @@ def running(command: Command, *, log_dir: Path | None = None, grace_s: float = D
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **command.env},
+            env=command.environment(),
             cwd=command.cwd,
             start_new_session=True,
         )

@@ -350,3 +350,17 @@ def test_what_is_not_text_in_the_log_does_not_hide_the_rest() -> None:
     with running(Command("noisy", (sys.executable, "-c", noisy), {})) as child:
         assert gone(child.pid)
         assert child.last_lines()[-1] == "the reason"
+
+
+@pytest.mark.parametrize(
+    ("is_ours", "env", "told"),
+    [(False, {}, "[]"), (False, {"PYTHONPATH": "/given"}, "[/given]"), (True, {}, "[/ours]")],
+    ids=["another's", "another's that was given one", "ours"],
+)
+def test_only_a_program_of_ours_finds_modules_where_we_do(
+    is_ours: bool, env: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/ours")
+    with running(Command("sh", ("/bin/sh", "-c", "echo [$PYTHONPATH]"), env, is_ours=is_ours)) as child:
+        assert gone(child.pid)
+        assert child.last_lines() == [told]
