@@ -136,10 +136,11 @@ class Meter:
         return f" · about {duration(in_stage)} of {stage} left" if in_stage else ""
 
     def _left(self, candidate: str, index: int, stage: str, in_stage: float) -> float | None:
-        """Seconds left of the whole campaign: those of the stage, and what each stage still to come may take; None
-        where one was timed neither before nor in this campaign, for a guess at it would jump once it is."""
-        position = self.stages.index(stage)
-        later = [(candidate, name) for name in self.stages[position + 1 :]]
+        """Seconds left of the whole campaign: those of the stage, and what each stage still to come may take, in
+        whatever order they run; None where one was timed neither before nor in this campaign, for a guess at it would
+        jump once it is."""
+        ran = {name for name, spent in self._spent.items() if any(whose == candidate for whose, _ in spent)}
+        later = [(candidate, name) for name in self.stages if name not in ran | {stage}]
         for number in range(index, self.candidates):
             version = self.order[number] if number < len(self.order) else ""
             later += [(version, name) for name in self.stages]

@@ -81,6 +81,18 @@ def test_a_stage_with_nothing_to_do_is_timed_too(tmp_path, clock, out):
     assert (longer.expected_s(), longer.expected_s("full")) == (None, 41.0)
 
 
+def test_a_stage_is_over_once_it_ran_wherever_it_stands_in_the_list(shown, clock, out):
+    shown.listener("v1", 1, "reasoning")(Progress("reasoning", 2, 2))
+    assert "left" not in out.getvalue(), "what inference will take is not known"
+    listen = shown.listener("v2", 2, "reasoning")
+    clock.now = 30
+    listen(Progress("reasoning", 2, 2))
+    listen = shown.listener("v2", 2, "inference")
+    clock.now = 40
+    listen(Progress("inference", 4, 4))
+    assert out.getvalue().splitlines()[-1].endswith("about 0:00 left")
+
+
 def test_a_slow_first_step_does_not_throw_the_estimate_over(tmp_path, clock, out):
     path = tmp_path / "durations.json"
     Durations.read(path, "full").learn("inference", "v1", 100.0)
