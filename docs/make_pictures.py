@@ -35,7 +35,7 @@ FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 """The picture is drawn with the reader's own monospace font, and fetches none."""
 SCREEN = (1100, 860)
 """Width and height of the page's first screen, in pixels."""
-WHY = (1040, 880)
+WHY = (1040, 904)
 """Width and height of the README's picture, in pixels that are drawn twice as fine."""
 
 
