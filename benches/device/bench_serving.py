@@ -15,7 +15,8 @@ Three measurements, each on real sockets and processes:
 3. the gap of one slot: releases of the demo's small weights, deployed in mode `one` with their load test and a health
    round, llama.cpp behind the gateway; how long requests were held, beside how long the model took to load (goal: at
    most 1 s more), and the most resident memory that model servers had at once, in those of one (goal: one).
-Prints a table, writes JSON, and exits 1 when a goal is missed.
+Says on stderr how far it is (the whole takes half an hour, `--quick` some minutes), prints and writes JSON, and exits 1
+when a goal is missed.
 """
 
 from __future__ import annotations
@@ -232,12 +233,15 @@ def added_ttft(folder: Path, rounds: int, requests: int, load: str) -> dict[str,
         at_rest = _at_rest({name: process for name, (_, process) in ways.items()})
         taken: dict[str, list[float]] = {"direct": [], **{name: [] for name in ways}}
         worked_s = dict.fromkeys(ways, 0.0)
-        for _ in range(rounds):
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds} at {load}", file=sys.stderr, flush=True)
             taken["direct"].append(_median_ttft(server.base_url, requests, load))
             for name, (address, process) in ways.items():
                 before_s, began_s = _busy_s(process), time.monotonic()
                 taken[name].append(_median_ttft(address, requests, load))
                 worked_s[name] += _busy_s(process) - before_s - at_rest[name] * (time.monotonic() - began_s)
+                added_ms = taken[name][-1] - taken["direct"][-1]
+                print(f"  {name} adds {added_ms:.2f} ms", file=sys.stderr, flush=True)
     added = {
         name: round(statistics.median(t - d for t, d in zip(taken[name], taken["direct"], strict=True)), 3)
         for name in ways

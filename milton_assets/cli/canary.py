@@ -286,7 +286,7 @@ def resume(
 ) -> None:
     """Go on with taking a challenger to its devices, and have those record that do not yet.
 
-    Example: milton canary resume canary_20260111_142500_0a1b2c
+    Example: milton canary resume canary_20260111_142500_000_0a1b2c
     """
     from milton_assets.usecases.fleet_canaries import go_on, look
 

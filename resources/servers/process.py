@@ -64,7 +64,9 @@ class Command:
 
     def environment(self) -> dict[str, str]:
         """All of what it is going to have in its environment."""
-        handed_on = os.environ if self.is_ours else {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        handed_on = {**os.environ}
+        if not self.is_ours:
+            handed_on.pop("PYTHONPATH", None)
         return {**handed_on, **self.env}
 
     def __str__(self) -> str:

@@ -86,7 +86,7 @@ def test_a_device_becomes_one_arm_of_its_fleet_over_the_wire(kitchen: SshTarget)
     active = kitchen.status().active
     assert active is not None
     request = WholeRequest(
-        actor="ada", fleet="canary_20260112_093000_0a1b2c", arm=Arm.INCUMBENT, challenger="c" * 64,
+        actor="ada", fleet="canary_20260112_093000_000_0a1b2c", arm=Arm.INCUMBENT, challenger="c" * 64,
         challenger_version="v2", challenger_manifest_sha256="d" * 64, incumbent=active.digest, incumbent_version="v1",
         share=0.25, requests=12,
     )  # fmt: skip

@@ -36,7 +36,7 @@ OLD, FAST = model("old", 50.0), model("fast", 500.0)
 def finding(**changed: Any) -> FieldFinding:
     """`fast` went back beside `old` for its errors."""
     told: dict[str, Any] = {
-        "canary": "canary_20260110_093000_0a1b2c",
+        "canary": "canary_20260110_093000_000_0a1b2c",
         "sha256": "d" * 64,
         "signer": "SHA256:abc",
         "target": "kitchen",
@@ -54,7 +54,7 @@ def finding(**changed: Any) -> FieldFinding:
     return FieldFinding(**(told | changed))
 
 
-LATER = {"canary": "canary_20260111_093000_0a1b2c", "until": datetime(2026, 1, 11, tzinfo=UTC)}
+LATER = {"canary": "canary_20260111_093000_000_0a1b2c", "until": datetime(2026, 1, 11, tzinfo=UTC)}
 
 
 def decided(

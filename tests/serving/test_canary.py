@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import httpx
 import pytest
 
 from milton_assets.edge.canary.folder import CanaryFolder, canaries_of, running_canary
-from milton_assets.edge.canary.plan import Arm, CanaryPlan, Margins
+from milton_assets.edge.canary.plan import Arm, CanaryPlan, Margins, check_canary_id
 from milton_assets.edge.canary.records import Asked
 from milton_assets.edge.canary.starting import (
     CanaryRequest,
     CanaryTold,
     WholeRequest,
+    mint_canary,
     start_canary,
     stop_canary,
     told_of,
@@ -258,7 +260,7 @@ def test_a_device_that_is_one_arm_as_a_whole_records_what_it_serves_until_it_has
     serves = current_digest(field.place.path)
     assert serves is not None
     request = WholeRequest(
-        actor="ada", fleet="canary_20260112_093000_0a1b2c", arm=Arm.CHALLENGER, challenger=serves,
+        actor="ada", fleet="canary_20260112_093000_000_0a1b2c", arm=Arm.CHALLENGER, challenger=serves,
         challenger_version="old", challenger_manifest_sha256="d" * 64, incumbent="e" * 64, incumbent_version="older",
         share=0.25, requests=12,
     )  # fmt: skip
@@ -274,10 +276,17 @@ def test_a_device_that_is_one_arm_as_a_whole_records_what_it_serves_until_it_has
     assert field.scripts.started == ["old"], "nothing is served beside it"
 
 
+def test_of_two_canaries_that_began_within_one_second_the_later_sorts_last() -> None:
+    began = datetime(2026, 1, 11, 14, 25, tzinfo=UTC)
+    minted = [mint_canary(began + timedelta(milliseconds=number)) for number in range(60)]
+    assert minted == sorted(minted)
+    assert [check_canary_id(one) for one in minted] == minted
+
+
 def test_a_device_that_serves_neither_is_no_arm(tmp_path: Path) -> None:
     field = Field(tmp_path)
     request = WholeRequest(
-        actor="ada", fleet="canary_20260112_093000_0a1b2c", arm=Arm.INCUMBENT, challenger="c" * 64,
+        actor="ada", fleet="canary_20260112_093000_000_0a1b2c", arm=Arm.INCUMBENT, challenger="c" * 64,
         challenger_version="new", challenger_manifest_sha256="d" * 64, incumbent="e" * 64, incumbent_version="older",
         share=0.25, requests=12,
     )  # fmt: skip

@@ -25,7 +25,7 @@ def candidates(count: int, device_class: str = "pi5", release: str = "a" * 64) -
 def plan_of(devices: int, *, share: float = 0.25, seed: int = 1) -> FleetPlan:
     blocks, left_out = drawn_blocks(candidates(devices), share=share, seed=f"{seed:064x}")
     return FleetPlan(
-        id="canary_20260112_093000_0a1b2c",
+        id="canary_20260112_093000_000_0a1b2c",
         challenger="c" * 64,
         challenger_version="v2",
         challenger_manifest_sha256="d" * 64,

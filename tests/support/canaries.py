@@ -183,7 +183,7 @@ def canary_told(
 ) -> CanaryTold:
     """What a device tells of a canary whose challenger went back for its errors. The releases are digests."""
     plan = CanaryPlan(
-        id="canary_20260111_142500_0a1b2c",
+        id="canary_20260111_142500_000_0a1b2c",
         target=target,
         challenger=challenger,
         challenger_version=challenger_version,

@@ -27,7 +27,7 @@ from milton_assets.vocabulary.keys import Slug
 CANARY_VERSION: Final = 2
 MAX_REQUESTS = 200_000
 """A canary that has not been decided by then ends; so much is kept of it at most."""
-_ID = re.compile(r"canary_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}")
+_ID = re.compile(r"canary_[0-9]{8}_[0-9]{6}_[0-9]{3}_[0-9a-f]{6}")
 _HEADER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _DRAWN_BITS = 53
 
@@ -81,7 +81,7 @@ class Margins(BaseModel):
 def check_canary_id(text: str) -> str:
     """`text`, if it is a canary's id. Raises `BadInput`."""
     if not _ID.fullmatch(text):
-        raise BadInput(f"the canary {text!r:.100}", expected="an id such as canary_20260111_142500_0a1b2c")
+        raise BadInput(f"the canary {text!r:.100}", expected="an id such as canary_20260111_142500_000_0a1b2c")
     return text
 
 
@@ -91,7 +91,7 @@ def _lower_header(text: str) -> str:
     return text
 
 
-CanaryId = Annotated[str, Field(pattern=_ID.pattern, max_length=29)]
+CanaryId = Annotated[str, Field(pattern=_ID.pattern, max_length=33)]
 HeaderName = Annotated[str, AfterValidator(_lower_header)]
 
 

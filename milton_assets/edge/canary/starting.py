@@ -18,7 +18,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -346,8 +346,9 @@ def _check_memory(needed_bytes: int, name: str, memory: Memory) -> None:
 
 
 def mint_canary(now: datetime) -> str:
-    """An id for a canary that starts now."""
-    return f"canary_{now:%Y%m%d_%H%M%S}_{secrets.token_hex(3)}"
+    """An id for a canary that starts `now` (aware), which sorts after those of the milliseconds before."""
+    at = now.astimezone(UTC)
+    return f"canary_{at:%Y%m%d_%H%M%S}_{at.microsecond // 1000:03d}_{secrets.token_hex(3)}"
 
 
 def _clear(target: Path) -> None:
