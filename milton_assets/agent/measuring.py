@@ -34,7 +34,7 @@ from milton_assets.fleet.measuring import (
     WeightsOffer,
     WeightsThere,
 )
-from milton_assets.fleet.trying import AxesRequest, ChangesRequest, TriedThere, TryRequest
+from milton_assets.fleet.trying import AxesRequest, ChangesRequest, Pairing, TriedThere, TryRequest
 from milton_assets.fleet.wire import Frame, ProtocolViolated
 from milton_assets.tiers.inference.orders import Client, Order, Taken, TakenOfTruth
 from milton_assets.tiers.inference.plan import InferencePlan
@@ -232,7 +232,8 @@ class MeasuringDesk:
     ) -> AbstractContextManager[tuple[MeasuredHere, MeasuredHere]]:
         target, draft = self._device.target, _path(request.draft)
         axes = target.axes(draft)
-        return target.trying(weights, request.model, axes.named(request.of), axes.named(request.against), draft=draft)
+        of, against = axes.named(request.of), axes.named(request.against)
+        return target.trying(Pairing(weights, request.model, of, against, draft))
 
     def _begin(
         self, artefact: str, serve: Callable[[Weights], AbstractContextManager[tuple[MeasuredHere, ...]]]

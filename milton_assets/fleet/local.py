@@ -66,7 +66,7 @@ from milton_assets.fleet.keys import bring_keys
 from milton_assets.fleet.marks import gone, write_mark
 from milton_assets.fleet.measuring import Bench, ContractRequest, MeasuredHere, Weights, measured_here
 from milton_assets.fleet.target import CollectRequest, DeployRequest, Health, RecoverRequest, RollbackRequest, health_of
-from milton_assets.fleet.trying import TryingHere
+from milton_assets.fleet.trying import Pairing, TryingHere
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.inventory import Inventory
@@ -352,17 +352,10 @@ class LocalTarget:
         return self._trying().settings_changed(chosen, draft)
 
     def trying(
-        self,
-        weights: Weights,
-        model: str,
-        of: Chosen,
-        against: Chosen,
-        *,
-        draft: Path | None = None,
-        on_progress: OnProgress = silent,
+        self, pairing: Pairing, *, on_progress: OnProgress = silent
     ) -> AbstractContextManager[tuple[MeasuredHere, MeasuredHere]]:
         """See `TriesSettings`."""
-        return self._trying().trying(weights, model, of, against, draft=draft, on_progress=on_progress)
+        return self._trying().trying(pairing, on_progress=on_progress)
 
     def _trying(self) -> TryingHere:
         return TryingHere(self._bench(), self.state.root)

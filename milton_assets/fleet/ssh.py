@@ -67,7 +67,7 @@ from milton_assets.fleet.target import (
 )
 from milton_assets.fleet.targets import Address
 from milton_assets.fleet.telling import error_of
-from milton_assets.fleet.trying import AxesRequest, ChangesRequest, TryRequest
+from milton_assets.fleet.trying import AxesRequest, ChangesRequest, Pairing, TryRequest
 from milton_assets.fleet.wire import Frame, ProtocolViolated, Wire, WireBroken
 from milton_assets.vocabulary.edge_target import EdgeTarget, mirror_file
 from milton_assets.vocabulary.errors import BadInput, MiltonError
@@ -337,19 +337,16 @@ class SshTarget:
 
     @contextmanager
     def trying(
-        self,
-        weights: Weights,
-        model: str,
-        of: Chosen,
-        against: Chosen,
-        *,
-        draft: Path | None = None,
-        on_progress: OnProgress = silent,
+        self, pairing: Pairing, *, on_progress: OnProgress = silent
     ) -> Iterator[tuple[MeasuredElsewhere, MeasuredElsewhere]]:
         """See `TriesSettings`. Links that are cut are as for `measuring`."""
-        self._send_weights(weights, on_progress)
+        self._send_weights(pairing.weights, on_progress)
         request = TryRequest(
-            artefact=weights.sha256, model=model, of=_labels(of), against=_labels(against), draft=_there(draft)
+            artefact=pairing.weights.sha256,
+            model=pairing.model,
+            of=_labels(pairing.of),
+            against=_labels(pairing.against),
+            draft=_there(pairing.draft),
         )
         with self._connected() as asking, tried_elsewhere(asking, request) as both:
             yield both

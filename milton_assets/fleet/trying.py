@@ -1,8 +1,8 @@
 """Trying settings where a model would serve: two servers of the same weights, each with settings of its own, in turn.
 
     axes = kitchen.axes()
-    with kitchen.trying(weights, "v1", axes.named(["threads 4"]), ()) as (trial, standing):
-        mine, theirs = measure_interleaved([trial.served.endpoint, standing.served.endpoint], plan, …)
+    with kitchen.trying(Pairing(weights, "v1", of=axes.named(["threads 4"]), against=())) as (mine, standing):
+        pair = measure_interleaved([mine.served.endpoint, standing.served.endpoint], plan, …)
 
 What belongs here: the nouns and protocol of that, and doing it on this machine. What does not: which settings a machine
 has to choose from (`resources.servers.tunable`), the search (`milton_assets.tiers.inference.tuning`), and asking a
@@ -72,6 +72,18 @@ class TriedThere(BaseModel):
     standing: ServedThere
 
 
+@dataclass(frozen=True)
+class Pairing:
+    """What is tried: the weights, served as `model` with the choices `of` beside those `against`; `draft` is a draft
+    model that lies where they are served."""
+
+    weights: Weights
+    model: str
+    of: Chosen
+    against: Chosen
+    draft: Path | None = None
+
+
 @runtime_checkable
 class TriesSettings(Protocol):
     """A target, or this machine, on which settings can be tried."""
@@ -86,17 +98,10 @@ class TriesSettings(Protocol):
         ...
 
     def trying(
-        self,
-        weights: Weights,
-        model: str,
-        of: Chosen,
-        against: Chosen,
-        *,
-        draft: Path | None = None,
-        on_progress: OnProgress = silent,
+        self, pairing: Pairing, *, on_progress: OnProgress = silent
     ) -> AbstractContextManager[tuple[Measured, Measured]]:
-        """Serve the weights with the settings `of` and `against`, both started anew, alone, for the length of the
-        block. Raises `ServerFailed`, also where there is no room for two."""
+        """Serve the pairing's weights with both its settings, each started anew, alone, for the length of the block:
+        what is tried, and what it is tried against. Raises `ServerFailed`, also where there is no room for two."""
         ...
 
 
@@ -117,19 +122,13 @@ class TryingHere:
 
     @contextmanager
     def trying(
-        self,
-        weights: Weights,
-        model: str,
-        of: Chosen,
-        against: Chosen,
-        *,
-        draft: Path | None = None,
-        on_progress: OnProgress = silent,
+        self, pairing: Pairing, *, on_progress: OnProgress = silent
     ) -> Iterator[tuple[MeasuredHere, MeasuredHere]]:
         """See `TriesSettings`."""
+        weights, of, against = pairing.weights, pairing.of, pairing.against
         with (
             locked(self.state / MEASURING_LOCK, timeout_s=WAIT_S),
-            self.bench.serve_both(weights.path, model, weights.sha256, of, against) as (trial, standing),
+            self.bench.serve_both(weights.path, pairing.model, weights.sha256, of, against) as (mine, standing),
             measuring_here() as open_client,
         ):
-            yield MeasuredHere(self.bench, trial, open_client), MeasuredHere(self.bench, standing, open_client)
+            yield MeasuredHere(self.bench, mine, open_client), MeasuredHere(self.bench, standing, open_client)

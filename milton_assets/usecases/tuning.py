@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from milton_assets.fleet.links import Unreachable
 from milton_assets.fleet.measuring import Measured, Weights
-from milton_assets.fleet.trying import TriesSettings, TryingHere
+from milton_assets.fleet.trying import Pairing, TriesSettings, TryingHere
 from milton_assets.settings import Settings
 from milton_assets.settings.model import LLAMA_CPP
 from milton_assets.tiers.inference.beside import Ratio, pairs_of, ratios
@@ -226,9 +226,9 @@ class Comparisons:
         self._told.append(told)
         self._on_progress(Progress("tune", number + 1, self._total, f"{_labels(of)} beside {_labels(against)}"))
         sending = self._on_progress if number == 0 else silent
-        place, model = self._place, self._model.name
+        pairing = Pairing(self._weights, self._model.name, of, against, self._draft)
         try:
-            with place.trying(self._weights, model, of, against, draft=self._draft, on_progress=sending) as both:
+            with self._place.trying(pairing, on_progress=sending) as both:
                 endpoints = [one.served.endpoint for one in both]
                 plan = self._plan.inference(endpoints[0].slots)
                 with both[0].watching() as seen:
@@ -237,8 +237,8 @@ class Comparisons:
                     )
                 # The client is the same throughout: it is calibrated once.
                 self._calibration = Calibration.stated(mine.provenance)
-                trial, standing = (one.fingerprint.model_dump(mode="json") for one in both)
-                told |= {"machine": seen.provenance(), "fingerprint": trial, "fingerprint_against": standing}
+                printed, beside = (one.fingerprint.model_dump(mode="json") for one in both)
+                told |= {"machine": seen.provenance(), "fingerprint": printed, "fingerprint_against": beside}
         except (ServerFailed, Unreachable) as error:
             told["because"] = error.problem
             raise NotMeasured(error.problem, remedy=error.remedy) from error

@@ -9,7 +9,7 @@ import pytest
 
 from milton_assets.fleet.measuring import Weights
 from milton_assets.fleet.ssh import SshTarget
-from milton_assets.fleet.trying import TriesSettings
+from milton_assets.fleet.trying import Pairing, TriesSettings
 from milton_assets.settings import load_settings
 from milton_assets.usecases.one_model import gguf_file
 from milton_assets.usecases.targets import open_targets
@@ -75,7 +75,7 @@ def test_a_device_serves_with_nothing_but_what_it_offered(tmp_path):
     forged = (Choice("threads", "threads 1 --log-file /etc/passwd", options=(("--log-file", "/etc/passwd"),)),)
     with (
         pytest.raises(BadInput, match="'threads 1 --log-file /etc/passwd' cannot be chosen here"),
-        device.trying(weights, "v1", forged, ()),
+        device.trying(Pairing(weights, "v1", of=forged, against=())),
     ):
         pass
 
@@ -84,7 +84,7 @@ def test_two_servers_of_one_device_differ_in_what_was_chosen_alone(tmp_path):
     device = kitchen(tmp_path)
     path = tiny_gguf(tmp_path / "toy.gguf")
     chosen = device.axes().named(["threads 1"])
-    with device.trying(Weights(path, sha256_file(path)), "v1", chosen, ()) as (trial, standing):
+    with device.trying(Pairing(Weights(path, sha256_file(path)), "v1", of=chosen, against=())) as (trial, standing):
         assert trial.served.endpoint.base_url != standing.served.endpoint.base_url
         mine, theirs = (" ".join(one.served.fingerprint.flags) for one in (trial, standing))
     assert ("--threads 1" in mine, mine.replace("--threads 1", "--threads 2")) == (True, theirs)

@@ -21,7 +21,7 @@ import yaml
 from rich.console import Console
 
 from milton_assets.cli.tune import draw
-from milton_assets.fleet.measuring import Weights
+from milton_assets.fleet.trying import Pairing
 from milton_assets.settings import load_settings
 from milton_assets.tiers.inference.beside import Ratio
 from milton_assets.tiers.inference.client import measuring_here
@@ -34,7 +34,7 @@ from milton_assets.vocabulary.fingerprint import Fingerprint, ServerFingerprint
 from milton_assets.vocabulary.machine import Seen
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.server import Endpoint, RunningServer
-from milton_assets.vocabulary.tuning import Choice, Chosen
+from milton_assets.vocabulary.tuning import Choice
 from resources.evidence_store import EvidenceStore
 from resources.hardware import fingerprint
 from resources.servers.llama_cpp import LlamaCppLauncher
@@ -197,12 +197,14 @@ class BusyMachine:
     tries: int = 0
 
     @contextmanager
-    def trying(self, weights: Weights, model: str, of: Chosen, against: Chosen, **_: Any) -> Iterator[Any]:
+    def trying(self, pairing: Pairing, **_: Any) -> Iterator[Any]:
         self.tries += 1
         with measuring_here() as open_client:
             yield tuple(
                 OnBusyMachine(
-                    RunningServer(Endpoint(url, model), ServerFingerprint(name="scripted")), open_client, fingerprint()
+                    RunningServer(Endpoint(url, pairing.model), ServerFingerprint(name="scripted")),
+                    open_client,
+                    fingerprint(),
                 )
                 for url in self.urls
             )
