@@ -22,6 +22,7 @@ from milton_assets.vocabulary.secrets import check_api_key
 
 CountTokens = Callable[[Sequence[str]], list[int]]
 """How many tokens each text has by the served model's own tokenizer. Raises `ModelCallFailed`."""
+COUNTED_BY_THE_SERVER = "the served model's tokenizer, over the text that came"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Endpoint:
 
     `slots` is how many requests the server works on at once; `model` the name it serves the model under; `ca_file`
     holds the certificates to trust beside the system's, for a server with one of its own making. `count_tokens` is None
-    where the server does not offer its tokenizer, `forcing` where it does not tell what its model expects.
+    where nothing offers the model's tokenizer, and `counted_by` says whose word it is; `forcing` is None where the
+    server does not tell what its model expects.
     """
 
     base_url: str
@@ -39,6 +41,7 @@ class Endpoint:
     api_key: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
     count_tokens: CountTokens | None = field(default=None, repr=False, compare=False)
+    counted_by: str = field(default=COUNTED_BY_THE_SERVER, repr=False, compare=False)
     forcing: TeacherForcing | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:

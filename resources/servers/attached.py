@@ -1,5 +1,8 @@
 """Attach to a running OpenAI-compatible server by its address, after checking that it is the one meant.
 
+Tokens are counted by us, from the artefact's own tokenizer, where there is one: a server that somebody else runs could
+tell any number, on its page for that too.
+
 What belongs here: attaching. What does not: what sets one kind of server apart (`resources.servers.dialects`).
 """
 
@@ -9,13 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from resources.servers.dialect import DEFAULT_TIMEOUT_S
 from resources.servers.forcing import teacher_forcing
 from resources.servers.identity import identify
+from resources.servers.own_tokens import COUNTED_HERE, own_counter
 from resources.servers.probe import probe
 from resources.servers.tokens import token_counter
+
+ITS_OWN_WORD: Final = "its tokenizer, by the word of a server that somebody else runs, over the text that came"
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class AttachedServer:
         """
         with self.attach(model) as served:
             identify(served.fingerprint, self.path_there or artefact)
-            yield replace(served, artefact_there=self.path_there)
+            yield replace(_counting_here(served, artefact), artefact_there=self.path_there)
 
     @contextmanager
     def attach(self, model: str) -> Iterator[RunningServer]:
@@ -56,6 +63,15 @@ class AttachedServer:
         endpoint = replace(asked, model=found.model.id, slots=slots)
         told = fingerprint.name
         endpoint = replace(
-            endpoint, count_tokens=token_counter(endpoint, told), forcing=teacher_forcing(endpoint, told)
+            endpoint,
+            count_tokens=token_counter(endpoint, told),
+            counted_by=ITS_OWN_WORD,
+            forcing=teacher_forcing(endpoint, told),
         )
         yield RunningServer(endpoint, fingerprint)
+
+
+def _counting_here(served: RunningServer, artefact: Path) -> RunningServer:
+    if (count := own_counter(artefact)) is None:
+        return served
+    return replace(served, endpoint=replace(served.endpoint, count_tokens=count, counted_by=COUNTED_HERE))

@@ -26,10 +26,15 @@ def token_counter(endpoint: Endpoint, server: str) -> CountTokens | None:
     `server` is its kind, as its fingerprint names it. The function raises `ModelCallFailed`.
     """
     if server.startswith("llama.cpp"):
-        return lambda texts: [len(_field(page, "tokens", list)) for page in _pages(endpoint, texts, _as_llama_cpp)]
+        return lambda texts: llama_cpp_counts(endpoint, texts)
     if server == "vllm":
         return lambda texts: [_field(page, "count", int) for page in _pages(endpoint, texts, _as_vllm)]
     return None
+
+
+def llama_cpp_counts(endpoint: Endpoint, texts: Sequence[str]) -> list[int]:
+    """How many tokens each text has, as llama.cpp's server there tells. Raises `ModelCallFailed`."""
+    return [len(_field(page, "tokens", list)) for page in _pages(endpoint, texts, _as_llama_cpp)]
 
 
 def _as_llama_cpp(endpoint: Endpoint, text: str) -> dict[str, Any]:

@@ -176,17 +176,18 @@ class _Subject:
             return TokenCount("usage", "the server does not offer its tokenizer")
         prompts = {prompt.id: prompt.text for prompt in self._plan.prompts}
         try:
-            tokens = dict(zip(self._texts, count(list(self._texts.values())), strict=True))
-            floor = dict(zip(prompts, count(list(prompts.values())), strict=True))
+            found = count([*self._texts.values(), *prompts.values()])
+            tokens = dict(zip(self._texts, found[: len(self._texts)], strict=True))
+            floor = dict(zip(prompts, found[len(self._texts) :], strict=True))
         except ModelCallFailed as failed:
             return TokenCount("usage", f"counting failed: {failed}")
 
         def bearing(sample: Sample) -> Sample:
-            found = tokens.get(sample.index)
-            return sample if not found else recounted(sample, found)
+            counted = tokens.get(sample.index)
+            return sample if not counted else recounted(sample, counted)
 
         self._rounds = [replace(round_, samples=tuple(map(bearing, round_.samples))) for round_ in self._rounds]
-        return TokenCount("the served model's tokenizer, over the text that came", None, floor)
+        return TokenCount(self._endpoint.counted_by, None, floor)
 
     def _metrics(self) -> tuple[Metric, ...]:
         return metrics_of(self._rounds, self._gaps, self._plan.slo, self._plan.seed)
