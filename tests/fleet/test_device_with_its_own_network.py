@@ -24,7 +24,8 @@ from milton_assets.fleet.target import DeployRequest, RollbackRequest
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.state import StateDir
 from tests.support.edge_bundles import gguf_around, make_bundle
-from tests.support.own_network import HOME, UID, NoNamespaces, OwnNetwork, own_network
+from tests.support.namespaces import NoNamespaces
+from tests.support.own_network import HOME, UID, OwnNetwork, own_network
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 ASKED = DeployRequest(actor="ada", health_rounds=0)

@@ -1,22 +1,25 @@
 """docs/devices.md, word for word: over a real sshd a device that has nothing but Python becomes a target and serves.
 
-Every command of its shell blocks is run, in order, but for what `LEFT_OUT` names and why; `ADDED` is what is said
-besides, so that it takes seconds.
+Every command of its shell blocks is run, in order; `ADDED` is what is said besides, so that it takes seconds. The
+device has a network and a service manager of its own; where no namespaces can be made it is a loopback port of this
+machine, and what wants a service manager is left out.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from milton_assets.cli.app import main
@@ -27,15 +30,14 @@ from milton_assets.settings import load_settings
 from resources.servers.process import free_port
 from tests.graph.test_docs import ROOT, shell_lines
 from tests.support.edge_bundles import make_bundle
+from tests.support.namespaces import NoNamespaces
+from tests.support.own_network import HOME, PYTHON, UID, USER, OwnNetwork, own_network
 from tests.support.stub_llama_server import program
 from tests.support.watching import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 PAGE = ROOT / "docs" / "devices.md"
-LEFT_OUT = {
-    "systemctl --user": "the device here has no service manager; tests/systemd has systemd judge the unit",
-    "loginctl": "it wants root, and a login manager",
-}
+OF_A_SERVICE_MANAGER = ("systemctl --user", "loginctl")
 ADDED = {
     "milton target add": "--no-model-server --json",  # 100 MB, which test_installing finds wheels of
     "milton deploy": "--health-rounds 1 --json",
@@ -46,27 +48,76 @@ ADDED = {
 Run = Callable[[str], str]
 
 
+@dataclass
+class Kitchen:
+    """The device: its HOME as this machine finds it, who logs in, a folder with an `ssh` that reaches it, and with what
+    key; `network` where it has one of its own, and a service manager."""
+
+    home: Path
+    user: str
+    client: Path
+    key: Path
+    network: OwnNetwork | None = None
+
+    def own(self, path: Path, text: str, *, mode: int = 0o644) -> None:
+        """Put a file there that is its user's, as the folders are in which it lies."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+        if self.network:
+            self.network.device.run(["chown", "-R", f"{UID}:{UID}", HOME])
+
+    def llama_server(self) -> str:
+        """A `llama-server` on the device; where it is there."""
+        if self.network is None:
+            return str(program(self.home / "bin"))
+        line = f'#!/bin/sh\nexec {PYTHON} /home/source/tests/support/stub_llama_server.py "$@"\n'
+        self.own(self.home / "bin/llama-server", line, mode=0o755)
+        return f"{HOME}/bin/llama-server"
+
+    def answered(self, port: int) -> str | None:
+        """Which version answers a user of that port; None while nobody does."""
+        address = self.network.device.address if self.network else "127.0.0.1"
+        body = {"model": "any", "messages": [{"role": "user", "content": "Hello?"}], "max_tokens": 4}
+        with self.network.controller.network() if self.network else nullcontext(), suppress(httpx.TransportError):
+            response = httpx.post(f"http://{address}:{port}/v1/chat/completions", json=body, timeout=60)
+            assert response.status_code == 200, response.text
+            return str(response.headers["x-milton-model-version"])
+        return None
+
+
 @pytest.fixture
-def person(sshd, tmp_path, monkeypatch) -> Path:
+def kitchen(tmp_path, request) -> Iterator[Kitchen]:
+    try:
+        with own_network(tmp_path / "network", with_systemd=True) as network:
+            home = network.device.path(HOME)
+            yield Kitchen(home, USER, network.client(), tmp_path / "network" / "id", network)
+    except NoNamespaces:
+        sshd = request.getfixturevalue("sshd")
+        client = sshd.client(tmp_path / "client")
+        sshd.know(client)
+        with (client / "config").open("a") as config:
+            config.write("Host kitchen.local\n  HostName 127.0.0.1\n")
+        yield Kitchen(sshd.home, sshd.user, client, sshd.root / "id")
+
+
+@pytest.fixture
+def person(kitchen, tmp_path, monkeypatch) -> Path:
     """A person's HOME, whose `ssh` reaches `kitchen.local` and has a key that it lets in."""
-    client = sshd.client(tmp_path / "client")
-    sshd.know(client)
-    with (client / "config").open("a") as config:
-        config.write("Host kitchen.local\n  HostName 127.0.0.1\n")
     home = tmp_path / "person"
     (home / ".ssh").mkdir(parents=True, mode=0o700)
-    for name, part in (("id", "id_ed25519"), ("id.pub", "id_ed25519.pub")):
-        shutil.copy(sshd.root / name, home / ".ssh" / part)
-    monkeypatch.setenv("PATH", f"{client}{os.pathsep}{os.environ['PATH']}")
+    for ending in ("", ".pub"):
+        shutil.copy(f"{kitchen.key}{ending}", home / ".ssh" / f"id_ed25519{ending}")
+    monkeypatch.setenv("PATH", f"{kitchen.client}{os.pathsep}{os.environ['PATH']}")
     return home
 
 
 @pytest.fixture
-def run(sshd, person, monkeypatch, capsys) -> Run:
+def run(kitchen, person, monkeypatch, capsys) -> Run:
     """Run a line of the page as that person; what it says. It fails the test when the line does not do."""
 
     def run(line: str) -> str:
-        line = line.replace("pi@", f"{sshd.user}@")
+        line = line.replace("pi@", f"{kitchen.user}@")
         line += "".join(f" {more}" for words, more in ADDED.items() if line.startswith(words))
         words = shlex.split(line, comments=True)
         if words[0] != "milton":
@@ -85,31 +136,28 @@ def run(sshd, person, monkeypatch, capsys) -> Run:
     return run
 
 
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def served(line: str, person: Path, user: str) -> str:
+def served(line: str, person: Path, kitchen: Kitchen) -> str:
     """Which version answers a user at the device's address, after that line, which goes on until Ctrl-C."""
-    port = free_port()
-    line = line.replace("pi@", f"{user}@").replace("8080", str(port)).replace("0.0.0.0", "127.0.0.1")
-    process = subprocess.Popen(shlex.split(line), env={**os.environ, "HOME": str(person)}, stderr=subprocess.DEVNULL)
+    port = 8080
+    if kitchen.network is None:
+        port = free_port()
+        line = line.replace("pi@", f"{kitchen.user}@").replace("8080", str(port)).replace("0.0.0.0", "127.0.0.1")
+    keyboard, terminal = pty.openpty()
+    process = subprocess.Popen(
+        shlex.split(line), env={**os.environ, "HOME": str(person)}, stdin=terminal, stderr=subprocess.DEVNULL
+    )
     try:
-        address = f"http://127.0.0.1:{port}"
-        until(lambda: answers(f"{address}/health"))
-        body = {"model": "any", "messages": [{"role": "user", "content": "Hello?"}], "max_tokens": 4}
-        response = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60)
-        assert response.status_code == 200, response.text
-        return str(response.headers["x-milton-model-version"])
+        until(lambda: kitchen.answered(port))
+        answered = kitchen.answered(port)
+        os.write(keyboard, b"\x03")
+        process.wait(30)
+        assert kitchen.answered(port) is None
+        return str(answered)
     finally:
         process.kill()
         process.wait()
-        for one in psutil.process_iter(["cmdline"]):
-            if {"gateway", str(port)} <= set(one.info["cmdline"] or ()):
-                one.kill()
+        os.close(keyboard)
+        os.close(terminal)
 
 
 def bundle(version: str, counter: int) -> None:
@@ -119,14 +167,13 @@ def bundle(version: str, counter: int) -> None:
     signer(load_private_key(KeyFiles(state.keys).private))(made)
 
 
-def test_the_page_takes_a_device_from_nothing_to_a_served_model(sshd, person, run, state, tmp_path):
-    device = sshd.home / ".local/state/milton"
-    device.mkdir(parents=True)
-    (device / "milton.yaml").write_text(f"edge_server:\n  binary: {program(tmp_path / 'bin')}\n")
-    agent = sshd.home / AGENT
+def test_the_page_takes_a_device_from_nothing_to_a_served_model(kitchen, person, run, state):
+    settings = f"edge_server:\n  binary: {kitchen.llama_server()}\n"
+    kitchen.own(kitchen.home / ".local/state/milton/milton.yaml", settings)
+    agent = kitchen.home / AGENT
     ran, deployment = [], ""
     for line in shell_lines(PAGE):
-        if any(left_out in line for left_out in LEFT_OUT):
+        if kitchen.network is None and any(words in line for words in OF_A_SERVICE_MANAGER):
             continue
         ran.append(line)
         if line.startswith("milton deploy"):
@@ -135,7 +182,7 @@ def test_the_page_takes_a_device_from_nothing_to_a_served_model(sshd, person, ru
             bundle("v2", 2)  # so that there is something to go back to
             deployment = json.loads(run(line))["id"]
         elif " gateway " in line:
-            assert served(line, person, sshd.user) == "v1"
+            assert served(line, person, kitchen) == "v1"
         elif line.startswith("milton trace"):
             # These bundles were decided on nowhere: the device vouches for its links, and nobody for the others.
             with pytest.raises(AssertionError, match="✓ release"):
@@ -149,13 +196,19 @@ def test_the_page_takes_a_device_from_nothing_to_a_served_model(sshd, person, ru
         elif line.startswith("milton status"):
             (seen,) = json.loads(said)
             assert seen["active"]["model_version"] == "v2"
-            assert seen["target_path"].startswith(str(sshd.home))
+            assert seen["target_path"].endswith("/.local/state/milton/deployments/kitchen")
         elif line.startswith("milton history"):
             assert [told["outcome"] for told in json.loads(said)] == ["committed", "committed"]
         elif line.startswith("milton rollback"):
             assert json.loads(said)["model_version"] == "v1"
         elif " unit " in line:
-            assert (sshd.home / ".config/systemd/user/milton-gateway-kitchen.service").exists()
+            assert (kitchen.home / ".config/systemd/user/milton-gateway-kitchen.service").exists()
+        elif "enable --now" in line:
+            until(lambda: kitchen.answered(8080) == "v1")
     assert len(ran) > 10, ran
     assert "kitchen" not in (state.root / "milton.yaml").read_text()
-    assert agent.exists()  # the device goes on
+    assert agent.exists()
+    if kitchen.network:
+        # Nobody is logged in, the target is forgotten here: the device goes on.
+        assert kitchen.network.device.run(["loginctl", "show-user", USER, "-P", "Linger"]) == "yes\n"
+        assert kitchen.answered(8080) == "v1"

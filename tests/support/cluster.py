@@ -27,7 +27,7 @@ from typing import Any
 from moto.server import ThreadedMotoServer
 
 from milton_assets.vocabulary.state import StateDir
-from tests.support.own_network import Machine, NoNamespaces, held
+from tests.support.namespaces import Machine, NoNamespaces, held
 from tests.support.own_sshd import free_port
 
 ROOT = Path(__file__).resolve().parents[2]

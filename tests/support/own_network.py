@@ -4,12 +4,14 @@
         network.device.run(["id", "-un"])          # on the device
         network.cable.cut(), network.cable.mend()  # `ip link set … down`, `up`
 
-What belongs here: making the namespaces, the cables and the sshds, and taking them apart. What does not: assertions.
+What belongs here: what lies in the namespaces, the cables and the sshds, and taking them apart. What does not:
+assertions.
 
 The controller has a network namespace too, so nothing of this machine's own network changes: its one cable leads to the
 jump host or to the device. The device's mounts are its own: /etc/passwd names one user, `pi`, whose HOME is a disk of a
-few megabytes in memory; Python and the packages of this environment lie beside it, and `pi` may not write there. All of
-it goes with the processes that hold the namespaces.
+few megabytes in memory; Python and the packages of this environment lie beside it, and `pi` may not write there. With
+systemd that is the device's process 1 (`own_systemd`), its sshd a service, a login one of PAM's, and `pi` may `sudo`.
+All of it goes with the processes that hold the namespaces.
 """
 
 from __future__ import annotations
@@ -21,45 +23,22 @@ import site
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.namespaces import Machine, NoNamespaces, held, program
+from tests.support.own_systemd import ENTER, waiting_machine
+
 ROOT = Path(__file__).parents[2]
 USER, UID = "pi", 4321
 HOME = "/home/pi"
-_PYTHON = f"/home/python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
-
-
-class NoNamespaces(Exception):
-    """This machine, or this user, cannot make namespaces; the text says why."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A set of namespaces, held by the process `pid`; `address` is where its sshd listens, if it has one."""
-
-    pid: int
-    address: str = ""
-
-    def inside(self, command: Sequence[str]) -> list[str]:
-        """The command that runs `command` there, as root."""
-        return ["nsenter", "-t", str(self.pid), "-n", "-m", *command]
-
-    def run(self, command: Sequence[str]) -> str:
-        """What `command`, run there as root, says."""
-        done = subprocess.run(self.inside(command), capture_output=True, text=True, check=True, timeout=60)
-        return done.stdout
-
-    def hide(self, folders: Sequence[Path]) -> None:
-        """From now on these folders are empty there."""
-        for folder in folders:
-            self.run(["mount", "-t", "tmpfs", "-o", "size=1m,ro", "tmpfs", str(folder)])
-
-    def path(self, inside: str) -> Path:
-        """Where this machine finds a path of that one's."""
-        return Path(f"/proc/{self.pid}/root{inside}")
+PYTHON = (
+    "env PYTHONPATH=/home/source:/home/packages LD_LIBRARY_PATH=/home/python/lib "
+    f"/home/python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+)
+"""The words that start Python there, with the project and its packages."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +82,7 @@ class OwnNetwork:
         config = self.folder / "config"
         via = "  ProxyJump jump\n" if self.jump else ""
         config.write_text(
-            f"Host kitchen\n  HostName {self.device.address}\n{via}"
+            f"Host kitchen kitchen.local\n  HostName {self.device.address}\n{via}"
             f"Host jump\n  HostName {self.jump.address if self.jump else '-'}\n"
             f"Host *\n  User {USER}\n  IdentityFile {self.folder / 'id'}\n  IdentitiesOnly yes\n"
             f"  UserKnownHostsFile {self.folder / 'known_hosts'}\n  BatchMode yes\n  LogLevel ERROR\n"
@@ -122,23 +101,27 @@ class OwnNetwork:
 
     def agent_line(self, target: str) -> str:
         """The shell line that starts the agent there."""
-        return (
-            f"env MILTON_STATE_DIR={HOME}/state PYTHONPATH=/home/source:/home/packages "
-            f"LD_LIBRARY_PATH=/home/python/lib {_PYTHON} -m tests.support.agents --target {target} serve"
-        )
+        return f"env MILTON_STATE_DIR={HOME}/state {PYTHON} -m tests.support.agents --target {target} serve"
 
 
 @contextmanager
-def own_network(folder: Path, *, with_jump_host: bool = False, disk: str = "256m") -> Iterator[OwnNetwork]:
+def own_network(
+    folder: Path, *, with_jump_host: bool = False, with_systemd: bool = False, disk: str = "256m"
+) -> Iterator[OwnNetwork]:
     """Make it, its keys in `folder`, the device's disk of that size. Raises `NoNamespaces`."""
-    if missing := [name for name in ("unshare", "nsenter", "ip", "tc", "sshd") if not _program(name)]:
+    if missing := [name for name in ("unshare", "nsenter", "ip", "tc", "sshd") if not program(name)]:
         raise NoNamespaces(f"there is no {', '.join(missing)} here")
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("host", "id"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     with ExitStack() as life:
         controller = Machine(life.enter_context(held()))
-        device = Machine(life.enter_context(held()), "10.213.2.2")
+        boot = None
+        if with_systemd:
+            first, boot = life.enter_context(waiting_machine())
+            device = Machine(first, "10.213.2.2", ENTER)
+        else:
+            device = Machine(life.enter_context(held()), "10.213.2.2")
         jump = Machine(life.enter_context(held()), "10.213.1.2") if with_jump_host else None
         near = jump or controller
         if jump:
@@ -147,30 +130,11 @@ def own_network(folder: Path, *, with_jump_host: bool = False, disk: str = "256m
         for machine, size in ((device, disk), (jump, "8m")):
             if machine:
                 _furnish(machine, folder, size)
-                life.enter_context(_sshd(machine, folder))
+                if boot and machine is device:
+                    boot(folder, _sshd_line(machine, folder, with_pam=True))
+                else:
+                    life.enter_context(_sshd(machine, folder))
         yield OwnNetwork(controller, device, cable, jump, folder)
-
-
-def _program(name: str) -> str | None:
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
-
-
-@contextmanager
-def held() -> Iterator[int]:
-    """A process in namespaces of its own, for as long as the block."""
-    ready = "mount --make-rprivate / && ip link set lo up && echo ready && exec sleep infinity"
-    process = subprocess.Popen(
-        ["unshare", "-n", "-m", "sh", "-c", ready], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        if process.stdout.readline() != "ready\n":
-            raise NoNamespaces(f"no namespaces can be made here: {process.stderr.read().strip()[:200]}")
-        yield process.pid
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def _cable(one: Machine, other: Machine, net: str) -> Cable:
@@ -184,15 +148,22 @@ def _cable(one: Machine, other: Machine, net: str) -> Cable:
 
 def _furnish(machine: Machine, folder: Path, disk: str) -> None:
     """One user with a HOME on a disk of its own, and Python beside it."""
-    passwd = f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{UID}:{UID}:a device's user:{HOME}:/bin/sh\n"
-    passwd += "sshd:x:101:65534::/run/sshd:/usr/sbin/nologin\nnobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n"
-    (folder / "passwd").write_text(passwd)
+    users = [
+        "root:x:0:0:root:/root:/bin/sh",
+        f"{USER}:x:{UID}:{UID}:a device's user:{HOME}:/bin/sh",
+        "sshd:x:101:65534::/run/sshd:/usr/sbin/nologin",
+        "messagebus:x:102:102::/:/usr/sbin/nologin",
+        "nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin",
+    ]
+    (folder / "passwd").write_text("".join(f"{user}\n" for user in users))
+    (folder / "sudoers").write_text(f"root ALL=(ALL) ALL\n{USER} ALL=(ALL) NOPASSWD: ALL\n")
     (folder / "shadow").write_text(f"root:*:1::::::\n{USER}:*:1::::::\nsshd:!:1::::::\n")
     packages = next(path for path in (*site.getsitepackages(), str(ROOT)) if Path(path).is_dir())
     mounts = {"/home/python": sys.base_prefix, "/home/packages": packages, "/home/source": str(ROOT)}
     script = [
         f"mount --bind {folder}/passwd /etc/passwd",
         f"mount --bind {folder}/shadow /etc/shadow",
+        f"if [ -e /etc/sudoers ]; then chmod 440 {folder}/sudoers; mount --bind {folder}/sudoers /etc/sudoers; fi",
         "mount -t tmpfs -o size=1m,mode=755 tmpfs /home",
         f"mkdir -p {HOME} {' '.join(mounts)}",
         f"mount -t tmpfs -o size={disk},mode=700,uid={UID},gid={UID} tmpfs {HOME}",
@@ -204,20 +175,25 @@ def _furnish(machine: Machine, folder: Path, disk: str) -> None:
     machine.run(["sh", "-ec", "\n".join(script)])
 
 
-@contextmanager
-def _sshd(machine: Machine, folder: Path) -> Iterator[None]:
+def _sshd_line(machine: Machine, folder: Path, *, with_pam: bool = False) -> str:
+    """The line that starts its sshd, whose configuration is in the folder."""
     config = folder / f"sshd_config.{machine.pid}"
     config.write_text(
-        f"ListenAddress {machine.address}\nPort 22\nHostKey {folder / 'host'}\nPidFile none\nUsePAM no\n"
-        "PasswordAuthentication no\nKbdInteractiveAuthentication no\nAllowTcpForwarding yes\nPrintMotd no\n"
+        f"ListenAddress {machine.address}\nPort 22\nHostKey {folder / 'host'}\nPidFile none\n"
+        f"UsePAM {'yes' if with_pam else 'no'}\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+        "AllowTcpForwarding yes\nPrintMotd no\n"
     )
-    program = _program("sshd")
-    assert program
+    sshd = program("sshd")
+    assert sshd
+    return shlex.join([sshd, "-D", "-e", "-f", str(config)])
+
+
+@contextmanager
+def _sshd(machine: Machine, folder: Path) -> Iterator[None]:
+    line = _sshd_line(machine, folder)
     log = folder / f"sshd.log.{machine.pid}"
     with log.open("ab") as said:
-        process = subprocess.Popen(
-            machine.inside([program, "-D", "-e", "-f", str(config)]), stderr=said, stdin=subprocess.DEVNULL
-        )
+        process = subprocess.Popen(machine.inside(shlex.split(line)), stderr=said, stdin=subprocess.DEVNULL)
     try:
         until = time.monotonic() + 20
         while "Server listening" not in log.read_text():
