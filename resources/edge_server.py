@@ -18,6 +18,14 @@ from resources.servers.vllm import VLLMLauncher
 
 
 @dataclass(frozen=True)
+class LlamaServer:
+    """A `llama-server`, and how many layers it is told to put on GPUs (`LlamaCppLauncher.planned_gpu_layers`)."""
+
+    program: str
+    gpu_layers: int | None = None
+
+
+@dataclass(frozen=True)
 class EdgeServer:
     """Serves a release's model on a port of its own; implements `edge.deployment.loadtest.EdgeLauncher`. `program` is
     the one that the settings are of; the other has its defaults."""
@@ -41,9 +49,11 @@ class EdgeServer:
             case _:
                 return None
 
-    def llama_server(self) -> str | None:
-        """The program that GGUF files are served with; None for the one in the wheel. Raises `BadInput` without it."""
-        return self.file.program() if isinstance(self.file, LlamaCppLauncher) else None
+    def llama_server(self) -> LlamaServer | None:
+        """What GGUF files are served with; None for the one in the wheel. Raises `BadInput` where it is not there."""
+        if not isinstance(self.file, LlamaCppLauncher) or (program := self.file.program()) is None:
+            return None
+        return LlamaServer(program, self.file.planned_gpu_layers())
 
     def configured(self, settings: ServingSettings) -> EdgeServer:
         """The same server with these settings."""

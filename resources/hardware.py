@@ -129,7 +129,7 @@ def gpu_fingerprints() -> tuple[tuple[GpuFingerprint, ...], str | None]:
 def _gpu(handle: object, driver: str, cuda: str | None) -> GpuFingerprint:
     return GpuFingerprint(
         name=_text(pynvml.nvmlDeviceGetName(handle)),
-        memory_bytes=pynvml.nvmlDeviceGetMemoryInfo(handle).total,
+        memory_bytes=_memory_bytes(handle),
         driver=driver,
         power_limit_w=_power_limit_w(handle),
         cuda=cuda,
@@ -143,6 +143,14 @@ def _cuda_version() -> str | None:
     except pynvml.NVMLError:
         return None
     return f"{thousands}.{rest // 10}"
+
+
+def _memory_bytes(handle: object) -> int | None:
+    """None where the driver does not tell: a GPU that has its memory in common with the processor."""
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except pynvml.NVMLError_NotSupported:
+        return None
 
 
 def _power_limit_w(handle: object) -> float | None:

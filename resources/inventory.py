@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -22,16 +23,19 @@ from milton_assets.vocabulary.inventory import Disk, Inventory, Memory, PowerSou
 from milton_assets.vocabulary.llama_build import LLAMA_CPP
 from resources.hardware import CPUINFO, cpu_model, gpu_fingerprints, usable_cores
 
+if TYPE_CHECKING:
+    from resources.edge_server import LlamaServer
+
 _VERSION_S = 20.0
 _FEATURE_KEYS = ("flags", "Features")
 """x86, then Arm."""
 POWER_SUPPLIES = Path("/sys/class/power_supply")
 
 
-def inventory_of(folder: Path, llama_server: Callable[[], str | None] = lambda: None) -> Inventory:
+def inventory_of(folder: Path, llama_server: Callable[[], LlamaServer | None] = lambda: None) -> Inventory:
     """This machine's facts; `folder`, which need not be there yet, says which disk is meant.
 
-    `llama_server` gives the program that GGUF files are served with, None for the wheel's; it may raise `MiltonError`.
+    `llama_server` gives what GGUF files are served with, None for the wheel's; it may raise `MiltonError`.
     """
     memory = memory_at(folder)
     gpus, gpus_absent_because = gpu_fingerprints()
@@ -120,10 +124,11 @@ def power_source_of(supplies: Path) -> tuple[PowerSource | None, str | None]:
     return None, "the kernel tells of no power supply that is in use"
 
 
-def _runtime(llama_server: Callable[[], str | None]) -> tuple[Runtime | None, str | None]:
+def _runtime(llama_server: Callable[[], LlamaServer | None]) -> tuple[Runtime | None, str | None]:
     try:
-        if (program := llama_server()) is not None:
-            return Runtime(name=LLAMA_CPP, build=_version_of(program)), None
+        if (server := llama_server()) is not None:
+            build = _version_of(server.program)
+            return Runtime(name=LLAMA_CPP, build=build, gpu_layers=server.gpu_layers), None
     except (MiltonError, OSError, subprocess.SubprocessError) as error:
         return None, str(error)[:500]
     try:

@@ -15,6 +15,7 @@ from milton_assets.cli.common import JsonOption, answer, current_settings
 from milton_assets.cli.deploy import ActorOption, WaitOption, acting
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.fingerprint import GpuFingerprint
 from milton_assets.vocabulary.terminal import printable
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from milton_assets.fleet.target import Health, Target
     from milton_assets.fleet.targets import Targets
-    from milton_assets.vocabulary.inventory import Inventory
+    from milton_assets.vocabulary.inventory import Inventory, Runtime
 
 TargetName = Annotated[str, typer.Argument(metavar="NAME", help="A target, as `milton target list` names it.")]
 
@@ -247,6 +248,14 @@ def _show_one(row: dict[str, Any], inventory: Inventory, console: Console) -> No
     _show_inventory(inventory, console)
 
 
+def _gpu_memory(gpu: GpuFingerprint) -> str:
+    return "memory unknown" if gpu.memory_bytes is None else f"{gpu.memory_bytes / 1e9:.1f} GB"
+
+
+def _offload(runtime: Runtime) -> str:
+    return "" if runtime.gpu_layers is None else f", {runtime.gpu_layers} layers on the GPU"
+
+
 def _show_inventory(inventory: Inventory, console: Console) -> None:
     processor, memory, disk = inventory.processor, inventory.memory, inventory.disk
     lines = {
@@ -256,8 +265,9 @@ def _show_inventory(inventory: Inventory, console: Console) -> None:
         "memory": f"{memory.available_bytes / 1e9:.1f} of {memory.total_bytes / 1e9:.1f} GB available"
         + (f", {memory.lendable_bytes / 1e9:.1f} GB more to try a release" if memory.lendable_bytes else ""),
         "disk": f"{disk.free_bytes / 1e9:.1f} of {disk.total_bytes / 1e9:.1f} GB free at {disk.mounted_at}",
-        "gpu": ", ".join(gpu.name for gpu in inventory.gpus) or str(inventory.gpus_absent_because),
-        "runtime": f"{inventory.runtime.name}, {inventory.runtime.build}"
+        "gpu": ", ".join(f"{gpu.name}, {_gpu_memory(gpu)}" for gpu in inventory.gpus)
+        or str(inventory.gpus_absent_because),
+        "runtime": f"{inventory.runtime.name}, {inventory.runtime.build}{_offload(inventory.runtime)}"
         if inventory.runtime
         else str(inventory.runtime_absent_because),
         "power": str(inventory.power_source or inventory.power_source_absent_because),

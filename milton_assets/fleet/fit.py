@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from milton_assets.edge.deployment.capacity import RESERVE_BYTES, UPDATE_RUNTIME, outdated
+from milton_assets.edge.deployment.capacity import RESERVE_BYTES, UPDATE_RUNTIME, in_gib, outdated
+from milton_assets.edge.deployment.offloading import FEWER_LAYERS, offloading
 from milton_assets.edge.manifest import BundleManifest
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.inventory import Inventory
@@ -36,25 +37,33 @@ def misfits(
     """
     needed, memory = manifest.requirements, inventory.memory
     if memory.total_bytes < needed.ram_bytes:
-        yield f"it needs {_gib(needed.ram_bytes)} of memory, and the device has {_gib(memory.total_bytes)} in all"
+        yield f"it needs {in_gib(needed.ram_bytes)} of memory, and the device has {in_gib(memory.total_bytes)} in all"
     elif will_load and memory.available_bytes + (lent := memory.lendable_bytes * may_borrow) < needed.ram_bytes:
         yield (
-            f"it needs {_gib(needed.ram_bytes)} of memory for its load test beside what runs, "
-            f"and {_gib(memory.available_bytes)} of {_gib(memory.total_bytes)} are available"
-            + (f", with {_gib(lent)} that what serves would lend" if lent else "")
+            f"it needs {in_gib(needed.ram_bytes)} of memory for its load test beside what runs, "
+            f"and {in_gib(memory.available_bytes)} of {in_gib(memory.total_bytes)} are available"
+            + (f", with {in_gib(lent)} that what serves would lend" if lent else "")
         )
     # What arrives lies beside the release that is made of it, until that is in service.
     size = max(manifest.payload_bytes, needed.disk_bytes)
     room = manifest.payload_bytes - here_bytes + (0 if is_installed else size) + RESERVE_BYTES
     if inventory.disk.free_bytes < room:
         yield (
-            f"it needs {_gib(room)} of disk (what has still to arrive, and the release), and "
-            f"{_gib(inventory.disk.free_bytes)} are free at {inventory.disk.mounted_at}"
+            f"it needs {in_gib(room)} of disk (what has still to arrive, and the release), and "
+            f"{in_gib(inventory.disk.free_bytes)} are free at {inventory.disk.mounted_at}"
         )
     if will_load and inventory.runtime is None and manifest.artefact_kind is ArtefactKind.GGUF:
         yield f"it needs {needed.runtime}, and the device has no model server: {inventory.runtime_absent_because}"
     if problem := outdated(inventory.runtime, needed):
         yield problem
+    if problem := offloading(manifest, inventory.runtime, inventory.gpus).problem:
+        yield problem
+
+
+def unknowns(manifest: BundleManifest, inventory: Inventory) -> Iterator[str]:
+    """What of the device's fit nobody can say, a sentence each: the load test shows it."""
+    if unknown := offloading(manifest, inventory.runtime, inventory.gpus, inventory.gpus_absent_because).unknown:
+        yield unknown
 
 
 def require_fit(
@@ -81,12 +90,10 @@ def require_fit(
     if found:
         raise DoesNotFit(
             f"{manifest.name} does not fit {target} ({inventory.host}): {'; '.join(found)}",
-            expected="a device with memory, disk and a model server for it",
+            expected="a device with memory, disk, GPU and a model server for it",
             remedy=UPDATE_RUNTIME
             if outdated(inventory.runtime, manifest.requirements)
+            else f"{FEWER_LAYERS}; else deploy a smaller quantisation"
+            if offloading(manifest, inventory.runtime, inventory.gpus).problem
             else "`milton gc` frees releases there; else deploy a smaller quantisation",
         )
-
-
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / (1 << 30):.2f} GiB" if size_bytes >= 1 << 27 else f"{size_bytes / (1 << 20):.1f} MiB"

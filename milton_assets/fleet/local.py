@@ -127,6 +127,7 @@ class LocalTarget:
         if not request.dry_run:
             bring_keys(self, self.state, on_progress)
             self.was_heard()
+        device = self.inventory()
         return self._changed(
             lambda place: deploy(
                 bundle,
@@ -142,7 +143,8 @@ class LocalTarget:
                 on_progress=on_progress,
                 deployment_id=request.deployment,
                 confirm_within_s=request.confirm_within_s or 0.0,
-                runtime=self.inventory().runtime,
+                runtime=device.runtime,
+                gpus=device.gpus,
             ),
             dry_run=request.dry_run,
         )

@@ -42,7 +42,7 @@ from milton_assets.edge.deployment.trust import SignedList, TrustTold
 from milton_assets.edge.manifest import HealthContract
 from milton_assets.edge.release import Folder, ReleaseDocuments, read_documents, read_manifest
 from milton_assets.edge.release.documents import CHAIN_DOCUMENTS
-from milton_assets.fleet.fit import require_fit
+from milton_assets.fleet.fit import require_fit, unknowns
 from milton_assets.fleet.keys import bring_keys
 from milton_assets.fleet.links import Link, Unreachable, opened, ssh_place
 from milton_assets.fleet.local import LocalMeans
@@ -428,6 +428,8 @@ class SshTarget:
                         may_borrow=may_borrow,
                         is_installed=installed,
                     )
+                    for unknown in unknowns(documents.manifest, inventory):
+                        on_progress(Progress("deploy", 0, 1, f"{self.name}: {unknown}; its load test shows it"))
                     fits = True
                 transfer.run(asking, self._bundles())
 

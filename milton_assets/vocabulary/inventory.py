@@ -48,10 +48,15 @@ class Disk(_Facts):
 
 
 class Runtime(_Facts):
-    """The model server that the device would serve with, and its build."""
+    """The model server that the device would serve with, and its build.
+
+    `gpu_layers` is how many layers of a model its settings put on GPUs; None where it takes what fits, or other options
+    of it say what goes where.
+    """
 
     name: str
     build: str
+    gpu_layers: int | None = Field(default=None, ge=0)
 
 
 class PowerSource(StrEnum):

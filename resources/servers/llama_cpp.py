@@ -30,6 +30,12 @@ from resources.servers.tokens import token_counter
 
 BINARY = "llama-server"
 EMBEDDED = Path(__file__).with_name("embedded_llama.py")
+_PLACING = (
+    *("-ngl", "--gpu-layers", "--n-gpu-layers", "-dev", "--device"),
+    *("-ot", "--override-tensor", "-cmoe", "--cpu-moe", "-ncmoe", "--n-cpu-moe"),
+)
+_PLACING_ENV = ("LLAMA_ARG_", "GGML_")
+"""What its environment says of options, and of memory that GPU and processor share."""
 _ALWAYS = ("--jinja", "--props", "--metrics")
 
 
@@ -124,6 +130,12 @@ class LlamaCppLauncher:
                 remedy="name its binary in milton.yaml, or leave gpu_layers out",
             )
         return found
+
+    def planned_gpu_layers(self) -> int | None:
+        """How many layers it is told to put on GPUs; None where it takes what fits, or where other words or variables
+        that it is given decide what goes there."""
+        decides = any(word.partition("=")[0] in _PLACING for word in self.extra)
+        return None if decides or any(name.startswith(_PLACING_ENV) for name in self.env) else self.gpu_layers
 
     def _flags(self) -> tuple[str, ...]:
         threads = self.threads or usable_cores()

@@ -11,6 +11,7 @@ from milton_assets.assets.inventory import facts_digest, table_of
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.inventory import PowerSource
 from milton_assets.vocabulary.llama_build import llama_build
+from resources.edge_server import LlamaServer
 from resources.inventory import inventory_of, power_source_of
 
 
@@ -63,13 +64,13 @@ def test_the_runtime_is_the_program_that_releases_are_served_with(tmp_path: Path
     program = tmp_path / "llama-server"
     program.write_text("#!/bin/sh\necho 'ggml_cuda_init: found 1 device' >&2\necho 'version: 11434 (0a1b2c3)' >&2\n")
     program.chmod(0o755)
-    runtime = inventory_of(tmp_path, lambda: str(program)).runtime
+    runtime = inventory_of(tmp_path, lambda: LlamaServer(str(program))).runtime
     assert runtime is not None
     assert (runtime.name, llama_build(runtime.build)) == ("llama.cpp", 11434)
 
 
 def test_a_program_that_is_not_there_is_no_runtime_and_says_why(tmp_path: Path) -> None:
-    def missing() -> str:
+    def missing() -> LlamaServer:
         raise BadInput("there is no program llama-server.")
 
     told = inventory_of(tmp_path, missing)

@@ -123,7 +123,8 @@ def test_a_llama_server_on_path_serves_where_there_is_a_gpu_unless_told_otherwis
 ) -> None:
     program = (
         "from milton_assets.settings import LaunchSettings; from resources.servers.launching import edge_server; "
-        f"print(edge_server(LaunchSettings(prefer_binary={wish}), 'llama.cpp').llama_server())"
+        f"found = edge_server(LaunchSettings(prefer_binary={wish}), 'llama.cpp').llama_server(); "
+        "print(found and found.program)"
     )
     path = stub_program(tmp_path)
     said = on_a_machine(program, fake_nvml, gpus, PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")

@@ -2,7 +2,7 @@
  *
  * What belongs here: answers of a machine with FAKE_GPUS GPUs (from the environment; "broken" fails the count), the second
  * of which tells no power limit and the third neither power nor energy; the second is slowed for its temperature when FAKE_HOT is set;
- * FAKE_GPU_WORK is "PID:PERCENT", the process that every GPU computes for.
+ * FAKE_GPU_BYTES is the memory of each ("untold" tells none); FAKE_GPU_WORK is "PID:PERCENT", the process that every GPU computes for.
  * What does not: anything of the product's.
  */
 #include <stdlib.h>
@@ -26,7 +26,13 @@ int nvmlDeviceGetCount_v2(unsigned *count) {
 }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) { *device = (void *)(size_t)(index + 1); return OK; }
 int nvmlDeviceGetName(void *device, char *text, unsigned size) { (void)device; strncpy(text, "Fake H200", size); return OK; }
-int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) { (void)device; memory->total = 1ull << 37; return OK; }
+int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) {
+    const char *bytes = getenv("FAKE_GPU_BYTES");
+    (void)device;
+    if (bytes && !strcmp(bytes, "untold")) return NOT_SUPPORTED;
+    memory->total = bytes ? strtoull(bytes, NULL, 10) : 1ull << 37;
+    return OK;
+}
 int nvmlDeviceGetEnforcedPowerLimit(void *device, unsigned *milliwatts) {
     if ((size_t)device == 2) return NOT_SUPPORTED;
     *milliwatts = 700000;

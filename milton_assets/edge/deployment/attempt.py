@@ -25,6 +25,7 @@ from milton_assets.edge.deployment.guard import activate
 from milton_assets.edge.deployment.history import Deployment
 from milton_assets.edge.deployment.ids import check_deployment_id, mint
 from milton_assets.edge.deployment.layout import RELEASES, STAGING
+from milton_assets.edge.deployment.offloading import check_offloading
 from milton_assets.edge.deployment.safeguards import Safeguards, guarded
 from milton_assets.edge.deployment.session import Session, judged_at
 from milton_assets.edge.deployment.states import (
@@ -160,6 +161,7 @@ class Attempt(JournalledAttempt):
             verify_release(source, contents=False, known_by=documents).require()
             self._admit(bundle)
             check_runtime(self._safeguards.runtime, documents.manifest.requirements)
+            check_offloading(documents.manifest, self._safeguards.runtime, self._safeguards.gpus)
             self._check_memory(documents)
             if (installed := self._installed(documents)) is not None:
                 return Ready(release, installed, self._installed_path(release), staged=False)

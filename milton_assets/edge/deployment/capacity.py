@@ -97,5 +97,10 @@ def check_runtime(runtime: Runtime | None, needed: Requirements) -> None:
         )
 
 
+def in_gib(size_bytes: int) -> str:
+    """A size for a person: in GiB, or in MiB where that says little."""
+    return f"{size_bytes / (1 << 30):.2f} GiB" if size_bytes >= 1 << 27 else f"{size_bytes / (1 << 20):.1f} MiB"
+
+
 def _mib(size_bytes: int) -> str:
     return f"{size_bytes / (1 << 20):,.0f} MiB"

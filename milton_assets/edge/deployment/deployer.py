@@ -26,6 +26,7 @@ from milton_assets.edge.deployment.states import CounterReset
 from milton_assets.edge.disk_errors import disk_errors_explained
 from milton_assets.vocabulary.edge_target import EdgeTarget
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.fingerprint import GpuFingerprint
 from milton_assets.vocabulary.inventory import Runtime
 from milton_assets.vocabulary.progress import OnProgress, silent
 
@@ -48,6 +49,7 @@ def deploy(
     deployment_id: str | None = None,
     confirm_within_s: float = 0.0,
     runtime: Runtime | None = None,
+    gpus: tuple[GpuFingerprint, ...] = (),
 ) -> Deployment:
     """Take the bundle in the folder `bundle` into service on `target`; its history entry, committed.
 
@@ -55,8 +57,8 @@ def deploy(
     and a release that passed neither is not called known good. The device's policy, `device-policy.yaml` in the target,
     is asked whenever it is there; `admit` is asked besides. `wait_s` is how long to wait for another deployer;
     `accept_clock` accepts a clock that is behind the journal. `memory` and `ops` are the device's memory and disk, by
-    default this machine's; `runtime` is the model server that it would serve with, None is not looked at. With
-    `dry_run` everything is checked, on the bundle where it lies, nothing is changed, and the entry's outcome is
+    default this machine's; `runtime` is the model server that it would serve with (None is not looked at), on `gpus`.
+    With `dry_run` everything is checked, on the bundle where it lies, nothing is changed, and the entry's outcome is
     `would_commit`. `deployment_id` is the caller's own id for the attempt, by default a new one; with
     `confirm_within_s` the caller has to come back (`confirmation`) so many seconds after the activation at most, or the
     target goes back.
@@ -72,7 +74,7 @@ def deploy(
         policies = (admission_of(target), *([] if admit is None else [admit]))
         # A dry run changes nothing: it takes no memory from what serves.
         has = memory or (device_memory() if dry_run else memory_at(target.path))
-        return Safeguards(load_test, health, policies, on_progress, has, confirm_within_s, runtime)
+        return Safeguards(load_test, health, policies, on_progress, has, confirm_within_s, runtime, gpus)
 
     with disk_errors_explained():
         if dry_run:

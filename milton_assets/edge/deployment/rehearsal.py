@@ -21,6 +21,7 @@ from milton_assets.edge.deployment.history import Deployment, Outcome, release_f
 from milton_assets.edge.deployment.ids import mint
 from milton_assets.edge.deployment.layout import RELEASES, is_target
 from milton_assets.edge.deployment.lock import is_locked
+from milton_assets.edge.deployment.offloading import check_offloading
 from milton_assets.edge.deployment.safeguards import Safeguards, guarded
 from milton_assets.edge.deployment.session import (
     Clock,
@@ -91,6 +92,7 @@ class Rehearsal:
         manifest = documents.manifest
         will_load = guards.load_test is not None or guards.health is not None
         check_runtime(guards.runtime, manifest.requirements)
+        check_offloading(manifest, guards.runtime, guards.gpus)
         check_memory(guards.memory, manifest.requirements.ram_bytes, will_load=will_load)
         guards.at("verify", str(path))
         verify_release(folder, one_name_each=one_name_each, on_progress=guards.on_progress).require()

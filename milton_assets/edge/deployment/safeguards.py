@@ -16,6 +16,7 @@ from milton_assets.edge.deployment.admission import Trial
 from milton_assets.edge.deployment.capacity import Memory, device_memory
 from milton_assets.edge.deployment.loadtest import LoadTest
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.fingerprint import GpuFingerprint
 from milton_assets.vocabulary.inventory import Runtime
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 
@@ -58,7 +59,7 @@ class HealthWindow:
 class Safeguards:
     """Everything an attempt is held against. None skips a safeguard, and 0 the dead-man's switch (`confirmation`).
 
-    `runtime` is the model server that the device would serve with.
+    `runtime` is the model server that the device would serve with, `gpus` those it may have.
     """
 
     load_test: LoadTest | None = None
@@ -68,6 +69,7 @@ class Safeguards:
     memory: Memory = field(default_factory=device_memory)
     confirm_within_s: float = 0.0
     runtime: Runtime | None = None
+    gpus: tuple[GpuFingerprint, ...] = ()
 
     @property
     def trial(self) -> Trial:
