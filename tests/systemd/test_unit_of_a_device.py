@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +28,10 @@ from milton_assets.fleet.target import DeployRequest
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.server import ServingSettings
 from milton_assets.vocabulary.state import StateDir
+from tests.support import watching
 from tests.support.edge_bundles import make_bundle
 from tests.support.namespaces import NoNamespaces
 from tests.support.own_network import HOME, PYTHON, UID, USER, OwnNetwork, own_network
-from tests.support.watching import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_model, pytest.mark.timeout(240)]
 UNIT = "milton-gateway-kitchen.service"
@@ -42,6 +42,11 @@ CONTRACT = HealthContract(
 QUESTION = {"messages": [{"role": "user", "content": "Name the capital of France."}], "max_tokens": 4}
 MANAGERS = {"systemd", "(sd-pam)", "dbus-daemon"}
 """What a user's service manager consists of."""
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until it is so: as long as real weights take to load on a busy machine."""
+    watching.until(condition, deadline_s=90.0)
 
 
 @dataclass
