@@ -81,8 +81,9 @@ class GgufFacts(BaseModel):
     part: Part
 
     @classmethod
-    def of(cls, header: GgufHeader) -> Self:
-        """The facts of a parsed header."""
+    def of(cls, path: object, header: GgufHeader) -> Self:
+        """The facts of a file that is called `path`. Raises `BadInput` unless it is a model's weights."""
+        check_model(path, header)
         template = header.chat_template
         return cls(
             quantization=header.quantization,
@@ -166,7 +167,7 @@ class FactsReader:
         if known is not None and known.identity == identity and (known.gguf is not None or not gguf):
             return known
         check_no_pointer(path)
-        header_facts = _gguf_facts(path) if gguf else None
+        header_facts = GgufFacts.of(path, read_header(path)) if gguf else None
         if self._hashed_any and self._deadline is not None and time.monotonic() > self._deadline:
             raise NotYet
         self._hashed_any = True
@@ -179,12 +180,6 @@ class FactsReader:
         if identity.settled():
             self._remembered[key] = self._fresh[key] = facts
         return facts
-
-
-def _gguf_facts(path: Path) -> GgufFacts:
-    header = read_header(path)
-    check_model(path, header)
-    return GgufFacts.of(header)
 
 
 def _load(cache: Path) -> dict[str, FileFacts]:

@@ -21,7 +21,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 from milton_assets.vocabulary.server import Launcher, RunningServer
 from resources.edge_server import EdgeServer
-from resources.servers.identity import verified_serving
+from resources.servers.identity import Bring, nothing, verified_serving
 from resources.servers.kept import KeptServer
 from resources.servers.launching import attached_server, edge_server, llama_cpp_launcher, vllm_launcher
 
@@ -54,12 +54,18 @@ class ModelServerResource(ConfigurableResource, ABC):  # type: ignore[type-arg]
             finally:
                 self._held = None
 
+    @property
+    def starts_servers(self) -> bool:
+        """Whether an artefact's files are wanted here whatever a server tells: it is started with them."""
+        return True
+
     @contextmanager
-    def serve(self, artefact: Artefact, model: str) -> Iterator[RunningServer]:
+    def serve(self, artefact: Artefact, model: str, *, bring: Bring = nothing) -> Iterator[RunningServer]:
         """Serve the artefact under the name `model` and show that it is the registered one.
 
         Within a Dagster run the server outlives the block and serves the run's next tier; outside, it ends with it.
-        Either way the artefact's files must be the same at the block's end as at its beginning.
+        Either way the artefact's files must be the same at the block's end as at its beginning, or the digest that an
+        attached server tells. `bring` has the files on this machine when they are wanted, see `verified_serving`.
 
         Raises `BadInput` when the artefact is of a kind that this server does not serve, `ServerFailed` when the server
         fails or its digest, path or name is not the registered one.
@@ -71,7 +77,8 @@ class ModelServerResource(ConfigurableResource, ABC):  # type: ignore[type-arg]
                 remedy="choose the server that serves it",
             )
         what = (self.launcher(), Path(artefact.path), model, artefact.sha256)
-        with verified_serving(*what) if self._held is None else self._held.serve(*what) as served:
+        serve = verified_serving if self._held is None else self._held.serve
+        with serve(*what, bring=bring) as served:
             yield served
 
 
@@ -144,6 +151,11 @@ class VLLMResource(ModelServerResource, LaunchedServer):
     def artefact_kind(self) -> ArtefactKind:
         """A Hugging Face directory when it is launched, `attached_kind` when it is attached to."""
         return ArtefactKind(self.attached_kind) if self.base_url else ArtefactKind.HF_DISTILLED
+
+    @property
+    def starts_servers(self) -> bool:
+        """Unless it attaches to one."""
+        return self.base_url is None
 
     def describe(self) -> str:
         """The address it attaches to, or that it launches vLLM."""

@@ -70,5 +70,9 @@ class RegistryResource(ConfigurableResource):  # type: ignore[type-arg]
         return self.store().read(hash_budget_s=hash_budget_s)
 
     def entry(self, version: str) -> RegistryEntry:
-        """That version's entry, see `RegistryStore.entry`."""
+        """That version's entry and its files, see `RegistryStore.entry`."""
         return self.store().entry(version)
+
+    def judged(self, version: str) -> RegistryEntry:
+        """That version's entry, see `RegistryStore.judged`."""
+        return self.store().judged(version)

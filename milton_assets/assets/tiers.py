@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TypedDict
 
 import pyarrow as pa
@@ -38,6 +39,7 @@ from milton_assets.usecases.measuring import SYSTEM_ROLE, measure_tier
 from milton_assets.usecases.references import Asking, forcing_of, reference_of
 from milton_assets.usecases.shared_history import mirrored_anywhere
 from milton_assets.usecases.targets import open_targets
+from milton_assets.usecases.weights import bring
 from milton_assets.vocabulary.chat import ChatModel
 from milton_assets.vocabulary.entry_paths import placed
 from milton_assets.vocabulary.entry_table import entry_from_table
@@ -109,7 +111,8 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
             return tier_output(
                 spec, result, entry.version, artefact.sha256, imported_of=known.model_told, **its_campaign(context)
             )
-        with model_server.serve(artefact, entry.version) as served:
+        brings = partial(bring, registry.store(), entry.version, artefact)
+        with model_server.serve(artefact, entry.version, bring=brings) as served:
             plan = spec.plan(
                 Conditions(
                     str(campaign.profile),

@@ -106,7 +106,7 @@ def forget(tier: Tier, model: Version, as_json: JsonOption = False) -> None:
 
 def _artefact(version: str) -> Artefact:
     settings = current_settings()
-    return registry_of(settings).entry(version).artefact(settings.artifact)
+    return registry_of(settings).judged(version).artefact(settings.artifact)
 
 
 def _payload(known: ImportedLog) -> dict[str, Any]:

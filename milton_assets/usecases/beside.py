@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from milton_assets.usecases.weights import bring
 from milton_assets.vocabulary.errors import MiltonError, ServerFailed
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryStore
 from milton_assets.vocabulary.server import Launcher, RunningServer
@@ -33,15 +35,17 @@ def incumbent_beside(
     `ServerFailed` with the reason.
     """
     try:
-        artefact = registry.entry(version).artefact(kind)
+        artefact = registry.judged(version).artefact(kind)
     except MiltonError as error:
         on_note(f"{version}, which serves, is measured beside nobody: {error}")
         return None
-    return Incumbent(version, artefact.sha256, lambda: _served(version, artefact, launcher))
+    return Incumbent(version, artefact.sha256, lambda: _served(version, artefact, launcher, registry))
 
 
 @contextmanager
-def _served(version: str, artefact: Artefact, launcher: Launcher | None) -> Iterator[RunningServer]:
+def _served(
+    version: str, artefact: Artefact, launcher: Launcher | None, registry: RegistryStore
+) -> Iterator[RunningServer]:
     if launcher is None:
         raise ServerFailed(
             f"{version} cannot be served beside the model under test: the server is one that somebody else runs",
@@ -49,5 +53,6 @@ def _served(version: str, artefact: Artefact, launcher: Launcher | None) -> Iter
         )
     if (why := why_no_room(artefact.size_bytes)) is not None:
         raise ServerFailed(f"{version} {why}")
-    with verified_serving(launcher, Path(artefact.path), version, artefact.sha256) as served:
+    brings = partial(bring, registry, version, artefact)
+    with verified_serving(launcher, Path(artefact.path), version, artefact.sha256, bring=brings) as served:
         yield served

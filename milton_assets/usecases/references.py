@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from milton_assets.usecases.weights import bring
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.forcing import ReferenceNotToBeHad, TeacherForcing
 from milton_assets.vocabulary.registry import NO_REFERENCE, Artefact, RegistryEntry, RegistryStore
@@ -28,7 +29,7 @@ from resources.evidence_store import EvidenceStore
 from resources.file_facts import FactsReader
 from resources.predictions import KeptExpectations, key_of
 from resources.registries.artefacts import ArtefactReader
-from resources.servers.identity import verified_serving
+from resources.servers.identity import Bring, nothing, verified_serving
 from resources.servers.memory import why_no_room
 
 
@@ -78,30 +79,30 @@ def reference_of(
             f"{entry.version} names no reference, and its base model {entry.base_model!r:.200} is neither a registered "
             "version nor a file here"
         )
-    name, reference = found
+    name, reference, brings = found
     if reference.sha256 == artefact.sha256:
         return NoReference(f"{name}, its reference, has the same weights")
     if (unlike := _unlike(artefact, reference)) is not None:
         return NoReference(f"{name}, its reference, cannot be compared with: {unlike}")
-    return Reference(name, reference.sha256, partial(_opened, reference, name, asking))
+    return Reference(name, reference.sha256, partial(_opened, reference, name, asking, brings))
 
 
 def reference_file(path: Path, facts: FactsReader, asking: Asking) -> Reference:
     """The GGUF at `path` as a reference. Raises `BadInput` for what is none, `OSError`."""
     reader = ArtefactReader(path.parent, (path.parent,), facts)
     artefact = reader.gguf(path.name)
-    return Reference(path.name, artefact.sha256, partial(_opened, artefact, path.name, asking))
+    return Reference(path.name, artefact.sha256, partial(_opened, artefact, path.name, asking, nothing))
 
 
 def _find(
     named: str, entry: RegistryEntry, artefact: Artefact, registry: RegistryStore, files: ArtefactReader
-) -> tuple[str, Artefact] | None:
-    """The name and the artefact; None where `named` is nothing that we know."""
+) -> tuple[str, Artefact, Bring] | None:
+    """The name, the artefact, and what has its files here; None where `named` is nothing that we know."""
     if named != entry.version and named in registry.registered():
-        other = registry.entry(named)
-        return named, other.artefact(artefact.kind)
+        other = registry.judged(named).artefact(artefact.kind)
+        return named, other, partial(bring, registry, named, other)
     if named.lower().endswith(".gguf"):
-        return Path(named).name, files.gguf(named)
+        return Path(named).name, files.gguf(named), nothing
     return None
 
 
@@ -112,9 +113,9 @@ def _unlike(one: Artefact, other: Artefact) -> str | None:
 
 
 @contextmanager
-def _opened(reference: Artefact, name: str, asking: Asking) -> Iterator[TeacherForcing]:
+def _opened(reference: Artefact, name: str, asking: Asking, brings: Bring) -> Iterator[TeacherForcing]:
     """The reference, to be asked; it is served only for what is not kept of it."""
-    serve = partial(_serve, reference, name, asking)
+    serve = partial(_serve, reference, name, asking, brings)
     kept = _kept(reference.sha256, asking, serve, recalls=True)
     with kept if kept is not None else serve() as forcing:
         yield forcing
@@ -132,7 +133,7 @@ def _kept(
 
 
 @contextmanager
-def _serve(reference: Artefact, name: str, asking: Asking) -> Iterator[TeacherForcing]:
+def _serve(reference: Artefact, name: str, asking: Asking, brings: Bring) -> Iterator[TeacherForcing]:
     if asking.launcher is None:
         raise ReferenceNotToBeHad(
             f"{name}, its reference, cannot be served: the server is one that somebody else runs",
@@ -140,7 +141,7 @@ def _serve(reference: Artefact, name: str, asking: Asking) -> Iterator[TeacherFo
         )
     if (why := why_no_room(reference.size_bytes)) is not None:
         raise ReferenceNotToBeHad(f"{name}, its reference, {why}")
-    with verified_serving(asking.launcher, Path(reference.path), name, reference.sha256) as served:
+    with verified_serving(asking.launcher, Path(reference.path), name, reference.sha256, bring=brings) as served:
         if served.endpoint.forcing is None:
             raise MiltonError(f"{served.fingerprint.name}, which serves {name}, does not tell what it expects")
         yield served.endpoint.forcing

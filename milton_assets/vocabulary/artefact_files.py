@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from milton_assets.vocabulary.digest import sha256_listing
 from milton_assets.vocabulary.errors import BadInput
@@ -25,6 +25,8 @@ MAX_DIRECTORY_FILES: Final = 10_000
 MAX_PARTS: Final = 1_000
 _SPLIT_NAME: Final = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 """How llama.cpp names the parts of a split GGUF, and finds the others from the first."""
+
+_Called = TypeVar("_Called")
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def _parts(path: Path) -> tuple[Path, ...]:
     return parts
 
 
-def check_parts(parts: Mapping[Path, Part]) -> None:
+def check_parts(parts: Mapping[_Called, Part]) -> None:
     """Raise `BadInput` unless the parts, in this order, are one model, and none is left out."""
     for number, (path, part) in enumerate(parts.items()):
         if (part.count, part.number) != (len(parts), number):

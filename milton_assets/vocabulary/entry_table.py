@@ -5,6 +5,8 @@ What belongs here: that row's layout. What does not: validation, which the entry
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 from pydantic import ValidationError
 
@@ -26,13 +28,22 @@ SCHEMA = pa.schema(
         described("artefact_kinds", pa.list_(pa.string()), "what kinds of artefact there are"),
         described("artefact_sizes_bytes", pa.list_(pa.int64()), "the artefacts' sizes in bytes, in the same order"),
         described("artefact_sha256s", pa.list_(pa.string()), "the artefacts' SHA-256, in the same order"),
+        described(
+            "artefacts_hashed_here",
+            pa.list_(pa.bool_()),
+            "whether the host that read the entry hashed their bytes, in the same order; else the SHA-256 is what the "
+            "registry says",
+        ),
         described("entry_json", pa.string(), "the whole entry"),
     ]
 )
 
 
-def entry_to_table(entry: RegistryEntry, state: StateDir) -> pa.Table:
+def entry_to_table(entry: RegistryEntry, state: StateDir, hashed_here: Sequence[bool] | None = None) -> pa.Table:
     """One row: the entry's fields for people and queries, and the whole entry as JSON in `entry_json`.
+
+    `hashed_here` says of each artefact whether its digest was computed from its bytes, or is what the registry says;
+    None: all were computed.
 
     Artefacts inside the state folder are named relative to it, so that the row holds wherever that is moved.
     """
@@ -48,11 +59,20 @@ def entry_to_table(entry: RegistryEntry, state: StateDir) -> pa.Table:
                 "artefact_kinds": [a.kind.value for a in entry.artefacts],
                 "artefact_sizes_bytes": [a.size_bytes for a in entry.artefacts],
                 "artefact_sha256s": [a.sha256 for a in entry.artefacts],
+                "artefacts_hashed_here": [True] * len(entry.artefacts) if hashed_here is None else list(hashed_here),
                 "entry_json": canonical_json(told(entry, state).model_dump(mode="json")),
             }
         ],
         schema=SCHEMA,
     )
+
+
+def hashed_from_table(table: pa.Table) -> list[bool]:
+    """Of each artefact in the row, whether its bytes were hashed; they were before tables said so."""
+    if "artefacts_hashed_here" not in table.column_names:
+        return [True] * len(table["artefact_kinds"][0].as_py())
+    found: list[bool] = table["artefacts_hashed_here"][0].as_py()
+    return found
 
 
 def entry_from_table(table: pa.Table) -> RegistryEntry:

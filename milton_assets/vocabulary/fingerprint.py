@@ -68,9 +68,10 @@ class IdentityProof(StrEnum):
     """How it was shown that a server serves the registered artefact, the strongest first."""
 
     LAUNCHED_FROM_DIGEST = "sha256_before_and_after"
-    """We started it from the file whose SHA-256 is the registered one, before and after."""
+    """We started it from the file whose SHA-256, hashed here before and after, is the registered one."""
     TOLD_DIGEST = "sha256_told"
-    """It tells the SHA-256 of what it loaded."""
+    """It tells the SHA-256 of what it loaded, before and, attached, after; no file of an attached server's was hashed
+    here. From here on down, the file here was hashed, and what the server tells leads to it:"""
     PATH = "path"
     """It tells the artefact's path."""
     PATH_NAME = "path_name"

@@ -295,8 +295,8 @@ class GgufHeader:
         return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
-def check_model(path: Path, header: GgufHeader) -> None:
-    """Raise `BadInput` unless the header at `path` is that of a language model's weights, whole or the first part.
+def check_model(path: object, header: GgufHeader) -> None:
+    """Raise `BadInput` unless that is the header of a language model's weights, whole or the first part.
 
     An adapter, a projector (mmproj), an importance matrix or a mere vocabulary is a GGUF too, and no model.
     """
@@ -334,9 +334,18 @@ def read_header(path: Path) -> GgufHeader:
             facts = os.fstat(stream.fileno())
             if not stat.S_ISREG(facts.st_mode):
                 raise BadInput(f"{path} is no regular file", expected="a GGUF file")
-            return _parse(_Cursor(stream, facts.st_size))
+            return parse_header(stream, facts.st_size, path)
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} cannot be read ({error})", expected="a readable GGUF file") from error
+
+
+def parse_header(stream: BinaryIO, size_bytes: int, path: object) -> GgufHeader:
+    """The header at the beginning of `stream`, of a file of that size that is called `path` wherever it lies.
+
+    No more is read than the header. Raises `BadInput` as `read_header`, and `OSError`.
+    """
+    try:
+        return _parse(_Cursor(stream, size_bytes))
     except _Malformed as error:
         raise BadInput(
             f"{path} is no usable GGUF: {error}",
@@ -351,7 +360,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 class _Malformed(Exception):
-    """What is wrong with the bytes; `read_header` adds the path."""
+    """What is wrong with the bytes; `parse_header` adds the path."""
 
 
 class _Cursor:

@@ -15,12 +15,15 @@ from typing import Any, Final
 from milton_assets.vocabulary.digest import canonical_json, sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 
-_MAX_JSON_BYTES = 64 << 20
-
+MAX_JSON_BYTES: Final = 64 << 20
 
 LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/v1"
 """How a file starts that Git LFS has not fetched: it names the content and does not hold it."""
 
+TOKENIZER: Final = "tokenizer.json"
+"""What says how the model reads text."""
+
+_TEMPLATE: Final = "chat_template.jinja"
 _INDEX: Final = ".safetensors.index.json"
 _PICKLES: Final = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"})
 
@@ -28,16 +31,26 @@ _PICKLES: Final = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"})
 def check_no_pointer(path: Path) -> None:
     """Raise `BadInput` when the file is a Git LFS pointer in place of its content."""
     with path.open("rb") as stream:
-        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
-            raise BadInput(
-                f"{path} is a Git LFS pointer and not the file that it names",
-                expected="the content",
-                remedy="run `git lfs pull` where it was cloned, or fetch the model by another way",
-            )
+        check_beginning(path, stream.read(len(LFS_POINTER)))
 
 
-def check_directory(path: Path, files: Mapping[str, Path], *, allow_code: bool = False) -> None:
-    """Raise `BadInput` unless `files`, those of the directory at `path` by name, are a whole model that runs no code.
+def check_beginning(path: object, beginning: bytes) -> None:
+    """As `check_no_pointer`, of the first bytes of a file that is called `path` wherever it lies."""
+    if beginning.startswith(LFS_POINTER):
+        raise BadInput(
+            f"{path} is a Git LFS pointer and not the file that it names",
+            expected="the content",
+            remedy="run `git lfs pull` where it was cloned, or fetch the model by another way",
+        )
+
+
+def is_read_whole(name: str) -> bool:
+    """Whether judging a directory reads all of its file of that name. Of others it asks how they begin."""
+    return PurePosixPath(name).name.endswith(("config.json", _INDEX)) or name in (_TEMPLATE, TOKENIZER)
+
+
+def check_directory(path: object, files: Mapping[str, Path], *, allow_code: bool = False) -> None:
+    """Raise `BadInput` unless `files`, by name those of the directory `path`, are a whole model that runs no code.
 
     A whole model has a `config.json` and safetensors, every shard that an index names, and nothing half fetched.
     Pickles run code when they are read, and an `auto_map` names Python that is run when the model is loaded;
@@ -67,17 +80,17 @@ def runs_remote_code(files: Mapping[str, Path]) -> tuple[str, ...]:
     return tuple(name for name in configurations if _json(files[name]).get("auto_map"))
 
 
-def _check_weights(path: Path, files: Mapping[str, Path]) -> None:
+def _check_weights(path: object, files: Mapping[str, Path]) -> None:
     weights = {name for name in files if name.endswith(".safetensors")}
     pickles = {name for name in files if PurePosixPath(name).suffix.lower() in _PICKLES}
     for index in (name for name in files if name.endswith(_INDEX)):
         shards = _json(files[index]).get("weight_map")
         if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
-            raise BadInput(f"{path / index} has no weight_map", remedy="fetch the model again")
+            raise BadInput(f"{path}/{index} has no weight_map", remedy="fetch the model again")
         folder = PurePosixPath(index).parent
         if missing := sorted({str(shard) for shard in shards.values() if str(folder / shard) not in weights}):
             raise BadInput(
-                f"{path / index} names {_named(missing)}, which {'is' if len(missing) == 1 else 'are'} missing",
+                f"{path}/{index} names {_named(missing)}, which {'is' if len(missing) == 1 else 'are'} missing",
                 expected="every shard of the model",
                 remedy="fetch the model again",
             )
@@ -87,7 +100,7 @@ def _check_weights(path: Path, files: Mapping[str, Path]) -> None:
         )
 
 
-def _check_runs_no_code(path: Path, files: Mapping[str, Path]) -> None:
+def _check_runs_no_code(path: object, files: Mapping[str, Path]) -> None:
     pickles = [name for name in files if PurePosixPath(name).suffix.lower() in _PICKLES]
     if pickles:
         raise BadInput(
@@ -113,9 +126,9 @@ def chat_template(path: Path) -> str | None:
 
     Several under names are their canonical JSON: any of them may be asked for.
     """
-    beside = path / "chat_template.jinja"
+    beside = path / _TEMPLATE
     if beside.is_file():
-        if beside.stat().st_size > _MAX_JSON_BYTES:
+        if beside.stat().st_size > MAX_JSON_BYTES:
             raise BadInput(f"{beside} is too large for a chat template", remedy="export the model again")
         return beside.read_bytes().decode(errors="surrogateescape")
     template = _json(path / "tokenizer_config.json").get("chat_template")
@@ -143,7 +156,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
+        if path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError("it is too large")
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

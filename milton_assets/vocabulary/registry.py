@@ -55,7 +55,8 @@ class ArtefactKind(StrEnum):
 class Artefact(BaseModel):
     """One artefact. `path` is that of a GGUF's first file, where it was split into several.
 
-    It is absolute; in what is kept of an entry it is as `StateDir.tell` has it, see `RegistryEntry.with_paths`.
+    It is absolute; in what is kept of an entry it is as `StateDir.tell` has it, see `RegistryEntry.with_paths`. Of a
+    registry elsewhere it is where the files are or would be on this machine (`RegistryStore.judged`).
 
     What consists of one file has that file's digest; otherwise the digest is over the sorted (name, SHA-256) of the
     files. `size_bytes` is of all files. `chat_template_sha256` is of the template's text, None without a template;
@@ -209,16 +210,23 @@ class RegistryStore(Protocol):
     def read(self, *, hash_budget_s: float | None = None, on_progress: OnProgress = silent) -> Registry:
         """The registry now, every entry judged alone.
 
-        With `hash_budget_s`, entries whose files could not be fetched and hashed in that time are `pending`: another
-        reading goes on from there. Raises `RegistryMissing`, and `RegistryUnreadable` when the registry as a whole
+        With `hash_budget_s`, entries that could not be judged in that time are `pending`: another reading goes on from
+        there. Raises `RegistryMissing`, and `RegistryUnreadable` when the registry as a whole
         does not hold.
         """
         ...
 
     def entry(self, version: str, *, on_progress: OnProgress = silent) -> RegistryEntry:
-        """One entry; the files of the others are not looked at.
+        """One entry, whose files are on this machine then, of its digests; the files of others are not looked at.
 
         Raises `BadInput` when there is no such entry or it does not hold, with the reason, and otherwise as `read`.
+        """
+        ...
+
+    def judged(self, version: str, *, on_progress: OnProgress = silent) -> RegistryEntry:
+        """One entry, whose files need not be on this machine: where they are not, its digests are the registry's word.
+
+        Raises as `entry`.
         """
         ...
 

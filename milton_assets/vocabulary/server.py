@@ -1,7 +1,7 @@
 """A model server as the rest of the project sees it: an endpoint, and something that serves a file.
 
-What belongs here: `Endpoint`, `RunningServer`, `ServingSettings` and the `Launcher` protocol. What does not: processes
-and HTTP, which are in `resources.servers`.
+What belongs here: `Endpoint`, `RunningServer`, `ServingSettings`, and what serves (`Launcher`, `Attaches`). What does
+not: processes and HTTP, which are in `resources.servers`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -84,4 +84,13 @@ class Launcher(Protocol):
 
     def serve(self, artefact: Path, model: str) -> AbstractContextManager[RunningServer]:
         """Serve `artefact` under the name `model`. Raises `ServerFailed` with the server's last lines."""
+        ...
+
+
+@runtime_checkable
+class Attaches(Launcher, Protocol):
+    """A launcher that starts nothing: `serve` finds a server running, and reads no file of the artefact."""
+
+    def attach(self, model: str) -> AbstractContextManager[RunningServer]:
+        """Whatever is served under the name `model`, with no artefact to compare it with. Raises `ServerFailed`."""
         ...

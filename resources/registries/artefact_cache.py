@@ -5,8 +5,8 @@
     cache.fetched(UPath("s3://bucket/models/v1/distilled"), sha256)         # a folder
 
 What belongs here: fetching what has a digest, whole, and what makes room for it; and what was found out about an
-artefact of that digest, which outlives its files. What does not: which registry names what (`object_store`), and
-judging files (`artefacts`).
+artefact of that digest, which needs no files and outlives them. What does not: which registry names what
+(`object_store`), and judging files, here (`artefacts`) or there (`heads`).
 
 An artefact of digest D lies in the folder `D`, what was fetched of it so far in `.D.part`, and what it was judged to be
 in `D.json`. A fetching that was interrupted goes on where it ended, by range requests.
@@ -17,8 +17,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -82,25 +82,27 @@ class ArtefactCache:
         return found.model_copy(update={"path": str(self.path(place, sha256))})
 
     def keep(self, artefact: Artefact) -> None:
-        """Keep what an artefact was judged to be."""
-        kept = self.folder / f"{artefact.sha256}.json"
-        if not kept.exists():
-            write_atomic(kept, artefact.model_dump_json() + "\n")
+        """Keep what an artefact was judged to be, in place of what it was judged to be before."""
+        kept, text = self.folder / f"{artefact.sha256}.json", artefact.model_dump_json() + "\n"
+        if not kept.exists() or kept.read_text() != text:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(kept, text)
+
+    def check_time(self) -> None:
+        """Raise `NotYet` once the time that reading may take is spent."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise NotYet
 
     def _locked(self, sha256: str, *, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
         return locked(self.folder / f".{sha256}.lock", timeout_s=timeout_s)
 
     def _fetch(self, place: UPath, sha256: str) -> None:
         partial = self.folder / f".{sha256}.part"
-        try:
-            sizes = _sizes(place)
+        with reading(place):
+            sizes = sizes_bytes(place)
             self._make_room(sum(sizes.values()), sha256)
             for name, size_bytes in sizes.items():
                 self._fetch_file(place.parent / name, size_bytes, partial / name)
-        except FileNotFoundError:
-            raise BadInput(f"{place} is missing", remedy="put the weights there, or retire the entry") from None
-        except OSError as error:
-            raise RegistryUnreadable(f"{place} cannot be read ({error})", remedy="try again") from error
         try:
             files = artefact_files(partial / place.name)
             found = artefact_digest(partial / place.name, {name: sha256_file(file) for name, file in files.items()})
@@ -122,8 +124,7 @@ class ArtefactCache:
         part.parent.mkdir(parents=True, exist_ok=True)
         with part.open("ab") as stream:
             while (done := stream.tell()) < size_bytes:
-                if self.deadline is not None and time.monotonic() > self.deadline:
-                    raise NotYet
+                self.check_time()
                 stream.write(source.fs.cat_file(source.path, start=done, end=min(done + _RANGE_BYTES, size_bytes)))
                 note = f"MB of {source.name}"
                 self.on_progress(Progress("fetch", stream.tell() // _MEGABYTE, size_bytes // _MEGABYTE, note))
@@ -162,7 +163,19 @@ def _size_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _sizes(place: UPath) -> Mapping[str, int]:
+@contextmanager
+def reading(place: UPath) -> Iterator[None]:
+    """What is raised while the artefact at `place` is read, as `BadInput` where it is missing, or
+    `RegistryUnreadable`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise BadInput(f"{place} is missing", remedy="put the weights there, or retire the entry") from None
+    except OSError as error:
+        raise RegistryUnreadable(f"{place} cannot be read ({error})", remedy="try again") from error
+
+
+def sizes_bytes(place: UPath) -> Mapping[str, int]:
     """The files that the artefact at `place` consists of, by their names below its parent, and their sizes in bytes.
 
     Raises `FileNotFoundError` when there is none, `OSError`, and `BadInput` for what is no model's folder.

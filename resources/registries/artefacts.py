@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
@@ -20,14 +21,14 @@ from milton_assets.vocabulary.chat_template import template_id
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.gguf import read_header
-from milton_assets.vocabulary.hf_directory import chat_template, chat_template_sha256, check_directory
+from milton_assets.vocabulary.hf_directory import TOKENIZER, chat_template, chat_template_sha256, check_directory
 from milton_assets.vocabulary.keys import MAX_KEY_LENGTH
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 from milton_assets.vocabulary.state import StateDir
-from resources.file_facts import FactsReader
+from resources.file_facts import FactsReader, GgufFacts
 
-_TOKENIZER = "tokenizer.json"
+_Called = TypeVar("_Called")
 SLUG_DIGITS = 8
 """How much of a digest tells two slugs apart."""
 
@@ -146,15 +147,26 @@ def gguf_artefact(path: Path, facts: FactsReader) -> Artefact:
     if path.suffix.lower() != ".gguf":
         raise BadInput(f"{path} does not end in .gguf", expected="a GGUF file", remedy="give the file its right name")
     parts = {part: facts.of_gguf(part) for part in artefact_files(path).values()}
-    check_parts({file: found.header.part for file, found in parts.items()})
+    return gguf_of(
+        path,
+        {part: found.header for part, found in parts.items()},
+        size_bytes=sum(found.identity.size_bytes for found in parts.values()),
+        sha256=artefact_digest(path, {part.name: found.sha256 for part, found in parts.items()}),
+    )
+
+
+def gguf_of(path: Path, parts: Mapping[_Called, GgufFacts], *, size_bytes: int, sha256: str) -> Artefact:
+    """The GGUF at `path` by the headers of its parts, in order. Raises `BadInput` unless they are one whole model."""
+    check_parts({called: header.part for called, header in parts.items()})
+    headers = tuple(parts.values())
     return Artefact(
         kind=ArtefactKind.GGUF,
         path=str(path),
-        size_bytes=sum(found.identity.size_bytes for found in parts.values()),
-        sha256=artefact_digest(path, {file.name: found.sha256 for file, found in parts.items()}),
-        quantization=next((q for found in parts.values() if (q := found.header.quantization)), None),
-        chat_template_sha256=parts[path].header.chat_template_sha256,
-        tokenizer_sha256=parts[path].header.tokenizer_sha256,
+        size_bytes=size_bytes,
+        sha256=sha256,
+        quantization=next((q for header in headers if (q := header.quantization)), None),
+        chat_template_sha256=headers[0].chat_template_sha256,
+        tokenizer_sha256=headers[0].tokenizer_sha256,
     )
 
 
@@ -169,7 +181,7 @@ def directory_artefact(path: Path, facts: FactsReader, *, allow_code: bool) -> A
         size_bytes=sum(each.identity.size_bytes for each in found.values()),
         sha256=artefact_digest(path, {name: each.sha256 for name, each in found.items()}),
         chat_template_sha256=chat_template_sha256(path),
-        tokenizer_sha256=found[_TOKENIZER].sha256 if _TOKENIZER in found else None,
+        tokenizer_sha256=found[TOKENIZER].sha256 if TOKENIZER in found else None,
     )
 
 

@@ -72,6 +72,10 @@ class FolderRegistry:
         facts = self.surroundings.facts(on_progress=on_progress)
         return judge_one(version, self.registered(), self._judge(facts), facts)
 
+    def judged(self, version: str, *, on_progress: OnProgress = silent) -> RegistryEntry:
+        """The same as `entry`: the files are on this machine."""
+        return self.entry(version, on_progress=on_progress)
+
     def registered(self) -> Mapping[str, Any]:
         """Each version's file, relative to the folder, and its status."""
         if not self.folder.is_dir():

@@ -82,6 +82,10 @@ class MlflowRegistry:
         fetching = _Fetching(self._cache, self.api, None, on_progress)
         return judge_one(version, self._versions(), lambda key, it: self._entry(key, it, fetching, facts), facts)
 
+    def judged(self, version: str, *, on_progress: OnProgress = silent) -> RegistryEntry:
+        """The same as `entry`: MLflow keeps no digests, so a version's files are fetched to know what it is."""
+        return self.entry(version, on_progress=on_progress)
+
     def registered(self) -> Mapping[str, Any]:
         """What MLflow says of each version, without its aliases and what changes by itself."""
         return {key: _raw(version) for key, version in self._versions().items()}

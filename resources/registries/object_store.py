@@ -2,13 +2,15 @@
 
     {"models": {"v1": {…, "metrics": {"compression": {"gguf_path": "v1/model-q4_0.gguf#sha256=5d41…"}}}}}
 
-What belongs here: reading that file, and what the paths in it name. What does not: what an entry is (`json_file`, whose
-entries these are), fetching (`artefact_cache`), and judging files (`artefacts`).
+What belongs here: reading that file, and what the paths in it name. What does not: what an entry is (`json_file`,
+whose entries these are), fetching (`artefact_cache`), and judging, by files (`artefacts`) or by what they begin with
+(`heads`).
 
 A path counts from the registry's folder and may not leave it. It names the artefact's SHA-256, by which it is kept
-(`artefact_cache`): what was fetched is the same for ever. Reading the registry fetches each artefact once, to judge it;
-only who asks for an entry gets its files again where they had to make room. Trainers write the file; nothing here does.
-Aliases, which change with every campaign, are kept beside it.
+(`artefact_cache`): what was fetched is the same for ever. Reading the registry, and judging an entry, fetches no
+weights: it asks each artefact once what it says of itself (`heads`), and takes the registry's word for the digest. Who
+asks for an entry gets its files, verified. Trainers write the file; nothing here does. Aliases, which change with every
+campaign, are kept beside it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -41,6 +44,7 @@ from resources.file_facts import FactsReader
 from resources.registries.artefact_cache import ArtefactCache
 from resources.registries.artefacts import Surroundings, directory_artefact, gguf_artefact, unknown
 from resources.registries.beside import Kept
+from resources.registries.heads import directory_head, gguf_head
 from resources.registries.json_file import MAX_REGISTRY_BYTES, entry_of, parse_registry
 from resources.registries.judging import judge_all, judge_one
 
@@ -56,19 +60,21 @@ class ObjectRegistry:
     surroundings: Surroundings
 
     def read(self, *, hash_budget_s: float | None = None, on_progress: OnProgress = silent) -> Registry:
-        """The file as it is now, see `RegistryStore.read`; what was never judged here is fetched first."""
+        """The file as it is now, see `RegistryStore.read`; what was never judged here is asked what it is."""
         raw = self._raw()
         facts = self.surroundings.facts(hash_budget_s=hash_budget_s, on_progress=on_progress)
         deadline = None if hash_budget_s is None else time.monotonic() + hash_budget_s
-        reader = self._reader(facts, ArtefactCache(self._cache, deadline, on_progress), files_wanted=False)
+        reader = self._reader(facts, ArtefactCache(self._cache, deadline, on_progress), _Files.NOT_LOOKED_AT)
         models = parse_registry(self.uri, raw)["models"]
         return judge_all(models, lambda key, it: entry_of(key, it, reader), facts, sha256=sha256_bytes(raw))
 
     def entry(self, version: str, *, on_progress: OnProgress = silent) -> RegistryEntry:
         """One entry, whose files are on this host's disk then, see `RegistryStore.entry`."""
-        facts = self.surroundings.facts(on_progress=on_progress)
-        reader = self._reader(facts, ArtefactCache(self._cache, None, on_progress), files_wanted=True)
-        return judge_one(version, self.registered(), lambda key, it: entry_of(key, it, reader), facts)
+        return self._one(version, _Files.FETCHED, on_progress)
+
+    def judged(self, version: str, *, on_progress: OnProgress = silent) -> RegistryEntry:
+        """One entry by its files where they are on this host, else by their heads, see `RegistryStore.judged`."""
+        return self._one(version, _Files.IF_HERE, on_progress)
 
     def registered(self) -> Mapping[str, Any]:
         """The entries as they stand in the file."""
@@ -98,8 +104,13 @@ class ObjectRegistry:
 
         self._beside.change(self._aliases, change)
 
-    def _reader(self, facts: FactsReader, cache: ArtefactCache, *, files_wanted: bool) -> _Reader:
-        return _Reader(self._folder, cache, facts, self.surroundings.allow_code, files_wanted)
+    def _one(self, version: str, files: _Files, on_progress: OnProgress) -> RegistryEntry:
+        facts = self.surroundings.facts(on_progress=on_progress)
+        reader = self._reader(facts, ArtefactCache(self._cache, None, on_progress), files)
+        return judge_one(version, self.registered(), lambda key, it: entry_of(key, it, reader), facts)
+
+    def _reader(self, facts: FactsReader, cache: ArtefactCache, files: _Files) -> _Reader:
+        return _Reader(self._folder, cache, facts, self.surroundings.allow_code, files)
 
     @property
     def _folder(self) -> UPath:
@@ -141,18 +152,24 @@ class ObjectRegistry:
         )
 
 
+class _Files(Enum):
+    """What is done about an artefact's files: what was judged once is enough, those on this host's disk are used, or
+    they are fetched."""
+
+    NOT_LOOKED_AT = auto()
+    IF_HERE = auto()
+    FETCHED = auto()
+
+
 @dataclass(frozen=True)
 class _Reader:
-    """Finds artefacts below `folder`, as `ArtefactReader` does below a folder of this machine.
-
-    With `files_wanted` they are on this host's disk afterwards; else it is enough to have judged them once.
-    """
+    """Finds artefacts below `folder`, as `ArtefactReader` does below a folder of this machine."""
 
     folder: UPath
     cache: ArtefactCache
     facts: FactsReader
     allow_code: frozenset[str]
-    files_wanted: bool
+    files: _Files
 
     def gguf(self, declared: str) -> Artefact:
         """The GGUF that a path with its digest names: of a split one the first part, and the digest is of all.
@@ -162,16 +179,26 @@ class _Reader:
         place, sha256 = self._named(declared)
         if place.suffix.lower() != ".gguf":
             raise BadInput(f"the path {declared!r:.300} does not end in .gguf", expected=_EXPECTED)
-        return self._judged(ArtefactKind.GGUF, place, sha256, lambda path: gguf_artefact(path, self.facts))
+        return self._judged(
+            ArtefactKind.GGUF,
+            place,
+            sha256,
+            lambda path: gguf_artefact(path, self.facts),
+            lambda path: gguf_head(place, sha256, path),
+        )
 
     def directory(self, declared: str, version: str) -> Artefact:
         """The Hugging Face directory that a path with its digest names. Raises as `gguf`."""
         place, sha256 = self._named(declared)
         allowed = version in self.allow_code
-        # What may run code for one version may not for another, so that judgement is not kept.
-        kind = ArtefactKind.HF_DISTILLED
         return self._judged(
-            kind, place, sha256, lambda path: directory_artefact(path, self.facts, allow_code=allowed), keep=not allowed
+            ArtefactKind.HF_DISTILLED,
+            place,
+            sha256,
+            lambda path: directory_artefact(path, self.facts, allow_code=allowed),
+            lambda path: directory_head(place, sha256, path, allow_code=allowed),
+            # What may run code for one version may not for another, so that judgement is not kept.
+            keep=not allowed,
         )
 
     def base_template(self, base_model: str) -> None:
@@ -193,11 +220,27 @@ class _Reader:
         return self.folder / str(path), named["sha256"]
 
     def _judged(
-        self, kind: ArtefactKind, place: UPath, sha256: str, judge: Callable[[Path], Artefact], *, keep: bool = True
+        self,
+        kind: ArtefactKind,
+        place: UPath,
+        sha256: str,
+        by_files: Callable[[Path], Artefact],
+        by_heads: Callable[[Path], Artefact],
+        *,
+        keep: bool = True,
     ) -> Artefact:
-        if keep and not self.files_wanted and (known := self.cache.judged(kind, place, sha256)) is not None:
+        """The artefact by its files, or by what they begin with; both are given its path on this host."""
+        known = self.cache.judged(kind, place, sha256) if keep else None
+        if known is not None and self.files is _Files.NOT_LOOKED_AT:
             return known
-        found = judge(self.cache.fetched(place, sha256))
+        path = self.cache.path(place, sha256)
+        if self.files is _Files.FETCHED or path.exists():
+            found = by_files(self.cache.fetched(place, sha256))
+        elif known is not None:
+            return known
+        else:
+            self.cache.check_time()
+            found = by_heads(path)
         if keep:
             self.cache.keep(found)
         return found

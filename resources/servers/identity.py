@@ -18,12 +18,18 @@ from milton_assets.vocabulary.artefact_files import artefact_digest, artefact_fi
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.fingerprint import IdentityProof, ServerFingerprint
-from milton_assets.vocabulary.server import Launcher, RunningServer
+from milton_assets.vocabulary.server import Attaches, Launcher, RunningServer
 
 Digest = Callable[[Path], str]
+Bring = Callable[[], None]
+"""Has an artefact's files on this machine, where they need not be before."""
 _BLOB = re.compile(r"(?:^|[/\\@])sha256[-:]([0-9a-fA-F]{64})$")
 _RELATIVE = re.compile(r"^\.{1,2}[/\\]|\.gguf$", re.IGNORECASE)
 _PARTS = re.compile(r"[/\\]")
+
+
+def nothing() -> None:
+    """Brings files that are on this machine already."""
 
 
 def digest_of(artefact: Path) -> str:
@@ -75,21 +81,49 @@ def verified_serving(
     model: str,
     expected_sha256: str | None,
     *,
+    bring: Bring = nothing,
     digest: Digest = digest_of,
 ) -> Iterator[RunningServer]:
     """Serve `artefact` and show that it is the registered one.
 
     Its SHA-256 is `expected_sha256` before the server starts and after it was used (not looked at when None), and what
-    the server says it loaded is `artefact`. The fingerprint's `identity` says how that was shown. Raises `ServerFailed`
-    otherwise; an error of the block's own passes as it is.
+    the server says it loaded is `artefact`. The fingerprint's `identity` says how that was shown. `bring` has the
+    artefact's files on this machine, and is called when they are wanted: not for a server that runs already and tells
+    the digest of what it loaded, which is asked again after it was used. Raises `ServerFailed` otherwise, and as
+    `bring` does; an error of the block's own passes as it is.
     """
-    check_digest(artefact, expected_sha256, "before it was served", digest=digest)
+
+    def check_files(when: str) -> None:
+        check_digest(artefact, expected_sha256, when, digest=digest)
+
+    runs_already = launcher if isinstance(launcher, Attaches) else None
+    if runs_already is None:
+        bring()
+        check_files("before it was served")
     with launcher.serve(artefact, model) as served:
         shown = identify(served.fingerprint, served.artefact_there or artefact, expected_sha256)
         if served.fingerprint.launched_by_us and expected_sha256 is not None:
             shown = IdentityProof.LAUNCHED_FROM_DIGEST
+        told_by = runs_already if shown is IdentityProof.TOLD_DIGEST else None
+        if runs_already is not None and told_by is None:
+            bring()
+            check_files("before it was measured")
         yield replace(served, fingerprint=served.fingerprint.model_copy(update={"identity": shown}))
-    check_digest(artefact, expected_sha256, "after it was served", digest=digest)
+    if told_by is None:
+        check_files("after it was served")
+    else:
+        check_told(told_by, artefact, model, expected_sha256)
+
+
+def check_told(server: Attaches, artefact: Path, model: str, sha256: str | None) -> None:
+    """Raise `ServerFailed` unless a server that told the digest of what it loaded tells it still."""
+    with server.attach(model) as now:
+        if identify(now.fingerprint, artefact, sha256) is not IdentityProof.TOLD_DIGEST:
+            raise ServerFailed(
+                f"the {now.fingerprint.name} server tells no digest of what it has loaded any more",
+                expected=f"{sha256}, which it told before {model} was measured",
+                remedy="let one server serve from start to end, and measure again",
+            )
 
 
 def check_digest(artefact: Path, expected: str | None, when: str, *, digest: Digest = digest_of) -> None:

@@ -19,9 +19,9 @@ from typing import Self
 
 from milton_assets.vocabulary.artefact_files import artefact_files
 from milton_assets.vocabulary.errors import ServerFailed
-from milton_assets.vocabulary.server import Launcher, RunningServer
+from milton_assets.vocabulary.server import Attaches, Launcher, RunningServer
 from resources.file_facts import Identity
-from resources.servers.identity import verified_serving
+from resources.servers.identity import Bring, check_told, nothing, verified_serving
 from resources.servers.probe import probe
 
 
@@ -32,6 +32,7 @@ class _Kept:
     model: str
     served: RunningServer
     files: dict[str, Identity]
+    """Empty where the server told the digest of what it loaded, and no file was wanted."""
 
 
 def identities(artefact: Path) -> dict[str, Identity]:
@@ -60,17 +61,27 @@ class KeptServer:
         self._stack.close()
 
     @contextmanager
-    def serve(self, launcher: Launcher, artefact: Path, model: str, sha256: str) -> Iterator[RunningServer]:
+    def serve(
+        self, launcher: Launcher, artefact: Path, model: str, sha256: str, *, bring: Bring = nothing
+    ) -> Iterator[RunningServer]:
         """The server that is kept, when it serves just this, else one that is started and checked now.
 
-        Raises `ServerFailed` as `verified_serving` does, and when by the block's end the server has died or the
-        artefact's files are not those that it was started on; an error of the block's own gets the former as a note.
+        Raises as `verified_serving`, whose `bring` this is, and `ServerFailed` when by the block's end the server has
+        died, tells another digest, or the artefact's files are not those that it was started on. An error of the
+        block's own gets a death as a note.
         """
         kept = self._kept
         if kept is None or (kept.launcher, kept.sha256, kept.model) != (launcher, sha256, model):
             self.close()
-            files = identities(artefact)
-            served = self._stack.enter_context(verified_serving(launcher, artefact, model, sha256))
+            files: dict[str, Identity] = {}
+
+            def bring_and_look() -> None:
+                bring()
+                files.update(identities(artefact))
+
+            served = self._stack.enter_context(
+                verified_serving(launcher, artefact, model, sha256, bring=bring_and_look)
+            )
             kept = self._kept = _Kept(launcher, sha256, model, served, files)
         try:
             yield kept.served
@@ -81,7 +92,9 @@ class KeptServer:
                 error.add_note(str(death))
             raise
         self._check_alive(kept)
-        if identities(artefact) != kept.files:
+        if not kept.files and isinstance(launcher, Attaches):
+            check_told(launcher, artefact, model, sha256)
+        elif identities(artefact) != kept.files:
             raise ServerFailed(
                 f"{artefact} changed while {model} was measured",
                 expected="the registered artefact from start to end",

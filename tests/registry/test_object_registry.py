@@ -1,4 +1,5 @@
-"""A registry in an object store: what it names is fetched by its digest, once a host, and no further than it may go."""
+"""A registry in an object store: what it names is judged where it lies, and fetched by its digest when it is wanted,
+once a host, and no further than it may go."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from milton_assets.cli.app import build_app
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.hf_directory import LFS_POINTER
 from milton_assets.vocabulary.registry import ArtefactKind, NewModel, RegistryMissing, RegistryReadOnly
 from milton_assets.vocabulary.state import StateDir
 from resources.registries import open_registry
@@ -57,8 +59,7 @@ def register(folder, weights: bytes, *, named: str | None = None, stored: bytes 
 
 def test_weights_are_fetched_by_their_digest_and_kept(folder, weights, open_on, tmp_path):
     register(folder, weights)
-    (entry,) = open_on(tmp_path / "box").read().candidates()
-    (artefact,) = entry.artefacts
+    (artefact,) = open_on(tmp_path / "box").entry("v1").artefacts
     assert artefact.sha256 == sha256_bytes(weights)
     assert artefact.path == str(tmp_path / "box" / "cache" / "artefacts" / artefact.sha256 / "model.gguf")
     (folder / "v1" / "model.gguf").unlink()
@@ -80,10 +81,9 @@ def test_a_fetching_that_was_interrupted_goes_on_where_it_ended(folder, weights,
         ("v1/model.gguf", "comes without a digest"),
         ("v1/model.bin#sha256=" + "0" * 64, "does not end in .gguf"),
         ("../v1/model.gguf#sha256=" + "0" * 64, "leaves the registry's folder"),
-        ("v1/model.gguf#sha256=" + "0" * 64, "has the digest"),
         ("v1/other.gguf#sha256=" + "0" * 64, "is missing"),
     ],
-    ids=["no digest", "no GGUF", "elsewhere", "another file", "absent"],
+    ids=["no digest", "no GGUF", "elsewhere", "absent"],
 )
 def test_what_is_not_the_named_file_in_the_registrys_folder_is_quarantined(
     folder, weights, open_on, tmp_path, named, reason
@@ -92,6 +92,14 @@ def test_what_is_not_the_named_file_in_the_registrys_folder_is_quarantined(
     found = open_on(tmp_path / "box").read()
     assert found.candidates() == ()
     assert reason in found.quarantined[0].reason
+    assert not list((tmp_path / "box").rglob("*.gguf"))
+
+
+def test_a_file_of_another_digest_is_refused_when_it_is_wanted_and_not_kept(folder, weights, open_on, tmp_path):
+    register(folder, weights, named="v1/model.gguf#sha256=" + "0" * 64)
+    assert [entry.version for entry in open_on(tmp_path / "box").read().candidates()] == ["v1"]
+    with pytest.raises(BadInput, match="has the digest"):
+        open_on(tmp_path / "box").entry("v1")
     assert not list((tmp_path / "box").rglob("*.gguf"))
 
 
@@ -141,19 +149,57 @@ def test_a_split_gguf_is_fetched_with_all_its_parts(folder, upload, open_on, tmp
     assert artefact.path.endswith(first.name)
 
 
-def test_a_directory_with_a_file_more_than_its_digest_knows_is_quarantined_and_not_kept(
-    folder, upload, open_on, tmp_path
-):
+def test_a_directory_with_a_file_more_than_its_digest_knows_is_refused_and_not_kept(folder, upload, open_on, tmp_path):
     enter(folder, hf=upload(distilled(tmp_path / "distilled")))
     (folder / "v1" / "distilled" / "more.py").write_text("import os")
-    (quarantined,) = open_on(tmp_path / "box").read().quarantined
-    assert "has the digest" in quarantined.reason
+    with pytest.raises(BadInput, match="has the digest"):
+        open_on(tmp_path / "box").entry("v1")
     assert not list((tmp_path / "box").rglob("more.py"))
+
+
+@pytest.mark.parametrize("kind", ["gguf", "split", "hf"])
+def test_what_an_artefact_is_judged_to_be_by_its_head_it_is_by_its_files(folder, upload, open_on, tmp_path, kind):
+    if kind == "hf":
+        model = distilled(tmp_path / "distilled")
+        (model / "tokenizer.json").write_text("{}")
+        (model / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+        enter(folder, hf=upload(model))
+    else:
+        model = tiny_gguf(tmp_path / "model.gguf", tokens=("a", "b")) if kind == "gguf" else split_gguf(tmp_path / "s")
+        enter(folder, gguf=upload(model))
+    by_head = open_on(tmp_path / "box").judged("v1")
+    assert not list((tmp_path / "box").rglob("*.gguf")) + list((tmp_path / "box").rglob("*.safetensors"))
+    assert by_head == open_on(tmp_path / "box").entry("v1") == open_on(tmp_path / "box").judged("v1")
+
+
+SPOILT = {
+    "cut off": "truncated",
+    "a pointer": "Git LFS pointer",
+    "no config": "no config.json",
+    "code": "auto_map",
+    "no weights": "no weights",
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_what_does_not_hold_is_quarantined_by_its_head(folder, weights, open_on, tmp_path, spoilt):
+    pointer = LFS_POINTER + b"\noid sha256:" + b"0" * 64
+    if spoilt in ("cut off", "a pointer"):
+        register(folder, weights, stored=pointer if spoilt == "a pointer" else weights[:-1])
+    else:
+        model, named = folder / "v1" / "distilled", "v1/distilled#sha256=" + "0" * 64
+        config = '{"auto_map": {"AutoModel": "more.Model"}}' if spoilt == "code" else "{}"
+        (model / ("other.json" if spoilt == "no config" else "config.json")).write_text(config)
+        (model / ("a.txt" if spoilt == "no weights" else "a.safetensors")).write_bytes(b"weights")
+        enter(folder, hf=named)
+    (quarantined,) = open_on(tmp_path / "box").read().quarantined
+    assert SPOILT[spoilt] in quarantined.reason
+    assert "s3://" in quarantined.reason
 
 
 def test_what_made_room_is_still_known_and_fetched_again_when_it_is_wanted(folder, upload, open_on, tmp_path):
     enter(folder, hf=upload(distilled(tmp_path / "distilled")))
-    (known,) = open_on(tmp_path / "box").read().candidates()
+    known = open_on(tmp_path / "box").entry("v1")
     (artefact,) = known.artefacts
     shutil.rmtree(Path(artefact.path).parent)
     assert open_on(tmp_path / "box").read().candidates() == (known,)

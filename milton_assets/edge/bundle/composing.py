@@ -32,6 +32,7 @@ from milton_assets.edge.manifest import (
 )
 from milton_assets.edge.release.chain import winner_readings
 from milton_assets.edge.release.weights import TensorPlace
+from milton_assets.vocabulary.chat_template import template_id
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json, short
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.gguf import read_header
@@ -135,10 +136,19 @@ def check_decision(entry: RegistryEntry, decision: Mapping[str, Any], evidence: 
             expected=f"{short(pinned.entry_sha256)}, as it was measured",
             remedy="benchmark and decide again",
         )
-    if pinned.artefact_sha256 not in {artefact.sha256 for artefact in entry.artefacts}:
+    measured = next((artefact for artefact in entry.artefacts if artefact.sha256 == pinned.artefact_sha256), None)
+    if measured is None:
         raise EvidenceMismatch(
             f"no artefact of {entry.version} is {short(pinned.artefact_sha256)}, which was measured",
             expected="the measured artefact in the registry entry",
+            remedy="benchmark and decide again",
+        )
+    # Where the weights lie elsewhere, it was let through by what their beginning said before anybody had hashed them.
+    template, allowed = template_id(measured.chat_template_sha256), pinned.lineage.template
+    if pinned.lineage.base_model is not None and template != allowed:
+        raise EvidenceMismatch(
+            f"the chat template of {entry.version} is {template}",
+            expected=f"{allowed}, by which it was decided on",
             remedy="benchmark and decide again",
         )
 
