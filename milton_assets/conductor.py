@@ -58,18 +58,20 @@ from milton_assets.selection.summary import RunSummary, read_summary
 from milton_assets.settings import LogLevel, Profile
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.dry_run import print_dry_run
+from milton_assets.usecases.how_long import times_the_effort
 from milton_assets.usecases.resuming import conditions_of, why_not_resumed
 from milton_assets.usecases.rollouts import names_of, rollout_of, rollouts_of_run
 from milton_assets.usecases.settings_check import check_campaign
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.figure import counted
-from milton_assets.vocabulary.golden_set import golden_digests
+from milton_assets.vocabulary.golden_set import golden_digests, read_all_goldens
 from milton_assets.vocabulary.keys import campaign_of, class_of, mint_run_id, mint_variants_seed, rollout_of_run
 from milton_assets.vocabulary.locks import acquire, is_held, wait_until_free
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import console, printable
 from milton_assets.vocabulary.tier import asset_of, asset_on_class
+from milton_assets.vocabulary.tier_spec import Conditions
 from resources.campaign import Campaign
 from resources.console_logger import logged_at, was_interrupted
 from resources.dagster_private import (
@@ -758,9 +760,23 @@ def _how_long(conductor: _Conductor) -> str:
     """What is known before anything is measured."""
     profile, seconds = conductor.campaign.profile, conductor.shown.expected_s()
     if seconds is None:
-        look = conductor.shown.expected_s("smoke") if profile == "full" else None
-        longer = f"; it is much more than smoke, which takes about {duration(look)} here" if look is not None else ""
-        return f"the profile {profile} was not timed here before{longer}: how long is told once a model is through"
+        campaign, tiers = conductor.campaign, installed_tiers()
+        known = "full" if profile == "smoke" else "smoke"
+        look = conductor.shown.expected_s(known)
+        if look is None:
+            return f"the profile {profile} was not timed here before: how long is told once a model is through"
+        wanted = Conditions(
+            profile=str(profile),
+            slo=campaign.slo,
+            rerank=campaign.rerank.value,
+            variants_seed=conductor.record.variants_seed,
+            reasoning_budget_s=campaign.reasoning_budget_s,
+        )
+        times = times_the_effort(tiers, read_all_goldens(tiers, campaign.goldens), wanted, known)
+        if times is None:
+            return f"the profile {profile} was not timed here before; {known} takes about {duration(look)} here"
+        guess = duration(conductor.shown.expected_s(known, times) or 0.0)
+        return f"about {guess}, reckoned from what {known} took here ({duration(look)}): {profile} was not timed before"
     return f"all tiers over all candidates took about {duration(seconds)} under the profile {profile} before"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -88,15 +88,19 @@ class Meter:
         """A line between the stages."""
         self._say(line)
 
-    def expected_s(self, profile: str | None = None) -> float | None:
+    def expected_s(self, profile: str | None = None, times: Mapping[str, float] | None = None) -> float | None:
         """Seconds that the campaign may take by what is remembered of its models, else of others; None where a stage
-        never ran here. Under another `profile` if one is named."""
+        never ran here. By what it took under another `profile` if one is named, each stage so many `times` as much.
+        """
         remembered = self.remembered if profile is None else self.remembered.under(profile)
-        usual = {stage: remembered.usual(stage) for stage in self.stages}
-        if not self.order or None in usual.values():
+        known = [
+            (stage, remembered.before(stage, version) or remembered.usual(stage))
+            for version in self.order
+            for stage in self.stages
+        ]
+        if not known or any(seconds is None for _, seconds in known):
             return None
-        known = [remembered.before(stage, version) or usual[stage] for version in self.order for stage in self.stages]
-        return sum(one for one in known if one is not None)
+        return sum((1 if times is None else times[stage]) * (seconds or 0.0) for stage, seconds in known)
 
     @property
     def _redraws(self) -> bool:

@@ -290,6 +290,9 @@ class TierSpec:
 
     `from_log` makes a result of another's log in the place of `measure`, in a tier whose logs may be imported.
 
+    `effort` is how much a plan asks of those goldens, in a unit of the tier's own that is alike for all its plans: how
+    long one profile takes is reckoned from what another took. None, or without it, nobody can say.
+
     `charts` gives the pictures of several models side by side as data, for the report; `sheets` a result's cases as a
     person reads them, with the set that it was measured on, or None where that is not what lies there any more.
     """
@@ -317,6 +320,7 @@ class TierSpec:
     open_columns: frozenset[str] = frozenset()
     texts: Callable[[Any], Iterable[str]] = lambda _: ()
     from_log: Callable[[Path], TierResult] | None = None
+    effort: Callable[[Any, Any], float | None] = lambda _plan, _goldens: None
 
     def __post_init__(self) -> None:
         check_tier_name(self.name)

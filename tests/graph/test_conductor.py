@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from milton_assets.edge.release import verify_release
 from milton_assets.selection.summary import read_summary, run_ids
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.registry import Quarantined, Registry
+from resources.durations import Durations
 from resources.registries.json_file import add_entries, new_entry
 from tests.support.targets import targets_of
 from tests.support.tiers import TIERS
@@ -31,6 +33,9 @@ def conducted(tmp_path_factory):
         wp.register("good", competent())
         wp.register("poor", clueless(), seed=1)
         wp.register("bad", broken, seed=2)
+        timed = Durations.read(wp.state.durations, "full")
+        for tier in TIERS:
+            timed.learn(tier, "another", 1000.0)
         result = wp.conduct()
         assert result.success, failure_of(result)
         yield wp
@@ -75,6 +80,14 @@ def test_every_run_of_a_campaign_is_where_the_uis_job_pages_and_timeline_look(co
     assert {run.job_name for run in listed} == {"autobench", "benchmark_model", "promote", "deploy"}
     assert len(listed) == 6
     assert {run.remote_job_origin.location_name for run in listed} == {"milton_assets"}
+
+
+@pytest.mark.slow
+def test_how_long_it_will_take_is_said_before_it_starts_by_what_another_profile_took(conducted, road):
+    conductor = conducted.instance.get_runs(RunsFilter(job_name="autobench"))[0]
+    said = [entry.user_message for entry in conducted.instance.all_logs(conductor.run_id)]
+    (line,) = [one for one in said if "reckoned from what full took here (3:20:00): smoke was not timed before" in one]
+    assert re.match(rf"{road.run_id}: about \d+:\d\d, reckoned", line)
 
 
 @pytest.mark.slow

@@ -117,6 +117,16 @@ def test_what_stages_took_is_remembered_by_model_and_profile(tmp_path, clock, ou
     assert Meter(("inference",), 1, order=("v1",), remembered=Durations.read(path, "smoke")).expected_s() is None
 
 
+def test_a_profile_that_was_never_timed_is_reckoned_from_another_by_how_much_more_each_stage_asks(tmp_path):
+    kept = Durations.read(tmp_path / "durations.json", "smoke")
+    for stage, version, seconds in [("inference", "v1", 20.0), ("reasoning", "v1", 40.0), ("reasoning", "v2", 60.0)]:
+        kept.learn(stage, version, seconds)
+    full = Durations.read(tmp_path / "durations.json", "full")
+    shown = Meter(("inference", "reasoning"), 2, order=("v1", "v2"), remembered=full)
+    assert shown.expected_s() is None
+    assert shown.expected_s("smoke", {"inference": 10.0, "reasoning": 2.0}) == 10 * (20 + 20) + 2 * (40 + 60)
+
+
 def test_a_file_of_durations_that_does_not_read_is_begun_anew(tmp_path):
     path = tmp_path / "durations.json"
     path.write_text('{"full": {"inference": {"v1": -1}}}')

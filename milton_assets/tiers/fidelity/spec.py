@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from milton_assets.tiers.fidelity import report
 from milton_assets.tiers.fidelity.figures import KL, METRICS, REFERENCE, UNLISTED
-from milton_assets.tiers.fidelity.goldens import FILE, SHIPPED, join, read
+from milton_assets.tiers.fidelity.goldens import FILE, SHIPPED, Passages, join, read
 from milton_assets.tiers.fidelity.tier import TIER, FidelityPlan, measure_fidelity
 from milton_assets.vocabulary.code_version import code_version
 from milton_assets.vocabulary.metric import Direction
@@ -30,6 +30,11 @@ def plan(conditions: Conditions) -> FidelityPlan:
     return FidelityPlan.smoke() if conditions.profile == "smoke" else FidelityPlan()
 
 
+def effort(plan: FidelityPlan, goldens: Passages) -> float:
+    """How many places are looked at."""
+    return len(goldens.passages[: plan.passages]) * plan.places
+
+
 def _better(name: str) -> Direction | None:
     return None if name == UNLISTED or name.startswith(f"{REFERENCE}:") else Direction.LOWER
 
@@ -42,6 +47,7 @@ SPEC = TierSpec(
     needs=Needs.PROBABILITIES,
     plan=plan,
     measure=measure_fidelity,
+    effort=effort,
     code_version=lambda: code_version("milton_assets.tiers.fidelity.tier"),
     read_goldens=read,
     join_goldens=join,

@@ -42,6 +42,11 @@ def plan(conditions: Conditions) -> InferencePlan:
     return chosen.model_copy(update={"slo": conditions.slo})
 
 
+def effort(plan: InferencePlan, _: InferenceGoldens) -> float | None:
+    """The seconds that its rounds may take; they end before when the figures are precise."""
+    return plan.budget_s
+
+
 def measure(measuring: Measuring) -> TierResult:
     """The headline figures and the load curve, on the prompts given; then rounds in turn with the incumbent, if any."""
     goldens: InferenceGoldens = measuring.goldens
@@ -87,6 +92,7 @@ SPEC = TierSpec(
     plan=plan,
     measure=measure,
     code_version=code_version,
+    effort=effort,
     read_goldens=read,
     join_goldens=join,
     shipped=SHIPPED.parent,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from milton_assets.tiers.reasoning import report
 from milton_assets.tiers.reasoning.datasets import load_dataset
+from milton_assets.tiers.reasoning.effort import effort
 from milton_assets.tiers.reasoning.goldens import SHIPPED, ReasoningGoldens, load_goldens
 from milton_assets.tiers.reasoning.scoring import FRESH_RATE, METRICS, UNANSWERED
 from milton_assets.tiers.reasoning.tier import ReasoningPlan, code_version, measure_reasoning
@@ -106,6 +107,7 @@ SPEC = TierSpec(
     plan=plan,
     measure=measure,
     code_version=code_version,
+    effort=effort,
     read_goldens=read,
     join_goldens=join,
     shipped=SHIPPED,

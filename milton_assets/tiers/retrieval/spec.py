@@ -14,6 +14,7 @@ from milton_assets.tiers.retrieval.figures import ABOUT_THE_MODEL, AUROC, FAILUR
 from milton_assets.tiers.retrieval.goldens import SHIPPED, Document, Query, RetrievalGoldens, load_goldens
 from milton_assets.tiers.retrieval.measures import HEADLINE
 from milton_assets.tiers.retrieval.plan import Method, RetrievalPlan
+from milton_assets.tiers.retrieval.pool import subset
 from milton_assets.tiers.retrieval.tier import code_version, measure_retrieval
 from milton_assets.vocabulary.metric import Direction
 from milton_assets.vocabulary.tier import TierResult
@@ -42,6 +43,11 @@ def plan(conditions: Conditions) -> RetrievalPlan:
     """The plan of a campaign; as many calls under way as the server has slots."""
     chosen = RetrievalPlan.smoke() if conditions.profile == "smoke" else RetrievalPlan()
     return chosen.model_copy(update={"method": Method(conditions.rerank), "concurrency": conditions.slots})
+
+
+def effort(plan: RetrievalPlan, goldens: RetrievalGoldens) -> float:
+    """How many documents are shown."""
+    return len(subset(goldens.queries(plan.split), plan.max_queries, plan.seed)) * plan.pool_size
 
 
 def measure(measuring: Measuring) -> TierResult:
@@ -96,6 +102,7 @@ SPEC = TierSpec(
     plan=plan,
     measure=measure,
     code_version=code_version,
+    effort=effort,
     read_goldens=load_goldens,
     join_goldens=join,
     shipped=SHIPPED,
