@@ -8,7 +8,7 @@ an attempt does (`milton_assets.edge.deployment`), and what is told over the wir
 
 The id is the caller's, and the journal knows an attempt by it. So whoever lost an answer asks again: the result file
 answers, or else the journal, which is the truth whatever died. A process of its own session has no terminal and no
-connection that could end it.
+connection that could end it, and where the user lingers it belongs to no login (`outliving`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from milton_assets.agent.outliving import outliving
 from milton_assets.edge.deployment import Deployment, DeploymentFailed, NeverDeployed, Outcome
 from milton_assets.edge.deployment.confirmation import confirmed
 from milton_assets.edge.deployment.ids import DeploymentId, check_deployment_id
@@ -76,10 +77,15 @@ class Attempts:
             if (folder / _RESULT).exists() or self._entry(job.deployment) is not None:
                 return
             write_atomic(folder / _JOB, job.model_dump_json())
+            before, environment, why_not = outliving()
             with (folder / _LOG).open("ab") as log:
+                if why_not:
+                    log.write(f"it may end with this login: {why_not}\n".encode())
+                    log.flush()
                 # The lock is the child's from here on: it lives as long as the attempt does.
                 subprocess.Popen(
-                    [*self.program, job.deployment],
+                    [*before, *self.program, job.deployment],
+                    env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from milton_assets.edge.deployment import DeploymentFailed
 from milton_assets.fleet.links import Unreachable, opened, ssh_place
 from milton_assets.fleet.ssh import Asking, SshTarget
 from milton_assets.fleet.target import DeployRequest, RollbackRequest
@@ -25,7 +26,7 @@ from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.state import StateDir
 from tests.support.edge_bundles import gguf_around, make_bundle
 from tests.support.namespaces import NoNamespaces
-from tests.support.own_network import HOME, UID, OwnNetwork, own_network
+from tests.support.own_network import HOME, UID, USER, OwnNetwork, own_network
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 ASKED = DeployRequest(actor="ada", health_rounds=0)
@@ -66,6 +67,19 @@ def test_a_device_is_deployed_to_as_its_own_user_in_its_own_home(tmp_path, monke
         assert {path.lstat().st_uid for path in there.rglob("*")} == {UID}
         ours = [address.address for card in psutil.net_if_addrs().values() for address in card]
         assert not [address for address in ours if address.startswith("10.213.")]  # its network is not this machine's
+
+
+def test_where_logins_end_their_processes_attempts_live_on_once_the_user_lingers(tmp_path, monkeypatch):
+    with device(tmp_path, monkeypatch, with_systemd=True) as (network, kitchen):
+        settings = network.device.path("/run/systemd/logind.conf.d")
+        settings.mkdir()
+        (settings / "ends.conf").write_text("[Login]\nKillUserProcesses=yes\n")
+        network.device.run(["systemctl", "restart", "systemd-logind"])
+        made = bundle(tmp_path, "v1", MB)
+        with pytest.raises(DeploymentFailed, match="was cut off while activated"):
+            kitchen.deploy(made, ASKED)
+        network.device.run(["loginctl", "enable-linger", USER])
+        assert kitchen.deploy(made, ASKED).outcome == "committed"
 
 
 def test_a_device_behind_a_jump_host_is_reached_as_ssh_config_says_and_no_other_way(tmp_path, monkeypatch):

@@ -69,5 +69,6 @@ def test_the_rate_the_reasons_and_a_revoked_key_are_the_same_over_the_wire(sshd,
     assert any("in service, is signed by" in problem for problem in why["health"]["problems"])
     refused, told, _ = milton("rollback", "--target", "kitchen", *UNPROBED)
     assert (refused, told["outcome"], told["model_version"]) == (1, "failed", "v1")  # the same hand signed it
+    assert "milton rollback" not in told["reason"]
     add_signature(third, load_private_key(KeyFiles(state.keys).private))
     assert milton("deploy", "--bundle", third, "--target", "kitchen", *UNPROBED)[1]["outcome"] == "committed"

@@ -253,8 +253,9 @@ def admission(policy: DevicePolicy | None, trust: Trust | None = None) -> Callab
         if reasons:
             raise NotAdmitted(
                 f"this device does not admit {documents.manifest.name}: " + "; ".join(reasons),
-                remedy="bundle the run again, signed with a trusted key, or deploy it as the device demands; "
-                "`milton rollback` goes back to the release before",
+                remedy="bundle the run again, signed with a trusted key, or deploy it as the device demands"
+                # Without a counter to hold it against it is a release to go back to that is refused.
+                + ("" if highest_counter is None else "; `milton rollback` goes back to the release before"),
             )
 
     return check
