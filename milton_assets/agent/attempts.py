@@ -77,7 +77,7 @@ class Attempts:
             if (folder / _RESULT).exists() or self._entry(job.deployment) is not None:
                 return
             write_atomic(folder / _JOB, job.model_dump_json())
-            before, environment, why_not = outliving()
+            before, why_not = outliving()
             with (folder / _LOG).open("ab") as log:
                 if why_not:
                     log.write(f"it may end with this login: {why_not}\n".encode())
@@ -85,7 +85,6 @@ class Attempts:
                 # The lock is the child's from here on: it lives as long as the attempt does.
                 subprocess.Popen(
                     [*before, *self.program, job.deployment],
-                    env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -17,27 +17,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _LINGERING = Path("/var/lib/systemd/linger")
-_WITHIN_S = 10.0
 _SCOPE = ("systemd-run", "--user", "--scope", "--quiet", "--collect", "--")
+_WITHIN_S = 10.0
 
 
-def outliving() -> tuple[Sequence[str], dict[str, str], str | None]:
-    """The words to put before a command, its environment, and why there are no words where there could be some.
+def outliving() -> tuple[Sequence[str], str | None]:
+    """The words to put before a command, and why there are none where there should be some.
 
     None are needed where the user does not linger: the manager would end with the login.
     """
     user = os.getuid()
-    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{user}")
-    environment = os.environ | {"XDG_RUNTIME_DIR": str(runtime)}
     if not (_LINGERING / pwd.getpwuid(user).pw_name).exists():
-        return (), dict(os.environ), None
+        return (), None
+    # A login without PAM is not told where its manager is.
+    scope = ("env", f"XDG_RUNTIME_DIR=/run/user/{user}", *_SCOPE)
     try:
-        tried = subprocess.run(
-            [*_SCOPE, "true"], env=environment, capture_output=True, text=True, timeout=_WITHIN_S, check=False
-        )
-        why = tried.stderr.strip() if tried.returncode else None
+        tried = subprocess.run([*scope, "true"], capture_output=True, text=True, timeout=_WITHIN_S, check=False)
+        why_not = tried.stderr.strip() if tried.returncode else None
     except (OSError, subprocess.TimeoutExpired) as error:
-        why = str(error)
-    if why is not None:
-        return (), dict(os.environ), f"this user's service manager does not take it: {why}"
-    return _SCOPE, environment, None
+        why_not = str(error)
+    if why_not is not None:
+        return (), f"this user's service manager does not take it: {why_not}"
+    return scope, None
