@@ -7,7 +7,8 @@ What belongs here: the tier's public names. What does not: anything that speaks 
 `milton_assets.vocabulary.chat.ChatModel`.
 """
 
-from milton_assets.tiers.retrieval.goldens import Document, Query, RetrievalGoldens, load_goldens
+from milton_assets.tiers.retrieval.documents import Document, Query
+from milton_assets.tiers.retrieval.goldens import RetrievalGoldens, load_goldens
 from milton_assets.tiers.retrieval.plan import Method, RetrievalPlan
 from milton_assets.tiers.retrieval.tier import METRICS, code_version, measure_retrieval
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from milton_assets.tiers.retrieval.goldens import Document, Query
+from milton_assets.tiers.retrieval.documents import Document, Query
 from milton_assets.tiers.retrieval.pool import pools
 from milton_assets.tiers.retrieval.prompts import passage_of
 from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed

@@ -24,7 +24,7 @@ from milton_assets.statistics.bootstrap import intervals_of_means
 from milton_assets.statistics.separation import auroc, auroc_interval
 from milton_assets.tiers.retrieval import measures
 from milton_assets.tiers.retrieval.baselines import Baselines
-from milton_assets.tiers.retrieval.goldens import Query
+from milton_assets.tiers.retrieval.documents import Query
 from milton_assets.tiers.retrieval.plan import Method, RetrievalPlan
 from milton_assets.tiers.retrieval.pool import Pool
 from milton_assets.tiers.retrieval.reranked import Reranked

@@ -1,7 +1,7 @@
 """A BEIR folder, read and checked: documents, queries and graded judgements.
 
-What belongs here: the nouns of a test collection, the loader that validates them, and the digests of what was
-read. What does not: searching (`pool`), asking a model (`pointwise`, `listwise`) or scoring (`measures`).
+What belongs here: the test collection, the loader that validates it, and the digests of what was read. What does not:
+its nouns (`documents`), searching (`pool`), asking a model (`pointwise`, `listwise`) or scoring (`measures`).
 
 A BEIR folder holds `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `text`) and a tab-separated
 `qrels/SPLIT.tsv` with a header line and the columns query, document and grade. The layout is that of
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from milton_assets.tiers.retrieval.documents import Document, Query
 from milton_assets.vocabulary.digest import sha256_file, sha256_json, short
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.strict_json import json_lines, parse_json, text_lines
@@ -30,34 +31,6 @@ MAX_GRADE = 100
 _HAS_A_WORD = re.compile(r"[^\W_]{2}")
 _WHOLE_NUMBER = re.compile(r"([+-]?\d{1,9})(?:\.0*)?")
 _QREL = "query id, document id and grade, tab-separated"
-
-
-@dataclass(frozen=True)
-class Document:
-    """One document of the corpus."""
-
-    doc_id: str
-    title: str
-    text: str
-
-    @property
-    def full_text(self) -> str:
-        """Title and text, as they are indexed."""
-        return f"{self.title}\n{self.text}".strip()
-
-
-@dataclass(frozen=True)
-class Query:
-    """One question and its judged documents. Grades run from 0 (judged, does not answer) upwards."""
-
-    query_id: str
-    text: str
-    grades: Mapping[str, int]
-
-    @property
-    def answerable(self) -> bool:
-        """Whether any judged document answers it, at least in part."""
-        return any(grade > 0 for grade in self.grades.values())
 
 
 @dataclass(frozen=True)

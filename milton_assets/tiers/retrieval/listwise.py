@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from milton_assets.tiers.retrieval.concurrency import map_in_order
-from milton_assets.tiers.retrieval.goldens import Document
+from milton_assets.tiers.retrieval.documents import Document
 from milton_assets.tiers.retrieval.plan import RetrievalPlan
 from milton_assets.tiers.retrieval.pool import Pool
 from milton_assets.tiers.retrieval.prompts import listwise, passage_of

@@ -20,7 +20,7 @@ import ir_measures
 import numpy as np
 import numpy.typing as npt
 
-from milton_assets.tiers.retrieval.goldens import Query
+from milton_assets.tiers.retrieval.documents import Query
 
 Floats = npt.NDArray[np.float64]
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from milton_assets.tiers.retrieval.concurrency import map_in_order
-from milton_assets.tiers.retrieval.goldens import Document
+from milton_assets.tiers.retrieval.documents import Document
 from milton_assets.tiers.retrieval.plan import RetrievalPlan
 from milton_assets.tiers.retrieval.pool import Pool
 from milton_assets.tiers.retrieval.prompts import passage_of, pointwise

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from milton_assets.tiers.retrieval.goldens import Document, Query
+from milton_assets.tiers.retrieval.documents import Document, Query
 from milton_assets.tiers.retrieval.lexical import bm25s
 from milton_assets.vocabulary.digest import sha256_json
 from milton_assets.vocabulary.shuffles import hash_order, ranked

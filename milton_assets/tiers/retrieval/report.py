@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from milton_assets.tiers.retrieval.documents import Query
 from milton_assets.tiers.retrieval.figures import RANDOM
-from milton_assets.tiers.retrieval.goldens import Query, RetrievalGoldens
+from milton_assets.tiers.retrieval.goldens import RetrievalGoldens
 from milton_assets.tiers.retrieval.measures import HEADLINE
 from milton_assets.vocabulary.case_sheet import CaseSheet, Passage
 from milton_assets.vocabulary.chart import Axis, Chart, Dot, DotChart, DotRow, Rule

@@ -10,8 +10,9 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from milton_assets.tiers.retrieval import report
+from milton_assets.tiers.retrieval.documents import Document, Query
 from milton_assets.tiers.retrieval.figures import ABOUT_THE_MODEL, AUROC, FAILURE_RATE, MEANS, METRICS
-from milton_assets.tiers.retrieval.goldens import SHIPPED, Document, Query, RetrievalGoldens, load_goldens
+from milton_assets.tiers.retrieval.goldens import SHIPPED, RetrievalGoldens, load_goldens
 from milton_assets.tiers.retrieval.measures import HEADLINE
 from milton_assets.tiers.retrieval.plan import Method, RetrievalPlan
 from milton_assets.tiers.retrieval.pool import subset

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from milton_assets.tiers.retrieval import listwise, pointwise
 from milton_assets.tiers.retrieval.baselines import Baselines, baselines
+from milton_assets.tiers.retrieval.documents import Document, Query
 from milton_assets.tiers.retrieval.figures import METRICS, Figures, NoBaselines
-from milton_assets.tiers.retrieval.goldens import Document, Query, RetrievalGoldens
+from milton_assets.tiers.retrieval.goldens import RetrievalGoldens
 from milton_assets.tiers.retrieval.plan import Method, RetrievalPlan
 from milton_assets.tiers.retrieval.pool import Pool, pools, pools_digest, subset
 from milton_assets.tiers.retrieval.prompts import PROMPTS_VERSION
