@@ -355,8 +355,9 @@ def _variants(decision: Decision) -> Iterable[Grid | Lines]:
         "Published cases against fresh variants of them",
         header,
         tuple(rows),
-        f"Numbers and names of the fresh variants were drawn by the seed {seeds}, minted for their campaign. Right is "
-        "an answer whose draft or final version is; only the draft where fresh variants were not verified. In at "
+        f"The fresh variants were drawn by the seed {seeds}, minted for their campaign. Right is in reasoning an "
+        "answer whose draft or final version is, only the draft where fresh variants were not verified; in retrieval a "
+        "ranking with the passage on top that answers. In at "
         f"most {KNOWS_AT:.0%} of decisions anybody who knows none of the answers is said to know them.",
     )
 

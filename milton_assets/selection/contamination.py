@@ -65,6 +65,7 @@ def readings(
         for one in candidates
         for tier, result in one.tiers.items()
         if tier in tiers and (columns := tiers[tier].variants) is not None
+        if _seed(result) is not None or not columns.only_where_planned
     ]
     p_values = np.array(
         [published_excess(c.published, c.fresh_right, c.fresh) if c.fresh else np.nan for *_, c in asked]

@@ -1,9 +1,10 @@
 """Does somebody know the published variant of a question better than fresh ones of the same template?
 
     p_value = published_excess(published, fresh_right, fresh)
+    told(published, fresh_right, fresh)         # the same as a sentence, for a figure of one model
 
-What belongs here: the exact test, stratified by template. What does not: which variants were asked (`tiers`), and what
-follows (`selection.contamination`).
+What belongs here: the exact test, stratified by template, and what it says. What does not: which variants were asked
+(`tiers`), and what follows (`selection.contamination`).
 
 If the published variant was drawn as the fresh ones were, then for a model that knows none of them its place among them
 says nothing: of a template with r right answers among its 1 + m variants, the published one is among them with
@@ -38,3 +39,14 @@ def published_excess(published: Sequence[bool], fresh_right: Sequence[int], fres
 def least_p(fresh: Sequence[int]) -> float:
     """The smallest p-value that so many fresh variants of each template can give: all published right, no fresh one."""
     return float(np.prod([1 / (1 + count) for count in fresh])) if fresh else 1.0
+
+
+def told(published: Sequence[bool], fresh_right: Sequence[int], fresh: Sequence[int], what: str = "published") -> str:
+    """What the test says of one model that stands alone; `what` was held against fresh variants."""
+    p_value = published_excess(published, fresh_right, fresh)
+    tested = f"{what} against fresh variants of {len(fresh)} templates, exact test: p = {p_value:.2g}"
+    if p_value <= KNOWS_AT:
+        return f"it knows the answers to published cases: {tested}"
+    if least_p(fresh) > KNOWS_AT:
+        return f"too few templates to know whether it knows the answers: {tested}"
+    return tested

@@ -102,6 +102,9 @@ class VariantColumns:
 
     `at_some_step` names a column that says whether any answer of a chain of steps was right, null where a step failed.
     It counts in the place of `right` where fresh variants went through the steps too, so that some of them have it.
+
+    `only_where_planned`: a table whose plan names no seed says nothing at all, rather than that nothing is known: of a
+    tier that learnt to ask variants after decisions were taken on its tables, which are repeated byte for byte.
     """
 
     part: str
@@ -112,6 +115,7 @@ class VariantColumns:
     label: str
     unanswered: frozenset[str]
     at_some_step: str | None = None
+    only_where_planned: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import json
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,43 @@ def write_beir(
 def documents_of(texts: Mapping[str, str]) -> dict[str, Document]:
     """A corpus of untitled documents."""
     return {doc_id: Document(doc_id, "", text) for doc_id, text in texts.items()}
+
+
+def reading(goldens: RetrievalGoldens) -> Callable[[str], float | None]:
+    """A judge of messages that reads any variant of a template: the share of what is asked for that a passage says;
+    None for a question of another kind."""
+    said = {
+        template.question.format(**{key: value.asked for key, value in zip(template.asked, values, strict=True)}): [
+            value.told for value in values
+        ]
+        for template in goldens.templates.values()
+        for values in product(*template.asked.values())
+    }
+
+    def share(message: str) -> float | None:
+        question, passage = message.removeprefix("Question: ").split("\n\n", 1)
+        told = said.get(question)
+        return None if told is None else sum(text.casefold() in passage.casefold() for text in told) / len(told)
+
+    return share
+
+
+def answer_key(goldens: RetrievalGoldens) -> Callable[[str], float | None]:
+    """A key to every published pair, queries and variants: whether the passage answers; None for a pair it does not
+    have."""
+    grades = {
+        (variant.query.text, passage.text): float(passage.doc_id == variant.answer)
+        for variant in (template.published() for template in goldens.templates.values())
+        for passage in variant.passages
+    }
+    queries = {query.text: query for queries in goldens.splits.values() for query in queries}
+    documents = {" ".join(doc.full_text.split()): doc.doc_id for doc in goldens.corpus.values()}
+
+    def look_up(message: str) -> float | None:
+        question, rest = message.removeprefix("Question: ").split("\n\n", 1)
+        passage = rest.removeprefix("Passage: ").split("\n\n", 1)[0]
+        if query := queries.get(question):
+            return query.grades.get(documents[passage], 0) / 3
+        return grades.get((question, passage))
+
+    return look_up

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,7 +39,7 @@ from resources.registries.json_file import add_entries, new_entry
 from tests.support.calculating import calculating
 from tests.support.gguf_file import tiny_gguf
 from tests.support.reasoning_player import Player, handler, honest
-from tests.support.retrieval_models import knowing
+from tests.support.retrieval_models import answer_key, knowing, reading
 from tests.support.scripted_server import Answer, Reply, ScriptedServer, Status, answer, scripted_server
 
 VERSIONS = ("good", "better", "poor", "bad", "v1", "v2", "v3")
@@ -53,14 +53,22 @@ PROBED_AFTER_S = 0.1
 Behaviour = Callable[[dict[str, Any]], Reply | str]
 
 
-def competent(goldens: reasoning.ReasoningGoldens | None = None, *, by_heart: bool = False) -> Behaviour:
+def competent(goldens: reasoning.ReasoningGoldens | None = None, *, by_heart: Collection[str] = ()) -> Behaviour:
     """A model that verifies its way to every right answer, of the set that ships or of `goldens`, and ranks as the
-    judgements say. It works out what can be worked out; or it has the published answers by heart, and no others."""
-    known = goldens or reasoning.load_goldens()
+    judgements say. It works out what can be worked out, and reads; or in the tiers `by_heart` it has the published
+    answers by heart, and no others."""
+    known, ranked = goldens or reasoning.load_goldens(), retrieval.load_goldens()
     think = handler(
-        honest(known.cases, wrong_every=len(known.cases)) if by_heart else calculating(known, honest(known.cases))
+        honest(known.cases, wrong_every=len(known.cases))
+        if "reasoning" in by_heart
+        else calculating(known, honest(known.cases))
     )
-    judge = knowing(retrieval.load_goldens())
+    graded, read, key = knowing(ranked), reading(ranked), answer_key(ranked)
+
+    def judge(message: str) -> float:
+        if (share := read(message)) is None:
+            return graded(message)
+        return (key(message) or 0.5) if "retrieval" in by_heart else share
 
     def reply(body: dict[str, Any]) -> Reply | str:
         text = body["messages"][-1]["content"]

@@ -68,7 +68,12 @@ def edit(copy: Path, module: str, change: Callable[[str], str]) -> None:
         ("tiers/inference/truth_server.py", "import argparse", "import argparse\nSLOWER = 2", {"inference"}),
         ("tiers/reasoning/quantities.py", "import re\n", "import re\nMORE = 1\n", {"reasoning"}),
         ("statistics/multiplicity.py", "1.0)", "0.9)", {"selection"}),
-        ("statistics/normal.py", "(1 + level) / 2", "(1 + level) / 3", {"inference", "reasoning", "selection"}),
+        (
+            "statistics/normal.py",
+            "(1 + level) / 2",
+            "(1 + level) / 3",
+            {"inference", "reasoning", "retrieval", "selection"},
+        ),
         ("selection/policies/seed.yaml", "\n", "\n# another\n", {"selection"}),
         ("edge/manifest.py", "import ", "MORE = 1\nimport ", {"bundle"}),
     ],

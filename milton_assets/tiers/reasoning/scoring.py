@@ -24,7 +24,7 @@ from enum import StrEnum
 
 from milton_assets.statistics.paired import paired_difference
 from milton_assets.statistics.shares import newcombe, wilson
-from milton_assets.statistics.variants import KNOWS_AT, least_p, published_excess
+from milton_assets.statistics.variants import told
 from milton_assets.tiers.reasoning.cases import GoldenCase, Kind
 from milton_assets.tiers.reasoning.cove import Label, Step, Trace, Verdict
 from milton_assets.tiers.reasoning.matching import match
@@ -342,15 +342,14 @@ def _variant_rates(cases: Sequence[ScoredCase], fresh: Sequence[FreshAnswer], sk
     answered = [(bool(one), [bool(o) for o in others]) for one, others in found if None not in (one, *others)]
     if not answered:
         return rates
-    right, counts = [one for one, _ in answered], [len(drawn) for _, drawn in answered]
-    p_value = published_excess(right, [sum(drawn) for _, drawn in answered], counts)
     what = "drafts and final answers to published" if verified else "published"
-    told = f"{what} against fresh variants of {len(answered)} templates, exact test: p = {p_value:.2g}"
-    if p_value <= KNOWS_AT:
-        told = f"it knows the answers to published cases: {told}"
-    elif least_p(counts) > KNOWS_AT:
-        told = f"too few templates to know whether it knows the answers: {told}"
-    return [rate.model_copy(update={"why": told}) for rate in rates]
+    why = told(
+        [one for one, _ in answered],
+        [sum(drawn) for _, drawn in answered],
+        [len(drawn) for _, drawn in answered],
+        what,
+    )
+    return [rate.model_copy(update={"why": why}) for rate in rates]
 
 
 def _known(scored: ScoredCase, verified: bool) -> bool | None:

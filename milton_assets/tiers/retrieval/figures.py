@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ from milton_assets.statistics.separation import auroc, auroc_interval
 from milton_assets.tiers.retrieval import measures
 from milton_assets.tiers.retrieval.baselines import Baselines
 from milton_assets.tiers.retrieval.documents import Query
+from milton_assets.tiers.retrieval.known_answers import FRESH_RATE, PUBLISHED_RATE, VariantAnswers
+from milton_assets.tiers.retrieval.measures import UNIT
 from milton_assets.tiers.retrieval.plan import Method, RetrievalPlan
 from milton_assets.tiers.retrieval.pool import Pool
 from milton_assets.tiers.retrieval.reranked import Reranked
@@ -32,7 +35,6 @@ from milton_assets.vocabulary.metric import Interval, Metric, Status
 
 Floats = npt.NDArray[np.float64]
 
-UNIT = "ratio"
 BM25 = tuple(f"bm25:{name}" for name in measures.NAMES)
 ORACLE = tuple(f"oracle:{name}" for name in measures.NAMES)
 GAIN = tuple(f"gain:{name}" for name in measures.NAMES)
@@ -43,9 +45,32 @@ HYBRID = f"hybrid:{measures.HEADLINE}"
 AUROC = "answerability:AUROC"
 FAILURE_RATE = "call_failure_rate"
 
+ASKED = "asked"
+"""The part of the samples that holds the collection's queries; variants are in parts of their own."""
+_COLUMNS = (
+    "part",
+    "query_id",
+    "template",
+    "query",
+    "answerable",
+    "ranking",
+    "scores",
+    "unranked",
+    "bm25_ranking",
+    "shown",
+    "passages",
+    "answer",
+    "label",
+    "right",
+    "calls",
+    "failures",
+)
+
 ABOUT_THE_MODEL = frozenset({*measures.NAMES, *GAIN})
 MEANS = (*measures.NAMES, *BM25, *ORACLE, RANDOM, *GAIN, POOL_RECALL, EMBEDDING, HYBRID)
-METRICS: tuple[tuple[str, str], ...] = tuple((name, UNIT) for name in (*MEANS, AUROC, FAILURE_RATE))
+METRICS: tuple[tuple[str, str], ...] = tuple(
+    (name, UNIT) for name in (*MEANS, AUROC, FAILURE_RATE, PUBLISHED_RATE, FRESH_RATE)
+)
 """Every metric of the tier, with its unit, whatever the plan."""
 
 _HEADLINE = measures.NAMES.index(measures.HEADLINE)
@@ -66,6 +91,7 @@ class Figures:
     """One measurement: the pools, what the model made of each, and the embedding baselines if there are any.
 
     `failed_trials` are the failures of a model that was found unable to do what the plan asks, and asked no further.
+    `variants` are templated queries, on which no other figure rests.
     """
 
     pools: Sequence[Pool]
@@ -73,15 +99,18 @@ class Figures:
     baselines: Baselines | NoBaselines
     plan: RetrievalPlan
     failed_trials: Sequence[str] = ()
+    variants: VariantAnswers = field(default_factory=VariantAnswers)
 
     def metrics(self) -> tuple[Metric, ...]:
         """Every metric of `METRICS`, in order."""
-        return (*self._means(), self._auroc(), self._failure_rate())
+        return (*self._means(), self._auroc(), self._failure_rate(), *self.variants.metrics())
 
     def samples(self) -> pd.DataFrame:
-        """A row per query: its ranking with scores, BM25's ranking, what failed, and each measure's value."""
-        rows = [
+        """A row per query: its ranking with scores, BM25's ranking, what failed, and each measure's value; and one per
+        variant, without measures."""
+        rows: list[dict[str, Any]] = [
             {
+                "part": ASKED,
                 "query_id": pool.query.query_id,
                 "query": pool.query.text,
                 "answerable": pool.query.answerable,
@@ -91,16 +120,17 @@ class Figures:
                 "bm25_ranking": list(pool.bm25_ranking),
                 "shown": list(pool.shown),
                 "calls": result.calls,
-                "failures": [f"{failure.kind}: {failure.about}" for failure in result.failures],
+                "failures": result.told_failures,
             }
             for pool, result in zip(self.pools, self.results, strict=True)
         ]
-        frame = pd.DataFrame(rows)
-        frame["best_p_yes"] = pd.array([result.best_p_yes for result in self.results], dtype="Float64")
-        answerable = frame["answerable"].to_numpy()
+        results = (*self.results, *self.variants.results)
+        frame = pd.DataFrame([*rows, *self.variants.rows()], columns=list(_COLUMNS))
+        frame["best_p_yes"] = pd.array([result.best_p_yes for result in results], dtype="Float64")
+        measured = (frame["answerable"] & (frame["part"] == ASKED)).to_numpy(dtype=bool)
         for name, column in self._per_query.items():
             values = np.full(len(frame), np.nan)
-            values[answerable] = column
+            values[measured] = column
             frame[name] = pd.array([None if np.isnan(value) else value for value in values], dtype="Float64")
         return frame
 

@@ -6,18 +6,22 @@ its nouns (`documents`), searching (`pool`), asking a model (`pointwise`, `listw
 A BEIR folder holds `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `text`) and a tab-separated
 `qrels/SPLIT.tsv` with a header line and the columns query, document and grade. The layout is that of
 BEIR (Thakur et al. 2021, arXiv 2104.08663, https://github.com/beir-cellar/beir). A query whose every judged
-document has grade 0 is *unanswerable*: somebody looked, and nothing in the corpus answers it.
+document has grade 0 is *unanswerable*: somebody looked, and nothing in the corpus answers it. Beside them a folder may
+hold `variants.jsonl`, templates of queries (`variants`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pydantic import ValidationError
+
 from milton_assets.tiers.retrieval.documents import Document, Query
+from milton_assets.tiers.retrieval.variants import Template
 from milton_assets.vocabulary.digest import sha256_file, sha256_json, short
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.strict_json import json_lines, parse_json, text_lines
@@ -26,6 +30,7 @@ SHIPPED = Path(__file__).resolve().parents[3] / "goldens" / "retrieval"
 """The collection that comes with the project; its datasheet is the README.md beside the files."""
 
 ABOUT_FILE = "dataset.json"
+VARIANTS_FILE = "variants.jsonl"
 BEIR_LAYOUT = "a BEIR folder: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv"
 MAX_GRADE = 100
 _HAS_A_WORD = re.compile(r"[^\W_]{2}")
@@ -38,7 +43,8 @@ class RetrievalGoldens:
     """A test collection. `splits` maps a split's name to its queries in the order of its judgements.
 
     `digests` maps each file's name (relative to the folder) to its SHA-256; `version` is the one the folder states
-    in `dataset.json`, else it is made from the digests, so that changed files never share a version.
+    in `dataset.json`, else it is made from the digests, so that changed files never share a version. `templates`, by
+    name, are asked beside the queries; what they are about is not in the corpus.
     """
 
     name: str
@@ -46,6 +52,7 @@ class RetrievalGoldens:
     corpus: Mapping[str, Document]
     splits: Mapping[str, tuple[Query, ...]]
     digests: dict[str, str]
+    templates: Mapping[str, Template] = field(default_factory=dict)
 
     def queries(self, split: str) -> tuple[Query, ...]:
         """The queries of that split. Raises `BadInput` naming the splits there are."""
@@ -73,11 +80,17 @@ def load_goldens(folder: Path | None = None) -> RetrievalGoldens:
         raise BadInput(f"{root / 'qrels'} holds no .tsv file", expected=BEIR_LAYOUT)
     splits = {path.stem: _read_split(path, texts, corpus) for path in qrels}
     files = [root / "corpus.jsonl", root / "queries.jsonl", *qrels]
+    templates: Mapping[str, Template] = {}
+    if (root / VARIANTS_FILE).is_file():
+        templates = _read_templates(root / VARIANTS_FILE, texts)
+        files.append(root / VARIANTS_FILE)
     digests = {path.relative_to(root).as_posix(): sha256_file(path) for path in files}
     name, version = _read_identity(root, digests)
     if (root / ABOUT_FILE).is_file():
         digests[ABOUT_FILE] = sha256_file(root / ABOUT_FILE)
-    return RetrievalGoldens(name=name, version=version, corpus=corpus, splits=splits, digests=digests)
+    return RetrievalGoldens(
+        name=name, version=version, corpus=corpus, splits=splits, digests=digests, templates=templates
+    )
 
 
 def _read_corpus(path: Path) -> dict[str, Document]:
@@ -138,6 +151,22 @@ def _read_split(path: Path, texts: Mapping[str, str], corpus: Mapping[str, Docum
     if not grades:
         raise BadInput(f"{path} holds no judgements", expected=BEIR_LAYOUT)
     return tuple(Query(query_id, texts[query_id], judged) for query_id, judged in grades.items())
+
+
+def _read_templates(path: Path, texts: Mapping[str, str]) -> dict[str, Template]:
+    templates: dict[str, Template] = {}
+    for where, record in _records(path):
+        try:
+            one = Template.model_validate(record)
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'template'}: {e['msg']}" for e in error.errors())
+            raise BadInput(
+                f"{where}: {faults}", expected="a template, as goldens/retrieval/variants.jsonl has"
+            ) from error
+        if one.id in templates or one.id in texts:
+            raise BadInput(f"{where}: the id {one.id!r} is there twice", expected="ids unlike each other and queries'")
+        templates[one.id] = one
+    return templates
 
 
 def _grade(raw: str) -> int | None:

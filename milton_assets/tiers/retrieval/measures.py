@@ -24,6 +24,8 @@ from milton_assets.tiers.retrieval.documents import Query
 
 Floats = npt.NDArray[np.float64]
 
+UNIT = "ratio"
+"""The unit of every figure of the tier."""
 HEADLINE = "nDCG@10"
 NAMES = (HEADLINE, "P@5", "R@5", "F1@5", "R@10", "RR@10", "AP")
 _CUTOFF = 10

@@ -11,6 +11,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from milton_assets.vocabulary.keys import VariantsSeed
+
 
 class Method(StrEnum):
     """How the model is asked: one document at a time, or a window of documents to be put in order."""
@@ -27,6 +29,9 @@ class RetrievalPlan(BaseModel):
     flight at once: as many as the server has slots. `seed` fixes shuffles, ties and the bootstrap.
     `top_logprobs` is how many alternatives of the first token are asked for (20 is what OpenAI and vLLM allow).
     `window` and `step` are listwise's. A document is shown up to its first `max_document_words` words.
+
+    With a `variants_seed`, the published variant of every template and `fresh_per_template` fresh ones are asked too;
+    no other figure rests on them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +48,8 @@ class RetrievalPlan(BaseModel):
     max_document_words: int = Field(default=350, ge=1)
     resamples: int = Field(default=2000, ge=100, le=100_000)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    fresh_per_template: int = Field(default=1, ge=1, le=20)
+    variants_seed: VariantsSeed | None = None
 
     @model_validator(mode="after")
     def _windows_overlap(self) -> Self:

@@ -13,6 +13,7 @@ import pandas as pd
 from milton_assets.tiers.retrieval.documents import Query
 from milton_assets.tiers.retrieval.figures import RANDOM
 from milton_assets.tiers.retrieval.goldens import RetrievalGoldens
+from milton_assets.tiers.retrieval.known_answers import FRESH, PUBLISHED, Label
 from milton_assets.tiers.retrieval.measures import HEADLINE
 from milton_assets.vocabulary.case_sheet import CaseSheet, Passage
 from milton_assets.vocabulary.chart import Axis, Chart, Dot, DotChart, DotRow, Rule
@@ -21,6 +22,7 @@ from milton_assets.vocabulary.metric import Direction
 from milton_assets.vocabulary.tier import TierResult
 
 _BASELINES = {RANDOM: "random order", f"bm25:{HEADLINE}": "BM25", f"oracle:{HEADLINE}": "best order"}
+_VARIANTS = {PUBLISHED: "published variant", FRESH: "fresh variant"}
 _SHOWN = 5
 
 
@@ -53,8 +55,8 @@ def sheets(result: TierResult, goldens: Any) -> tuple[CaseSheet, ...]:
     queries = {} if known is None else {q.query_id: q for split in known.splits.values() for q in split}
     if "query" not in result.samples.columns:
         return ()
-    rows = result.samples.to_dict("records")
-    return tuple(_sheet({str(name): value for name, value in row.items()}, known, queries) for row in rows)
+    rows = [{str(name): value for name, value in row.items()} for row in result.samples.to_dict("records")]
+    return tuple(_variant_sheet(row) if row.get("part") in _VARIANTS else _sheet(row, known, queries) for row in rows)
 
 
 def _rules(results: Mapping[str, TierResult]) -> Iterable[Rule]:
@@ -77,6 +79,32 @@ def _sheet(row: Mapping[str, Any], goldens: RetrievalGoldens | None, queries: Ma
         passages=(
             Passage(label="ranking", text=_ranked(row["ranking"], goldens, query, row.get("scores"))),
             Passage(label="BM25", text=_ranked(row["bm25_ranking"], goldens, query)),
+            *(Passage(label="failed call", text=str(failure)) for failure in row["failures"]),
+        ),
+    )
+
+
+_WHY = {
+    Label.FIRST: "the passage that answers is ranked first",
+    Label.NOT_FIRST: "another passage is ranked first",
+    Label.NOT_RANKED: "it put the passages in no order",
+    Label.FAILED: "a call failed, so the template says nothing of what the model knows",
+}
+
+
+def _variant_sheet(row: Mapping[str, Any]) -> CaseSheet:
+    texts = dict(zip(row["shown"], row["passages"], strict=True))
+    order = [f"{place}. {texts[passage]}" for place, passage in enumerate(row["ranking"], start=1)]
+    return CaseSheet(
+        case_id=str(row["query_id"]),
+        kind=_VARIANTS[str(row["part"])],
+        question=str(row["query"]),
+        gold=texts[row["answer"]],
+        score=float(row["right"]),
+        right=bool(row["right"]),
+        why=_WHY[Label(row["label"])],
+        passages=(
+            Passage(label="ranking", text="\n".join(order)),
             *(Passage(label="failed call", text=str(failure)) for failure in row["failures"]),
         ),
     )

@@ -36,3 +36,8 @@ class Reranked:
     def ids(self) -> tuple[str, ...]:
         """The ranked ids, best first."""
         return tuple(doc_id for doc_id, _ in self.ranking)
+
+    @property
+    def told_failures(self) -> list[str]:
+        """The failures as text, for a table."""
+        return [f"{failure.kind}: {failure.about}" for failure in self.failures]

@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from milton_assets.tiers.retrieval import report
 from milton_assets.tiers.retrieval.documents import Document, Query
-from milton_assets.tiers.retrieval.figures import ABOUT_THE_MODEL, AUROC, FAILURE_RATE, MEANS, METRICS
+from milton_assets.tiers.retrieval.figures import ABOUT_THE_MODEL, ASKED, AUROC, FAILURE_RATE, MEANS, METRICS
 from milton_assets.tiers.retrieval.goldens import SHIPPED, RetrievalGoldens, load_goldens
+from milton_assets.tiers.retrieval.known_answers import FRESH, FRESH_RATE, PUBLISHED, PUBLISHED_RATE, UNANSWERED
 from milton_assets.tiers.retrieval.measures import HEADLINE
 from milton_assets.tiers.retrieval.plan import Method, RetrievalPlan
 from milton_assets.tiers.retrieval.pool import subset
@@ -29,21 +30,29 @@ from milton_assets.vocabulary.tier_spec import (
     PlanOption,
     TierSpec,
     Uses,
+    VariantColumns,
 )
 
 
 def _metric(name: str, unit: str) -> MetricSpec:
     """Means have a column of their own name; a query without a value there has no relevant document and is no case."""
-    better = (
-        Direction.LOWER if name == FAILURE_RATE else Direction.HIGHER if name in {*ABOUT_THE_MODEL, AUROC} else None
-    )
-    return MetricSpec(name, unit, better, CaseColumns("query_id", name) if name in MEANS else None)
+    if name == FRESH_RATE:
+        return MetricSpec(name, unit, Direction.HIGHER, CaseColumns("query_id", "right", missing=0.0, part=FRESH))
+    about_the_model = {*ABOUT_THE_MODEL, AUROC, PUBLISHED_RATE}
+    better = Direction.LOWER if name == FAILURE_RATE else Direction.HIGHER if name in about_the_model else None
+    return MetricSpec(name, unit, better, CaseColumns("query_id", name, part=ASKED) if name in MEANS else None)
 
 
 def plan(conditions: Conditions) -> RetrievalPlan:
-    """The plan of a campaign; as many calls under way as the server has slots."""
-    chosen = RetrievalPlan.smoke() if conditions.profile == "smoke" else RetrievalPlan()
-    return chosen.model_copy(update={"method": Method(conditions.rerank), "concurrency": conditions.slots})
+    """The plan of a campaign; as many calls under way as the server has slots. Smoke has no room for variants."""
+    smoke = conditions.profile == "smoke"
+    return (RetrievalPlan.smoke() if smoke else RetrievalPlan()).model_copy(
+        update={
+            "method": Method(conditions.rerank),
+            "concurrency": conditions.slots,
+            "variants_seed": None if smoke else conditions.variants_seed,
+        }
+    )
 
 
 def effort(plan: RetrievalPlan, goldens: RetrievalGoldens) -> float:
@@ -78,12 +87,14 @@ def join(sets: Mapping[str, RetrievalGoldens]) -> RetrievalGoldens:
             )
             splits[split] = (*splits.get(split, ()), *renamed)
     digests = {f"{name}/{file}": sha256 for name, one in sets.items() for file, sha256 in one.digests.items()}
+    templates = {f"{name}.{key}": template for name, one in sets.items() for key, template in one.templates.items()}
     return RetrievalGoldens(
         name="+".join(one.name for one in sets.values()),
         version="+".join(one.version for one in sets.values()),
         corpus=corpus,
         splits=splits,
         digests=digests,
+        templates=templates,
     )
 
 
@@ -92,6 +103,8 @@ def _texts(goldens: RetrievalGoldens) -> Iterator[str]:
         yield from (document.title, document.text)
     for queries in goldens.splits.values():
         yield from (query.text for query in queries)
+    for template in goldens.templates.values():
+        yield from template.texts()
 
 
 SPEC = TierSpec(
@@ -117,6 +130,7 @@ SPEC = TierSpec(
             "The same for the queries that prompts are tried on; no figure rests on it.",
             scored=False,
         ),
+        GoldenFile("retrieval_variants", "variants.jsonl", "Templates of queries that are drawn anew each time."),
         GoldenFile("retrieval_dataset", "dataset.json", "Name and version of the collection.", scored=False),
     ),
     uses=frozenset({Uses.EMBEDDINGS}),
@@ -126,9 +140,18 @@ SPEC = TierSpec(
         PlanOption("method", "method", str, "pointwise (logprobs of Yes and No) or listwise (windows put in order)."),
         PlanOption("pool-size", "pool_size", int, "How many documents BM25 fetches a query."),
         PlanOption("limit", "max_queries", int, "Take a fixed subset of this many queries."),
+        PlanOption(
+            "variants-seed",
+            "variants_seed",
+            str,
+            "Draw the fresh variants by this seed, as an earlier result states it, instead of one minted now.",
+        ),
+    ),
+    variants=VariantColumns(
+        "part", PUBLISHED, FRESH, "template", "right", "label", UNANSWERED, only_where_planned=True
     ),
     charts=report.charts,
     sheets=report.sheets,
-    open_columns=frozenset({"query_id"}),
+    open_columns=frozenset({"part", "query_id", "template", "label"}),
     texts=_texts,
 )

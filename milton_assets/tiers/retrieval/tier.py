@@ -7,12 +7,14 @@ any step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from milton_assets.tiers.retrieval import listwise, pointwise
 from milton_assets.tiers.retrieval.baselines import Baselines, baselines
 from milton_assets.tiers.retrieval.documents import Document, Query
 from milton_assets.tiers.retrieval.figures import METRICS, Figures, NoBaselines
 from milton_assets.tiers.retrieval.goldens import RetrievalGoldens
+from milton_assets.tiers.retrieval.known_answers import VariantAnswers, asked_variants, passages_of, why_none
 from milton_assets.tiers.retrieval.plan import Method, RetrievalPlan
 from milton_assets.tiers.retrieval.pool import Pool, pools, pools_digest, subset
 from milton_assets.tiers.retrieval.prompts import PROMPTS_VERSION
@@ -48,15 +50,21 @@ def measure_retrieval(
 
     Failed calls stay in every denominator: the documents they were about count as not found. When every call failed, or
     the model cannot do what `plan.method` asks of it, its metrics have status `error` and say with what. With an
-    `embedder`, dense retrieval and its fusion with BM25 are measured beside the model. Raises `BadInput` when the split
-    does not exist.
+    `embedder`, dense retrieval and its fusion with BM25 are measured beside the model. With a `plan.variants_seed`,
+    templated queries are asked after the others, published and fresh. Raises `BadInput` when the split does not exist.
     """
     queries = subset(goldens.queries(plan.split), plan.max_queries, plan.seed)
     found = pools(goldens.corpus, queries, size=plan.pool_size, seed=plan.seed)
     beside = _baselines(embedder, goldens.corpus, queries, plan)
     failed = listwise.failed_trials(model, plan) if plan.method is Method.LISTWISE else ()
     reranked = map(_not_asked, found) if failed else _RERANK[plan.method](model, found, goldens.corpus, plan)
-    figures = Figures(found, _watched(reranked, found, on_progress), beside, plan, failed)
+    asked = () if failed else asked_variants(goldens.templates, plan)
+    variants = tuple(one.pool for one in asked)
+    reasked = _RERANK[plan.method](model, variants, passages_of(asked), plan)
+    results = _watched(chain(reranked, reasked), (*found, *variants), on_progress)
+    why = "the model can give no order" if failed else why_none(goldens.templates)
+    known = VariantAnswers(asked, results[len(found) :], why)
+    figures = Figures(found, results[: len(found)], beside, plan, failed, known)
     return TierResult("retrieval", figures.metrics(), figures.samples(), _provenance(goldens, figures))
 
 
@@ -95,4 +103,5 @@ def _provenance(goldens: RetrievalGoldens, figures: Figures) -> dict[str, object
         "queries": [pool.query.query_id for pool in figures.pools],
         "calls": figures.calls,
         "failures": dict(sorted(figures.failures.items())),
+        "variants_calls": sum(result.calls for result in figures.variants.results),
     }
