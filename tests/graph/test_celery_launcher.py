@@ -1,12 +1,16 @@
-"""Runs as Celery tasks: what `dagster_celery` lacks. Workers that are killed: `test_cluster`."""
+"""Runs as Celery tasks: what `dagster_celery` lacks. A host that is cut off amid a tier: `test_cluster`."""
 
 from __future__ import annotations
 
 import inspect
 import json
+import os
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 
+import psutil
 import pytest
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunStatus, EventLogEntry
 
@@ -21,13 +25,17 @@ from resources.dagster_private import (
     was_lost,
 )
 
+LAUNCHER = {
+    "module": "resources.celery_launcher",
+    "class": "CeleryLauncher",
+    "config": {"broker": "memory://", "backend": "cache+memory://", "worker_lost_after_seconds": 0},
+}
+
 
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory):
     """An instance whose runs go to a broker in this process, to which no worker listens."""
-    celery = {"broker": "memory://", "backend": "cache+memory://", "worker_lost_after_seconds": 0}
-    launcher = {"module": "resources.celery_launcher", "class": "CeleryLauncher", "config": celery}
-    settings = {"telemetry": {"enabled": False}, "run_launcher": launcher}
+    settings = {"telemetry": {"enabled": False}, "run_launcher": LAUNCHER}
     with DagsterInstance.local_temp(str(tmp_path_factory.mktemp("home")), settings) as made:
         yield made
 
@@ -80,6 +88,30 @@ def test_a_run_that_waits_in_a_queue_is_left_alone(instance, run):
     instance.add_run_tags(run.run_id, {"dagster-celery/task_id": "waits"})
     end_never_launched(instance, datetime.now(UTC) + timedelta(hours=1))
     assert instance.get_run_by_id(run.run_id).status is DagsterRunStatus.STARTING
+
+
+def test_what_a_worker_measures_with_ends_with_a_worker_that_is_killed(tmp_path):
+    settings = {"telemetry": {"enabled": False}, "run_launcher": LAUNCHER}
+    (tmp_path / "dagster.yaml").write_text(json.dumps(settings))
+    measuring = (
+        "import os, time; from resources.celery_worker import die_with_the_worker; child = os.fork(); "
+        "child or die_with_the_worker(); print(child, flush=True) if child else None; time.sleep(600)"
+    )
+    worker = subprocess.Popen(
+        [sys.executable, "-c", measuring],
+        env={**os.environ, "DAGSTER_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with worker:
+        child = psutil.Process(int(worker.stdout.readline()))
+        time.sleep(0.2)  # it says nothing once it is bound to the worker
+        worker.kill()
+    try:
+        assert psutil.wait_procs([child], timeout=20)[1] == []
+    finally:
+        for one in psutil.wait_procs([child], timeout=0)[1]:
+            one.kill()
 
 
 def starting(run):

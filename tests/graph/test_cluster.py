@@ -1,9 +1,10 @@
 """Several hosts by Dagster's own engines, and what becomes of a campaign when one of their parts fails.
 
 The hosts have nothing in common but Postgres, Redis and an S3 server (`tests.support.cluster`). One registered campaign
-goes from the sensor to a deployment on another host while its daemon is killed amid a tick, a worker amid a tier, its
-host never comes back, and the object store is gone for a minute; then one that a person conducts, while Postgres is
-restarted. All that is set up and waited for once (`road`); each test holds one thing against what was seen.
+goes from the sensor to a deployment on another host while its daemon is killed amid a tick, a host's cable is cut amid
+a tier and never mended, and the object store is gone for a minute; then one that a person conducts, while Postgres is
+restarted. All that is set up and waited for once (`road`); each test holds one thing against what was seen. Where no
+namespaces can be made, that host's worker is killed instead.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Road:
     began: float = field(default_factory=time.monotonic)
     lost: str = ""
     free_after_s: float = 0.0
+    works_on: bool = False
     runs_when_the_daemon_died: int = 0
     runs: list[DagsterRun] = field(default_factory=list)
     pages: dict[str, str] = field(default_factory=dict)
@@ -148,7 +150,8 @@ def go(seen: Road, instance: DagsterInstance, models: Models) -> None:
     """From the sensor to a deployment, past a killed daemon, a host that is gone and a store that is away."""
     made, told = seen.made, seen.told
     desk, cpu, spare, edge = (made.boxes[name] for name in ("desk", "cpu-box", "spare", "edge-box"))
-    daemon, worker = desk.daemon(), cpu.worker()
+    daemon = desk.daemon()
+    cpu.worker()
     spare.worker("cpu-box,spare")
     edge.worker()
     wait_until(lambda: instance.get_runs_count() > 0, 120, "the first run of a tick", poll_s=0.01)
@@ -163,7 +166,7 @@ def go(seen: Road, instance: DagsterInstance, models: Models) -> None:
     (place,) = instance.event_log_storage.get_concurrency_info(pool).claimed_slots
     seen.lost = instance.get_run_by_id(place.run_id).tags["dagster/partition"]
     (other,) = {*VERSIONS} - {seen.lost}
-    end(worker, signal.SIGKILL)
+    cpu.go_for_ever()
     made.objects.down()
     failed_at = time.monotonic()
     models.may[other].set()  # it is measured on, to its end, when its table has to be kept
@@ -217,6 +220,9 @@ def conduct(seen: Road, instance: DagsterInstance, models: Models) -> None:
         said = (entry.user_message or entry.message for entry in instance.all_logs(run.run_id))
         seen.pages[run.run_id] = "\n".join(said)
     look_for_what_is_left(seen, instance)
+    for worker in made.boxes["cpu-box"].processes:
+        seen.works_on = worker.poll() is None
+        end(worker, signal.SIGKILL)  # it would finish first what nobody hears
 
 
 def look_for_what_is_left(seen: Road, instance: DagsterInstance) -> None:
@@ -269,8 +275,9 @@ def test_nothing_is_left_in_a_pool_or_a_queue(road):
     assert set(road.queued.values()) == {0}
 
 
-def test_a_worker_that_was_killed_amid_a_tier_loses_its_place_in_time_and_its_runs_page_says_so(road):
+def test_a_host_that_is_cut_off_amid_a_tier_loses_its_place_in_time_and_its_runs_page_says_so(road):
     lost, again = road.measured(road.lost)
+    assert road.works_on == bool(road.made.boxes["cpu-box"].cable)
     assert road.free_after_s < FREE_WITHIN_S
     assert lost.status is DagsterRunStatus.FAILURE
     assert "cpu-box@" in road.pages[lost.run_id]

@@ -81,10 +81,12 @@ class Objects:
 
 @dataclass(frozen=True)
 class Hosts:
-    """Where hosts are: the namespaces of those that have some, by name, and the address at which all find services."""
+    """Where hosts are: namespaces and the near ends of their cables, for those that have some, by name, and the address
+    at which all find services."""
 
     address: str = "127.0.0.1"
     machines: Mapping[str, Machine] = field(default_factory=dict)
+    cables: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -98,15 +100,16 @@ def hosts_apart(*names: str) -> Iterator[Hosts]:
             yield Hosts()
             return
         here, net = "10.213.9.1", "10.213.9"
-        for number, machine in enumerate(machines.values(), 2):
-            cable = f"box{machine.pid}"
+        cables = {name: f"box{machine.pid}" for name, machine in machines.items()}
+        for number, (name, machine) in enumerate(machines.items(), 2):
+            cable = cables[name]
             ours = ["ip", "link", "add", cable, "type", "veth", "peer", "name", "near", "netns", str(machine.pid)]
             address = ["ip", "address", "add", here, "peer", f"{net}.{number}", "dev", cable]
             for command in (ours, address, ["ip", "link", "set", cable, "up"]):
                 subprocess.run(command, check=True, capture_output=True)
             machine.run(["ip", "address", "add", f"{net}.{number}", "peer", here, "dev", "near"])
             machine.run(["ip", "link", "set", "near", "up"])
-        yield Hosts(here, machines)
+        yield Hosts(here, machines, cables)
 
 
 @dataclass
@@ -117,6 +120,7 @@ class Box:
     state: StateDir
     environment: dict[str, str]
     machine: Machine | None = None
+    cable: str = ""
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -149,6 +153,14 @@ class Box:
     def daemon(self) -> subprocess.Popen[bytes]:
         """Start Dagster's daemon over the workplace's graph."""
         return self.start(BIN / "dagster-daemon", "run", "-m", "tests.support.served_module", "-d", str(ROOT))
+
+    def go_for_ever(self) -> None:
+        """Cut its cable, if it has one: it works on and is not heard, and nobody is told. Else kill its processes."""
+        if self.cable:
+            subprocess.run(["ip", "link", "set", self.cable, "down"], check=True, capture_output=True)
+        else:
+            for process in self.processes:
+                end(process, signal.SIGKILL)
 
     def milton(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run `milton` on this host, with further variables."""
@@ -245,7 +257,7 @@ def _box(made: Cluster, name: str, hosts: Hosts, variables: Mapping[str, str], s
         **variables,
         **{key: value for key, value in os.environ.items() if key.startswith("COV")},
     }
-    return Box(name, state, environment, hosts.machines.get(name))
+    return Box(name, state, environment, hosts.machines.get(name), hosts.cables.get(name, ""))
 
 
 def postgres(data: Path, address: str = "127.0.0.1") -> Service:
