@@ -47,3 +47,9 @@ def test_fresh_variants_and_seeded_drafts_are_part_of_the_reasoning_tiers_effort
         for without in ({}, {"seeded_per_kind": 0}, {"seeded_per_kind": 0, "variants_seed": None})
     ]
     assert efforts[0] > efforts[1] > efforts[2] > 0
+
+
+def test_templated_queries_are_part_of_the_retrieval_tiers_effort_where_they_are_asked() -> None:
+    spec, value = TIERS["retrieval"], GOLDENS["retrieval"].value
+    asked, unasked = (spec.effort(spec.plan(replace(FULL, variants_seed=seed)), value) for seed in ("0" * 32, None))
+    assert asked == (unasked or 0.0) + 2 * 24 * 4

@@ -13,7 +13,15 @@ from milton_assets.tiers.retrieval import report
 from milton_assets.tiers.retrieval.documents import Document, Query
 from milton_assets.tiers.retrieval.figures import ABOUT_THE_MODEL, ASKED, AUROC, FAILURE_RATE, MEANS, METRICS
 from milton_assets.tiers.retrieval.goldens import SHIPPED, RetrievalGoldens, load_goldens
-from milton_assets.tiers.retrieval.known_answers import FRESH, FRESH_RATE, PUBLISHED, PUBLISHED_RATE, UNANSWERED
+from milton_assets.tiers.retrieval.known_answers import (
+    FRESH,
+    FRESH_RATE,
+    PUBLISHED,
+    PUBLISHED_RATE,
+    UNANSWERED,
+    asked_variants,
+    passages_of,
+)
 from milton_assets.tiers.retrieval.measures import HEADLINE
 from milton_assets.tiers.retrieval.plan import Method, RetrievalPlan
 from milton_assets.tiers.retrieval.pool import subset
@@ -56,8 +64,9 @@ def plan(conditions: Conditions) -> RetrievalPlan:
 
 
 def effort(plan: RetrievalPlan, goldens: RetrievalGoldens) -> float:
-    """How many documents are shown."""
-    return len(subset(goldens.queries(plan.split), plan.max_queries, plan.seed)) * plan.pool_size
+    """How many documents are shown, those of templated queries among them."""
+    queries = subset(goldens.queries(plan.split), plan.max_queries, plan.seed)
+    return len(queries) * plan.pool_size + len(passages_of(asked_variants(goldens.templates, plan)))
 
 
 def measure(measuring: Measuring) -> TierResult:
