@@ -9,7 +9,7 @@ names it with the reason. Where the instance launches runs on workers, the child
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from milton_assets.assets.evidence import CAMPAIGN_TAG, CANDIDATE_TAG, CONDUCTED_TAG, VARIANTS_TAG
+from milton_assets.assets.evidence import ANCHOR_TAG, CAMPAIGN_TAG, CANDIDATE_TAG, CONDUCTED_TAG, VARIANTS_TAG
 from milton_assets.assets.goldens import observe_goldens
 from milton_assets.assets.links import page_of, runs_of_campaign
 from milton_assets.jobs import (
@@ -51,24 +51,29 @@ from milton_assets.jobs import (
 from milton_assets.partitions import BENCHMARK_RUNS, EDGE_TARGETS, MODEL_VERSIONS, MODELS_ON_CLASSES, ROLLOUTS
 from milton_assets.rollout.states import Stage
 from milton_assets.rollout.turns import next_turn
+from milton_assets.selection.anchoring import Due
 from milton_assets.selection.outcome import MANY_TARGETS, print_outcome
-from milton_assets.selection.policy_file import shipped_policies
+from milton_assets.selection.policy_file import load_policy, shipped_policies
 from milton_assets.selection.side_by_side import print_side_by_side
 from milton_assets.selection.summary import RunSummary, read_summary
 from milton_assets.settings import LogLevel, Profile
 from milton_assets.tiers.discovery import installed_tiers
+from milton_assets.usecases.anchors import Named, anchors_due, may_be_due, what_differs
 from milton_assets.usecases.dry_run import print_dry_run
 from milton_assets.usecases.how_long import times_the_effort
+from milton_assets.usecases.incumbent import heard_of_last
 from milton_assets.usecases.resuming import conditions_of, why_not_resumed
 from milton_assets.usecases.rollouts import names_of, rollout_of, rollouts_of_run
 from milton_assets.usecases.settings_check import check_campaign
+from milton_assets.usecases.shared_history import mirrored_anywhere
+from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.figure import counted
 from milton_assets.vocabulary.golden_set import golden_digests, read_all_goldens
 from milton_assets.vocabulary.keys import campaign_of, class_of, mint_run_id, mint_variants_seed, rollout_of_run
 from milton_assets.vocabulary.locks import acquire, is_held, wait_until_free
-from milton_assets.vocabulary.registry import Registry, RegistryEntry
+from milton_assets.vocabulary.registry import ArtefactKind, Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import console, printable
 from milton_assets.vocabulary.tier import asset_of, asset_on_class
 from milton_assets.vocabulary.tier_spec import Conditions
@@ -88,6 +93,7 @@ from resources.dagster_private import (
     tell_interrupts_in_words,
 )
 from resources.durations import Durations
+from resources.edge_server import EdgeServer
 from resources.evidence_log import (
     BUNDLE_ASSET,
     DECISION_ASSET,
@@ -172,6 +178,8 @@ class _Conductor:
     store: EvidenceStore
     record: UnfinishedCampaign
     shown: Meter
+    registry: RegistryResource
+    kind: ArtefactKind
 
     @property
     def run_id(self) -> str:
@@ -253,6 +261,64 @@ class _Conductor:
         for place, version, run_id in sent:
             if not self.followed(BENCHMARK_MODEL, version, run_id):
                 self.say(f"model {place} {version}: failed; the others go on")
+
+    def benchmark_anchors(self) -> None:
+        """Measure again, once, the best that was deployed, where it is no candidate and has no figures from the
+        environment that what serves is measured in now."""
+        wanted = self._anchors()
+        first = self.shown.candidates + 1
+        self.shown.joined_by([named.version for named in wanted])
+        for number, (named, dues) in enumerate(wanted.items(), first):
+            places = {place: None for run_id, one in dues for place in _places(run_id, one.tiers)}
+            left = [(tier, on) for tier, on in places if not self._is_measured(named.key, tier, on)]
+            place = f"{number}/{self.shown.candidates}"
+            if not left:
+                self.say(f"model {place} {named.version}, an anchor: measured before the interruption")
+                continue
+            self.say(f"model {place} {named.version}: {self._why_again(*dues[0], [tier for tier, _ in left])}")
+            tags = {CANDIDATE_TAG: place, VARIANTS_TAG: self.record.variants_seed, ANCHOR_TAG: named.tag}
+            assets = [REGISTRY_ENTRY_ASSET, *(asset_of(tier) for tier, on in left if on is None)]
+            _wait_for_accelerator(self.instance, self.campaign.accelerator_pool, self.say)
+            done = self.child(_Child(BENCHMARK_MODEL, named.key, MODEL_VERSIONS, tags=tags, assets=assets))
+            for on in dict.fromkeys(on for _, on in left if on is not None):
+                key = MultiPartitionKey({"device_class": on, "model_version": named.key})
+                done = done and self.child(_Child(BENCHMARK_ON_CLASS, key, MODELS_ON_CLASSES, tags=tags))
+            if not done:
+                self.say(f"model {place} {named.version}, an anchor: failed; the decision says what follows")
+
+    def _anchors(self) -> dict[Named, list[tuple[str, Due]]]:
+        """The anchors that are due, each with the decisions that want it."""
+        policy, current = load_policy(self.campaign.policy), self.registry.read()
+        found: dict[Named, list[tuple[str, Due]]] = {}
+        for run_id in self.decided:
+            due = anchors_due(
+                run_id,
+                self.store,
+                policy.incumbent,
+                self._serving(run_id),
+                current,
+                self.kind,
+                installed_tiers(),
+                let_go=self.campaign.anchors_let_go,
+            )
+            for one in due:
+                found.setdefault(Named(one.version, one.artefact_sha256), []).append((run_id, one))
+        return found
+
+    def _serving(self, run_id: str) -> str | None:
+        """What the targets of that run were last heard to serve; none is asked."""
+        targets = open_targets(self.campaign.state, self.campaign.target_paths, server=EdgeServer)
+        return heard_of_last(self.campaign.targets_of(run_id), mirrored_anywhere(self.store, targets))
+
+    def _why_again(self, run_id: str, one: Due, tiers: Sequence[str]) -> str:
+        """Why an anchor is measured again, by what, and how long that may take."""
+        differs = what_differs(one, run_id, self.store, self._serving(run_id), installed_tiers())
+        seconds = self.shown.usual_s(tiers)
+        return (
+            f"the best deployed on {' and '.join(one.metrics)} is no candidate, and its figures of {one.newest.run_id} "
+            f"are from another environment{f' ({differs})' if differs else ''}; measured again by {', '.join(tiers)}"
+            + (f", about {duration(seconds)}" if seconds is not None else "")
+        )
 
     @property
     def decided(self) -> dict[str, list[str]]:
@@ -336,6 +402,7 @@ class _Conductor:
             try:
                 self.benchmark()
                 self.benchmark_on_classes()
+                self.benchmark_anchors()
                 self.decide()
                 return self.deploy()
             except OperationalError as error:
@@ -481,7 +548,10 @@ def conduct(
         chosen = _chosen(current, registry.store().uri, config.only)
         tiers = _chosen_tiers(config.tiers)
         if config.dry_run or campaign.dry_run:
-            print_dry_run(new_run_id(context.instance), current, campaign, installed_tiers(), console())
+            run_id, store = new_run_id(context.instance), evidence_store.store
+            kind, let_go = model_server.artefact_kind, campaign.anchors_let_go
+            anchors = may_be_due(campaign.runs_of(run_id), store, current, kind, let_go=let_go)
+            print_dry_run(run_id, current, campaign, installed_tiers(), console(), anchors)
             return
         check_campaign(campaign, model_server.launcher, edge_runtime.edge_server)
         code = {tier: _code_version(context, tier) for tier in tiers}
@@ -514,7 +584,9 @@ def conduct(
             order=tuple(conditions.candidates),
             remembered=Durations.read(state.durations, campaign.profile.value),
         )
-        conductor = _Conductor(context, campaign, evidence_store.store, record, shown)
+        conductor = _Conductor(
+            context, campaign, evidence_store.store, record, shown, registry, model_server.artefact_kind
+        )
         try:
             _say_what_begins(conductor, left, why_not, model_server)
             observe_goldens(context.instance, installed_tiers(), campaign.goldens)
@@ -834,6 +906,13 @@ def _links(summary: RunSummary, rollouts: Sequence[str]) -> dict[str, Any]:
             for told in summary.deployments[-MANY_TARGETS:]
         }
     return links
+
+
+def _places(run_id: str, tiers: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+    """Each of the tiers with where it is measured for that decision: on a class's reference device, or here (None)."""
+    known = installed_tiers()
+    for tier in tiers:
+        yield tier, class_of(run_id) if known[tier].per_class else None
 
 
 def _keys_added(

@@ -37,7 +37,7 @@ from dagster import (
 )
 from pydantic import RootModel
 
-from milton_assets.assets.evidence import CAMPAIGN_TAG, CONDUCTED_TAG, VARIANTS_TAG
+from milton_assets.assets.evidence import AGAIN_TAG, ANCHOR_TAG, CAMPAIGN_TAG, CONDUCTED_TAG, VARIANTS_TAG
 from milton_assets.assets.rollouts import NEXT_TURN
 from milton_assets.conductor import ENDED, UNFINISHED, campaign_holder, new_run_id
 from milton_assets.jobs import (
@@ -55,6 +55,7 @@ from milton_assets.jobs import (
 from milton_assets.partitions import BENCHMARK_RUNS, DEVICE_CLASSES, EDGE_TARGETS, MODEL_VERSIONS, ROLLOUTS
 from milton_assets.rollout.journal import JOURNAL_FILE, is_held
 from milton_assets.rollout.turns import BETWEEN, next_turn
+from milton_assets.usecases.anchors import Named
 from milton_assets.usecases.rollouts import folder_of, names_of, rollout_of
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import MiltonError
@@ -62,9 +63,10 @@ from milton_assets.vocabulary.keys import campaign_of, class_of, mint_variants_s
 from milton_assets.vocabulary.registry import RegistryEntry, RegistryMissing
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.terminal import printable
+from milton_assets.vocabulary.tier import asset_of
 from resources.campaign import QUEUE_TAG, Campaign
 from resources.dagster_private import never_handed_over, retry_is_decided, was_lost, will_be_retried
-from resources.evidence_log import logged_content_digests, was_bundled
+from resources.evidence_log import REGISTRY_ENTRY_ASSET, due_after, logged_content_digests, was_bundled
 from resources.registry_resource import RegistryResource
 
 HASH_BUDGET_S = 20.0
@@ -91,9 +93,6 @@ LOST_FOR = timedelta(minutes=10)
 LOST_WITHIN = timedelta(days=2)
 LOST_AT_MOST = 6
 """A model whose runs were lost so often within `LOST_WITHIN` may be what kills its workers: a person has to look."""
-
-AGAIN_TAG = "milton/decides_again"
-"""On a `promote` run: the campaign that was decided before one of its models was measured."""
 
 
 @sensor(
@@ -264,7 +263,7 @@ def _class_requests(instance: DagsterInstance, campaign: Campaign, campaign_id: 
     measured = instance.get_runs(
         RunsFilter(job_name=benchmark_model.name, tags=of_campaign, statuses=[DagsterRunStatus.SUCCESS])
     )
-    versions = sorted({run.tags["dagster/partition"] for run in measured})
+    versions = {run.tags["dagster/partition"]: run.tags.get(ANCHOR_TAG) for run in measured}
     begun = {
         tuple(run.tags.get(f"dagster/partition/{name}") for name in ("device_class", "model_version"))
         for run in instance.get_runs(RunsFilter(job_name=benchmark_on_class.name, tags=of_campaign))
@@ -274,16 +273,44 @@ def _class_requests(instance: DagsterInstance, campaign: Campaign, campaign_id: 
             run_key=f"{campaign_id}:{name}:{version}",
             job_name=benchmark_on_class.name,
             partition_key=MultiPartitionKey({"device_class": name, "model_version": version}),
-            tags=of_campaign | campaign.queue_tags(benchmark_on_class.name, name),
+            tags=of_campaign
+            | ({ANCHOR_TAG: anchor} if anchor is not None else {})
+            | campaign.queue_tags(benchmark_on_class.name, name),
         )
         for name in campaign.class_references
-        for version in versions
+        for version, anchor in sorted(versions.items())
         if (name, version) not in begun
     ]
 
 
+def _anchor_requests(instance: DagsterInstance, campaign: Campaign, campaign_id: str) -> list[RunRequest]:
+    """Runs that measure again the anchors which the campaign's decisions lacked figures of; once they have, it is
+    decided again, as after any model that was measured late.
+
+    One that the campaign measured, or tried to, is left to the next.
+    """
+    of_campaign = {CAMPAIGN_TAG: campaign_id}
+    measured = instance.get_runs(RunsFilter(job_name=benchmark_model.name, tags=of_campaign))
+    tried = {run.tags.get(ANCHOR_TAG) for run in measured}
+    due: dict[str, list[str]] = {}
+    for run_id in campaign.runs_of(campaign_id):
+        for tag, tiers in due_after(instance, run_id).items():
+            due.setdefault(tag, []).extend(tiers)
+    return [
+        RunRequest(
+            run_key=f"{campaign_id}:{Named.of(tag).key}",
+            job_name=benchmark_model.name,
+            partition_key=Named.of(tag).key,
+            asset_selection=[AssetKey(name) for name in (REGISTRY_ENTRY_ASSET, *map(asset_of, dict.fromkeys(tiers)))],
+            tags=of_campaign | {ANCHOR_TAG: tag} | campaign.queue_tags(benchmark_model.name),
+        )
+        for tag, tiers in due.items()
+        if tag not in tried
+    ]
+
+
 @sensor(
-    jobs=[promote, benchmark_on_class],
+    jobs=[promote, benchmark_on_class, benchmark_model],
     minimum_interval_seconds=ROAD_EVERY_S,
     default_status=DefaultSensorStatus.RUNNING,
     description="Once no run of a campaign is left to measure a model: requests those on reference devices, then the "
@@ -302,10 +329,14 @@ def promote_when_measured(context: SensorEvaluationContext, campaign: Campaign) 
             classes = True
         elif due := _undecided(context.instance, campaign, campaign_id, measured):
             requests += due
+        elif anchors := _anchor_requests(context.instance, campaign, campaign_id):
+            requests += anchors
         else:
             reasons.append(f"{campaign_id} was decided already")
     keys = [str(request.partition_key) for request in requests if request.job_name == PROMOTE]
     adding = [BENCHMARK_RUNS.build_add_request(keys)] if keys else []
+    anchors_asked = [str(request.partition_key) for request in requests if ANCHOR_TAG in request.tags]
+    adding += [MODEL_VERSIONS.build_add_request(anchors_asked)] if anchors_asked else []
     adding += [DEVICE_CLASSES.build_add_request(list(campaign.class_references))] if classes else []
     return _asked(requests, adding, now, "; ".join(reasons) or "no campaign's model was measured")
 

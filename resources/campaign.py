@@ -93,6 +93,9 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
     allowed_contaminated: list[str] = Field(
         default_factory=list, description="Digests of weights that may be promoted though they know published answers."
     )
+    anchors_let_go: list[str] = Field(
+        default_factory=list, description="Digests of weights that challengers are held to no more, see the setting."
+    )
     mlflow_url: str | None = Field(default=None, description="An MLflow server that is told of the campaign.")
     mlflow_experiment: str = Field(default=MLFLOW_EXPERIMENT, description="The experiment that its runs are in there.")
     log_level: LogLevel = Field(default=LogLevel.ERROR, description="How much Dagster says on the terminal.")
@@ -158,6 +161,7 @@ class Campaign(ConfigurableResource):  # type: ignore[type-arg]
             golden_sets=_GOLDENS.dump_python(settings.goldens, mode="json"),
             allowed_templates=list(settings.allowed_templates),
             allowed_contaminated=list(settings.allowed_contaminated),
+            anchors_let_go=list(settings.anchors_let_go),
             mlflow_url=settings.mlflow.url if settings.mlflow else None,
             mlflow_experiment=settings.mlflow.experiment if settings.mlflow else MLFLOW_EXPERIMENT,
             log_level=settings.log_level,

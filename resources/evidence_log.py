@@ -18,17 +18,18 @@ from dagster import (
     DagsterInstance,
     DagsterRunStatus,
     EventLogRecord,
+    JsonMetadataValue,
     RunsFilter,
 )
 
 from milton_assets.vocabulary.chat_template import Lineage
 from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import EvidenceMismatch
-from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin, Found
+from milton_assets.vocabulary.evidence import AnchorEvidence, CandidateEvidence, EvidenceManifest, EvidencePin, Found
 from milton_assets.vocabulary.field_evidence import FieldEvidence
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.keys import key_on_class
-from milton_assets.vocabulary.ledger import Ledger
+from milton_assets.vocabulary.ledger import Ledger, anchor_key
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
 from milton_assets.vocabulary.tier import TierResult, asset_of, asset_on_class, table_metadata
 from resources.dagster_private import DATA_VERSION_TAG
@@ -39,6 +40,10 @@ ON_CLASS_JOB = "benchmark_on_class"
 REGISTRY_ENTRY_ASSET = "registry_entry"
 DECISION_ASSET = "selection_decision"
 BUNDLE_ASSET = "edge_bundle"
+
+ANCHORS_DUE = "anchors_due"
+"""Under which a decision's event names the anchors that lack figures and that nobody tried to measure again yet: each
+as the tag of its run, with the tiers that it lacks."""
 
 MANY = 1000
 """How many decisions of one run are looked through: it is decided once, or as often as somebody asks for it again."""
@@ -87,6 +92,8 @@ def gather(
     policy_sha256: str,
     ledger: Ledger,
     field: FieldEvidence,
+    anchors: Sequence[AnchorEvidence] = (),
+    anchors_let_go: Sequence[str] = (),
 ) -> Gathered:
     """Read each candidate's evidence, pin it, and say of each candidate why it cannot be judged, if it cannot.
 
@@ -94,7 +101,8 @@ def gather(
     through, `allowed_contaminated` which weights though they know published answers. `device_class` is the class that
     is decided for, whose reference device the tiers `per_class` measured on; None is this machine. `timed_by` is the
     tier whose environment is that of the candidate's speeds, `ledger` what the decision before handed on, `field` what
-    canaries said of the model that serves.
+    canaries said of the model that serves, `anchors` what `gather_anchor` found, `anchors_let_go` which weights
+    challengers are held to no more.
 
     Raises `EvidenceMismatch` when a file and the event log disagree: such evidence proves nothing.
     """
@@ -139,8 +147,54 @@ def gather(
         field=field,
         allowed_templates=tuple(sorted(set(allowed_templates))),
         allowed_contaminated=tuple(sorted(set(allowed_contaminated))),
+        anchors=tuple(anchors),
+        anchors_let_go=tuple(sorted(set(anchors_let_go))),
     )
     return Gathered(tuple(candidates), manifest)
+
+
+def gather_anchor(
+    instance: DagsterInstance,
+    store: EvidenceStore,
+    *,
+    version: str,
+    artefact_sha256: str,
+    tag: str,
+    tiers: Collection[str],
+    device_class: str | None,
+    per_class: Collection[str],
+    campaigns: Collection[str],
+) -> AnchorEvidence:
+    """What one of `campaigns` measured again of an anchor's weights by `tiers`, pinned; or why it has nothing.
+
+    `campaigns` are values of the tag `milton/campaign`, `tag` is that of the anchor's runs; `device_class` and
+    `per_class` as for `gather`.
+    """
+    ours = [{"milton/anchor": tag, "milton/campaign": campaign} for campaign in campaigns]
+    tried = any(instance.get_runs_count(RunsFilter(tags=tags)) for tags in ours)
+    key = anchor_key(artefact_sha256)
+    pins: list[EvidencePin] = []
+    missing: list[str] = []
+    for tier in tiers:
+        on_class = device_class if tier in per_class else None
+        record = _latest_record(instance, *place_of(tier, key, on_class))
+        run = instance.get_run_by_id(record.run_id) if record else None
+        file = store.latest(*place_of(tier, key, on_class))
+        in_time = run is not None and run.tags.get("milton/campaign") in campaigns
+        if file is not None and in_time and table_metadata(file.read())["artefact_sha256"] == artefact_sha256:
+            pins.append(_pin(instance, key, tier, on_class, file))
+        else:
+            why = (
+                (why_last_run_failed(instance, key, on_class) or why_last_run_failed(instance, key)) if tried else None
+            )
+            missing.append(why or f"it was not measured by the tier {tier} in this campaign")
+    return AnchorEvidence(
+        version=version,
+        artefact_sha256=artefact_sha256,
+        tiers=tuple(tiers),
+        pins=tuple(pins),
+        missing="; ".join(dict.fromkeys(missing)) or None,
+    )
 
 
 def found_today(instance: DagsterInstance, store: EvidenceStore, manifest: EvidenceManifest) -> list[Found]:
@@ -178,6 +232,16 @@ def logged_content_digests(instance: DagsterInstance, versions: Collection[str])
             if record.partition_key is not None:
                 found[record.partition_key] = _metadata(record).get("content_sha256")
     return found
+
+
+def due_after(instance: DagsterInstance, run_id: str) -> dict[str, list[str]]:
+    """The anchors that the decision of that run lacks figures of, as `ANCHORS_DUE`; none where none was taken."""
+    wanted = AssetRecordsFilter(asset_key=AssetKey(DECISION_ASSET), asset_partitions=[run_id])
+    for record in instance.fetch_materializations(wanted, limit=1).records:
+        materialization = record.asset_materialization
+        told = materialization.metadata.get(ANCHORS_DUE) if materialization else None
+        return dict(told.value) if isinstance(told, JsonMetadataValue) and isinstance(told.value, dict) else {}
+    return {}
 
 
 def was_bundled(instance: DagsterInstance, run_id: str) -> bool:

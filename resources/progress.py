@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -101,6 +101,17 @@ class Meter:
         if not known or any(seconds is None for _, seconds in known):
             return None
         return sum((1 if times is None else times[stage]) * (seconds or 0.0) for stage, seconds in known)
+
+    def joined_by(self, names: Sequence[str]) -> None:
+        """Count these models too, which are measured after all others."""
+        self.candidates += len(names)
+        self.order = (*self.order, *names) if self.order else ()
+
+    def usual_s(self, stages: Sequence[str]) -> float | None:
+        """Seconds that these stages take with a model, by this campaign's others, else by what is remembered; None
+        where one of them never ran here."""
+        known = [s for stage in stages if (s := self._expected("", stage) or self.remembered.usual(stage)) is not None]
+        return sum(known) if len(known) == len(stages) else None
 
     @property
     def _redraws(self) -> bool:

@@ -20,6 +20,7 @@ from dagster import (
 from milton_assets.assets.beta_features import by_dimension
 from milton_assets.assets.evidence import progress_of, tier_output
 from milton_assets.assets.guards import guarded_by
+from milton_assets.assets.measured_entry import entry_for
 from milton_assets.fleet.measuring import Weights
 from milton_assets.partitions import MODELS_ON_CLASSES
 from milton_assets.usecases.classes import reference_of, sample_here, telling_who_is_away
@@ -33,6 +34,7 @@ from milton_assets.vocabulary.tier import asset_on_class
 from milton_assets.vocabulary.tier_spec import Conditions, Tiers, TierSpec
 from resources.campaign import Campaign
 from resources.model_server import EdgeServerResource, ModelServerResource
+from resources.parquet_io import EvidenceStoreResource
 from resources.registry_resource import RegistryResource
 
 
@@ -61,9 +63,10 @@ def tier_on_class_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefini
         edge_runtime: EdgeServerResource,
         campaign: Campaign,
         registry: RegistryResource,
+        evidence_store: EvidenceStoreResource,
     ) -> Output[pa.Table]:
         device_class, version = _keys(context)
-        entry = registry.entry(version)
+        entry = entry_for(context, registry, campaign, model_server, evidence_store.store, version, here=True)
         artefact = entry.artefact(model_server.artefact_kind)
         goldens = read_goldens(spec, campaign.goldens.get(spec.name, ()))
         targets = open_targets(campaign.state, campaign.target_paths, server=edge_runtime.edge_server)

@@ -13,6 +13,7 @@ from milton_assets.assets.beta_features import partition_check
 from milton_assets.assets.evidence import evidence_output
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.links import its_campaign
+from milton_assets.assets.measured_entry import entry_for
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.vocabulary.artefact_files import artefact_files, check_gguf
 from milton_assets.vocabulary.entry_paths import placed
@@ -21,6 +22,7 @@ from milton_assets.vocabulary.registry import ArtefactKind
 from resources.campaign import Campaign
 from resources.evidence_store import EvidenceFile
 from resources.model_server import ModelServerResource
+from resources.parquet_io import EvidenceStoreResource
 from resources.registry_resource import RegistryResource
 
 
@@ -38,13 +40,15 @@ def registry_entry(
     registry: RegistryResource,
     campaign: Campaign,
     model_server: ModelServerResource,
+    evidence_store: EvidenceStoreResource,
 ) -> Output[pa.Table]:
     """One validated registry entry: what the registry says, and its artefacts' sizes and SHA-256.
 
     Where a server is started with the files, they are on this host afterwards, before anything holds its accelerator.
+    Under the key of an anchor, whose weights are no candidate any more, it is an entry that was made for them.
     """
-    version = context.partition_key
-    entry = registry.entry(version) if model_server.starts_servers else registry.judged(version)
+    store, here = evidence_store.store, model_server.starts_servers
+    entry = entry_for(context, registry, campaign, model_server, store, context.partition_key, here=here)
     hashed_here = [Path(artefact.path).exists() for artefact in entry.artefacts]
     return evidence_output(
         entry_to_table(entry, campaign.state, hashed_here),

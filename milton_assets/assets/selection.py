@@ -4,8 +4,9 @@ What belongs here: wiring, and the check that stands between a decision and its 
 evidence (`resources.evidence_log`) and deciding (`milton_assets.selection`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 from dagster import (
@@ -18,12 +19,13 @@ from dagster import (
     AssetsDefinition,
     MetadataValue,
     Output,
+    RunsFilter,
     asset,
 )
 
 from milton_assets import selection
 from milton_assets.assets.beta_features import partition_check
-from milton_assets.assets.evidence import evidence_output, pictures
+from milton_assets.assets.evidence import AGAIN_TAG, ANCHOR_TAG, CAMPAIGN_TAG, evidence_output, pictures
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.links import its_campaign, page_of
 from milton_assets.assets.pages import kept_page, told_elsewhere
@@ -34,6 +36,7 @@ from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.replay import read_anchored
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
 from milton_assets.usecases.aliases import name_challenger
+from milton_assets.usecases.anchors import Named, anchors_due
 from milton_assets.usecases.field_evidence import field_evidence
 from milton_assets.usecases.incumbent import incumbent_of
 from milton_assets.usecases.past_ledger import check_ledger, ledger_before
@@ -41,13 +44,21 @@ from milton_assets.usecases.pictures import tier_pictures
 from milton_assets.usecases.shared_history import mirrored_anywhere
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary import markdown
+from milton_assets.vocabulary.evidence import AnchorEvidence
 from milton_assets.vocabulary.golden_set import read_all_goldens
-from milton_assets.vocabulary.keys import check_run_id, class_of, key_on_class
+from milton_assets.vocabulary.keys import campaign_of, check_run_id, class_of, key_on_class
 from milton_assets.vocabulary.tier import asset_on_class
 from milton_assets.vocabulary.tier_spec import Needs, Tiers
 from resources.campaign import Campaign
 from resources.edge_server import EdgeServer
-from resources.evidence_log import BUNDLE_ASSET, check_manifest, gather
+from resources.evidence_log import (
+    ANCHORS_DUE,
+    BENCHMARK_JOB,
+    BUNDLE_ASSET,
+    check_manifest,
+    gather,
+    gather_anchor,
+)
 from resources.evidence_store import EvidenceFile, EvidenceStore
 from resources.golden_copies import keep_goldens
 from resources.model_server import ModelServerResource
@@ -109,6 +120,32 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             mirrored=mirrored_anywhere(store, targets),
             on_note=context.log.warning,
         )
+        per_class = [name for name, spec in tiers.items() if spec.per_class]
+        campaigns = {campaign_of(run_id), context.run.tags.get(AGAIN_TAG, run_id)}
+        wanted = anchors_due(
+            run_id,
+            store,
+            policy.incumbent,
+            incumbent,
+            current,
+            model_server.artefact_kind,
+            tiers,
+            let_go=campaign.anchors_let_go,
+        )
+        anchors = [
+            gather_anchor(
+                context.instance,
+                store,
+                version=one.version,
+                artefact_sha256=one.artefact_sha256,
+                tag=Named(one.version, one.artefact_sha256).tag,
+                tiers=one.tiers,
+                device_class=device_class,
+                per_class=per_class,
+                campaigns=campaigns,
+            )
+            for one in wanted
+        ]
         gathered = gather(
             context.instance,
             run_id=run_id,
@@ -122,7 +159,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             entry_files=registry_entry,
             tier_files=files,
             device_class=device_class,
-            per_class=[name for name, spec in tiers.items() if spec.per_class],
+            per_class=per_class,
             timed_by=next((name for name, spec in tiers.items() if spec.needs is Needs.ENDPOINT), None),
             goldens={name: sha256 for one in goldens.values() for name, sha256 in one.pinned.items()},
             private_goldens=sorted(name for one in goldens.values() for name in one.private),
@@ -130,6 +167,8 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             policy_sha256=policy.sha256,
             ledger=ledger_before(store.runs, run_id),
             field=field_evidence(campaign.state, store.runs, incumbent),
+            anchors=anchors,
+            anchors_let_go=campaign.anchors_let_go,
         )
         decision = decide(
             run_id=run_id,
@@ -146,7 +185,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             manifest=gathered.manifest,
             incumbent=incumbent,
             tiers=tiers,
-            anchored=read_anchored(store.read_bytes, gathered.manifest.ledger),
+            anchored=read_anchored(store.read_bytes, gathered.manifest),
         )
         notes = campaign.chosen.notes
         summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest, notes=notes)
@@ -173,10 +212,26 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             evidence_manifest_sha256=gathered.manifest.digest(),
             policy=f"{policy.name} {policy.sha256}",
             **({"notes": list(notes)} if notes else {}),
+            **_still_due(context, gathered.manifest.anchors, campaigns),
             **({"quarantined": {q.version: q.reason for q in current.quarantined}} if current.quarantined else {}),
         )
 
     return selection_decision
+
+
+def _still_due(
+    context: AssetExecutionContext, anchors: Sequence[AnchorEvidence], campaigns: Collection[str]
+) -> dict[str, MetadataValue[Any]]:
+    """The anchors that nobody tried to measure again in this campaign: the daemon does so after a decision, and then
+    decides again."""
+    lacking = {Named(one.version, one.artefact_sha256).tag: one for one in anchors if one.missing is not None}
+    tried = {
+        run.tags.get(ANCHOR_TAG)
+        for campaign_id in campaigns
+        for run in context.instance.get_runs(RunsFilter(job_name=BENCHMARK_JOB, tags={CAMPAIGN_TAG: campaign_id}))
+    }
+    due = {tag: list(one.tiers) for tag, one in lacking.items() if tag not in tried}
+    return {ANCHORS_DUE: MetadataValue.json(due)} if due else {}
 
 
 def _measured_on(

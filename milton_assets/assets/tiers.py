@@ -25,7 +25,7 @@ from dagster import (
 )
 
 from milton_assets.assets.beta_features import partition_check
-from milton_assets.assets.evidence import VARIANTS_TAG, progress_of, tier_output
+from milton_assets.assets.evidence import ANCHOR_TAG, VARIANTS_TAG, progress_of, tier_output
 from milton_assets.assets.guards import guarded_by
 from milton_assets.assets.links import its_campaign
 from milton_assets.partitions import MODEL_VERSIONS, MODELS_ON_CLASSES
@@ -102,14 +102,19 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
         campaign: Campaign,
         registry: RegistryResource,
     ) -> Output[pa.Table]:
-        entry = placed(entry_from_table(registry_entry.read()), campaign.state)
+        entry, key = placed(entry_from_table(registry_entry.read()), campaign.state), context.partition_key
         artefact = entry.artefact(model_server.artefact_kind)
         goldens = read_goldens(spec, campaign.goldens.get(spec.name, ()))
         store = registry_entry.store
         if spec.from_log and (known := imported_log(store, spec.name, entry.version, artefact.sha256)):
             result = imported_result(store, spec, known)
             return tier_output(
-                spec, result, entry.version, artefact.sha256, imported_of=known.model_told, **its_campaign(context)
+                spec,
+                result,
+                context.partition_key,
+                artefact.sha256,
+                imported_of=known.model_told,
+                **its_campaign(context),
             )
         brings = partial(bring, registry.store(), entry.version, artefact)
         with model_server.serve(artefact, entry.version, bring=brings) as served:
@@ -133,7 +138,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
                     chat_model=chat_model,
                     judge=lambda pairs: qualified_judge(campaign.judge, pairs, _candidates(registry, model_server)),
                     embeddings=campaign.embeddings if Uses.EMBEDDINGS in spec.uses else None,
-                    on_progress=progress_of(context, spec.name, tuple(tiers)),
+                    on_progress=progress_of(context, spec.name, tuple(tiers), named=_named(context, entry)),
                     watch=watch_of(served) if campaign.watch_machine else None,
                     incumbent=_incumbent(context, spec, served, entry.version, store, model_server, campaign, registry),
                     runs_evaluations=EvaluationRunner(campaign.cache_dir, kept_in(store)),
@@ -148,9 +153,14 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
             told["answer_cache"] = chat_model.provenance()
         result = replace(result, provenance={**result.provenance, **told})
         server = environment.server.name if environment.server else "unknown"
-        return tier_output(spec, result, entry.version, artefact.sha256, server=server, **its_campaign(context))
+        return tier_output(spec, result, key, artefact.sha256, server=server, **its_campaign(context))
 
     return measured
+
+
+def _named(context: AssetExecutionContext, entry: RegistryEntry) -> str:
+    """How the terminal calls the model."""
+    return f"{entry.version} (anchor)" if ANCHOR_TAG in context.run.tags else entry.version
 
 
 class _Asked(TypedDict, total=False):

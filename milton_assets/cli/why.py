@@ -55,6 +55,7 @@ def _draw(told: Why, console: Console) -> None:
     rows += [("because", told.because)] if told.because else []
     rows.append(("before it", told.before or "nothing"))
     rows += [(one.label, _beside(one.now, one.before, told.before)) for one in told.figures]
+    rows += [("held to", sentence) for sentence in told.held_to]
     rows.append(("health", _health(told)))
     rows += [("not known", sentence) for sentence in told.not_known]
     width = max(len(printable(label)) for label, _ in rows)

@@ -475,6 +475,7 @@ def _difference(difference: Difference) -> tuple[str, ...]:
     if difference.p_value is not None and difference.p_holm is not None:
         p_value = f"{difference.p_value:.3f} ({difference.p_holm:.3f})\n{_looks(difference.looks)}"
     of = f" against {difference.against}, the best deployed" if difference.against is not None else ""
+    of += f"\nas {difference.against_run} measured it" if difference.against_run is not None else ""
     return (f"{difference.metric}{of}\n{difference.test}", better_by, p_value, difference.why)
 
 

@@ -68,6 +68,14 @@ def differences(one: Procedure, other: Procedure) -> str:
     return "; ".join(found[:_SHOWN]) + (f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
 
 
+def how_they_differ(one: TierResult, other: TierResult) -> str:
+    """How two tables of a tier were made differently: environments first, then procedures; empty where they were not
+    as far as is known."""
+    prints = (one.provenance.get("fingerprint"), other.provenance.get("fingerprint"))
+    elsewhere = "" if None in prints or prints[0] == prints[1] else _environments_differ(*prints)
+    return "; ".join(filter(None, (elsewhere, differences(procedure(one), procedure(other)))))
+
+
 def on_pinned_goldens(candidate: Candidate, manifest: EvidenceManifest, tiers: Tiers) -> Candidate:
     """The candidate, with the figures of every tier invalid that was measured on other goldens than are pinned."""
     wrong: dict[str, list[str]] = {}

@@ -177,8 +177,51 @@ class Held:
         return _difference(self.margin, one, tally, one.p_value, self.alpha)
 
 
-def held_to(drawn: Drawn, margin: Margin, anchor: int, rule: IncumbentRule, *, draws: int, seed: int) -> Held:
-    """Compare everybody in `drawn` with the figure at index `anchor`."""
+@dataclass(frozen=True)
+class Through:
+    """Rounds in turn of everybody in a `Drawn` with one and the same incumbent, at `serving`: by them those are
+    compared who were not measured beside each other, for what drifts cancels in each.
+
+    `versions` are everybody's, and `life` knows how each was measured.
+    """
+
+    turns: InTurn
+    versions: Sequence[str]
+    serving: int
+    life: Life
+
+    def against(self, one: int, others: npt.NDArray[np.intp]) -> _Turned:
+        """The `others` against the one at that index: both gains' errors are in theirs."""
+        everybody = np.arange(len(self.versions), dtype=np.intp)
+        with_incumbent = _Turned.of(self.turns, everybody, self.versions, self.life)
+        with_incumbent.gain[self.serving], with_incumbent.error[self.serving] = 0.0, 0.0
+        with_incumbent.freedom[self.serving] = with_incumbent.campaigns[self.serving] = 1.0
+        found = _Turned.none(len(others))
+        if not with_incumbent.here[one]:
+            return found
+        here = with_incumbent.here[others]
+        some = others[here]
+        error, of_one = with_incumbent.error[some], with_incumbent.error[one]
+        found.gain[here] = with_incumbent.gain[some] - with_incumbent.gain[one]
+        found.error[here] = np.hypot(error, of_one)
+        freedom = with_incumbent.freedom
+        found.freedom[here] = combined_freedom(found.error[here], error, freedom[some], freedom[one])
+        found.campaigns[here] = 1.0
+        return found
+
+
+def held_to(
+    drawn: Drawn,
+    margin: Margin,
+    anchor: int,
+    rule: IncumbentRule,
+    *,
+    draws: int,
+    seed: int,
+    through: Through | None = None,
+) -> Held:
+    """Compare everybody in `drawn` with the figure at index `anchor`; `through` what serves, where there are rounds in
+    turn with it."""
     others = np.array([i for i in range(len(drawn.values)) if i != anchor], dtype=np.intp)
     nothing = _Past.of([NEW] * len(others), [""] * len(others))
     compared = _compare(
@@ -190,7 +233,7 @@ def held_to(drawn: Drawn, margin: Margin, anchor: int, rule: IncumbentRule, *, d
         draws=draws,
         rng=stream(seed),
         past=nothing,
-        turned=_Turned.none(len(others)),
+        turned=through.against(anchor, others) if through is not None else _Turned.none(len(others)),
     )
     return Held(margin, compared.rows(), {index: place for place, index in enumerate(others.tolist())}, rule.alpha)
 

@@ -161,6 +161,7 @@ def _against_incumbent(
     )
     anchoring = anchor(
         eligible,
+        [judgement.candidate for judgement in judgements],
         policy,
         rule,
         prepared,
@@ -170,6 +171,7 @@ def _against_incumbent(
         life=life,
         tiers=occasion.tiers,
         seed=occasion.seed,
+        turns=turns,
     )
     return {
         "serving": serving,
@@ -197,6 +199,11 @@ def settle(contest: Contest, policy: Policy) -> Outcome:
     if contest.blind is not None:
         return Outcome(ranking, sure, Choice(Verdict.NO_VERDICT, None, (contest.blind,)))
     choice = choose(contest.pool, ranking, contest.prepared, policy, sure, contest.challenges, contest.serving)
+    withheld = contest.anchoring.withheld if contest.anchoring else {}
+    why = next((withheld[version] for version in contest.pool.versions if version in withheld), None)
+    if choice.verdict is Verdict.REJECT and why is not None:
+        # Whether the incumbent stays cannot be known before challengers are held to what they have to be.
+        choice = Choice(Verdict.NO_VERDICT, None, (*choice.reasons, why))
     return Outcome(ranking, sure, choice)
 
 

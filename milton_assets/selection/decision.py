@@ -22,11 +22,12 @@ from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.ledger import Ledger
 from milton_assets.vocabulary.metric import Interval, Metric
 
-DECISION_VERSION = 7
+DECISION_VERSION = 8
 """Version 3 is written as RFC 8785 has it; version 4 names each candidate's chat template, spends alpha over the life
 of an incumbent and hands on a ledger; version 5 has gates that ask only where there is a figure, flips, and what fresh
 variants showed of each candidate; version 6 compares speeds in rounds in turn with the incumbent, where tables state
-such rounds; version 7 tells what the field said of the incumbent. Another version is not read."""
+such rounds; version 7 tells what the field said of the incumbent; version 8 holds challengers to the best that was
+deployed as it is measured in the environment of today. Another version is not read."""
 
 
 class Verdict(StrEnum):
@@ -161,6 +162,7 @@ class Difference(_Noun):
     superior: bool
     worse: bool = False
     against: Slug | None = None
+    against_run: RunId | None = None
     why: str
 
 

@@ -34,6 +34,13 @@ class InTurn:
     own: Array
     rounds: Array
 
+    def and_also(self, others: InTurn) -> InTurn:
+        """These candidates and then those, of the same criterion."""
+        gain, own, rounds = (
+            np.concatenate([getattr(self, name), getattr(others, name)]) for name in ("gain", "own", "rounds")
+        )
+        return InTurn(self.criterion, gain, own, rounds)
+
 
 def in_turn(candidates: Sequence[Candidate], criterion: Criterion, serving: str | None) -> InTurn:
     """Those of one criterion; `serving` is the SHA-256 of the weights that serve, None where it is not known.

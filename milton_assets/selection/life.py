@@ -58,7 +58,7 @@ class Life:
     by the digest of its table, `weights` by those. `incumbent` is the SHA-256 of the weights that serve, None where it
     is not known; `begins` is whether they serve for the first time. `anchored` are the tables of the anchors, by
     digest. `sent_back` is the verdict by which the field sent the incumbent's weights back, and `let_go` the anchors
-    that they were until then: the ledger has them no more.
+    that they were until then; `released` those that a setting lets go: the ledger has neither any more.
     """
 
     ledger: Ledger = field(default_factory=Ledger)
@@ -71,6 +71,7 @@ class Life:
     begins: bool = False
     sent_back: FieldFinding | None = None
     let_go: tuple[Anchor, ...] = ()
+    released: tuple[Anchor, ...] = ()
 
     @classmethod
     def of(
@@ -106,15 +107,18 @@ class Life:
         tables = {(pin.model_version, pin.tier): pin.sha256 for pin in manifest.pins()}
         against = sent_back(manifest.field, serving)
         let_go = tuple(one for one in ledger.anchors if against is not None and one.artefact_sha256 == serving)
-        if let_go:
-            kept = tuple(one for one in ledger.anchors if one not in let_go)
+        released = tuple(one for one in ledger.anchors if one.artefact_sha256 in manifest.anchors_let_go)
+        if let_go or released:
+            kept = tuple(one for one in ledger.anchors if one not in let_go and one not in released)
             ledger = ledger.model_copy(update={"anchors": kept})
-        if missing := [one.uri for one in ledger.anchors if one.sha256 not in anchored]:
+        wanted = [(one.uri, one.sha256) for anchor in ledger.anchors for one in anchor.tables]
+        wanted += [(pin.uri, pin.sha256) for one in manifest.anchors for pin in one.pins]
+        if missing := [uri for uri, sha256 in dict.fromkeys(wanted) if sha256 not in anchored]:
             raise BadInput(
                 f"{manifest.run_id} holds challengers to figures that were not read: {', '.join(missing)}",
                 expected="the tables that the ledger's anchors pin",
             )
-        return cls(ledger, keys, hows, tables, serving, weights, anchored, begins, against, let_go)
+        return cls(ledger, keys, hows, tables, serving, weights, anchored, begins, against, let_go, released)
 
     def noises(self, criterion: Criterion, versions: Sequence[str], values: Array) -> list[Noise]:
         """For each version the noise of that criterion, from all that was measured as it was, this time included."""
@@ -350,6 +354,12 @@ def _hows(manifest: EvidenceManifest, candidates: Sequence[Candidate]) -> dict[t
                 known.append((environment, made, digest))
                 hows[one.version, tier] = digest
     return hows
+
+
+def how_of(result: TierResult) -> str:
+    """The digest of how `result` was made, by what its table states of itself: as in `Life.hows`."""
+    environment = _Environments().digest(result.provenance.get("fingerprint"))
+    return environment if environment == _UNKNOWN else sha256_json([environment, dict(procedure(result))])
 
 
 def _stated(evidence: CandidateEvidence, manifest: EvidenceManifest) -> object:

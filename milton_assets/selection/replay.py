@@ -21,7 +21,6 @@ from milton_assets.selection.policy import Policy
 from milton_assets.selection.summary import RunSummary
 from milton_assets.vocabulary.errors import EvidenceMismatch
 from milton_assets.vocabulary.evidence import EvidenceManifest, EvidencePin
-from milton_assets.vocabulary.ledger import Ledger
 from milton_assets.vocabulary.tier import TierResult, table_metadata
 from milton_assets.vocabulary.tier_spec import Tiers
 
@@ -48,15 +47,18 @@ def decide_again(read: ReadPinned, summary: RunSummary, policy: Policy, tiers: T
         manifest=summary.manifest,
         incumbent=summary.decision.incumbent,
         tiers=tiers,
-        anchored=read_anchored(read, summary.manifest.ledger),
+        anchored=read_anchored(read, summary.manifest),
     )
 
 
-def read_anchored(read: ReadPinned, ledger: Ledger) -> dict[str, TierResult]:
-    """The tables that the ledger's anchors pin, by digest. Raises `EvidenceMismatch` for one that does not hold."""
+def read_anchored(read: ReadPinned, manifest: EvidenceManifest) -> dict[str, TierResult]:
+    """The tables of the anchors by digest: those of before that the manifest's ledger pins, and what was measured again
+    of them. Raises `EvidenceMismatch` for one that does not hold."""
+    pinned = [(one.uri, one.sha256) for anchor in manifest.ledger.anchors for one in anchor.tables]
+    pinned += [(pin.uri, pin.sha256) for one in manifest.anchors for pin in one.pins]
     return {
-        one.sha256: TierResult.from_table(pq.read_table(pa.BufferReader(read(one.uri, one.sha256))))
-        for one in ledger.anchors
+        sha256: TierResult.from_table(pq.read_table(pa.BufferReader(read(uri, sha256))))
+        for uri, sha256 in dict.fromkeys(pinned)
     }
 
 

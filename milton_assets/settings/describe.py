@@ -39,6 +39,7 @@ _EXAMPLES = {
     "allow_model_code": "[v1.20260111.1425]",
     "allowed_templates": f"['{'5d' * 32}']",
     "allowed_contaminated": f"['{'c0' * 32}']",
+    "anchors_let_go": f"['{'a0' * 32}']",
     "goldens": "{reasoning: [{path: goldens/ours.json, private: true}]}",
     "evidence_url": "s3://bucket/evidence",
     "queues": "{benchmark_model: gpu-box, promote: gpu-box, kitchen: edge-box}",

@@ -511,6 +511,11 @@ class Settings(_Noun):
         description="SHA-256 digests of weights that may be promoted though they know answers to published cases "
         "(docs/selection.md).",
     )
+    anchors_let_go: Digests = Field(
+        default=(),
+        description="SHA-256 digests of weights that challengers are held to no more, though they were the best ever "
+        "deployed: for those that cannot be had or served any more (docs/selection.md).",
+    )
     goldens: dict[Slug, tuple[GoldenSet, ...]] = Field(
         default_factory=dict,
         description="Sets of goldens of one's own, by tier: `reasoning`, `retrieval`, `inference`, `fidelity`; each a "

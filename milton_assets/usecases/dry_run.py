@@ -5,6 +5,8 @@ What belongs here: saying so. What does not: measuring, and keeping assets from 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Console
 
 from milton_assets.vocabulary.registry import Registry
@@ -17,8 +19,16 @@ MOST_SHOWN = 50
 """Of more entries than that, it is said how many there are: `milton registry list` has them all."""
 
 
-def print_dry_run(run_id: str, current: Registry, campaign: Campaign, tiers: Tiers, console: Console) -> None:
-    """Every metric, why none has a value, and the candidates that it would be measured of."""
+def print_dry_run(
+    run_id: str,
+    current: Registry,
+    campaign: Campaign,
+    tiers: Tiers,
+    console: Console,
+    anchors: Iterable[str] = (),
+) -> None:
+    """Every metric, why none has a value, and the candidates that it would be measured of; `anchors` are sentences on
+    those that may be measured besides."""
     console.print(f"{run_id}: {WHY}, profile {campaign.profile}, policy {campaign.policy}\n", markup=False)
     for spec in tiers.values():
         for metric in spec.skipped(WHY).metrics:
@@ -29,6 +39,8 @@ def print_dry_run(run_id: str, current: Registry, campaign: Campaign, tiers: Tie
         artefacts = ", ".join(f"{a.kind} {a.size_bytes / 1e6:.0f} MB" for a in entry.artefacts)
         console.print(f"  {entry.version}  {printable(entry.base_model)}  {artefacts}", soft_wrap=True, markup=False)
     _say_how_many_more(len(candidates), console)
+    for sentence in anchors:
+        console.print(f"  {printable(sentence)}", soft_wrap=True, markup=False)
     for quarantined in current.quarantined[:MOST_SHOWN]:
         why = printable(f"{quarantined.version}  quarantined: {quarantined.reason}")
         console.print(f"\n{why}", soft_wrap=True, markup=False)

@@ -35,6 +35,7 @@ NOT_MEASURED_BY = frozenset(
         "dry_run",
         "reuse_answers",
         "allowed_contaminated",
+        "anchors_let_go",
         "log_level",
     }
 )

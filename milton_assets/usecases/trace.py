@@ -320,6 +320,7 @@ def _grounds_links(
             [
                 f"{len(grounds.evidence.pins())} tables, each as pinned on disk and in the event log, "
                 f"and {len(grounds.evidence.goldens)} goldens",
+                *_anchors_told(grounds.evidence),
                 *notes_on_goldens(grounds.evidence, records.goldens),
             ]
         ),
@@ -341,6 +342,13 @@ def _grounds_links(
         if source.exists()
         else f"the measured file; {source} is absent, the bundle holds it",
     )
+
+
+def _anchors_told(evidence: EvidenceManifest) -> Iterator[str]:
+    """Which of the tables are the best that was deployed, measured again for this decision."""
+    for one in evidence.anchors:
+        if one.pins:
+            yield f"of these {len(one.pins)} of {one.version}, the best deployed, measured again in the new environment"
 
 
 def _decision_problems(
@@ -430,6 +438,8 @@ def _evidence_problems(
         check_manifest(records.instance, records.store, grounds.evidence)
     except MiltonError as error:
         yield str(error)
+    for uri, sha256 in dict.fromkeys((t.uri, t.sha256) for one in grounds.evidence.ledger.anchors for t in one.tables):
+        yield from _differ(f"{uri}, a table of the best that was deployed,", records.store.digest(uri), sha256)
     yield from broken_goldens(grounds.evidence, records.store)
     yield from changed_since(records.state, grounds.evidence.field)
 

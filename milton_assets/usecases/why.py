@@ -8,6 +8,7 @@ What belongs here: putting the target's history and the runs' summaries together
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
@@ -47,6 +48,7 @@ class Why(_Noun):
     because: str | None
     before: str | None
     figures: tuple[Beside, ...]
+    held_to: tuple[str, ...] = ()
     health: Health
     not_known: tuple[str, ...] = ()
 
@@ -73,6 +75,7 @@ def why_of(target: Target, runs: Place) -> Why:
         because=decision.reasons[0] if decision else None,
         before=before.model_version if before else None,
         figures=tuple(_figures(active.model_version, decision, before, runs, not_known)) if decision else (),
+        held_to=tuple(_held_to(decision, active.model_version)) if decision else (),
         health=health,
         not_known=tuple(not_known),
     )
@@ -87,6 +90,16 @@ def _brought(history: tuple[Deployment, ...], release: str) -> Deployment | None
         elif found is None and done.outcome is Outcome.COMMITTED:
             found = done
     return found
+
+
+def _held_to(decision: Decision, serving: str) -> Iterator[str]:
+    """The best that was deployed, by metric, where that is another than what serves."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in decision.ledger.anchors:
+        if one.version != serving:
+            found.setdefault((one.version, one.tables[-1].run_id), []).append(one.metric)
+    for (version, run_id), metrics in found.items():
+        yield f"{version}, the best deployed on {' and '.join(metrics)}, as {run_id} measured it"
 
 
 def _decision(runs: Place, run_id: str, not_known: list[str]) -> Decision | None:

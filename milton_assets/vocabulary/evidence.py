@@ -19,11 +19,11 @@ from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.ledger import Ledger
 
-MANIFEST_VERSION = 7
+MANIFEST_VERSION = 8
 """Version 3 is digested as RFC 8785 has it; version 4 pins each candidate's chat template, which templates were
 allowed, and the ledger of the decisions before; version 5 which weights were let through though they know answers,
 and of a table on which device class it was measured; version 6 has what a server put on GPUs, and their CUDA version,
-in its fingerprints; version 7 what the field said of the incumbent.
+in its fingerprints; version 7 what the field said of the incumbent; version 8 what was measured again of anchors.
 Another version is not read."""
 
 
@@ -66,13 +66,34 @@ class CandidateEvidence(BaseModel):
         return next((pin for pin in self.pins if pin.tier == tier), None)
 
 
+class AnchorEvidence(BaseModel):
+    """What there is of an anchor's weights from the environment of this run, where they are no candidate of it.
+
+    `tiers` are those of which a table was wanted; `missing` says why one of them has no pin, None where all have.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Slug
+    artefact_sha256: Sha256
+    tiers: tuple[TierName, ...]
+    pins: tuple[EvidencePin, ...] = ()
+    missing: str | None = None
+
+    def pin(self, tier: str) -> EvidencePin | None:
+        """The pin of that tier, if there is one."""
+        return next((pin for pin in self.pins if pin.tier == tier), None)
+
+
 class EvidenceManifest(BaseModel):
     """What a decision rests on. Its digest is written into the decision, the bundle and the deployment.
 
     `tiers` are those that a candidate had to be measured by, in their order; `private_goldens` are the names in
     `goldens` of which only the digest is kept; `allowed_templates` are chat templates that the operator let through;
     `allowed_contaminated` are weights that may be promoted though they know published answers; `ledger` is what the
-    decision before this one handed on; `field` what canaries said of the model that serves.
+    decision before this one handed on; `field` what canaries said of the model that serves;
+    `anchors` is what was measured again of the best that was deployed, whose earlier tables the ledger pins;
+    `anchors_let_go` are weights that challengers are held to no more.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,6 +113,8 @@ class EvidenceManifest(BaseModel):
     allowed_templates: tuple[TemplateId, ...] = ()
     allowed_contaminated: tuple[Sha256, ...] = ()
     field: FieldEvidence = FieldEvidence()
+    anchors: tuple[AnchorEvidence, ...] = ()
+    anchors_let_go: tuple[Sha256, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -113,8 +136,13 @@ class EvidenceManifest(BaseModel):
         )
 
     def pins(self) -> tuple[EvidencePin, ...]:
-        """Every pin, candidate by candidate."""
-        return tuple(pin for candidate in self.candidates for pin in candidate.pins)
+        """Every pin, candidate by candidate, then those of anchors."""
+        of_candidates = (pin for candidate in self.candidates for pin in candidate.pins)
+        return (*of_candidates, *(pin for anchor in self.anchors for pin in anchor.pins))
+
+    def anchor(self, artefact_sha256: str) -> AnchorEvidence | None:
+        """What was wanted of that anchor, if anything was."""
+        return next((one for one in self.anchors if one.artefact_sha256 == artefact_sha256), None)
 
     def check(self, found: Iterable[Found]) -> None:
         """Compare every pin with what was found. Raises `EvidenceMismatch` naming every difference."""

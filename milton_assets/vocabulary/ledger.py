@@ -10,9 +10,9 @@ with the number of campaigns.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
@@ -72,20 +72,55 @@ class Previous(_Noun):
     decision_sha256: Sha256
 
 
-class Anchor(_Noun):
-    """The best that was ever deployed, on one metric: the version, its weights, and the table that its figure is in.
+ENVIRONMENTS_KEPT: Final = 8
+"""Of an anchor that was measured in more environments than that, the tables of the newest are kept."""
 
-    `how` is the digest of what was measured and how, environment included.
+_KEY_DIGITS = 12
+
+
+def anchor_key(artefact_sha256: str) -> str:
+    """The partition under which the weights of an anchor are measured where they are no candidate any more.
+
+    Not the version's own: under that name other weights may stand by now.
+    """
+    return f"anchor.{artefact_sha256[:_KEY_DIGITS]}"
+
+
+class AnchorTable(_Noun):
+    """One table of an anchor: where it lies, its digest, and the run that pinned it first.
+
+    `how` is the digest of what was measured and how, environment included; `here` is that of the incumbent's table in
+    that run, which is another where how is asked depends on the model.
+    """
+
+    how: Sha256
+    here: Sha256
+    run_id: RunId
+    uri: str
+    sha256: Sha256
+
+
+class Anchor(_Noun):
+    """The best that was ever deployed, on one metric: the version, its weights, and the tables that its figure is in.
+
+    The first table is from when it served, the others from environments that came after, each measured once; the
+    newest stands last.
     """
 
     tier: TierName
     metric: str
     version: Slug
     artefact_sha256: Sha256
-    how: Sha256
-    run_id: RunId
-    uri: str
-    sha256: Sha256
+    tables: tuple[AnchorTable, ...] = Field(min_length=1)
+
+    def measured(self, here: str) -> AnchorTable | None:
+        """Its newest table from the environment in which the incumbent's is `here`; None where there is none."""
+        return next((one for one in reversed(self.tables) if here in (one.here, one.how)), None)
+
+    def with_table(self, table: AnchorTable) -> Anchor:
+        """The anchor with one table more. The first stays, whatever comes."""
+        first, *later = *self.tables, table
+        return self.model_copy(update={"tables": (first, *later[1 - ENVIRONMENTS_KEPT :])})
 
 
 class Ledger(_Noun):

@@ -240,7 +240,7 @@ def test_where_both_are_shown_to_be_better_on_something_the_score_decides() -> N
 def test_a_decision_with_a_ledger_is_repeated_byte_for_byte() -> None:
     pool = [model("old"), model("new", throughput=60)]
     *_, before = campaigns(pool, pool, pool)
-    known = {one.sha256: pool[0].tiers[one.tier] for one in before.ledger.anchors}
+    known = {one.tables[0].sha256: pool[0].tiers[one.tier] for one in before.ledger.anchors}
     ledger = Ledger.model_validate_json(before.ledger.model_dump_json())
     evidence = pinned(pool, SEED, nonce="again", ledger=with_previous(ledger, RUN_ID, before.digest()))
     again = [
@@ -320,7 +320,7 @@ class TestTheRunBefore:
     def decided(self, runs: Path, run_id: str, ledger: Ledger | None = None) -> RunSummary:
         pool = [model("old"), model("new")]
         evidence = pinned(pool, SEED, nonce=run_id, ledger=ledger).model_copy(update={"run_id": run_id})
-        known = {one.sha256: pool[0].tiers[one.tier] for one in (ledger or Ledger()).anchors}
+        known = {one.tables[0].sha256: pool[0].tiers[one.tier] for one in (ledger or Ledger()).anchors}
         decision = decide(
             run_id=run_id,
             candidates=pool,

@@ -235,15 +235,15 @@ def test_a_decision_survives_json_byte_for_byte() -> None:
     assert again.digest() == decision.digest()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"decision_version": 7}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"decision_version": 8}'])
 def test_what_is_no_decision_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="no decision"):
         Decision.from_json(text)
 
 
 def test_a_decision_of_another_version_is_refused() -> None:
-    with pytest.raises(BadInput, match="version 99, this release reads version 7"):
-        Decision.from_json(decided(A).to_json().replace('"decision_version":7', '"decision_version":99'))
+    with pytest.raises(BadInput, match="version 99, this release reads version 8"):
+        Decision.from_json(decided(A).to_json().replace('"decision_version":8', '"decision_version":99'))
 
 
 def test_a_decision_that_contradicts_itself_is_refused() -> None:

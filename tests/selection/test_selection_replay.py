@@ -152,7 +152,7 @@ class TestADecisionTakenBefore:
         summary = self.summary()
         again = decide_again(lambda uri, _: (self.PAST / uri).read_bytes(), summary, summary.decision.policy, TIERS)
         assert again.to_json() == summary.decision.to_json()
-        assert again.digest() == "fb762484d5cf71777358a4e9e2f0b6eda62ea0aed9a390321171c6d71faddc9d"
+        assert again.digest() == "de71956a87bf0c9f6a7aedacdbcac7a083265830ab50f80d79876e1340d3e85a"
 
     def test_is_written_back_as_it_was_read(self) -> None:
         raw = json.loads((self.PAST / "summary.json").read_text())
@@ -162,8 +162,8 @@ class TestADecisionTakenBefore:
     @pytest.mark.parametrize(
         ("part", "field", "why"),
         [
-            ("decision", "decision_version", "the decision has version 2, this release reads version 7"),
-            ("manifest", "manifest_version", "the manifest has version 2, this release reads version 7"),
+            ("decision", "decision_version", "the decision has version 2, this release reads version 8"),
+            ("manifest", "manifest_version", "the manifest has version 2, this release reads version 8"),
         ],
         ids=["decision", "manifest"],
     )

@@ -199,6 +199,13 @@ ROWS: dict[str, Row] = {
         lambda settings: list(settings.allowed_contaminated),
         ["c" * 64],
     ),
+    "anchors_let_go": Row(
+        f"anchors_let_go: [{'a' * 64}]",
+        {"MILTON_ANCHORS_LET_GO": "a" * 64},
+        lambda defs: list(defs.resources["campaign"].anchors_let_go),
+        lambda settings: list(settings.anchors_let_go),
+        ["a" * 64],
+    ),
     "reasoning_budget_s": Row(
         "reasoning_budget_s: 600",
         {"MILTON_REASONING_BUDGET_S": "600"},

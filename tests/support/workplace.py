@@ -10,13 +10,14 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dagster import (
+    AssetKey,
     DagsterInstance,
     Definitions,
     ExecuteInProcessResult,
@@ -46,6 +47,9 @@ VERSIONS = ("good", "better", "poor", "bad", "v1", "v2", "v3")
 """The versions that the scripted server lists, and so the ones a test may register."""
 
 PROBES = {probe.prompt for probe in QUESTIONS}
+
+BUILD = "SCRIPTED_BUILD"
+"""The environment variable with the build that the scripted server says it is: another one is another environment."""
 
 PROBED_AFTER_S = 0.1
 """How long a probe is thought about: a device may be ten times slower, so the machine may stall for a second or two."""
@@ -106,6 +110,10 @@ def _yes_or_no(probability: float, text: str) -> Answer:
     return answer("Yes" if p >= 0.5 else "No", top_logprobs={"Yes": math.log(p), "No": math.log(1 - p)})
 
 
+def _scripted() -> ServerFingerprint:
+    return ServerFingerprint(name="scripted", launched_by_us=True, build=os.environ.get(BUILD))
+
+
 @dataclass(frozen=True)
 class ScriptedServing:
     """`Launcher` for the scripted server: every artefact is served there, under the name asked for."""
@@ -114,7 +122,7 @@ class ScriptedServing:
 
     @contextmanager
     def serve(self, artefact: Path, model: str) -> Iterator[RunningServer]:
-        yield RunningServer(Endpoint(self.base_url, model), ServerFingerprint(name="scripted", launched_by_us=True))
+        yield RunningServer(Endpoint(self.base_url, model), _scripted())
 
 
 class ScriptedModels(LlamaCppResource):
@@ -172,9 +180,15 @@ class Workplace:
         self.state.registry.write_text(json.dumps({"models": models}))
 
     def run(
-        self, job: str, partition: str | None = None, *, tags: Mapping[str, str] | None = None, config: Any = None
+        self,
+        job: str,
+        partition: str | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        config: Any = None,
+        assets: Sequence[AssetKey] | None = None,
     ) -> ExecuteInProcessResult:
-        """Run a job to its end; a failed one is returned, not raised."""
+        """Run a job to its end, or these of its `assets`; a failed one is returned, not raised."""
         if partition is not None:
             definition = {
                 "benchmark_model": "model_versions",
@@ -185,7 +199,12 @@ class Workplace:
             }
             self.instance.add_dynamic_partitions(definition[job], [partition])
         return self.defs.resolve_job_def(job).execute_in_process(
-            instance=self.instance, partition_key=partition, tags=tags, run_config=config, raise_on_error=False
+            instance=self.instance,
+            partition_key=partition,
+            tags=tags,
+            run_config=config,
+            raise_on_error=False,
+            asset_selection=assets,
         )
 
     def ask(self, sensor: str, cursor: str | None = None) -> SensorExecutionData:
