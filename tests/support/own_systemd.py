@@ -88,8 +88,9 @@ def waiting_machine() -> Iterator[tuple[int, Callable[[Path, str], None]]]:
         raise NoNamespaces(f"there is no {', '.join(missing)} here; {INSTALL}")
     group = _own_group()
     script = (
-        f"echo $$ >{group}/cgroup.procs && exec unshare --fork --kill-child --mount --net --pid --ipc --uts --cgroup "
-        "sh -ec 'ip link set lo up; echo ready; read script; . \"$script\"'"
+        # Whatever ends the tests ends it.
+        f"echo $$ >{group}/cgroup.procs && exec setpriv --pdeathsig KILL unshare --fork --kill-child "
+        "--mount --net --pid --ipc --uts --cgroup sh -ec 'ip link set lo up; echo ready; read script; . \"$script\"'"
     )
     process = subprocess.Popen(
         ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
