@@ -33,7 +33,7 @@ from tests.support.edge_bundles import make_bundle
 from tests.support.namespaces import NoNamespaces
 from tests.support.own_network import HOME, PYTHON, UID, USER, OwnNetwork, own_network
 
-pytestmark = [pytest.mark.slow, pytest.mark.real_model, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.real_model, pytest.mark.timeout(480)]
 UNIT = "milton-gateway-kitchen.service"
 CONTRACT = HealthContract(
     probes=(Probe(prompt="Name the capital of France.", max_tokens=4),),
