@@ -6,10 +6,11 @@
         class: PatientPostgresStorage
         config: {postgres_db: …}
 
-What belongs here: connecting. What does not: what is stored, which is `dagster_postgres`'s. That tries five times
-within a few seconds and gives up: a run that was to write what it had measured failed, and so did a person's campaign.
-Every process of an instance connects anew for each question, so a database that is away is noticed there. A question
-that was under way when the connection broke still fails, see `resources.dagster_private.ended_run`.
+What belongs here: connecting, so that the server lets go of a host that is gone (`postgres_sessions`). What does not:
+what is stored, which is `dagster_postgres`'s. That tries five times within a few seconds and gives up: a run that was
+to write what it had measured failed, and so did a person's campaign. Every process of an instance connects anew for
+each question, so a database that is away is noticed there. A question that was under way when the connection broke
+still fails, see `resources.dagster_private.ended_run`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import TYPE_CHECKING, Any, cast
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
 from sqlalchemy import Engine, event
+
+from resources.postgres_sessions import GONE_WITHIN_25_S
 
 if TYPE_CHECKING:
     from resources.dagster_private import ConfigurableClassData, PostgresStorageConfig
@@ -87,9 +90,11 @@ def _connected(dialect: Any, _record: Any, cargs: Any, cparams: Any) -> Any:
     """A connection to the server, as SQLAlchemy's event `do_connect` wants it; None leaves other databases to it."""
     if dialect.name != "postgresql":
         return None
+    told = " ".join(f"-c {name}={value}" for name, value in GONE_WITHIN_25_S.items())
+    given = {**cparams, "options": f"{cparams.get('options', '')} {told}".strip()}
     while True:
         try:
-            made = dialect.connect(*cargs, **cparams)
+            made = dialect.connect(*cargs, **given)
         except dialect.dbapi.OperationalError as error:
             if not _outage.noticed(error, f"{cparams.get('host')}:{cparams.get('port')}"):
                 raise

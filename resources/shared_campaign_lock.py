@@ -27,6 +27,7 @@ from sqlalchemy.exc import DBAPIError
 
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.locks import wait_until_free
+from resources.postgres_sessions import GONE_WITHIN_25_S
 
 GRACE_S = 10.0
 """How long after its server's start the lock is left to whoever held it before."""
@@ -36,7 +37,7 @@ POLL_S = 1.0
 _KEY = 0x6D696C746F6E
 """The lock's number in that database: `milton` in ASCII."""
 
-_KEEPALIVE = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
+_KEEPALIVE = "; ".join(f"SET {name} = '{value}'" for name, value in GONE_WITHIN_25_S.items())
 _TAKE = text("SELECT pg_try_advisory_lock(:key)")
 _UP_S = text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())")
 _HOLDER = text(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ import pytest
 from celery import Celery
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.scheduler.instigation import InstigatorTick
+from sqlalchemy import text
 from upath import UPath
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG, CONDUCTED_TAG
@@ -47,6 +49,17 @@ SETTINGS = {
 }
 VERSIONS = ("v1", "v2")
 FREE_WITHIN_S = 90.0
+LOCK = 4711
+LOCKING = f"""
+import time
+from dagster import DagsterInstance
+from sqlalchemy import text
+
+with DagsterInstance.get() as instance, instance.event_log_storage.index_transaction() as connection:
+    connection.execute(text("SELECT pg_advisory_xact_lock({LOCK})"))
+    time.sleep(600)
+"""
+"""What holds a lock in the database amid a transaction, as a run does for a moment whenever it keeps something."""
 STORE_GONE_S = 60.0
 
 
@@ -82,6 +95,7 @@ class Road:
     lost: str = ""
     free_after_s: float = 0.0
     works_on: bool = False
+    locked_for_s: float = 0.0
     runs_when_the_daemon_died: int = 0
     runs: list[DagsterRun] = field(default_factory=list)
     pages: dict[str, str] = field(default_factory=dict)
@@ -133,6 +147,12 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     assert left_behind(str(root)) == []
 
 
+def is_locked(instance: DagsterInstance) -> bool:
+    """Whether somebody holds the lock of that number in the database."""
+    with instance.run_storage.connect() as connection:
+        return not connection.execute(text(f"SELECT pg_try_advisory_xact_lock({LOCK})")).scalar_one()
+
+
 def register(made: Cluster, root: Path) -> None:
     """Put both models and the registry into the bucket, as a trainer would."""
     entries = {}
@@ -152,6 +172,7 @@ def go(seen: Road, instance: DagsterInstance, models: Models) -> None:
     desk, cpu, spare, edge = (made.boxes[name] for name in ("desk", "cpu-box", "spare", "edge-box"))
     daemon = desk.daemon()
     cpu.worker()
+    cpu.start(sys.executable, "-c", LOCKING)
     spare.worker("cpu-box,spare")
     edge.worker()
     wait_until(lambda: instance.get_runs_count() > 0, 120, "the first run of a tick", poll_s=0.01)
@@ -162,6 +183,7 @@ def go(seen: Road, instance: DagsterInstance, models: Models) -> None:
     for version in VERSIONS:
         wait_until(models.asked[version].is_set, 180, f"the first question to {version}")
     told("both models were asked")
+    wait_until(lambda: is_locked(instance), 60, "a lock of the host's in the database")
     pool = f"accelerator-{cpu.name}"
     (place,) = instance.event_log_storage.get_concurrency_info(pool).claimed_slots
     seen.lost = instance.get_run_by_id(place.run_id).tags["dagster/partition"]
@@ -176,6 +198,8 @@ def go(seen: Road, instance: DagsterInstance, models: Models) -> None:
         "the pool's place free",
     )
     seen.free_after_s = time.monotonic() - failed_at
+    wait_until(lambda: not is_locked(instance), FREE_WITHIN_S, "what the host had locked free")
+    seen.locked_for_s = time.monotonic() - failed_at
     told(f"the pool's place was free after {seen.free_after_s:.0f} s")
     time.sleep(max(0.0, STORE_GONE_S - seen.free_after_s))
     made.objects.up()
@@ -220,9 +244,10 @@ def conduct(seen: Road, instance: DagsterInstance, models: Models) -> None:
         said = (entry.user_message or entry.message for entry in instance.all_logs(run.run_id))
         seen.pages[run.run_id] = "\n".join(said)
     look_for_what_is_left(seen, instance)
-    for worker in made.boxes["cpu-box"].processes:
-        seen.works_on = worker.poll() is None
-        end(worker, signal.SIGKILL)  # it would finish first what nobody hears
+    cut_off = made.boxes["cpu-box"].processes
+    seen.works_on = all(process.poll() is None for process in cut_off)
+    for process in cut_off:
+        end(process, signal.SIGKILL)  # its worker would finish first what nobody hears
 
 
 def look_for_what_is_left(seen: Road, instance: DagsterInstance) -> None:
@@ -283,6 +308,10 @@ def test_a_host_that_is_cut_off_amid_a_tier_loses_its_place_in_time_and_its_runs
     assert "cpu-box@" in road.pages[lost.run_id]
     assert "it was lost" in road.pages[lost.run_id]
     assert again.tags["dagster/parent_run_id"] == lost.run_id
+
+
+def test_what_a_host_that_is_cut_off_had_locked_in_the_database_is_free_in_time(road):
+    assert road.locked_for_s < FREE_WITHIN_S
 
 
 def test_where_a_host_never_comes_back_another_of_its_queue_takes_its_runs(road):
