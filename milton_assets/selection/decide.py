@@ -35,7 +35,7 @@ from milton_assets.selection.decision import (
     Verdict,
 )
 from milton_assets.selection.flips import flips_of
-from milton_assets.selection.gates import Gatekeeper, Judgement, judge, unusable
+from milton_assets.selection.gates import Gatekeeper, Judgement, judge, missed_by_chance, unusable
 from milton_assets.selection.life import Life
 from milton_assets.selection.policy import Criterion, MetricRef, Normalisation, Policy
 from milton_assets.selection.ranking import pareto_front
@@ -112,7 +112,14 @@ def _decided(
     objections = _joined(templates.objections(manifest, incumbent), contamination.objections(variants, manifest))
     keeper = Gatekeeper(policy)
     judgements = [
-        judge(candidate, keeper, references, objection=objections.get(candidate.version)) for candidate in stood
+        judge(
+            candidate,
+            keeper,
+            references,
+            objection=objections.get(candidate.version),
+            serves=candidate.version == incumbent,
+        )
+        for candidate in stood
     ]
     about = _About({one.model_version: one.lineage.template for one in manifest.candidates}, variants)
     manifest_sha256 = manifest.digest()
@@ -395,6 +402,13 @@ def _notes(
         notes.append(f"{incumbent}, which serves today, was no candidate of this run and is not compared")
     elif incumbent is not None and by_version[incumbent].standing is Standing.FAILED:
         notes.append(f"{incumbent}, which serves today, failed a gate; whoever is eligible may replace it")
+    elif incumbent is not None and by_version[incumbent].eligible:
+        notes += [
+            f"{incumbent}, which serves today, misses the gate {gate} as measured, which may be chance: {outcome.why}; "
+            "it stands all the same, and who is to replace it must be shown to be better"
+            for gate, outcome in zip(policy.gates, by_version[incumbent].gates, strict=True)
+            if missed_by_chance(gate, outcome)
+        ]
     eligible = [judgement.candidate for judgement in judgements if judgement.eligible]
     return (
         *notes,

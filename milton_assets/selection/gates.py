@@ -12,7 +12,7 @@ from functools import cached_property
 
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.decision import GateAnswer, GateOutcome, Reading, Standing
-from milton_assets.selection.policy import Gate, GateMode, MetricRef, Operator, Policy
+from milton_assets.selection.policy import Gate, GateMode, MetricRef, Operator, Policy, ServesUntil
 from milton_assets.vocabulary.metric import Metric, Status
 
 FEWEST_CASES = 2
@@ -116,10 +116,12 @@ def judge(
     references: tuple[MetricRef, ...],
     *,
     objection: str | None = None,
+    serves: bool = False,
 ) -> Judgement:
     """Judge a candidate by the policy; `references` are `policy.metrics()`, passed in since they are every one's.
 
-    `objection` is why its figures may be those of something else than the model (`templates`), if they may.
+    `objection` is why its figures may be those of something else than the model (`templates`), if they may. One that
+    `serves` is not refused by what chance explains, where the policy's rule says so.
     """
     metrics = {(reference.tier, reference.metric): candidate.metric(reference) for reference in references}
     readings = tuple([Reading(tier=key[0], metric=metric) for key, metric in metrics.items()])
@@ -134,6 +136,8 @@ def judge(
     if missing:
         return Judgement(candidate, Standing.NO_EVIDENCE, readings, gates, tuple(missing))
     refused = [(gate, outcome) for gate, outcome in zip(policy.gates, gates, strict=True) if not outcome.admits]
+    if serves and policy.incumbent is not None and policy.incumbent.until is ServesUntil.SHOWN:
+        refused = [(gate, outcome) for gate, outcome in refused if not missed_by_chance(gate, outcome)]
     if not refused:
         return Judgement(candidate, Standing.ELIGIBLE, readings, gates, ())
     undecided = all(
@@ -142,6 +146,11 @@ def judge(
     standing = Standing.INCONCLUSIVE if undecided else Standing.FAILED
     reasons = tuple(f"gate {gate} not reached: {outcome.why}" for gate, outcome in refused)
     return Judgement(candidate, standing, readings, gates, reasons)
+
+
+def missed_by_chance(gate: Gate, outcome: GateOutcome) -> bool:
+    """Whether the value misses a gate that asks for no more than the value, and its interval does not."""
+    return gate.mode is GateMode.POINT and not outcome.admits and outcome.answer is GateAnswer.INCONCLUSIVE
 
 
 def _outcome(gate: Gate, answer: GateAnswer, *, admits: bool, why: str) -> GateOutcome:

@@ -9,9 +9,16 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from milton_assets.vocabulary.digest import sha256_json
 from milton_assets.vocabulary.keys import Slug, TierName
@@ -32,6 +39,14 @@ class GateMode(StrEnum):
 
     POINT = "point"
     STRICT = "strict"
+
+
+class ServesUntil(StrEnum):
+    """What ends the protection of the model that serves: a gate that it `missed` as measured, as for everybody, or one
+    that it is `shown` to miss, by its whole confidence interval."""
+
+    MISSED = "missed"
+    SHOWN = "shown"
 
 
 class Normalisation(StrEnum):
@@ -166,16 +181,25 @@ class IncumbentRule(_Noun):
     """When a challenger may replace the model that serves today.
 
     It must be non-inferior within every margin, and better on at least one of them at the family-wise level
-    `alpha` (Holm over all challengers and margins).
+    `alpha` (Holm over all challengers and margins). `until` says which gates the incumbent has to reach for that.
     """
 
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     margins: tuple[Margin, ...] = Field(min_length=1)
+    until: ServesUntil = ServesUntil.MISSED
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
         _refuse_duplicates("a margin", self.margins)
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A rule from before there was `until` is written as it was, and keeps its digest."""
+        told: dict[str, Any] = handler(self)
+        if self.until is ServesUntil.MISSED:
+            del told["until"]
+        return told
 
 
 class Certainty(_Noun):

@@ -8,7 +8,7 @@ import pytest
 
 from milton_assets.selection import Candidate, Decision, Policy, Verdict, decide, load_policy
 from milton_assets.selection.decision import Standing
-from milton_assets.selection.policy import Normalisation
+from milton_assets.selection.policy import IncumbentRule, Normalisation
 from tests.support.selection import RUN_ID, candidate, manifest
 from tests.support.tiers import TIERS
 
@@ -216,6 +216,35 @@ def test_an_incumbent_that_leads_stays_and_nothing_is_promoted() -> None:
 
 def test_an_incumbent_that_fails_a_gate_may_be_replaced_by_anybody_eligible() -> None:
     decision = decided(model("old", 50, 100, correct=60), model("new"), incumbent="old")
+    assert decision.winner == "new"
+    assert "old, which serves today, failed a gate" in decision.notes[0]
+
+
+def test_an_incumbent_that_misses_a_gate_by_chance_is_replaced_only_by_who_is_shown_to_be_better() -> None:
+    """89 of 100 against a gate of 0.90: the interval reaches 0.94."""
+    missed = model("old", correct=89)
+    decision = decided(missed, model("new", correct=91), incumbent="old")
+    assert decision.winner is None
+    assert decision.candidate("old").gates[0].admits is False
+    assert decision.candidate("new").challenge is not None
+    assert decision.notes[0].startswith(
+        "old, which serves today, misses the gate cove_pass_rate >= 0.9 as measured, which may be chance: 0.89 ["
+    )
+    assert decided(missed, model("new", correct=100), incumbent="old").winner == "new"
+
+
+def test_a_challenger_that_misses_a_gate_by_chance_is_refused_all_the_same() -> None:
+    decision = decided(model("old"), model("new", 50, 100, correct=89), incumbent="old")
+    assert decision.candidate("new").standing is Standing.FAILED
+
+
+def test_a_rule_from_before_lets_an_incumbent_down_by_a_gate_that_it_missed_as_measured() -> None:
+    seed = load_policy("seed")
+    assert seed.incumbent is not None
+    before = IncumbentRule(alpha=seed.incumbent.alpha, margins=seed.incumbent.margins)
+    policy = seed.model_copy(update={"incumbent": before})
+    assert "until" not in policy.model_dump_json()
+    decision = decided(model("old", correct=89), model("new", correct=91), policy=policy, incumbent="old")
     assert decision.winner == "new"
     assert "old, which serves today, failed a gate" in decision.notes[0]
 

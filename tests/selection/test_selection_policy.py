@@ -51,8 +51,8 @@ def test_seed_breaks_ties_by_lower_latency_then_higher_throughput() -> None:
     ]
 
 
-def test_smoke_differs_from_seed_only_in_its_gates_margins_and_words() -> None:
-    own = {"name", "summary", "gates", "incumbent"}
+def test_smoke_differs_from_seed_only_in_its_gates_incumbent_rule_and_words() -> None:
+    own = {"name", "version", "summary", "gates", "incumbent"}
     seed, smoke = (load_policy(name).model_dump(exclude=own) for name in ("seed", "smoke"))
     assert smoke == seed
 
