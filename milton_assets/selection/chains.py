@@ -1,30 +1,39 @@
 """Chains of campaigns: how often unchanged models are promoted over one another in a year of looking.
 
-    shares = ever_promoted(Chain(noise=0.06, candidates=5), chains=1000, seed=1)
-    shares.spending, shares.each_for_itself      # with alpha spent over the incumbent's life, and campaign by campaign
+    found = ever_promoted(Chain(noise=0.06, candidates=5), chains=1000, seed=1)
+    found.by_rule, found.chains       # alpha spent over the incumbent's life
+    each_for_itself(Chain(noise=0.06), chains=1000, seed=1)      # the same tests, campaign by campaign
 
 What belongs here: drawing many chains at once as arrays, from variances as they were measured, and applying the
-incumbent's rule to them with the formulas that decisions use (`statistics`). What does not: campaigns with tables of
-cases for whole decisions (`simulate`), and which chains are run (`benches/selection`).
+incumbent's rule to them with the formulas that decisions use (`statistics`); that it says what whole decisions say of
+the same figures is a test. What does not: campaigns with tables of cases for whole decisions (`simulate`), and which
+chains are run (`benches/selection`).
 
 A model answers each campaign anew, which is harder than greedy decoding that repeats itself. Its speeds carry noise
 between campaigns that follows an AR(1) process, error within the campaign, and now and then an outlier: something else
 ran beside it and made it slower.
+
+Answers are drawn when somebody asks for them: at a look, for the chains in which something is shown until they promote,
+and for those in which the incumbent misses its gate. Nothing else reads them, and the others are as likely as before.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr
 
 from milton_assets.selection.life import ASSUMED_OF_STARTS
 from milton_assets.selection.scoring import Array
 from milton_assets.statistics.multiplicity import holm
 from milton_assets.statistics.normal import z_leaving
 from milton_assets.statistics.paired import agresti_min, mcnemar_exact
+from milton_assets.statistics.shares import wilson
 from milton_assets.statistics.spending import (
     Noise,
     combined_freedom,
@@ -37,6 +46,7 @@ from milton_assets.statistics.spending import (
 from milton_assets.vocabulary.beside import ROUNDS
 
 _Flags = npt.NDArray[np.bool_]
+_Rows = npt.NDArray[np.intp]
 
 ALPHA = 0.05
 SPEED_MARGIN = 0.25
@@ -46,6 +56,11 @@ OWN_ERRORS_IN_TURN = (0.15 * math.sqrt(2 / ROUNDS), 0.02 * math.sqrt(8) * math.s
 model's own figures does."""
 OWN_ERRORS = (0.15 * math.sqrt(math.pi / 2 / 40), 0.02 / math.sqrt(5))
 """Of the median of 40 times to first token, and of the mean throughput of 5 rounds: relative."""
+METRICS = 4
+"""Two speeds, right or wrong by case, a score by query."""
+
+_FLOATS_PER_BLOCK = 20_000
+"""A campaign's figures of so many candidates at once stay in a core's own cache."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,7 @@ class Chain:
     the next (AR(1)), `outliers` the share of a candidate's campaigns in which it was slowed by a factor with a median
     of 1.3. `slower` and `down` are how much worse every challenger is: a share on speeds, points on both qualities.
     `ndcg_sd` is the standard deviation of the difference of two models' nDCG@10 on a query: 0.16 to 0.22 as measured.
+    `gate` is the share of cases that a challenger must get right to stand at all.
 
     `starts` is the standard deviation that each start of a server adds to its speeds, where challengers are measured
     beside the incumbent in rounds in turn: what drifts is the same for both then. None: one after the other.
@@ -74,113 +90,280 @@ class Chain:
     pass_rate: float = 0.95
     case_spread: float = 4.0
     ndcg_sd: float = 0.19
+    gate: float = 0.90
     starts: float | None = None
 
 
 @dataclass(frozen=True)
 class EverPromoted:
-    """The shares of chains in which a challenger was ever promoted: with alpha spent once over the incumbent's life,
-    and with each campaign tested for itself at the assumed noise."""
+    """In how many of so many chains a challenger was ever promoted: by the incumbent's rule, as if there were no gate;
+    and by the gate, as the incumbent was shown to miss it and so was protected by nothing, while a challenger reached
+    it. `as_measured` is the last as it was: the incumbent missed it as measured."""
 
-    spending: float
-    each_for_itself: float
+    chains: int
+    by_rule: int
+    by_gate: int
+    as_measured: int
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What challengers answered in one campaign, against the incumbent: arrays (chains, challengers).
+
+    `wins` and `losses` count cases; `ndcg` is the mean difference by query, `ndcg_error` its standard error as the
+    queries show it.
+    """
+
+    wins: Array
+    losses: Array
+    ndcg: Array
+    ndcg_error: Array
+
+    def of(self, rows: _Rows) -> Answers:
+        """Those of some of the chains."""
+        return Answers(self.wins[rows], self.losses[rows], self.ndcg[rows], self.ndcg_error[rows])
+
+    @property
+    def better(self) -> _Flags:
+        """Which way cases and queries point: (2, chains, challengers)."""
+        return np.stack([self.wins > self.losses, self.ndcg > 0])
 
 
 def ever_promoted(chain: Chain, *, chains: int, seed: int) -> EverPromoted:
-    """Run `chains` chains. Memory is bounded: they are run in blocks."""
-    block = max(1, 100_000 // chain.candidates)
-    rng = np.random.default_rng(seed)
-    spending = alone = 0
-    for start in range(0, chains, block):
-        one = _Block(chain, min(block, chains - start), rng)
+    """Run `chains` chains under the rule as it is. Memory is bounded: they are run in blocks."""
+    by_rule = by_gate = as_measured = 0
+    for world in _blocks(chain, chains, seed):
+        rule, everybody = Spending(chain, world.count), np.arange(world.count)
+        promoted, shown, let_in = np.zeros((3, world.count), dtype=bool)
         for _ in range(chain.campaigns):
-            one.measure()
-        spending += int(one.promoted.sum())
-        alone += int(one.promoted_alone.sum())
-    return EverPromoted(spending / chains, alone / chains)
+            rule.see(world.speeds())
+            world.incumbents_answer()
+            missed = world.misses_its_gate() & ~let_in, world.is_shown_to_miss_it() & ~shown
+            unsettled = (rule.shows & ~promoted) | missed[0] | missed[1]
+            asked = everybody if rule.looks else np.flatnonzero(unsettled)
+            if not asked.size:
+                continue
+            answers = world.answers(asked)
+            if rule.looks:
+                rule.look(answers)
+            promoted[asked] |= rule.replacing(asked, answers).any(axis=1)
+            reached = world.reach_the_gate(asked, answers).any(axis=1)
+            let_in[asked] |= missed[0][asked] & reached
+            shown[asked] |= missed[1][asked] & reached
+        by_rule += int(promoted.sum())
+        by_gate += int(shown.sum())
+        as_measured += int(let_in.sum())
+    return EverPromoted(chains, by_rule, by_gate, as_measured)
 
 
-class _Block:
-    """Some chains at once. Speeds are (2, chains, candidates) logarithms, oriented so that above is better."""
+def each_for_itself(chain: Chain, *, chains: int, seed: int) -> int:
+    """In how many of so many chains a challenger was ever promoted, each campaign tested for itself at the assumed
+    noise: as it was before alpha was spent over a life. A chain ends with its first promotion."""
+    tests = _EachForItself(chain)
+    found = 0
+    for world in _blocks(chain, chains, seed):
+        for _ in range(chain.campaigns):
+            speeds = world.speeds()
+            world.incumbents_answer()
+            promoted = tests.promoting(speeds[:, :, 1:] - speeds[:, :, :1], world.answers(np.arange(world.count)))
+            found += int(promoted.sum())
+            world.end(promoted)
+            if not world.count:
+                break
+    return found
+
+
+def _blocks(chain: Chain, chains: int, seed: int) -> Iterator[_World]:
+    block = max(1, _FLOATS_PER_BLOCK // chain.candidates)
+    rng = np.random.default_rng(seed)
+    for start in range(0, chains, block):
+        yield _World(chain, min(block, chains - start), rng)
+
+
+class _World:
+    """What is true of some chains, and drawn of it campaign by campaign. Speeds are logarithms, above is better."""
 
     def __init__(self, chain: Chain, count: int, rng: np.random.Generator) -> None:
-        self.chain, self.rng = chain, rng
-        shape = (2, count, chain.candidates)
-        self.shape = shape
-        self.truth = np.zeros(shape)
-        self.truth[:, :, 1:] = math.log1p(-chain.slower)
-        self.drift = rng.normal(0, chain.noise, shape)
-        # Of gains in turn there is one a challenger, else a figure a candidate.
-        kept = shape if chain.starts is None else (2, count, chain.candidates - 1)
-        self.sums, self.squares = np.zeros(kept), np.zeros(kept)
-        self.seen = 0
+        self.chain, self.count, self.rng = chain, count, rng
+        self.truth = math.log1p(-chain.slower)
+        self.drift = rng.normal(0, chain.noise, (2, count, chain.candidates))
         # The same hard cases all along: the goldens do not change.
         certain = 1 - 1 / chain.case_spread
         self.hard = rng.binomial(chain.cases, (1 - chain.pass_rate) / certain, count)
-        left = (chain.cases - self.hard)[:, None]
-        self.harder = rng.binomial(left, chain.down / certain / chain.pass_rate, (count, 1))
-        self.superior: _Flags = np.zeros((count, chain.candidates - 1), dtype=bool)
-        self.promoted: _Flags = np.zeros(count, dtype=bool)
-        self.promoted_alone: _Flags = np.zeros(count, dtype=bool)
-        self.p_spent = np.ones((4, count, chain.candidates - 1))
+        self.harder = rng.binomial(chain.cases - self.hard, chain.down / certain / chain.pass_rate, count)
+        self.right = self.hard
+        """How many of the hard cases the incumbent got right, this campaign."""
 
-    def measure(self) -> None:
-        """One campaign, and both rules' answers to it."""
-        chain, rng = self.chain, self.rng
-        kept = chain.memory
-        self.drift = kept * self.drift + rng.normal(0, chain.noise * math.sqrt(1 - kept**2), self.shape)
-        own = np.array(OWN_ERRORS)[:, None, None]
-        speeds = self.truth + self.drift + rng.standard_normal(self.shape) * own
+    def speeds(self) -> Array:
+        """One campaign's: (2, chains, candidates); in rounds in turn the gains, (2, chains, challengers)."""
+        chain, rng, shape = self.chain, self.rng, self.drift.shape
+        if chain.starts is not None:
+            return self._in_turn(chain.starts)
+        self.drift *= chain.memory
+        self.drift += rng.standard_normal(shape) * (chain.noise * math.sqrt(1 - chain.memory**2))
+        speeds = rng.standard_normal(shape)
+        speeds *= np.array(OWN_ERRORS)[:, None, None]
+        speeds += self.drift
+        speeds[:, :, 1:] += self.truth
         if chain.outliers:
-            slowed = rng.random(self.shape[1:]) < chain.outliers
-            speeds = speeds - slowed * np.abs(rng.normal(0, 0.4, self.shape[1:]))
-        self.seen += 1
-        told = speeds if chain.starts is None else self._in_turn(chain.starts)
-        self.sums += told
-        self.squares += told**2
-        unsettled: _Flags = self.superior.any(axis=1) & ~self.promoted
-        if not is_look(self.seen) and self.promoted_alone.all() and not unsettled.any():
-            return  # nobody asks this campaign anything; the next one drifts on from its speeds
-        wins, losses = self._cases()
-        ndcg, ndcg_error = self._queries()
-        self._each_for_itself(speeds, wins, losses, ndcg, ndcg_error)
-        if is_look(self.seen):
-            self._look(wins, losses, ndcg, ndcg_error)
-            unsettled = self.superior.any(axis=1) & ~self.promoted
-        if unsettled.any():
-            within = self._non_inferior(wins, losses, ndcg, ndcg_error)
-            self.promoted |= unsettled & (within & self.superior).any(axis=1)
+            chains, candidates = np.nonzero(rng.random(shape[1:]) < chain.outliers)
+            speeds[:, chains, candidates] -= np.abs(rng.normal(0, 0.4, chains.size))
+        return speeds
 
     def _in_turn(self, starts: float) -> Array:
         """The gain of each challenger in rounds in turn: both drift alike, and each was started for itself."""
-        shape = (2, self.shape[1], self.shape[2] - 1)
+        shape = (2, self.count, self.chain.candidates - 1)
         own = np.array(OWN_ERRORS_IN_TURN)[:, None, None]
-        of_starts = self.rng.normal(0, starts, shape) - self.rng.normal(0, starts, shape)
-        gains: Array = self.truth[:, :, 1:] - self.truth[:, :, :1] + of_starts + self.rng.standard_normal(shape) * own
+        # The difference of two starts, each with its own noise.
+        gains: Array = self.rng.standard_normal(shape) * (math.sqrt(2) * starts)
+        gains += self.rng.standard_normal(shape) * own
+        gains += self.truth
         return gains
 
-    def _cases(self) -> tuple[Array, Array]:
-        """In how many cases each challenger was right and the incumbent wrong, and the other way round."""
-        luck, rng = 1 / self.chain.case_spread, self.rng
-        right = rng.binomial(self.hard, luck)[:, None]
-        shape = (self.shape[1], self.shape[2] - 1)
-        wins = rng.binomial(self.hard[:, None] - right, luck, shape)
-        losses = rng.binomial(right, 1 - luck, shape) + rng.binomial(self.harder, 1 - luck, shape)
-        return wins.astype(np.float64), losses.astype(np.float64)
+    def end(self, ended: _Flags) -> None:
+        """Go on without those chains."""
+        left = ~ended
+        self.count, self.drift = int(left.sum()), self.drift[:, left]
+        self.hard, self.harder, self.right = self.hard[left], self.harder[left], self.right[left]
 
-    def _queries(self) -> tuple[Array, Array]:
-        """The mean difference of nDCG@10 of each challenger, and its standard error as the queries show it."""
-        chain, rng = self.chain, self.rng
+    def incumbents_answer(self) -> None:
+        """The incumbents answer this campaign's cases."""
+        self.right = self.rng.binomial(self.hard, 1 / self.chain.case_spread)
+
+    def misses_its_gate(self) -> _Flags:
+        """Whose incumbent got too few cases right, this campaign."""
+        missed: _Flags = self._passed / self.chain.cases < self.chain.gate
+        return missed
+
+    def is_shown_to_miss_it(self) -> _Flags:
+        """Whose incumbent got so few right that its whole interval is below the gate."""
+        shown: _Flags = self._passed < _fewest_within(self.chain.cases, self.chain.gate)
+        return shown
+
+    @property
+    def _passed(self) -> npt.NDArray[np.intp]:
+        return self.chain.cases - self.hard + self.right
+
+    def answers(self, rows: _Rows) -> Answers:
+        """The challengers of those chains answer this campaign's cases and queries."""
+        chain, rng, luck = self.chain, self.rng, 1 / self.chain.case_spread
+        shape = (rows.size, chain.candidates - 1)
+        hard, right, harder = (one[rows][:, None] for one in (self.hard, self.right, self.harder))
+        wins = rng.binomial(hard - right, luck, shape)
+        losses = rng.binomial(right, 1 - luck, shape)
+        if chain.down:
+            losses += rng.binomial(harder, 1 - luck, shape)
         error = chain.ndcg_sd / math.sqrt(2 * chain.queries)
-        means = rng.normal(0, error, self.shape[1:])
+        ndcg = rng.normal(-chain.down, error, shape) - rng.normal(0, error, (rows.size, 1))
         freedom = chain.queries - 1
-        shown = chain.ndcg_sd * np.sqrt(rng.chisquare(freedom, means[:, 1:].shape) / freedom / chain.queries)
-        return means[:, 1:] - means[:, :1] - chain.down, shown
+        shown = chain.ndcg_sd * np.sqrt(rng.chisquare(freedom, shape) / freedom / chain.queries)
+        return Answers(wins.astype(np.float64), losses.astype(np.float64), ndcg, shown)
 
-    def _noises(self) -> list[tuple[Array, Array]]:
-        """For each speed its degrees of freedom, and the standard error of a challenger's gain in each chain."""
+    def reach_the_gate(self, rows: _Rows, answers: Answers) -> _Flags:
+        """Which challengers of those chains get enough cases right, (chains, challengers)."""
+        theirs = self._passed[rows][:, None]
+        reached: _Flags = (theirs + answers.wins - answers.losses) / self.chain.cases >= self.chain.gate
+        return reached
+
+
+class Spending:
+    """The incumbent's rule, over as many chains at once as `count`: what was seen of each, and what is shown.
+
+    Campaign after campaign, `see` its speeds; where it `looks`, `look` at every chain's answers; then `replacing` says
+    of any of them who may replace the incumbent today.
+    """
+
+    def __init__(self, chain: Chain, count: int) -> None:
+        self.chain = chain
+        self.challengers = chain.candidates - 1
+        # Of gains in turn there is one a challenger, else a figure a candidate.
+        kept = (2, count, chain.candidates if chain.starts is None else self.challengers)
+        self.sums, self.squares = np.zeros(kept), np.zeros(kept)
+        self.seen = 0
+        self.shown: _Flags = np.zeros((METRICS, count, self.challengers), dtype=bool)
+
+    @property
+    def looks(self) -> bool:
+        """Whether this campaign's evidence is looked at."""
+        return is_look(self.seen)
+
+    @property
+    def shows(self) -> _Flags:
+        """In which chains somebody is shown to be better on something, by the last look: (chains,)."""
+        some: _Flags = np.any(self.shown, axis=(0, 2))
+        return some
+
+    def see(self, speeds: Array) -> None:
+        """One more campaign's speeds, as `_World.speeds` gives them."""
+        self.seen += 1
+        self.sums += speeds
+        self.squares += speeds * speeds
+
+    def look(self, answers: Answers) -> None:
+        """Test everything. Holm's correction is asked of chains in which Bonferroni's lets anything pass, as without
+        that it rejects nothing."""
+        self.shown[:] = False
+        rows = np.flatnonzero(self._something_passes(answers))
+        if rows.size:
+            some = answers.of(rows)
+            self.shown[:, rows] = self.better(rows, some) & (self.corrected(rows, some) < ALPHA)
+
+    def corrected(self, rows: _Rows, answers: Answers) -> Array:
+        """The p-values of this look in some chains after all corrections: (metrics, chains, challengers)."""
+        gains = self._gains(rows)
+        p_values = np.stack(
+            [
+                *(student_p(gains[row] / error, freedom) for row, (freedom, error) in enumerate(self._noises(rows))),
+                mcnemar_exact(answers.wins, answers.losses),
+                student_p(answers.ndcg / answers.ndcg_error, self.chain.queries - 1),
+            ]
+        )
+        spent = np.minimum(p_values / look_share(self.seen), 1.0)
+        return np.minimum(_holm_by_chain(spent) / group_share(1), 1.0)
+
+    def replacing(self, rows: _Rows, answers: Answers) -> _Flags:
+        """Who may replace the incumbent today, in some chains: (chains, challengers). What the last look showed holds
+        where today's figures point the same way."""
+        superior = np.any(self.shown[:, rows] & self.better(rows, answers), axis=0)
+        may: _Flags = superior & np.all(self.within(rows, answers), axis=0)
+        return may
+
+    def better(self, rows: _Rows, answers: Answers) -> _Flags:
+        """Which figures point to the challenger today, in some chains: (metrics, chains, challengers)."""
+        found: _Flags = np.concatenate([self._gains(rows) > 0, answers.better])
+        return found
+
+    def within(self, rows: _Rows, answers: Answers) -> _Flags:
+        """Who is within each margin today, in some chains: (metrics, chains, challengers)."""
+        gains = self._gains(rows)
+        speeds = [
+            np.expm1(gains[row] - student_reach(freedom, 2 * ALPHA) * error) >= -SPEED_MARGIN
+            for row, (freedom, error) in enumerate(self._noises(rows))
+        ]
+        return np.stack([*speeds, *_quality_within(self.chain, answers)])
+
+    def _something_passes(self, answers: Answers) -> _Flags:
+        """In which chains any p-value passes Bonferroni's threshold, a hair more than it, by what it takes to pass:
+        (chains,)."""
+        level = ALPHA * look_share(self.seen) * group_share(1) / (METRICS * self.challengers) * (1 + 1e-9)
+        everybody = np.arange(self.sums.shape[1])
+        passes = _mcnemar_by_counts(self.chain, answers) < level
+        passes |= np.abs(answers.ndcg) > student_reach(self.chain.queries - 1, level) * answers.ndcg_error
+        gains = np.abs(self._gains(everybody))
+        for row, (freedom, error) in enumerate(self._noises(everybody)):
+            passes |= gains[row] > student_reach(freedom, level) * error
+        some: _Flags = np.any(passes, axis=1)
+        return some
+
+    def _gains(self, rows: _Rows) -> Array:
+        """The mean gain over all campaigns: (2, chains, challengers)."""
+        means = self.sums[:, rows] / self.seen
+        return means if self.chain.starts is not None else means[:, :, 1:] - means[:, :, :1]
+
+    def _noises(self, rows: _Rows) -> list[tuple[Array, Array]]:
+        """For each speed its degrees of freedom, and the standard error of a challenger's gain: (chains, 1) each."""
         in_turn = self.chain.starts is not None
-        deviations = (self.squares - self.sums**2 / self.seen).sum(axis=2)
+        deviations = (self.squares[:, rows] - self.sums[:, rows] ** 2 / self.seen).sum(axis=2, keepdims=True)
         freedom = (self.seen - 1) * self.sums.shape[2]
         found = []
         for row, own in enumerate(OWN_ERRORS_IN_TURN if in_turn else OWN_ERRORS):
@@ -194,76 +377,70 @@ class _Block:
                 found.append((known, math.sqrt(2) * pooled))
         return found
 
-    def _differences(self) -> Array:
-        means = self.sums / self.seen
-        return means if self.chain.starts is not None else means[:, :, 1:] - means[:, :, :1]
 
-    def _look(self, wins: Array, losses: Array, ndcg: Array, ndcg_error: Array) -> None:
-        gains = self._differences()
-        cases = self.chain.cases
+class _EachForItself:
+    """The same tests of one campaign alone, speeds at the assumed noise, and nothing spent."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+        self.errors = [math.sqrt(2) * math.hypot(own, chain.assumed) for own in OWN_ERRORS]
+
+    def promoting(self, gains: Array, answers: Answers) -> _Flags:
+        """In which chains somebody may replace the incumbent; `gains` (2, chains, challengers) are this campaign's."""
+        chain = self.chain
+        promoted: _Flags = np.zeros(gains.shape[1], dtype=bool)
+        # Holm can only add rejections beyond Bonferroni's first.
+        level = ALPHA / (METRICS * gains.shape[2]) * (1 + 1e-9)
+        passes = _mcnemar_by_counts(chain, answers) < level
+        passes |= np.abs(answers.ndcg) > student_reach(chain.queries - 1, level) * answers.ndcg_error
+        for gain, error in zip(gains, self.errors, strict=True):
+            passes |= np.abs(gain) > z_leaving(level) * error
+        rows = np.flatnonzero(passes.any(axis=1))
+        if not rows.size:
+            return promoted
+        gains, some = gains[:, rows], answers.of(rows)
         p_values = np.stack(
             [
-                *(
-                    student_p(gains[row] / error[:, None], freedom[:, None])
-                    for row, (freedom, error) in enumerate(self._noises())
-                ),
-                mcnemar_exact(wins, losses),
-                student_p(ndcg / ndcg_error, self.chain.queries - 1),
+                *(2 * ndtr(-np.abs(gain) / error) for gain, error in zip(gains, self.errors, strict=True)),
+                mcnemar_exact(some.wins, some.losses),
+                student_p(some.ndcg / some.ndcg_error, chain.queries - 1),
             ]
         )
-        better = np.stack([gains[0] > 0, gains[1] > 0, wins > losses, ndcg > 0]) & (cases > 0)
-        spent = p_values / (look_share(self.seen) * group_share(1))
-        corrected = _holm_by_chain(spent)
-        superior: _Flags = np.any(better & (corrected < ALPHA), axis=0)
-        self.superior = superior
-
-    def _non_inferior(self, wins: Array, losses: Array, ndcg: Array, ndcg_error: Array) -> _Flags:
-        gains = self._differences()
-        within = _quality_within(self.chain, wins, losses, ndcg, ndcg_error)
-        for row, (freedom, error) in enumerate(self._noises()):
-            reach = student_reach(freedom[:, None], 2 * ALPHA) * error[:, None]
-            within = within & (np.expm1(gains[row] - reach) >= -SPEED_MARGIN)
-        return within
-
-    def _each_for_itself(self, speeds: Array, wins: Array, losses: Array, ndcg: Array, ndcg_error: Array) -> None:
-        # A chain counts once: those that promoted already are not asked again.
-        left = np.flatnonzero(~self.promoted_alone)
-        if not left.size:
-            return
-        gains = (speeds[:, :, 1:] - speeds[:, :, :1])[:, left]
-        wins, losses, ndcg, ndcg_error = wins[left], losses[left], ndcg[left], ndcg_error[left]
-        errors = [math.sqrt(2) * math.hypot(own, self.chain.assumed) for own in OWN_ERRORS]
-        many = 10**9
-        p_values = np.stack(
-            [
-                *(student_p(gains[row] / error, many) for row, error in enumerate(errors)),
-                mcnemar_exact(wins, losses),
-                student_p(ndcg / ndcg_error, self.chain.queries - 1),
-            ]
-        )
-        better = np.stack([gains[0] > 0, gains[1] > 0, wins > losses, ndcg > 0])
-        # Bonferroni's threshold first: Holm can only add rejections beyond the first.
-        some = np.flatnonzero((p_values * p_values.shape[0] * p_values.shape[2] < ALPHA).any(axis=(0, 2)))
-        if not some.size:
-            return
-        superior = (better[:, some] & (_holm_by_chain(p_values[:, some]) < ALPHA)).any(axis=0)
-        within = _quality_within(self.chain, wins[some], losses[some], ndcg[some], ndcg_error[some])
-        for row, error in enumerate(errors):
-            within &= np.expm1(gains[row][some] - z_leaving(2 * ALPHA) * error) >= -SPEED_MARGIN
-        self.promoted_alone[left[some]] = (superior & within).any(axis=1)
+        better = np.concatenate([gains > 0, some.better])
+        superior = (better & (_holm_by_chain(p_values) < ALPHA)).any(axis=0)
+        within = np.logical_and(*_quality_within(chain, some))
+        for gain, error in zip(gains, self.errors, strict=True):
+            within &= np.expm1(gain - z_leaving(2 * ALPHA) * error) >= -SPEED_MARGIN
+        promoted[rows] = (superior & within).any(axis=1)
+        return promoted
 
 
-def _quality_within(chain: Chain, wins: Array, losses: Array, ndcg: Array, ndcg_error: Array) -> _Flags:
-    low, _ = agresti_min(wins, losses, chain.cases, outside=2 * ALPHA)
+def _quality_within(chain: Chain, answers: Answers) -> tuple[_Flags, _Flags]:
+    """Who is within the margin by cases, and by queries: (chains, challengers) each."""
+    low, _ = agresti_min(answers.wins, answers.losses, chain.cases, outside=2 * ALPHA)
+    low = np.minimum(low, (answers.wins - answers.losses) / chain.cases)
     reach = student_reach(chain.queries - 1, 2 * ALPHA)
-    within: _Flags = (low >= -QUALITY_MARGIN) & (ndcg - reach * ndcg_error >= -QUALITY_MARGIN)
-    return within
+    return low >= -QUALITY_MARGIN, answers.ndcg - reach * answers.ndcg_error >= -QUALITY_MARGIN
+
+
+@lru_cache(maxsize=8)
+def _fewest_within(cases: int, gate: float) -> int:
+    """The fewest right cases that chance leaves a gate possible at."""
+    return next(right for right in range(cases + 1) if wilson(right, cases).high >= gate)
+
+
+def _mcnemar_by_counts(chain: Chain, answers: Answers) -> Array:
+    """`mcnemar_exact` of counts of which many are the same, looked up."""
+    found: Array = _mcnemar_table(chain.cases)[answers.wins.astype(np.intp), answers.losses.astype(np.intp)]
+    return found
+
+
+@lru_cache(maxsize=8)
+def _mcnemar_table(cases: int) -> Array:
+    counts = np.arange(cases + 1, dtype=np.float64)
+    return mcnemar_exact(*np.meshgrid(counts, counts, indexing="ij"))
 
 
 def _holm_by_chain(p_values: Array) -> Array:
     """Holm's correction within each chain; `p_values` (metrics, chains, challengers)."""
-    metrics, chains, challengers = p_values.shape
-    if challengers == 1 and metrics == 1:
-        return p_values
-    corrected = [holm(p_values[:, chain]) for chain in range(chains)]
-    return np.stack(corrected, axis=1)
+    return np.stack([holm(p_values[:, chain]) for chain in range(p_values.shape[1])], axis=1)

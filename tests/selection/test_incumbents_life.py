@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milton_assets.selection import Candidate, Decision, Policy, card, decide, load_policy
-from milton_assets.selection.chains import Chain, ever_promoted
 from milton_assets.selection.decision import Difference
 from milton_assets.selection.life import looked, with_previous
 from milton_assets.selection.simulate import SIMULATED, pinned, tables
@@ -366,17 +364,3 @@ class TestTheRunBefore:
         (tmp_path / f"{self.RUNS[0]}.json").write_text("{}")
         with pytest.raises(BadInput, match="does not hold"):
             ledger_before(tmp_path, self.RUNS[1])
-
-
-@pytest.mark.parametrize(
-    ("noise", "outliers"), list(itertools.product((0.03, 0.10), (0.0, 0.05))), ids=lambda value: f"{value:g}"
-)
-def test_in_a_chain_of_campaigns_an_equal_model_is_hardly_ever_promoted(noise: float, outliers: float) -> None:
-    """A small form of `benches/selection/chains.py`, with seeds of its own: at most 5 % of 100 chains."""
-    equal = ever_promoted(Chain(noise=noise, outliers=outliers, candidates=3), chains=100, seed=3)
-    worse = ever_promoted(
-        Chain(noise=noise, outliers=outliers, candidates=3, slower=0.05, down=0.02), chains=100, seed=4
-    )
-    assert equal.spending <= 0.05
-    assert worse.spending <= 0.01
-    assert equal.each_for_itself > 0.5

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from milton_assets.selection import Candidate, Decision, card, decide, load_policy
-from milton_assets.selection.chains import Chain, ever_promoted
 from milton_assets.selection.decision import Between
 from milton_assets.selection.life import with_previous
 from milton_assets.selection.simulate import pinned, tables
@@ -150,12 +149,3 @@ def test_a_part_that_is_hardly_known_is_not_outvoted_by_one_that_is_known_well()
     assert halves == pytest.approx(2 / (1 / 19 + 1 / 2))
     satterthwaite = 4 / (1 / 19 + 1 / 2)
     assert halves < satterthwaite
-
-
-@pytest.mark.parametrize("start", [0.01, 0.03], ids=["starts-as-assumed", "starts-three-times-as-noisy"])
-def test_in_a_chain_of_rounds_in_turn_an_equal_model_is_hardly_ever_promoted(start: float) -> None:
-    """A small form of `benches/selection/chains.py`: at most 5 % of 100 chains, however far both drift together."""
-    equal = ever_promoted(Chain(noise=0.10, starts=start, candidates=3), chains=100, seed=3)
-    worse = ever_promoted(Chain(noise=0.10, starts=start, candidates=3, slower=0.05, down=0.02), chains=100, seed=4)
-    assert equal.spending <= 0.05
-    assert worse.spending <= 0.01
