@@ -31,6 +31,8 @@ SHIPPED = Path(__file__).resolve().parents[3] / "goldens" / "retrieval"
 
 ABOUT_FILE = "dataset.json"
 VARIANTS_FILE = "variants.jsonl"
+PUBLISHED_FILE = "published.jsonl"
+"""What the templates draw by the public seed, as a text to read: it is digested, and drawn again when it is asked."""
 BEIR_LAYOUT = "a BEIR folder: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv"
 MAX_GRADE = 100
 _HAS_A_WORD = re.compile(r"[^\W_]{2}")
@@ -86,8 +88,9 @@ def load_goldens(folder: Path | None = None) -> RetrievalGoldens:
         files.append(root / VARIANTS_FILE)
     digests = {path.relative_to(root).as_posix(): sha256_file(path) for path in files}
     name, version = _read_identity(root, digests)
-    if (root / ABOUT_FILE).is_file():
-        digests[ABOUT_FILE] = sha256_file(root / ABOUT_FILE)
+    for described in (PUBLISHED_FILE, ABOUT_FILE):
+        if (root / described).is_file():
+            digests[described] = sha256_file(root / described)
     return RetrievalGoldens(
         name=name, version=version, corpus=corpus, splits=splits, digests=digests, templates=templates
     )

@@ -140,6 +140,12 @@ SPEC = TierSpec(
             scored=False,
         ),
         GoldenFile("retrieval_variants", "variants.jsonl", "Templates of queries that are drawn anew each time."),
+        GoldenFile(
+            "retrieval_published",
+            "published.jsonl",
+            "What the templates draw by the public seed, as a text to read; no figure rests on it.",
+            scored=False,
+        ),
         GoldenFile("retrieval_dataset", "dataset.json", "Name and version of the collection.", scored=False),
     ),
     uses=frozenset({Uses.EMBEDDINGS}),
