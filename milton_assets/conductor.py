@@ -266,8 +266,8 @@ class _Conductor:
         """Measure again, once, the best that was deployed, where it is no candidate and has no figures from the
         environment that what serves is measured in now."""
         wanted = self._anchors()
-        first = self.shown.candidates + 1
-        self.shown.joined_by([named.version for named in wanted])
+        self.shown.joined_by([f"{named.version} (anchor)" for named in wanted])
+        first = len(self.record.conditions.candidates) + 1
         for number, (named, dues) in enumerate(wanted.items(), first):
             places = {place: None for run_id, one in dues for place in _places(run_id, one.tiers)}
             left = [(tier, on) for tier, on in places if not self._is_measured(named.key, tier, on)]

@@ -103,9 +103,10 @@ class Meter:
         return sum((1 if times is None else times[stage]) * (seconds or 0.0) for stage, seconds in known)
 
     def joined_by(self, names: Sequence[str]) -> None:
-        """Count these models too, which are measured after all others."""
-        self.candidates += len(names)
-        self.order = (*self.order, *names) if self.order else ()
+        """Count these models too, which are measured after all others; those that were counted already are not."""
+        new = tuple(name for name in names if name not in self.order)
+        self.candidates += len(new)
+        self.order = (*self.order, *new)
 
     def usual_s(self, stages: Sequence[str]) -> float | None:
         """Seconds that these stages take with a model, by this campaign's others, else by what is remembered; None

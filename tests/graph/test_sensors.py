@@ -15,7 +15,7 @@ from dagster import (
 )
 from dagster._core.events import RunFailureReason
 
-from milton_assets.assets.evidence import CAMPAIGN_TAG, CONDUCTED_TAG
+from milton_assets.assets.evidence import ANCHOR_TAG, CAMPAIGN_TAG, CONDUCTED_TAG
 from milton_assets.conductor import only_campaign
 from milton_assets.definitions import build_defs
 from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, HealthJournal
@@ -23,6 +23,7 @@ from milton_assets.fleet.target import DeployRequest
 from milton_assets.selection.summary import read_summary
 from milton_assets.sensors import AGAIN_TAG, LOST_AT_MOST, MAX_REQUESTS
 from milton_assets.settings import load_settings
+from milton_assets.usecases.anchors import Named
 from milton_assets.vocabulary.keys import check_run_id
 from resources.campaign import Campaign
 from resources.registries.json_file import add_entries, new_entry
@@ -222,6 +223,29 @@ class TestPromote:
         asked = look(measured, "promote_when_measured")
         assert not asked.run_requests
         assert "still has 1 models" in asked.skip_message
+
+    def test_an_anchor_is_measured_on_reference_devices_as_the_weights_that_it_is(self, wp):
+        """An anchor's partition is no version of the registry: who measures it has to be told which weights it is."""
+        campaign_id, anchor = "benchmark_20260101_000000", Named("v1", "a" * 64)
+        wp.instance.add_dynamic_partitions("model_versions", [anchor.key])
+        wp.instance.create_run_for_job(
+            wp.defs.resolve_job_def("benchmark_model"),
+            status=DagsterRunStatus.SUCCESS,
+            tags={CAMPAIGN_TAG: campaign_id, ANCHOR_TAG: anchor.tag, "dagster/partition": anchor.key},
+        )
+        settings = {
+            "targets": {"pi": {"at": "/srv/pi", "class": "pi5"}},
+            "device_classes": {"pi5": {"reference": "pi"}},
+        }
+        wp.state.root.mkdir(parents=True, exist_ok=True)
+        (wp.state.root / "milton.yaml").write_text(json.dumps(settings))
+        wp.defs = build_defs(
+            environment={"MILTON_STATE_DIR": str(wp.state.root)},
+            overrides={key: wp.defs.resources[key] for key in ("model_server", "edge_runtime")},
+        )
+        (asked,) = look(wp, "promote_when_measured").run_requests
+        assert (asked.job_name, str(asked.partition_key)) == ("benchmark_on_class", f"pi5|{anchor.key}")
+        assert asked.tags[ANCHOR_TAG] == anchor.tag
 
     @pytest.mark.slow
     def test_a_campaign_waits_for_a_failed_run_that_will_be_started_again(self, measured, last):
