@@ -68,14 +68,15 @@ from milton_assets.usecases.settings_check import check_campaign
 from milton_assets.usecases.shared_history import mirrored_anywhere
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
-from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch, MiltonError
 from milton_assets.vocabulary.figure import counted
+from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.golden_set import golden_digests, read_all_goldens
 from milton_assets.vocabulary.keys import campaign_of, class_of, mint_run_id, mint_variants_seed, rollout_of_run
 from milton_assets.vocabulary.locks import acquire, is_held, wait_until_free
 from milton_assets.vocabulary.registry import ArtefactKind, Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import console, printable
-from milton_assets.vocabulary.tier import asset_of, asset_on_class
+from milton_assets.vocabulary.tier import TierResult, asset_of, asset_on_class
 from milton_assets.vocabulary.tier_spec import Conditions
 from resources.campaign import Campaign
 from resources.console_logger import logged_at, was_interrupted
@@ -223,19 +224,55 @@ class _Conductor:
         return measured_in(self.instance, self.store, *place_of(tier, version, device_class), tags)
 
     def benchmark_on_classes(self) -> None:
-        """Measure on each class's reference device what is not measured there yet."""
+        """Measure on each class's reference device what is not measured there yet, or was when it was another machine.
+
+        What a device's owner sets there is known only when it serves, so what was measured before an interruption is
+        held against what was measured since.
+        """
         versions = list(self.record.conditions.candidates)
         for name, reference in self.campaign.class_references.items():
-            for number, version in enumerate(versions, 1):
+            before, since = list[str](), list[str]()
+            for version in versions:
                 if why_last_run_failed(self.instance, version) is not None:
                     continue  # it is out, whatever the device would say
                 if all(self._is_measured(version, tier, on) for tier, on in self.places if on == name):
-                    continue
-                place = f"{number}/{len(versions)}"
-                self.say(f"model {place} {version}: measured on {reference}, for the class {name}")
-                key = MultiPartitionKey({"device_class": name, "model_version": version})
-                if not self.child(_Child(BENCHMARK_ON_CLASS, key, MODELS_ON_CLASSES, tags={CANDIDATE_TAG: place})):
-                    self.say(f"model {place} {version}: failed on {reference}; the others go on")
+                    before.append(version)
+                elif self._measured_on(version, name, reference, "measured on"):
+                    since.append(version)
+            for version in before if since else ():
+                if how := self._otherwise_then(name, version, since[-1]):
+                    self.say(
+                        f"{version} was measured on {reference} before the interruption, when it was another: {how}"
+                    )
+                    self._measured_on(version, name, reference, "measured again on")
+
+    def _measured_on(self, version: str, device_class: str, reference: str, how: str) -> bool:
+        """Have the version measured on the class's reference device; whether it was."""
+        versions = list(self.record.conditions.candidates)
+        place = f"{versions.index(version) + 1}/{len(versions)}"
+        self.say(f"model {place} {version}: {how} {reference}, for the class {device_class}")
+        key = MultiPartitionKey({"device_class": device_class, "model_version": version})
+        done = self.child(_Child(BENCHMARK_ON_CLASS, key, MODELS_ON_CLASSES, tags={CANDIDATE_TAG: place}))
+        if not done:
+            self.say(f"model {place} {version}: failed on {reference}; the others go on")
+        return done
+
+    def _otherwise_then(self, device_class: str, version: str, newest: str) -> str:
+        """How the reference device was another when it measured `version` than when it measured `newest`; or empty."""
+        found = dict.fromkeys(
+            how
+            for tier, on in self.places
+            if on == device_class
+            for how in self._device_of(tier, version, on).comparable_with(self._device_of(tier, newest, on))
+        )
+        return "; ".join(found)
+
+    def _device_of(self, tier: str, version: str, device_class: str) -> Fingerprint:
+        """The device and its server as the version's latest table of the class describes them."""
+        file = self.store.latest(*place_of(tier, version, device_class))
+        if file is None:
+            raise EvidenceMismatch(f"there is no table of {version} on the class {device_class}, which was measured")
+        return Fingerprint.model_validate(TierResult.from_table(file.read()).provenance["fingerprint"])
 
     def benchmark(self) -> None:
         """Measure what is not measured yet: model by model here, or all at once where there are workers."""

@@ -162,7 +162,8 @@ def interrupting(body):
 root = Path(sys.argv[1])
 think, interrupted = competent(), []
 with workplace(root) as wp:
-    wp.register("v1", interrupting)
+    wp.register("v1", think)
+    wp.register("v2", interrupting, seed=1)
     at = {"kitchen": {"at": str(root / "kitchen"), "class": "pi5"}, "hall": {"at": str(root / "hall"), "class": "nuc"}}
     classes = {"pi5": {"reference": "kitchen"}, "nuc": {"reference": "hall"}}
     (wp.state.root / "milton.yaml").write_text(json.dumps({"targets": at, "device_classes": classes}))
@@ -170,16 +171,19 @@ with workplace(root) as wp:
         wp.conduct()
     except BaseException:
         assert interrupted
+    os.environ["SCRIPTED_BUILD"] = "another"
     result = wp.conduct()
     assert result.success, failure_of(result)
     runs = [run for run in reversed(list(wp.instance.get_runs())) if run.job_name.startswith("benchmark")]
-    told = [(run.tags["milton/campaign"], run.tags.get("dagster/partition/device_class", "here"), run.status.value)
-            for run in runs]
+    told = [(run.tags["milton/campaign"], run.tags.get("dagster/partition/model_version", ""),
+             run.tags.get("dagster/partition/device_class", "here"), run.status.value) for run in runs]
     print(json.dumps({"runs": told, "decided": sorted(path.stem for path in wp.state.runs.glob("*.json"))}))
 """
 
 
-def test_a_campaign_that_was_interrupted_between_two_classes_goes_on_with_the_second(tmp_path):
+def test_a_campaign_that_was_interrupted_amid_a_class_goes_on_there_and_measures_again_what_a_changed_device_did(
+    tmp_path,
+):
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", INTERRUPTED_ON_A_CLASS, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
@@ -187,10 +191,13 @@ def test_a_campaign_that_was_interrupted_between_two_classes_goes_on_with_the_se
     seen = json.loads(done.stdout.splitlines()[-1])
     (campaign,) = {run[0] for run in seen["runs"]}
     assert [run[1:] for run in seen["runs"]] == [
-        ["here", "SUCCESS"],
-        ["pi5", "SUCCESS"],
-        ["nuc", "CANCELED"],
-        ["nuc", "SUCCESS"],
+        *(["", "here", "SUCCESS"],) * 2,
+        ["v1", "pi5", "SUCCESS"],
+        ["v2", "pi5", "SUCCESS"],
+        ["v1", "nuc", "SUCCESS"],
+        ["v2", "nuc", "CANCELED"],
+        ["v2", "nuc", "SUCCESS"],
+        ["v1", "nuc", "SUCCESS"],
     ]
     assert seen["decided"] == [f"{campaign}.nuc", f"{campaign}.pi5"]
 
