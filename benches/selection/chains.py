@@ -105,12 +105,16 @@ def chains_table(each: Each, rows: Sequence[Chain], chains: int, compared: int) 
     for chain, row in zip(rows, _rows(each, rows, chains, compared), strict=True):
         print(
             f"{chain.candidates:>10} {chain.noise:>6.0%} {chain.outliers:>8.0%} {chain.memory:>6g} "
-            f"{at_most(row.equal, chains):>17} ({row.equal_alone / compared:>6.1%}) "
-            f"{at_most(row.worse, chains):>17} ({row.worse_alone / compared:>6.1%})",
+            f"{at_most(row.equal, chains):>17} {_bracketed(row.equal_alone, compared):>8} "
+            f"{at_most(row.worse, chains):>17} {_bracketed(row.worse_alone, compared):>8}",
             flush=True,
         )
         found.append(row)
     return found
+
+
+def _bracketed(promoted: int, compared: int) -> str:
+    return f"({promoted / compared:>6.1%})" if compared else "not run"
 
 
 def in_turn_table(each: Each, rows: Sequence[Chain], chains: int) -> list[Row]:
@@ -295,7 +299,7 @@ def main() -> int:
     if "chains" in wanted:
         with timed("the chains"), processes() as each:
             pools, noises = ((2, 20), (0.03, 0.10)) if quick else (POOLS, NOISES)
-            chains, compared = (500, 50) if quick else (arguments.chains, arguments.compared)
+            chains, compared = (500, 0) if quick else (arguments.chains, arguments.compared)
             rows = [
                 Chain(noise=noise, candidates=candidates, outliers=outliers)
                 for candidates, noise, outliers in itertools.product(pools, noises, (0.0, 0.05))
