@@ -21,9 +21,9 @@ from itertools import accumulate, takewhile
 
 from milton_assets.tiers.reasoning.asking import asks_for_a_place, asks_for_several, leaves_the_number_open
 from milton_assets.tiers.reasoning.lexicon import COPULAS, FUNCTION_WORDS, HEDGES, NEGATORS, PREPOSITIONS, TITLES
-from milton_assets.tiers.reasoning.naming import Span, asks_for_a_person
+from milton_assets.tiers.reasoning.proper_names import asks_for_a_person
 from milton_assets.tiers.reasoning.relation import answers_the_verb
-from milton_assets.tiers.reasoning.text import Word, phrase, words
+from milton_assets.tiers.reasoning.text import Span, Word, phrase, words
 
 MARK = "\ue000"
 """Stands for a mention of the gold in a masked text: a character for private use, a word to nobody else."""

@@ -12,8 +12,7 @@ from enum import StrEnum
 
 from milton_assets.tiers.reasoning.denial import is_denied
 from milton_assets.tiers.reasoning.lexicon import DOUBTERS, FORMER, NEGATORS, PRESENT
-from milton_assets.tiers.reasoning.naming import Span
-from milton_assets.tiers.reasoning.text import Word, phrase
+from milton_assets.tiers.reasoning.text import Span, Word, phrase
 
 _CONDITIONS = frozenset({"if", "unless", "whether"})
 _REACH_OF_FORMER = 4

@@ -23,9 +23,7 @@ from milton_assets.tiers.reasoning.answers import PremiseAnswer
 from milton_assets.tiers.reasoning.claim import claim_of
 from milton_assets.tiers.reasoning.denial import NOT_DENYING, is_denied
 from milton_assets.tiers.reasoning.lexicon import NEGATORS
-from milton_assets.tiers.reasoning.text import Word, occurrences, phrase, words
-
-Span = tuple[int, int]
+from milton_assets.tiers.reasoning.text import Span, Word, occurrences, phrase, words
 
 _EMPHASIS = frozenset({"actually", "really", "indeed", "instead", "truly", "ever", "even"})
 _DENYING_VERBS_AND_NOUNS = frozenset({

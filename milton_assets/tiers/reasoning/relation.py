@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from milton_assets.tiers.reasoning.lexicon import COPULAS, FUNCTION_WORDS, TITLES
-from milton_assets.tiers.reasoning.naming import Span, stem
-from milton_assets.tiers.reasoning.text import Word, phrase
+from milton_assets.tiers.reasoning.text import Span, Word, phrase
+from milton_assets.tiers.reasoning.wordforms import stem
 
 _TRADES = tuple(
     frozenset(map(stem, trade.split()))

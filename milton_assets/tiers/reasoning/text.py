@@ -58,6 +58,9 @@ _TOKEN = re.compile(
 """A symbol keeps its sign: `C++`, `C#` and `C` are three languages, `O+` and `O-` two blood groups."""
 _NOUN_AT = re.compile(r" (?!(?:is|was|and|or)\b)[^\W_]")
 
+Span = tuple[int, int]
+"""`(start, end)` as positions in a text's words."""
+
 
 @dataclass(frozen=True)
 class Word:
@@ -163,7 +166,7 @@ def phrase(text: str) -> tuple[str, ...]:
     return tuple(word.text for word in words(text))
 
 
-def occurrences(needle: Sequence[str], haystack: Sequence[Word]) -> Iterator[tuple[int, int]]:
+def occurrences(needle: Sequence[str], haystack: Sequence[Word]) -> Iterator[Span]:
     """Every `(start, end)` at which the words of `needle` stand in `haystack`, whole words only."""
     size = len(needle)
     if not size:

@@ -13,10 +13,11 @@ from milton_assets.tiers.reasoning.answers import TextAnswer
 from milton_assets.tiers.reasoning.candidates import Commitment, commitment
 from milton_assets.tiers.reasoning.denial import is_denied
 from milton_assets.tiers.reasoning.lexicon import COPULAS
-from milton_assets.tiers.reasoning.naming import Span, mentions, stem
+from milton_assets.tiers.reasoning.naming import mentions
 from milton_assets.tiers.reasoning.polarity import Polarity, read_mentions
-from milton_assets.tiers.reasoning.text import Word, canonical, occurrences, phrase, words
+from milton_assets.tiers.reasoning.text import Span, Word, canonical, occurrences, phrase, words
 from milton_assets.tiers.reasoning.verdict import Reason
+from milton_assets.tiers.reasoning.wordforms import stem
 from milton_assets.tiers.reasoning.yes_no import gold_reply, reply
 
 _OF_COMMITMENT = {

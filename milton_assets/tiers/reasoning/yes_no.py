@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from milton_assets.tiers.reasoning.lexicon import FUNCTION_WORDS, NEGATORS
-from milton_assets.tiers.reasoning.naming import stem
 from milton_assets.tiers.reasoning.text import phrase, words
+from milton_assets.tiers.reasoning.wordforms import stem
 
 _YES = frozenset({"yes", "yeah", "yep", "true", "correct", "indeed", "right", "certainly", "absolutely", "affirmative"})
 _NO = frozenset({"no", "nope", "false", "incorrect", "wrong", "untrue", "negative", "never"})

@@ -1,0 +1,61 @@
+"""What an alias says besides the name: the forms of it that are looked for.
+
+What belongs here: taking asides, titles, degrees, prepositions and alternatives off an alias. What does not: finding a
+form in an answer (`naming`).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from milton_assets.tiers.reasoning.lexicon import FUNCTION_WORDS, TITLES
+from milton_assets.tiers.reasoning.text import canonical, phrase
+
+_ASIDE = re.compile(r"\s*\([^()]*\)")
+_ACRONYM = re.compile(r"\(([A-Z][A-Z0-9]{1,5})\)")
+_DESCRIBED = re.compile(r"(?:[\w'-]+ )*?([a-z]{3,}) ([A-Z][\w'.-]+(?: [A-Z][\w'.-]*)+)")
+_RELATIVE = re.compile(r",? (?:who|which|whose) ")
+_LED_IN = re.compile(
+    r"(?:in|on|at|by|from|during|around|circa|about|approximately|his|her|their|its|have|has)\b[ -]+(?:the )?"
+    r"|(?:the )?(?:late|early|mid)\b[ -](?=.*\bcentury\b)",
+    re.IGNORECASE,
+)
+_ALTERNATIVE = re.compile(r" or |\(accept |; ")
+_DIGIT = re.compile(r"\d")
+_STATES = {"us": "united states", "usa": "united states", "uk": "united kingdom", "united states": "US"}
+_DEGREES = frozenset({"jr", "sr", "mbe", "obe", "cbe", "phd"})
+
+
+@lru_cache(maxsize=16384)
+def forms(alias: str) -> tuple[str, ...]:
+    """`alias`, and what is left of it without what only explains it: an aside in parentheses, a relative clause, a
+    preposition or possessive before it, a title, a degree; either half of "X or Y".
+    """
+    plain = canonical(alias).strip()
+    found = [alias]
+    without = _ASIDE.sub("", plain).strip()
+    found += [without, _RELATIVE.split(without)[0]]
+    found += (
+        [half.strip(" ()") for half in _ALTERNATIVE.split(plain)]
+        if _ALTERNATIVE.search(plain) and not _DIGIT.search(plain)
+        else []
+    )
+    found += _ACRONYM.findall(plain)
+    if (described := _DESCRIBED.fullmatch(without)) and described.group(1) not in FUNCTION_WORDS:
+        found.append(described.group(2))
+    led_in = _LED_IN.match(plain)
+    if led_in:
+        found.append(plain[led_in.end() :])
+    found += [other for one in (plain,) if (other := _STATES.get(one.casefold())) is not None]
+    spelled = plain.split()
+    while len(spelled) > 2 and phrase(spelled[0])[:1] and phrase(spelled[0])[0] in TITLES:
+        spelled = spelled[1:]
+    while len(spelled) > 2 and phrase(spelled[-1])[:1] and phrase(spelled[-1])[0] in _DEGREES:
+        spelled = spelled[:-1]
+    found.append(" ".join(spelled).strip(" ,"))
+    return tuple(dict.fromkeys(form for form in found if form == alias or _says_something(form)))
+
+
+def _says_something(form: str) -> bool:
+    return any(word not in FUNCTION_WORDS and (len(word) > 1 or word.isdigit()) for word in phrase(form))
