@@ -1,7 +1,8 @@
 """How far the matcher agrees with people: kappa, precision and recall, overall and for each kind of answer.
 
-What belongs here: the comparison of `matching.match` with labels, beside the plain "the answer contains the gold". What
-does not: the labelled answers (`tests/reasoning/labelled_pairs.jsonl`, or a file of yours), any bound on the figures.
+What belongs here: the comparison of `matching.match` with labels, beside the plain "the answer contains the gold" and
+what a judge that never errs would add, with how many answers it would be asked about. What does not: the labelled
+answers (`tests/reasoning/labelled_pairs.jsonl`, or a file of yours), any bound on the figures.
 
     python benches/quality/bench_matcher.py
     python benches/quality/bench_matcher.py --pairs mine.jsonl --disagreements 20
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,13 @@ from milton_assets.statistics.agreement import cohen_kappa
 from milton_assets.tiers.reasoning.answers import Gold, ListAnswer, TextAnswer
 from milton_assets.tiers.reasoning.goldens import parse_lines, read_bytes
 from milton_assets.tiers.reasoning.matching import match
-from milton_assets.tiers.reasoning.verdict import Reason
+from milton_assets.tiers.reasoning.verdict import Match, Reason
 from milton_assets.vocabulary.errors import BadInput
 
+CEILINGS = (
+    ("ceiling with a judge of what is hedged", {Reason.HEDGED}),
+    ("ceiling with a judge of all that is left to it", {Reason.HEDGED, Reason.OPEN}),
+)
 OURS = Path(__file__).resolve().parents[2] / "tests" / "reasoning" / "labelled_pairs.jsonl"
 
 
@@ -95,29 +100,38 @@ def contains(pair: Pair) -> bool:
     return any(alias.casefold() in said for alias in golds)
 
 
-def verdict(pair: Pair) -> Reason:
+def verdict(pair: Pair) -> Match:
     """What the matcher says, without rivals: nobody's labelled answers name any."""
-    return match(pair.answer, pair.gold, question=pair.question).reason
+    return match(pair.answer, pair.gold, question=pair.question)
+
+
+def judged(pair: Pair, found: Match, reasons: Collection[Reason]) -> bool:
+    """What a judge that never errs would make of it, were it asked about what the matcher leaves for these reasons."""
+    return pair.right if found.for_judge and found.reason in reasons else found.right
 
 
 def report(pairs: Sequence[Pair], disagreements: int) -> str:
-    """Two tables in Markdown, what stays for a judge, and the first `disagreements`."""
+    """Tables in Markdown: the rules, what a perfect judge would add to them, what stays; and `disagreements`."""
     said = [(pair, verdict(pair)) for pair in pairs]
     head = "| {} | n | precision | recall | kappa | wrongly passed | missed |\n|---|---|---|---|---|---|---|"
     lines = [head.format("part")]
     for part in sorted({pair.part for pair in pairs}):
-        of_part = [(p, r) for p, r in said if p.part == part]
-        lines.append(Agreement.of((p.right, r is Reason.MATCHED) for p, r in of_part).row(part))
+        of_part = [(p, m) for p, m in said if p.part == part]
+        lines.append(Agreement.of((p.right, m.right) for p, m in of_part).row(part))
         lines.append(Agreement.of((p.right, contains(p)) for p, _ in of_part).row(f"{part}, plain contains"))
+        for name, reasons in CEILINGS:
+            lines.append(Agreement.of((p.right, judged(p, m, reasons)) for p, m in of_part).row(f"{part}, {name}"))
     lines += ["", head.format("kind")]
     for kind in sorted({pair.kind for pair in pairs}):
-        lines.append(Agreement.of((p.right, r is Reason.MATCHED) for p, r in said if p.kind == kind).row(kind))
-    lines += ["", "| verdict | n | right by people |", "|---|---|---|"]
+        lines.append(Agreement.of((p.right, m.right) for p, m in said if p.kind == kind).row(kind))
+    lines += ["", "| verdict | n | right by people | judge calls | right among these |", "|---|---|---|---|---|"]
     for reason in Reason:
-        of_reason = [p for p, r in said if r is reason]
+        of_reason = [(p, m) for p, m in said if m.reason is reason]
+        asked = [p for p, m in of_reason if m.for_judge]
         if of_reason:
-            lines.append(f"| {reason} | {len(of_reason)} | {sum(p.right for p in of_reason)} |")
-    wrong = [(p, r) for p, r in said if p.right is not (r is Reason.MATCHED)]
+            rights = sum(p.right for p, _ in of_reason)
+            lines.append(f"| {reason} | {len(of_reason)} | {rights} | {len(asked)} | {sum(p.right for p in asked)} |")
+    wrong = [(p, m.reason) for p, m in said if p.right is not m.right]
     lines += ["", *(f"{r}: {p.question!r} gold {p.gold.shown()!r}: {p.answer!r}" for p, r in wrong[:disagreements])]
     return "\n".join(lines)
 

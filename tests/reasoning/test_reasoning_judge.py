@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from milton_assets.tiers.reasoning import ReasoningPlan, load_goldens, measure_reasoning
-from milton_assets.tiers.reasoning.cases import Split
+from milton_assets.tiers.reasoning.cases import GoldenCase, Split
 from milton_assets.tiers.reasoning.cove import Label
 from milton_assets.tiers.reasoning.goldens import LabelledPair
 from milton_assets.tiers.reasoning.goldens import load_goldens as load_from
@@ -24,7 +24,7 @@ from milton_assets.tiers.reasoning.judge import (
     QualifiedJudge,
     qualify,
 )
-from milton_assets.tiers.reasoning.scoring import score_answer
+from milton_assets.tiers.reasoning.scoring import Score, score_answer
 from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed
 from milton_assets.vocabulary.server import Endpoint
 from resources.servers.client import OpenAIChatModel
@@ -167,7 +167,7 @@ def test_the_judge_is_asked_only_about_what_matching_leaves_open() -> None:
 
 def test_a_judge_behind_a_server_decides_what_words_leave_open_and_never_sees_a_list() -> None:
     """ "Paris (Lutetia, Parisii)" may be a gloss of one name or three names; a list of four is wrong unasked."""
-    case = next(case for case in GOLDENS.cases if "Paris" in getattr(case.answer, "accept", ()))
+    case = PARIS_CASE
     judge = qualify(a_judge(), JUDGE, PAIRS, [CANDIDATE])
     with (
         scripted_server(answer(CORRECT)) as server,
@@ -179,6 +179,48 @@ def test_a_judge_behind_a_server_decides_what_words_leave_open_and_never_sees_a_
         listed = score_answer(case, "Nice, Paris, Metz and Lille.", Label.OK, served)
         assert (listed.right, listed.label) == (False, "hedged")
         assert len(server.requests) == 1
+
+
+PARIS_CASE = next(case for case in GOLDENS.cases if "Paris" in getattr(case.answer, "accept", ()))
+HEDGES = (
+    "{} or {}", "Either {} or {}.", "Probably {}, possibly {}", "It is {} or {}.", "{} / {}", "Perhaps {}; perhaps {}.",
+    "It could be {} or it could be {}.", "I'd say {}, but some say {}.", "It is {}. It is {}.", "{} (or {})",
+    "It may be {}, alternatively {}.", "Not sure: {} or {}", "Some say {}, others say {}.",
+)  # fmt: skip
+
+
+def _judged_by_anything(texts: Sequence[str], cases: Sequence[GoldenCase]) -> tuple[list[Score], int]:
+    """The scores of every text on every case under a served judge that calls everything correct, and its calls."""
+    judge = qualify(a_judge(), JUDGE, PAIRS, [CANDIDATE])
+    with (
+        scripted_server(answer(CORRECT)) as server,
+        OpenAIChatModel(Endpoint(server.base_url, "judge"), timeout_s=20) as model,
+    ):
+        served = QualifiedJudge(model, judge.pin, judge.qualification).is_right
+        scores = [score_answer(case, text, Label.OK, served) for case in cases for text in texts]
+        return scores, len(server.requests)
+
+
+def test_a_judge_is_asked_about_a_hedge_that_names_the_gold_first() -> None:
+    scores, calls = _judged_by_anything(["The capital is Paris, though some say Nice."], [PARIS_CASE])
+    assert (scores[0].right, scores[0].label, calls) == (True, "judged_right", 1)
+    assert score_answer(PARIS_CASE, "The capital is Paris, though some say Nice.", Label.OK).label == "hedged"
+
+
+def test_no_judge_however_lenient_pays_a_hedge_for_its_second_name() -> None:
+    """So hedging gets no more from a judge than committing to the first name would have got without one."""
+    scores, calls = _judged_by_anything([hedge.format("Nice", "Paris") for hedge in HEDGES], [PARIS_CASE])
+    assert {score.label for score in scores} == {"hedged"}
+    assert calls == 0
+
+
+def test_no_judge_is_asked_about_a_list_of_words_and_a_constant_one_passes_no_case() -> None:
+    cases = GOLDENS.choose(Split.TEST)
+    nouns = list(dict.fromkeys(case.answer.shown() for case in cases))[:35]
+    separators = (" ", ", ", " and ", "; ", "\n", ". ", " - ", " / ", " of ")
+    scores, calls = _judged_by_anything([separator.join(nouns) for separator in separators], cases)
+    assert not any(score.right for score in scores)
+    assert calls == 0
 
 
 def test_the_judge_sees_no_alias_only_the_gold_and_the_answer() -> None:

@@ -14,23 +14,30 @@ from milton_assets.tiers.reasoning.text import canonical, phrase
 
 _ASIDE = re.compile(r"\s*\([^()]*\)")
 _ACRONYM = re.compile(r"\(([A-Z][A-Z0-9]{1,5})\)")
-_DESCRIBED = re.compile(r"(?:[\w'-]+ )*?([a-z]{3,}) ([A-Z][\w'.-]+(?: [A-Z][\w'.-]*)+)")
+_DESCRIBED = re.compile(r"(?:[\w'-]+ )*?([a-z]{3,}) ((?:[A-Z][\w'.-]+(?: [A-Z][\w'.-]*)+)|[A-Z][\w'-]{4,})")
 _RELATIVE = re.compile(r",? (?:who|which|whose) ")
 _LED_IN = re.compile(
-    r"(?:in|on|at|by|from|during|around|circa|about|approximately|his|her|their|its|have|has)\b[ -]+(?:the )?"
+    r"(?:in|on|at|by|from|during|between|around|circa|about|approximately|his|her|their|its|have|has)\b[ -]+(?:the )?"
     r"|(?:the )?(?:late|early|mid)\b[ -](?=.*\bcentury\b)",
     re.IGNORECASE,
 )
 _ALTERNATIVE = re.compile(r" or |\(accept |; ")
 _DIGIT = re.compile(r"\d")
-_STATES = {"us": "united states", "usa": "united states", "uk": "united kingdom", "united states": "US"}
+_TOLD_OF_IT = re.compile(r"(?<=\w) (?:period|season|era|origin)$")
+_DATED = re.compile(r"(.*\b[A-Z]\w+) in \d{4}")
+_OF_A_PLACE = re.compile(r"((?:[A-Z][\w'.-]+ ){1,3}[A-Z][\w'.-]+) of [A-Z][\w'.-]+")
+_STATES = {
+    "us": ("united states",), "usa": ("united states",), "uk": ("united kingdom",), "united states": ("US",),
+    "united kingdom": ("UK", "Britain", "Great Britain"), "great britain": ("Britain",),
+}  # fmt: skip
 _DEGREES = frozenset({"jr", "sr", "mbe", "obe", "cbe", "phd"})
 
 
 @lru_cache(maxsize=16384)
 def forms(alias: str) -> tuple[str, ...]:
     """`alias`, and what is left of it without what only explains it: an aside in parentheses, a relative clause, a
-    preposition or possessive before it, a title, a degree; either half of "X or Y".
+    preposition or possessive before it, a title, a degree, the place that a person is of, a noun that says what the
+    rest is ("20-year period"); either half of "X or Y".
     """
     plain = canonical(alias).strip()
     found = [alias]
@@ -47,7 +54,10 @@ def forms(alias: str) -> tuple[str, ...]:
     led_in = _LED_IN.match(plain)
     if led_in:
         found.append(plain[led_in.end() :])
-    found += [other for one in (plain,) if (other := _STATES.get(one.casefold())) is not None]
+    found.append(_TOLD_OF_IT.sub("", without))
+    for told in (_DATED, _OF_A_PLACE):
+        found += [match.group(1)] if (match := told.fullmatch(without)) else []
+    found += _STATES.get(plain.casefold(), ())
     spelled = plain.split()
     while len(spelled) > 2 and phrase(spelled[0])[:1] and phrase(spelled[0])[0] in TITLES:
         spelled = spelled[1:]
@@ -58,4 +68,6 @@ def forms(alias: str) -> tuple[str, ...]:
 
 
 def _says_something(form: str) -> bool:
-    return any(word not in FUNCTION_WORDS and (len(word) > 1 or word.isdigit()) for word in phrase(form))
+    return form.isupper() or any(
+        word not in FUNCTION_WORDS and (len(word) > 1 or word.isdigit()) for word in phrase(form)
+    )

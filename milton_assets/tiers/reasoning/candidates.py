@@ -7,8 +7,10 @@ An answer commits itself by what it says first. A second name after a comma may 
 does no harm, since it cannot make a wrong first answer right; a gold that comes second is one of two candidates. What
 is told in a clause of its own ("…, whose members were A, B and C"; "It was X in 1958, 1962 and 1970") is no candidate.
 
-`SEVERAL` is an answer that plainly offers more than one. `UNDECIDED` is what words alone do not settle: two names
-joined by "and", "X or Y" with X the gold, a gloss of two names, a name amid a run of words that is no sentence.
+`SEVERAL` is an answer that plainly offers more than one, `FIRST_OF_SEVERAL` one that names the gold before all others:
+a judge may read the rest as context, and whoever hedges gets no more from it than from the first name alone.
+`UNDECIDED` is what words alone do not settle: two names joined by "and", "X or Y" with X the gold, a gloss of two
+names, a name amid a run of words that is no sentence.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from itertools import accumulate, takewhile
 from milton_assets.tiers.reasoning.asking import asks_for_a_place, asks_for_several, leaves_the_number_open
 from milton_assets.tiers.reasoning.lexicon import COPULAS, FUNCTION_WORDS, HEDGES, NEGATORS, PREPOSITIONS, TITLES
 from milton_assets.tiers.reasoning.proper_names import asks_for_a_person
-from milton_assets.tiers.reasoning.relation import answers_the_verb
+from milton_assets.tiers.reasoning.relation import answers_the_verb, verbs_of
 from milton_assets.tiers.reasoning.text import Span, Word, phrase, words
+from milton_assets.tiers.reasoning.wordforms import stem
 
 MARK = "\ue000"
 """Stands for a mention of the gold in a masked text: a character for private use, a word to nobody else."""
@@ -35,18 +38,24 @@ _JOINT = re.compile(
 _QUOTED = re.compile(r'"[^"\n]{1,80}"')
 _MOST_WORDS_OF_AN_ITEM = 4
 _MANY = 3
+_LEAST_OF_A_NAME = 4
+_FEWEST_SHARE_OF_LINKS = 6
 _MOST_ITEMS_OF_AN_ANSWER = 10
 _MOST_CONJUNCTS = 4
 _GLOSS = frozenset({",", "(", ")", "-"})
 _ALTERNATIVES = frozenset({"or", "alternatively", "/", "|", "vs", "versus"})
 _CONJUNCTIONS = _GLOSS | {"and", "&"}
 _PLACING = frozenset({"in", "on", "at", "by"})
-_EXAMPLES = frozenset({"including", "includes", "include", "like", "namely", "especially", "particularly", "notably"})
+_EXAMPLES = frozenset({
+    "including", "includes", "include", "included", "comprising", "comprises", "featuring", "like", "namely",
+    "especially", "particularly", "notably",
+})  # fmt: skip
 _MOST_NAMES_IN_A_RUN = 2
 _MOST_WORDS_IN_A_RUN = 5
 _LONGEST_RUN = 7
 _REACH_OF_A_HEDGE = 4
 _SUBJECTS = frozenset({"it", "this", "that", "answer", "he", "she", "they"})
+_THINGS = frozenset({"it", "this", "that"})
 _PERSONS = frozenset({"he", "she", "they"})
 _HEDGES_OF_NOUNS = frozenset({"maybe", "perhaps", "possibly", "either", "alternatively"})
 _INDEFINITE = re.compile(r"[\s\"'*_]*an?\s", re.IGNORECASE)
@@ -61,6 +70,7 @@ class Commitment(StrEnum):
     """How far an answer commits itself to the gold that it names."""
 
     ONE = "one"
+    FIRST_OF_SEVERAL = "first_of_several"
     SEVERAL = "several"
     UNDECIDED = "undecided"
 
@@ -92,7 +102,8 @@ def commitment(text: str, said: Sequence[Word], stated: Sequence[Span], question
     asked = set(phrase(question))
     named = any(said[start].named for start, _ in stated)
     digits = any(said[start].text[0].isdigit() for start, _ in stated)
-    reader = _Reader(asked, named=named, digits=digits, question=question)
+    golds = len({tuple(word.text for word in said[start:end]) for start, end in stated})
+    reader = _Reader(asked, named=named, digits=digits, question=question, golds=1 if digits else golds)
     plain = masked(text, said, stated)
     pieces = _pieces(plain)
     direct = frozenset(span for span in stated if answers_the_verb(said, span, question))
@@ -102,8 +113,10 @@ def commitment(text: str, said: Sequence[Word], stated: Sequence[Span], question
         reader.other_claims(text, said, stated, direct),
         reader.repeats_its_frame(said, stated),
     ]
+    if golds < _MANY and is_nothing_but_a_list(text, question, numbers=digits):
+        found.append(Commitment.SEVERAL)
     if Commitment.SEVERAL in found:
-        return Commitment.SEVERAL
+        return Commitment.FIRST_OF_SEVERAL if reader.comes_first(pieces) else Commitment.SEVERAL
     opens = not direct and reader.opens_with_another(pieces)
     if Commitment.UNDECIDED in found or opens or is_soup(plain, question):
         return Commitment.UNDECIDED
@@ -133,9 +146,40 @@ def is_soup(text: str, question: str = "") -> bool:
     return False
 
 
+def is_a_list_of_words(text: str, question: str) -> bool:
+    """Whether `text` is mostly names or nouns in a row, more than the question can have asked for, or words that make
+    no sentence. No judge is asked about one.
+    """
+    items, longest = _items(text, question)
+    if longest > _most_items(question) and 2 * sum(items) >= len(items):
+        return True
+    said = words(text)
+    links = [word.text for word in said if word.text in FUNCTION_WORDS]
+    return is_soup(text, question) and (len(set(links)) <= 1 or _FEWEST_SHARE_OF_LINKS * len(links) < len(said))
+
+
+def is_nothing_but_a_list(text: str, question: str, *, numbers: bool) -> bool:
+    """Whether all of `text` is such names or nouns, or `numbers`: no part of it is its claim."""
+    _, longest = _items(text, question, numbers=numbers)
+    items, _ = _items(text, question)
+    return longest > _most_items(question) and all(items)
+
+
+def _most_items(question: str) -> int:
+    return _MOST_ITEMS_OF_AN_ANSWER if asks_for_several(question) else _MANY
+
+
+def _items(text: str, question: str, *, numbers: bool = True) -> tuple[list[bool], int]:
+    """Which pieces may be items of a list, whatever is asked for, and how many stand in a row at most."""
+    reader = _Reader(set(phrase(question)), named=False, digits=False, question=question, golds=0)
+    items = [reader.is_item(piece.text) or (numbers and piece.text.strip().isdigit()) for piece in _pieces(text)]
+    ends = _row_ends(items)
+    return items, max((end + 1 - at for at, end in enumerate(ends) if items[at]), default=0)
+
+
 def enumerates(text: str) -> bool:
     """Whether `text` lists several names in a row, whatever they are."""
-    reader = _Reader(set(), named=True, digits=False, question="")
+    reader = _Reader(set(), named=True, digits=False, question="", golds=0)
     run = 0
     for piece in _pieces(text):
         run = run + 1 if reader.is_item(piece.text) else 0
@@ -175,6 +219,7 @@ class _Row:
 
     before: int
     after: int
+    golds: int
     glossed: bool
     offered: bool
     conjoined: bool
@@ -192,8 +237,8 @@ class _Row:
 
 def _beside(row: _Row) -> Commitment:
     """The verdict on a gold in such a row, where one thing was asked for."""
-    if not row.others:
-        return Commitment.ONE
+    if not row.others or (row.golds > 1 and row.golds >= row.others and (row.first or row.golds > 2)):
+        return Commitment.ONE  # Of several that are right it names most.
     if row.others >= _MANY or (row.others == 2 and not (row.first and row.glossed)):
         return Commitment.SEVERAL
     if row.others == 2:
@@ -239,12 +284,16 @@ class _Reader:
     named: bool
     digits: bool
     question: str
+    golds: int
 
     def in_list(self, pieces: Sequence[Piece]) -> Commitment:
         """Candidates in a row with the gold. One walk over the pieces, however many golds there are."""
         lead = next((_lead(piece.text) for piece in pieces if piece.holds_gold), "")
         items = [
-            not piece.holds_gold and not self._is_label(pieces, at) and self.is_item(piece.text, lead)
+            not piece.holds_gold
+            and not self._is_label(pieces, at)
+            and not (at and piece.joint == "(" and _abbreviates(piece.text, pieces[at - 1].text))
+            and self.is_item(piece.text, lead)
             for at, piece in enumerate(pieces)
         ]
         if lead and not any(item and phrase(p.text)[0] == lead for p, item in zip(pieces, items, strict=True)):
@@ -271,6 +320,7 @@ class _Reader:
             row = _Row(
                 before=_within(rivals, first, at),
                 after=_within(rivals, at + 1, last + 1),
+                golds=min(self.golds, last + 1 - first - _within(rivals, first, last + 1)),
                 glossed=not _within(told_apart, first + 1, last + 1),
                 offered=bool(_within(offered, first + 1, last + 1)),
                 conjoined=not _within(not_conjoined, first + 1, last + 1),
@@ -288,7 +338,9 @@ class _Reader:
         """The verdict on a row by what was asked for: a list answers "What are the parts?" and evades "What is it?"."""
         if asks_for_several(self.question) and row.others < _MOST_ITEMS_OF_AN_ANSWER and not row.offered:
             return Commitment.ONE
-        before = phrase(piece.text.partition(MARK)[0])
+        before, after = (phrase(part) for part in piece.text.split(MARK, 1))
+        if in_a_sentence and row.glossed and not row.after and after and stem(after[0]) in verbs_of(self.question):
+            return Commitment.ONE  # "Held in Nice, Paris won": the subject of the verb that was asked for.
         one_of_several = before[-1:] and (before[-1] in _EXAMPLES or before[-2:] == ("such", "as"))
         if one_of_several and not (row.first and leaves_the_number_open(self.question)):
             return Commitment.UNDECIDED  # An example of several.
@@ -325,14 +377,24 @@ class _Reader:
             return False
         if any(word.text in (FUNCTION_WORDS - {"of"}) | _LABELS | _EXAMPLES for word in spelled):
             return False
+        if len(spelled) == 1 and _ADVERB.search(spelled[0].text):
+            return False
         if (
             self.named
             and not self.digits
             and (_INDEFINITE.match(piece) or not (spelled[0].named and spelled[-1].named))
         ):
             return False  # "A boy of eleven", "the son of Anna" and "the German biologist" describe; they name nobody.
+        if not self.digits and self._is_of_the_question(spelled):
+            return False
         own = [word for word in spelled if word.text not in self.asked and word.text != "of"]
         return bool(own) and self._competes(own)
+
+    def _is_of_the_question(self, spelled: Sequence[Word]) -> bool:
+        """A name that the question gives a part of: asked who sang it with Anna, "Anna Bergin" is no answer."""
+        names = [word.text for word in spelled if word.named and word.text not in TITLES]
+        given = {word.text for word in words(self.question)[1:] if word.named and len(word.text) >= _LEAST_OF_A_NAME}
+        return len(names) > 1 and not given.isdisjoint(names)
 
     def _competes(self, spelled: Sequence[Word]) -> bool:
         if all(word.text[0].isdigit() for word in spelled):
@@ -350,10 +412,21 @@ class _Reader:
             ):
                 tail = spelled[n + 1 :]
                 own = [word for word in tail if word.text not in self.asked]
+                if self.named and not self.digits and tail and (not tail[-1].named or tail[-1].text in TITLES):
+                    return False  # "by the British band, Orange Juice": what it is, before its name.
                 return bool(own) and not any(word.text in NEGATORS for word in own) and self._competes(own)
             if spelled[n].text in FUNCTION_WORDS:
                 return False
         return False
+
+    def comes_first(self, pieces: Sequence[Piece]) -> bool:
+        """Whether nothing that competes is named before the gold."""
+        at = next(n for n, piece in enumerate(pieces) if piece.holds_gold)
+        before = [*(piece.text for piece in pieces[:at]), pieces[at].text.partition(MARK)[0]]
+        if any(self.is_item(text) or self._ends_with_a_claim(text) for text in before):
+            return False
+        names = [word for text in before for word in words(text) if word.text not in TITLES]
+        return not self.named or not any(self._is_another_name(word) for word in names)
 
     def opens_with_another(self, pieces: Sequence[Piece]) -> bool:
         """ "Italy, ahead of Brazil.": the answer opens with a name that is not the gold, and commits itself to it."""
@@ -370,9 +443,11 @@ class _Reader:
         """ "Some say Paris, others say Nice": a name behind a hedge that is not the gold."""
         starts = {start for start, _ in stated}
         inside = {n for start, end in stated for n in range(start, end)}
-        last = min((said[start].sentence for start in starts), default=0) + 1
+        last = min((said[start].sentence for start in starts), default=0)
+        opened = 0
         for position, word in enumerate(said):
-            if word.sentence > last:
+            opened = position if position and word.sentence != said[position - 1].sentence else opened
+            if word.sentence > last + 1 or (word.sentence > last and position > opened + 1):
                 break  # What is told later, of something else, hedges no answer.
             if word.text not in HEDGES - self.asked or (word.text == "may" and word.named):
                 continue
@@ -402,6 +477,8 @@ class _Reader:
                 continue
             if subject.text in _PERSONS and any(start < position for start in starts):
                 continue  # "He was the second of that name" tells more of the one who was named.
+            if subject.text in _THINGS and any(said[start].sentence < subject.sentence for start in starts):
+                continue  # So does "It is Norse for strong"; "It is Y" after "It is X" repeats its frame.
             at = position + 1
             while at + 1 < len(said) and said[at].text in _BETWEEN_VERB_AND_NAME:
                 at += 1
@@ -456,13 +533,19 @@ class _Reader:
                 continue
             before, _, after = piece.text.partition(MARK)
             rows = (_adjoining(reversed(words(before))), _adjoining(words(after.replace(MARK, " "))))
-            others = [w for row in rows for w in row if self._is_beside(w)]
+            others = [w for row in rows for w in row if self._is_beside(w) and (w.named or not self.named)]
             names = [sum(map(self._is_beside, takewhile(_is_a_name, row))) for row in rows]
             most = _MOST_NAMES_IN_A_RUN + bool(_DEFINITE.search(before) or asks_for_a_person(self.question))
             too_many = names[0] >= most or names[1] >= _MANY or sum(names) > _MANY
-            if too_many or len(others) > _MOST_WORDS_IN_A_RUN:
-                return True
+            return too_many or len(others) > _MOST_WORDS_IN_A_RUN  # What is said first is the answer.
         return False
+
+
+def _abbreviates(piece: str, before: str) -> bool:
+    """Whether `piece` is made of the initials of what stands before it: "Federal Trade Board (FTB)"."""
+    letters = piece.strip()
+    initials = "".join(word.text[0] for word in words(before) if word.text not in FUNCTION_WORDS)
+    return len(letters) > 1 and letters.isupper() and initials.endswith(letters.casefold())
 
 
 def _is_a_name(word: Word) -> bool:

@@ -55,3 +55,17 @@ TITLES = frozenset({
     "chancellor", "judge", "father", "mother", "brother", "sister", "actor", "actress", "singer", "author", "writer",
     "justice", "composer", "painter", "poet", "director", "physicist", "chemist", "answer",
 })  # fmt: skip
+
+PEOPLES = frozenset({
+    ("america", "american"), ("united states", "american"), ("britain", "british"), ("united kingdom", "british"),
+    ("england", "english"), ("scotland", "scottish"), ("wales", "welsh"), ("ireland", "irish"), ("france", "french"),
+    ("spain", "spanish"), ("portugal", "portuguese"), ("netherlands", "dutch"), ("holland", "dutch"),
+    ("switzerland", "swiss"), ("germany", "german"), ("denmark", "danish"), ("sweden", "swedish"),
+    ("norway", "norwegian"), ("finland", "finnish"), ("iceland", "icelandic"), ("poland", "polish"),
+    ("greece", "greek"), ("turkey", "turkish"), ("china", "chinese"), ("japan", "japanese"), ("thailand", "thai"),
+    ("philippines", "filipino"), ("peru", "peruvian"), ("iraq", "iraqi"), ("israel", "israeli"), ("cuba", "cuban"),
+    ("mexico", "mexican"), ("canada", "canadian"), ("brazil", "brazilian"), ("argentina", "argentine"),
+    ("egypt", "egyptian"), ("congo", "congolese"), ("cyprus", "cypriot"), ("czechia", "czech"),
+    ("hungary", "hungarian"), ("italy", "italian"), ("belgium", "belgian"), ("ukraine", "ukrainian"),
+})  # fmt: skip
+"""A country or land and its people, in words that are no regular ending apart."""

@@ -13,8 +13,8 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), plain)
     for pattern, plain in (
         (r"\\(?:left|right|displaystyle)(?![A-Za-z])", ""),
-        (r"\\[dt]?frac ?\{([^{}]*)\} ?\{([^{}]*)\}", r" \1/\2"),
-        (r"\\[dt]?frac ?(\d)(\d)", r" \1/\2"),
+        (r"\\[dt]?frac *\{([^{}]*)\} *\{([^{}]*)\}", r" \1/\2"),
+        (r"\\[dt]?frac *(\d)(\d)", r" \1/\2"),
         (r"(?<=\d)\{,\}(?=\d)", ","),
         (r"(?<=\d)\\[,;:! ](?=\d{3})", ""),
         (r"\^ ?\\circ(?![A-Za-z])|\^\{\\circ\}", "°"),
@@ -25,24 +25,37 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:text|textbf|mathrm|mathbf|operatorname)\{([^{}]*)\}", r" \1 "),
         (r"\\boxed\{([^{}]*)\}", r" #### \1 "),
         (r"\\([%$&#])", r"\1"),
-        (r"\\[,;:! ]", " "),
+        (r"\\+[,;:! ]", " "),
     )
 )
+_MOST_NESTED = 4
+_REST_OF_LATEX = str.maketrans("", "", "\\{}")
 
 
 def without_latex(text: str) -> str:
-    """`text` with the commands above replaced; anything else of LaTeX stays. Linear in the text's length."""
-    if "\\" not in text and "{" not in text:
-        return text
-    for pattern, plain in _RULES:
-        text = pattern.sub(plain, text)
-    return text
+    """`text` with the commands above replaced, and again where one stood in another; anything else of LaTeX stays,
+    unless it nests deeper than numbers do: then its braces and backslashes go. Linear in the text's length, and without
+    effect on its own result.
+    """
+    for _ in range(_MOST_NESTED):
+        if "\\" not in text and "{" not in text:
+            return text
+        before = text
+        for pattern, plain in _RULES:
+            text = pattern.sub(plain, text)
+        if text == before:
+            return text
+    return text.translate(_REST_OF_LATEX)
 
 
 _LOST_SPACE = re.compile(
     r"(?<![^\W_])((?:by|in|on|at|of|to|from|for|and|the|was|is|as|with|named|called|In|On|The|By)(?=[A-Z][a-z]{2}))"
 )
 _LOST_SPACE_AFTER_A_YEAR = re.compile(r"(?<=\b[12]\d{3})(?=(?:in|on|at|by|and|to|of|from|for|with|as)\b)")
+_TORN_DECIMAL = re.compile(
+    r"(?<=[a-z(] )(\d{1,3})\. {1,2}(?=\d{1,3} ?(?:%|°|(?:million|billion|percent|[kcm]?m|km/h|mph|kg|g|mi|miles"
+    r"|met(?:er|re)s|inch(?:es)?|feet|degrees|[KMG]b(?:it|ps)|[KMG]B)\b))"
+)
 _FOOTNOTE = re.compile(
     r"(\b(?:in|of|on|since|until|by|from|year|[A-Z][a-z]{2,8}(?: \d{1,2}(?:st|nd|rd|th)?,?)?)"
     r" (?:1[5-9]|20)\d\d)[1-9]{1,2}"
@@ -51,5 +64,6 @@ _FOOTNOTE = re.compile(
 
 
 def without_artefacts(text: str) -> str:
-    """`text` with lost spaces before names put back, and numbers of footnotes taken off years."""
+    """`text` with lost spaces before names put back, torn decimals mended, and numbers of footnotes taken off years."""
+    text = _TORN_DECIMAL.sub(r"\1.", text)
     return _FOOTNOTE.sub(r"\1", _LOST_SPACE_AFTER_A_YEAR.sub(" ", _LOST_SPACE.sub(r"\1 ", text)))

@@ -17,7 +17,8 @@ An answer is right when the claim that it makes about the question is the gold:
 - a question with a false premise is answered by denying or correcting it (`premises`).
 
 What neither states the gold nor anything that competes with it is `open`, and so is what words alone do not settle: it
-counts as wrong, unless a qualified judge says otherwise.
+counts as wrong, unless a qualified judge says otherwise. So does a `hedged` answer that names the gold before it names
+anything else: a second candidate never gets to the judge, and a list of words does not either, whatever it holds.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from milton_assets.tiers.reasoning.answers import (
     PremiseAnswer,
     TextAnswer,
 )
-from milton_assets.tiers.reasoning.candidates import enumerates, is_soup
+from milton_assets.tiers.reasoning.candidates import enumerates, is_a_list_of_words, is_nothing_but_a_list, is_soup
 from milton_assets.tiers.reasoning.claim import claim_of
 from milton_assets.tiers.reasoning.date_answers import read_date
 from milton_assets.tiers.reasoning.list_answers import read_list
@@ -61,33 +62,41 @@ _YEARS = range(1000, 3000)
 def match(answer: str, gold: Gold, *, question: str, rivals: Sequence[str] = ()) -> Match:
     """Compare `answer` with `gold`. `rivals` are known wrong answers; those the question names do not compete."""
     if len(answer) > MOST_CHARACTERS:
-        return Match(Reason.TOO_LONG)
+        return Match.of(Reason.TOO_LONG)
     if not words(answer):
-        return Match(Reason.EMPTY)
+        return Match.of(Reason.EMPTY)
     if isinstance(gold, TextAnswer) and phrase(answer) in map(phrase, gold.accept) and "?" not in answer:
-        return Match(_exact(answer, gold, question))
+        return _exact(answer, gold, question)
     claim = claim_of(answer)
     said = claim if words(claim) else canonical(answer)
-    if is_soup(said, question):
-        return Match(Reason.OPEN)
+    found = Match.of(Reason.OPEN) if is_soup(said, question) else _read(answer, said, gold, question, rivals)
+    if found.for_judge and is_a_list_of_words(said, question):
+        return Match(found.reason, for_judge=False)
+    return found
+
+
+def _read(answer: str, said: str, gold: Gold, question: str, rivals: Sequence[str]) -> Match:
+    """The verdict of the reader of such golds on `answer`, which without its reasons is `said`."""
     if isinstance(gold, PremiseAnswer):
-        return Match(_premise(answer, gold, rivals))
+        return Match.of(_premise(answer, gold, rivals))
     if isinstance(gold, ListAnswer):
-        return Match(read_list(canonical(answer), gold, question, rivals))
+        return Match.of(read_list(canonical(answer), gold, question, rivals))
+    if isinstance(gold, NumberAnswer | DateAnswer) and is_nothing_but_a_list(said, question, numbers=True):
+        return Match.of(Reason.HEDGED)
     if isinstance(gold, NumberAnswer):
         if (year := _as_year(gold, question)) is not None:
-            return Match(read_date(said, year, question))
-        return Match(read_number(said, gold, question))
+            return Match.of(read_date(said, year, question))
+        return Match.of(read_number(said, gold, question))
     if isinstance(gold, DateAnswer):
-        return Match(read_date(said, gold, question))
-    return Match(read_text(said, gold, question, rivals))
+        return Match.of(read_date(said, gold, question))
+    return read_text(said, gold, question, rivals)
 
 
-def _exact(answer: str, gold: TextAnswer, question: str) -> Reason:
+def _exact(answer: str, gold: TextAnswer, question: str) -> Match:
     """The words of an alias and no others; signs and units still have to agree."""
     written = {canonical(alias).strip(" .!").casefold() for alias in gold.accept}
     if canonical(answer).strip(" .!").casefold() in written:
-        return Reason.MATCHED
+        return Match.of(Reason.MATCHED)
     return read_text(canonical(answer), gold, question, ())
 
 

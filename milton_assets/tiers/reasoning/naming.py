@@ -21,12 +21,14 @@ _MOST_WORDS_OF_A_PHRASE = 12
 
 def mentions(aliases: Sequence[str], said: Sequence[Word], text: str, question: str) -> list[Span]:
     """Every place in `said`, the words of `text`, that names one of `aliases`; the longest where they overlap."""
-    full = tuple(date for alias in aliases if (date := values.as_date(alias)) is not None and date.day is not None)
+    full = tuple(date for alias in aliases if (date := values.as_date(alias)) is not None)
     written = tuple(dict.fromkeys(form for alias in aliases for form in forms(alias)))
     found = [span for form in written for span in _as_written(form, said, text, question)]
     found = [span for span in found if not values.is_of_another_day(span, full, said, text)]
     if not found:
-        found = [span for form in written for span in _put_otherwise(form, said, text, question)]
+        found = [
+            span for form in written for span in _put_otherwise(form, said, text, question, in_part=form not in aliases)
+        ]
     kept: list[Span] = []
     taken: set[int] = set()
     for start, end in sorted(set(found), key=lambda span: (span[0] - span[1], span)):
@@ -43,7 +45,7 @@ def _as_written(alias: str, said: Sequence[Word], text: str, question: str) -> I
     if (quantity := values.as_quantity(alias)) is not None:
         yield from values.quantity_spans(quantity, exact, said, text, question)
         return
-    yield from exact
+    yield from (span for span in exact if not _is_the_pronoun(alias, said[span[0]]))
     if (date := values.as_date(alias)) is not None:
         yield from values.date_spans(date, said, text, question)
         return
@@ -56,8 +58,16 @@ def _as_written(alias: str, said: Sequence[Word], text: str, question: str) -> I
     yield from proper_names.other_forms(spelled, said, question)
 
 
-def _put_otherwise(alias: str, said: Sequence[Word], text: str, question: str) -> Iterator[Span]:
-    """Looser ways to say it, looked for where no alias is found as it is written."""
+def _is_the_pronoun(alias: str, word: Word) -> bool:
+    """Whether `word` is the pronoun ("told us") that the alias, a state, looks like."""
+    return alias == "US" and not word.named
+
+
+def _put_otherwise(alias: str, said: Sequence[Word], text: str, question: str, *, in_part: bool) -> Iterator[Span]:
+    """Looser ways to say it, looked for where no alias is found as it is written. What is but a word of an alias may
+    not be misspelt as well.
+    """
+    yield from values.year_spans(alias, said, text, question)
     spelled = words(alias)
     is_a_value = values.as_quantity(alias) is not None or values.as_date(alias) is not None
     if is_a_value or len(spelled) > _MOST_WORDS_OF_A_PHRASE:
@@ -67,6 +77,7 @@ def _put_otherwise(alias: str, said: Sequence[Word], text: str, question: str) -
     yield from phrasing.elided(spelled, said, question)
     yield from proper_names.of_that_people(spelled, said, question)
     yield from phrasing.run_together([word.text for word in spelled], said)
-    yield from proper_names.misspelt(spelled, said)
+    if len(spelled) > 1 or not in_part:
+        yield from proper_names.misspelt(spelled, said)
     yield from phrasing.turned_round(spelled, said)
     yield from phrasing.gathered(spelled, said)

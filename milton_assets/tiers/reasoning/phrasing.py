@@ -18,7 +18,10 @@ _FEWEST_WORDS_OF_A_PHRASE = 3
 _FEWEST_LETTERS_TOGETHER = 5
 _MOST_WORDS_OF_A_PART = 5
 _SEPARATOR = re.compile(r"\s*,\s*(?:and\s+)?|\s+and\s+")
-_STUCK_ON = frozenset({"and", "in", "of", "at", "from", "which", "is", "was", "to", "for", "by", "with", "on", "as"})
+_STUCK_ON = frozenset({
+    "", "and", "in", "of", "at", "from", "which", "is", "was", "to", "for", "by", "with", "on", "as",
+})  # fmt: skip
+_STUCK_BEFORE = frozenset({"", "the", "in", "on", "of", "is", "was", "than", "by", "at", "as", "called", "named"})
 _WORDS_OF_A_COMPOUND = 2
 _MOST_APART = 2
 _TURNING = frozenset({"before", "after", "without", "above", "below", "under", "outside", "inside", "until", "beyond"})
@@ -150,12 +153,14 @@ def in_part(spelled: Sequence[Word], said: Sequence[Word]) -> Iterator[Span]:
 
 
 def run_together(needle: Sequence[str], said: Sequence[Word]) -> Iterator[Span]:
-    """ "Anna Bergin Oslo": a name that lost the space after it, of two words or more."""
+    """ "Anna Bergin Oslo", "theoak treein": a phrase that lost the space before or after it."""
     size = len(needle)
-    for start in range(len(said) - size + 1) if size > 1 else ():
-        last = said[start + size - 1].text
-        stuck = last.startswith(needle[-1]) and last[len(needle[-1]) :] in _STUCK_ON
-        if stuck and all(said[start + k].text == needle[k] for k in range(size - 1)):
+    if sum(map(len, needle)) < _FEWEST_LETTERS_TOGETHER:
+        return
+    for start in range(len(said) - size + 1):
+        window = [word.text for word in said[start : start + size]]
+        before, held, after = "|".join(window).partition("|".join(needle))
+        if held and before + after and before in _STUCK_BEFORE and after in _STUCK_ON:
             yield start, start + size
 
 

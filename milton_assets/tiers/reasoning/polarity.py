@@ -86,4 +86,4 @@ def _is_conditional(said: Sequence[Word], start: int, conditions: Collection[str
 def _asks_back(said: Sequence[Word], position: int) -> bool:
     """ "If you are referring to the film, …" says which question is answered; it puts the answer under no condition."""
     following = [word.text for word in said[position + 1 : position + 4]]
-    return following[:1] == ["you"] and bool(set(following) & _REFERRING)
+    return following[:1] in (["you"], ["you're"]) and bool(set(following) & _REFERRING)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from milton_assets.tiers.reasoning.lexicon import FUNCTION_WORDS, LINKS, PARTICLES, TITLES
+from milton_assets.tiers.reasoning.lexicon import FUNCTION_WORDS, LINKS, PARTICLES, PEOPLES, TITLES
 from milton_assets.tiers.reasoning.text import Span, Word
 from milton_assets.tiers.reasoning.wordforms import is_a_slip
 
@@ -22,7 +22,9 @@ _PERSON = re.compile(
 _MOST_MIDDLE_NAMES = 3
 _SHORT_NAME = 3
 _ASKS_FOR_A_PEOPLE = re.compile(
-    r"\b(?:who|nationality|nation|country|countries|team|mountains?|range|origin|language|continent)\b", re.IGNORECASE
+    r"\b(?:who|nationality|nation|country|countries|team|mountains?|range|origin|language|continent|originates?)\b"
+    r"|\bwhere (?:do|does|did|is|was)\b.*\b(?:come|originated|from)\b",
+    re.IGNORECASE,
 )
 _OF_A_PEOPLE = frozenset({"n", "an", "ian", "ine", "ish", "ese", "i", "ic", "s", "ean", "e"})
 _SHORTEST_PEOPLE = 5
@@ -82,7 +84,7 @@ def _same_first_name(written: str, first: str) -> bool:
 
 def _same_given_names(written: Sequence[str], given: Sequence[str]) -> bool:
     """By initials on either side ("B. R." for "Bhimrao Ramji"), or by the middle name that a person goes by."""
-    if list(written[-1:]) == list(given[-1:]) and len(written) == 1 and len(given) > 1:
+    if len(written) == 1 and len(given) > 1 and _same_first_name(written[0], given[-1]):
         return True
     return any(
         len(one) == 1 and one[0] == "".join(name[0] for name in other) and len(one[0]) <= _MOST_MIDDLE_NAMES
@@ -111,12 +113,16 @@ def of_that_people(spelled: Sequence[Word], said: Sequence[Word], question: str)
         return
     name = spelled[0].text
     for n, word in enumerate(said):
-        if not word.named or word.text == name or word.text[0] != name[0]:
-            continue
-        shorter, longer = sorted((word.text, name), key=len)
-        common = next((k for k, (a, b) in enumerate(zip(shorter, longer, strict=False)) if a != b), len(shorter))
-        if common >= max(len(shorter) - 1, _SHORTEST_PEOPLE - 1) and longer[common:] in _OF_A_PEOPLE:
+        if word.named and word.text != name and _are_of_one_people(word.text, name):
             yield n, n + 1
+
+
+def _are_of_one_people(one: str, other: str) -> bool:
+    if {(one, other), (other, one)} & PEOPLES:
+        return True
+    shorter, longer = sorted((one, other), key=len)
+    common = next((k for k, (a, b) in enumerate(zip(shorter, longer, strict=False)) if a != b), len(shorter))
+    return common >= max(len(shorter) - 1, _SHORTEST_PEOPLE - 1) and longer[common:] in _OF_A_PEOPLE
 
 
 def abbreviated(spelled: Sequence[Word], said: Sequence[Word], text: str) -> Iterator[Span]:
@@ -154,7 +160,8 @@ def misspelt(spelled: Sequence[Word], said: Sequence[Word]) -> Iterator[Span]:
     size = len(spelled)
     for start in range(len(said) - size + 1):
         wrong = [(a.text, b.text) for a, b in zip(spelled, said[start : start + size], strict=True) if a.text != b.text]
-        if (len(wrong) == 1 and is_a_slip(*wrong[0], alone=size == 1)) or (
+        one = len(wrong) == 1 and (is_a_slip(*wrong[0], alone=size == 1) or _are_of_one_people(*wrong[0]))
+        if (one and (size > 1 or is_a_slip(*wrong[0], alone=True))) or (
             size > 1 and all(min(map(len, pair)) >= _LONG_OF_MANY and is_a_slip(*pair, alone=False) for pair in wrong)
         ):
             yield start, start + size

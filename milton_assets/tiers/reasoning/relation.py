@@ -29,7 +29,7 @@ _TRADES = tuple(
     )
 )
 _PLACING = frozenset({"in", "on", "at", "near", "during", "since"})
-_ASKS_WHO = re.compile(r"\b(?:who|whom|whose|by which|by what)\b", re.IGNORECASE)
+_ASKS_WHO = re.compile(r"\b(?:who|whom|whose|which|by what)\b", re.IGNORECASE)
 _ASKS_WHERE_OR_WHEN = re.compile(
     r"\b(?:where|when|(?:in|on|at) (?:which|what)"
     r"|(?:what|which) (?:year|date|city|country|state|town|season|episode))\b",

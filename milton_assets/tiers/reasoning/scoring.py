@@ -28,7 +28,6 @@ from milton_assets.statistics.variants import told
 from milton_assets.tiers.reasoning.cases import GoldenCase, Kind
 from milton_assets.tiers.reasoning.cove import Label, Step, Trace, Verdict
 from milton_assets.tiers.reasoning.matching import match
-from milton_assets.tiers.reasoning.verdict import Reason
 from milton_assets.vocabulary.metric import Interval, Metric
 
 _SEVERAL = 2
@@ -75,7 +74,7 @@ class Cell(StrEnum):
 CELLS = {(True, True): Cell.KEPT, (False, True): Cell.FIXED, (True, False): Cell.BROKEN, (False, False): Cell.MISSED}
 
 SecondOpinion = Callable[[GoldenCase, str], bool | None]
-"""Asks a judge about an answer that matching left open: right, wrong, or None when the judge's reply was invalid."""
+"""Asks a judge about an answer that matching left to it: right, wrong, or None when the judge's reply was invalid."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +141,11 @@ class FreshAnswer:
 
 
 def score_answer(case: GoldenCase, text: str, label: Label, second_opinion: SecondOpinion | None = None) -> Score:
-    """Score one answer of a case: its label first, then matching, then the judge for what stays open."""
+    """Score one answer of a case: its label first, then matching, then the judge for what that leaves to it."""
     if label is not Label.OK:
         return Score(False, label.value, "label")
     found = match(text, case.answer, question=case.question, rivals=case.wrong)
-    if found.reason is not Reason.OPEN or second_opinion is None:
+    if not found.for_judge or second_opinion is None:
         return Score(found.right, found.reason.value, "matching")
     opinion = second_opinion(case, text)
     if opinion is None:

@@ -30,14 +30,15 @@ _SPACED_INITIALS = re.compile(r"\b[A-Z]\.(?: [A-Z]\.)+|\b[A-Z]\.(?=[A-Z] [A-Z][a
 _AND = re.compile(r" ?&+ ?")
 _CLOCK = re.compile(r"\b(\d{1,2})(?::00)? ?([ap])\.? ?m\b\.?", re.IGNORECASE)
 _MONEY = re.compile(r"(?<=[£$€])(\d[\d.,]*) ?(m|bn)\b", re.IGNORECASE)
+_SEASON = re.compile(r"(?<![\d-])(1\d|20)(\d\d)( ?[-/] ?)(\d\d)(?![\d-])")
 _ERA = re.compile(r"\b(B)\.? ?C\.? ?E\b\.?")
 _INITIAL = re.compile(
     r"\b([A-Z][a-z]+ [A-Z]|[A-Z](?=\. [A-Z]\.))\.(?= [A-Z])(?! (?:It|The|He|She|This|That|They|In|A|An|There)\b)"
 )
 _TITLE = re.compile(r"\b(St|Dr|Mr|Mrs|Ms|Prof|Jr|Sr|Vol|No|Mt|Ft|Gen|Lt|Col|Capt|Sen|Gov|Rev|Inc|Ltd)\.")
 _IRREGULAR_NEGATION = re.compile(r"\b(?:(ca)n't|(wo)n't|(can)not)\b", re.IGNORECASE)
-_NEGATION = re.compile(r"n't\b", re.IGNORECASE)
-_POSSESSIVE = re.compile(r"(?<=\w)'s\b|(?<=s)'(?!\w)", re.IGNORECASE)
+_NEGATION = re.compile(r"(?:n't)+\b", re.IGNORECASE)
+_POSSESSIVE = re.compile(r"(?<=\w)'+s\b|(?<=s)'+(?!\w)", re.IGNORECASE)
 
 NUMBER = (
     r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])"
@@ -84,21 +85,29 @@ def canonical(text: str) -> str:
 
     Case, line breaks and punctuation stay. Applying it twice changes nothing more.
     """
-    text = _SIGN.sub("-", without_latex(text))
+    text = _SIGN.sub("-", text)
     text = _SUPERSCRIPT.sub(lambda m: "^" + unicodedata.normalize("NFKC", m.group()), text)
     text = _VULGAR_FRACTION.sub(lambda m: f"{m.group(1)} {m.group(2)}" if m.group(1) else m.group(2), text)
     text = unicodedata.normalize("NFKC", text).translate(_PUNCTUATION)
     decomposed = unicodedata.normalize("NFD", text)
     text = "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
     text = unicodedata.normalize("NFC", text).translate(_LETTERS_WITHOUT_DECOMPOSITION)
-    text = without_artefacts(_SPACES.sub(" ", text))
+    text = without_artefacts(_SPACES.sub(" ", without_latex(_SPACES.sub(" ", text))))
     text = _ERA.sub(r"\1C", _CLOCK.sub(r"\1 \2m", _AND.sub(" and ", text)))
+    text = _SEASON.sub(_both_years, text)
     text = _MONEY.sub(lambda m: f"{m.group(1)} {'million' if m.group(2) in 'mM' else 'billion'}", text)
     text = _SPACED_INITIALS.sub(lambda m: m.group().replace(".", "").replace(" ", ""), text)
     text = _INITIAL.sub(r"\1", _TITLE.sub(r"\1", text))
     text = _DOTTED_ABBREVIATION.sub(lambda m: m.group().replace(".", ""), text)
     text = _IRREGULAR_NEGATION.sub(lambda m: "will not" if m.group(2) else "can not", text)
     return _SPACES.sub(" ", _POSSESSIVE.sub("", _NEGATION.sub(" not", text)))
+
+
+def _both_years(season: re.Match[str]) -> str:
+    """ "1979-80" with its second year written out; other numbers of that form are left alone."""
+    century, first, joint, second = season.groups()
+    follows = int(second) == (int(first) + 1) % 100 and second != "00"
+    return f"{century}{first}{joint}{century}{second}" if follows else season.group()
 
 
 def digits_as_number(digits: str) -> float:

@@ -16,14 +16,15 @@ from milton_assets.tiers.reasoning.lexicon import COPULAS
 from milton_assets.tiers.reasoning.naming import mentions
 from milton_assets.tiers.reasoning.polarity import Polarity, read_mentions
 from milton_assets.tiers.reasoning.text import Span, Word, canonical, occurrences, phrase, words
-from milton_assets.tiers.reasoning.verdict import Reason
+from milton_assets.tiers.reasoning.verdict import Match, Reason
 from milton_assets.tiers.reasoning.wordforms import stem
 from milton_assets.tiers.reasoning.yes_no import gold_reply, reply
 
 _OF_COMMITMENT = {
-    Commitment.ONE: Reason.MATCHED,
-    Commitment.SEVERAL: Reason.HEDGED,
-    Commitment.UNDECIDED: Reason.OPEN,
+    Commitment.ONE: Match.of(Reason.MATCHED),
+    Commitment.SEVERAL: Match.of(Reason.HEDGED),
+    Commitment.FIRST_OF_SEVERAL: Match(Reason.HEDGED, for_judge=True),
+    Commitment.UNDECIDED: Match.of(Reason.OPEN),
 }
 
 _ASKS_WHEN_TOO = re.compile(r"\w,? and (?:(?:in|on) )?(?:(?:what|which) (?:year|date)|when)\b", re.IGNORECASE)
@@ -31,26 +32,26 @@ _DIGIT = re.compile(r"\d")
 _NAMING = COPULAS | {"called", "named", "known", "as", "termed", "means"}
 
 
-def read_text(answer: str, gold: TextAnswer, question: str, rivals: Sequence[str]) -> Reason:
+def read_text(answer: str, gold: TextAnswer, question: str, rivals: Sequence[str]) -> Match:
     """The verdict on `answer`, a canonical text without its reasons."""
     if (wanted := gold_reply(gold.accept)) is not None:
         given = reply(answer, question)
-        return Reason.OPEN if given is None else Reason.MATCHED if given is wanted else Reason.OTHER_VALUE
+        return Match.of(Reason.OPEN if given is None else Reason.MATCHED if given is wanted else Reason.OTHER_VALUE)
     text = canonical(answer)
     said = words(text)
     found = read_mentions(mentions(gold.accept, said, text, question), said, question)
     asserted = [mention.span for mention in found if mention.polarity is Polarity.ASSERTED]
     stated = [span for span in asserted if not _repeats_the_question(said, span, question)]
     if states_a_rival(said, rivals, question, stated):
-        return Reason.RIVAL
+        return Match.of(Reason.RIVAL)
     if stated and not _answers_both(gold.accept, said, text, question):
-        return Reason.OPEN
+        return Match.of(Reason.OPEN)
     if stated and all(_is_in_passing(said, span) for span in stated):
-        return Reason.OPEN
+        return Match.of(Reason.OPEN)
     if stated:
         return _OF_COMMITMENT[commitment(text, said, stated, question)]
     denied = any(mention.polarity in {Polarity.DENIED, Polarity.FORMER} for mention in found)
-    return Reason.DENIED if denied else Reason.OPEN
+    return Match.of(Reason.DENIED if denied else Reason.OPEN)
 
 
 def _repeats_the_question(said: Sequence[Word], span: Span, question: str) -> bool:
@@ -72,12 +73,12 @@ def _answers_both(golds: Sequence[str], said: Sequence[Word], text: str, questio
 
 def _is_in_passing(said: Sequence[Word], span: Span) -> bool:
     """Whether a single common noun stands in a later sentence and after no verb that names: a word of the account,
-    which may be about anything ("A jar filled with treats was hung up").
+    which may be about anything ("A jar filled with treats was hung up"). A number is no noun.
     """
     start, end = span
     first, before = said[start], said[max(0, start - 1)]
     late = first.sentence > said[0].sentence and end - start == 1
-    return late and not first.named and before.text not in _NAMING
+    return late and not first.named and not first.text[0].isdigit() and before.text not in _NAMING
 
 
 def states_a_rival(said: Sequence[Word], rivals: Iterable[str], question: str, golds: Sequence[Span]) -> bool:

@@ -29,24 +29,44 @@ def as_date(alias: str) -> WrittenDate | None:
 def date_spans(wanted: WrittenDate, said: Sequence[Word], text: str, question: str) -> Iterator[Span]:
     """Dates that say the same as far as they go, down to the month; to the year where a year is asked for."""
     asks_for_a_year = "year" in phrase(question)
+    asked = {date.year for date in dates(question)}
     for date in dates(text):
         pairs = ((wanted.year, date.year), (wanted.month, date.month), (wanted.day, date.day))
         agree = all(want == have for want, have in pairs if want is not None and have is not None)
-        told = date.year is not None or (wanted.year is None and date.day is not None)
+        told = date.year is not None or (date.day is not None and wanted.year in {None, *asked})
         if agree and told and (date.month is not None or asks_for_a_year):
             yield _span_at(said, date.start, date.end)
 
 
+def year_spans(alias: str, said: Sequence[Word], text: str, question: str) -> Iterator[Span]:
+    """The year of a date, where the answer tells no other year and the question none: "in 1891" for a day of it. In the
+    first sentence alone: a year that comes later may be that of anything.
+    """
+    wanted = as_date(alias)
+    asked = {date.year for date in dates(question)} - {None}
+    told = dates(text)
+    if wanted is None or wanted.year is None or asked or {date.year for date in told} - {None} != {wanted.year}:
+        return
+    if not any(_is_another_day(date, wanted) for date in told):
+        spans = (_span_at(said, date.start, date.end) for date in told if date.month is None)
+        yield from (span for span in spans if said[span[0]].sentence == said[0].sentence)
+
+
+def _is_another_day(date: WrittenDate, wanted: WrittenDate) -> bool:
+    """Whether `date` is of the wanted year, and of another month or day."""
+    if date.year is None or date.year != wanted.year or date.month is None or wanted.month is None:
+        return False
+    return date.month != wanted.month or (None not in {date.day, wanted.day} and date.day != wanted.day)
+
+
 def is_of_another_day(span: Span, full: Sequence[WrittenDate], said: Sequence[Word], text: str) -> bool:
-    """Whether a year that is a gold stands in a date whose day contradicts the golds that give one for that year."""
+    """Whether a year that is a gold stands in a date that contradicts the golds that tell more of that year."""
     if not full or span[1] - span[0] > _WORDS_OF_A_DATE:
         return False
     start, end = said[span[0]].start, said[span[1] - 1].end
     date = next((date for date in dates(text) if date.start <= start and end <= date.end), None)
-    if date is None or date.day is None or date.year is None:
-        return False
-    of_the_year = [(one.month, one.day) for one in full if one.year == date.year]
-    return bool(of_the_year) and (date.month, date.day) not in of_the_year
+    of_the_year = [one for one in full if date is not None and one.year == date.year]
+    return date is not None and bool(of_the_year) and all(_is_another_day(date, one) for one in of_the_year)
 
 
 def as_quantity(alias: str) -> Quantity | None:

@@ -27,9 +27,15 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Match:
-    """The verdict on one answer. `open` ones are for the judge, if there is one."""
+    """The verdict on one answer, and whether a judge, if there is one, may think otherwise."""
 
     reason: Reason
+    for_judge: bool
+
+    @classmethod
+    def of(cls, reason: Reason) -> Match:
+        """The verdict for `reason` where nothing more is known: what is `open` is for the judge."""
+        return cls(reason, for_judge=reason is Reason.OPEN)
 
     @property
     def right(self) -> bool:

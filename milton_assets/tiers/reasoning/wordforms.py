@@ -12,6 +12,7 @@ from functools import lru_cache
 _IRREGULAR = {
     "men": "man", "women": "woman", "children": "child", "feet": "foot", "teeth": "tooth", "mice": "mouse",
     "geese": "goose", "people": "person", "grey": "gray", "aluminum": "aluminium", "yr": "year", "yrs": "year",
+    "beneath": "under", "underneath": "under", "below": "under",
     "hr": "hour", "hrs": "hour", "min": "minute", "mins": "minute", "lb": "pound", "lbs": "pound", "ft": "foot",
 }  # fmt: skip
 _SPELLINGS = (
