@@ -35,7 +35,8 @@ class Beside(_Noun):
 
 
 class Why(_Noun):
-    """The answer. `decided` is None where the deciding run's summary is not here, and `not_known` says so."""
+    """The answer. `decided` is None where the deciding run's summary is not here, and `not_known` says so; `held_to` is
+    whom challengers were held to besides the model before."""
 
     target: str
     model_version: str
@@ -93,10 +94,10 @@ def _brought(history: tuple[Deployment, ...], release: str) -> Deployment | None
 
 
 def _held_to(decision: Decision, serving: str) -> Iterator[str]:
-    """The best that was deployed, by metric, where that is another than what serves."""
+    """The best that was deployed, by metric, where that is neither what serves nor what served before it."""
     found: dict[tuple[str, str], list[str]] = {}
     for one in decision.ledger.anchors:
-        if one.version != serving:
+        if one.version not in {serving, decision.incumbent}:
             found.setdefault((one.version, one.tables[-1].run_id), []).append(one.metric)
     for (version, run_id), metrics in found.items():
         yield f"{version}, the best deployed on {' and '.join(metrics)}, as {run_id} measured it"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from milton_assets.selection.summary import write_summary
+from milton_assets.selection.summary import read_summary, write_summary
+from milton_assets.vocabulary.ledger import Anchor, AnchorTable
 from milton_assets.vocabulary.state import StateDir
 from tests.support.edge_bundles import make_bundle
 from tests.support.reported import case, decided, model
@@ -40,6 +41,19 @@ def test_why_answers_in_ten_lines(twice: StateDir) -> None:
     assert lines[4].split() == ["before", "it", "v1"]
     assert "10.0 ms [9.00–11.0], before 30.0 ms [29.0–31.0]" in lines[5]
     assert lines[9].split(maxsplit=1) == ["health", "never probed"]
+
+
+def test_why_names_the_best_that_was_deployed_where_it_is_neither_what_serves_nor_what_did(twice: StateDir) -> None:
+    summary = read_summary(twice.runs, RUN_ID)
+    table = AnchorTable(how="0" * 64, here="0" * 64, run_id=EARLIER, uri="t.parquet", sha256="1" * 64)
+    anchors = tuple(
+        Anchor(tier=tier, metric=metric, version=version, artefact_sha256="2" * 64, tables=(table,))
+        for tier, metric, version in (("reasoning", "cove_pass_rate", "v0"), ("retrieval", "nDCG@10", "v2"))
+    )
+    ledger = summary.decision.ledger.model_copy(update={"anchors": anchors})
+    decision = summary.decision.model_copy(update={"ledger": ledger})
+    write_summary(twice.runs, summary.model_copy(update={"decision": decision}))
+    assert told("why")["held_to"] == [f"v0, the best deployed on cove_pass_rate, as {EARLIER} measured it"]
 
 
 def test_why_says_when_the_deciding_run_is_not_here(twice: StateDir) -> None:
