@@ -24,6 +24,7 @@ from milton_assets.edge.bundle.streaming import CHUNK_BYTES, Region
 from milton_assets.edge.manifest import RESERVED_FILES
 from milton_assets.edge.release import read_manifest, verify_release
 from milton_assets.edge.release.chain import winner_figures
+from milton_assets.vocabulary.chat_template import Lineage
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import Progress
@@ -297,6 +298,16 @@ def test_evidence_of_other_weights_is_refused(tmp_path: Path, model: Ingredients
     other = model.with_artefact(model.entry.artefacts[0].model_copy(update={"sha256": "0" * 64}))
     with pytest.raises(EvidenceMismatch, match="which was measured"):
         replace(other, entry=model.entry).bundle(into)
+
+
+def test_weights_with_another_template_than_the_one_decided_on_are_refused(model: Ingredients, into: Path) -> None:
+    (candidate,) = model.evidence.candidates
+    lineage = Lineage(base_model=model.entry.base_model, template="1" * 64)
+    evidence = model.evidence.model_copy(update={"candidates": (candidate.model_copy(update={"lineage": lineage}),)})
+    decided = replace(model, evidence=evidence, decision=decision_of(evidence, model.entry.version))
+    with pytest.raises(EvidenceMismatch, match=rf"the chat template of {model.entry.version} is .*1111"):
+        decided.bundle(into)
+    assert not into.exists()
 
 
 def test_what_is_no_json_is_refused(model: Ingredients, into: Path) -> None:
