@@ -122,6 +122,8 @@ class ArtefactReader:
         return template_id(None if template is None else sha256_bytes(template.encode(errors="surrogateescape")))
 
     def _locate(self, declared: str) -> Path:
+        if "\0" in declared:
+            raise BadInput(f"the path {declared!r:.300} holds a null character", expected="a path that a file can have")
         # The name is kept as it is: llama.cpp finds a split model's parts by it, also through links into `blobs`.
         path = Path(os.path.normpath(self.root / declared))
         actual = path.resolve()

@@ -182,7 +182,7 @@ def test_the_content_digest_follows_the_file_and_the_entry(state: StateDir) -> N
         (entry(metrics={"compression": {"gguf_path": "models"}}), "models is a directory"),
         (entry(metrics={"compression": {"gguf_path": "../outside.gguf"}}), "leads to"),
         (entry(metrics={"compression": {"gguf_path": "/etc/hostname"}}), "leads to /etc/hostname"),
-        (entry(metrics={"compression": {"gguf_path": "a\0b"}}), "null byte"),
+        (entry(metrics={"compression": {"gguf_path": "a\0b"}}), "holds a null character"),
         (entry(metrics={"compression": {"gguf_path": "x" * 300}}), "too long"),
         (entry(metrics={"distillation": {"model_path": "models/gone"}}), "gone is missing"),
         (entry(metrics={"distillation": {"model_path": GGUF}}), "is a file"),
