@@ -28,7 +28,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from pydantic import BaseModel
 
@@ -186,6 +186,14 @@ class PlanOption:
     kind: type[int | float | str]
     about: str
 
+
+VARIANTS_SEED: Final = PlanOption(
+    "variants-seed",
+    "variants_seed",
+    str,
+    "Draw the fresh variants by this seed, as an earlier result states it, instead of one minted now.",
+)
+"""The option of every tier that asks fresh variants."""
 
 JudgeOf = Callable[[Any], AbstractContextManager[Any]]
 """Opens the campaign's judge, qualified on the labelled pairs given; None inside when no judge is named."""

@@ -1,7 +1,7 @@
 """Counting a text's tokens by the tokenizer that lies in the artefact, with a program of ours: no server's word for it.
 
-    counter = own_counter(Path("model-q4_0.gguf"))
-    counter.count(["one two"])
+    count = own_counter(Path("model-q4_0.gguf"))
+    count(["one two"])                            # [2]
 
 What belongs here: reading each kind of artefact's tokenizer. What does not: asking the server that is measured
 (`tokens`), and what is done with the count (`milton_assets.tiers.inference`).
@@ -19,12 +19,12 @@ from typing import Final
 
 from milton_assets.vocabulary.chat import CallErrorKind, ModelCallFailed
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
+from milton_assets.vocabulary.hf_directory import TOKENIZER
 from milton_assets.vocabulary.server import CountTokens
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.tokens import llama_cpp_counts
 
 COUNTED_HERE: Final = "the artefact's own tokenizer, here, over the text that came"
-_TOKENIZER = "tokenizer.json"
 _AT_LEAST_TOKENS = 256
 # No run to warm up, and no copy of the weights in another layout: they are not reckoned with.
 _UNUSED_WEIGHTS = ("--set", "warmup=false", "--set", "no_extra_bufts=true")
@@ -35,7 +35,7 @@ def own_counter(artefact: Path) -> CountTokens | None:
     a directory without `tokenizer.json`. The function raises `ModelCallFailed`."""
     if artefact.is_file():
         return lambda texts: _by_llama_cpp(artefact, texts)
-    path = artefact / _TOKENIZER
+    path = artefact / TOKENIZER
     return (lambda texts: _by_tokenizers(path, texts)) if path.is_file() else None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from milton_assets.tiers.reasoning.goldens import ReasoningGoldens
-from milton_assets.tiers.reasoning.tier import ReasoningPlan
+from milton_assets.tiers.reasoning.tier import ReasoningPlan, fresh_variants, seeds_of
 
 READ: Final = 60
 """What reading a call's prompt takes, in tokens written: prompts of one step begin alike, so most is remembered."""
@@ -23,10 +23,5 @@ def effort(plan: ReasoningPlan, goldens: ReasoningGoldens) -> float | None:
     verifying = READ + plan.plan_tokens + plan.questions * (answer + check)
     whole = answer + verifying + answer
     chosen = goldens.choose(plan.split, plan.cases_per_kind)
-    seeded = 0
-    if plan.seeded_per_kind:
-        per_kind = min(plan.seeded_per_kind, plan.cases_per_kind or plan.seeded_per_kind)
-        seeded = sum(2 for case in goldens.choose(plan.split, per_kind) if case.wrong)
-    templated = {template.id for template in goldens.templates} if plan.variants_seed else set()
-    fresh = plan.fresh_per_template * sum(case.id in templated for case in chosen)
+    seeded, fresh = len(seeds_of(goldens, plan)), len(fresh_variants(goldens, chosen, plan))
     return len(chosen) * whole + seeded * verifying + fresh * (whole if plan.verifies_fresh else answer)

@@ -17,6 +17,7 @@ from milton_assets.tiers.reasoning.tier import ReasoningPlan, code_version, meas
 from milton_assets.vocabulary.metric import Direction
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import (
+    VARIANTS_SEED,
     CaseColumns,
     Conditions,
     GoldenFile,
@@ -130,12 +131,7 @@ SPEC = TierSpec(
             float,
             "Spend at most so many seconds on calls; what tells most is asked first, and drafts stand for the rest.",
         ),
-        PlanOption(
-            "variants-seed",
-            "variants_seed",
-            str,
-            "Draw the fresh variants by this seed, as an earlier result states it, instead of one minted now.",
-        ),
+        VARIANTS_SEED,
     ),
     variants=VariantColumns(
         "part", "cove", "fresh", "template", "baseline_right", "baseline_label", UNANSWERED, "right_at_some_step"

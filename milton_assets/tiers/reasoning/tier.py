@@ -135,10 +135,10 @@ def measure_reasoning(
     `BadInput` when the plan chooses no case.
     """
     chosen = goldens.choose(plan.split, plan.cases_per_kind)
-    seeds = _seeds(goldens, plan)
+    seeds = seeds_of(goldens, plan)
     traces = [Trace(case.question) for case in chosen]
     seeded = [Trace.seeded(case.question, draft) for case, draft, _ in seeds]
-    drawn = _fresh_variants(goldens, chosen, plan)
+    drawn = fresh_variants(goldens, chosen, plan)
     fresh = [Trace(case.question) for _, case in drawn]
     work = [
         *(
@@ -220,7 +220,8 @@ def _in_time(about: Sequence[_About], traces: Sequence[Trace]) -> tuple[list[_Ab
     return [one for one, _ in kept], [trace for _, trace in kept]
 
 
-def _seeds(goldens: ReasoningGoldens, plan: ReasoningPlan) -> list[tuple[GoldenCase, str, bool]]:
+def seeds_of(goldens: ReasoningGoldens, plan: ReasoningPlan) -> list[tuple[GoldenCase, str, bool]]:
+    """The drafts that are seeded: the case of each, its text, and whether that is faulty."""
     if not plan.seeded_per_kind:
         return []
     per_kind = min(plan.seeded_per_kind, plan.cases_per_kind or plan.seeded_per_kind)
@@ -231,7 +232,7 @@ def _seeds(goldens: ReasoningGoldens, plan: ReasoningPlan) -> list[tuple[GoldenC
     return seeds
 
 
-def _fresh_variants(
+def fresh_variants(
     goldens: ReasoningGoldens, chosen: Sequence[GoldenCase], plan: ReasoningPlan
 ) -> list[tuple[str, GoldenCase]]:
     """The fresh variants of the templated cases among `chosen`, with the template's id; none without a seed."""

@@ -29,6 +29,7 @@ from milton_assets.tiers.retrieval.tier import code_version, measure_retrieval
 from milton_assets.vocabulary.metric import Direction
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import (
+    VARIANTS_SEED,
     CaseColumns,
     Conditions,
     GoldenFile,
@@ -155,12 +156,7 @@ SPEC = TierSpec(
         PlanOption("method", "method", str, "pointwise (logprobs of Yes and No) or listwise (windows put in order)."),
         PlanOption("pool-size", "pool_size", int, "How many documents BM25 fetches a query."),
         PlanOption("limit", "max_queries", int, "Take a fixed subset of this many queries."),
-        PlanOption(
-            "variants-seed",
-            "variants_seed",
-            str,
-            "Draw the fresh variants by this seed, as an earlier result states it, instead of one minted now.",
-        ),
+        VARIANTS_SEED,
     ),
     variants=VariantColumns(
         "part", PUBLISHED, FRESH, "template", "right", "label", UNANSWERED, only_where_planned=True
