@@ -20,11 +20,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
 from milton_assets.vocabulary.digest import Sha256, sha256_bytes, short
-from milton_assets.vocabulary.documents import is_here
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.evidence import EvidenceManifest, Found
 from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.keys import check_key
+from milton_assets.vocabulary.places import asking, is_here, lies
 
 _POINTER = "latest.json"
 
@@ -95,7 +95,7 @@ class EvidenceStore:
         """Keep `content` for ever under a name of its own; the URI relative to the root."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         uri = f"{_folder(asset, partition)}/{stamp}_{short(sha256_bytes(content))}{suffix}"
-        if (self.root / uri).exists():
+        if lies(self.root / uri):
             raise BadInput(f"the evidence file {uri} exists already", expected="a new name for every file")
         self._write(uri, content)
         return uri
@@ -107,41 +107,42 @@ class EvidenceStore:
     def keep_file(self, uri: str, source: Path) -> None:
         """As `keep`, for a file that may be larger than memory."""
         path = self._path(uri)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.fs.put_file(str(source), path.path)
+        with asking(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.fs.put_file(str(source), path.path)
 
     def fetch_file(self, uri: str, into: Path) -> None:
         """Copy what lies at `uri` into the file `into`. Raises `EvidenceMismatch` when nothing does."""
         path = self._path(uri)
         if not self.has(uri):
             raise EvidenceMismatch(f"{uri} is missing", expected=f"a file below {self.root}")
-        path.fs.get_file(path.path, str(into))
+        with asking(path):
+            path.fs.get_file(path.path, str(into))
 
     def has(self, uri: str) -> bool:
-        """Whether something lies at `uri` now; other hosts write here too, so nothing is remembered."""
-        path = self._path(uri)
-        path.fs.invalidate_cache()
-        return bool(path.is_file())
+        """Whether something lies at `uri` now; others write here too. Raises `OSError` if nobody can be asked."""
+        return lies(self._path(uri))
 
     def size_bytes(self, uri: str) -> int:
         """The size of what lies at `uri`. Raises `EvidenceMismatch` when nothing does."""
         if not self.has(uri):
             raise EvidenceMismatch(f"{uri} is missing", expected=f"a file below {self.root}")
-        return int(self._path(uri).stat().st_size)
+        with asking(path := self._path(uri)):
+            return int(path.stat().st_size)
 
     def read(self, uri: str) -> bytes:
         """The bytes at `uri`, whatever they are. Raises `OSError`."""
-        content: bytes = self._path(uri).read_bytes()
-        return content
+        with asking(path := self._path(uri)):
+            return bytes(path.read_bytes())
 
     def latest(self, asset: str, partition: str) -> EvidenceFile | None:
         """The newest file of that partition, or None when there is none yet."""
-        path = self.root / _folder(asset, partition) / _POINTER
-        path.fs.invalidate_cache()
-        if not path.exists():
+        uri = f"{_folder(asset, partition)}/{_POINTER}"
+        if not self.has(uri):
             return None
+        path = self._path(uri)
         try:
-            pointer = Pointer.model_validate_json(path.read_bytes())
+            pointer = Pointer.model_validate_json(self.read(uri))
         except ValidationError as error:
             raise EvidenceMismatch(
                 f"the pointer {path} is damaged: {error.error_count()} errors, first: {error.errors()[0]['msg']}",
@@ -152,17 +153,15 @@ class EvidenceStore:
 
     def digest(self, uri: str) -> str | None:
         """The SHA-256 of what lies there now, or None when nothing does."""
-        path = self._path(uri)
-        return sha256_bytes(path.read_bytes()) if path.is_file() else None
+        return sha256_bytes(self.read(uri)) if self.has(uri) else None
 
     def read_bytes(self, uri: str, sha256: str) -> bytes:
         """The bytes at `uri`. Raises `EvidenceMismatch` when they are missing or not `sha256`."""
-        path = self._path(uri)
-        if not path.is_file():
+        if not self.has(uri):
             raise EvidenceMismatch(
                 f"the evidence file {uri} is missing", expected=f"a file below {self.root}", remedy="benchmark again"
             )
-        content: bytes = path.read_bytes()
+        content = self.read(uri)
         if (found := sha256_bytes(content)) != sha256:
             raise EvidenceMismatch(
                 f"the evidence file {uri} was changed: it is {found}",
@@ -182,8 +181,9 @@ class EvidenceStore:
         if is_here(path):
             write_atomic(Path(path.path), content)
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        with asking(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
 
 def _folder(asset: str, partition: str) -> str:

@@ -15,8 +15,8 @@ from milton_assets.selection.summary import RunSummary
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.reporting import Sources, keep_page, summary_for_bundle
 from milton_assets.usecases.tracking import MlflowTracking, tell_mlflow
-from milton_assets.vocabulary.documents import Place
 from milton_assets.vocabulary.errors import MiltonError
+from milton_assets.vocabulary.places import Place
 from milton_assets.vocabulary.terminal import printable
 from resources.campaign import Campaign
 from resources.evidence_store import EvidenceStore

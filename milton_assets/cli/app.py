@@ -107,7 +107,7 @@ def _explain(error: OSError) -> NoReturn:
     """Say what the operating system refused, where, and what to do next; exit 1. A reader that left is told nothing."""
     verb = "`" + " ".join(["milton", *takewhile(lambda word: not word.startswith("-"), sys.argv[1:3])]) + "`"
     told: MiltonError = explained(error, verb)
-    if error.filename is None and not _takes_more(sys.stdout.fileno()):
+    if error.errno is not None and error.filename is None and not _takes_more(sys.stdout.fileno()):
         told = MiltonError(
             f"the answer of {verb} could not be written: {os.strerror(error.errno or 0)} (standard output)",
             remedy="send it to a file or a pipe that takes it",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from milton_assets.selection.summary import RunSummary
     from milton_assets.settings import Settings
-    from milton_assets.vocabulary.documents import Place
+    from milton_assets.vocabulary.places import Place
 
 
 def results(

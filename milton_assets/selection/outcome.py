@@ -10,7 +10,8 @@ from rich.console import Console
 
 from milton_assets.selection import card
 from milton_assets.selection.summary import RunSummary
-from milton_assets.vocabulary.documents import Documents, Place
+from milton_assets.vocabulary.documents import Documents
+from milton_assets.vocabulary.places import Place
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.terminal import printable
 from milton_assets.vocabulary.tier_spec import Tiers

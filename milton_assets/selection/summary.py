@@ -17,11 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from milton_assets.selection.decision import Decision
 from milton_assets.vocabulary.digest import Sha256
-from milton_assets.vocabulary.documents import Documents, Place
+from milton_assets.vocabulary.documents import Documents
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import RUN_ID, RunId, Slug, campaign_of, check_run_id
+from milton_assets.vocabulary.places import Place
 
 
 class BundleRecord(BaseModel):

@@ -42,7 +42,7 @@ from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
 
 if TYPE_CHECKING:
-    from milton_assets.vocabulary.documents import Place
+    from milton_assets.vocabulary.places import Place
 
 LLAMA_CPP = "llama.cpp"
 VLLM = "vllm"

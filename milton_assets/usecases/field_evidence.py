@@ -26,8 +26,9 @@ from milton_assets.fleet.canaries import (
 from milton_assets.rollout.arms_kept import DeviceTold, KeptFleetVerdict, fleet_verdict_file, kept_fleet_verdicts
 from milton_assets.selection.summary import run_ids
 from milton_assets.vocabulary.digest import sha256_file
-from milton_assets.vocabulary.documents import Documents, Place
+from milton_assets.vocabulary.documents import Documents
 from milton_assets.vocabulary.field_evidence import FieldArm, FieldEvidence, FieldFinding
+from milton_assets.vocabulary.places import Place
 from milton_assets.vocabulary.state import StateDir
 
 TOLD = 20

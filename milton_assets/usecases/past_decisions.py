@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from milton_assets.vocabulary.documents import Documents, Place
+from milton_assets.vocabulary.documents import Documents
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import RunId, Slug
+from milton_assets.vocabulary.places import Place
 
 
 class PastDecision(BaseModel):

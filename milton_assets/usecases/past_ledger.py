@@ -11,11 +11,12 @@ from pydantic import BaseModel, ValidationError
 from milton_assets.selection.decision import DECISION_VERSION
 from milton_assets.selection.life import with_previous
 from milton_assets.selection.summary import read_summary, run_ids
-from milton_assets.vocabulary.documents import Documents, Place
+from milton_assets.vocabulary.documents import Documents
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.keys import class_of
 from milton_assets.vocabulary.ledger import Ledger
+from milton_assets.vocabulary.places import Place
 
 
 class _Version(BaseModel):

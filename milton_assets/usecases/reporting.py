@@ -42,10 +42,10 @@ from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.compose import evidence_store_of, targets_of
 from milton_assets.usecases.rollout_report import rollout_lines
 from milton_assets.vocabulary.digest import sha256_bytes, short
-from milton_assets.vocabulary.documents import Place
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.golden_set import OwnSets, read_goldens
 from milton_assets.vocabulary.keys import class_of
+from milton_assets.vocabulary.places import Place
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Tiers, TierSpec

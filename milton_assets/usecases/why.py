@@ -17,9 +17,9 @@ from milton_assets.edge.deployment import Deployment, Outcome
 from milton_assets.fleet.target import Health, Target
 from milton_assets.selection.decision import Decision
 from milton_assets.selection.summary import read_summary
-from milton_assets.vocabulary.documents import Place
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Metric
+from milton_assets.vocabulary.places import Place
 
 
 class _Noun(BaseModel):

@@ -25,18 +25,11 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.locks import locked
-
-Place = Path | UPath
-"""A folder on this machine, or below an fsspec URL."""
+from milton_assets.vocabulary.places import Place, asking, is_here
 
 _REVISION = re.compile(r"(\d{6})\.json")
 _TRIES = 50
 _PAUSE_S = 0.05
-
-
-def is_here(place: Place) -> bool:
-    """Whether the place is a path of this machine, whose locks and renames hold."""
-    return isinstance(place, Path) or place.protocol in {"", "file", "local"}
 
 
 @dataclass(frozen=True)
@@ -63,8 +56,7 @@ class Documents:
         if (here := self._here) is not None:
             path = here / f"{check_key(name, 'document')}.json"
             return path.read_bytes() if path.is_file() else None
-        revision = self._newest(name)
-        return None if revision == 0 else bytes(self._revision(name, revision).read_bytes())
+        return self._revised(name)[1]
 
     def change(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
         """Replace the document by what `change` makes of it; it may be asked again when another was faster.
@@ -77,8 +69,7 @@ class Documents:
                 write_atomic(path, change(path.read_bytes() if path.is_file() else None))
             return
         for _ in range(_TRIES):
-            revision = self._newest(name)
-            before = None if revision == 0 else bytes(self._revision(name, revision).read_bytes())
+            revision, before = self._revised(name)
             if create(self._revision(name, revision + 1), change(before)):
                 return
             time.sleep(_PAUSE_S)
@@ -94,10 +85,14 @@ class Documents:
             return self.folder
         return Path(self.folder.path) if is_here(self.folder) else None
 
-    def _newest(self, name: str) -> int:
+    def _revised(self, name: str) -> tuple[int, bytes | None]:
+        """The number of the newest revision, and what it says; 0 and None where there is none."""
         folder = self.folder / check_key(name, "document")
         found = (_REVISION.fullmatch(path.name) for path in self._listed(folder))
-        return max((int(match[1]) for match in found if match), default=0)
+        if (newest := max((int(match[1]) for match in found if match), default=0)) == 0:
+            return 0, None
+        with asking(folder):
+            return newest, bytes(self._revision(name, newest).read_bytes())
 
     def _revision(self, name: str, number: int) -> UPath:
         return UPath(self.folder / name / f"{number:06}.json")
@@ -105,15 +100,17 @@ class Documents:
     @staticmethod
     def _listed(folder: Place) -> list[UPath]:
         place = UPath(folder)
-        # What another host wrote a moment ago must be seen.
-        place.fs.invalidate_cache()
-        return list(place.iterdir()) if place.is_dir() else []
+        with asking(place):
+            # What another host wrote a moment ago must be seen.
+            place.fs.invalidate_cache()
+            return list(place.iterdir()) if place.is_dir() else []
 
 
 def create(place: UPath, content: bytes) -> bool:
     """Write the object, unless there is one of that name: then False. Raises `OSError`."""
-    try:
-        place.fs.pipe_file(place.path, content, mode="create")
-    except FileExistsError:
-        return False
+    with asking(place):
+        try:
+            place.fs.pipe_file(place.path, content, mode="create")
+        except FileExistsError:
+            return False
     return True

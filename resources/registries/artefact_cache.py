@@ -31,6 +31,7 @@ from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.locks import locked
+from milton_assets.vocabulary.places import asking
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryUnreadable
 from resources.file_facts import NotYet
@@ -168,7 +169,8 @@ def reading(place: UPath) -> Iterator[None]:
     """What is raised while the artefact at `place` is read, as `BadInput` where it is missing, or
     `RegistryUnreadable`."""
     try:
-        yield
+        with asking(place):
+            yield
     except FileNotFoundError:
         raise BadInput(f"{place} is missing", remedy="put the weights there, or retire the entry") from None
     except OSError as error:

@@ -29,6 +29,7 @@ from upath import UPath
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.documents import Documents
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.places import asking, lies
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import (
     Artefact,
@@ -137,12 +138,12 @@ class ObjectRegistry:
     def _raw(self) -> bytes:
         place = UPath(self.uri)
         try:
-            place.fs.invalidate_cache()
-            if not place.is_file():
+            if not lies(place):
                 raise RegistryMissing(f"there is no registry at {self.uri}", remedy="put registry.json there")
-            if place.stat().st_size > MAX_REGISTRY_BYTES:
-                raise RegistryUnreadable(f"the registry {self.uri} is larger than {MAX_REGISTRY_BYTES} bytes")
-            return bytes(place.read_bytes())
+            with asking(place):
+                if place.stat().st_size > MAX_REGISTRY_BYTES:
+                    raise RegistryUnreadable(f"the registry {self.uri} is larger than {MAX_REGISTRY_BYTES} bytes")
+                return bytes(place.read_bytes())
         except OSError as error:
             raise RegistryUnreadable(f"the registry {self.uri} cannot be read ({error})") from error
 

@@ -28,6 +28,7 @@ from moto.server import ThreadedMotoServer
 
 from milton_assets.vocabulary.state import StateDir
 from tests.support.namespaces import Machine, NoNamespaces, held
+from tests.support.object_store import forget_object_stores
 from tests.support.own_sshd import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -217,6 +218,7 @@ def cluster(
         )
         services = (postgres(data, hosts.address), _redis(data, hosts.address), Objects(hosts.address))
         made = Cluster(root, *services, boxes={})
+        stack.callback(forget_object_stores)
         for service in services:
             stack.callback(service.down)
             service.up()

@@ -17,6 +17,8 @@ from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 from upath import UPath
 
+from tests.support.own_sshd import free_port
+
 
 @dataclass
 class Given:
@@ -33,6 +35,11 @@ class Given:
                 yield chunk
 
         return counted
+
+
+def forget_object_stores() -> None:
+    """Have this process look anew where the environment says that the object store is: a client keeps its address."""
+    S3FileSystem.clear_instance_cache()
 
 
 @contextmanager
@@ -54,5 +61,18 @@ def object_store(given: Given | None = None) -> Iterator[UPath]:
         yield bucket
     finally:
         server.stop()
-        # An instance keeps the address that it was made with.
-        S3FileSystem.clear_instance_cache()
+        forget_object_stores()
+
+
+@contextmanager
+def nobody_answers() -> Iterator[dict[str, str]]:
+    """The variables of an environment whose object store is away: nobody listens at its address."""
+    try:
+        yield {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_MAX_ATTEMPTS": "1",
+        }
+    finally:
+        forget_object_stores()

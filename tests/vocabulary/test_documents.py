@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from milton_assets.vocabulary.documents import Documents, create, is_here
+from milton_assets.vocabulary.documents import Documents, create
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.places import is_here
 from tests.support.object_store import object_store
 
 
