@@ -2,11 +2,13 @@
 
 What belongs here: how sure the ranking's head is, and the one rule that picks the winner. What does not: numbers
 (`resample`, `compare`), and sentences about single candidates (`explain`).
+
+How sure it is costs many draws, and is asked for where the choice depends on it, and for the sentences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -23,11 +25,16 @@ from milton_assets.selection.tie_breaks import prefer
 
 @dataclass(frozen=True)
 class Choice:
-    """What is done: the verdict, the index of the winner in the pool, and the sentences that say why."""
+    """What is done: the verdict, the index of the winner in the pool, and `explain`, which says why in sentences."""
 
     verdict: Verdict
     winner: int | None
-    reasons: tuple[str, ...]
+    explain: Callable[[], tuple[str, ...]]
+
+    @cached_property
+    def reasons(self) -> tuple[str, ...]:
+        """Why, in sentences, made when they are first asked for."""
+        return self.explain()
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ def choose(
     ranking: Ranking,
     prepared: Sequence[Drawn],
     policy: Policy,
-    sure: Confidence,
+    sure: Callable[[], Confidence],
     challenges: Challenges,
     incumbent: int | None,
 ) -> Choice:
@@ -91,46 +98,35 @@ def choose(
     if outdoing and any(versions[i] in outdoing for i in admissible):
         # Min-max makes each criterion of two candidates win or lose: what is shown is not overruled by what is not.
         admissible = [i for i in admissible if i != incumbent]
-    head = pool.versions[order[0]]
-    unclear = not sure.clear and policy.certainty.when_unclear is not WhenUnclear.SCORE
-    if unclear and policy.certainty.when_unclear is WhenUnclear.NOTHING:
+    when_unclear = policy.certainty.when_unclear
+    unclear = when_unclear is not WhenUnclear.SCORE and not sure().clear
+    if unclear and when_unclear is WhenUnclear.NOTHING:
         return Choice(
             Verdict.NO_VERDICT,
             None,
-            (f"no clear winner among {some(sure.contenders)}, and the policy then promotes nothing",),
+            lambda: (f"no clear winner among {some(sure().contenders)}, and the policy then promotes nothing",),
         )
-    chosen, words = _first(pool, ranking, prepared, policy, sure, admissible, unclear=unclear)
-    reasons = [words] if words else []
-    if incumbent is not None and chosen == incumbent:
-        return Choice(Verdict.REJECT, None, (_stays(pool, challenges.by_version, incumbent, head), *reasons))
-    if incumbent is not None:
-        winner = pool.versions[chosen]
-        may = challenges.by_version[winner].why
-        reasons.append(f"{winner} may replace {pool.versions[incumbent]}, which serves today: {may}")
-    return Choice(Verdict.PROMOTE, chosen, tuple(reasons))
-
-
-def _first(
-    pool: Pool,
-    ranking: Ranking,
-    prepared: Sequence[Drawn],
-    policy: Policy,
-    sure: Confidence,
-    admissible: Sequence[int],
-    *,
-    unclear: bool,
-) -> tuple[int, str | None]:
+    contenders: list[int] = []
     if unclear:
-        named = frozenset(sure.contenders)
-        contenders = [i for i in admissible if pool.versions[i] in named]
-        chosen = prefer(prepared, policy, contenders or admissible)
-        among = some(sure.contenders) + ("" if contenders else ", and none of them may replace the incumbent")
-        return chosen, f"no clear winner among {among}: the policy's tie-breaks prefer {pool.versions[chosen]}"
-    chosen = admissible[0]
-    if sure.clear:
-        return chosen, None
-    head = pool.versions[int(ranking.order[0])]
-    return chosen, f"no clear winner: {head} leads, but not surely, and the policy lets the score decide"
+        named = frozenset(sure().contenders)
+        contenders = [i for i in admissible if versions[i] in named]
+    chosen = prefer(prepared, policy, contenders or admissible) if unclear else admissible[0]
+    stays = incumbent is not None and chosen == incumbent
+
+    def explain() -> tuple[str, ...]:
+        head = versions[order[0]]
+        reasons = [_stays(pool, challenges.by_version, chosen, head)] if stays else []
+        if unclear:
+            among = some(sure().contenders) + ("" if contenders else ", and none of them may replace the incumbent")
+            reasons.append(f"no clear winner among {among}: the policy's tie-breaks prefer {versions[chosen]}")
+        elif not sure().clear:
+            reasons.append(f"no clear winner: {head} leads, but not surely, and the policy lets the score decide")
+        if incumbent is not None and not stays:
+            may = challenges.by_version[versions[chosen]].why
+            reasons.append(f"{versions[chosen]} may replace {versions[incumbent]}, which serves today: {may}")
+        return tuple(reasons)
+
+    return Choice(Verdict.REJECT if stays else Verdict.PROMOTE, None if stays else chosen, explain)
 
 
 def _stays(pool: Pool, challenges: Mapping[str, Challenge], incumbent: int, head: str) -> str:

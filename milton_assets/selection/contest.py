@@ -5,13 +5,17 @@
 
 What belongs here: putting ranking, certainty, comparisons and choice together, so that one thing can be changed and
 the outcome asked again (`sensitivity`). What does not: how each is computed, and the report (`decide`).
+
+P(best) is most of the work, and under a policy that lets the score decide it changes no winner: it is drawn when
+somebody asks for it, the record or a policy that needs it (ADR 286).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypedDict
 
 import numpy as np
@@ -37,7 +41,7 @@ from milton_assets.vocabulary.tier_spec import Tiers
 class Contest:
     """The eligible candidates and what is known of them before the policy's weights are applied, but for `shares`.
 
-    `shares` are the probabilities of being best, None with the reason `unknown_because`. `serving` is the index of the
+    `draw_shares` makes `shares`, None where `unknown_because` says why. `serving` is the index of the
     incumbent, where the policy's rule protects it; `challenges` are the others against it, `tests`, by version, what
     the ledger keeps of them. `blind` is why nobody can be compared with an incumbent that could not be judged. `turns`
     are speeds in rounds in turn with the incumbent, by the key of their criterion, where somebody was measured so.
@@ -45,7 +49,7 @@ class Contest:
 
     pool: Pool
     prepared: tuple[Drawn, ...]
-    shares: Array | None
+    draw_shares: Callable[[], Array | None]
     unknown_because: str | None
     serving: int | None
     challenges: Challenges
@@ -53,6 +57,11 @@ class Contest:
     anchoring: Anchoring | None
     blind: str | None
     turns: Mapping[tuple[str, str], InTurn] = field(default_factory=dict)
+
+    @cached_property
+    def shares(self) -> Array | None:
+        """The probabilities of being best, drawn when they are first asked for."""
+        return self.draw_shares()
 
     @property
     def measured(self) -> list[tuple[Criterion, tuple[str, ...], Array]]:
@@ -71,19 +80,22 @@ class Contest:
         The comparisons stay as they were corrected for everybody; the share of the one left out goes to the others in
         proportion to theirs.
         """
-        shares, serving = self.shares, self.serving
-        if shares is not None:
-            rest = np.delete(shares, index)
-            shares = rest / rest.sum() if rest.any() else None
+        serving = self.serving
         if serving is not None:
             serving = None if serving == index else serving - (serving > index)
         return replace(
             self,
             pool=self.pool.without(index),
             prepared=tuple(drawn.without(index) for drawn in self.prepared),
-            shares=shares,
+            draw_shares=lambda: self._shares_without(index),
             serving=serving,
         )
+
+    def _shares_without(self, index: int) -> Array | None:
+        if self.shares is None:
+            return None
+        rest = np.delete(self.shares, index)
+        return rest / rest.sum() if rest.any() else None
 
 
 @dataclass(frozen=True)
@@ -102,28 +114,63 @@ class Occasion:
 class Outcome:
     """What a policy makes of a contest."""
 
+    contest: Contest
+    policy: Policy
     ranking: Ranking
-    confidence: Confidence
-    choice: Choice
+
+    @cached_property
+    def confidence(self) -> Confidence:
+        """How sure the ranking is."""
+        contest = self.contest
+        return confidence(contest.pool, self.ranking, self.policy, contest.shares, contest.unknown_because)
+
+    @cached_property
+    def choice(self) -> Choice:
+        """What is done."""
+        contest, ranking = self.contest, self.ranking
+        if (blind := contest.blind) is not None:
+            return Choice(Verdict.NO_VERDICT, None, lambda: (blind,))
+        choice = choose(
+            contest.pool,
+            ranking,
+            contest.prepared,
+            self.policy,
+            lambda: self.confidence,
+            contest.challenges,
+            contest.serving,
+        )
+        withheld = contest.anchoring.withheld if contest.anchoring else {}
+        why = next((withheld[version] for version in contest.pool.versions if version in withheld), None)
+        if choice.verdict is Verdict.REJECT and why is not None:
+            # Whether the incumbent stays cannot be known before challengers are held to what they have to be.
+            return Choice(Verdict.NO_VERDICT, None, lambda: (*choice.reasons, why))
+        return choice
 
 
-def enter(judgements: Sequence[Judgement], policy: Policy, occasion: Occasion) -> Contest:
-    """Draw and compare the eligible among `judgements`, of whom there must be one."""
-    seed, life = occasion.seed, occasion.life
+def enter(
+    judgements: Sequence[Judgement], policy: Policy, occasion: Occasion, meanwhile: Executor | None = None
+) -> Contest:
+    """Compare the eligible among `judgements`, of whom there must be one.
+
+    `meanwhile` is where P(best) is drawn at once, for who will ask for it: the draws are numpy's, which lets other
+    threads work, and the comparisons mostly Python's (ADR 229).
+    """
     eligible = [judgement for judgement in judgements if judgement.eligible]
     metrics = [[j.readings[row].metric for j in eligible] for row in range(len(policy.criteria))]
     values = np.array([[metric.value for metric in row] for row in metrics], dtype=np.float64)
     pool = Pool(tuple(j.candidate.version for j in eligible), values)
-    prepared = prepare([j.candidate for j in eligible], metrics, policy, occasion.tiers, life)
+    prepared = prepare([j.candidate for j in eligible], metrics, policy, occasion.tiers, occasion.life)
     unknown_because = unknown(prepared, pool.versions) if len(eligible) > 1 else None
-    # The draws are numpy's, which lets other threads work; the comparisons are mostly Python's.
-    with ThreadPoolExecutor(max_workers=1) as meanwhile:
-        drawn = None
-        if len(eligible) > 1 and unknown_because is None:
-            drawn = meanwhile.submit(probability_best, prepared, policy, seed)
-        against = _against_incumbent(judgements, prepared, pool, policy, occasion)
-        shares = np.ones(1) if len(eligible) == 1 else None if drawn is None else drawn.result()
-    return Contest(pool, prepared, shares, unknown_because, **against)
+
+    def draw_shares() -> Array | None:
+        if len(eligible) == 1:
+            return np.ones(1)
+        return None if unknown_because is not None else probability_best(prepared, policy, occasion.seed)
+
+    if meanwhile is not None:
+        draw_shares = meanwhile.submit(draw_shares).result
+    against = _against_incumbent(judgements, prepared, pool, policy, occasion)
+    return Contest(pool, prepared, draw_shares, unknown_because, **against)
 
 
 class _Against(TypedDict):
@@ -193,18 +240,8 @@ def _in_turn(
 
 
 def settle(contest: Contest, policy: Policy) -> Outcome:
-    """Rank, say how sure the ranking is, and choose."""
-    ranking = rank(contest.pool, policy)
-    sure = confidence(contest.pool, ranking, policy, contest.shares, contest.unknown_because)
-    if contest.blind is not None:
-        return Outcome(ranking, sure, Choice(Verdict.NO_VERDICT, None, (contest.blind,)))
-    choice = choose(contest.pool, ranking, contest.prepared, policy, sure, contest.challenges, contest.serving)
-    withheld = contest.anchoring.withheld if contest.anchoring else {}
-    why = next((withheld[version] for version in contest.pool.versions if version in withheld), None)
-    if choice.verdict is Verdict.REJECT and why is not None:
-        # Whether the incumbent stays cannot be known before challengers are held to what they have to be.
-        choice = Choice(Verdict.NO_VERDICT, None, (*choice.reasons, why))
-    return Outcome(ranking, sure, choice)
+    """Rank, and choose when asked."""
+    return Outcome(contest, policy, rank(contest.pool, policy))
 
 
 def verdict_on_nobody(judgements: Sequence[Judgement]) -> Verdict:

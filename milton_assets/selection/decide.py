@@ -2,9 +2,8 @@
 
     decision = decide(run_id=..., candidates=..., policy=..., manifest=..., incumbent=None, tiers=installed)
 
-What belongs here: the order of the steps (gates, scores, certainty, incumbent, choice) and the report on each
-candidate. What does not: how a step is computed, any clock, any file, any randomness that the manifest's digest does
-not seed.
+What belongs here: the record of a decision and the report on each candidate. What does not: who wins (`hearing`), how a
+step is computed, any clock, any file, any randomness that the manifest's digest does not seed.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import gc
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from milton_assets.selection import comparability, contamination, explain, field, in_turn, templates
+from milton_assets.selection import comparability, contamination, explain, field, in_turn
 from milton_assets.selection.candidate import Candidate
-from milton_assets.selection.contest import Contest, Occasion, Outcome, enter, settle, verdict_on_nobody
+from milton_assets.selection.contest import Contest, Outcome
 from milton_assets.selection.decision import (
     Between,
     CandidateReport,
@@ -35,18 +35,16 @@ from milton_assets.selection.decision import (
     Verdict,
 )
 from milton_assets.selection.flips import flips_of
-from milton_assets.selection.gates import Gatekeeper, Judgement, judge, missed_by_chance, unusable
+from milton_assets.selection.gates import Judgement, missed_by_chance, unusable
+from milton_assets.selection.hearing import Heard, hear
 from milton_assets.selection.life import Life
 from milton_assets.selection.policy import Criterion, MetricRef, Normalisation, Policy
 from milton_assets.selection.ranking import pareto_front
 from milton_assets.selection.scoring import beyond_anchors
 from milton_assets.selection.sensitivity import sensitivity
-from milton_assets.selection.speed_doubts import without_doubtful_speeds
 from milton_assets.statistics.spending import Noise
-from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.fingerprint import Fingerprint
-from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Tiers
 
@@ -73,8 +71,18 @@ def decide(
     pin, or evidence in the manifest that nobody stands for; `NoSuchTier` when the policy or the manifest names a tier
     that `tiers` lacks.
     """
-    with _garbage_collection_paused():
-        return _decided(run_id, candidates, policy, manifest, incumbent, tiers, anchored or {})
+    with _garbage_collection_paused(), ThreadPoolExecutor(max_workers=1) as meanwhile:
+        heard = hear(
+            run_id=run_id,
+            candidates=candidates,
+            policy=policy,
+            manifest=manifest,
+            incumbent=incumbent,
+            tiers=tiers,
+            anchored=anchored,
+            meanwhile=meanwhile,
+        )
+        return _recorded(heard)
 
 
 @contextmanager
@@ -95,97 +103,57 @@ def _garbage_collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _decided(
-    run_id: str,
-    candidates: Sequence[Candidate],
-    policy: Policy,
-    manifest: EvidenceManifest,
-    incumbent: str | None,
-    tiers: Tiers,
-    anchored: Mapping[str, TierResult],
-) -> Decision:
-    checked = _checked(run_id, candidates, manifest, incumbent)
-    stood = [comparability.on_pinned_goldens(candidate, manifest, tiers) for candidate in checked]
-    stood = without_doubtful_speeds(stood, manifest, tiers)
-    references = policy.metrics()
-    variants = contamination.readings(stood, manifest, tiers)
-    objections = _joined(templates.objections(manifest, incumbent), contamination.objections(variants, manifest))
-    keeper = Gatekeeper(policy)
-    judgements = [
-        judge(
-            candidate,
-            keeper,
-            references,
-            objection=objections.get(candidate.version),
-            serves=candidate.version == incumbent,
-        )
-        for candidate in stood
-    ]
-    about = _About({one.model_version: one.lineage.template for one in manifest.candidates}, variants)
-    manifest_sha256 = manifest.digest()
-    life = Life.of(manifest, stood, incumbent, anchored)
+def _recorded(heard: Heard) -> Decision:
+    policy, manifest, incumbent, tiers = heard.policy, heard.manifest, heard.incumbent, heard.tiers
+    stood, judgements, life, seed = heard.stood, heard.judgements, heard.occasion.life, heard.occasion.seed
+    about = _About({one.model_version: one.lineage.template for one in manifest.candidates}, heard.variants)
     common = {
-        "run_id": run_id,
+        "run_id": manifest.run_id,
         "decided_at": manifest.created_at,
         "incumbent": incumbent,
         "policy": policy,
         "policy_sha256": policy.sha256,
-        "manifest_sha256": manifest_sha256,
-        "baselines": _baselines(stood, references, tiers),
+        "manifest_sha256": heard.manifest_sha256,
+        "baselines": _baselines(stood, policy.metrics(), tiers),
         "field": field.readings(manifest.field, life.incumbent, life.sent_back),
+        "verdict": heard.verdict,
+        "winner": heard.winner,
+        "ledger": heard.ledger,
     }
     notes = (
         *_notes(policy, manifest, judgements, incumbent),
-        *contamination.notes(variants),
+        *contamination.notes(heard.variants),
         *in_turn.notes(stood, policy.incumbent, incumbent, life.incumbent),
         *field.notes(manifest.field, life.sent_back, life.let_go),
     )
-    seed = int(manifest_sha256[:8], 16)
-
-    def unranked(flips: Mapping[str, tuple[Flips, ...]]) -> tuple[CandidateReport, ...]:
-        return tuple(
-            _report(one, about, flips=flips.get(one.candidate.version, ()), why="; ".join(one.reasons))
-            for one in judgements
-            if not one.eligible
-        )
-
-    if not any(judgement.eligible for judgement in judgements):
-        verdict = verdict_on_nobody(judgements)
+    contest, outcome = heard.contest, heard.outcome
+    by_version = contest.challenges.by_version if contest is not None else {}
+    flips = flips_of(stood, incumbent, policy, by_version, tiers, seed=seed)
+    unranked = tuple(
+        _report(one, about, flips=flips.get(one.candidate.version, ()), why="; ".join(one.reasons))
+        for one in judgements
+        if not one.eligible
+    )
+    if contest is None or outcome is None:
+        known = heard.verdict is Verdict.REJECT
         return Decision(
-            **common,
-            verdict=verdict,
-            winner=None,
-            reasons=explain.nobody_eligible(judgements, known=verdict is Verdict.REJECT),
-            notes=notes,
-            candidates=unranked(flips_of(stood, incumbent, policy, {}, tiers, seed=seed)),
-            ledger=life.after((), {}),
+            **common, reasons=explain.nobody_eligible(judgements, known=known), notes=notes, candidates=unranked
         )
-    occasion = Occasion(seed=seed, incumbent=incumbent, tiers=tiers, life=life, manifest=manifest)
-    contest = enter(judgements, policy, occasion)
-    outcome = settle(contest, policy)
-    anchoring = contest.anchoring
-    flips = flips_of(stood, incumbent, policy, contest.challenges.by_version, tiers, seed=seed)
-    report, choice = _Report(contest, outcome, judgements, policy, about, flips), outcome.choice
-    winner = None if choice.winner is None else contest.pool.versions[choice.winner]
+    report = _Report(contest, outcome, judgements, policy, about, flips)
     return Decision(
         **common,
-        verdict=choice.verdict,
-        winner=winner,
-        reasons=(*report.why_head(len(stood)), *choice.reasons),
+        reasons=(*report.why_head(len(stood)), *outcome.choice.reasons),
         notes=(
             *notes,
-            *field.notes_on_winner(manifest.field, winner),
+            *field.notes_on_winner(manifest.field, heard.winner),
             *report.unpaired(),
             *report.saturated(),
-            *(anchoring.notes if anchoring else ()),
+            *(contest.anchoring.notes if contest.anchoring else ()),
         ),
-        candidates=(*report.reports(), *unranked(flips)),
+        candidates=(*report.reports(), *unranked),
         confidence=outcome.confidence,
-        sensitivity=sensitivity(contest, outcome, judgements, policy, occasion),
+        sensitivity=sensitivity(contest, outcome, judgements, policy, heard.occasion),
         noise=tuple(_noise(contest, life)),
-        ledger=life.after(
-            contest.measured, contest.tests, anchoring.anchors if anchoring else None, contest.measured_in_turn
-        ),
     )
 
 
@@ -219,14 +187,6 @@ class _About:
 
     chat_templates: Mapping[str, str]
     variants: Mapping[str, tuple[VariantsReading, ...]]
-
-
-def _joined(*objections: Mapping[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for each in objections:
-        for version, why in each.items():
-            found[version] = f"{found[version]}; {why}" if version in found else why
-    return found
 
 
 class _Report:
@@ -328,62 +288,6 @@ class _Report:
                 )
             )
         return reports
-
-
-def _checked(
-    run_id: str, candidates: Sequence[Candidate], manifest: EvidenceManifest, incumbent: str | None
-) -> list[Candidate]:
-    if manifest.run_id != run_id:
-        raise BadInput(f"the manifest is that of {manifest.run_id}", expected=f"the manifest of {run_id}")
-    if incumbent is not None:
-        check_key(incumbent, "incumbent")
-    ordered = sorted(candidates, key=lambda candidate: candidate.version)
-    for one, next_one in itertools.pairwise(ordered):
-        if one.version == next_one.version:
-            raise BadInput(f"{one.version} stands twice in {run_id}", expected="each model version once")
-    if manifest.field.version not in {None, incumbent}:
-        raise BadInput(
-            f"the manifest tells what the field said of {manifest.field.version}, and {incumbent} serves",
-            expected="field evidence of the incumbent",
-        )
-    _all_stand(ordered, manifest)
-    pinned = {(pin.model_version, pin.tier) for pin in manifest.pins()}
-    loose = [
-        f"{candidate.version}/{tier}"
-        for candidate in ordered
-        if candidate.excluded is None
-        for tier in candidate.tiers
-        if (candidate.version, tier) not in pinned
-    ]
-    if loose:
-        raise BadInput(
-            f"{run_id} would rest on evidence that its manifest does not pin: {', '.join(loose[:20])}",
-            expected="a pin for every tier of every candidate that is not excluded",
-        )
-    return ordered
-
-
-def _all_stand(candidates: Sequence[Candidate], manifest: EvidenceManifest) -> None:
-    """Raise `BadInput` unless candidates and manifest name the same versions.
-
-    Only somebody without an artefact to measure has nothing that a manifest could pin; and whoever is excluded has no
-    complete evidence.
-    """
-    pinned = {evidence.model_version: evidence for evidence in manifest.candidates}
-    standing = {candidate.version for candidate in candidates}
-    problems = [f"{version} is pinned, but does not stand" for version in sorted(pinned.keys() - standing)]
-    for candidate in candidates:
-        evidence = pinned.get(candidate.version)
-        if evidence is None and (candidate.excluded is None or candidate.tiers):
-            problems.append(f"{candidate.version} stands, but is not pinned")
-        if evidence and candidate.excluded is not None and {pin.tier for pin in evidence.pins} >= set(manifest.tiers):
-            problems.append(f"{candidate.version} is excluded ({candidate.excluded}), but all its evidence is pinned")
-    if problems:
-        raise BadInput(
-            f"{manifest.run_id} does not stand on its manifest: {'; '.join(problems[:20])}",
-            expected="the candidates whose evidence the manifest pins, no more and no fewer",
-            remedy="check who edited the run's summary, or benchmark and decide again",
-        )
 
 
 def _notes(

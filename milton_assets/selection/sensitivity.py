@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -67,10 +68,10 @@ def _weights(contest: Contest, outcome: Outcome, policy: Policy, seed: int) -> I
     changes = [(row, factor) for row in range(len(policy.criteria)) for factor in FACTORS]
     policies = [_reweighed(policy, row, factor) for row, factor in changes]
     contests = [contest] * len(changes)
-    if contest.shares is not None and 1 < len(contest.pool.versions) <= RESCORED and _certainty_counts(policy):
+    if _certainty_counts(policy) and contest.shares is not None and 1 < len(contest.pool.versions) <= RESCORED:
         weightings = [[criterion.weight for criterion in changed.criteria] for changed in policies]
         anew = probabilities_best(contest.prepared, policy, seed, weightings)
-        contests = [replace(contest, shares=shares) for shares in anew]
+        contests = [replace(contest, draw_shares=partial(np.asarray, shares)) for shares in anew]
     before = _result(contest, outcome)
     for (row, factor), changed, rescored in zip(changes, policies, contests, strict=True):
         after = settle(rescored, changed)

@@ -21,8 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from milton_assets.selection.candidate import Candidate
-from milton_assets.selection.decide import decide
-from milton_assets.selection.decision import Decision
+from milton_assets.selection.hearing import Heard, hear
 from milton_assets.selection.life import Life
 from milton_assets.selection.policy import Policy
 from milton_assets.selection.scoring import Array
@@ -32,7 +31,6 @@ from milton_assets.statistics.samples import mean_interval
 from milton_assets.statistics.shares import wilson
 from milton_assets.vocabulary.beside import BESIDE, ROUNDS, Beside, RoundPair
 from milton_assets.vocabulary.digest import sha256_bytes
-from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.ledger import Ledger
@@ -127,11 +125,13 @@ def _beside(
 
 @dataclass(frozen=True)
 class Power:
-    """Of so many campaigns: in how many the policy promoted the challenger, and in how many the tests alone, each
-    campaign for itself and no score, would have shown it to be better and within every margin."""
+    """Of so many campaigns: in how many the policy promoted the challenger, in how many the tests alone, each campaign
+    for itself and no score, would have shown it to be better and within every margin, and in how many of those the
+    policy did not promote it."""
 
     promoted: int
     shown: int
+    missed: int
 
 
 def power(
@@ -150,20 +150,23 @@ def power(
 
     `history` is how many campaigns the incumbent was measured in before, so that the machine's noise is known.
     """
-    promoted = shown = 0
-    for decision in _decisions(policy, incumbent, challenger, tiers, campaigns, seed, design or Design(), history):
-        promoted += decision.winner == CHALLENGER
-        try:
-            challenge = decision.candidate(CHALLENGER).challenge
-        except BadInput:
-            challenge = None
-        if challenge is None or policy.incumbent is None:
-            continue
-        p_values = np.array([np.nan if one.p_value is None else one.p_value for one in challenge.differences])
-        gains = np.array([one.difference or 0.0 for one in challenge.differences])
-        better = bool((holm(p_values)[gains > 0] < policy.incumbent.alpha).any())
-        shown += better and all(one.non_inferior for one in challenge.differences)
-    return Power(promoted, shown)
+    promoted = shown = missed = 0
+    for heard in _heard(policy, incumbent, challenger, tiers, campaigns, seed, design or Design(), history):
+        wins = heard.winner == CHALLENGER
+        by_tests = _shown_by_tests(heard)
+        promoted, shown, missed = promoted + wins, shown + by_tests, missed + (by_tests and not wins)
+    return Power(promoted, shown, missed)
+
+
+def _shown_by_tests(heard: Heard) -> bool:
+    """Whether today's tests alone show the challenger to be better and within every margin."""
+    challenge, rule = heard.challenge(CHALLENGER), heard.policy.incumbent
+    if challenge is None or rule is None:
+        return False
+    p_values = np.array([np.nan if one.p_value is None else one.p_value for one in challenge.differences])
+    gains = np.array([one.difference or 0.0 for one in challenge.differences])
+    better = bool((holm(p_values)[gains > 0] < rule.alpha).any())
+    return better and all(one.non_inferior for one in challenge.differences)
 
 
 def creep(
@@ -194,7 +197,7 @@ def creep(
         now, version = served[-1], f"{CHALLENGER}-{number:03}"
         worse = now.better("output_tokens_per_s", faster).better("cove_pass_rate", -step).better("nDCG@10", -step)
         models = [(serving, now), (version, worse)]
-        taken = _decided(rng, models, policy, tiers, design, f"{seed}/{number}", ledger, known, incumbent=serving)
+        taken = _hear(rng, models, policy, tiers, design, f"{seed}/{number}", ledger, known, incumbent=serving)
         ledger = taken.ledger if anchored else taken.ledger.model_copy(update={"anchors": ()})
         if taken.winner == version:
             serving = version
@@ -221,7 +224,7 @@ def remembered(
     return ledger
 
 
-def _decisions(
+def _heard(
     policy: Policy,
     incumbent: TrueModel,
     challenger: TrueModel,
@@ -230,15 +233,15 @@ def _decisions(
     seed: int,
     design: Design,
     history: int,
-) -> Iterator[Decision]:
+) -> Iterator[Heard]:
     rng = np.random.default_rng(seed)
     for number in range(campaigns):
         ledger = remembered(rng, incumbent, policy, design, campaigns=history, nonce=f"{seed}/{number}/history")
         both = [(INCUMBENT, incumbent), (CHALLENGER, challenger)]
-        yield _decided(rng, both, policy, tiers, design, f"{seed}/{number}", ledger, {})
+        yield _hear(rng, both, policy, tiers, design, f"{seed}/{number}", ledger, {})
 
 
-def _decided(
+def _hear(
     rng: np.random.Generator,
     models: Sequence[tuple[str, TrueModel]],
     policy: Policy,
@@ -248,12 +251,12 @@ def _decided(
     ledger: Ledger,
     known: dict[str, TierResult],
     incumbent: str = INCUMBENT,
-) -> Decision:
-    """Decide on one campaign; `known` are the tables of those before, to which this one's are added."""
+) -> Heard:
+    """Hear one campaign; `known` are the tables of those before, to which this one's are added."""
     stood = campaign(rng, models, design)
     evidence = pinned(stood, policy, nonce=nonce, ledger=ledger)
     known |= tables(stood, evidence)
-    return decide(
+    return hear(
         run_id=RUN_ID,
         candidates=stood,
         policy=policy,
