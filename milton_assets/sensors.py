@@ -65,7 +65,7 @@ from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.terminal import printable
 from milton_assets.vocabulary.tier import asset_of
 from resources.campaign import QUEUE_TAG, Campaign
-from resources.dagster_private import never_handed_over, retry_is_decided, was_lost, will_be_retried
+from resources.dagster_private import never_begun, retry_is_decided, was_lost, will_be_retried
 from resources.evidence_log import REGISTRY_ENTRY_ASSET, due_after, logged_content_digests, was_bundled
 from resources.registry_resource import RegistryResource
 
@@ -84,8 +84,8 @@ OVERLAP = timedelta(minutes=10)
 RETRY_DECIDED_WITHIN = timedelta(seconds=60)
 """Until then after its failure it may be unknown whether a run is started again."""
 
-HANDED_OVER_WITHIN = timedelta(minutes=2)
-"""A run that is to start, and that no queue was told of for so long, was launched by a daemon that was killed."""
+BEGUN_WITHIN = timedelta(minutes=2)
+"""A run that is starting for longer waits for a worker, or was lost on its way to one."""
 
 LOST_FOR = timedelta(minutes=10)
 """How long ago a lost run must have ended before its model is asked for again: Dagster's own retries come first."""
@@ -314,12 +314,12 @@ def _anchor_requests(instance: DagsterInstance, campaign: Campaign, campaign_id:
     minimum_interval_seconds=ROAD_EVERY_S,
     default_status=DefaultSensorStatus.RUNNING,
     description="Once no run of a campaign is left to measure a model: requests those on reference devices, then the "
-    "decisions. Ends runs that a killed daemon never handed to a worker.",
+    "decisions. Ends runs that no worker will ever begin.",
 )
 def promote_when_measured(context: SensorEvaluationContext, campaign: Campaign) -> SensorResult:
     """Decide each campaign once no run of it is left, failed ones included: one bad model fails alone."""
     now, requests, reasons = datetime.now(UTC), list[RunRequest](), list[str]()
-    end_never_launched(context.instance, now)
+    end_never_begun(context.instance, now)
     classes = False
     for campaign_id, measured in _campaigns_measured(context).items():
         if unfinished := _unfinished(context.instance, campaign_id, now):
@@ -366,12 +366,13 @@ def _campaigns_measured(context: SensorEvaluationContext) -> dict[str, list[RunR
     return found
 
 
-def end_never_launched(instance: DagsterInstance, now: datetime) -> None:
-    """End runs that a daemon was about to hand to a worker when it was killed, so that they are started again."""
-    starting = RunsFilter(statuses=[DagsterRunStatus.STARTING], updated_before=now - HANDED_OVER_WITHIN)
-    for run in instance.get_runs(starting):
-        if never_handed_over(instance, run):
-            instance.report_run_failed(run, "the daemon was killed before it handed this run to a worker")
+def end_never_begun(instance: DagsterInstance, now: datetime) -> None:
+    """End runs that have been starting for minutes and that nobody will begin, so that they are started again."""
+    starting = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTING], updated_before=now - BEGUN_WITHIN))
+    for run_id, why in never_begun(instance, starting).items():
+        run = instance.get_run_by_id(run_id)
+        if run is not None and run.status is DagsterRunStatus.STARTING:
+            instance.report_run_failed(run, why)
 
 
 @sensor(

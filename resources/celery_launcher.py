@@ -11,16 +11,18 @@ the daemon's (`run_retries`).
 To `dagster_celery` 0.29 a task that was started runs until it says otherwise, so a run whose worker was killed stayed
 STARTED, with its pool's place, until somebody cancelled it. Here the worker is asked: one that does not answer, or
 works on something else, for `worker_lost_after_seconds` has lost the run. Celery's default pool answers while it works.
-A run for whose queue no worker is there says so on its page. One that was never handed over, because who did it was
-killed, is known by that. `resume_run` there gives the task an argument of another name than it takes.
+A run for whose queue no worker is there says so on its page. One that is starting and that nobody will begin is found
+(`never_begun`): who was to hand it over was killed, the worker's host was cut off as it took the task, or the process
+died before the run began. `resume_run` there gives the task an argument of another name than it takes.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from celery.states import READY_STATES
 from dagster import DagsterRun, Field
 from dagster_celery.config import TASK_RESUME_JOB_NAME
 from dagster_celery.launcher import CeleryRunLauncher
@@ -40,6 +42,9 @@ QUEUES_KNOWN_FOR_S = 10.0
 
 ANSWERS_WITHIN_S = 3.0
 """How long a worker is given to answer what it is working on."""
+
+ASKED_FOR_AT_MOST_S = 30.0
+"""How long all workers are asked for a task at most before it counts as lost: a sensor's tick waits for it."""
 
 
 class CeleryLauncher(CeleryRunLauncher):
@@ -70,7 +75,7 @@ class CeleryLauncher(CeleryRunLauncher):
     def launch_run(self, context: LaunchRunContext) -> None:
         """Launch the run on a worker of its queue; where there is none now, its page says that it waits for one."""
         super().launch_run(context)
-        queue = context.dagster_run.tags.get(DAGSTER_CELERY_QUEUE_TAG, self.default_queue)
+        queue = self._queue_of(context.dagster_run)
         if queue not in self._queues_with_workers():
             self._instance.report_engine_event(
                 f"no worker listens to the queue {queue} now: the run waits for one, half a day at most; "
@@ -123,6 +128,50 @@ class CeleryLauncher(CeleryRunLauncher):
         return CheckRunHealthResult(
             WorkerStatus.FAILED, f"{worker} has not said for {silent_s:.0f} s that it works on this run: it was lost"
         )
+
+    def never_begun(self, starting: Iterable[DagsterRun]) -> Mapping[str, str]:
+        """Of runs that have been starting for minutes those that nobody will begin, and why, by their ids.
+
+        A run that waits in its queue, or that a worker says it has, is none of them. Takes seconds when there are some.
+        """
+        found: dict[str, str] = {}
+        sought: dict[str, str] = {}
+        for run in starting:
+            if not self.was_handed_over(run):
+                found[run.run_id] = "the daemon was killed before it handed this run to a worker"
+                continue
+            task_id = run.tags[DAGSTER_CELERY_TASK_ID_TAG]
+            task = self.celery.AsyncResult(task_id)
+            if task.state in READY_STATES:
+                found[run.run_id] = f"its task ended before the run began: {task.state} {task.result!s:.300}"
+            elif not self._waiting_in(self._queue_of(run)):
+                sought[task_id] = run.run_id
+        for task_id in self._lost(sought):
+            self.celery.control.revoke(task_id)  # by now it could only be begun a second time
+            found[sought[task_id]] = "neither a queue nor a worker has this run: it was lost on its way to a worker"
+        return found
+
+    def _lost(self, task_ids: Iterable[str]) -> set[str]:
+        """Those of the tasks that no worker says it has, though all are asked for as long as a worker may be silent."""
+        lost, asking = set(task_ids), self.celery.control.inspect(timeout=ANSWERS_WITHIN_S)
+        until = time.monotonic() + min(self._lost_after_s, ASKED_FOR_AT_MOST_S)
+        while lost:
+            for answers in (asking.active(), asking.reserved()):
+                lost -= {task["id"] for tasks in (answers or {}).values() for task in tasks}
+            if time.monotonic() > until:
+                break
+        return lost
+
+    def _waiting_in(self, queue: str) -> int:
+        """How many tasks wait in the queue for a worker to take them."""
+        with self.celery.connection_for_read() as connection, connection.channel() as channel:
+            try:
+                return int(channel.queue_declare(queue=queue, passive=True).message_count)
+            except connection.channel_errors:  # brokers forget a queue in which nothing waits
+                return 0
+
+    def _queue_of(self, run: DagsterRun) -> str:
+        return str(run.tags.get(DAGSTER_CELERY_QUEUE_TAG, self.default_queue))
 
     def _worker_of(self, run: DagsterRun) -> str | None:
         """The worker that said that it had started the run's task."""

@@ -12,7 +12,7 @@ execute` and `execute_in_process` give neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -72,7 +72,7 @@ __all__ = [
     "launch_child",
     "launches_elsewhere",
     "mark_on_page",
-    "never_handed_over",
+    "never_begun",
     "packed_resume_args",
     "postgres_url",
     "retry_is_decided",
@@ -183,18 +183,18 @@ def postgres_url(instance: DagsterInstance) -> str | None:
 
 
 @runtime_checkable
-class _KnowsHandovers(Protocol):
-    """A launcher that knows which runs its workers were told of."""
+class _KnowsWhatBegins(Protocol):
+    """A launcher that knows which runs its workers will begin."""
 
-    def was_handed_over(self, run: DagsterRun) -> bool:
-        """Whether they were told of that one."""
+    def never_begun(self, starting: Iterable[DagsterRun]) -> Mapping[str, str]:
+        """Of these runs those that nobody will begin, and why, by their ids."""
         ...
 
 
-def never_handed_over(instance: DagsterInstance, run: DagsterRun) -> bool:
-    """Whether the instance's launcher knows that no worker was told of the run."""
+def never_begun(instance: DagsterInstance, starting: Sequence[DagsterRun]) -> Mapping[str, str]:
+    """Of runs that have been starting for minutes those that nobody will begin, as the instance's launcher tells."""
     launcher = instance.run_launcher
-    return isinstance(launcher, _KnowsHandovers) and not launcher.was_handed_over(run)
+    return launcher.never_begun(starting) if isinstance(launcher, _KnowsWhatBegins) else {}
 
 
 def launch_child(

@@ -216,7 +216,7 @@ def cluster(
         data = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="milton-cluster-", ignore_cleanup_errors=True))
         )
-        services = (postgres(data, hosts.address), _redis(data, hosts.address), Objects(hosts.address))
+        services = (postgres(data, hosts.address), redis(data, hosts.address), Objects(hosts.address))
         made = Cluster(root, *services, boxes={})
         stack.callback(forget_object_stores)
         for service in services:
@@ -290,7 +290,8 @@ def create_database(port: int) -> None:
     wait_until(lambda: subprocess.run(command, capture_output=True, check=False).returncode == 0, 30, "Postgres")
 
 
-def _redis(data: Path, address: str) -> Service:
+def redis(data: Path, address: str = "127.0.0.1") -> Service:
+    """A Redis that keeps nothing once it ends, at that address too."""
     port, folder = free_port(), data / "redis"
     folder.mkdir()
     command = ["redis-server", "--port", str(port), "--bind", *dict.fromkeys(("127.0.0.1", address))]
