@@ -47,13 +47,16 @@ ui: $(VENV)/.installed ## Start the web UI and the daemon.
 	    exec env --default-signal=INT dagster dev -h 127.0.0.1 -p $(PORT)
 
 # Tests that serve real weights, or need the machine to themselves, come after the others and one at a time: a model
-# server slows down twentyfold when something else wants its cores.
+# server slows down twentyfold when something else wants its cores. What failed beside or after others is run once more by
+# itself; what passes then is to be mended all the same.
+AGAIN = { [ $$? = 1 ] && echo "What failed beside others is run once more by itself; what passes now is to be mended all the same:" && \
+  $(BIN)/python -m pytest -vv --last-failed --last-failed-no-failures none -p no:randomly $(PYTEST_ARGS)
+
 test: $(VENV)/.installed-dev ## Run the whole suite.
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not (real_model or alone)' $(PYTEST_ARGS) || { [ $$? = 1 ] && \
-	  echo "What failed beside others is run once more by itself; what passes now is to be mended all the same:" && \
-	  $(BIN)/python -m pytest -vv --last-failed --last-failed-no-failures none -p no:randomly \
-	    -m 'not (real_model or alone)' $(PYTEST_ARGS); }
-	$(BIN)/python -m pytest -m 'real_model or alone' $(LAST_ARGS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not (real_model or alone)' $(PYTEST_ARGS) || \
+	  $(AGAIN) -m 'not (real_model or alone)'; }
+	$(BIN)/python -m pytest -m 'real_model or alone' $(LAST_ARGS) $(PYTEST_ARGS) || \
+	  $(AGAIN) -m 'real_model or alone' $(LAST_ARGS); }
 
 coverage: ## Run the whole suite and say which lines it reached; takes half as long again.
 	@rm -f .coverage .coverage.*
