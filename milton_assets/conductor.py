@@ -6,14 +6,11 @@ the terminal. What does not: what the children do, and what a campaign's measure
 names it with the reason. Where the instance launches runs on workers, the children go there, all candidates at once.
 """
 
-import os
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from dagster import (
@@ -21,7 +18,6 @@ from dagster import (
     Config,
     DagsterExecutionInterruptedError,
     DagsterInstance,
-    DagsterRun,
     DagsterRunStatus,
     DynamicPartitionsDefinition,
     JobDefinition,
@@ -39,6 +35,8 @@ from pydantic import Field
 from milton_assets.assets.evidence import ANCHOR_TAG, CAMPAIGN_TAG, CANDIDATE_TAG, CONDUCTED_TAG, VARIANTS_TAG
 from milton_assets.assets.goldens import observe_goldens
 from milton_assets.assets.links import page_of, runs_of_campaign
+from milton_assets.campaign.one_at_a_time import after_the_daemons_campaign, only_campaign, only_campaign_of_all_hosts
+from milton_assets.campaign.runs import UNFINISHED, cancel, end_what_was_killed, new_run_id, others_that_led
 from milton_assets.jobs import (
     BENCHMARK_MODEL,
     BENCHMARK_ON_CLASS,
@@ -72,10 +70,9 @@ from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch, MiltonEr
 from milton_assets.vocabulary.figure import counted
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.golden_set import golden_digests, read_all_goldens
-from milton_assets.vocabulary.keys import campaign_of, class_of, mint_run_id, mint_variants_seed, rollout_of_run
-from milton_assets.vocabulary.locks import acquire, is_held, wait_until_free
+from milton_assets.vocabulary.keys import class_of, mint_variants_seed, rollout_of_run
 from milton_assets.vocabulary.registry import ArtefactKind, Registry, RegistryEntry
-from milton_assets.vocabulary.terminal import console, printable
+from milton_assets.vocabulary.terminal import console, printable, tell
 from milton_assets.vocabulary.tier import TierResult, asset_of, asset_on_class
 from milton_assets.vocabulary.tier_spec import Conditions
 from resources.campaign import Campaign
@@ -109,7 +106,6 @@ from resources.object_store_patience import wait_for_the_object_store
 from resources.parquet_io import EvidenceStoreResource
 from resources.progress import Meter, duration, forget, meter
 from resources.registry_resource import RegistryResource
-from resources.shared_campaign_lock import held_between_hosts, holder_between_hosts
 
 WAITING_POLL_S = 0.5
 
@@ -121,10 +117,6 @@ LED_TO = {
     ROLL_OUT: ROLLOUT_ASSET,
 }
 """The asset that a child of that job is about, to whose page the campaign's leads."""
-
-
-ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
-UNFINISHED = [status for status in DagsterRunStatus if status not in ENDED]
 
 
 class AutobenchConfig(Config):
@@ -528,7 +520,7 @@ class _Conductor:
             for run in self.instance.get_runs(
                 RunsFilter(tags={CONDUCTED_TAG: self.context.run_id}, statuses=UNFINISHED)
             ):
-                _cancel(self.instance, run, "interrupted together with its campaign")
+                cancel(self.instance, run, "interrupted together with its campaign")
             raise
         succeeded = ended.status is DagsterRunStatus.SUCCESS
         self._link(job_name, partition, ended.run_id, succeeded=succeeded)
@@ -580,7 +572,7 @@ def conduct(
     show_in_ui(context.instance, context.run_id, context.repository_def.name)
     shared = only_campaign_of_all_hosts(context.instance, wait=config.wait)
     with _cancelled_when_interrupted(context), only_campaign(state.campaign_lock, wait=config.wait), shared:
-        _after_the_daemons_campaign(context.instance, wait=config.wait)
+        after_the_daemons_campaign(context.instance, wait=config.wait)
         current = registry.read()
         chosen = _chosen(current, registry.store().uri, config.only)
         tiers = _chosen_tiers(config.tiers)
@@ -598,9 +590,9 @@ def conduct(
         left = UnfinishedCampaign.read(state.unfinished_campaign)
         why_not = why_not_resumed(left, conditions, datetime.now(UTC), wanted=config.resume)
         if left is not None:
-            _end_what_was_killed(context.instance, left.conductors)
+            end_what_was_killed(context.instance, left.conductors)
         if postgres_url(context.instance):
-            _end_what_was_killed(context.instance, _others_that_led(context.instance, context.run_id))
+            end_what_was_killed(context.instance, others_that_led(context.instance, context.run_id))
         if left is None or why_not:
             run_id = new_run_id(context.instance)
             record = UnfinishedCampaign(
@@ -676,78 +668,6 @@ def candidates_of(current: Registry, uri: str) -> tuple[RegistryEntry, ...]:
     )
 
 
-def only_campaign_of_all_hosts(instance: DagsterInstance, *, wait: bool = False) -> AbstractContextManager[None]:
-    """Hold the campaign lock of all hosts that share the instance's Postgres; nothing where there is none.
-
-    Raises `MiltonError` when another host's campaign holds it, or says so and waits for it.
-    """
-    url = postgres_url(instance)
-    if url is None:
-        return nullcontext()
-    return held_between_hosts(url, wait=wait, on_wait=_say_that_it_waits)
-
-
-def campaign_holder(instance: DagsterInstance, lock: Path) -> str | None:
-    """Who conducts a campaign on this host, or on any that shares the instance's Postgres; None when nobody does."""
-    url = postgres_url(instance)
-    if url is not None:
-        return holder_between_hosts(url)
-    return "a process of this machine" if is_held(lock) else None
-
-
-def _after_the_daemons_campaign(instance: DagsterInstance, *, wait: bool) -> None:
-    """Wait until no run that a sensor or a schedule asked for is left to measure a model, or raise `MiltonError`."""
-
-    def why_not() -> MiltonError | None:
-        if not (left := _daemons_runs(instance)):
-            return None
-        campaigns = ", ".join(sorted({run.tags[CAMPAIGN_TAG] for run in left}))
-        return MiltonError(
-            f"the daemon's campaign {campaigns} has {len(left)} models to measure",
-            expected="one campaign at a time: two would measure each other",
-            remedy="wait for it (`milton autobench --wait` does), or cancel its runs in the UI",
-        )
-
-    wait_until_free(why_not, wait=wait, on_wait=_say_that_it_waits, poll_s=WAITING_POLL_S)
-
-
-def _say_that_it_waits(holder: str) -> None:
-    _tell(f"{holder}; waiting for it to end, Ctrl-C stops the waiting")
-
-
-def _daemons_runs(instance: DagsterInstance) -> list[DagsterRun]:
-    found: list[DagsterRun] = []
-    for job_name in (BENCHMARK_MODEL, BENCHMARK_ON_CLASS):
-        found += instance.get_runs(RunsFilter(job_name=job_name, statuses=UNFINISHED))
-    return [run for run in found if CAMPAIGN_TAG in run.tags and CONDUCTED_TAG not in run.tags]
-
-
-@contextmanager
-def only_campaign(lock: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the campaign lock: two campaigns at once would measure each other.
-
-    Raises `MiltonError` when it is held, or says so and waits for it.
-    """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a+") as handle:
-
-        def why_not() -> MiltonError | None:
-            if acquire(handle.fileno(), wait_s=0):
-                return None
-            handle.seek(0)
-            return MiltonError(
-                f"another campaign is running here (process {handle.read().strip() or 'unknown'})",
-                expected="one campaign at a time: two would measure each other",
-                remedy="wait for it to end (`milton autobench --wait` does), or stop that process",
-            )
-
-        wait_until_free(why_not, wait=wait, on_wait=_say_that_it_waits, poll_s=WAITING_POLL_S)
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        yield
-
-
 def _chosen(current: Registry, uri: str, only: Sequence[str]) -> list[RegistryEntry]:
     candidates = candidates_of(current, uri)
     known = [entry.version for entry in candidates]
@@ -774,42 +694,6 @@ def _code_version(context: OpExecutionContext, tier: str) -> str:
     return str(context.repository_def.assets_defs_by_key[key].code_versions_by_key[key])
 
 
-def new_run_id(instance: DagsterInstance) -> str:
-    """A run id that nobody has, neither as a partition nor as a campaign that is still being measured."""
-    taken = {campaign_of(run_id) for run_id in instance.get_dynamic_partitions(_name(BENCHMARK_RUNS))}
-    taken |= {run.tags.get(CAMPAIGN_TAG, "") for run in instance.get_runs(RunsFilter(statuses=UNFINISHED))}
-    return mint_run_id(datetime.now(UTC), taken)
-
-
-def _others_that_led(instance: DagsterInstance, ours: str) -> list[str]:
-    """The conductors that led a campaign, on whatever host, and did not come to an end."""
-    led = instance.get_runs(RunsFilter(job_name="autobench", statuses=UNFINISHED))
-    return [run.run_id for run in led if CAMPAIGN_TAG in run.tags and run.run_id != ours]
-
-
-def _end_what_was_killed(instance: DagsterInstance, conductors: Sequence[str]) -> None:
-    """End the runs of killed conductors and free the pool.
-
-    The lock says that their process is gone, and with it every run that was in it; those on workers are cancelled.
-    """
-    led = [run for run in (instance.get_run_by_id(conductor) for conductor in conductors) if run is not None]
-    for conductor in conductors:
-        led += instance.get_runs(RunsFilter(tags={CONDUCTED_TAG: conductor}, statuses=UNFINISHED))
-    for run in led:
-        campaign = run.tags.get(CAMPAIGN_TAG, "its campaign")
-        if not run.is_finished and launches_elsewhere(instance) and run.run_id not in conductors:
-            _cancel(instance, run, f"{campaign} was killed in the middle")
-        elif not run.is_finished:
-            instance.report_run_failed(run, message=f"its process is gone; {campaign} was killed in the middle")
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-
-
-def _cancel(instance: DagsterInstance, run: DagsterRun, why: str) -> None:
-    """Cancel a run that a launcher has."""
-    instance.report_run_canceling(run, message=why)
-    instance.run_launcher.terminate(run.run_id)
-
-
 def _wait_for_accelerator(instance: DagsterInstance, pool: str, say: Any) -> None:
     """Wait, and say so, while other runs hold every place of the pool: inside a child the wait would be silent."""
     said = False
@@ -834,7 +718,7 @@ def _cancelled_when_interrupted(context: OpExecutionContext) -> Iterator[None]:
     except DagsterExecutionInterruptedError:
         run = context.instance.get_run_by_id(context.run_id)
         if run is None or CAMPAIGN_TAG not in run.tags:
-            _tell("interrupted; nothing was measured")
+            tell("interrupted; nothing was measured")
         context.instance.report_run_canceling(context.run, message="interrupted (Ctrl-C)")
         raise
 
@@ -890,13 +774,8 @@ def _how_long(conductor: _Conductor) -> str:
 
 
 def _say_interrupted(conductor: _Conductor) -> None:
-    _tell(f"interrupted; {_progress(conductor)}")
-    _tell("next: the same command goes on from there, `milton autobench --new` starts over")
-
-
-def _tell(line: str) -> None:
-    sys.stderr.write(f"milton: {line}\n")
-    sys.stderr.flush()
+    tell(f"interrupted; {_progress(conductor)}")
+    tell("next: the same command goes on from there, `milton autobench --new` starts over")
 
 
 def _progress(conductor: _Conductor) -> str:

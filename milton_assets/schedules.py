@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from dagster import RunRequest, ScheduleEvaluationContext, SkipReason, schedule
 
-from milton_assets.conductor import campaign_holder, new_run_id
+from milton_assets.campaign.one_at_a_time import campaign_holder
+from milton_assets.campaign.runs import new_run_id
 from milton_assets.jobs import benchmark_model
 from milton_assets.partitions import MODEL_VERSIONS
 from milton_assets.sensors import benchmark_request

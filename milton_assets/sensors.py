@@ -39,7 +39,8 @@ from pydantic import RootModel
 
 from milton_assets.assets.evidence import AGAIN_TAG, ANCHOR_TAG, CAMPAIGN_TAG, CONDUCTED_TAG, VARIANTS_TAG
 from milton_assets.assets.rollouts import NEXT_TURN
-from milton_assets.conductor import ENDED, UNFINISHED, campaign_holder, new_run_id
+from milton_assets.campaign.one_at_a_time import campaign_holder
+from milton_assets.campaign.runs import ENDED, UNFINISHED, new_run_id
 from milton_assets.jobs import (
     DEPLOYMENT_ASSET,
     PROMOTE,

@@ -1,6 +1,7 @@
 """The terminal, and what stands in for one when output goes to a file or a pipe.
 
-What belongs here: how wide to draw, and making text that others wrote harmless to print. What does not: what is drawn.
+What belongs here: how wide to draw, a line beside what is drawn, and making text that others wrote harmless to print.
+What does not: what is drawn.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ def console() -> Console:
 
     plain = shutil.get_terminal_size((PLAIN_WIDTH, 25)).columns
     return Console(highlight=False, width=None if sys.stdout.isatty() else plain)
+
+
+def tell(line: str) -> None:
+    """Say a line on standard error, as ours."""
+    sys.stderr.write(f"milton: {line}\n")
+    sys.stderr.flush()
 
 
 def show_anything() -> None:

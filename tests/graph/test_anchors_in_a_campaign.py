@@ -10,7 +10,7 @@ import pytest
 from dagster import AssetKey, RunRequest, RunsFilter
 
 from milton_assets.assets.evidence import AGAIN_TAG, ANCHOR_TAG, CAMPAIGN_TAG
-from milton_assets.conductor import new_run_id
+from milton_assets.campaign.runs import new_run_id
 from milton_assets.selection.replay import decide_again
 from milton_assets.selection.summary import RunSummary, read_summary
 from milton_assets.usecases.anchors import Named

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, DagsterRunStatus
 
-from milton_assets.conductor import only_campaign
+from milton_assets.campaign.one_at_a_time import only_campaign
 from milton_assets.selection.summary import read_summary
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.tier import asset_of

@@ -12,7 +12,8 @@ import pytest
 from dagster import AssetKey, DagsterEventType, DagsterRunStatus, RunsFilter
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG
-from milton_assets.conductor import candidates_of, only_campaign
+from milton_assets.campaign.one_at_a_time import only_campaign
+from milton_assets.conductor import candidates_of
 from milton_assets.edge.release import verify_release
 from milton_assets.selection.summary import read_summary, run_ids
 from milton_assets.vocabulary.errors import BadInput, MiltonError
@@ -261,7 +262,7 @@ def test_a_campaign_of_the_daemons_is_waited_for_or_refused_by_name(wp):
 def test_a_campaign_that_was_killed_holds_no_lock(tmp_path):
     lock = tmp_path / "campaign.lock"
     code = (
-        "import os, signal, sys; from pathlib import Path; from milton_assets.conductor import only_campaign\n"
+        "import os, signal; from pathlib import Path; from milton_assets.campaign.one_at_a_time import only_campaign\n"
         f"with only_campaign(Path({str(lock)!r})): os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)

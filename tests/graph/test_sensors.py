@@ -16,7 +16,7 @@ from dagster import (
 from dagster._core.events import RunFailureReason
 
 from milton_assets.assets.evidence import ANCHOR_TAG, CAMPAIGN_TAG, CONDUCTED_TAG
-from milton_assets.conductor import only_campaign
+from milton_assets.campaign.one_at_a_time import only_campaign
 from milton_assets.definitions import build_defs
 from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, HealthJournal
 from milton_assets.fleet.target import DeployRequest
