@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from dagster import (
     AssetKey,
-    Config,
     DagsterExecutionInterruptedError,
     DagsterInstance,
     DagsterRunStatus,
@@ -30,11 +29,11 @@ from dagster import (
     job,
     op,
 )
-from pydantic import Field
 
 from milton_assets.assets.evidence import ANCHOR_TAG, CAMPAIGN_TAG, CANDIDATE_TAG, CONDUCTED_TAG, VARIANTS_TAG
 from milton_assets.assets.goldens import observe_goldens
 from milton_assets.assets.links import page_of, runs_of_campaign
+from milton_assets.campaign.choice import AutobenchConfig, chosen_candidates, chosen_tiers
 from milton_assets.campaign.one_at_a_time import after_the_daemons_campaign, only_campaign, only_campaign_of_all_hosts
 from milton_assets.campaign.runs import UNFINISHED, cancel, end_what_was_killed, new_run_id, others_that_led
 from milton_assets.jobs import (
@@ -51,10 +50,10 @@ from milton_assets.rollout.states import Stage
 from milton_assets.rollout.turns import next_turn
 from milton_assets.selection.anchoring import Due
 from milton_assets.selection.outcome import MANY_TARGETS, print_outcome
-from milton_assets.selection.policy_file import load_policy, shipped_policies
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.side_by_side import print_side_by_side
 from milton_assets.selection.summary import RunSummary, read_summary
-from milton_assets.settings import LogLevel, Profile
+from milton_assets.settings import LogLevel
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.anchors import Named, anchors_due, may_be_due, what_differs
 from milton_assets.usecases.dry_run import print_dry_run
@@ -66,12 +65,12 @@ from milton_assets.usecases.settings_check import check_campaign
 from milton_assets.usecases.shared_history import mirrored_anywhere
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
-from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch, MiltonError
+from milton_assets.vocabulary.errors import EvidenceMismatch, MiltonError
 from milton_assets.vocabulary.figure import counted
 from milton_assets.vocabulary.fingerprint import Fingerprint
 from milton_assets.vocabulary.golden_set import golden_digests, read_all_goldens
 from milton_assets.vocabulary.keys import class_of, mint_variants_seed, rollout_of_run
-from milton_assets.vocabulary.registry import ArtefactKind, Registry, RegistryEntry
+from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.terminal import console, printable, tell
 from milton_assets.vocabulary.tier import TierResult, asset_of, asset_on_class
 from milton_assets.vocabulary.tier_spec import Conditions
@@ -117,37 +116,6 @@ LED_TO = {
     ROLL_OUT: ROLLOUT_ASSET,
 }
 """The asset that a child of that job is about, to whose page the campaign's leads."""
-
-
-class AutobenchConfig(Config):
-    """What a campaign may be told at launch. Resources take more, such as the server."""
-
-    dry_run: bool = Field(
-        default=False, description="Validate the registry and show what would be measured; measure nothing."
-    )
-    only: list[str] = Field(
-        default_factory=list,
-        description="Measure these model versions; empty takes every candidate. The decision is over all candidates, "
-        "the others on what was measured of them last.",
-    )
-    tiers: list[str] = Field(
-        default_factory=list,
-        description="Measure by these tiers, as `milton bench --help` lists them; empty takes all.",
-    )
-    profile: Profile | None = Field(
-        default=None, description="How thoroughly the tiers measure: full or smoke; null: as the settings have it."
-    )
-    policy: str | None = Field(
-        default=None,
-        description=f"Gates and weights: {', '.join(shipped_policies())}, or a YAML file's absolute path; null: as the "
-        "settings have it.",
-    )
-    resume: bool = Field(
-        default=True, description="Go on with an interrupted campaign, if nothing it depends on has changed since."
-    )
-    wait: bool = Field(
-        default=False, description="Wait for another campaign that is running here, instead of refusing."
-    )
 
 
 @dataclass(frozen=True)
@@ -567,15 +535,15 @@ def conduct(
     edge_runtime: EdgeServerResource,
 ) -> None:
     """Read the registry, benchmark every candidate, decide, bundle, deploy, and say what came of it."""
-    campaign, state = _choosing(campaign, config, context.instance), campaign.state
+    campaign, state = config.over(campaign, context.instance), campaign.state
     wait_for_the_object_store()
     show_in_ui(context.instance, context.run_id, context.repository_def.name)
     shared = only_campaign_of_all_hosts(context.instance, wait=config.wait)
     with _cancelled_when_interrupted(context), only_campaign(state.campaign_lock, wait=config.wait), shared:
         after_the_daemons_campaign(context.instance, wait=config.wait)
         current = registry.read()
-        chosen = _chosen(current, registry.store().uri, config.only)
-        tiers = _chosen_tiers(config.tiers)
+        chosen = chosen_candidates(current, registry.store().uri, config.only)
+        tiers = chosen_tiers(config.tiers)
         if config.dry_run or campaign.dry_run:
             run_id, store = new_run_id(context.instance), evidence_store.store
             kind, let_go = model_server.artefact_kind, campaign.anchors_let_go
@@ -643,50 +611,6 @@ def autobench_job(level: LogLevel) -> JobDefinition:
         conduct()
 
     return autobench
-
-
-def _choosing(campaign: Campaign, config: AutobenchConfig, instance: DagsterInstance) -> Campaign:
-    """The campaign with the profile and the policy of the launchpad. Raises `BadInput` where workers have their own."""
-    if launches_elsewhere(instance) and (config.profile or config.policy):
-        raise BadInput(
-            "a profile or a policy is named for this run, and its children go to workers",
-            expected="the same settings for the conductor and for every worker",
-            remedy="set MILTON_PROFILE and MILTON_POLICY, or milton.yaml, on every host",
-        )
-    return campaign.choosing(config.profile, config.policy)
-
-
-def candidates_of(current: Registry, uri: str) -> tuple[RegistryEntry, ...]:
-    """The candidates of the registry at `uri`. Raises `BadInput` with the next steps when there are none."""
-    if found := current.candidates():
-        return found
-    quarantined = printable("; ".join(f"{q.version}: {q.reason}" for q in current.quarantined))
-    raise BadInput(
-        f"{printable(uri)} has no candidates" + (f" (quarantined: {quarantined})" if quarantined else ""),
-        expected="at least one valid entry with status candidate",
-        remedy="`milton registry add` registers a model, `milton demo` puts small real ones into an empty registry",
-    )
-
-
-def _chosen(current: Registry, uri: str, only: Sequence[str]) -> list[RegistryEntry]:
-    candidates = candidates_of(current, uri)
-    known = [entry.version for entry in candidates]
-    if unknown := [version for version in only if version not in known]:
-        reasons = [q.reason for q in current.quarantined if q.version in unknown]
-        raise BadInput(
-            f"{printable(', '.join(unknown))} is no candidate"
-            + (f" (quarantined: {printable('; '.join(reasons))})" if reasons else ""),
-            expected=f"one of {known}",
-            remedy="`milton registry list` shows what is registered",
-        )
-    return [entry for entry in candidates if not only or entry.version in only]
-
-
-def _chosen_tiers(names: Sequence[str]) -> list[str]:
-    there = installed_tiers()
-    if unknown := [name for name in names if name not in there]:
-        raise BadInput(f"there is no tier {', '.join(unknown)}", expected=f"one of {list(there)}")
-    return [tier for tier in there if not names or tier in names]
 
 
 def _code_version(context: OpExecutionContext, tier: str) -> str:

@@ -12,8 +12,8 @@ import pytest
 from dagster import AssetKey, DagsterEventType, DagsterRunStatus, RunsFilter
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG
+from milton_assets.campaign.choice import candidates_of
 from milton_assets.campaign.one_at_a_time import only_campaign
-from milton_assets.conductor import candidates_of
 from milton_assets.edge.release import verify_release
 from milton_assets.selection.summary import read_summary, run_ids
 from milton_assets.vocabulary.errors import BadInput, MiltonError
