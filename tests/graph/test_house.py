@@ -83,10 +83,15 @@ def test_a_module_that_renders_foreign_templates_is_found(line: str):
         ("milton_assets/selection/gates.py", "import milton_assets.tiers.inference", "Dependencies run one way"),
         ("milton_assets/edge/manifest.py", "import resources.hardware", "Dependencies run one way"),
         ("milton_assets/tiers/inference/load.py", "import milton_assets.tiers.reasoning", "Tiers do not import"),
+        (
+            "milton_assets/campaign/stages/decision.py",
+            "import milton_assets.campaign.stages.anchors",
+            "Stages of a campaign do not import",
+        ),
         ("milton_assets/edge/deployment/ids.py", "import pandas", "A device needs nothing heavy"),
         ("resources/servers/wire.py", "import dagster", "knows no Dagster"),
     ],
-    ids=["upward", "sibling", "edge-resources", "tier-tier", "heavy", "dagster"],
+    ids=["upward", "sibling", "edge-resources", "tier-tier", "stage-stage", "heavy", "dagster"],
 )
 def test_an_import_against_the_house_breaks_a_contract(tmp_path, module, line, contract):
     for top in ("milton_assets", "resources"):
