@@ -35,7 +35,7 @@ from milton_assets.campaign.telling import say_interrupted, say_what_begins, say
 from milton_assets.campaign.under_way import NotDone, UnderWay
 from milton_assets.settings import LogLevel
 from milton_assets.tiers.discovery import installed_tiers
-from milton_assets.usecases.anchors import may_be_due
+from milton_assets.usecases.anchors import Candidacy, may_be_due
 from milton_assets.usecases.dry_run import print_dry_run
 from milton_assets.usecases.resuming import conditions_of, why_not_resumed
 from milton_assets.usecases.settings_check import check_campaign
@@ -193,9 +193,9 @@ def _rehearse(
     evidence_store: EvidenceStoreResource,
 ) -> None:
     """Print what a campaign would measure now."""
-    run_id, store = new_run_id(context.instance), evidence_store.store
-    kind, let_go = model_server.artefact_kind, settings.anchors_let_go
-    anchors = may_be_due(settings.runs_of(run_id), store, current, kind, let_go=let_go)
+    run_id = new_run_id(context.instance)
+    stands = Candidacy.of(current, model_server.artefact_kind, let_go=settings.anchors_let_go)
+    anchors = may_be_due(settings.runs_of(run_id), evidence_store.store, stands)
     print_dry_run(run_id, current, settings, installed_tiers(), console(), anchors)
 
 

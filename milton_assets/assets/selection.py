@@ -36,7 +36,7 @@ from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.replay import read_anchored
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
 from milton_assets.usecases.aliases import name_challenger
-from milton_assets.usecases.anchors import Named, anchors_due
+from milton_assets.usecases.anchors import Candidacy, Named, anchors_due
 from milton_assets.usecases.field_evidence import field_evidence
 from milton_assets.usecases.incumbent import incumbent_of
 from milton_assets.usecases.past_ledger import check_ledger, ledger_before
@@ -122,16 +122,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
         )
         per_class = [name for name, spec in tiers.items() if spec.per_class]
         campaigns = {campaign_of(run_id), context.run.tags.get(AGAIN_TAG, run_id)}
-        wanted = anchors_due(
-            run_id,
-            store,
-            policy.incumbent,
-            incumbent,
-            current,
-            model_server.artefact_kind,
-            tiers,
-            let_go=campaign.anchors_let_go,
-        )
+        stands = Candidacy.of(current, model_server.artefact_kind, let_go=campaign.anchors_let_go)
         anchors = [
             gather_anchor(
                 context.instance,
@@ -144,7 +135,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
                 per_class=per_class,
                 campaigns=campaigns,
             )
-            for one in wanted
+            for one in anchors_due(run_id, store, policy.incumbent, incumbent, stands, tiers)
         ]
         gathered = gather(
             context.instance,

@@ -56,18 +56,18 @@ class Due:
 
 
 def due(
-    ledger: Ledger, rule: IncumbentRule | None, here: Mapping[str, str], standing: Collection[str]
+    ledger: Ledger, rule: IncumbentRule | None, here: Mapping[str, str], excused: Collection[str]
 ) -> tuple[Due, ...]:
     """The anchors that have no figure from the environment in which the incumbent was measured, and are not measured
-    there as candidates.
+    there as candidates, or let go.
 
     `here` is the digest of how the incumbent was measured, by tier (`life.how_of`), and lacks what it was not measured
-    by; `standing` are the weights of the candidates and of what serves.
+    by; `excused` are the weights of the candidates, of what serves, and those that were let go.
     """
     found: dict[str, tuple[Anchor, list[Margin]]] = {}
     for margin in rule.margins if rule is not None else ():
         anchor = ledger.anchor(margin.tier, margin.metric)
-        if anchor is None or anchor.artefact_sha256 in standing or margin.tier not in here:
+        if anchor is None or anchor.artefact_sha256 in excused or margin.tier not in here:
             continue
         if anchor.measured(here[margin.tier]) is None:
             found.setdefault(anchor.artefact_sha256, (anchor, []))[1].append(margin)

@@ -1,6 +1,7 @@
 """The anchors of a campaign: which are to be measured again, where their weights lie, and under which name they are.
 
-    wanted = anchors_due(run_id, store, rule, incumbent, current, kind, tiers, let_go=())
+    stands = Candidacy.of(registry.read(), kind, let_go=campaign.anchors_let_go)
+    wanted = anchors_due(run_id, store, rule, incumbent, stands, tiers)
     entry = entry_of(Named.of(tag), registry, kind, state, targets, store)
 
 What belongs here: what conductor, daemon and decision share of that. What does not: when an anchor is due and what is
@@ -77,24 +78,36 @@ class Named:
         return cls(version, artefact_sha256)
 
 
+@dataclass(frozen=True)
+class Candidacy:
+    """Who stands now: the candidates' `versions`, and the weights that are `excused` from being measured as an anchor:
+    the candidates' own, and those that challengers are held to no more."""
+
+    versions: frozenset[str]
+    excused: frozenset[str]
+
+    @classmethod
+    def of(cls, current: Registry, kind: ArtefactKind, *, let_go: Collection[str]) -> Self:
+        """The candidates of the registry, by their artefacts of that kind; `let_go` are weights that hold nobody."""
+        entries = current.candidates()
+        weights = {artefact.sha256 for entry in entries if (artefact := entry.find(kind)) is not None}
+        return cls(frozenset(entry.version for entry in entries), frozenset(weights | set(let_go)))
+
+
 def anchors_due(
     run_id: str,
     store: EvidenceStore,
     rule: IncumbentRule | None,
     incumbent: str | None,
-    current: Registry,
-    kind: ArtefactKind,
+    stands: Candidacy,
     tiers: Tiers,
-    *,
-    let_go: Collection[str],
 ) -> tuple[Due, ...]:
     """The anchors that the decision `run_id` holds challengers to and that have no figures from the environment in
-    which `incumbent` was measured last; `let_go` are weights that it holds nobody to.
+    which `incumbent` was measured last.
 
     Raises as `ledger_before`, and `EvidenceMismatch` for a table that does not hold.
     """
-    candidates = current.candidates()
-    if rule is None or incumbent not in {entry.version for entry in candidates}:
+    if rule is None or incumbent not in stands.versions:
         return ()
     ledger = ledger_before(store.runs, run_id)
     if not ledger.anchors:
@@ -103,20 +116,16 @@ def anchors_due(
     for tier in {margin.tier for margin in rule.margins}:
         if (table := _latest(store, tier, str(incumbent), run_id, tiers)) is not None:
             here[tier] = how_of(table)
-    standing = {artefact.sha256 for entry in candidates if (artefact := entry.find(kind)) is not None}
-    return due(ledger, rule, here, standing | set(let_go))
+    return due(ledger, rule, here, stands.excused)
 
 
-def may_be_due(
-    decisions: Iterable[str], store: EvidenceStore, current: Registry, kind: ArtefactKind, *, let_go: Collection[str]
-) -> Iterator[str]:
+def may_be_due(decisions: Iterable[str], store: EvidenceStore, stands: Candidacy) -> Iterator[str]:
     """A sentence for each anchor that is no candidate: it is measured, too, where the environment has changed, which is
     known once what serves was measured."""
-    standing = {artefact.sha256 for entry in current.candidates() if (artefact := entry.find(kind)) is not None}
     found: dict[tuple[str, str], dict[str, None]] = {}
     for run_id in decisions:
         for one in ledger_before(store.runs, run_id).anchors:
-            if one.artefact_sha256 not in standing | set(let_go):
+            if one.artefact_sha256 not in stands.excused:
                 found.setdefault((one.version, one.tables[-1].run_id), {})[one.metric] = None
     for (version, run_id), metrics in found.items():
         yield (

@@ -18,7 +18,7 @@ from milton_assets.partitions import MODEL_VERSIONS, MODELS_ON_CLASSES
 from milton_assets.selection.anchoring import Due
 from milton_assets.selection.policy_file import load_policy
 from milton_assets.tiers.discovery import installed_tiers
-from milton_assets.usecases.anchors import Named, anchors_due, what_differs
+from milton_assets.usecases.anchors import Candidacy, Named, anchors_due, what_differs
 from milton_assets.usecases.incumbent import heard_of_last
 from milton_assets.usecases.shared_history import mirrored_anywhere
 from milton_assets.usecases.targets import open_targets
@@ -55,20 +55,11 @@ def measure_anchors(campaign: UnderWay) -> None:
 
 def _anchors(campaign: UnderWay) -> dict[Named, list[tuple[str, Due]]]:
     """The anchors that are due, each with the decisions that want it."""
-    policy, current = load_policy(campaign.settings.policy), campaign.registry.read()
+    rule = load_policy(campaign.settings.policy).incumbent
+    stands = Candidacy.of(campaign.registry.read(), campaign.kind, let_go=campaign.settings.anchors_let_go)
     found: dict[Named, list[tuple[str, Due]]] = {}
     for run_id in campaign.decided:
-        due = anchors_due(
-            run_id,
-            campaign.store,
-            policy.incumbent,
-            _serving(campaign, run_id),
-            current,
-            campaign.kind,
-            installed_tiers(),
-            let_go=campaign.settings.anchors_let_go,
-        )
-        for one in due:
+        for one in anchors_due(run_id, campaign.store, rule, _serving(campaign, run_id), stands, installed_tiers()):
             found.setdefault(Named(one.version, one.artefact_sha256), []).append((run_id, one))
     return found
 
