@@ -40,7 +40,7 @@ from milton_assets.usecases.dry_run import print_dry_run
 from milton_assets.usecases.resuming import conditions_of, why_not_resumed
 from milton_assets.usecases.settings_check import check_campaign
 from milton_assets.vocabulary.campaign import Conditions, UnfinishedCampaign
-from milton_assets.vocabulary.golden_set import golden_digests
+from milton_assets.vocabulary.golden_set import golden_digests, read_all_goldens
 from milton_assets.vocabulary.keys import mint_variants_seed
 from milton_assets.vocabulary.registry import Registry
 from milton_assets.vocabulary.terminal import console, tell
@@ -89,10 +89,11 @@ def conduct(
             _rehearse(context, settings, current, model_server, evidence_store)
             return
         check_campaign(settings, model_server.launcher, edge_runtime.edge_server)
+        goldens = read_all_goldens(installed_tiers(), settings.goldens)
         conditions = conditions_of(
             chosen,
             {tier: _code_version(context, tier) for tier in tiers},
-            golden_digests(installed_tiers(), settings.goldens),
+            golden_digests(goldens),
             settings,
             model_server,
         )
@@ -115,8 +116,8 @@ def conduct(
             model_server.artefact_kind,
         )
         try:
-            say_what_begins(under_way, left, why_not, model_server)
-            observe_goldens(context.instance, installed_tiers(), settings.goldens)
+            say_what_begins(under_way, left, why_not, goldens, model_server)
+            observe_goldens(context.instance, installed_tiers(), goldens)
             failed = _lead(under_way)
             state.unfinished_campaign.unlink(missing_ok=True)
             say_what_came_of_it(under_way, failed)

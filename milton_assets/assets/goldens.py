@@ -6,11 +6,13 @@ stale in the UI. Where a campaign brings sets of its own for a tier, each of the
 all. See https://docs.dagster.io/guides/build/assets/asset-versioning-and-caching
 """
 
+from collections.abc import Mapping
+
 from dagster import AssetKey, AssetObservation, DagsterInstance, DataVersion, SourceAsset
 
 from milton_assets.assets.beta_features import observable
 from milton_assets.vocabulary.digest import sha256_json
-from milton_assets.vocabulary.golden_set import OwnSets, TierGoldens, read_all_goldens, read_goldens
+from milton_assets.vocabulary.golden_set import OwnSets, TierGoldens, read_goldens
 from milton_assets.vocabulary.tier_spec import Tiers, TierSpec
 from resources.dagster_private import DATA_VERSION_TAG
 
@@ -31,12 +33,11 @@ def _version(name: str, goldens: TierGoldens) -> str:
     return goldens.pinned.get(name) or sha256_json(dict(goldens.pinned))
 
 
-def observe_goldens(instance: DagsterInstance, tiers: Tiers, own: OwnSets) -> None:
-    """Record the digests as observations, so that the UI knows what is stale."""
-    found = read_all_goldens(tiers, own)
+def observe_goldens(instance: DagsterInstance, tiers: Tiers, goldens: Mapping[str, TierGoldens]) -> None:
+    """Record the digests of these goldens as observations, so that the UI knows what is stale."""
     for spec in tiers.values():
         for golden in spec.goldens:
             observation = AssetObservation(
-                asset_key=AssetKey(golden.name), tags={DATA_VERSION_TAG: _version(golden.name, found[spec.name])}
+                asset_key=AssetKey(golden.name), tags={DATA_VERSION_TAG: _version(golden.name, goldens[spec.name])}
             )
             instance.report_runless_asset_event(observation)

@@ -45,7 +45,7 @@ from milton_assets.usecases.shared_history import mirrored_anywhere
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.evidence import AnchorEvidence
-from milton_assets.vocabulary.golden_set import read_all_goldens
+from milton_assets.vocabulary.golden_set import golden_digests, read_all_goldens
 from milton_assets.vocabulary.keys import campaign_of, check_run_id, class_of, key_on_class
 from milton_assets.vocabulary.tier import asset_on_class
 from milton_assets.vocabulary.tier_spec import Needs, Tiers
@@ -152,7 +152,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             device_class=device_class,
             per_class=per_class,
             timed_by=next((name for name, spec in tiers.items() if spec.needs is Needs.ENDPOINT), None),
-            goldens={name: sha256 for one in goldens.values() for name, sha256 in one.pinned.items()},
+            goldens=golden_digests(goldens),
             private_goldens=sorted(name for one in goldens.values() for name in one.private),
             policy_name=policy.name,
             policy_sha256=policy.sha256,

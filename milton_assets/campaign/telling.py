@@ -22,7 +22,7 @@ from milton_assets.usecases.rollouts import rollouts_of_run
 from milton_assets.vocabulary.campaign import UnfinishedCampaign
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.figure import counted
-from milton_assets.vocabulary.golden_set import read_all_goldens
+from milton_assets.vocabulary.golden_set import TierGoldens
 from milton_assets.vocabulary.keys import class_of
 from milton_assets.vocabulary.terminal import console, printable, tell
 from milton_assets.vocabulary.tier_spec import Conditions
@@ -32,7 +32,11 @@ from resources.progress import duration
 
 
 def say_what_begins(
-    campaign: UnderWay, left: UnfinishedCampaign | None, why_not: Sequence[str], model_server: ModelServerResource
+    campaign: UnderWay,
+    left: UnfinishedCampaign | None,
+    why_not: Sequence[str],
+    goldens: Mapping[str, TierGoldens],
+    model_server: ModelServerResource,
 ) -> None:
     """Say what is measured, how and how long that may take; of a campaign that was `left`, whether it is gone on
     with, or `why_not`."""
@@ -45,7 +49,7 @@ def say_what_begins(
         f"{run_id}: {counted(len(conditions.candidates), 'candidate')} × {counted(len(conditions.tiers), 'tier')}, "
         f"profile {settings.profile}, policy {settings.policy}, served by {printable(model_server.describe())}"
     )
-    campaign.say(f"{run_id}: {_how_long(campaign)}")
+    campaign.say(f"{run_id}: {_how_long(campaign, goldens)}")
     for note in settings.chosen.notes:
         campaign.say(f"{run_id}: {printable(note)}")
     for name, reference in settings.class_references.items():
@@ -93,7 +97,7 @@ def _progress(campaign: UnderWay) -> str:
     return f"{done} of {wanted} measurements of {campaign.run_id} are kept"
 
 
-def _how_long(campaign: UnderWay) -> str:
+def _how_long(campaign: UnderWay, goldens: Mapping[str, TierGoldens]) -> str:
     """What is known before anything is measured."""
     settings, shown = campaign.settings, campaign.shown
     profile, seconds = settings.profile, shown.expected_s()
@@ -103,7 +107,6 @@ def _how_long(campaign: UnderWay) -> str:
     look = shown.expected_s(known)
     if look is None:
         return f"the profile {profile} was not timed here before: how long is told once a model is through"
-    tiers = installed_tiers()
     wanted = Conditions(
         profile=str(profile),
         slo=settings.slo,
@@ -111,7 +114,7 @@ def _how_long(campaign: UnderWay) -> str:
         variants_seed=campaign.record.variants_seed,
         reasoning_budget_s=settings.reasoning_budget_s,
     )
-    times = times_the_effort(tiers, read_all_goldens(tiers, settings.goldens), wanted, known)
+    times = times_the_effort(installed_tiers(), goldens, wanted, known)
     if times is None:
         return f"the profile {profile} was not timed here before; {known} takes about {duration(look)} here"
     guess = duration(shown.expected_s(known, times) or 0.0)

@@ -66,7 +66,7 @@ def _records(settings: Settings, known: Mapping[str, Deployment]) -> Iterator[Re
     from milton_assets.tiers.discovery import installed_tiers
     from milton_assets.usecases.compose import evidence_store_of
     from milton_assets.usecases.trace import Records
-    from milton_assets.vocabulary.golden_set import golden_digests
+    from milton_assets.vocabulary.golden_set import golden_digests, read_all_goldens
 
     home = Path(dagster_home(settings))
     install_dagster_yaml(home)  # on a machine where no campaign ran, the log is empty and not an error
@@ -76,7 +76,7 @@ def _records(settings: Settings, known: Mapping[str, Deployment]) -> Iterator[Re
             settings.state,
             store,
             instance,
-            lambda: golden_digests(installed_tiers(), settings.goldens),
+            lambda: golden_digests(read_all_goldens(installed_tiers(), settings.goldens)),
             known,
             registry,
         )

@@ -16,7 +16,7 @@ from milton_assets.definitions import build_defs
 from milton_assets.selection.policy_file import shipped_policies
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.golden_set import golden_digests
+from milton_assets.vocabulary.golden_set import golden_digests, read_all_goldens
 from milton_assets.vocabulary.registry import ArtefactKind
 from resources.model_server import LlamaCppResource, VLLMResource
 from tests.support.tiers import TIERS
@@ -164,4 +164,4 @@ def test_the_graph_is_the_same_for_tests_as_for_production(tmp_path):
 
 def test_every_file_of_the_goldens_is_a_source_asset_with_its_digest():
     files = [path for path in (ROOT / "goldens").rglob("*") if path.suffix in {".json", ".jsonl", ".tsv"}]
-    assert sorted(golden_digests(TIERS, {}).values()) == sorted(sha256_file(path) for path in files)
+    assert sorted(golden_digests(read_all_goldens(TIERS, {})).values()) == sorted(sha256_file(path) for path in files)

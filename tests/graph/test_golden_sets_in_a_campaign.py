@@ -13,7 +13,7 @@ from milton_assets.edge.bundle.keys import init_keys
 from milton_assets.selection.summary import read_summary
 from milton_assets.usecases.trace import Records, trace
 from milton_assets.vocabulary.digest import sha256_file
-from milton_assets.vocabulary.golden_set import golden_digests, read_goldens
+from milton_assets.vocabulary.golden_set import golden_digests, read_all_goldens, read_goldens
 from resources.evidence_store import EvidenceStore
 from resources.registries import open_registry
 from tests.support.targets import targets_of
@@ -60,7 +60,7 @@ def test_two_sets_are_measured_as_one_and_an_old_decision_is_traced_against_thei
         (deployment,) = local.history()
 
         def todays() -> dict[str, str]:
-            return golden_digests(TIERS, {"reasoning": [Own(path) for path in sets]})
+            return golden_digests(read_all_goldens(TIERS, {"reasoning": [Own(path) for path in sets]}))
 
         store, registry = EvidenceStore(wp.state.benchmarks), open_registry(None, wp.state)
         records = Records(wp.state, store, wp.instance, todays, {deployment.id: deployment}, registry)

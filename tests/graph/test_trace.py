@@ -24,7 +24,7 @@ from milton_assets.rollout.arms import judge_fleet
 from milton_assets.rollout.arms_kept import DeviceTold, FleetVerdict, KeptFleetVerdict, figures_in, keep_verdict
 from milton_assets.usecases.trace import Link, Records, trace
 from milton_assets.vocabulary.digest import sha256_file
-from milton_assets.vocabulary.golden_set import golden_digests
+from milton_assets.vocabulary.golden_set import golden_digests, read_all_goldens
 from resources.evidence_store import EvidenceStore
 from resources.registries import open_registry
 from resources.registries.json_file import retire
@@ -38,7 +38,7 @@ from tests.support.workplace import Workplace, clueless, competent, failure_of, 
 
 
 def shipped_digests() -> dict[str, str]:
-    return golden_digests(TIERS, {})
+    return golden_digests(read_all_goldens(TIERS, {}))
 
 
 NOW = datetime(2026, 1, 12, tzinfo=UTC)

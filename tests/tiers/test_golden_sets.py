@@ -14,7 +14,7 @@ from milton_assets.usecases.measuring import measure_tier
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
-from milton_assets.vocabulary.golden_set import PrivateSetFailed, golden_digests, read_goldens
+from milton_assets.vocabulary.golden_set import PrivateSetFailed, read_all_goldens, read_goldens
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.progress import Progress, silent
 from milton_assets.vocabulary.server import Endpoint, RunningServer
@@ -81,11 +81,11 @@ def test_what_does_not_hold_is_named_before_anything_is_measured(tmp_path: Path)
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"question": "What barks?"}\n')
     with pytest.raises(BadInput, match=r"bad\.jsonl:1"):
-        golden_digests(TIERS, {"reasoning": [Own(bad)]})
+        read_all_goldens(TIERS, {"reasoning": [Own(bad)]})
     with pytest.raises(BadInput, match=r"nowhere of reasoning are not there.*correct `goldens` in milton.yaml"):
-        golden_digests(TIERS, {"reasoning": [Own(tmp_path / "nowhere")]})
+        read_all_goldens(TIERS, {"reasoning": [Own(tmp_path / "nowhere")]})
     with pytest.raises(NoSuchTier, match="no tier 'poetry' is installed"):
-        golden_digests(TIERS, {"poetry": [Own(bad)]})
+        read_all_goldens(TIERS, {"poetry": [Own(bad)]})
     same = tmp_path / "elsewhere"
     same.mkdir()
     with pytest.raises(BadInput, match="two sets of reasoning are called mine"):
