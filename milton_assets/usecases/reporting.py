@@ -138,19 +138,31 @@ def keep_page(sources: Sources, run_id: str, *, now: datetime) -> Place:
 def summary_for_bundle(
     sources: Sources, summary: RunSummary, *, now: datetime, on_warning: Callable[[str], object]
 ) -> RunSummary:
-    """The run's summary as a bundle holds it: without what comes after the decision, and with the digest of the page as
-    it is now, which is kept under a name that has the digest, so that later pages leave it be.
+    """The run's summary as a bundle holds it: without what comes after the decision, and with the digest of the page
+    that tells as much, which is kept under a name that has the digest, so that later pages leave it be. It is the page
+    that lies beside the summary, while nothing came after the decision, else one that is made now.
 
     No bundle hangs on a page: where it cannot be made, `on_warning` is told, and the summary names none.
     """
     decided = as_decided(summary)
     try:
-        content = page(gather(sources, decided, now=now), sources.tiers).encode()
+        content = _page_as_decided(sources, summary) or page(gather(sources, decided, now=now), sources.tiers).encode()
         kept = _keep(sources, f"{summary.run_id}.{short(sha256_bytes(content))}.html", content)
     except MiltonError as error:
         on_warning(f"the bundle names no page on {summary.run_id}: {error}")
         return decided
     return decided.model_copy(update={"report": kept})
+
+
+def _page_as_decided(sources: Sources, summary: RunSummary) -> bytes | None:
+    """The page beside the summary, if it was made before anything came after the decision, and is as it was made."""
+    if summary.report is None or summary.bundle is not None or summary.deployments:
+        return None
+    try:
+        content = _place_of(sources, f"{summary.run_id}.html").read_bytes()
+    except FileNotFoundError:
+        return None
+    return content if sha256_bytes(content) == summary.report.sha256 else None
 
 
 def _keep(sources: Sources, name: str, content: bytes) -> ReportRecord:

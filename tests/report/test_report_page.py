@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from milton_assets.report.data import TierPart
 from milton_assets.report.drawing import draw
 from milton_assets.report.page import page, trend_page
 from milton_assets.report.text import pull_request
-from milton_assets.selection.summary import read_summary
+from milton_assets.selection.summary import BundleRecord, RunSummary, change_summary, read_summary
 from milton_assets.usecases.reporting import gather_trend, keep_page, summary_for_bundle
 from milton_assets.vocabulary.chart import Axis, Dot, DotChart, DotRow, Join, Line, Place, PlaneChart
 from milton_assets.vocabulary.digest import sha256_file
@@ -225,13 +225,34 @@ def test_the_page_lies_beside_the_summary_which_has_its_digest(home: StateDir) -
 
 def test_a_bundle_has_the_digest_of_the_page_as_it_was_decided_which_later_pages_leave_be(home: StateDir) -> None:
     typical(home)
-    keep_page(sources(home), RUN_ID, now=NOW)
-    warned: list[str] = []
-    held = summary_for_bundle(sources(home), read_summary(home.runs), now=NOW, on_warning=warned.append)
+    path = keep_page(sources(home), RUN_ID, now=NOW)
+    as_decided = sha256_file(path)
+    held = bundled(home, NOW + timedelta(minutes=1))
     keep_page(sources(home), RUN_ID, now=NOW + timedelta(hours=1))
-    assert (held.bundle, held.deployments, warned) == (None, (), [])
-    assert held.report is not None and held.report != read_summary(home.runs).report
-    assert sha256_file(home.place(held.report.path)) == held.report.sha256
+    assert (held.bundle, held.deployments) == (None, ())
+    assert held.report is not None and held.report.sha256 == as_decided != sha256_file(path)
+    assert sha256_file(home.place(held.report.path)) == as_decided
+
+
+def test_a_page_that_was_touched_or_tells_what_came_later_is_made_anew_for_a_bundle(home: StateDir) -> None:
+    typical(home)
+    path = keep_page(sources(home), RUN_ID, now=NOW)
+    path.write_bytes(path.read_bytes() + b" ")
+    touched = bundled(home, NOW).report
+    record = BundleRecord(path="bundles/edge", name="edge", release_digest="0" * 64)
+    change_summary(home.runs, RUN_ID, lambda told: told.model_copy(update={"bundle": record}))
+    keep_page(sources(home), RUN_ID, now=NOW)
+    later = bundled(home, NOW).report
+    assert touched is not None and touched == later
+    assert sha256_file(home.place(touched.path)) == touched.sha256 != sha256_file(path)
+
+
+def bundled(home: StateDir, now: datetime) -> RunSummary:
+    """The summary as a bundle of that time holds it."""
+    warned: list[str] = []
+    held = summary_for_bundle(sources(home), read_summary(home.runs), now=now, on_warning=warned.append)
+    assert warned == []
+    return held
 
 
 def test_a_bundle_is_made_without_a_page_that_cannot_be(home: StateDir) -> None:
