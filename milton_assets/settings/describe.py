@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from milton_assets.settings.model import Leaf, Settings, group_of, leaves
+from milton_assets.settings.leaves import Leaf, group_of, leaves
+from milton_assets.settings.model import Settings
 from milton_assets.settings.reading import Reading
 from milton_assets.vocabulary.secrets import without_secrets, without_user
 

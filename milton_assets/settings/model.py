@@ -1,22 +1,16 @@
 """Which settings there are: frozen nouns that validate themselves.
 
 What belongs here: every setting with its type, default and description; documentation, `milton config` and the
-commented milton.yaml are made from it. What does not: where values come from (`reading`), and acting on them.
-
-A path in milton.yaml may be relative: it counts from the state folder, so that a moved folder keeps its settings. In a
-variable it may not, because nobody could say from where it counts.
+commented milton.yaml are made from it (`leaves`). What does not: kinds of values (`values`), where values come from
+(`reading`), and acting on them.
 """
 
 from __future__ import annotations
 
-import os
-import shlex
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -29,15 +23,34 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
-from milton_assets.vocabulary.chat_template import TemplateId
-from milton_assets.vocabulary.digest import Sha256
+from milton_assets.settings.values import (
+    AnyPath,
+    BudgetS,
+    Days,
+    Digests,
+    FolderOrUrl,
+    FromText,
+    Names,
+    Owners,
+    Paths,
+    PolicyName,
+    Program,
+    Switch,
+    TemplateIds,
+    Variable,
+    Words,
+    in_folder,
+    is_url,
+    listed,
+    named,
+    server_address,
+    slo_limits,
+    target_places,
+)
 from milton_assets.vocabulary.edge_target import class_decided_for
-from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import Slug
 from milton_assets.vocabulary.registry import ArtefactKind
-from milton_assets.vocabulary.server import Endpoint
 from milton_assets.vocabulary.slo import SLO
 from milton_assets.vocabulary.state import StateDir
 
@@ -50,7 +63,6 @@ LOCAL_CLASS = "local"
 """The device class of a target that names none: devices like this machine."""
 
 MLFLOW_EXPERIMENT = "milton"
-MAX_EXPIRY_DAYS = 36_500
 MAX_WAIT_HOURS = 24 * 366
 
 
@@ -77,152 +89,16 @@ class LogLevel(StrEnum):
     ERROR = "ERROR"
 
 
-@dataclass(frozen=True)
-class FromText:
-    """How a variable's text becomes a value; `form` is what people write there. `read` raises `ValueError`."""
+class Noun(BaseModel):
+    """Settings that belong together."""
 
-    read: Callable[[str], Any]
-    form: str
-
-
-@dataclass(frozen=True)
-class Variable:
-    """The environment variable of a setting whose name is not made by the rule (`MILTON_` and its path)."""
-
-    name: str
-
-
-def _absolute(text: str) -> str:
-    if not (path := Path(text).expanduser()).is_absolute():
-        raise ValueError("the path is relative; expected an absolute path")
-    return str(path)
-
-
-def _in_folder(value: object, info: ValidationInfo) -> object:
-    """A relative path, counted from the folder of milton.yaml (the context's `folder`)."""
-    if not isinstance(value, str | Path) or not str(value):
-        return value
-    if "\0" in str(value):
-        raise ValueError("a path holds no NUL")
-    path = Path(value).expanduser()
-    if path.is_absolute():
-        return path
-    folder = (info.context or {}).get("folder")
-    if folder is None:
-        raise ValueError("the path is relative; expected an absolute path")
-    return Path(folder) / path
-
-
-def _named(text: str) -> dict[str, str]:
-    pairs = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, value = part.partition("=")
-        if not equals or not value:
-            raise ValueError(f"{part!r:.100} is no NAME=VALUE")
-        if name in pairs:
-            raise ValueError(f"{name!r:.100} is named twice")
-        pairs[name] = value
-    return pairs
-
-
-def _target_places(text: str) -> dict[str, str]:
-    places = _named(text)
-    for name, place in places.items():
-        if not is_url(place) and not Path(place).is_absolute():
-            raise ValueError(f"{name}={place!r:.100} is a relative path; expected absolute directories or URLs")
-    return places
-
-
-def _switch(value: object) -> object:
-    if isinstance(value, str):
-        if value not in {"0", "1"}:
-            raise ValueError("expected 1 or 0")
-        return value == "1"
-    return value
-
-
-def _address(url: str) -> str:
-    try:
-        Endpoint(url, "any")
-    except BadInput as error:
-        raise ValueError(f"expected {error.expected}") from None
-    return url
-
-
-def _is_policy_file(value: object) -> bool:
-    return isinstance(value, str) and ("/" in value or value.endswith((".yaml", ".yml")))
-
-
-def is_url(text: str) -> bool:
-    """Whether the text is an address with a scheme, such as `ssh://pi@kitchen`."""
-    return "://" in text
-
-
-AnyPath = Annotated[Path, BeforeValidator(_in_folder), FromText(_absolute, "an absolute path")]
-Program = Annotated[
-    str,
-    Field(min_length=1),
-    BeforeValidator(lambda value, info: str(_in_folder(value, info)) if "/" in str(value) else value),
-    FromText(lambda text: _absolute(text) if "/" in text else text, "an absolute path, or a program's name on PATH"),
-]
-PolicyName = Annotated[
-    str,
-    Field(min_length=1),
-    BeforeValidator(lambda value, info: str(_in_folder(value, info)) if _is_policy_file(value) else value),
-    FromText(
-        lambda text: _absolute(text) if _is_policy_file(text) else text, "a shipped policy's name, or an absolute path"
-    ),
-]
-FolderOrUrl = Annotated[
-    str,
-    Field(min_length=1),
-    BeforeValidator(lambda value, info: value if is_url(str(value)) else str(_in_folder(value, info))),
-    FromText(lambda text: text if is_url(text) else _absolute(text), "an absolute path, or a URL"),
-]
-Paths = Annotated[
-    tuple[Annotated[Path, BeforeValidator(_in_folder)], ...],
-    FromText(
-        lambda text: [_absolute(part) for part in text.split(os.pathsep) if part], "absolute paths, a colon between two"
-    ),
-]
-Words = Annotated[tuple[str, ...], FromText(shlex.split, "words, quoted as for a shell")]
-Names = Annotated[
-    tuple[Slug, ...],
-    FromText(lambda text: [part.strip() for part in text.split(",") if part.strip()], "names, a comma between two"),
-]
-Owners = Annotated[
-    tuple[Annotated[str, Field(pattern=r"^(team:[^\s,]+|[^\s@,]+@[^\s@,]+\.[^\s@,]+)$", max_length=200)], ...],
-    Field(min_length=1),
-    FromText(
-        lambda text: [part.strip() for part in text.split(",") if part.strip()],
-        "e-mail addresses or team:NAME, a comma between two",
-    ),
-]
-TemplateIds = Annotated[
-    tuple[TemplateId, ...],
-    FromText(
-        lambda text: [part.strip() for part in text.split(",") if part.strip()], "SHA-256 digests, a comma between two"
-    ),
-]
-Digests = Annotated[
-    tuple[Sha256, ...],
-    FromText(
-        lambda text: [part.strip() for part in text.split(",") if part.strip()], "SHA-256 digests, a comma between two"
-    ),
-]
-Switch = Annotated[bool, BeforeValidator(_switch), FromText(lambda text: text, "1 or 0")]
-BudgetS = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Days = Annotated[float, Field(gt=0, le=MAX_EXPIRY_DAYS, allow_inf_nan=False)]
-
-
-class _Noun(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
 _VLLM_PYTHON = "The interpreter of an environment that has vLLM. None: `vllm` from PATH."
 
 
-class LaunchSettings(_Noun):
+class LaunchSettings(Noun):
     """How a model server is launched. What is null is the server's own default, which the description names."""
 
     binary: Program | None = Field(
@@ -251,7 +127,7 @@ class LaunchSettings(_Noun):
         default=(),
         description="Further arguments, as the program takes them; `--set NAME=VALUE` for the wheel's build.",
     )
-    env: Annotated[dict[str, str], FromText(_named, "NAME=VALUE,NAME=VALUE")] = Field(
+    env: Annotated[dict[str, str], FromText(named, "NAME=VALUE,NAME=VALUE")] = Field(
         default_factory=dict, description="Variables that are added to the launched server's environment."
     )
     vllm_python: AnyPath | None = Field(default=None, description=_VLLM_PYTHON)
@@ -268,7 +144,7 @@ class LaunchSettings(_Noun):
     log_dir: AnyPath | None = Field(default=None, description="Where the server's logs stay; nowhere.")
 
 
-class _Reached(_Noun):
+class _Reached(Noun):
     which: Annotated[str, Variable("MILTON_SERVER")] = Field(
         default=LLAMA_CPP, description="`llama.cpp`, `vllm`, or the address of a server to attach to."
     )
@@ -289,7 +165,7 @@ class _Reached(_Noun):
         if value not in {LLAMA_CPP, VLLM}:
             if not value.startswith(("http://", "https://")):
                 raise ValueError("expected llama.cpp, vllm, or an address such as http://host:8000")
-            _address(value)
+            server_address(value)
         return value
 
 
@@ -313,7 +189,7 @@ class EdgeServerSettings(LaunchSettings):
     """
 
 
-class GatewaySettings(_Noun):
+class GatewaySettings(Noun):
     """The address at which a target is served, and how its model server is changed for another."""
 
     host: str = Field(
@@ -327,18 +203,18 @@ class GatewaySettings(_Noun):
     )
 
 
-class SideModelSettings(_Noun):
+class SideModelSettings(Noun):
     """A model beside the one under test."""
 
-    url: Annotated[str, AfterValidator(_address)] = Field(description="Its server's address.")
+    url: Annotated[str, AfterValidator(server_address)] = Field(description="Its server's address.")
     model: str = Field(min_length=1, description="Its name there.")
     key_env: str | None = Field(default=None, min_length=1, description="The variable that holds its API key.")
 
 
-class MlflowSettings(_Noun):
+class MlflowSettings(Noun):
     """The MLflow server that is told of campaigns."""
 
-    url: Annotated[str, AfterValidator(_address)] = Field(
+    url: Annotated[str, AfterValidator(server_address)] = Field(
         description="A tracking server that is told of every campaign: a run a model, figures with their intervals, "
         "the report."
     )
@@ -350,7 +226,7 @@ class MlflowSettings(_Noun):
     )
 
 
-class RolloutSettings(_Noun):
+class RolloutSettings(Noun):
     """How a release is taken to the targets of a class when a decision brings one to several of them; see
     docs/fleets.md. Waves and freezes are as `milton rollout plan` takes them."""
 
@@ -376,7 +252,7 @@ class RolloutSettings(_Noun):
         return value
 
 
-class DeviceClass(_Noun):
+class DeviceClass(Noun):
     """Devices that compute alike. `reference` is the target on which speed is measured for all of them; without one it
     is measured on the controller. `rollout` is how a release comes to them; without one a canary goes first and then
     the rest."""
@@ -397,9 +273,8 @@ def _classes(value: object) -> object:
 
 
 def _named_classes(text: str) -> dict[str, dict[str, str]]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
     classes = {}
-    for part in parts:
+    for part in listed(text):
         name, _, reference = part.partition("=")
         if name in classes:
             raise ValueError(f"{name!r:.100} is named twice")
@@ -407,7 +282,7 @@ def _named_classes(text: str) -> dict[str, dict[str, str]]:
     return classes
 
 
-class TargetSettings(_Noun):
+class TargetSettings(Noun):
     """An edge target: where it is, a directory or a URL such as `ssh://pi@kitchen`, and its device class."""
 
     at: str
@@ -426,7 +301,7 @@ class TargetSettings(_Noun):
                 raise ValueError("expected a directory, or a URL such as ssh://pi@kitchen")
             return value
         if isinstance(value, str | Path) and str(value):
-            return str(_in_folder(value, info))
+            return str(in_folder(value, info))
         raise ValueError("expected a directory, or a URL such as ssh://pi@kitchen")
 
     @property
@@ -435,10 +310,10 @@ class TargetSettings(_Noun):
         return None if is_url(self.at) else Path(self.at)
 
 
-class GoldenSet(_Noun):
+class GoldenSet(Noun):
     """A set of goldens of one's own. A private one never leaves its store: only its digest and figures do."""
 
-    path: Annotated[Path, BeforeValidator(_in_folder)]
+    path: Annotated[Path, BeforeValidator(in_folder)]
     private: bool = False
 
     @model_validator(mode="before")
@@ -447,14 +322,7 @@ class GoldenSet(_Noun):
         return {"path": value} if isinstance(value, str | Path) else value
 
 
-def _slo(text: str) -> SLO:
-    try:
-        return SLO.parse(text, "it")
-    except BadInput as error:
-        raise ValueError(f"{error.problem.removeprefix('it is ')}; expected {error.expected}") from None
-
-
-class Settings(_Noun):
+class Settings(Noun):
     """Every setting. Defaults of `profile` and `policy` depend on the registry (`resources.demo_default`)."""
 
     state_dir: Annotated[Path, Variable("MILTON_STATE_DIR")] = Field(
@@ -466,7 +334,7 @@ class Settings(_Noun):
     policy: PolicyName | None = Field(
         default=None, description="Gates and weights: a shipped policy's name, or a YAML file."
     )
-    targets: Annotated[dict[Slug, TargetSettings], FromText(_target_places, "NAME=DIR,NAME=DIR")] = Field(
+    targets: Annotated[dict[Slug, TargetSettings], FromText(target_places, "NAME=DIR,NAME=DIR")] = Field(
         default_factory=dict,
         description="Where campaigns deploy to: name to directory or URL, or to both of `at` and `class`. "
         "None: one target, `local`, in the state folder.",
@@ -487,7 +355,7 @@ class Settings(_Noun):
     bundle_expires_days: Days | None = Field(
         default=None, description="So many days after it was made, no device takes a bundle any more. None: never."
     )
-    slo: Annotated[SLO | None, FromText(_slo, "ttft_ms=200,tpot_ms=50")] = Field(
+    slo: Annotated[SLO | None, FromText(slo_limits, "ttft_ms=200,tpot_ms=50")] = Field(
         default=None,
         description="Limits that a request must keep (`ttft_ms`, `ttfv_ms`, `tpot_ms`, `e2e_ms`): measures `slo_share` "
         "and `goodput_per_s`.",
@@ -574,7 +442,7 @@ class Settings(_Noun):
         default=("team:milton",),
         description="Whose the assets are in Dagster's UI and catalogue: e-mail addresses, or `team:NAME`.",
     )
-    openlineage_url: Annotated[str, AfterValidator(_address), Variable("OPENLINEAGE_URL")] | None = Field(
+    openlineage_url: Annotated[str, AfterValidator(server_address), Variable("OPENLINEAGE_URL")] | None = Field(
         default=None, description="An OpenLineage server that the daemon tells what ran and what was made."
     )
     mlflow: MlflowSettings | None = Field(
@@ -660,67 +528,3 @@ class Settings(_Noun):
         from upath import UPath  # only some verbs need it
 
         return UPath(self.evidence_root) / "runs"
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """One setting: its path, as in `("server", "slots")`, and its variable, None for what only milton.yaml can hold."""
-
-    path: tuple[str, ...]
-    variable: str | None
-    field: FieldInfo
-
-    @property
-    def name(self) -> str:
-        """The path as people write it, `server.slots`."""
-        return ".".join(self.path)
-
-    @property
-    def text(self) -> FromText:
-        """How its variable is read."""
-        return next(
-            (mark for mark in _marks(self.field) if isinstance(mark, FromText)), FromText(lambda text: text, "text")
-        )
-
-
-def leaves() -> tuple[Leaf, ...]:
-    """Every setting, in the order of the class, those within a group after each other."""
-    return tuple(_leaves(Settings, ()))
-
-
-def _leaves(noun: type[BaseModel], above: tuple[str, ...]) -> Iterator[Leaf]:
-    for name, field in noun.model_fields.items():
-        path = (*above, name)
-        if (group := group_of(field)) is not None:
-            yield from _leaves(group, path)
-        else:
-            yield Leaf(path, _variable(path, field), field)
-
-
-def group_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The class of a field that is a group of settings, such as `server`; None for a setting."""
-    kinds = get_args(field.annotation) if get_origin(field.annotation) is UnionType else (field.annotation,)
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, _Noun)), None)
-
-
-def _variable(path: tuple[str, ...], field: FieldInfo) -> str | None:
-    marks = list(_marks(field))
-    if named := next((mark.name for mark in marks if isinstance(mark, Variable)), None):
-        return named
-    if get_origin(field.annotation) is dict and not any(isinstance(mark, FromText) for mark in marks):
-        return None
-    return "MILTON_" + "_".join(path).upper()
-
-
-def _marks(field: FieldInfo) -> Iterator[object]:
-    yield from field.metadata
-    for kind in get_args(field.annotation):
-        yield from getattr(kind, "__metadata__", ())
-
-
-def cache_folder(environment: Mapping[str, str]) -> Path:
-    """Where downloads lie when no setting says: `$XDG_CACHE_HOME/milton`, else `~/.cache/milton`."""
-    if (xdg := environment.get("XDG_CACHE_HOME")) and Path(xdg).is_absolute():
-        return Path(xdg) / "milton"
-    home = environment.get("HOME")
-    return (Path(home) if home else Path.home()) / ".cache" / "milton"

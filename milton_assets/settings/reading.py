@@ -23,7 +23,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from milton_assets.settings.model import GoldenSet, LaunchSettings, Leaf, Settings, cache_folder, group_of, leaves
+from milton_assets.settings.leaves import Leaf, group_of, leaves
+from milton_assets.settings.model import GoldenSet, LaunchSettings, Settings
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.secrets import without_user
 from milton_assets.vocabulary.slo import SLO
@@ -105,7 +106,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Reading:
     values["state_dir"] = state.root
     if env.get("MILTON_STATE_DIR"):
         origins["state_dir",] = Origin(From.VARIABLE, "MILTON_STATE_DIR")
-    values.setdefault("cache_dir", cache_folder(env))
+    values.setdefault("cache_dir", _cache_folder(env))
     try:
         settings = Settings.model_validate(values, context={"folder": state.root})
     except ValidationError as error:
@@ -283,3 +284,11 @@ def _unknown_variables(settings: Settings, known: Iterable[Leaf], environment: M
         for name in sorted(environment)
         if name.startswith(PREFIX) and name not in names and name not in keys
     )
+
+
+def _cache_folder(environment: Mapping[str, str]) -> Path:
+    """Where downloads lie when no setting says: `$XDG_CACHE_HOME/milton`, else `~/.cache/milton`."""
+    if (xdg := environment.get("XDG_CACHE_HOME")) and Path(xdg).is_absolute():
+        return Path(xdg) / "milton"
+    home = environment.get("HOME")
+    return (Path(home) if home else Path.home()) / ".cache" / "milton"

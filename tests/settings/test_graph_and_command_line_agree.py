@@ -15,7 +15,7 @@ from dagster import AssetKey, Definitions
 from milton_assets.cli.common import current_settings
 from milton_assets.definitions import build_defs
 from milton_assets.settings import Settings, load_settings
-from milton_assets.settings.model import leaves
+from milton_assets.settings.leaves import leaves
 from milton_assets.usecases import compose
 from milton_assets.usecases.targets import open_targets
 

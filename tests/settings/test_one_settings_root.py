@@ -10,7 +10,7 @@ import pytest
 
 from milton_assets.settings import load_settings, read_settings
 from milton_assets.settings.describe import shown, table, template
-from milton_assets.settings.model import leaves
+from milton_assets.settings.leaves import leaves
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOM = ROOT / "milton_assets" / "settings"

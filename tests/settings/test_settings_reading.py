@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from milton_assets.settings import Profile, Settings, load_settings, read_settings
-from milton_assets.settings.model import leaves
+from milton_assets.settings.leaves import leaves
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.slo import SLO
