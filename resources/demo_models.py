@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.gguf_reader import read_header
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.state import StateDir
 from resources.model_files import gguf_folder, place_file

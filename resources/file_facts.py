@@ -23,7 +23,8 @@ from milton_assets.vocabulary.artefact_files import Part
 from milton_assets.vocabulary.digest import Sha256, sha256_bytes, sha256_file
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import write_atomic
-from milton_assets.vocabulary.gguf import GgufHeader, check_model, read_header
+from milton_assets.vocabulary.gguf import GgufHeader, check_model
+from milton_assets.vocabulary.gguf_reader import read_header
 from milton_assets.vocabulary.hf_directory import check_no_pointer
 from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent

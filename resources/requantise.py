@@ -1,6 +1,6 @@
 """Writing a GGUF again in another quantisation, with gguf-py.
 
-What belongs here: requantising, repeatably. What does not: reading headers (`milton_assets.vocabulary.gguf`).
+What belongs here: requantising, repeatably. What does not: reading headers (`milton_assets.vocabulary.gguf_reader`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.files import write_atomic
-from milton_assets.vocabulary.gguf import FILE_TYPES, read_header
+from milton_assets.vocabulary.gguf import FILE_TYPES
+from milton_assets.vocabulary.gguf_reader import read_header
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from resources.staging import publish, stage
 

@@ -25,7 +25,7 @@ from milton_assets.cli.common import (
     text_given,
 )
 from milton_assets.settings import Settings, dagster_home
-from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.gguf_reader import read_header
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, NewModel, Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import printable

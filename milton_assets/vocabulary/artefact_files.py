@@ -19,7 +19,8 @@ from typing import Final, Self, TypeVar
 
 from milton_assets.vocabulary.digest import sha256_listing
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.gguf import GgufHeader, check_model, read_header
+from milton_assets.vocabulary.gguf import GgufHeader, check_model
+from milton_assets.vocabulary.gguf_reader import read_header
 
 MAX_DIRECTORY_FILES: Final = 10_000
 MAX_PARTS: Final = 1_000

@@ -20,7 +20,7 @@ from milton_assets.vocabulary.artefact_files import artefact_digest, artefact_fi
 from milton_assets.vocabulary.chat_template import template_id
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.gguf_reader import read_header
 from milton_assets.vocabulary.hf_directory import TOKENIZER, chat_template, chat_template_sha256, check_directory
 from milton_assets.vocabulary.keys import MAX_KEY_LENGTH
 from milton_assets.vocabulary.progress import OnProgress, silent

@@ -24,7 +24,7 @@ from upath import UPath
 from milton_assets.vocabulary.artefact_files import artefact_files
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.gguf import parse_header
+from milton_assets.vocabulary.gguf_reader import parse_header
 from milton_assets.vocabulary.hf_directory import (
     LFS_POINTER,
     MAX_JSON_BYTES,

@@ -17,7 +17,8 @@ import psutil
 
 from milton_assets.vocabulary.artefact_files import artefact_files
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.gguf import GgufHeader, read_header
+from milton_assets.vocabulary.gguf import GgufHeader
+from milton_assets.vocabulary.gguf_reader import read_header
 
 COPIES_OF_WEIGHTS: Final = 2
 ROOM_BYTES: Final = 2 << 30

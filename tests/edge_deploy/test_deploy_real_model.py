@@ -19,7 +19,7 @@ from milton_assets.edge.deployment import (
 )
 from milton_assets.edge.deployment.report import history
 from milton_assets.edge.manifest import HealthContract, Probe
-from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.gguf_reader import read_header
 from resources.edge_server import EdgeServer
 from resources.servers.client import OpenAIChatModel
 from resources.servers.llama_cpp import LlamaCppLauncher

@@ -42,7 +42,7 @@ from milton_assets.tiers.inference.sse import EventParser, EventTooLarge
 from milton_assets.tiers.inference.stream import ChatStream
 from milton_assets.tiers.reasoning.datasets import load_dataset
 from milton_assets.vocabulary.errors import MiltonError
-from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.gguf_reader import read_header
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.strict_json import parse_json
 from resources.registries import open_registry

@@ -24,7 +24,7 @@ from gguf.quants import dequantize
 
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.gguf_reader import read_header
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.state import StateDir
 from resources.demo_models import GEMMA3, SMOLLM2, fill_empty_registry, is_demo

@@ -14,7 +14,7 @@ from typing import Any
 from milton_assets.edge.bundle import Bundle, create_bundle
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_listing
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
-from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.gguf_reader import read_header
 from milton_assets.vocabulary.metric import Interval, Metric
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, EntryStatus, RegistryEntry
 from tests.support.gguf_file import tiny_gguf

@@ -13,9 +13,10 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from milton_assets.vocabulary import gguf
+from milton_assets.vocabulary import gguf, gguf_reader
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.gguf import GgufArray, GgufHeader, GgufTensor, read_header
+from milton_assets.vocabulary.gguf import GgufArray, GgufHeader, GgufTensor
+from milton_assets.vocabulary.gguf_reader import read_header
 from tests.support.gguf_file import (
     ARRAY,
     BOOL,
@@ -195,7 +196,7 @@ LONG_ARRAY = string("k") + struct.pack("<IIQ", ARRAY, STRING, gguf.ARRAY_HEAD + 
         (gguf_bytes([string("k") + struct.pack("<I", 13)]), "metadata 'k' has the unknown value type 13"),
         (
             gguf_bytes([string("k" * 70_000)]),
-            f"metadata key 1 of 1 says it has 70000 bytes, more than {gguf.MAX_KEY_BYTES}",
+            f"metadata key 1 of 1 says it has 70000 bytes, more than {gguf_reader.MAX_KEY_BYTES}",
         ),
         (
             gguf_bytes([string("k") + struct.pack("<IQ", STRING, 2**62)]),
@@ -210,7 +211,7 @@ LONG_ARRAY = string("k") + struct.pack("<IIQ", ARRAY, STRING, gguf.ARRAY_HEAD + 
             "metadata 'k' has 4611686018427387904 elements, more than",
         ),
         (
-            gguf_bytes([string("k") + struct.pack("<IIQ", ARRAY, UINT64, gguf.MAX_ARRAY_ELEMENTS)]),
+            gguf_bytes([string("k") + struct.pack("<IIQ", ARRAY, UINT64, gguf_reader.MAX_ARRAY_ELEMENTS)]),
             "truncated",
         ),
         (gguf_bytes([pair("k", ARRAY, (ARRAY, [(UINT8, [1])]))]), "metadata 'k' is an array of arrays"),
@@ -264,13 +265,13 @@ def test_it_says_what_is_wrong(parse, data: bytes, problem: str) -> None:
 
 
 def test_the_elements_of_all_arrays_share_one_limit(parse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gguf, "MAX_ARRAY_ELEMENTS", 10)
+    monkeypatch.setattr(gguf_reader, "MAX_ARRAY_ELEMENTS", 10)
     array = (UINT8, [0] * 6)
     assert "more than 4 may follow" in refusal(parse, gguf_bytes([pair("a", ARRAY, array), pair("b", ARRAY, array)]))
 
 
 def test_a_header_may_not_be_huge(parse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gguf, "MAX_HEADER_BYTES", 1000)
+    monkeypatch.setattr(gguf_reader, "MAX_HEADER_BYTES", 1000)
     assert "the header is larger than 1000 bytes" in refusal(parse, gguf_bytes([pair("k", STRING, "x" * 2000)]))
 
 
@@ -295,7 +296,7 @@ def test_a_file_cut_anywhere_says_where_it_ends(tmp_path: Path, cut: int) -> Non
 
 
 def test_a_huge_claim_costs_no_memory(parse) -> None:
-    data = gguf_bytes([string("k") + struct.pack("<IIQ", ARRAY, UINT8, gguf.MAX_ARRAY_ELEMENTS)])
+    data = gguf_bytes([string("k") + struct.pack("<IIQ", ARRAY, UINT8, gguf_reader.MAX_ARRAY_ELEMENTS)])
     tracemalloc.start()
     refusal(parse, data)
     peak_bytes = tracemalloc.get_traced_memory()[1]

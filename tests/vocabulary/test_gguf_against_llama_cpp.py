@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.gguf import TENSOR_TYPES, GgufArray, read_header
+from milton_assets.vocabulary.gguf import TENSOR_TYPES, GgufArray
+from milton_assets.vocabulary.gguf_reader import read_header
 from tests.support import gguf_file as g
 from tests.support.llama_gguf import LlamaCppReader
 

@@ -35,7 +35,7 @@ from milton_assets.edge.release.weights import TensorPlace
 from milton_assets.vocabulary.chat_template import template_id
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json, short
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
-from milton_assets.vocabulary.gguf import read_header
+from milton_assets.vocabulary.gguf_reader import read_header
 from milton_assets.vocabulary.hf_directory import chat_template_sha256
 from milton_assets.vocabulary.llama_build import LLAMA_CPP, llama_build
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry

@@ -1,7 +1,7 @@
 """The headers of weights files, read with bounds from bytes that nobody vouches for.
 
 What belongs here: telling weights by their content, and the layout of a GGUF or safetensors file as named places. What
-does not: the parsers (`vocabulary.gguf`, `safetensors`) and tensor data.
+does not: the parsers (`vocabulary.gguf_reader`, `safetensors`) and tensor data.
 
 A loader goes by a file's first bytes, whatever it is called, and so does this: a GGUF called `model.bin` is parsed as
 one. What a manifest says is a GGUF has to be one.
@@ -18,7 +18,8 @@ from milton_assets.edge.manifest import BundleManifest, TensorTable
 from milton_assets.edge.release.safetensors import MAX_HEADER_BYTES, read_tensors
 from milton_assets.vocabulary.artefact_files import check_gguf, part_names
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.gguf import GgufHeader, read_header
+from milton_assets.vocabulary.gguf import GgufHeader
+from milton_assets.vocabulary.gguf_reader import read_header
 from milton_assets.vocabulary.registry import ArtefactKind
 
 _GGUF_MAGIC = b"GGUF"
