@@ -162,13 +162,14 @@ Owners = Annotated[
     Field(min_length=1),
     FromText(listed, "e-mail addresses or team:NAME, a comma between two"),
 ]
+_DIGESTS = FromText(listed, "SHA-256 digests, a comma between two")
 TemplateIds = Annotated[
     tuple[TemplateId, ...],
-    FromText(listed, "SHA-256 digests, a comma between two"),
+    _DIGESTS,
 ]
 Digests = Annotated[
     tuple[Sha256, ...],
-    FromText(listed, "SHA-256 digests, a comma between two"),
+    _DIGESTS,
 ]
 Switch = Annotated[bool, BeforeValidator(_switch), FromText(lambda text: text, "1 or 0")]
 BudgetS = Annotated[float, Field(gt=0, allow_inf_nan=False)]
