@@ -12,21 +12,24 @@ folder of this machine needs none of it.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from milton_assets.edge.bundle.archive import pack_bundle, unpack_bundle
-from milton_assets.edge.bundle.create import Reserve, own
+from milton_assets.edge.bundle.create import Reserve, free_name, own
+from milton_assets.edge.bundle.publishing import naming_lock, staging_folder
+from milton_assets.edge.manifest import BUNDLE_PREFIX
 from milton_assets.edge.release import read_manifest
 from milton_assets.selection.summary import BundleRecord, read_summary, run_ids
 from milton_assets.vocabulary.documents import Documents
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import class_of
+from milton_assets.vocabulary.locks import locked
 from resources.evidence_store import EvidenceStore
 
 _COUNTER = "counter"
+_FETCHING = ".fetching.lock"
 _MEGABYTE = 1_000_000
 _MARGIN_BYTES = 64 << 20
 
@@ -36,14 +39,15 @@ def hand_on(store: EvidenceStore, bundle: Path, record: BundleRecord) -> None:
     uri = _uri(record.release_digest)
     if store.is_here or store.has(uri):
         return
-    with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=".handed-on-") as folder:
-        store.keep_file(uri, pack_bundle(bundle, Path(folder) / "bundle.tar"))
+    with staging_folder(bundle.parent) as staged:
+        store.keep_file(uri, pack_bundle(bundle, staged / "bundle.tar"))
 
 
 def bring(store: EvidenceStore, bundles: Path, *, run_id: str | None, device_class: str | None) -> None:
     """Fetch that run's bundle into the folder `bundles`, unless it is there; without one, the newest for the class.
 
-    Nothing where no run has one. Raises `BadInput` when what arrives is another release, or there is no room.
+    It lies under its name, or the next free one where this host made another bundle of that name. Nothing where no run
+    has one. Raises `BadInput` when what arrives is another release, or there is no room.
     """
     if store.is_here:
         return
@@ -54,10 +58,17 @@ def bring(store: EvidenceStore, bundles: Path, *, run_id: str | None, device_cla
     ]
     records = (read_summary(store.runs, each).bundle for each in known)
     record = next((record for record in records if record is not None), None)
-    if record is None or (bundles / record.name).is_dir():
+    if record is None:
         return
-    uri = _uri(record.release_digest)
     bundles.mkdir(parents=True, exist_ok=True)
+    # Of deployments at once on this host, the first one fetches for all.
+    with locked(bundles / _FETCHING):
+        if not any(_is(record, path) for path in bundles.glob(f"{BUNDLE_PREFIX}*")):
+            _fetch(store, record, bundles)
+
+
+def _fetch(store: EvidenceStore, record: BundleRecord, bundles: Path) -> None:
+    uri = _uri(record.release_digest)
     size_bytes, free_bytes = store.size_bytes(uri), shutil.disk_usage(bundles).free
     if 2 * size_bytes + _MARGIN_BYTES > free_bytes:
         raise BadInput(
@@ -65,15 +76,24 @@ def bring(store: EvidenceStore, bundles: Path, *, run_id: str | None, device_cla
             expected=f"{(2 * size_bytes + _MARGIN_BYTES) // _MEGABYTE} MB, for the bundle and its archive",
             remedy="make room, or move the state folder",
         )
-    with tempfile.TemporaryDirectory(dir=bundles, prefix=".fetched-") as folder:
-        archive = Path(folder) / "bundle.tar"
+    with staging_folder(bundles) as staged:
+        archive = staged / "bundle.tar"
         store.fetch_file(uri, archive)
-        unpacked = unpack_bundle(archive, Path(folder))
+        unpacked = unpack_bundle(archive, staged / "unpacked")
         if (found := read_manifest(unpacked).release_digest) != record.release_digest:
             raise BadInput(
                 f"{uri} holds the release {found}", expected=record.release_digest, remedy="bundle the run again"
             )
-        unpacked.rename(bundles / record.name)
+        with naming_lock(bundles):
+            unpacked.rename(bundles / free_name(bundles, unpacked.name))
+
+
+def _is(record: BundleRecord, bundle: Path) -> bool:
+    """Whether that folder holds the release of the record."""
+    try:
+        return read_manifest(bundle).release_digest == record.release_digest
+    except (BadInput, OSError):  # no bundle; whoever chooses one says so
+        return False
 
 
 def reserved_by(store: EvidenceStore) -> Reserve:

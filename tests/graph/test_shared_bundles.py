@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 
 from milton_assets.edge.bundle.archive import pack_bundle
+from milton_assets.edge.bundle.publishing import staging_folder
+from milton_assets.edge.deployment.choosing import choose_bundle
+from milton_assets.edge.manifest import BUNDLE_PREFIX
 from milton_assets.edge.release import read_manifest
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.selection.summary import BundleRecord, read_summary, write_summary
@@ -15,6 +20,7 @@ from milton_assets.usecases.incumbent import incumbent_of
 from milton_assets.usecases.shared_bundles import bring, hand_on, newest_release, reserved_by
 from milton_assets.usecases.shared_history import hand_on_history, mirrored_anywhere
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.state import StateDir
 from resources.evidence_store import EvidenceStore
 from tests.support.bundles import NOW, ingredients
@@ -59,7 +65,38 @@ def test_a_bundle_that_one_host_made_is_found_by_another(store, bundled, tmp_pat
     b = StateDir(tmp_path / "b")
     bring(store, b.bundles, run_id=run_id, device_class=None)
     assert read_manifest(b.bundles / bundled.name).release_digest == bundled.release_digest
-    assert [path.name for path in b.bundles.iterdir()] == [bundled.name]
+    assert [path.name for path in b.bundles.iterdir() if path.is_dir()] == [bundled.name]
+
+
+def test_deployments_at_once_on_one_host_fetch_their_bundle_once(store, bundled, tmp_path, monkeypatch):
+    fetched, fetch = [], EvidenceStore.fetch_file
+    monkeypatch.setattr(EvidenceStore, "fetch_file", lambda *args: (fetched.append(args), fetch(*args)))
+    b = StateDir(tmp_path / "b")
+    with ThreadPoolExecutor(4) as runs:
+        list(runs.map(lambda _: bring(store, b.bundles, run_id=RUN_ID, device_class=None), range(4)))
+    assert read_manifest(b.bundles / bundled.name).release_digest == bundled.release_digest
+    assert len(fetched) == 1
+
+
+def test_a_bundle_is_brought_beside_another_that_this_host_made_in_the_same_second(store, bundled, tmp_path):
+    """Of one winner's two classes, say, promoted on two hosts: a bundle's name has its version and second."""
+    b = StateDir(tmp_path / "b")
+    own = make_bundle(b.bundles, VERSION, run_id=f"{RUN_ID}.pi5")
+    own.rename(b.bundles / bundled.name)
+    for _ in range(2):
+        bring(store, b.bundles, run_id=RUN_ID, device_class=None)
+    there = [read_manifest(path) for path in b.bundles.glob(f"{BUNDLE_PREFIX}*")]
+    assert sorted(manifest.run_id for manifest in there) == [RUN_ID, f"{RUN_ID}.pi5"]
+    assert choose_bundle(b.bundles, kind=ArtefactKind.GGUF, run_id=RUN_ID).manifest.name == bundled.name
+
+
+def test_what_a_killed_process_left_is_removed_when_a_bundle_is_brought(store, bundled, tmp_path):
+    bundles = StateDir(tmp_path / "b").bundles
+    with staging_folder(bundles) as left:
+        copy = shutil.copytree(left, bundles / f"{left.name}0")
+    os.utime(copy, (0, 0))
+    bring(store, bundles, run_id=RUN_ID, device_class=None)
+    assert not copy.exists()
 
 
 def test_another_release_than_the_runs_is_not_kept(store, bundled, tmp_path):
@@ -69,7 +106,7 @@ def test_another_release_than_the_runs_is_not_kept(store, bundled, tmp_path):
     store.keep_file(f"bundles/{bundled.release_digest}.tar", tmp_path / "other.tar")
     with pytest.raises(BadInput, match="holds the release"):
         bring(store, tmp_path / "b", run_id=RUN_ID, device_class=None)
-    assert list((tmp_path / "b").iterdir()) == []
+    assert not [path for path in (tmp_path / "b").iterdir() if path.is_dir()]
 
 
 def test_where_no_run_bundled_nothing_is_fetched(store, tmp_path):

@@ -152,7 +152,8 @@ def create_bundle(
             _check_digest(entry, artefact, source, weights)
             files = [*weights.entries(), *_write(staged, documents(order, weights))]
             with naming_lock(into):
-                name, before = _free_name(into, entry.version, now), _newest(into)
+                name = free_name(into, f"{BUNDLE_PREFIX}{entry.version}_{now.astimezone(UTC):%Y%m%d_%H%M%S}")
+                before = _newest(into)
                 manifest = compose_manifest(
                     order,
                     weights,
@@ -237,8 +238,8 @@ def _write(staged: Path, documents: Mapping[str, bytes]) -> list[FileEntry]:
     return entries
 
 
-def _free_name(into: Path, version: str, now: datetime) -> str:
-    first = f"{BUNDLE_PREFIX}{version}_{now.astimezone(UTC):%Y%m%d_%H%M%S}"
+def free_name(into: Path, first: str) -> str:
+    """`first`, or where `into` has that already, the next name like it that is free. Asked under `naming_lock`."""
     name, number = first, 1
     while (into / name).is_symlink() or (into / name).exists():
         number += 1
