@@ -22,7 +22,13 @@ from pathlib import Path
 from milton_assets.usecases.weights import bring
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.forcing import ReferenceNotToBeHad, TeacherForcing
-from milton_assets.vocabulary.registry import NO_REFERENCE, Artefact, RegistryEntry, RegistryStore
+from milton_assets.vocabulary.registry import (
+    NO_REFERENCE,
+    Artefact,
+    RegistryEntry,
+    RegistryStore,
+    RegistryUnreadable,
+)
 from milton_assets.vocabulary.server import Launcher, RunningServer
 from milton_assets.vocabulary.tier_spec import NoReference, Reference
 from resources.evidence_store import EvidenceStore
@@ -68,6 +74,8 @@ def reference_of(
         return NoReference(f"{entry.version} is registered as having no reference")
     try:
         found = _find(named or entry.base_model, entry, artefact, registry, files)
+    except RegistryUnreadable:
+        raise
     except (BadInput, OSError) as error:
         return NoReference(f"its reference {named or entry.base_model!r:.200} does not hold: {error}")
     if found is None and named is not None:

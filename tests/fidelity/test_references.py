@@ -13,7 +13,7 @@ import pytest
 from milton_assets.usecases.references import Asking, forcing_of, reference_of
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.forcing import ReferenceNotToBeHad
-from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
+from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry, RegistryUnreadable
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.tier_spec import NoReference, Reference
@@ -113,6 +113,18 @@ def test_without_one_it_is_said_why(state: StateDir, registry: RegistryResource,
     answer = reference_of(entry, mine, store, registry.files(), asking(state, Serving()))
     assert isinstance(answer, NoReference)
     assert re.search(says, answer.why), answer.why
+
+
+def test_a_registry_that_cannot_be_read_now_is_no_candidate_without_a_reference(
+    state: StateDir, registry: RegistryResource
+) -> None:
+    """Without a reference no gate on fidelity is held: that must be the entry's doing, not an outage's."""
+    register(state, "original", 0)
+    register(state, "made", 1, reference="original")
+    entry = registry.entry("made")
+    state.registry.write_text("{")
+    with pytest.raises(RegistryUnreadable):
+        reference_of(entry, artefact_of(entry), registry.store(), registry.files(), asking(state, Serving()))
 
 
 def test_it_is_served_once_for_all_candidates(state: StateDir, registry: RegistryResource) -> None:
