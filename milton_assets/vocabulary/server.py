@@ -94,3 +94,7 @@ class Attaches(Launcher, Protocol):
     def attach(self, model: str) -> AbstractContextManager[RunningServer]:
         """Whatever is served under the name `model`, with no artefact to compare it with. Raises `ServerFailed`."""
         ...
+
+    def counting_here(self, served: RunningServer, artefact: Path) -> RunningServer:
+        """The same server, whose tokens are counted from `artefact` where it lies here and has a tokenizer."""
+        ...

@@ -51,7 +51,7 @@ class AttachedServer:
         """
         with self.attach(model) as served:
             identify(served.fingerprint, self.path_there or artefact)
-            yield replace(_counting_here(served, artefact), artefact_there=self.path_there)
+            yield replace(self.counting_here(served, artefact), artefact_there=self.path_there)
 
     @contextmanager
     def attach(self, model: str) -> Iterator[RunningServer]:
@@ -70,8 +70,8 @@ class AttachedServer:
         )
         yield RunningServer(endpoint, fingerprint)
 
-
-def _counting_here(served: RunningServer, artefact: Path) -> RunningServer:
-    if (count := own_counter(artefact)) is None:
-        return served
-    return replace(served, endpoint=replace(served.endpoint, count_tokens=count, counted_by=COUNTED_HERE))
+    def counting_here(self, served: RunningServer, artefact: Path) -> RunningServer:
+        """The same server, whose tokens are counted from `artefact` where it lies here and has a tokenizer."""
+        if (count := own_counter(artefact)) is None:
+            return served
+        return replace(served, endpoint=replace(served.endpoint, count_tokens=count, counted_by=COUNTED_HERE))

@@ -108,6 +108,7 @@ def verified_serving(
         if runs_already is not None and told_by is None:
             bring()
             check_files("before it was measured")
+            served = runs_already.counting_here(served, artefact)
         yield replace(served, fingerprint=served.fingerprint.model_copy(update={"identity": shown}))
     if told_by is None:
         check_files("after it was served")

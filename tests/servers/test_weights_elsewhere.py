@@ -33,6 +33,7 @@ from resources.servers.attached import AttachedServer
 from resources.servers.identity import verified_serving
 from resources.servers.kept import KeptServer
 from resources.servers.llama_cpp import LlamaCppLauncher
+from resources.servers.own_tokens import COUNTED_HERE
 from tests.support.gguf_file import F32, STRING, gguf_bytes, pair, tensor
 from tests.support.object_store import Given, object_store
 from tests.support.scripted_server import Body, ScriptedServer, scripted_server
@@ -145,7 +146,9 @@ def test_of_a_server_that_tells_no_digest_the_weights_are_fetched_and_hashed(
 ) -> None:
     telling = Telling(None)
     with scripted_server(pages=PAGES, posts=telling.posts) as server:
-        assert served(server, registry).fingerprint.identity is IdentityProof.NAME_ONLY
+        running = served(server, registry)
+    assert running.fingerprint.identity is IdentityProof.NAME_ONLY
+    assert running.endpoint.counted_by == COUNTED_HERE
     (here,) = (tmp_path / "state").rglob("model.gguf")
     assert sha256_file(here) == store.sha256
     assert store.given.size_bytes > WEIGHTS_BYTES
