@@ -9,7 +9,8 @@ artefact of that digest, which needs no files and outlives them. What does not: 
 (`object_store`), and judging files, here (`artefacts`) or there (`heads`).
 
 An artefact of digest D lies in the folder `D`, what was fetched of it so far in `.D.part`, and what it was judged to be
-in `D.json`. A fetching that was interrupted goes on where it ended, by range requests.
+in `D.json`. A fetching that was interrupted goes on where it ended, by range requests, and is begun anew, once, where
+what came of it is not the artefact: another file may have lain there before.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class ArtefactCache:
 
     def _fetch(self, place: UPath, sha256: str) -> None:
         partial = self.folder / f".{sha256}.part"
+        goes_on = partial.exists()
         with reading(place):
             sizes = sizes_bytes(place)
             self._make_room(sum(sizes.values()), sha256)
@@ -113,7 +115,11 @@ class ArtefactCache:
                 )
         except BadInput:
             shutil.rmtree(partial)
-            raise
+            if not goes_on:
+                raise
+            # What was fetched before was of another file, perhaps, that lay there then.
+            self._fetch(place, sha256)
+            return
         kept = self.folder / sha256
         kept.mkdir(exist_ok=True)
         # Its first file last, by which it counts as fetched.

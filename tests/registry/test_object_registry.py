@@ -75,6 +75,16 @@ def test_a_fetching_that_was_interrupted_goes_on_where_it_ended(folder, weights,
     assert open_on(tmp_path / "box").entry("v1").artefacts[0].sha256 == sha256_bytes(weights)
 
 
+def test_what_was_fetched_of_another_file_that_lay_there_before_does_not_spoil_this_one(
+    folder, weights, open_on, tmp_path
+):
+    register(folder, weights)
+    part = tmp_path / "box" / "cache" / "artefacts" / f".{sha256_bytes(weights)}.part" / "model.gguf"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"an upload by mistake, corrected since")
+    assert open_on(tmp_path / "box").entry("v1").artefacts[0].sha256 == sha256_bytes(weights)
+
+
 @pytest.mark.parametrize(
     ("named", "reason"),
     [
