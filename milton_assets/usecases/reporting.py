@@ -159,7 +159,7 @@ def _page_as_decided(sources: Sources, summary: RunSummary) -> bytes | None:
     if summary.report is None or summary.bundle is not None or summary.deployments:
         return None
     try:
-        content = _place_of(sources, f"{summary.run_id}.html").read_bytes()
+        content = sources.store.read(f"runs/{summary.run_id}.html")
     except FileNotFoundError:
         return None
     return content if sha256_bytes(content) == summary.report.sha256 else None
