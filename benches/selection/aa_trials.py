@@ -88,7 +88,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--campaigns", type=int, default=600)
     parser.add_argument("--policy", choices=shipped_policies(), action="append", help="default: seed and anchored")
-    parser.add_argument("--power-campaigns", type=int, default=30, help="campaigns per step; 0 leaves this part out")
+    parser.add_argument("--power-campaigns", type=int, default=60, help="campaigns per step; 0 leaves this part out")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     policies = [load_policy(name) for name in arguments.policy or ["seed", "anchored"]]

@@ -12,15 +12,15 @@ miss its gate while a challenger reached it, as nothing protects it then and the
 those in which it missed the gate as measured.
 
 The second is about one campaign of `selection.simulate`, whole decisions: how often a better challenger is promoted
-when it first stands, beside how often the tests alone, looking once, would have shown it; and the same where the noise
-is assumed, and in rounds in turn.
+when it first stands, beside how often the tests alone, looking once, would have shown it, two-sided at the same 5 %;
+in how many campaigns they would and it was not; and power where the noise is assumed, and in rounds in turn.
 
 The third is about challengers each of which is 30 % faster than what serves and a little worse, whole decisions again:
 how much of both qualities is lost in the end, beside the same rule held to the incumbent alone.
 
 Beside every share of chains stands what the true one is at most, 95 % sure (Clopper and Pearson, one-sided), beside
 others their 95 % interval. Exits 1 unless that is at most 5 % for an equal model and 1 % for a worse one in every row,
-or when a power is more than 5 points below the textbook's where the noise is measured, or a chain of a little worse
+or when a power may be more than 5 points below the textbook's where the noise is measured, or a chain of a little worse
 ones loses more than a margin and the step that may be taken at its edge.
 """
 
@@ -58,12 +58,18 @@ UNSURE = TrueModel(pass_rate=0.92)
 LARGE = Design(cases=2000, queries=500)
 BETTER = (
     ("output_tokens_per_s", 0.30, LARGE),
+    ("output_tokens_per_s", 0.20, LARGE),
+    ("output_tokens_per_s", 0.15, LARGE),
     ("output_tokens_per_s", 0.30, Design()),
     ("ttft_ms.median", 0.50, LARGE),
     ("ttft_ms.median", 0.50, Design()),
     ("cove_pass_rate", 0.05, LARGE),
+    ("cove_pass_rate", 0.02, LARGE),
     ("nDCG@10", 0.05, LARGE),
+    ("nDCG@10", 0.03, LARGE),
 )
+"""Large differences, and some that a textbook finds now and then: there a smaller share of alpha costs most."""
+
 CAMPAIGNS_A_JOB = 20
 CHAINS_A_JOB = 500
 TIERS = installed_tiers()
@@ -199,11 +205,12 @@ def power_table(each: Each, campaigns: int) -> bool:
     """Print the second table; whether the power is near the textbook's where the noise is measured."""
     print(
         f"a better challenger, in the first of its campaigns, of {campaigns} each; textbook: the tests alone, once; "
-        f"goal: at most {BELOW_TEXTBOOK:.0%} below it where the noise is measured"
+        f"missed: what it would show and the policy does not promote, and what that is at most, 95 % sure (goal: "
+        f"{BELOW_TEXTBOOK:.0%})"
     )
     print(
         f"{'better on':>20} {'by':>5} {'cases':>6} {'textbook':>22} {'noise measured':>22} {'points':>7} "
-        f"{'noise assumed':>22} {'in rounds in turn':>22}"
+        f"{'missed':>16} {'noise assumed':>22} {'in rounds in turn':>22}"
     )
     near, parts = True, campaigns // CAMPAIGNS_A_JOB
     jobs = [
@@ -215,16 +222,16 @@ def power_table(each: Each, campaigns: int) -> bool:
     found = each(jobs)
     for metric, step, design in BETTER:
         known, assumed, turned = (
-            [sum(counts) for counts in zip(*((one.promoted, one.shown) for one in some), strict=True)]
+            [sum(counts) for counts in zip(*((one.promoted, one.shown, one.missed) for one in some), strict=True)]
             for some in (list(itertools.islice(found, parts)) for _ in range(3))
         )
         print(
             f"{metric:>20} {step:>5g} {design.cases:>6} {share(known[1], campaigns):>22} "
             f"{share(known[0], campaigns):>22} {100 * (known[0] - known[1]) / campaigns:>+7.1f} "
-            f"{share(assumed[0], campaigns):>22} {share(turned[0], campaigns):>22}",
+            f"{at_most(known[2], campaigns):>16} {share(assumed[0], campaigns):>22} {share(turned[0], campaigns):>22}",
             flush=True,
         )
-        near &= known[0] >= known[1] - BELOW_TEXTBOOK * campaigns
+        near &= highest_rate(known[2], campaigns) <= BELOW_TEXTBOOK
     return near
 
 
@@ -291,7 +298,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--chains", type=int, default=4000, help="chains a row")
     parser.add_argument("--compared", type=int, default=400, help="chains a row with each campaign tested for itself")
-    parser.add_argument("--campaigns", type=int, default=60, help="campaigns a row of the second table")
+    parser.add_argument("--campaigns", type=int, default=300, help="campaigns a row of the second table")
     parser.add_argument("--quick", action="store_true", help="few chains and rows, for CI")
     parser.add_argument("--table", choices=("chains", "power", "creep"), action="append", help="default: all three")
     arguments = parser.parse_args()
@@ -319,7 +326,7 @@ def main() -> int:
             if quick:
                 within &= creep_table(each, 1, 8, (LARGE,), (0.02,))
             else:
-                within &= creep_table(each, 4, 20, (LARGE, Design(cases=500, queries=200)), (0.01, 0.02))
+                within &= creep_table(each, 8, 20, (LARGE, Design(cases=500, queries=200)), (0.01, 0.02))
     print("within the limits" if within else "OVER THE LIMITS")
     return 0 if within else 1
 

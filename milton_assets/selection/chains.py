@@ -30,7 +30,7 @@ from scipy.special import ndtr
 
 from milton_assets.selection.life import ASSUMED_OF_STARTS
 from milton_assets.selection.scoring import Array
-from milton_assets.statistics.multiplicity import holm
+from milton_assets.statistics.multiplicity import holm, one_sided
 from milton_assets.statistics.normal import z_leaving
 from milton_assets.statistics.paired import agresti_min, mcnemar_exact
 from milton_assets.statistics.shares import wilson
@@ -319,7 +319,9 @@ class Spending:
             ]
         )
         spent = np.minimum(p_values / look_share(self.seen), 1.0)
-        return np.minimum(_holm_by_chain(spent) / group_share(1), 1.0)
+        better = self.better(rows, answers)
+        held = np.where(better, _holm_by_chain(one_sided(spent, better)), _holm_by_chain(spent))
+        return np.minimum(held / group_share(1), 1.0)
 
     def replacing(self, rows: _Rows, answers: Answers) -> _Flags:
         """Who may replace the incumbent today, in some chains: (chains, challengers). What the last look showed holds
@@ -344,8 +346,8 @@ class Spending:
 
     def _something_passes(self, answers: Answers) -> _Flags:
         """In which chains any p-value passes Bonferroni's threshold, a hair more than it, by what it takes to pass:
-        (chains,)."""
-        level = ALPHA * look_share(self.seen) * group_share(1) / (METRICS * self.challengers) * (1 + 1e-9)
+        (chains,). Of one side: twice that of two."""
+        level = 2 * ALPHA * look_share(self.seen) * group_share(1) / (METRICS * self.challengers) * (1 + 1e-9)
         everybody = np.arange(self.sums.shape[1])
         passes = _mcnemar_by_counts(self.chain, answers) < level
         passes |= np.abs(answers.ndcg) > student_reach(self.chain.queries - 1, level) * answers.ndcg_error

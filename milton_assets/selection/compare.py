@@ -16,7 +16,7 @@ follows from them (`decide`).
 Intervals leave `alpha` outside on each side (90 % intervals for an alpha of 5 %), so that a lower end above the margin
 is a one-sided test of non-inferiority at `alpha`. P-values are two-sided. What is compared with `alpha` is the p-value
 of the last look over the share of alpha that this look might spend (`life`), corrected after Holm (1979) over every
-challenger and metric of its group.
+challenger and metric of its group; of "it is no better" alone where the rule spends alpha on that (ADR 287).
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ def challenge(
             [looked(*told) for told in zip(before, evidence, gains.tolist(), one.p_value.tolist(), strict=True)]
         )
     spent = np.array([[test.p_spent if test.seen else np.nan for test in row] for row in tests])
-    corrected = life.corrected(spent, groups).tolist()
+    better = np.array([[test.better for test in row] for row in tests])
+    corrected = life.corrected(spent, better, groups, rule.superiority).tolist()
     per_metric = [
         _differences(margin, rows, tallies, p_values, rule.alpha)
         for margin, rows, tallies, p_values in zip(rule.margins, compared, tests, corrected, strict=True)

@@ -141,8 +141,8 @@ class Difference(_Noun):
     `test` names how it was made, on `n` cases, or over `n` campaigns where it is relative. `difference` and `interval`
     are absolute, or shares of the incumbent's value, as `kind` says; `p_value` is two-sided and of all the evidence
     there is, `p_holm` that of the last look at it, over the share of alpha that it might spend and after Holm's
-    correction. `looks` is how many pieces of evidence there have been over the incumbent's life; a look is taken at 1,
-    2, 4, 8, …
+    correction, of one side where it is better and the rule is one-sided. `looks` is how many pieces of evidence there
+    have been over the incumbent's life; a look is taken at 1, 2, 4, 8, …
     """
 
     tier: TierName

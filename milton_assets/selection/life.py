@@ -22,14 +22,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
 from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.comparability import Procedure, procedure
 from milton_assets.selection.field import sent_back
-from milton_assets.selection.policy import Criterion, Margin, MetricRef
+from milton_assets.selection.policy import Criterion, Margin, MetricRef, Superiority
 from milton_assets.selection.scoring import Array
-from milton_assets.statistics.multiplicity import holm
+from milton_assets.statistics.multiplicity import holm, one_sided
 from milton_assets.statistics.spending import Noise, group_share, is_look, look_share
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json
 from milton_assets.vocabulary.errors import BadInput
@@ -209,14 +210,21 @@ class Life:
         tables = [self.tables.get((version, tier)) for version in challengers]
         return ["" if None in (theirs, mine) else sha256_bytes(f"{theirs}\n{mine}".encode()) for mine in tables]
 
-    def corrected(self, p_spent: Array, groups: Sequence[int]) -> Array:
-        """P-values (metrics, challengers) after Holm's correction in each group and the group's share of alpha."""
+    def corrected(
+        self, p_spent: Array, better: npt.NDArray[np.bool_], groups: Sequence[int], superiority: Superiority
+    ) -> Array:
+        """P-values (metrics, challengers) after Holm's correction in each group and the group's share of alpha: of two
+        sides, or of one for those that are `better`."""
         result = np.full(p_spent.shape, np.nan)
         numbers = np.array(groups)
         for group in sorted(set(groups)):
             some = numbers == group
             family = self.ledger.families[group - 1] if group <= len(self.ledger.families) else 0
-            result[:, some] = np.minimum(holm(p_spent[:, some], family) / group_share(group), 1.0)
+            mine = holm(p_spent[:, some], family)
+            if superiority is Superiority.ONE_SIDED:
+                ahead = better[:, some]
+                mine = np.where(ahead, holm(one_sided(p_spent[:, some], ahead), family), mine)
+            result[:, some] = np.minimum(mine / group_share(group), 1.0)
         return result
 
     def after(

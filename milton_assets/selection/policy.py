@@ -49,6 +49,14 @@ class ServesUntil(StrEnum):
     SHOWN = "shown"
 
 
+class Superiority(StrEnum):
+    """What alpha is the error of: saying "better" or "worse" of two equal models (`two_sided`), of which half is spent
+    on each, or saying "better" alone (`one_sided`), which is what promotes. "Worse" is said as rarely in both."""
+
+    TWO_SIDED = "two_sided"
+    ONE_SIDED = "one_sided"
+
+
 class Normalisation(StrEnum):
     """How metrics become utilities in 0..1.
 
@@ -181,12 +189,14 @@ class IncumbentRule(_Noun):
     """When a challenger may replace the model that serves today.
 
     It must be non-inferior within every margin, and better on at least one of them at the family-wise level
-    `alpha` (Holm over all challengers and margins). `until` says which gates the incumbent has to reach for that.
+    `alpha` (Holm over all challengers and margins), of which `superiority` says what it is the error of. `until` says
+    which gates the incumbent has to reach for that.
     """
 
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     margins: tuple[Margin, ...] = Field(min_length=1)
     until: ServesUntil = ServesUntil.MISSED
+    superiority: Superiority = Superiority.TWO_SIDED
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
@@ -195,10 +205,12 @@ class IncumbentRule(_Noun):
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A rule from before there was `until` is written as it was, and keeps its digest."""
+        """A rule from before there was a field is written as it was, and keeps its digest."""
         told: dict[str, Any] = handler(self)
         if self.until is ServesUntil.MISSED:
             del told["until"]
+        if self.superiority is Superiority.TWO_SIDED:
+            del told["superiority"]
         return told
 
 

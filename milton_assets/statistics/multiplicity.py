@@ -1,6 +1,6 @@
 """Many tests at once.
 
-What belongs here: corrections of p-values. What does not: the tests.
+What belongs here: corrections of p-values, and which side they are of. What does not: the tests.
 """
 
 from __future__ import annotations
@@ -9,6 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+
+
+def one_sided(p_values: Array, better: npt.NDArray[np.bool_]) -> Array:
+    """Two-sided p-values of symmetric tests as those of "it is no better": half of them where the figure is `better`,
+    and 1 where it is not, which says nothing. NaN, no test, stays NaN."""
+    return np.where(better | np.isnan(p_values), p_values / 2, 1.0)
 
 
 def holm(p_values: Array, family: int = 0) -> Array:

@@ -46,7 +46,7 @@ def test_the_card_tells_figures_intervals_gates_ranking_verdict_and_reasons() ->
     for expected in (
         "PROMOTE v1.20260111.1425",
         RUN_ID,
-        "policy seed v4",
+        "policy seed v5",
         "104 ",
         "101–110",
         "0.930–0.990",

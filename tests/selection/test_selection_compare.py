@@ -14,9 +14,9 @@ from milton_assets.selection import Candidate, load_policy
 from milton_assets.selection.compare import challenge
 from milton_assets.selection.decision import Challenge, Difference
 from milton_assets.selection.life import Life
-from milton_assets.selection.policy import Policy
+from milton_assets.selection.policy import Policy, Superiority
 from milton_assets.selection.resample import prepare
-from milton_assets.statistics.multiplicity import holm
+from milton_assets.statistics.multiplicity import holm, one_sided
 from milton_assets.statistics.paired import agresti_min, mcnemar_exact
 from tests.support.selection import candidate
 from tests.support.tiers import TIERS
@@ -82,6 +82,11 @@ def test_holm_never_lowers_a_p_value_and_keeps_their_order(values: list[float]) 
     assert (np.diff(corrected[np.argsort(values, kind="stable")]) >= 0).all()
 
 
+def test_a_p_value_of_one_side_is_half_of_that_of_two_and_says_nothing_of_the_other() -> None:
+    found = one_sided(np.array([0.04, 0.04, np.nan]), np.array([True, False, False]))
+    assert found == pytest.approx([0.02, 1.0, np.nan], nan_ok=True)
+
+
 def test_holm_leaves_out_what_was_not_tested() -> None:
     corrected = holm(np.array([[0.02, np.nan], [0.04, np.nan]]))
     assert corrected[:, 0] == pytest.approx([0.04, 0.04])
@@ -99,6 +104,25 @@ def test_the_paired_interval_covers_the_truth_about_as_often_as_it_says() -> Non
     low, high = agresti_min(wins.astype(float), losses.astype(float), 150, outside=0.05)
     covered = ((low <= 0.04) & (high >= 0.04)).mean()
     assert 0.93 <= covered <= 0.97
+
+
+def test_alpha_is_spent_on_better_alone_where_the_rule_says_so_and_worse_is_said_as_rarely_as_before() -> None:
+    """Eight cases won and none lost: p is 0.0078 of two sides, and of four metrics at the first look 0.064."""
+    rule = ANCHORED.incumbent
+    assert rule is not None
+    two_sided = rule.model_copy(update={"superiority": Superiority.TWO_SIDED})
+    before = ANCHORED.model_copy(update={"incumbent": two_sided})
+    less, more = model("old", wrong=8), model("new", wrong=0)
+    won, as_before = (challenged(less, more, policy=policy)["new"] for policy in (ANCHORED, before))
+    p_values = [one.p_holm for each in (won, as_before) for one in each.differences if one.metric == "cove_pass_rate"]
+    assert p_values == pytest.approx([0.032, 0.064], abs=0.001)
+    assert (won.replaces, as_before.replaces) == (True, False)
+    lost, lost_before = (
+        difference(challenged(model("old", wrong=0), model("new", wrong=8), policy=policy), "new", "cove_pass_rate")
+        for policy in (ANCHORED, before)
+    )
+    assert lost == lost_before
+    assert not lost.worse
 
 
 def test_an_equal_challenger_is_within_every_margin_but_replaces_nobody() -> None:
