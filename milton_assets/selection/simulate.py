@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -123,8 +124,7 @@ def _beside(
     return replace(candidate, tiers={**candidate.tiers, "inference": timed})
 
 
-@dataclass(frozen=True)
-class Power:
+class Power(NamedTuple):
     """Of so many campaigns: in how many the policy promoted the challenger, in how many the tests alone, each campaign
     for itself and no score, would have shown it to be better and within every margin, and in how many of those the
     policy did not promote it."""
