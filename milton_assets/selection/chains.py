@@ -310,16 +310,20 @@ class Spending:
 
     def corrected(self, rows: _Rows, answers: Answers) -> Array:
         """The p-values of this look in some chains after all corrections: (metrics, chains, challengers)."""
-        gains = self._gains(rows)
+        gains, better = self._gains(rows), self.better(rows, answers)
+        # What rests on assumed noise spends of "better" what it spends of both sides.
+        sides = np.where(better[:2] & (self.seen == 1), 2.0, 1.0)
         p_values = np.stack(
             [
-                *(student_p(gains[row] / error, freedom) for row, (freedom, error) in enumerate(self._noises(rows))),
+                *(
+                    np.minimum(sides[row] * student_p(gains[row] / error, freedom), 1.0)
+                    for row, (freedom, error) in enumerate(self._noises(rows))
+                ),
                 mcnemar_exact(answers.wins, answers.losses),
                 student_p(answers.ndcg / answers.ndcg_error, self.chain.queries - 1),
             ]
         )
         spent = np.minimum(p_values / look_share(self.seen), 1.0)
-        better = self.better(rows, answers)
         held = np.where(better, _holm_by_chain(one_sided(spent, better)), _holm_by_chain(spent))
         return np.minimum(held / group_share(1), 1.0)
 

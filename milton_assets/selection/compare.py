@@ -33,7 +33,7 @@ from scipy.special import ndtr
 from milton_assets.selection.decision import Challenge, Difference
 from milton_assets.selection.in_turn import InTurn
 from milton_assets.selection.life import NEW, Life, looked
-from milton_assets.selection.policy import IncumbentRule, Margin, MarginKind
+from milton_assets.selection.policy import IncumbentRule, Margin, MarginKind, Superiority
 from milton_assets.selection.resample import Drawn
 from milton_assets.selection.scoring import Array
 from milton_assets.statistics.bootstrap import (
@@ -45,7 +45,7 @@ from milton_assets.statistics.bootstrap import (
 )
 from milton_assets.statistics.normal import z_leaving
 from milton_assets.statistics.paired import agresti_min, mcnemar_exact
-from milton_assets.statistics.spending import combined_freedom, mean_p, student_p, student_reach
+from milton_assets.statistics.spending import ASSUMED_FREEDOM, combined_freedom, mean_p, student_p, student_reach
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.ledger import Tally
 from milton_assets.vocabulary.metric import Direction, Interval
@@ -59,7 +59,7 @@ class Compared:
 
     NaN where nothing can be said. `wins` and `losses` count cases; -1 where there are none. `unpaired_because`
     is why cases that there could be are not paired, or empty. `gain` is what is summed over campaigns: the difference,
-    or its logarithm where it is relative.
+    or its logarithm where it is relative. `assumed` is whether its error rests on noise that nobody measured.
     """
 
     test: npt.NDArray[np.object_]
@@ -72,6 +72,7 @@ class Compared:
     losses: Array
     unpaired_because: npt.NDArray[np.object_]
     gain: Array
+    assumed: npt.NDArray[np.bool_]
 
     def rows(self) -> list[_Row]:
         """The same, a row a challenger."""
@@ -136,9 +137,8 @@ def challenge(
         )
         gains = one.gain if margin.kind is MarginKind.RELATIVE else one.difference
         compared.append(one.rows())
-        tests.append(
-            [looked(*told) for told in zip(before, evidence, gains.tolist(), one.p_value.tolist(), strict=True)]
-        )
+        p_values = _counted(one, gains, rule).tolist()
+        tests.append([looked(*told) for told in zip(before, evidence, gains.tolist(), p_values, strict=True)])
     spent = np.array([[test.p_spent if test.seen else np.nan for test in row] for row in tests])
     better = np.array([[test.better for test in row] for row in tests])
     corrected = life.corrected(spent, better, groups, rule.superiority).tolist()
@@ -156,6 +156,14 @@ def challenge(
         for place, version in enumerate(others)
     }
     return Challenged(result, kept)
+
+
+def _counted(compared: Compared, gains: Array, rule: IncumbentRule) -> Array:
+    """The p-values that count at a look. An assumption may be wrong, and of one campaign nobody knows whether something
+    ran beside it: what rests on assumed noise spends of "better" what it spends of both sides (ADR 287)."""
+    if rule.superiority is Superiority.TWO_SIDED:
+        return compared.p_value
+    return np.where(compared.assumed & (gains > 0), np.minimum(2 * compared.p_value, 1.0), compared.p_value)
 
 
 @dataclass(frozen=True)
@@ -270,19 +278,20 @@ class _Turned:
     """What rounds in turn show of each challenger: arrays (challengers,), NaN and 0 where there were none.
 
     `gain` is the logarithm of its figure over the incumbent's, `error` its standard error, known with `freedom`;
-    `campaigns` is in how many such rounds were made.
+    `campaigns` is in how many such rounds were made; `assumed` whether nobody measured the noise of starts.
     """
 
     gain: Array
     error: Array
     freedom: Array
     campaigns: Array
+    assumed: npt.NDArray[np.bool_]
 
     @classmethod
     def none(cls, count: int) -> _Turned:
         """Where nobody was measured in turn."""
         unknown, zero = np.full(count, np.nan), np.zeros(count)
-        return cls(unknown, unknown.copy(), zero, zero.copy())
+        return cls(unknown, unknown.copy(), zero, zero.copy(), np.zeros(count, dtype=bool))
 
     @classmethod
     def of(
@@ -296,6 +305,7 @@ class _Turned:
             if known is not None:
                 noise, seen = known
                 found.gain[place], found.campaigns[place] = gains[place], seen
+                found.assumed[place] = not noise.freedom
                 found.error[place], found.freedom[place] = noise.pooled(float(own[place])), noise.total_freedom
         here, rounds = found.here, turns.rounds[challengers]
         found.freedom[here] = combined_freedom(found.error[here], own[here], rounds[here] - 1, found.freedom[here])
@@ -381,8 +391,8 @@ def _by_discordance(gains: Array, outside: float) -> Compared:
     low, high = np.minimum(low, difference), np.maximum(high, difference)
     n = np.full(len(gains), float(cases))
     p_value = mcnemar_exact(wins, losses)
-    test, why = _named("McNemar, exact", n), _named("", n)
-    return Compared(test, n, difference, low, high, p_value, wins, losses, why, difference)
+    test, why, assumed = _named("McNemar, exact", n), _named("", n), np.zeros(len(n), dtype=bool)
+    return Compared(test, n, difference, low, high, p_value, wins, losses, why, difference, assumed)
 
 
 def _by_bootstrap(gains: Array, outside: float, draws: int, rng: np.random.RandomState) -> Compared:
@@ -409,6 +419,7 @@ def _by_bootstrap(gains: Array, outside: float, draws: int, rng: np.random.Rando
         losses,
         _named("", n),
         centre,
+        np.zeros(challengers, dtype=bool),
     )
 
 
@@ -439,6 +450,8 @@ def _over_campaigns(
     share = np.where(here, np.minimum(turned.campaigns, campaigns) / np.maximum(campaigns, 1), 0.0)
     spread = np.where(share == 1, turned.error, np.where(here, share * turned.error + (1 - share) * apart, apart))
     freedom = np.where(share == 1, turned.freedom, np.where(here, np.minimum(turned.freedom, freedom), freedom))
+    alone = errors.freedom <= ASSUMED_FREEDOM
+    assumed = np.where(share == 1, turned.assumed, turned.assumed | alone[challengers] | alone[incumbent])
     half = student_reach(freedom, outside) * spread
     ratio = _ratio(gain, spread)
     p_value = np.where(np.isnan(gain) | np.isnan(spread), np.nan, student_p(ratio, freedom))
@@ -457,6 +470,7 @@ def _over_campaigns(
         none.copy(),
         why,
         gain,
+        assumed,
     )
 
 
@@ -492,6 +506,7 @@ def _by_errors(
         np.full_like(n, -1),
         _named("", n),
         gain,
+        np.zeros(len(n), dtype=bool),
     )
 
 

@@ -52,9 +52,9 @@ def chain(*pools: list[Candidate]) -> list[Decision]:
     return decisions
 
 
-def test_two_fifths_more_throughput_are_shown_at_once_in_turn_and_not_across_campaigns() -> None:
-    (apart,) = chain([model("old"), model("new", throughput=70)])
-    (turned,) = chain([model("old"), beside(model("new", throughput=70), 1.4)])
+def test_half_as_much_throughput_again_is_shown_at_once_in_turn_and_not_across_campaigns() -> None:
+    (apart,) = chain([model("old"), model("new", throughput=75)])
+    (turned,) = chain([model("old"), beside(model("new", throughput=75), 1.5)])
     assert (apart.winner, turned.winner) == (None, "new")
     assert difference(turned, "new", RATE).test == "rounds in turn"
     assert difference(apart, "new", RATE).test == "beyond noise"
