@@ -1,37 +1,31 @@
 """What Dagster's event log says about evidence: which run wrote which file, and whether that still holds.
 
-What belongs here: reading materialisation events and run statuses, gathering every candidate's evidence into a
-manifest, and finding what disk and log say today so that a manifest can be checked. What does not: deciding.
+What belongs here: reading materialisation events and run statuses, pinning a file by them, and finding what disk and
+log say today so that a manifest can be checked. What does not: gathering what a decision rests on
+(`resources.gathering`), and deciding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 from dagster import (
     AssetKey,
     AssetRecordsFilter,
     DagsterEventType,
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
     EventLogRecord,
     JsonMetadataValue,
     RunsFilter,
 )
 
-from milton_assets.vocabulary.chat_template import Lineage
-from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.errors import EvidenceMismatch
-from milton_assets.vocabulary.evidence import AnchorEvidence, CandidateEvidence, EvidenceManifest, EvidencePin, Found
-from milton_assets.vocabulary.field_evidence import FieldEvidence
-from milton_assets.vocabulary.fingerprint import Fingerprint
+from milton_assets.vocabulary.evidence import EvidenceManifest, EvidencePin, Found
 from milton_assets.vocabulary.keys import key_on_class
-from milton_assets.vocabulary.ledger import Ledger, anchor_key
-from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
-from milton_assets.vocabulary.tier import TierResult, asset_of, asset_on_class, table_metadata
+from milton_assets.vocabulary.tier import asset_of, asset_on_class
 from resources.dagster_private import DATA_VERSION_TAG
 from resources.evidence_store import EvidenceFile, EvidenceStore
 
@@ -47,154 +41,6 @@ as the tag of its run, with the tiers that it lacks."""
 
 MANY = 1000
 """How many decisions of one run are looked through: it is decided once, or as often as somebody asks for it again."""
-
-Files = Mapping[str, EvidenceFile]
-"""The latest file of an asset, by model version."""
-
-
-@dataclass(frozen=True)
-class GatheredCandidate:
-    """One candidate's tables, or the reason why it cannot be judged."""
-
-    entry: RegistryEntry
-    artefact_size_bytes: int
-    tiers: Mapping[str, TierResult]
-    excluded: str | None
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """Everything a decision rests on, and the manifest that pins it."""
-
-    candidates: tuple[GatheredCandidate, ...]
-    manifest: EvidenceManifest
-
-
-def gather(
-    instance: DagsterInstance,
-    *,
-    run_id: str,
-    created_at: datetime,
-    entries: Sequence[RegistryEntry],
-    registry_sha256: str,
-    lineage: Callable[[RegistryEntry, Artefact], Lineage],
-    allowed_templates: Sequence[str],
-    allowed_contaminated: Sequence[str],
-    measured_kind: ArtefactKind,
-    entry_files: Files,
-    tier_files: Mapping[str, Files],
-    timed_by: str | None,
-    device_class: str | None,
-    per_class: Collection[str],
-    goldens: Mapping[str, str],
-    private_goldens: Sequence[str],
-    policy_name: str,
-    policy_sha256: str,
-    ledger: Ledger,
-    field: FieldEvidence,
-    anchors: Sequence[AnchorEvidence] = (),
-    anchors_let_go: Sequence[str] = (),
-) -> Gathered:
-    """Read each candidate's evidence, pin it, and say of each candidate why it cannot be judged, if it cannot.
-
-    `lineage` says what an artefact descends from, `allowed_templates` which chat templates the operator let
-    through, `allowed_contaminated` which weights though they know published answers. `device_class` is the class that
-    is decided for, whose reference device the tiers `per_class` measured on; None is this machine. `timed_by` is the
-    tier whose environment is that of the candidate's speeds, `ledger` what the decision before handed on, `field` what
-    canaries said of the model that serves, `anchors` what `gather_anchor` found, `anchors_let_go` which weights
-    challengers are held to no more.
-
-    Raises `EvidenceMismatch` when a file and the event log disagree: such evidence proves nothing.
-    """
-    candidates: list[GatheredCandidate] = []
-    pinned: list[CandidateEvidence] = []
-    fingerprints: dict[str, dict[str, Any]] = {}
-    for entry in entries:
-        artefact = entry.find(measured_kind)
-        if artefact is None:
-            candidates.append(GatheredCandidate(entry, 0, {}, f"it has no {measured_kind} artefact"))
-            continue
-        tiers, pins, excluded = _evidence_of(
-            instance, entry, artefact, entry_files, tier_files, dict.fromkeys(per_class, device_class)
-        )
-        prints = {tier: fingerprint for tier, result in tiers.items() if (fingerprint := _fingerprint(result))}
-        fingerprints.update({fp.digest(): fp.model_dump(mode="json") for fp in prints.values()})
-        timed_in = prints.get(timed_by) if timed_by is not None else None
-        pinned.append(
-            CandidateEvidence(
-                model_version=entry.version,
-                entry_sha256=entry.entry_sha256,
-                artefact_sha256=artefact.sha256,
-                artefact_size_bytes=artefact.size_bytes,
-                fingerprint_sha256=timed_in.digest() if timed_in else None,
-                lineage=lineage(entry, artefact),
-                pins=tuple(pins),
-            )
-        )
-        candidates.append(GatheredCandidate(entry, artefact.size_bytes, tiers, excluded))
-    manifest = EvidenceManifest(
-        run_id=run_id,
-        created_at=created_at,
-        policy_name=policy_name,
-        policy_sha256=policy_sha256,
-        registry_sha256=registry_sha256,
-        goldens=dict(goldens),
-        fingerprints=fingerprints,
-        candidates=tuple(pinned),
-        tiers=tuple(tier_files),
-        private_goldens=tuple(private_goldens),
-        ledger=ledger,
-        field=field,
-        allowed_templates=tuple(sorted(set(allowed_templates))),
-        allowed_contaminated=tuple(sorted(set(allowed_contaminated))),
-        anchors=tuple(anchors),
-        anchors_let_go=tuple(sorted(set(anchors_let_go))),
-    )
-    return Gathered(tuple(candidates), manifest)
-
-
-def gather_anchor(
-    instance: DagsterInstance,
-    store: EvidenceStore,
-    *,
-    version: str,
-    artefact_sha256: str,
-    tag: str,
-    tiers: Collection[str],
-    device_class: str | None,
-    per_class: Collection[str],
-    campaigns: Collection[str],
-) -> AnchorEvidence:
-    """What one of `campaigns` measured again of an anchor's weights by `tiers`, pinned; or why it has nothing.
-
-    `campaigns` are values of the tag `milton/campaign`, `tag` is that of the anchor's runs; `device_class` and
-    `per_class` as for `gather`.
-    """
-    ours = [{"milton/anchor": tag, "milton/campaign": campaign} for campaign in campaigns]
-    tried = any(instance.get_runs_count(RunsFilter(tags=tags)) for tags in ours)
-    key = anchor_key(artefact_sha256)
-    pins: list[EvidencePin] = []
-    missing: list[str] = []
-    for tier in tiers:
-        on_class = device_class if tier in per_class else None
-        record = _latest_record(instance, *place_of(tier, key, on_class))
-        run = instance.get_run_by_id(record.run_id) if record else None
-        file = store.latest(*place_of(tier, key, on_class))
-        in_time = run is not None and run.tags.get("milton/campaign") in campaigns
-        if file is not None and in_time and table_metadata(file.read())["artefact_sha256"] == artefact_sha256:
-            pins.append(_pin(instance, key, tier, on_class, file))
-        else:
-            why = (
-                (why_last_run_failed(instance, key, on_class) or why_last_run_failed(instance, key)) if tried else None
-            )
-            missing.append(why or f"it was not measured by the tier {tier} in this campaign")
-    return AnchorEvidence(
-        version=version,
-        artefact_sha256=artefact_sha256,
-        tiers=tuple(tiers),
-        pins=tuple(pins),
-        missing="; ".join(dict.fromkeys(missing)) or None,
-    )
 
 
 def found_today(instance: DagsterInstance, store: EvidenceStore, manifest: EvidenceManifest) -> list[Found]:
@@ -305,6 +151,14 @@ def measured_in(
     return file is not None and file.sha256 == _sha256_of(record) == store.digest(file.uri)
 
 
+def run_that_measured(
+    instance: DagsterInstance, tier: str, version: str, device_class: str | None
+) -> DagsterRun | None:
+    """The run that wrote the version's latest table of the tier, on that device class or here."""
+    record = _latest_record(instance, *place_of(tier, version, device_class))
+    return instance.get_run_by_id(record.run_id) if record else None
+
+
 def why_last_run_failed(instance: DagsterInstance, version: str, device_class: str | None = None) -> str | None:
     """One sentence on why the version's newest benchmark run did not succeed, here or on that device class; None when
     it did or there is none."""
@@ -325,37 +179,6 @@ def why_last_run_failed(instance: DagsterInstance, version: str, device_class: s
     return f"its benchmark run {run.run_id}{where} ended in {ended}: {_first_cause(instance, run.run_id)}"
 
 
-def _evidence_of(
-    instance: DagsterInstance,
-    entry: RegistryEntry,
-    artefact: Artefact,
-    entry_files: Files,
-    tier_files: Mapping[str, Files],
-    classes: Mapping[str, str | None],
-) -> tuple[dict[str, TierResult], list[EvidencePin], str | None]:
-    if failure := why_last_run_failed(instance, entry.version):
-        return {}, [], failure
-    for device_class in filter(None, classes.values()):
-        if failure := why_last_run_failed(instance, entry.version, device_class):
-            return {}, [], failure
-    if (recorded := entry_files.get(entry.version)) is None:
-        return {}, [], "it was never benchmarked"
-    if entry_from_table(recorded.read()).content_sha256 != entry.content_sha256:
-        return {}, [], "its registry entry or its files changed after it was benchmarked"
-    tiers: dict[str, TierResult] = {}
-    pins: list[EvidencePin] = []
-    for tier, files in tier_files.items():
-        if (file := files.get(entry.version)) is None:
-            where = f" on the class {classes[tier]}" if classes.get(tier) else ""
-            return tiers, pins, f"tier {tier} was never measured{where}"
-        table = file.read()
-        if (measured := table_metadata(table)["artefact_sha256"]) != artefact.sha256:
-            return tiers, pins, f"tier {tier} measured other weights ({measured}) than are registered now"
-        pins.append(_pin(instance, entry.version, tier, classes.get(tier), file))
-        tiers[tier] = TierResult.from_table(table)
-    return tiers, pins, None
-
-
 def place_of(tier: str, version: str, device_class: str | None) -> tuple[str, str]:
     """The asset and the partition that hold what a tier measured of a version, on a device class or here."""
     if device_class is None:
@@ -363,9 +186,10 @@ def place_of(tier: str, version: str, device_class: str | None) -> tuple[str, st
     return asset_on_class(tier), key_on_class(device_class, version)
 
 
-def _pin(
+def pin_of(
     instance: DagsterInstance, version: str, tier: str, device_class: str | None, file: EvidenceFile
 ) -> EvidencePin:
+    """The pin of the file that a tier wrote of the version. Raises `EvidenceMismatch` unless the log says the same."""
     record = _latest_record(instance, *place_of(tier, version, device_class))
     logged = _sha256_of(record) if record else None
     if record is None or logged != file.sha256:
@@ -420,11 +244,6 @@ def _file(store: EvidenceStore, record: EventLogRecord) -> EvidenceFile:
 def _metadata(record: EventLogRecord) -> dict[str, str]:
     materialization = record.asset_materialization
     return {name: str(value.value) for name, value in (materialization.metadata if materialization else {}).items()}
-
-
-def _fingerprint(result: TierResult) -> Fingerprint | None:
-    raw = result.provenance.get("fingerprint")
-    return Fingerprint.model_validate(raw) if raw else None
 
 
 def _first_cause(instance: DagsterInstance, run_id: str) -> str:

@@ -1,7 +1,7 @@
 """The `selection_decision` asset: ranking, verdict, reasons and the evidence manifest, once per benchmark run.
 
 What belongs here: wiring, and the check that stands between a decision and its bundle. What does not: gathering
-evidence (`resources.evidence_log`) and deciding (`milton_assets.selection`).
+evidence (`resources.gathering`) and deciding (`milton_assets.selection`).
 """
 
 from collections.abc import Collection, Sequence
@@ -56,10 +56,9 @@ from resources.evidence_log import (
     BENCHMARK_JOB,
     BUNDLE_ASSET,
     check_manifest,
-    gather,
-    gather_anchor,
 )
 from resources.evidence_store import EvidenceFile, EvidenceStore
+from resources.gathering import gather, gather_anchor
 from resources.golden_copies import keep_goldens
 from resources.model_server import ModelServerResource
 from resources.parquet_io import EvidenceStoreResource

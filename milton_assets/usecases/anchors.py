@@ -6,7 +6,7 @@
 
 What belongs here: what conductor, daemon and decision share of that. What does not: when an anchor is due and what is
 made of its figures (`milton_assets.selection.anchoring`), and what the event log says of them
-(`resources.evidence_log.gather_anchor`).
+(`resources.gathering.gather_anchor`).
 
 An anchor's weights are taken from where they can still be had, in this order: the registry, under whatever version; the
 releases of targets on this machine; the bundles of the state folder; a bundle in the store where hosts meet. Whatever

@@ -16,8 +16,8 @@ from milton_assets.vocabulary.ledger import Ledger
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.tier import TierResult, asset_of
-from resources.evidence_log import Gathered, gather
 from resources.evidence_store import EvidenceFile, EvidenceStore
+from resources.gathering import Gathered, gather
 from tests.support.bundles import entry_of
 from tests.support.tiers import BUILT_IN
 
