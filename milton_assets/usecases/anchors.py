@@ -186,18 +186,27 @@ def entry_of(
 
 def _registered(named: Named, registry: RegistryStore, kind: ArtefactKind) -> RegistryEntry | None:
     """The entry of that version, if it has these weights still; else of any other that has."""
+    for one in _judged(registry, named.version):
+        if _has(one, named, kind):
+            try:
+                found: RegistryEntry = registry.entry(one.version).model_copy(update={"version": named.version})
+                return found
+            except RegistryUnreadable:
+                raise
+            except BadInput:  # its files are gone: whether others are left is still to be seen
+                continue
+    return None
+
+
+def _judged(registry: RegistryStore, version: str) -> Iterator[RegistryEntry]:
+    """The entry of that version first, where it holds, then all there are; no weights are fetched for it."""
     try:
-        if _has(entry := registry.entry(named.version), named, kind):
-            return entry
+        yield registry.judged(version)
     except RegistryUnreadable:
         raise
-    except BadInput:  # it is gone, or does not hold: whether another has the weights is still to be seen
+    except BadInput:  # it is gone, or does not hold
         pass
-    for one in registry.read().entries.values():
-        if _has(one, named, kind):
-            found: RegistryEntry = registry.entry(one.version).model_copy(update={"version": named.version})
-            return found
-    return None
+    yield from registry.read().entries.values()
 
 
 def _has(entry: RegistryEntry, named: Named, kind: ArtefactKind) -> bool:

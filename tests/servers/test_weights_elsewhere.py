@@ -16,12 +16,13 @@ from dagster import AssetKey
 from upath import UPath
 
 from milton_assets.definitions import build_defs
+from milton_assets.usecases.anchors import Named, entry_of
 from milton_assets.usecases.weights import bring
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.entry_table import hashed_from_table
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.fingerprint import IdentityProof
-from milton_assets.vocabulary.registry import ArtefactKind, RegistryStore
+from milton_assets.vocabulary.registry import ArtefactKind, RegistryEntry, RegistryStore
 from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.tier import TierResult
@@ -34,9 +35,11 @@ from resources.servers.identity import verified_serving
 from resources.servers.kept import KeptServer
 from resources.servers.llama_cpp import LlamaCppLauncher
 from resources.servers.own_tokens import COUNTED_HERE
+from tests.support.edge_bundles import make_bundle
 from tests.support.gguf_file import F32, STRING, gguf_bytes, pair, tensor
 from tests.support.object_store import Given, object_store
 from tests.support.scripted_server import Body, ScriptedServer, scripted_server
+from tests.support.targets import targets_of
 from tests.support.workplace import competent, failure_of, workplace
 
 WEIGHTS_BYTES = 32_000_000
@@ -152,6 +155,32 @@ def test_of_a_server_that_tells_no_digest_the_weights_are_fetched_and_hashed(
     (here,) = (tmp_path / "state").rglob("model.gguf")
     assert sha256_file(here) == store.sha256
     assert store.given.size_bytes > WEIGHTS_BYTES
+
+
+def looked_for(named: Named, registry: RegistryStore, state: StateDir) -> RegistryEntry:
+    targets, store = targets_of(state), EvidenceStore(state.benchmarks)
+    return entry_of(named, registry, ArtefactKind.GGUF, state, targets, store, allow_code=())
+
+
+def test_an_anchor_whose_version_has_other_weights_now_is_looked_for_without_fetching_these(
+    store: Store, registry: RegistryStore, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match="can be had nowhere"):
+        looked_for(Named("v1", "0" * 64), registry, StateDir(tmp_path / "state"))
+    assert store.given.size_bytes < A_LITTLE_BYTES
+
+
+def test_an_anchor_whose_weights_the_registry_names_and_has_no_more_is_found_in_a_bundle(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = StateDir(tmp_path / "state")
+    (weights,) = make_bundle(state.bundles, "v1").rglob("*.gguf")
+    store.register(weights.read_bytes())
+    registry = opened(store, state.root, monkeypatch)
+    registry.judged("v1")
+    (store.bucket / "models" / "v1" / "model.gguf").unlink()
+    found = looked_for(Named("v1", store.sha256), registry, state)
+    assert found.artefact(ArtefactKind.GGUF).path == str(weights)
 
 
 def test_weights_that_are_another_file_by_now_are_not_measured(store: Store, registry: RegistryStore) -> None:
