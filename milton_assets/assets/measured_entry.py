@@ -1,7 +1,7 @@
 """Whose entry a run measures: that of its partition in the registry, or an anchor's, which its tag names.
 
-What belongs here: telling the two apart. What does not: the registry, and finding an anchor's weights
-(`milton_assets.usecases.anchors`).
+What belongs here: telling the two apart, and how the terminal calls them. What does not: the registry, and finding an
+anchor's weights (`milton_assets.usecases.anchors`).
 """
 
 from dagster import AssetExecutionContext
@@ -45,3 +45,8 @@ def entry_for(
         store,
         allow_code=registry.allow_code,
     )
+
+
+def name_shown(context: AssetExecutionContext, entry: RegistryEntry) -> str:
+    """How the terminal calls the model that the run measures."""
+    return f"{entry.version} (anchor)" if ANCHOR_TAG in context.run.tags else entry.version

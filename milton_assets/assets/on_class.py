@@ -20,7 +20,7 @@ from dagster import (
 from milton_assets.assets.beta_features import by_dimension
 from milton_assets.assets.evidence import progress_of, tier_output
 from milton_assets.assets.guards import guarded_by
-from milton_assets.assets.measured_entry import entry_for
+from milton_assets.assets.measured_entry import entry_for, name_shown
 from milton_assets.fleet.measuring import Weights
 from milton_assets.partitions import MODELS_ON_CLASSES
 from milton_assets.usecases.classes import reference_of, sample_here, telling_who_is_away
@@ -65,13 +65,14 @@ def tier_on_class_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefini
         registry: RegistryResource,
         evidence_store: EvidenceStoreResource,
     ) -> Output[pa.Table]:
-        device_class, version = _keys(context)
-        entry = entry_for(context, registry, campaign, model_server, evidence_store.store, version, here=True)
+        device_class, key = _keys(context)
+        entry = entry_for(context, registry, campaign, model_server, evidence_store.store, key, here=True)
+        version = entry.version  # an anchor's is not its key, and servers know a model by its version
         artefact = entry.artefact(model_server.artefact_kind)
         goldens = read_goldens(spec, campaign.goldens.get(spec.name, ()))
         targets = open_targets(campaign.state, campaign.target_paths, server=edge_runtime.edge_server)
         name, reference = reference_of(targets, campaign.class_references, device_class)
-        on_progress = progress_of(context, spec.name, tuple(tiers), named=f"{version} on {name}")
+        on_progress = progress_of(context, spec.name, tuple(tiers), named=f"{name_shown(context, entry)} on {name}")
         # Before the device is asked for anything: it does not wait for long.
         sample = sample_here(model_server, artefact, version)
         weights = Weights(Path(artefact.path), artefact.sha256)
@@ -102,7 +103,7 @@ def tier_on_class_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefini
             context.log.warning(f"{version} on the class {device_class}: {doubt}")
         same = compared.difference or f"all {compared.asked} greedy answers are those of this machine"
         shown = {"measured_on": name, "same_answers": same, "same_expectations": expected.sentence}
-        return tier_output(spec, result, version, artefact.sha256, **shown)
+        return tier_output(spec, result, key, artefact.sha256, **shown)
 
     return measured
 

@@ -25,9 +25,10 @@ from dagster import (
 )
 
 from milton_assets.assets.beta_features import partition_check
-from milton_assets.assets.evidence import ANCHOR_TAG, VARIANTS_TAG, progress_of, tier_output
+from milton_assets.assets.evidence import VARIANTS_TAG, progress_of, tier_output
 from milton_assets.assets.guards import guarded_by
 from milton_assets.assets.links import its_campaign
+from milton_assets.assets.measured_entry import name_shown
 from milton_assets.partitions import MODEL_VERSIONS, MODELS_ON_CLASSES
 from milton_assets.tiers.reasoning.judge import ModelPin
 from milton_assets.usecases.beside import incumbent_beside
@@ -138,7 +139,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
                     chat_model=chat_model,
                     judge=lambda pairs: qualified_judge(campaign.judge, pairs, _candidates(registry, model_server)),
                     embeddings=campaign.embeddings if Uses.EMBEDDINGS in spec.uses else None,
-                    on_progress=progress_of(context, spec.name, tuple(tiers), named=_named(context, entry)),
+                    on_progress=progress_of(context, spec.name, tuple(tiers), named=name_shown(context, entry)),
                     watch=watch_of(served) if campaign.watch_machine else None,
                     incumbent=_incumbent(context, spec, served, entry.version, store, model_server, campaign, registry),
                     runs_evaluations=EvaluationRunner(campaign.cache_dir, kept_in(store)),
@@ -156,11 +157,6 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
         return tier_output(spec, result, key, artefact.sha256, server=server, **its_campaign(context))
 
     return measured
-
-
-def _named(context: AssetExecutionContext, entry: RegistryEntry) -> str:
-    """How the terminal calls the model."""
-    return f"{entry.version} (anchor)" if ANCHOR_TAG in context.run.tags else entry.version
 
 
 class _Asked(TypedDict, total=False):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +22,4 @@ def sshd(tmp_path: Path) -> Iterator[OwnSshd]:
 @pytest.fixture
 def device_url(sshd: OwnSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The device's URL, for a person whose `ssh` has its key and knows its host."""
-    client = sshd.client(tmp_path / "client")
-    sshd.know(client)
-    monkeypatch.setenv("PATH", f"{client}{os.pathsep}{os.environ['PATH']}")
-    return f"ssh://{sshd.user}@127.0.0.1:{sshd.port}"
+    return sshd.reached_from(tmp_path / "client", monkeypatch)

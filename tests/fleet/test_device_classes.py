@@ -5,28 +5,35 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from dagster import RunsFilter
 
 from milton_assets.edge.manifest import BundleManifest
 from milton_assets.edge.release import Folder, read_documents
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.side_by_side import HERE, side_by_side
 from milton_assets.selection.summary import RunSummary, read_summary, run_ids, summaries_beside
 from milton_assets.tiers.inference import load_goldens
+from milton_assets.usecases.anchors import Named
 from milton_assets.usecases.past_ledger import ledger_before
+from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.keys import BadKey, campaign_of, check_run_id, class_of, run_of
 from milton_assets.vocabulary.tier import TierResult
 from resources.evidence_store import EvidenceFile, EvidenceStore
 from tests.support.agents import put_measuring_agent
-from tests.support.own_sshd import OwnSshd
+from tests.support.own_sshd import OwnSshd, free_port
 from tests.support.scripted_server import Reply, answer
 from tests.support.workplace import Behaviour, Workplace, competent, failure_of, workplace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+on_the_road = pytest.mark.xdist_group("device classes' road")
 
 
 PROMPTS = {prompt.text for prompt in load_goldens().prompts}
@@ -65,11 +72,10 @@ def decided(sshd: OwnSshd, device_url: str, tmp_path: Path) -> Iterator[tuple[Wo
 
 
 @contextmanager
-def one_referenced_class(tmp_path, device_url):
+def one_referenced_class(work: Path, device_url: str, policy: str = "smoke") -> Iterator[Workplace]:
     """A workplace with one candidate, whose only target is the reference device of its class."""
-    work = tmp_path / "work"
     work.mkdir()
-    with workplace(work) as wp:
+    with workplace(work, policy=policy) as wp:
         wp.register("good", competent())
         settings = {
             "targets": {"kitchen": {"at": device_url, "class": "pi5"}},
@@ -79,22 +85,103 @@ def one_referenced_class(tmp_path, device_url):
         yield wp
 
 
-def test_where_every_target_has_a_referenced_class_this_machine_times_nobody(sshd, device_url, tmp_path):
-    put_measuring_agent(sshd.home, STUB_TOKEN_MS="good=1")
-    with one_referenced_class(tmp_path, device_url) as wp:
-        result = wp.conduct()
-        assert result.success, failure_of(result)
-        names = run_ids(wp.state.runs)
-        assert [class_of(name) for name in names] == ["pi5"]
-        summary = read_summary(wp.state.runs)
-        assert (summary.decision.winner, [one.target for one in summary.deployments]) == ("good", ["kitchen"])
-        assert not (wp.state.benchmarks / "inference_metrics").exists()
-        assert {pin.tier for pin in summary.manifest.candidate("good").pins} >= {"inference", "reasoning", "retrieval"}
+@dataclass(frozen=True)
+class Road:
+    """What was decided on one class, campaign by campaign, and the anchor of the last two."""
+
+    wp: Workplace
+    first: RunSummary
+    lacking: RunSummary
+    found: RunSummary
+    anchor: Named
+
+
+def policy_for_a_first_look(file: Path) -> str:
+    """`anchored`, which lets itself be wrong more often: few cases and few rounds on a busy machine show little."""
+    policy = load_policy("anchored").model_dump(mode="json", exclude_none=True)
+    policy["incumbent"]["alpha"] = 0.2
+    file.write_text(yaml.safe_dump(policy | {"name": "first_look"}))
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+    """`good` was deployed to the device, then the faster `better`; `good` is retired, and `v1` is new. From then on the
+    device has another server, by which `v1` outruns both, and which has no memory for `good` at first."""
+    tmp = tmp_path_factory.mktemp("road")
+    sshd, policy = OwnSshd(tmp / "sshd", free_port()), policy_for_a_first_look(tmp / "policy.yaml")
+    sshd.start()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            url = sshd.reached_from(tmp / "client", patch)
+            with one_referenced_class(tmp / "work", url, policy) as wp:
+
+                def conduct(build: str, serving: Sequence[str], slow: str = "", **told: object) -> RunSummary:
+                    pace = ",".join(f"{version}=0.5" for version in serving)
+                    first = ",".join(f"{version}={120 if version == slow else 20}" for version in serving)
+                    put_measuring_agent(sshd.home, STUB_BUILD=build, STUB_TOKEN_MS=pace, STUB_FIRST_MS=first)
+                    result = wp.conduct({"ops": {"conduct": {"config": told}}})
+                    assert result.success, failure_of(result)
+                    return read_summary(wp.state.runs)
+
+                first = conduct("stub-1", ["good"], slow="good")
+                wp.register("better", competent(), seed=1)
+                assert conduct("stub-1", ["better"], only=["better"]).decision.winner == "better"
+                wp.defs.resources["registry"].store().retire("good")
+                wp.register("v1", competent(), seed=2)
+                lacking = conduct("stub-2", ["better", "v1"], slow="better")
+                found = conduct("stub-2", ["good", "v1"], slow="good", only=["v1"], tiers=["retrieval"])
+                yield Road(wp, first, lacking, found, Named("good", sha256_file(wp.artefact("good"))))
+    finally:
+        sshd.stop()
+
+
+@on_the_road
+def test_where_every_target_has_a_referenced_class_this_machine_times_nobody(road):
+    assert {class_of(name) for name in run_ids(road.wp.state.runs)} == {"pi5"}
+    assert (road.first.decision.winner, [one.target for one in road.first.deployments]) == ("good", ["kitchen"])
+    assert not (road.wp.state.benchmarks / "inference_metrics").exists()
+    pins = road.first.manifest.candidate("good").pins
+    assert {pin.tier for pin in pins} >= {"inference", "reasoning", "retrieval"}
+
+
+@on_the_road
+def test_without_figures_from_the_device_as_it_is_now_nobody_replaces_what_serves_and_it_is_said_what_to_do(road):
+    decision = road.lacking.decision
+    assert (decision.verdict, decision.incumbent, road.lacking.bundle) == ("no_verdict", "better", None)
+    (anchor,) = road.lacking.manifest.anchors
+    assert (anchor.version, anchor.pins) == ("good", ())
+    assert "on the class pi5 ended in failure" in anchor.missing
+    assert "llama.cpp ended with exit status 1" in anchor.missing
+    said = next(reason for reason in decision.reasons if "v1 would replace better" in reason)
+    assert "nobody can be held to good, the best deployed on ttft_ms.median and output_tokens_per_s" in said
+    assert any("every campaign tries to measure it" in note and "anchors_let_go" in note for note in decision.notes)
+
+
+@on_the_road
+def test_the_best_that_was_deployed_is_measured_again_on_the_device_and_challengers_are_held_to_it(road):
+    found, decision = road.found, road.found.decision
+    (anchor,) = found.manifest.anchors
+    assert (anchor.version, anchor.artefact_sha256, anchor.missing) == ("good", road.anchor.artefact_sha256, None)
+    assert [(pin.model_version, pin.tier, pin.device_class) for pin in anchor.pins] == [
+        (road.anchor.key, "inference", "pi5")
+    ]
+    measured = TierResult.from_table(
+        EvidenceFile(EvidenceStore(road.wp.state.benchmarks), anchor.pins[0].uri, anchor.pins[0].sha256, "").read()
+    )
+    assert measured.provenance["measured_on"] == {"target": "kitchen", "class": "pi5"}
+    assert measured.provenance["fingerprint"]["server"]["build"] == "stub-2"
+    (challenge,) = (one.challenge for one in decision.candidates if one.challenge is not None)
+    held = {one.metric: (one.against, one.against_run, one.non_inferior) for one in challenge.anchored}
+    assert held["ttft_ms.median"] == held["output_tokens_per_s"] == ("good", found.run_id, True)
+    assert held["nDCG@10"][:2] != ("good", found.run_id)
+    assert (decision.verdict, decision.winner) == ("promote", "v1")
+    assert any("server.build: 'stub-2' against 'stub-1'" in note for note in decision.notes)
 
 
 def test_a_class_whose_reference_device_is_off_gets_no_verdict_and_the_device_is_named(sshd, device_url, tmp_path):
     sshd.stop()
-    with one_referenced_class(tmp_path, device_url) as wp:
+    with one_referenced_class(tmp_path / "work", device_url) as wp:
         assert wp.conduct().success
         summary = read_summary(wp.state.runs)
     assert (summary.decision.verdict, summary.bundle, summary.deployments) == ("no_verdict", None, ())

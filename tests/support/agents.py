@@ -50,9 +50,9 @@ def measuring_agent_line(name: str, home: Path, **env: str) -> str:
 
 
 def put_measuring_agent(home: Path, **env: str) -> None:
-    """Put that agent where `milton target add` puts it."""
+    """Put that agent where `milton target add` puts it, in place of one that is there."""
     launcher = home / AGENT
-    launcher.parent.mkdir(parents=True)
+    launcher.parent.mkdir(parents=True, exist_ok=True)
     launcher.write_text(f'#!/bin/sh\nexec {_measuring(home, {"MILTON_WATCH_MACHINE": "0", **env})} "$@"\n')
     launcher.chmod(0o755)
 

@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 INSTALL = "install it: apt-get install openssh-server"
 
 
@@ -126,6 +128,12 @@ class OwnSshd:
         wrapper.write_text(f'#!/bin/sh\nexec {shlex.join([*within, real])} -F {shlex.quote(str(config))} "$@"\n')
         wrapper.chmod(0o755)
         return folder
+
+    def reached_from(self, folder: Path, patch: pytest.MonkeyPatch) -> str:
+        """Put such a client, which knows the host, first on PATH; the device's URL."""
+        self.know(self.client(folder))
+        patch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+        return f"ssh://{self.user}@{self.address}:{self.port}"
 
     def know(self, folder: Path) -> None:
         """Let the client in `folder` know the host's key."""

@@ -5,8 +5,9 @@ What belongs here: what a launcher and the inference tier ask of that program. W
 
     python stub_llama_server.py --model FILE --alias NAME --host 127.0.0.1 --port N --parallel 1 --threads 2
 
-`STUB_TOKEN_MS` in its environment is the time between two tokens, for all models (`2`) or by name (`small=2,large=9`);
-`STUB_SAYS` a word that all its answers begin with.
+`STUB_TOKEN_MS` in its environment is the time between two tokens, for all models (`2`) or by name (`small=2,large=9`),
+where it serves no other; `STUB_FIRST_MS` how much more the first one takes; `STUB_SAYS` a word that all its answers
+begin with, and `STUB_BUILD` the build that it says it is.
 """
 
 from __future__ import annotations
@@ -23,10 +24,20 @@ from typing import Any
 _OPTIONS = "-t, --threads N  -b, --batch-size N  -ub, --ubatch-size N  -ctk, --cache-type-k TYPE"
 
 
+def _by_name(told: str, model: str) -> dict[str, str]:
+    return dict(part.split("=") for part in told.split(",")) if "=" in told else {model: told}
+
+
+def first_s(model: str) -> float:
+    """Seconds by which the first token of that model takes longer than another."""
+    return float(_by_name(os.environ.get("STUB_FIRST_MS", "0"), model).get(model, "0")) / 1e3
+
+
 def token_s(model: str) -> float:
     """Seconds between two tokens of that model."""
-    told = os.environ.get("STUB_TOKEN_MS", "2")
-    by_name = dict(part.split("=") for part in told.split(",")) if "=" in told else {model: told}
+    by_name = _by_name(os.environ.get("STUB_TOKEN_MS", "2"), model)
+    if model not in by_name:
+        raise SystemExit(f"no memory for {model}")
     return float(by_name[model]) / 1e3
 
 
@@ -44,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
             "/health": {"status": "ok"},
             "/v1/models": {"object": "list", "data": [{"id": options.alias, "owned_by": "llamacpp"}]},
             "/props": {
-                "build_info": "stub-1",
+                "build_info": os.environ.get("STUB_BUILD", "stub-1"),
                 "model_path": options.model,
                 "total_slots": options.parallel,
                 "chat_template": "{{ messages }}",
@@ -78,6 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        time.sleep(first_s(self.options.alias))
         for number, word in enumerate(words, 1):
             time.sleep(token_s(self.options.alias))
             finish = "length" if number == len(words) else None
@@ -139,6 +151,7 @@ def main() -> None:
     parser.add_argument("--ctx-size", type=int, default=4096)
     parser.add_argument("--parallel", type=int, default=1)
     _Handler.options, _ = parser.parse_known_args()
+    token_s(_Handler.options.alias)
     ThreadingHTTPServer((_Handler.options.host, _Handler.options.port), _Handler).serve_forever()
 
 
