@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from milton_assets.vocabulary.progress import OnProgress, Progress
+from milton_assets.vocabulary.terminal import printable
 from resources.durations import Durations
 
 ERASE = "\r\x1b[2K"
@@ -75,12 +76,12 @@ class Meter:
             if ended:
                 self._learn(stage, candidate, spent)
             tail = self._tail(candidate, index, stage, self._in_stage(candidate, stage, spent, step))
-            note = f" · {step.note}" if step.note else ""
-            line = f"{self._place(candidate, index)} {stage} {step.done}/{step.total}{note}{tail}"
+            note = f" · {printable(step.note)}" if step.note else ""
+            head = f"{self._place(candidate, index)} {stage} {step.done}/{step.total}"
             if ended or not self._redraws:
-                say(line)
+                say(f"{head}{note}{tail}")
             else:
-                self._redraw(line)
+                self._redraw(head, note, tail)
 
         return listen
 
@@ -178,10 +179,14 @@ class Meter:
         erase = ERASE if self._redraws else ""
         print(f"{erase}{self._stamped(line)}", file=self.out, flush=True)
 
-    def _redraw(self, line: str) -> None:
-        # The cursor goes back to the margin, so that whatever else is printed does not stand behind this line.
+    def _redraw(self, head: str, note: str, tail: str) -> None:
+        """One line of the terminal, in which the note gives way to the time that is left."""
         width = shutil.get_terminal_size().columns - 1
-        self.out.write(f"{ERASE}{self._stamped(line)[:width]}\r")
+        stamped = self._stamped(head)
+        room = max(width - len(stamped) - len(tail), 0)
+        line = f"{stamped}{note if len(note) <= room else note[: max(room - 1, 0)] + '…'}{tail}"
+        # The cursor goes back to the margin, so that whatever else is printed does not stand behind this line.
+        self.out.write(f"{ERASE}{line[:width]}\r")
         self.out.flush()
 
     def _stamped(self, line: str) -> str:
@@ -206,7 +211,7 @@ def terminal_listener(every_s: float = 2.0) -> OnProgress:
         if step.stage != DEPLOY_STAGE and now - shown < every_s:
             return
         shown = now
-        sys.stderr.write(f"{step.stage} {step.done}/{step.total} {step.note}\n")
+        sys.stderr.write(f"{step.stage} {step.done}/{step.total} {printable(step.note)}\n")
         sys.stderr.flush()
 
     return listen

@@ -137,7 +137,7 @@ class Candidates:
             raise BadInput(
                 f"weights of {size_bytes / 1e6:.0f} MB find no room in {self._root}: {free / 1e6:.0f} MB are free",
                 expected=f"their size and {SPARE_BYTES / 1e6:.0f} MB",
-                remedy="free room on the device: `milton target collect` drops releases that nobody needs",
+                remedy="free room on the device: `milton gc --target NAME` drops releases that nobody needs",
             )
 
     def _from_releases(self, offer: WeightsOffer) -> None:

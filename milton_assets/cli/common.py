@@ -150,6 +150,6 @@ def progress_on_stderr() -> OnProgress:
     errors = Console(stderr=True, highlight=False)
 
     def show(step: Progress) -> None:
-        errors.print(f"[dim]{step.stage}[/dim] {step.done}/{step.total} {escape(step.note)}", soft_wrap=True)
+        errors.print(f"[dim]{step.stage}[/dim] {step.done}/{step.total} {escape(printable(step.note))}", soft_wrap=True)
 
     return show

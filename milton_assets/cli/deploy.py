@@ -7,6 +7,7 @@ What belongs here: the verbs' arguments and what they print. What does not: depl
 from __future__ import annotations
 
 import getpass
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -26,6 +27,7 @@ from milton_assets.cli.common import (
 from milton_assets.settings import Settings
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch, MiltonError
+from milton_assets.vocabulary.figure import counted
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.terminal import printable
 
@@ -450,10 +452,8 @@ _INDENT = 18
 
 
 def _show_history(found: list[Deployment], console: Console) -> None:
-    """Two lines an attempt, the first of which has date and id whole in 80 columns, and a third for its reason."""
-    from rich.padding import Padding
-    from rich.text import Text
-
+    """Two lines an attempt, the first of which has date and id whole in 80 columns, and a third for its reason. Words
+    are kept whole, however long: a digest or a path is to be copied."""
     if not found:
         console.print("nothing was ever deployed")
         return
@@ -463,9 +463,22 @@ def _show_history(found: list[Deployment], console: Console) -> None:
             f"{one.operation} {one.model_version or 'of nothing that was accepted'} on {one.target} by {one.actor}: "
             f"{_name(one.from_release)} → {_name(one.release)}"
         ]
-        told += [one.reason] if one.reason else []
+        told += [_in_brief(one.reason)] if one.reason else []
         for text in told:
-            console.print(Padding(Text(printable(text)), (0, 0, 0, _INDENT)))
+            lines = textwrap.wrap(
+                printable(text),
+                max(console.width - _INDENT, _INDENT),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for line in lines:
+                console.print(f"{'':{_INDENT}}{line}", markup=False, soft_wrap=True)
+
+
+def _in_brief(reason: str) -> str:
+    """The reason's first line: the others are what a server said before it ended, say."""
+    first, *others = reason.splitlines()
+    return f"{first} … ({counted(len(others), 'more line')} with --json)" if others else first
 
 
 def _name(digest: str | None) -> str:

@@ -318,9 +318,8 @@ def _lines(uri: str, registry: Registry, aliases: Mapping[str, str]) -> Iterator
 
 def _table(uri: str, registry: Registry, aliases: Mapping[str, str]) -> Table:
     table = Table(title=_foreign(uri), title_justify="left")
-    table.add_column("version", no_wrap=True)
-    for name in ("status", "base model", "created (UTC)", "artefacts"):
-        table.add_column(name, overflow="fold")
+    for name in ("version", "status", "base model", "created (UTC)", "artefacts"):
+        table.add_column(name, no_wrap=name in {"version", "created (UTC)"}, overflow="fold")
     for entry in registry.entries.values():
         table.add_row(
             entry.version,

@@ -133,7 +133,7 @@ class _Heard:
         try:
             return self._inner.complete(messages, sampling, top_logprobs=top_logprobs, json_schema=json_schema)
         except ModelCallFailed as failed:
-            self.errors.setdefault(failed.kind.value, clean_text(failed.problem))
+            self.errors.setdefault(failed.kind.value, clean_text(failed.problem.removeprefix(f"{failed.kind}: ")))
             raise
 
 

@@ -19,8 +19,10 @@ _STARTS_A_BLOCK = re.compile(r"^(?:[-+=#:]|\d+(?=[.)]))")
 # Words, and between them what would need an escape of its own within code.
 _PIECE = re.compile(r"[^\s|`\\]+|[|`\\]")
 # A renderer links an address after it has resolved backslashes, so only code keeps one from becoming a link: a URL, a
-# mail address, the name of somebody on a forge.
-_ADDRESS = re.compile(r"://|www\.|@[-\w]+\.[-\w]|(?<!\w)@\w", re.IGNORECASE)
+# mail address, and what a forge makes more of: somebody's name, an issue (which "fixes" may close), an emoji.
+_ADDRESS = re.compile(
+    r"://|www\.|@[-\w]+\.[-\w]|(?<!\w)@\w|#\d|(?<!\w)gh-\d|(?<![\w:]):[-+\w]*[a-z+][-+\w]*:", re.IGNORECASE
+)
 
 
 def text(foreign: str) -> str:

@@ -248,6 +248,29 @@ def test_a_history_in_a_pipe_has_date_and_id_whole_in_80_columns(state: StateDir
     assert any(done["release"][:12] in line for line in lines)
 
 
+def test_a_failed_attempts_reason_is_a_sentence_in_the_history_and_no_path_or_digest_is_broken(
+    state: StateDir, bundle: Path
+) -> None:
+    (state.root / "elsewhere").mkdir()
+    broken = bundle.rename(state.root / "elsewhere" / ("b" * 70))
+    (broken / WEIGHTS_FILE).write_bytes(b"other weights")
+    failed = milton("deploy", "--bundle", broken, *UNPROBED, "--json")
+    assert failed.returncode == 1
+    reason = json.loads(failed.stdout)["reason"]
+    shown = milton("history", COLUMNS="80").stdout
+    assert [word for word in reason.splitlines()[0].split() if word not in shown.split()] == []
+
+
+def test_what_a_server_said_before_it_ended_is_told_to_machines_and_counted_for_people(state: StateDir) -> None:
+    make_bundle(state.bundles, "v1")
+    failed = milton("deploy", "--health-rounds", "0", "--json")
+    reason = json.loads(failed.stdout)["reason"]
+    first, *others = reason.splitlines()
+    shown = milton("history").stdout
+    assert others and "\\x0a" not in shown
+    assert " ".join(shown.split()).endswith(f"{first} … ({len(others)} more lines with --json)")
+
+
 def test_text_that_others_wrote_is_shown_and_does_nothing(state: StateDir, bundle: Path) -> None:
     told("deploy", *UNPROBED, "--actor", "\x1b[2J\x1b]0;title\x07\u202eada [red]x[/bold]")
     for verb in ("history", "status"):

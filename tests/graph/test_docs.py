@@ -51,6 +51,30 @@ def test_every_milton_command_exists_with_its_options(page):
                 check_milton(words[1:])
 
 
+SOURCES = [path for folder in ("milton_assets", "resources") for path in sorted((ROOT / folder).rglob("*.py"))]
+ANY_VERB = re.compile(r"^(?:[A-Z]+|\{.*\}|-.*)$")
+"""A verb that the program knows when it runs, as in `milton bench NAME` and `milton rollout {verb}`; or an option."""
+
+
+def unknown_in_a_sentence(command: str) -> list[str]:
+    """What `milton` does not have of a command that a sentence names: its verb, or some options."""
+    at, words = COMMANDS, [word.strip("[]|") for word in command.replace('"', "").split()]
+    while words and hasattr(at, "get_command") and (below := at.get_command(None, words[0])) is not None:
+        at, words = below, words[1:]
+    if hasattr(at, "get_command"):
+        of_ones_own = at.name == "bench" or not words or ANY_VERB.match(words[0])
+        return [] if of_ones_own else [command]
+    known = {option for parameter in at.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    options = [word.split("=")[0] for word in words if word.startswith("--")]
+    return [f"{command}: {option}" for option in options if option not in known | {"--help"}]
+
+
+def test_every_command_that_a_sentence_or_a_message_names_exists_with_its_options():
+    named = [(path, cmd) for path in (*PAGES, *SOURCES) for cmd in re.findall(r"`milton (\w[^`]*)`", path.read_text())]
+    assert len(named) > 200
+    assert [(name_of(path), bad) for path, cmd in named for bad in unknown_in_a_sentence(cmd)] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_make_target_exists(page):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -154,6 +154,24 @@ def test_on_a_terminal_the_line_is_redrawn_in_place_and_in_a_log_it_is_not(clock
     assert [line.endswith("\r") for line in terminal.getvalue().split("\x1b[2K")[2:5]] == [True, True, True]
 
 
+def test_on_a_narrow_terminal_a_long_note_gives_way_to_the_time_that_is_left(clock, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = Terminal()
+    listen = Meter(("inference",), 1, clock=clock, out=out).listener("smollm2-135m-q4_1", 1, "inference")
+    clock.now = 30
+    listen(Progress("inference", 2, 46, "factual-continents: first token after 212 ms, 64 tokens"))
+    line = out.getvalue().rstrip("\r").split("\x1b[2K")[-1]
+    assert line.endswith("… · about 11:00 left") and "2/46 · fact" in line
+    assert len(line) == 79
+
+
+def test_a_note_that_others_wrote_cannot_steer_the_terminal(shown, clock, out):
+    listen = shown.listener("v1", 1, "retrieval")
+    clock.now = 60
+    listen(Progress("retrieval", 1, 8, "query \x1b[2J\x1b]0;title\x07"))
+    assert r"query \x1b[2J\x1b]0;title\x07" in out.getvalue()
+
+
 def test_steps_in_quick_succession_are_thinned_out_but_the_last_is_shown(shown, clock, out):
     listen = shown.listener("v1", 1, "inference")
     for done in range(1, 101):

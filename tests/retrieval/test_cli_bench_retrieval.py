@@ -71,6 +71,7 @@ def test_what_the_server_said_at_an_error_is_shown_to_people_and_machines(datase
     assert "answered 400" in shown.stdout
     assert "logprobs are switched off" in shown.stdout
     assert "logprobs are switched off" in told["provenance"]["error_examples"]["http_status"]
+    assert not told["provenance"]["error_examples"]["http_status"].startswith("http_status")
 
 
 def test_the_options_reach_the_plan(dataset: Path) -> None:

@@ -22,6 +22,7 @@ HOSTILE = {
     "bare address": "see http://evil.example/x_y_z|q and www.evil.example or mail a@evil.example.",
     "upper case address": "HTTPS://EVIL.EXAMPLE WWW.evil.example",
     "name on a forge": "ask @somebody, (@somebody) or x@y",
+    "issue on a forge": "fixes #12, closes owner/name#12 and GH-12 :tada:",
     "address in marks": "`http://evil.example` a@b.example`c@d.example",
     "autolink": "<http://evil.example> <a@evil.example>",
     "pipes": "a | b || c \\| d",
@@ -74,6 +75,9 @@ def test_any_mix_of_marks_is_shown_as_it_is(texts: list[str]) -> None:
         pytest.param("two\r\nlines\there", "two lines here", id="line breaks are spaces"),
         pytest.param("\x1b]0;title\x07\x1b[2J", r"\\x1b\]0;title\\x07\\x1b\[2J", id="control codes are shown"),
         pytest.param("q8_0 at 3 %", r"q8\_0 at 3 %", id="plain words stay"),
+        pytest.param("at 14:25:00, 1:2", "at 14:25:00, 1:2", id="a time is no emoji"),
+        pytest.param("fixes #12", "fixes `#12`", id="an issue is not closed"),
+        pytest.param("closes GH-7 :tada:", "closes `GH-7` `:tada:`", id="nor by another spelling"),
     ],
 )
 def test_text_stays_on_one_printable_line(foreign: str, shown: str) -> None:
