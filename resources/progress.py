@@ -28,8 +28,9 @@ class Meter:
 
     `stages` are the tiers in order, `candidates` how many models go through all of them, `order` their versions where
     they are known. What stages took before (`remembered`) is believed until this campaign says otherwise: the first
-    steps of a stage move the estimate little, its last ones most. A stage that had nothing to do, and so told no step,
-    took until the next one began.
+    steps of a stage move the estimate little, its last ones most. What goes by between two stages, while a server
+    starts, counts to the one that comes. A stage that had nothing to do, and so told no step, took until the next one
+    began.
 
     On a terminal the line is redrawn in place; elsewhere a stage has a line when it begins, one when it ends, and one
     every `quiet_s` between.
@@ -46,17 +47,19 @@ class Meter:
     _spent: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
     _silent: tuple[str, str, float] | None = None
     _began: float = 0.0
+    _ended: float = 0.0
     _shown: float = -1e9
 
     def __post_init__(self) -> None:
-        self._began = self.clock()
+        self._began = self._ended = self.clock()
 
     def listener(self, candidate: str, index: int, stage: str, also: Callable[[str], None] | None = None) -> OnProgress:
         """A listener for one stage of the `index`-th candidate (from 1). `also` is told every line that stays."""
         started = self.clock()
         self._shown = started
         self._end_of_silent(started)
-        self._silent = (stage, candidate, started)
+        since = self._ended
+        self._silent = (stage, candidate, since)
 
         def say(line: str) -> None:
             self._say(line)
@@ -72,10 +75,11 @@ class Meter:
             if not ended and now - self._shown < (self.every_s if self._redraws else self.quiet_s):
                 return
             self._shown = now
-            spent = now - started
             if ended:
-                self._learn(stage, candidate, spent)
-            tail = self._tail(candidate, index, stage, self._in_stage(candidate, stage, spent, step))
+                self._learn(stage, candidate, since, now)
+            tail = self._tail(
+                candidate, index, stage, self._in_stage(candidate, stage, started - since, now - started, step)
+            )
             note = f" · {printable(step.note)}" if step.note else ""
             head = f"{self._place(candidate, index)} {stage} {step.done}/{step.total}"
             if ended or not self._redraws:
@@ -122,11 +126,13 @@ class Meter:
     def _place(self, candidate: str, index: int) -> str:
         return f"model {index}/{self.candidates} {candidate}"
 
-    def _in_stage(self, candidate: str, stage: str, spent: float, step: Progress) -> float | None:
-        """Seconds left of a stage: what its pace says, weighed against what it took before by how far it is."""
+    def _in_stage(self, candidate: str, stage: str, waited: float, spent: float, step: Progress) -> float | None:
+        """Seconds left of a stage that began after `waited` and has `spent` so much: what its pace says, weighed
+        against what it took before by how far it is."""
         if step.done >= step.total:
             return 0.0
-        before = self._expected(candidate, stage)
+        expected = self._expected(candidate, stage)
+        before = None if expected is None else max(expected - waited, 0.0)
         if not step.done:
             return None if before is None else max(before - spent, 0.0)
         share = step.done / step.total
@@ -134,14 +140,15 @@ class Meter:
         whole = by_pace if before is None else share * by_pace + (1 - share) * max(before, spent)
         return max(whole - spent, 0.0)
 
-    def _learn(self, stage: str, candidate: str, spent: float) -> None:
-        self._spent.setdefault(stage, []).append((candidate, spent))
-        self.remembered.learn(stage, candidate, spent)
+    def _learn(self, stage: str, candidate: str, since: float, now: float) -> None:
+        self._spent.setdefault(stage, []).append((candidate, now - since))
+        self.remembered.learn(stage, candidate, now - since)
+        self._ended = now
 
     def _end_of_silent(self, now: float) -> None:
         if self._silent is not None:
-            stage, candidate, began = self._silent
-            self._learn(stage, candidate, now - began)
+            stage, candidate, since = self._silent
+            self._learn(stage, candidate, since, now)
 
     def _tail(self, candidate: str, index: int, stage: str, in_stage: float | None) -> str:
         """What is said of the time left: of the campaign, or of the stage alone while others were never timed."""

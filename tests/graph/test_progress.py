@@ -81,6 +81,19 @@ def test_a_stage_with_nothing_to_do_is_timed_too(tmp_path, clock, out):
     assert (longer.expected_s(), longer.expected_s("full")) == (None, 41.0)
 
 
+def test_what_goes_by_while_a_server_starts_counts_to_the_stage_that_it_starts_for(tmp_path, clock, out):
+    path = tmp_path / "durations.json"
+    shown = Meter(("inference",), 2, clock=clock, out=out, remembered=Durations.read(path, "full"), order=("v1", "v2"))
+    for number, version in enumerate(("v1", "v2"), 1):
+        clock.now += 30
+        listen = shown.listener(version, number, "inference")
+        clock.now += 10
+        listen(Progress("inference", 4, 4))
+    assert [line.rpartition("about ")[2] for line in out.getvalue().splitlines()[1::2]] == ["0:40 left", "0:00 left"]
+    again = Meter(("inference",), 2, order=("v1", "v2"), remembered=Durations.read(path, "full"))
+    assert again.expected_s() == 80.0
+
+
 def test_a_stage_is_over_once_it_ran_wherever_it_stands_in_the_list(shown, clock, out):
     shown.listener("v1", 1, "reasoning")(Progress("reasoning", 2, 2))
     assert "left" not in out.getvalue(), "what inference will take is not known"
