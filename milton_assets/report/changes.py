@@ -14,6 +14,7 @@ from milton_assets.selection.decision import Decision
 from milton_assets.selection.summary import RunSummary
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.metric import Interval, Metric
 
 
 def changes_since(before: RunSummary, now: RunSummary) -> Since:
@@ -62,7 +63,7 @@ def _figures(before: RunSummary, now: RunSummary) -> Iterator[FigureChange]:
     for report in now.decision.candidates:
         for criterion in now.decision.policy.criteria:
             metric = report.reading(criterion.tier, criterion.metric)
-            earlier = _value(before.decision, report.version, criterion.tier, criterion.metric)
+            earlier = _reading(before.decision, report.version, criterion.tier, criterion.metric)
             if earlier is None and metric.value is None:
                 continue
             yield FigureChange(
@@ -70,14 +71,20 @@ def _figures(before: RunSummary, now: RunSummary) -> Iterator[FigureChange]:
                 metric=criterion.metric,
                 unit=metric.unit,
                 better=criterion.direction,
-                before=earlier,
+                before=earlier.value if earlier else None,
                 now=metric.value,
+                apart=earlier is not None and _apart(earlier.interval, metric.interval),
             )
 
 
-def _value(decision: Decision, version: str, tier: str, metric: str) -> float | None:
-    """That figure, or None where the model did not stand or its policy did not use the metric."""
+def _reading(decision: Decision, version: str, tier: str, metric: str) -> Metric | None:
+    """That figure, or None where there is none, as the model did not stand or its policy did not use the metric."""
     try:
-        return decision.candidate(version).reading(tier, metric).value
+        found = decision.candidate(version).reading(tier, metric)
     except BadInput:
         return None
+    return found if found.value is not None else None
+
+
+def _apart(one: Interval | None, other: Interval | None) -> bool:
+    return one is not None and other is not None and (one.high < other.low or other.high < one.low)

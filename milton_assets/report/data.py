@@ -38,7 +38,10 @@ class Serving(_Noun):
 
 
 class FigureChange(_Noun):
-    """One model's figure in the run before and in this one; `before` or `now` is None where it was not measured."""
+    """One model's figure in the run before and in this one; `before` or `now` is None where it was not measured.
+
+    `apart` is whether the two have intervals, and these do not overlap.
+    """
 
     model: str
     metric: str
@@ -46,6 +49,7 @@ class FigureChange(_Noun):
     better: Direction
     before: float | None
     now: float | None
+    apart: bool
 
     @property
     def improved(self) -> bool | None:
@@ -64,21 +68,23 @@ class Since(_Noun):
 
 
 class TierPart(_Noun):
-    """One tier's part: its charts, and its cases by model.
+    """One tier's part: its charts, its cases by model, and by model and kind what the server said at the first error.
 
-    `withheld` says why no case is shown, when none is. A tier that was measured on a private set never has cases here.
+    `withheld` says why no case is shown, when none is. A tier that was measured on a private set never has cases here,
+    nor a server's words, which may quote them.
     """
 
     name: TierName
     about: str
     charts: tuple[Chart, ...]
     cases: dict[Slug, tuple[CaseSheet, ...]]
+    said: dict[Slug, dict[str, str]] = {}
     private: bool = False
     withheld: str = ""
 
     @model_validator(mode="after")
     def _keeps_private_sets_in(self) -> Self:
-        if self.private and self.cases:
+        if self.private and (self.cases or self.said):
             raise ValueError(f"the tier {self.name} was measured on a private set, whose cases may not be shown")
         return self
 

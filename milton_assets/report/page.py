@@ -230,6 +230,8 @@ def _change(change: FigureChange) -> str:
 def _improved(change: FigureChange) -> str:
     if change.before is None or change.now is None:
         return ""
+    if change.improved is not None and not change.apart:
+        return "not told apart"
     return {True: "better", False: "worse", None: "same"}[change.improved]
 
 

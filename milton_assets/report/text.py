@@ -20,7 +20,7 @@ from milton_assets.vocabulary.tier_spec import Tiers
 
 
 def pull_request(data: ReportData, tiers: Tiers) -> str:
-    """The card, what serves, the flips, what changed since the run before, and the digests."""
+    """The card with its digests, what serves, the flips, servers' errors, and what changed since the run before."""
     return "\n\n".join([card.to_markdown(data.decision, tiers).rstrip(), *_parts(data)]) + "\n"
 
 
@@ -41,6 +41,15 @@ def _parts(data: ReportData) -> Iterator[str]:
         yield f"### Flips against {markdown.text(data.reference or '')}"
         header = ("model", "tier", "gained", "lost", "cases of both")
         yield markdown.table(header, [(f.model, f.tier, str(f.gained), str(f.lost), str(f.cases)) for f in found])
+    said = [
+        f"{model}, {tier.name}, {kind}: {words}"
+        for tier in data.tiers
+        for model, kinds in tier.said.items()
+        for kind, words in kinds.items()
+    ]
+    if said:
+        yield "### What servers said at the first error of each kind"
+        yield markdown.items(said)
     yield "### What changed since the last run"
     if data.since is None:
         yield markdown.text(data.no_since)

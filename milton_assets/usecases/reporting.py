@@ -40,6 +40,7 @@ from milton_assets.selection.summary import (
 from milton_assets.settings import Settings
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases.compose import evidence_store_of, targets_of
+from milton_assets.usecases.measuring import ERROR_EXAMPLES
 from milton_assets.usecases.rollout_report import rollout_lines
 from milton_assets.vocabulary.digest import sha256_bytes, short
 from milton_assets.vocabulary.errors import BadInput, MiltonError
@@ -267,9 +268,14 @@ def _tier(name: str, models: Sequence[str], measured: Measured, summary: RunSumm
         )
     results = {model: measured[model][name] for model in models if name in measured.get(model, {})}
     withheld = "measured on a private set, so no case is shown" if private else ""
-    cases = {} if private or spec.sheets is None else _cases(spec, results, summary, sources.goldens)
     return TierPart(
-        name=name, about=spec.about, charts=tuple(spec.charts(results)), cases=cases, private=private, withheld=withheld
+        name=name,
+        about=spec.about,
+        charts=tuple(spec.charts(results)),
+        cases={} if private or spec.sheets is None else _cases(spec, results, summary, sources.goldens),
+        said={} if private else {m: said for m, one in results.items() if (said := one.provenance.get(ERROR_EXAMPLES))},
+        private=private,
+        withheld=withheld,
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -11,16 +13,17 @@ from pydantic import ValidationError
 
 from milton_assets.report.cases import case_data, flips
 from milton_assets.report.data import TierPart
-from milton_assets.report.drawing import draw
+from milton_assets.report.drawing import COLOURS, draw
 from milton_assets.report.page import page, trend_page
 from milton_assets.report.text import pull_request
 from milton_assets.selection.summary import BundleRecord, RunSummary, change_summary, read_summary
+from milton_assets.usecases.measuring import ERROR_EXAMPLES
 from milton_assets.usecases.reporting import gather_trend, keep_page, summary_for_bundle
 from milton_assets.vocabulary.chart import Axis, Dot, DotChart, DotRow, Join, Line, Place, PlaneChart
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.state import StateDir
-from tests.support.browser import NEEDS_BROWSER, in_browser, parsed
+from tests.support.browser import NEEDS_BROWSER, browser_page, in_browser, parsed
 from tests.support.reported import NOW, case, decided, gathered, model, query, sources
 from tests.support.selection import RUN_ID
 from tests.support.tiers import TIERS
@@ -193,6 +196,17 @@ def test_what_changed_since_the_run_before_is_told(home: StateDir) -> None:
     assert moved["old", "ttft_ms.median"] is False
 
 
+def test_a_figure_is_better_than_in_the_run_before_only_where_the_intervals_do_not_overlap(home: StateDir) -> None:
+    decided(
+        home,
+        [model("old", latency=(40.0, 39.0, 41.0), throughput=(49.0, 47.0, 51.0))],
+        run_id="benchmark_20260110_000000",
+    )
+    told = parsed(page(gathered(home, typical(home)), TIERS)).text
+    assert "40.0 → 30.0 msbetter" in told
+    assert "49.0 → 50.0 tokens/snot told apart" in told
+
+
 def test_an_incumbent_that_stays_is_told_as_kept_and_not_as_a_rejection(home: StateDir) -> None:
     decided(home, [model("old", cove=0.5)], run_id="benchmark_20260110_000000")
     since = gathered(home, decided(home, [model("old", cove=0.5)], incumbent="old")).since
@@ -291,6 +305,76 @@ def test_a_figure_that_is_missing_lies_over_no_other() -> None:
     alone = several.model_copy(update={"series": ("a",), "rows": (DotRow(name="r", dots=(missing,)),)})
     assert ">×<title>a: error: no answer came</title></text>" in draw(several, {})
     assert ">error: no answer came</text>" in draw(alone, {})
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours `rgb(r, g, b)`, as https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio has it."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@NEEDS_BROWSER
+def test_what_stands_on_a_bar_can_be_read_in_light_and_dark() -> None:
+    """At least 4.5 to 1, as https://www.w3.org/TR/WCAG22/#contrast-minimum asks of small text."""
+    style = files("milton_assets.report").joinpath("page.css").read_text()
+    kinds = [f"{kind}{number}" for kind in "cp" for number in range(COLOURS)]
+    bars = "".join(f'<rect class="{kind} block"/><text class="on">1</text>' for kind in kinds)
+    fills = "[...document.querySelectorAll('svg > *')].map(element => getComputedStyle(element).fill)"
+    with browser_page() as browser:
+        browser.set_content(f"<!doctype html><style>{style}</style><svg>{bars}</svg>")
+        for scheme in ("light", "dark"):
+            browser.emulate_media(color_scheme=scheme)
+            told = browser.evaluate(fills)
+            pairs = zip(kinds, told[::2], told[1::2], strict=True)
+            read = {kind: contrast(bar, text) for kind, bar, text in pairs}
+            assert {kind: ratio for kind, ratio in read.items() if ratio < 4.5} == {}, scheme
+
+
+LETTERS_IN_PICTURES = """[...document.querySelectorAll('svg text:not([transform])')].map(text => {
+  const picture = text.ownerSVGElement;
+  return parseFloat(getComputedStyle(text).fontSize) * picture.getBoundingClientRect().width
+    / picture.viewBox.baseVal.width;
+})"""
+TEXTS_BEYOND_THEIR_PICTURE = """[...document.querySelectorAll('svg text')].filter(text => {
+  const [own, all] = [text, text.ownerSVGElement].map(e => e.getBoundingClientRect());
+  return own.left < all.left - 1 || own.right > all.right + 1
+    || own.top < all.top - 1 || own.bottom > all.bottom + 1;
+}).map(text => text.textContent)"""
+
+
+@NEEDS_BROWSER
+def test_on_a_telephone_pictures_stay_legible_and_on_paper_it_says_how_many_cases_there_are(
+    home: StateDir, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page(gathered(home, typical(home)), TIERS))
+    with browser_page() as browser:
+        browser.set_viewport_size({"width": 400, "height": 800})
+        browser.goto(path.as_uri())
+        heights = browser.evaluate(LETTERS_IN_PICTURES)
+        assert min(heights) >= 8, "pixels of a letter"
+        assert browser.evaluate(TEXTS_BEYOND_THEIR_PICTURE) == []
+        assert browser.evaluate("document.documentElement.scrollWidth") == 400
+        browser.emulate_media(media="print")
+        assert browser.locator("#count").inner_text() == "5 of 5 cases"
+        assert not browser.locator("#search").is_visible()
+
+
+def test_what_servers_said_at_their_errors_is_told_and_of_a_private_set_it_is_not(home: StateDir) -> None:
+    one = model("v1", [case("c1", right=True)], [query("q1", 0.4)])
+    said = {"http_status": "answered 400: the prompt has 9 tokens too many"}
+    tiers = {name: replace(result, provenance={ERROR_EXAMPLES: said}) for name, result in one.tiers.items()}
+    summary = decided(home, [replace(one, tiers=tiers)], private=["reasoning/secret/cases.jsonl"])
+    told = page(gathered(home, summary), TIERS)
+    line = f"v1, http_status: {said['http_status']}"
+    assert told.count(line) == len(tiers) - 1
+    assert pull_request(gathered(home, summary), TIERS).count(said["http_status"]) == len(tiers) - 1
 
 
 def test_a_figure_of_a_device_class_is_a_line_of_its_own(home: StateDir) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from milton_assets.report.vega_lite import MEDIA_TYPE
 from milton_assets.selection import card, load_policy
 from milton_assets.selection.outcome import print_outcome
 from milton_assets.selection.summary import RunSummary
+from milton_assets.usecases.measuring import ERROR_EXAMPLES
 from milton_assets.usecases.reporting import gather_trend
 from milton_assets.usecases.tracking import campaign_run
 from milton_assets.vocabulary import markdown
@@ -51,6 +53,8 @@ def hostile(home: StateDir) -> RunSummary:
     texts = dict.fromkeys(("question", "gold", "baseline", "final", "check_question", "check_answer", "error"), HOSTILE)
     said = dict.fromkeys(("query", "document", "failure"), HOSTILE)
     one = model("v1", [case("c1", right=False, kind=HOSTILE, **texts)], [query("q1", 0.4, **said)])
+    heard = {ERROR_EXAMPLES: {"http_status": HOSTILE}}
+    one = replace(one, tiers={name: replace(result, provenance=heard) for name, result in one.tiers.items()})
     left_out = model("v2", excluded=HOSTILE)
     policy = load_policy("smoke").model_copy(update={"summary": HOSTILE})
     return decided(home, [one, left_out], policy=policy, notes=(HOSTILE,))
