@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pydantic import TypeAdapter
 from milton_assets.statistics.agreement import cohen_kappa
 from milton_assets.tiers.reasoning import load_goldens
 from milton_assets.tiers.reasoning.answers import DateAnswer, Gold, ListAnswer, NumberAnswer, TextAnswer
-from milton_assets.tiers.reasoning.cases import Split
+from milton_assets.tiers.reasoning.cases import GoldenCase, Split
 from milton_assets.tiers.reasoning.matching import MOST_CHARACTERS, match
 from milton_assets.tiers.reasoning.text import canonical
 from milton_assets.tiers.reasoning.verdict import Reason
@@ -110,7 +111,12 @@ HEDGES = (
     "I'd say {}, but some say {}.", "If not {}, then {}.", "{} and {}", "It is {}. It is {}.",
     "The capital is {}, the capital is {}.", "{} (or {})", "{}; {}", "{}\n{}", "It may be {}, alternatively {}.",
     "Not sure: {} or {}", "{}, {}", "{} - {}", "{}. {}.", "Some say {}, others say {}.", "It is {} unless it is {}.",
-    "{} ({})", "Could be {}, could be {}.",
+    "{} ({})", "Could be {}, could be {}.", "{}, or else {}", "It is {}, or rather {}.", "{}, otherwise {}", "{} vs {}",
+    "It is either a {} or a {}.", "The answer is {}. The answer is {}.", "It might be {}. It might also be {}.",
+    "{} as well as {}", "{}, but possibly {}", "{}. Alternatively, {}.", "I'm torn between {} and {}.",
+    "First guess {}, second guess {}.", "1. {}\n2. {}", "Answer: {}\nAnswer: {}", "{} or {} is the answer.",
+    "Option one is {}. Option two is {}.", "{} is the answer. {} is the answer.",
+    "I think it is {}, {}, or something like that.",
 )  # fmt: skip
 
 
@@ -148,9 +154,32 @@ def test_hedging_is_never_paid_above_honest_answers() -> None:
     assert {hedge: passed(hedge) for hedge in HEDGES if passed(hedge) > honest} == {}
 
 
+TEXTS = [c for c in load_goldens().cases if isinstance(c.answer, TextAnswer) and c.wrong]
+
+
+@given(
+    st.sampled_from(TEXTS),
+    st.sampled_from(HEDGES),
+    st.integers(0, 1),
+    st.sampled_from((str, str.lower, str.upper, str.capitalize)),
+    st.sampled_from((str, str.lower, str.capitalize)),
+)
+def test_a_wrong_name_before_the_right_one_never_pays_in_whatever_letters(
+    case: GoldenCase, hedge: str, place: int, of_wrong: Callable[[str], str], of_right: Callable[[str], str]
+) -> None:
+    """The goldens' own golds and kinds of rivals, which the matcher is not told here; nor does a judge hear of them."""
+    wrong = of_wrong(case.wrong[place % len(case.wrong)])
+    said = hedge.format(wrong, of_right(case.answer.shown()))
+    found = match(said, case.answer, question=case.question)
+    assert not found.right
+    assert not (found.reason is Reason.HEDGED and found.for_judge)
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
+        ("Paris or lyon.", Reason.OPEN),
+        ("lyon or Paris.", Reason.HEDGED),
         ("Paris or Lutetia.", Reason.OPEN),
         ("Paris (Lutetia, Parisii).", Reason.OPEN),
         ("Is it Paris?", Reason.OPEN),

@@ -1,7 +1,7 @@
 """What else does the answer offer? Whether it commits itself to the gold, or names it as one of several.
 
 What belongs here: the candidates beside a gold, in a list, behind "or" and "maybe", in another claim of the same
-form. What does not: finding the gold (`naming`), denials (`polarity`).
+form. What does not: finding the gold (`naming`), denials (`polarity`), other fillers of the gold's sentence (`frames`).
 
 An answer commits itself by what it says first. A second name after a comma may explain the first ("Paris, France") and
 does no harm, since it cannot make a wrong first answer right; a gold that comes second is one of two candidates. What
@@ -17,15 +17,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import accumulate, takewhile
 
 from milton_assets.tiers.reasoning.asking import asks_for_a_place, asks_for_several, leaves_the_number_open
+from milton_assets.tiers.reasoning.frames import Filler, contrast, is_led_by_an_article, other_fillers
 from milton_assets.tiers.reasoning.lexicon import COPULAS, FUNCTION_WORDS, HEDGES, NEGATORS, PREPOSITIONS, TITLES
 from milton_assets.tiers.reasoning.proper_names import asks_for_a_person
 from milton_assets.tiers.reasoning.relation import answers_the_verb, verbs_of
-from milton_assets.tiers.reasoning.text import Span, Word, phrase, words
+from milton_assets.tiers.reasoning.text import Span, Word, canonical, occurrences, phrase, words
 from milton_assets.tiers.reasoning.wordforms import stem
 
 MARK = "\ue000"
@@ -33,9 +34,12 @@ MARK = "\ue000"
 
 _ENUMERATOR = re.compile(r"^[ \t]*(?:\(?\d{1,2}[.)]|[-*•])[ \t]+", re.MULTILINE)
 _JOINT = re.compile(
-    r"(?<!\d),|,(?!\d)|[;:\n•|/()&]|\s-+\s|[.!?]+(?=\s|$)|\b(?:and|or|nor|versus|vs|alternatively)\b", re.IGNORECASE
+    r"(?<!\d)[,:]|[,:](?!\d)|[;\n•|/()&]|\s-+\s|[.!?]+(?=\s|$)|\b(?:and|or|nor|versus|vs|alternatively|otherwise"
+    r"|as well as|if not)\b",
+    re.IGNORECASE,
 )
 _QUOTED = re.compile(r'"[^"\n]{1,80}"')
+_QUOTED_GOLD = re.compile(rf'"{MARK}"\s*$')
 _MOST_WORDS_OF_AN_ITEM = 4
 _MANY = 3
 _LEAST_OF_A_NAME = 4
@@ -43,8 +47,10 @@ _FEWEST_SHARE_OF_LINKS = 6
 _MOST_ITEMS_OF_AN_ANSWER = 10
 _MOST_CONJUNCTS = 4
 _GLOSS = frozenset({",", "(", ")", "-"})
-_ALTERNATIVES = frozenset({"or", "alternatively", "/", "|", "vs", "versus"})
-_CONJUNCTIONS = _GLOSS | {"and", "&"}
+_APPOSED = ", or"
+_ENDS_OF_SENTENCE = frozenset({".", "!", "?", "\n"})
+_ALTERNATIVES = frozenset({"or", _APPOSED, "alternatively", "otherwise", "if not", "/", "|", "vs", "versus"})
+_CONJUNCTIONS = _GLOSS | {"and", "&", "as well as"}
 _PLACING = frozenset({"in", "on", "at", "by"})
 _EXAMPLES = frozenset({
     "including", "includes", "include", "included", "comprising", "comprises", "featuring", "like", "namely",
@@ -54,6 +60,7 @@ _MOST_NAMES_IN_A_RUN = 2
 _MOST_WORDS_IN_A_RUN = 5
 _LONGEST_RUN = 7
 _REACH_OF_A_HEDGE = 4
+_TORN = frozenset({"i'm", "it's", "torn", "undecided", "hesitate", "hesitating", "choice", "choose", "toss"})
 _SUBJECTS = frozenset({"it", "this", "that", "answer", "he", "she", "they"})
 _THINGS = frozenset({"it", "this", "that"})
 _PERSONS = frozenset({"he", "she", "they"})
@@ -62,6 +69,9 @@ _INDEFINITE = re.compile(r"[\s\"'*_]*an?\s", re.IGNORECASE)
 _DEFINITE = re.compile(r"\bthe(?: [A-Z][^\s]*)+ ?$", re.IGNORECASE)
 _LABELS = frozenset({"answer", "final", "result", "conclusion", "solution"})
 _FEWEST_LINKS = 6
+_ARTICLE = re.compile(r"[\s\"'*_]*(?:an?|the)\s", re.IGNORECASE)
+_GIVES_NAMES = frozenset({("known", "as"), ("called", "as"), ("to", "as")})
+_LED_IN_BY = frozenset({"then", "also", "even", "else", "rather", "instead"})
 _ADVERB = re.compile(r"(?:al|b|d|e|nt|ar|us|st|ful|ain)ly$")
 _BETWEEN_VERB_AND_NAME = HEDGES | {"now", "today", "also", "called"}
 
@@ -107,17 +117,19 @@ def commitment(text: str, said: Sequence[Word], stated: Sequence[Span], question
     plain = masked(text, said, stated)
     pieces = _pieces(plain)
     direct = frozenset(span for span in stated if answers_the_verb(said, span, question))
+    fillers = other_fillers(text, said, stated, question)
     found = [
-        reader.in_list(pieces),
+        reader.in_list(pieces, frozenset(word.text for start, end in stated for word in said[start:end])),
         reader.hedged(said, stated),
         reader.other_claims(text, said, stated, direct),
-        reader.repeats_its_frame(said, stated),
+        reader.in_its_frame(fillers),
     ]
     if golds < _MANY and is_nothing_but_a_list(text, question, numbers=digits):
         found.append(Commitment.SEVERAL)
     if Commitment.SEVERAL in found:
-        return Commitment.FIRST_OF_SEVERAL if reader.comes_first(pieces) else Commitment.SEVERAL
-    opens = not direct and reader.opens_with_another(pieces)
+        first = reader.comes_first(pieces) and not any(filler.before for filler in fillers)
+        return Commitment.FIRST_OF_SEVERAL if first else Commitment.SEVERAL
+    opens = reader.chooses_between(said, stated) or (not direct and reader.opens_with_another(pieces))
     if Commitment.UNDECIDED in found or opens or is_soup(plain, question):
         return Commitment.UNDECIDED
     return Commitment.UNDECIDED if reader.runs_on(plain) else Commitment.ONE
@@ -209,13 +221,17 @@ def _in_one_piece(quoted: re.Match[str]) -> str:
 
 
 def _stronger(one: str, other: str) -> str:
-    """Of two joints in a row (", or", "(or"), the one that says more."""
-    return one if one.isalpha() and not other.isalpha() else other
+    """Of two joints in a row ("(or", "; and"), the one that says more; "A, or B" and "A (or B)" may say A otherwise."""
+    if one in {",", "("} and other == "or":
+        return _APPOSED
+    return one if one[-1:].isalpha() and not other[-1:].isalpha() else other
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A gold's row of candidates: how many stand before and after it, and by what joints they are joined."""
+    """A gold's row of candidates: how many stand before and after it, and by what joints they are joined; `apposed`
+    where the one after it may be its other name ("soccer, or football").
+    """
 
     before: int
     after: int
@@ -223,6 +239,7 @@ class _Row:
     glossed: bool
     offered: bool
     conjoined: bool
+    apposed: bool
 
     @property
     def others(self) -> int:
@@ -286,14 +303,19 @@ class _Reader:
     question: str
     golds: int
 
-    def in_list(self, pieces: Sequence[Piece]) -> Commitment:
+    def in_list(self, pieces: Sequence[Piece], gold: frozenset[str]) -> Commitment:
         """Candidates in a row with the gold. One walk over the pieces, however many golds there are."""
         lead = next((_lead(piece.text) for piece in pieces if piece.holds_gold), "")
+        first_gold = next((at for at, piece in enumerate(pieces) if piece.holds_gold), 0)
+        bare = sum(1 for _ in takewhile(lambda piece: self._in_any_letters.is_item(piece.text), pieces[:first_gold]))
         items = [
             not piece.holds_gold
             and not self._is_label(pieces, at)
-            and not (at and piece.joint == "(" and _abbreviates(piece.text, pieces[at - 1].text))
-            and self.is_item(piece.text, lead)
+            and not (at and piece.joint in {"(", "or"} and _abbreviates(piece.text, pieces[at - 1].text))
+            and (
+                self.is_item(piece.text, lead or _own_lead(pieces, at))
+                or self._is_item_in_small_letters(pieces, at, first_gold, bare, lead)
+            )
             for at, piece in enumerate(pieces)
         ]
         if lead and not any(item and phrase(p.text)[0] == lead for p, item in zip(pieces, items, strict=True)):
@@ -316,7 +338,9 @@ class _Reader:
                 continue
             first, last = begins[at], ends[at]
             if opens[first] and first > 0:
-                first -= self._ends_with_a_claim(pieces[first - 1].text)
+                first -= self._ends_with_a_claim(pieces[first - 1].text, pieces[first].joint)
+            if closes[last] and last + 1 < len(pieces):
+                last += self._goes_on_with_another(pieces[last + 1])
             row = _Row(
                 before=_within(rivals, first, at),
                 after=_within(rivals, at + 1, last + 1),
@@ -324,6 +348,7 @@ class _Reader:
                 glossed=not _within(told_apart, first + 1, last + 1),
                 offered=bool(_within(offered, first + 1, last + 1)),
                 conjoined=not _within(not_conjoined, first + 1, last + 1),
+                apposed=last == at + 1 and self._may_say_the_same(pieces, at, last, gold),
             )
             in_a_sentence = not (opens[at] and closes[at])
             verdict = self._verdict_on(row, piece, in_a_sentence=in_a_sentence)
@@ -350,8 +375,9 @@ class _Reader:
                 return Commitment.ONE
             if row.glossed and row.others == 2 and not self.digits and asks_for_a_place(self.question):
                 return Commitment.ONE
-            if row.others == 1 and not self.named and not self.digits:
-                return Commitment.ONE  # "A bank or credit union": common nouns beside the one that answers gloss it.
+            one_noun = row.others == 1 and not self.named and not self.digits
+            if one_noun and (not row.offered or row.apposed or leaves_the_number_open(self.question)):
+                return Commitment.ONE  # "A bank and credit union": common nouns beside the one that answers gloss it.
         return _beside(row)
 
     def _is_label(self, pieces: Sequence[Piece], at: int) -> bool:
@@ -366,11 +392,60 @@ class _Reader:
     def _gold_ends(self, piece: str) -> bool:
         return set(phrase(piece.rpartition(MARK)[2])) <= HEDGES | {"too", "also", "then"}
 
+    def _is_item_in_small_letters(
+        self, pieces: Sequence[Piece], at: int, first_gold: int, bare: int, lead: str
+    ) -> bool:
+        """ "lyon or Paris": a rival of a name, whatever its letters, where "or" joins it or it comes first, in the same
+        sentence or among the `bare` pieces that the answer opens with. With an article it describes ("the poet, Anna
+        Berg"), and so it does after the name ("Paris, city of light").
+        """
+        if not self.named or self.digits:
+            return False
+        piece = pieces[at]
+        offered = not _ALTERNATIVES.isdisjoint(one.joint for one in pieces[at : at + 2]) or (
+            at + 1 == first_gold and not HEDGES.isdisjoint(phrase(pieces[first_gold].text))
+        )
+        if at < first_gold:
+            describes = bool(_ARTICLE.match(piece.text)) or not TITLES.isdisjoint(phrase(piece.text))
+            joined = pieces[at + 1].joint not in _ENDS_OF_SENTENCE or at < bare
+            may = offered or (joined and not describes and pieces[at + 1].joint != ":")
+        else:
+            may = offered and not asks_for_several(self.question)
+        return may and self._in_any_letters.is_item(piece.text, lead)
+
+    @property
+    def _in_any_letters(self) -> _Reader:
+        """The same reader, to whom small letters make a rival, too."""
+        return replace(self, named=False)
+
+    def _goes_on_with_another(self, piece: Piece) -> bool:
+        """ "… or tin is the answer": what begins behind "or" is a candidate, whatever is said of it."""
+        if piece.holds_gold or piece.joint not in _ALTERNATIVES or self.digits:
+            return False
+        said = words(piece.text)
+        own = _adjoining(said)
+        follows = said[len(own)].text if len(own) < len(said) else ""
+        short = 0 < len(own) <= _MOST_WORDS_OF_AN_ITEM and follows in COPULAS
+        return short and any(word.text not in self.asked for word in own)
+
+    def _may_say_the_same(self, pieces: Sequence[Piece], at: int, last: int, gold: frozenset[str]) -> bool:
+        """Whether what follows ", or" or "known as", or is quoted as the gold is, may be another word for it: not so
+        where the answer wavers, or where it is another of the same kind ("vitamin D, or vitamin C").
+        """
+        other = phrase(pieces[last].text)
+        wavers = any(not HEDGES.isdisjoint(phrase(piece.text)) for piece in pieces) or other[:1] == ("else",)
+        are_names = phrase(pieces[at].text.partition(MARK)[0])[-2:] in _GIVES_NAMES
+        both_quoted = bool(_QUOTED_GOLD.search(pieces[at].text)) and bool(
+            _QUOTED.fullmatch(pieces[last].text.strip(" ."))
+        )
+        may = pieces[last].joint == _APPOSED or are_names or both_quoted
+        return may and not wavers and not contrast(gold, other)
+
     def is_item(self, piece: str, lead: str = "") -> bool:
         """Whether a piece is a short name and nothing else, as it would stand in a list of candidates. `lead` is the
         preposition that the gold has, and that another candidate may have too ("in Nice or in Paris").
         """
-        spelled = [word for word in words(piece) if word.text not in HEDGES | {"then", "also", "even", "else"}]
+        spelled = [word for word in words(piece) if word.text not in HEDGES | _LED_IN_BY]
         if lead and spelled and spelled[0].text == lead:
             spelled = spelled[1:]
         if not 0 < len(spelled) <= _MOST_WORDS_OF_AN_ITEM:
@@ -387,8 +462,16 @@ class _Reader:
             return False  # "A boy of eleven", "the son of Anna" and "the German biologist" describe; they name nobody.
         if not self.digits and self._is_of_the_question(spelled):
             return False
-        own = [word for word in spelled if word.text not in self.asked and word.text != "of"]
+        own = self._own(spelled)
         return bool(own) and self._competes(own)
+
+    def _own(self, spelled: Sequence[Word]) -> list[Word]:
+        """What a phrase says beside the question; all of it where it only takes its words up: asked which sea lies to
+        the north, "North Sea" is an answer.
+        """
+        own = [word for word in spelled if word.text not in self.asked and word.text != "of"]
+        anew = len(spelled) > 1 and not any(occurrences([word.text for word in spelled], words(self.question)))
+        return own or (list(spelled) if anew else [])
 
     def _is_of_the_question(self, spelled: Sequence[Word]) -> bool:
         """A name that the question gives a part of: asked who sang it with Anna, "Anna Bergin" is no answer."""
@@ -403,19 +486,31 @@ class _Reader:
             return any(word.text[0].isdigit() for word in spelled)
         return not self.named or any(word.named and not word.text[0].isdigit() for word in spelled)
 
-    def _ends_with_a_claim(self, piece: str) -> bool:
-        """ "The capital is Nice" before ", Paris": what follows the verb is an item."""
+    def _ends_with_a_claim(self, piece: str, joint: str = ".") -> bool:
+        """ "The capital is Nice" before ", Paris": what follows the verb is an item; in small letters, too, where "or"
+        follows as the `joint`, or no article leads it.
+        """
         spelled = words(piece)
+        if joint in _ALTERNATIVES and not self.digits:
+            last = _adjoining(reversed(spelled))[::-1]  # "Koalas eat bark or leaves".
+            counts = bool(last) and last[-1].text[0].isdigit()
+            return bool(self._own(last)) and not counts and not any(word.text in NEGATORS for word in spelled)
         for n in range(len(spelled) - 1, max(len(spelled) - 2 - _MOST_WORDS_OF_AN_ITEM, -1), -1):
             if spelled[n].text in COPULAS | HEDGES | _EXAMPLES | {"by"} or (
                 spelled[n].text == "as" and spelled[n - 1].text == "such"
             ):
                 tail = spelled[n + 1 :]
-                own = [word for word in tail if word.text not in self.asked]
-                if self.named and not self.digits and tail and (not tail[-1].named or tail[-1].text in TITLES):
-                    return False  # "by the British band, Orange Juice": what it is, before its name.
-                return bool(own) and not any(word.text in NEGATORS for word in own) and self._competes(own)
-            if spelled[n].text in FUNCTION_WORDS:
+                own = self._own(tail)
+                if not own or any(word.text in NEGATORS for word in own):
+                    return False
+                if self.named and not self.digits and (not tail[-1].named or tail[-1].text in TITLES):
+                    # "By the British band, Orange Juice": what it is, before its name.
+                    described = is_led_by_an_article(canonical(piece), spelled, n + 1) or tail[0].text[0].isdigit()
+                    elsewhere = joint in _ENDS_OF_SENTENCE and spelled[n].text not in COPULAS
+                    described |= elsewhere or any(word.text in TITLES for word in tail)
+                    return not described
+                return self._competes(own)
+            if spelled[n].text in FUNCTION_WORDS - {"of"}:
                 return False
         return False
 
@@ -423,7 +518,11 @@ class _Reader:
         """Whether nothing that competes is named before the gold."""
         at = next(n for n, piece in enumerate(pieces) if piece.holds_gold)
         before = [*(piece.text for piece in pieces[:at]), pieces[at].text.partition(MARK)[0]]
-        if any(self.is_item(text) or self._ends_with_a_claim(text) for text in before):
+        readers = (self, self._in_any_letters)
+        if any(reader.is_item(text) for text in before for reader in readers):
+            return False
+        joints = [*(piece.joint for piece in pieces[1 : at + 1]), "."]
+        if any(self._ends_with_a_claim(text, joint) for text, joint in zip(before, joints, strict=True)):
             return False
         names = [word for text in before for word in words(text) if word.text not in TITLES]
         return not self.named or not any(self._is_another_name(word) for word in names)
@@ -438,6 +537,16 @@ class _Reader:
         if any(word.text in self.asked and word.text not in FUNCTION_WORDS for word in spelled):
             return False
         return pieces[1].joint not in {":", "\n"} and not adverb and not titled and self.is_item(pieces[0].text)
+
+    def chooses_between(self, said: Sequence[Word], stated: Sequence[Span]) -> bool:
+        """ "I'm torn between Paris and Nice": the gold is one of two by what the answer says of itself."""
+        opened = 0
+        for position, word in enumerate(said):
+            opened = position if position and word.sentence != said[position - 1].sentence else opened
+            wavers = word.text == "between" and all(w.text in FUNCTION_WORDS | _TORN for w in said[opened:position])
+            if wavers and any(said[start].sentence == word.sentence and position < start for start, _ in stated):
+                return "between" not in self.asked
+        return False
 
     def hedged(self, said: Sequence[Word], stated: Sequence[Span]) -> Commitment:
         """ "Some say Paris, others say Nice": a name behind a hedge that is not the gold."""
@@ -456,8 +565,11 @@ class _Reader:
                     break
                 if said[n].text in FUNCTION_WORDS:
                     continue
-                other = n not in inside and said[n].text not in self.asked and self._competes([said[n]])
-                if other and (self.named or word.text in _HEDGES_OF_NOUNS):
+                other = n not in inside and said[n].text not in self.asked
+                of_nouns = word.text in _HEDGES_OF_NOUNS
+                if other and self._competes([said[n]]) and (self.named or of_nouns):
+                    return Commitment.SEVERAL
+                if other and of_nouns and not self.digits and _is_all_of_its_clause(said, n):
                     return Commitment.SEVERAL
                 break
         return Commitment.ONE
@@ -502,19 +614,13 @@ class _Reader:
             at += 1
         return False
 
-    def repeats_its_frame(self, said: Sequence[Word], stated: Sequence[Span]) -> Commitment:
-        """ "It could be quartz or it could be diamond": what leads to the gold leads to another, too."""
-        starts = {start for start, _ in stated}
-        frames = {
-            (said[start - 2].text, said[start - 1].text)
-            for start in starts
-            if start > 1 and said[start - 1].text in COPULAS and said[start - 2].sentence == said[start].sentence
-        }
-        for position in range(2, len(said)):
-            frame = (said[position - 2].text, said[position - 1].text)
-            if position not in starts and frame in frames and self._is_another_name(said[position]):
-                return Commitment.SEVERAL if self.named else Commitment.UNDECIDED
-        return Commitment.ONE
+    def in_its_frame(self, fillers: Sequence[Filler]) -> Commitment:
+        """ "It could be quartz or it could be diamond": what else fills the frame of the gold is a candidate, too."""
+        several_may_be = leaves_the_number_open(self.question)
+        others = [one for one in fillers if one.before or one.claimed or not several_may_be]
+        if not others:
+            return Commitment.ONE
+        return Commitment.SEVERAL if self.named and any(one.named for one in others) else Commitment.UNDECIDED
 
     def _is_beside(self, word: Word) -> bool:
         return word.text not in self.asked | TITLES and len(word.text) > 1
@@ -541,9 +647,17 @@ class _Reader:
         return False
 
 
+def _is_all_of_its_clause(said: Sequence[Word], at: int) -> bool:
+    """Whether a short name, in whatever letters, stands from `at` to the end of its clause: "…, maybe lyon"."""
+    row = _adjoining(word for word in said[at : at + _MOST_WORDS_OF_AN_ITEM + 1] if word.clause == said[at].clause)
+    end = at + len(row)
+    ends = end == len(said) or said[end].clause != said[at].clause
+    return 0 < len(row) <= _MOST_WORDS_OF_AN_ITEM and ends and not _ADVERB.search(row[0].text)
+
+
 def _abbreviates(piece: str, before: str) -> bool:
     """Whether `piece` is made of the initials of what stands before it: "Federal Trade Board (FTB)"."""
-    letters = piece.strip()
+    letters = piece.strip(" .")
     initials = "".join(word.text[0] for word in words(before) if word.text not in FUNCTION_WORDS)
     return len(letters) > 1 and letters.isupper() and initials.endswith(letters.casefold())
 
@@ -556,6 +670,13 @@ def _lead(piece: str) -> str:
     """The preposition that a gold's piece opens with, if it holds nothing else before the gold."""
     before = phrase(piece.partition(MARK)[0])
     return before[0] if len(before) == 1 and before[0] in _PLACING else ""
+
+
+def _own_lead(pieces: Sequence[Piece], at: int) -> str:
+    """The preposition of a piece that "or" follows: "in a bakery or a shop"."""
+    offered = at + 1 < len(pieces) and pieces[at + 1].joint in _ALTERNATIVES
+    first = phrase(pieces[at].text)[:1] if offered else ()
+    return first[0] if first and first[0] in _PLACING else ""
 
 
 def _is_described(text: str, said: Sequence[Word], at: int) -> bool:

@@ -23,7 +23,7 @@ PREPOSITIONS = LINKS | {
 }  # fmt: skip
 CONJUNCTIONS = frozenset({
     "but", "or", "nor", "so", "yet", "if", "because", "although", "though", "while", "whereas", "whether", "unless",
-    "then", "however", "therefore", "thus", "hence", "rather", "instead",
+    "then", "however", "therefore", "thus", "hence", "rather", "instead", "else", "otherwise",
 })  # fmt: skip
 ADVERBS = frozenset({
     "not", "never", "no", "only", "just", "also", "too", "very", "even", "still", "already", "now", "today", "once",

@@ -64,7 +64,8 @@ def other_forms(spelled: Sequence[Word], said: Sequence[Word], question: str) ->
                 break
             start, middle = start - 1, middle + 1
         else:
-            if of_a_person and not _other_name_before(said, end) and not _name_after(said, end):
+            alone = len(last) > 1 and not _other_name_before(said, end) and not _name_after(said, end)
+            if of_a_person and alone:  # "I" is no surname of William I.
                 yield end, end + 1
     if of_a_person and holds_particle:
         for n, word in enumerate(said):

@@ -29,6 +29,7 @@ _OF_COMMITMENT = {
 
 _ASKS_WHEN_TOO = re.compile(r"\w,? and (?:(?:in|on) )?(?:(?:what|which) (?:year|date)|when)\b", re.IGNORECASE)
 _DIGIT = re.compile(r"\d")
+_ONESELF = frozenset({"i", "i'm", "ai"})
 _NAMING = COPULAS | {"called", "named", "known", "as", "termed", "means"}
 
 
@@ -77,8 +78,14 @@ def _is_in_passing(said: Sequence[Word], span: Span) -> bool:
     """
     start, end = span
     first, before = said[start], said[max(0, start - 1)]
-    late = first.sentence > said[0].sentence and end - start == 1
+    late = first.sentence > _first_claim(said) and end - start == 1
     return late and not first.named and not first.text[0].isdigit() and before.text not in _NAMING
+
+
+def _first_claim(said: Sequence[Word]) -> int:
+    """The first sentence that is not about the one who answers ("As a language model, I do not drink.")."""
+    of_oneself = {word.sentence for word in said if word.text in _ONESELF}
+    return next((word.sentence for word in said if word.sentence not in of_oneself), 0)
 
 
 def states_a_rival(said: Sequence[Word], rivals: Iterable[str], question: str, golds: Sequence[Span]) -> bool:
