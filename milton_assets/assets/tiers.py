@@ -36,7 +36,7 @@ from milton_assets.usecases.dry_run import WHY
 from milton_assets.usecases.evaluations import imported_log, imported_result
 from milton_assets.usecases.incumbent import heard_of_last
 from milton_assets.usecases.judging import qualified_judge
-from milton_assets.usecases.measuring import SYSTEM_ROLE, measure_tier
+from milton_assets.usecases.measuring import ERROR_EXAMPLES, SYSTEM_ROLE, measure_tier
 from milton_assets.usecases.references import Asking, forcing_of, reference_of
 from milton_assets.usecases.shared_history import mirrored_anywhere
 from milton_assets.usecases.targets import open_targets
@@ -255,10 +255,15 @@ def _candidates(registry: RegistryResource, model_server: ModelServerResource) -
     ]
 
 
-def _told(result: TierResult) -> dict[str, str]:
-    """What the check tells beside the figures, where the table states it."""
-    sent = result.provenance.get(SYSTEM_ROLE)
-    return {} if sent is None else {SYSTEM_ROLE: str(sent)}
+def _told(result: TierResult) -> dict[str, str | dict[str, str]]:
+    """What the check tells beside the figures, where the table states it: how system turns were sent, and what the
+    server said at the first error of each kind."""
+    stated: dict[str, str | dict[str, str]] = {}
+    if (sent := result.provenance.get(SYSTEM_ROLE)) is not None:
+        stated[SYSTEM_ROLE] = str(sent)
+    if said := result.provenance.get(ERROR_EXAMPLES):
+        stated[ERROR_EXAMPLES] = said
+    return stated
 
 
 def tier_check(spec: TierSpec, *, on_class: bool = False) -> AssetChecksDefinition:

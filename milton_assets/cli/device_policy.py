@@ -14,6 +14,7 @@ import typer
 from milton_assets.cli.common import JsonOption, answer, current_state
 from milton_assets.cli.deploy import ActorOption, TargetOption, TargetPathOption, acting, target_of
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.figure import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -185,7 +186,7 @@ def _sentences(policy: DevicePolicy) -> list[str]:
     if policy.require_load_test:
         said.append("after a load test")
     if policy.min_health_rounds:
-        said.append(f"and watches it for at least {policy.min_health_rounds} rounds")
+        said.append(f"and watches it for at least {counted(policy.min_health_rounds, 'round')}")
     if policy.max_silence_hours is not None:
         said.append(f"and says so when no controller is heard for {policy.max_silence_hours:g} hours")
     return said

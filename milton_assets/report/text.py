@@ -25,9 +25,13 @@ def pull_request(data: ReportData, tiers: Tiers) -> str:
 
 
 def trend_table(trend: TrendData) -> str:
-    """One figure over campaigns as a table."""
+    """One figure over campaigns as a table, without the columns that no row of it fills."""
     header, rows = data_rows(trend.chart)
-    lines = [f"## {markdown.text(trend.chart.title)}", markdown.table(header, rows)]
+    filled = [column for column, cells in enumerate(zip(*rows, strict=True)) if any(cells)]
+    lines = [
+        f"## {markdown.text(trend.chart.title)}",
+        markdown.table([header[c] for c in filled], [[row[c] for c in filled] for row in rows]),
+    ]
     lines += [f"- {markdown.text(sentence)}" for sentence in trend.unread]
     return "\n\n".join(lines) + "\n"
 

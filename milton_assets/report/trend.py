@@ -37,6 +37,8 @@ def trend_chart(figure: str, decisions: Sequence[Decision], events: Iterable[Eve
     """
     criteria = [criterion for decision in decisions for criterion in decision.policy.criteria]
     asked = [c for c in criteria if figure in {c.metric, c.label, f"{c.tier}.{c.metric}"}]
+    if not criteria:
+        raise BadInput("no benchmark run that can be read has ended here yet", remedy="run `make autobench`")
     if not asked:
         raise BadInput(
             f"no campaign was decided on a figure {figure!r:.100}",

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from dagster import AssetKey, DagsterEventType, DagsterRunStatus, RunsFilter
+from dagster import AssetCheckKey, AssetKey, DagsterEventType, DagsterRunStatus, RunsFilter
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG
 from milton_assets.campaign.choice import candidates_of
@@ -18,6 +18,7 @@ from milton_assets.edge.release import verify_release
 from milton_assets.selection.summary import read_summary, run_ids
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.registry import Quarantined, Registry
+from milton_assets.vocabulary.tier import asset_of
 from resources.durations import Durations
 from resources.registries.json_file import add_entries, new_entry
 from tests.support.targets import targets_of
@@ -60,6 +61,18 @@ def test_a_model_that_fails_every_call_is_named_with_its_errors(road):
     bad = road.decision.candidate("bad")
     assert bad.rank is None
     assert "9 of 9 requests failed" in bad.why
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tier", ["inference", "reasoning", "retrieval"])
+def test_the_check_in_the_web_ui_quotes_the_server_of_a_model_that_fails(conducted, tier):
+    key = AssetCheckKey(AssetKey(asset_of(tier)), f"{tier}_is_complete")
+    told = [
+        record.evaluation.metadata["error_examples"].value["http_status"]
+        for record in conducted.instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+        if "error_examples" in record.evaluation.metadata
+    ]
+    assert len(told) == 1 and "500" in told[0]
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from milton_assets.report.cases import case_data, flips
 from milton_assets.report.data import TierPart
 from milton_assets.report.drawing import COLOURS, draw
 from milton_assets.report.page import page, trend_page
-from milton_assets.report.text import pull_request
+from milton_assets.report.text import pull_request, trend_table
 from milton_assets.selection.summary import BundleRecord, RunSummary, change_summary, read_summary
 from milton_assets.usecases.measuring import ERROR_EXAMPLES
 from milton_assets.usecases.reporting import gather_trend, keep_page, summary_for_bundle
@@ -278,6 +278,8 @@ def test_a_bundle_is_made_without_a_page_that_cannot_be(home: StateDir) -> None:
 
 
 def test_a_figure_over_campaigns_is_one_page_too(home: StateDir) -> None:
+    with pytest.raises(BadInput, match="no benchmark run that can be read has ended"):
+        gather_trend(sources(home), "cove_pass_rate", now=NOW)
     decided(home, [model("old", cove=0.5)], run_id="benchmark_20260110_000000")
     typical(home)
     trend = gather_trend(sources(home), "cove_pass_rate", now=NOW)
@@ -286,6 +288,7 @@ def test_a_figure_over_campaigns_is_one_page_too(home: StateDir) -> None:
         ("new", [pytest.approx(2 / 3)]),
     ]
     assert parsed(trend_page(trend)).named("svg")
+    assert trend_table(trend).splitlines()[2].startswith("| name | decided | "), "no column is empty"
     with pytest.raises(BadInput, match="no campaign was decided on a figure 'beauty'"):
         gather_trend(sources(home), "beauty", now=NOW)
 
