@@ -324,7 +324,7 @@ def main() -> int:
     if "chains" in wanted:
         with timed("the chains"), processes() as each:
             pools, noises = ((2, 20), (0.03, 0.10)) if quick else (POOLS, NOISES)
-            chains, compared = (500, 0) if quick else (arguments.chains, arguments.compared)
+            chains, compared = (1000, 0) if quick else (arguments.chains, arguments.compared)
             rows = [
                 Chain(noise=noise, candidates=candidates, outliers=outliers)
                 for candidates, noise, outliers in itertools.product(pools, noises, (0.0, 0.05))
