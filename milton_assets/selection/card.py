@@ -220,10 +220,10 @@ def _grid(part: Grid, width: int) -> Table:
 
 def _table(part: Grid, cells: Sequence[Sequence[str]], least: Sequence[int]) -> Table:
     table = Table(
-        title=part.title,
+        title=Text(part.title),
         title_justify="left",
         title_style="bold",
-        caption=part.caption or None,
+        caption=Text(part.caption) if part.caption else None,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,

@@ -114,6 +114,15 @@ def test_what_a_server_said_cannot_steer_the_terminal() -> None:
 
 
 @NEEDS_NODE
+def test_a_policys_words_are_only_text_on_the_terminal() -> None:
+    decision = decided(*TYPICAL)
+    first, *rest = decision.policy.criteria
+    policy = decision.policy.model_copy(
+        update={"criteria": (first.model_copy(update={"label": "[red]fast[/]"}), *rest)}
+    )
+    assert f"[red]fast[/] is {first.metric}" in drawn(decision.model_copy(update={"policy": policy}), 200)
+
+
 def test_the_web_ui_shows_interval_unit_and_standing_apart_from_their_figure() -> None:
     rows = rendered(card.to_markdown(decided(*TYPICAL, incumbent="v2.20260111.1425-q4_0"), TIERS)).rows
     assert rows[0] == [
