@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
 from billiard.exceptions import WorkerLostError
 from celery.contrib.testing.worker import start_worker
+from celery.signals import setup_logging
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunStatus, EventLogEntry
 
 from milton_assets.sensors import BEGUN_WITHIN, end_never_begun
@@ -157,7 +159,7 @@ def test_a_run_that_a_worker_says_it_has_is_left_alone(over_redis, run_over_redi
         begun.set()
         may_end.wait(60)
 
-    with start_worker(app, pool="threads", perform_ping_check=False, queues=["gpu-box"]):
+    with logging_left_alone(), start_worker(app, pool="threads", perform_ping_check=False, queues=["gpu-box"]):
         over_redis.handle_new_event(starting(run_over_redis))
         task_id = takes_long.apply_async(queue="gpu-box").id
         over_redis.add_run_tags(run_over_redis.run_id, {"dagster-celery/task_id": task_id})
@@ -191,6 +193,20 @@ def test_what_a_worker_measures_with_ends_with_a_worker_that_is_killed(tmp_path)
     finally:
         for one in psutil.wait_procs([child], timeout=0)[1]:
             one.kill()
+
+
+@contextmanager
+def logging_left_alone():
+    """A worker sets the level of the root logger, for good, unless somebody says that logging is set up."""
+
+    def is_set_up(**_):
+        pass
+
+    setup_logging.connect(is_set_up)
+    try:
+        yield
+    finally:
+        setup_logging.disconnect(is_set_up)
 
 
 def handed_over(instance, run) -> str:
