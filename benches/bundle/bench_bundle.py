@@ -256,6 +256,8 @@ def main() -> int:
     if given.way:
         be_child(given.way, given.work, given.sha256)
         return 0
+    if given.work is not None:
+        given.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=given.work) as folder:
         text, good = measure(Path(folder), given.gigabytes, given.repeats, given.ways)
         if not given.no_delta:

@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("gpu-check")
-    only = [word for name in ("environment", "memory", "energy", "client", "campaign") for word in ("--only", name)]
+    names = ("environment", "memory", "energy", "client", "bundle", "campaign")
+    only = [word for name in names for word in ("--only", name)]
     ran = subprocess.run(
         [sys.executable, "benches/gpu/check.py", "--small", "--out", folder / "out.json", *only],
         cwd=ROOT,
@@ -47,6 +48,12 @@ def test_the_client_is_held_against_the_truth_without_a_gpu(report: dict[str, An
     assert client["found"]["calibration"]["concurrency"] == client["found"]["streams"] == 16
     assert client["found"]["client"]["processes"] == 1
     assert client["found"]["ttft_off_ms"]["median"] <= client["found"]["ttft_off_ms"]["p99"]
+
+
+def test_a_bundle_is_made_verified_and_deployed_without_a_gpu(report: dict[str, Any]) -> None:
+    bundle = check(report, "bundle")
+    assert (bundle["status"], bundle["found"]["gigabytes"]) == ("ok", 0.02)
+    assert all(f"| {what}" in bundle["found"]["report"] for what in ("bundle create", "bundle verify", "deploy"))
 
 
 def test_what_wants_a_model_says_that_none_was_brought(report: dict[str, Any]) -> None:
