@@ -136,6 +136,7 @@ class CeleryLauncher(CeleryRunLauncher):
         """
         found: dict[str, str] = {}
         sought: dict[str, str] = {}
+        waiting: dict[str, int] = {}
         for run in starting:
             if not self.was_handed_over(run):
                 found[run.run_id] = "the daemon was killed before it handed this run to a worker"
@@ -144,7 +145,10 @@ class CeleryLauncher(CeleryRunLauncher):
             task = self.celery.AsyncResult(task_id)
             if task.state in READY_STATES:
                 found[run.run_id] = f"its task ended before the run began: {task.state} {task.result!s:.300}"
-            elif not self._waiting_in(self._queue_of(run)):
+                continue
+            if (queue := self._queue_of(run)) not in waiting:  # hundreds of runs may wait in one
+                waiting[queue] = self._waiting_in(queue)
+            if not waiting[queue]:
                 sought[task_id] = run.run_id
         for task_id in self._lost(sought):
             self.celery.control.revoke(task_id)  # by now it could only be begun a second time

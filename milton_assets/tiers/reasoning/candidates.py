@@ -22,7 +22,7 @@ from enum import StrEnum
 from itertools import accumulate, takewhile
 
 from milton_assets.tiers.reasoning.asking import asks_for_a_place, asks_for_several, leaves_the_number_open
-from milton_assets.tiers.reasoning.frames import Filler, contrast, is_led_by_an_article, other_fillers
+from milton_assets.tiers.reasoning.frames import ARTICLE, Filler, contrast, is_led_by_an_article, other_fillers
 from milton_assets.tiers.reasoning.lexicon import COPULAS, FUNCTION_WORDS, HEDGES, NEGATORS, PREPOSITIONS, TITLES
 from milton_assets.tiers.reasoning.proper_names import asks_for_a_person
 from milton_assets.tiers.reasoning.relation import answers_the_verb, verbs_of
@@ -69,7 +69,6 @@ _INDEFINITE = re.compile(r"[\s\"'*_]*an?\s", re.IGNORECASE)
 _DEFINITE = re.compile(r"\bthe(?: [A-Z][^\s]*)+ ?$", re.IGNORECASE)
 _LABELS = frozenset({"answer", "final", "result", "conclusion", "solution"})
 _FEWEST_LINKS = 6
-_ARTICLE = re.compile(r"[\s\"'*_]*(?:an?|the)\s", re.IGNORECASE)
 _GIVES_NAMES = frozenset({("known", "as"), ("called", "as"), ("to", "as")})
 _LED_IN_BY = frozenset({"then", "also", "even", "else", "rather", "instead"})
 _ADVERB = re.compile(r"(?:al|b|d|e|nt|ar|us|st|ful|ain)ly$")
@@ -406,7 +405,7 @@ class _Reader:
             at + 1 == first_gold and not HEDGES.isdisjoint(phrase(pieces[first_gold].text))
         )
         if at < first_gold:
-            describes = bool(_ARTICLE.match(piece.text)) or not TITLES.isdisjoint(phrase(piece.text))
+            describes = bool(ARTICLE.match(piece.text)) or not TITLES.isdisjoint(phrase(piece.text))
             joined = pieces[at + 1].joint not in _ENDS_OF_SENTENCE or at < bare
             may = offered or (joined and not describes and pieces[at + 1].joint != ":")
         else:

@@ -40,7 +40,8 @@ _SUBJECTS = frozenset({"he", "she", "they", "we"})
 _MOST_WORDS_OF_A_FRAME = 8
 _MOST_WORDS_OF_A_FILLER = 4
 _MOST_FRAMES = 8
-_ARTICLE = re.compile(r"[\s\"'*_]*(?:an?|the)\s", re.IGNORECASE)
+ARTICLE = re.compile(r"[\s\"'*_]*(?:an?|the)\s", re.IGNORECASE)
+"""What leads a phrase that describes, with quotes and emphasis before it."""
 _INDEFINITE = re.compile(r"[\s\"'*_]*an?\s", re.IGNORECASE)
 _PARTICIPLE = re.compile(r"(?:ed|ing|own|ought|ound|itten|ade)$")
 
@@ -86,7 +87,7 @@ class _Part:
 
 def is_led_by_an_article(text: str, said: Sequence[Word], at: int) -> bool:
     """Whether an article stands before the word `at`: "the poet" describes who is named next."""
-    return bool(_ARTICLE.match(text[said[at - 1].end if at else 0 : said[at].start]))
+    return bool(ARTICLE.match(text[said[at - 1].end if at else 0 : said[at].start]))
 
 
 def contrast(one: Collection[str], other: Collection[str]) -> bool:
