@@ -4,7 +4,7 @@
     with link.opened(agent_command("kitchen", None)) as wire: ...
 
 What belongs here: the system's own OpenSSH, started with a list of arguments, and what its failures mean. What does
-not: the protocol (`wire`) and what is asked (`ssh`).
+not: the protocol (`wire`) and what is asked (`asking`).
 
 OpenSSH is the user's: its ssh_config, jump hosts, agents, hardware keys and known hosts count as they do in a terminal.
 Nothing is ever typed (`BatchMode`), and a host's key is always checked.

@@ -1,7 +1,7 @@
 """Measuring a candidate on a device, asked of its agent over one connection.
 
 What belongs here: the questions of a measurement and the reading of their answers. What does not: what is measured
-(`measuring`), the connection (`ssh`), and what the agent does (`milton_assets.agent.measuring`).
+(`measuring`), the connection (`asking`), and what the agent does (`milton_assets.agent.measuring`).
 
 Weights travel once: the device keeps them by their digest, a cut transfer goes on where it ended, and what a release in
 service holds is not sent. A measurement that is cut is over: half of one and half of another are none.
@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from milton_assets.fleet.asking import Asking
 from milton_assets.fleet.measuring import (
     Answers,
     Expectations,
@@ -28,7 +29,7 @@ from milton_assets.fleet.measuring import (
     WeightsThere,
 )
 from milton_assets.fleet.messages import answered, valid
-from milton_assets.fleet.sending import Asks, Sending
+from milton_assets.fleet.sending import Sending
 from milton_assets.fleet.trying import AxesRequest, ChangesRequest, TriedThere, TryRequest
 from milton_assets.fleet.wire import ProtocolViolated
 from milton_assets.tiers.inference.orders import Client, OnSample, OpenClient, Order, Taken, TakenOfTruth
@@ -50,14 +51,6 @@ _AXES, _CHANGES = TypeAdapter(Axes), TypeAdapter(dict[str, int | list[str]])
 T = TypeVar("T")
 
 
-class AsksFor(Asks, Protocol):
-    """Questions that are waited for."""
-
-    def ask(self, verb: str, payload: bytes = b"", *, within_s: float | None = None, **more: Any) -> Any:
-        """Ask, and wait for the answer, at most `within_s` seconds while the device says that it works."""
-        ...
-
-
 def offer_of(weights: Weights) -> WeightsOffer:
     """What is told of the weights before they travel."""
     return WeightsOffer(
@@ -67,11 +60,11 @@ def offer_of(weights: Weights) -> WeightsOffer:
     )
 
 
-def send_weights(asks: AsksFor, weights: Weights, sending: Sending) -> None:
+def send_weights(asking: Asking, weights: Weights, sending: Sending) -> None:
     """Send what the device lacks of the weights. Raises `BadInput` when they do not arrive as their digest says."""
     offer = offer_of(weights).model_dump(mode="json")
     for _ in range(_ROUNDS):
-        there = answered(WeightsThere, asks.ask("weights", request=offer, within_s=_START_S))
+        there = answered(WeightsThere, asking.ask("weights", request=offer, within_s=_START_S))
         if there.whole:
             return
         for name, path in weights.files.items():
@@ -79,7 +72,7 @@ def send_weights(asks: AsksFor, weights: Weights, sending: Sending) -> None:
             sending.tally.needed_bytes += max(0, size - have)
             with path.open("rb") as stream:
                 where = {"artefact": weights.sha256, "name": name}
-                sending.rest_of(asks, "weights_chunk", stream.fileno(), have, size, str(path), **where)
+                sending.rest_of(asking, "weights_chunk", stream.fileno(), have, size, str(path), **where)
     raise BadInput(
         f"{weights.path} does not arrive as the file with the SHA-256 {weights.sha256}",
         expected="the registered artefact",
@@ -89,10 +82,12 @@ def send_weights(asks: AsksFor, weights: Weights, sending: Sending) -> None:
 
 @dataclass(frozen=True)
 class MeasuredElsewhere:
-    """A candidate that a device serves, asked over `asks`; implements `Measured`. `number` is which of the servers that
-    the device started for this connection."""
+    """A candidate that a device serves, asked over `asking`; implements `Measured`.
 
-    asks: AsksFor
+    `number` is which of the servers that the device started for this connection.
+    """
+
+    asking: Asking
     served: RunningServer
     fingerprint: Fingerprint
     number: int = 0
@@ -105,8 +100,8 @@ class MeasuredElsewhere:
         def opened(endpoint: Endpoint, plan: InferencePlan) -> Iterator[Client]:
             if endpoint != self.served.endpoint:
                 raise BadInput(f"the device serves {self.served.endpoint.base_url}", expected="that endpoint")
-            self.asks.ask("client", plan.model_dump_json().encode(), server=self.number)
-            yield _ClientElsewhere(self.asks, plan, self.number)
+            self.asking.ask("client", plan.model_dump_json().encode(), server=self.number)
+            yield _ClientElsewhere(self.asking, plan, self.number)
 
         return opened
 
@@ -114,15 +109,15 @@ class MeasuredElsewhere:
     def watching(self) -> Iterator[Seen]:
         """See `Watches`. What the device saw is there once the block has ended well."""
         seen = Seen()
-        self.asks.ask("watch")
+        self.asking.ask("watch")
         yield seen
-        answer = self.asks.ask("seen")
+        answer = self.asking.ask("seen")
         vars(seen).update(vars(valid(lambda: _SEEN.validate_python(answer), "watch of its machine")))
 
     def answers(self, request: QuestionsRequest) -> tuple[str, ...]:
         """See `Measured`."""
         payload = request.model_dump_json().encode()
-        answer = self.asks.ask("questions", payload, server=self.number, within_s=_START_S)
+        answer = self.asking.ask("questions", payload, server=self.number, within_s=_START_S)
         told = answered(Answers, answer)
         if told.failed is not None:
             raise ModelCallFailed(told.failed, told.because)
@@ -133,64 +128,64 @@ class MeasuredElsewhere:
     def expectations(self, request: ExpectationsRequest) -> Expectations:
         """See `Measured`."""
         payload = request.model_dump_json().encode()
-        told = answered(Expectations, self.asks.ask("expectations", payload, server=self.number, within_s=_START_S))
+        told = answered(Expectations, self.asking.ask("expectations", payload, server=self.number, within_s=_START_S))
         if told.because is None and len(told.texts) != len(request.texts):
             raise ProtocolViolated(f"expectations in {len(told.texts)} texts", expected=f"in {len(request.texts)}")
         return told
 
 
 @contextmanager
-def measured_elsewhere(asks: AsksFor, request: MeasureRequest) -> Iterator[MeasuredElsewhere]:
+def measured_elsewhere(asking: Asking, request: MeasureRequest) -> Iterator[MeasuredElsewhere]:
     """Have the device serve weights that it has, for the length of the block. Raises what the device raised."""
-    told = answered(ServedThere, asks.ask("measure", request=request.model_dump(mode="json"), within_s=_START_S))
-    yield _served_there(asks, request.model, told, 0)
-    asks.ask("measured", within_s=_START_S)
+    told = answered(ServedThere, asking.ask("measure", request=request.model_dump(mode="json"), within_s=_START_S))
+    yield _served_there(asking, request.model, told, 0)
+    asking.ask("measured", within_s=_START_S)
 
 
 @contextmanager
-def tried_elsewhere(asks: AsksFor, request: TryRequest) -> Iterator[tuple[MeasuredElsewhere, MeasuredElsewhere]]:
+def tried_elsewhere(asking: Asking, request: TryRequest) -> Iterator[tuple[MeasuredElsewhere, MeasuredElsewhere]]:
     """Have the device serve weights that it has with two settings, for the length of the block. Raises what the device
     raised."""
     asked = request.model_dump(mode="json")
-    told = answered(TriedThere, asks.ask("try_settings", request=asked, within_s=2 * _START_S))
-    yield _served_there(asks, request.model, told.trial, 0), _served_there(asks, request.model, told.standing, 1)
-    asks.ask("measured", within_s=_START_S)
+    told = answered(TriedThere, asking.ask("try_settings", request=asked, within_s=2 * _START_S))
+    yield _served_there(asking, request.model, told.trial, 0), _served_there(asking, request.model, told.standing, 1)
+    asking.ask("measured", within_s=_START_S)
 
 
-def axes_elsewhere(asks: AsksFor, request: AxesRequest) -> Axes:
+def axes_elsewhere(asking: Asking, request: AxesRequest) -> Axes:
     """What may be chosen on the device. Raises what the device raised."""
-    answer = asks.ask("axes", request=request.model_dump(mode="json"), within_s=_START_S)
+    answer = asking.ask("axes", request=request.model_dump(mode="json"), within_s=_START_S)
     return valid(lambda: _AXES.validate_python(answer), "list of settings to choose from")
 
 
-def changes_elsewhere(asks: AsksFor, request: ChangesRequest) -> dict[str, Any]:
+def changes_elsewhere(asking: Asking, request: ChangesRequest) -> dict[str, Any]:
     """What is to be written into the device's settings for those choices. Raises what the device raised."""
-    answer = asks.ask("changes", request=request.model_dump(mode="json"), within_s=_START_S)
+    answer = asking.ask("changes", request=request.model_dump(mode="json"), within_s=_START_S)
     return valid(lambda: _CHANGES.validate_python(answer), "settings")
 
 
-def _served_there(asks: AsksFor, model: str, told: ServedThere, number: int) -> MeasuredElsewhere:
+def _served_there(asking: Asking, model: str, told: ServedThere, number: int) -> MeasuredElsewhere:
     if told.fingerprint.server is None:
         raise ProtocolViolated("a server without its fingerprint", expected="what the device serves with")
 
     def count(texts: Sequence[str]) -> list[int]:
-        answer = asks.ask("tokens", _TEXTS.dump_json(list(texts)), server=number, within_s=_START_S)
+        answer = asking.ask("tokens", _TEXTS.dump_json(list(texts)), server=number, within_s=_START_S)
         return valid(lambda: _COUNTS.validate_python(answer), "count of tokens")
 
     endpoint = Endpoint(told.base_url, model, told.slots, count_tokens=count if told.counts_tokens else None)
-    return MeasuredElsewhere(asks, RunningServer(endpoint, told.fingerprint.server), told.fingerprint, number)
+    return MeasuredElsewhere(asking, RunningServer(endpoint, told.fingerprint.server), told.fingerprint, number)
 
 
 @dataclass(frozen=True)
 class _ClientElsewhere:
-    asks: AsksFor
+    asking: Asking
     plan: InferencePlan
     number: int
 
     def take(self, order: Order, on_sample: OnSample) -> Taken:
         """See `Client`. Its samples are told when the round is over."""
         told = _ORDER.dump_python(order, mode="json")
-        answer = self.asks.ask("take", request=told, server=self.number, within_s=self._longest_s(order))
+        answer = self.asking.ask("take", request=told, server=self.number, within_s=self._longest_s(order))
         taken = valid(lambda: _TAKEN.validate_python(answer), "round")
         if len(taken.samples) + taken.cut != order.count:
             raise ProtocolViolated(
@@ -203,7 +198,7 @@ class _ClientElsewhere:
     def take_of_truth(self, requests: int, concurrency: int) -> TakenOfTruth:
         """See `Client`."""
         within_s, number = _SPARE_S + requests, self.number
-        answer = self.asks.ask("truth", requests=requests, concurrency=concurrency, server=number, within_s=within_s)
+        answer = self.asking.ask("truth", requests=requests, concurrency=concurrency, server=number, within_s=within_s)
         return valid(lambda: _TRUTH.validate_python(answer), "calibration")
 
     def _longest_s(self, order: Order) -> float:

@@ -1,7 +1,7 @@
 """What a device's agent answers beyond the nouns of `Target`: who it is, what it has, how an attempt stands.
 
 What belongs here: these answers as validated nouns, and reading an answer as one. What does not: frames (`wire`), and
-asking for them (`ssh`).
+asking for them (`asking`).
 """
 
 from __future__ import annotations

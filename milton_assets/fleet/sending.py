@@ -1,7 +1,7 @@
 """Sending bytes so that a cut link costs little: few in flight, none twice, no faster than allowed.
 
 What belongs here: how much is in flight, how fast, and what was sent. What does not: what the bytes are, and going on
-after a cut (`ssh`).
+after a cut (`patience`).
 
 What is in flight when a link is cut was sent for nothing, and the buffers on the way hold megabytes of it. So only so
 much is sent ahead of the device's word as fills the link: as long as words come back soon the window grows, and it
@@ -16,8 +16,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+from milton_assets.fleet.asking import Asking
 from milton_assets.vocabulary.errors import BadInput
 
 QUEUE_TARGET_S = 0.025
@@ -119,22 +120,6 @@ class Window:
         self.size_bytes = min(self.most_bytes, max(MIN_WINDOW_BYTES, self.size_bytes + grown))
 
 
-class Asks(Protocol):
-    """Questions over one wire, answered in their order (`ssh.Asking`)."""
-
-    def post(self, verb: str, payload: bytes = b"", **more: Any) -> None:
-        """Ask without waiting."""
-        ...
-
-    def answer(self) -> Any:
-        """The next answer."""
-        ...
-
-    def is_answered(self) -> bool:
-        """Whether an answer, or a part of one, is there already."""
-        ...
-
-
 @dataclass
 class Sending:
     """Sends the rest of files, at a pace, and counts. `heard` is how many words of the device came."""
@@ -143,7 +128,9 @@ class Sending:
     tally: Tally
     heard: int = 0
 
-    def rest_of(self, asks: Asks, verb: str, handle: int, have: int, size_bytes: int, what: str, **where: Any) -> None:
+    def rest_of(
+        self, asking: Asking, verb: str, handle: int, have: int, size_bytes: int, what: str, **where: Any
+    ) -> None:
         """Send what the open file `handle` holds from `have` on, as questions `verb` about `where`.
 
         Raises `BadInput` when the file, which `what` names, ends before `size_bytes`.
@@ -155,13 +142,13 @@ class Sending:
                 if not raw:
                     raise BadInput(f"{what} ends at {at} of {size_bytes} bytes", expected="the file as it was offered")
                 self.pace.wait(len(raw))
-                asks.post(verb, raw, offset=at, **where)
+                asking.post(verb, raw, offset=at, **where)
                 window.sent(len(raw))
                 self.tally.sent_bytes += len(raw)
                 at += len(raw)
-                if asks.is_answered():
+                if asking.is_answered():
                     break
             if window.in_flight:
-                asks.answer()
+                asking.answer()
                 window.heard()
                 self.heard += 1

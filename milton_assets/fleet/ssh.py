@@ -2,8 +2,9 @@
 
     ssh_target(Address("kitchen", "ssh://pi@kitchen.local", state), means).status()
 
-What belongs here: saying what the protocol asks in the wire's words, and going on after a cut. What does not: what
-carries the bytes (`links`), how fast they go (`sending`), and everything that happens on the device (its agent).
+What belongs here: saying what `Target` asks in the wire's words, and in which order a deployment does what. What does
+not: what carries the bytes (`links`), pairing answers with questions (`asking`), going on after a cut (`patience`), how
+a release travels (`transfer`), following an attempt (`following`), and what happens on the device (its agent).
 
 What a device says of itself is the truth: how an attempt ended is what its journal says, and where nobody can be asked,
 that is said (`VerdictUnknown`), never guessed. What it tells of its history is mirrored here.
@@ -11,19 +12,15 @@ that is said (`VerdictUnknown`), never guessed. What it tells of its history is 
 
 from __future__ import annotations
 
-import hashlib
-import random
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import TypeAdapter
 
-from milton_assets.edge.bundle.delta import create_delta
 from milton_assets.edge.canary.plan import CanaryPlan
 from milton_assets.edge.canary.starting import CanaryRequest, CanaryTold, WholeRequest
 from milton_assets.edge.deployment import (
@@ -40,9 +37,11 @@ from milton_assets.edge.deployment.history import check_against_mirror, mirror, 
 from milton_assets.edge.deployment.ids import mint
 from milton_assets.edge.deployment.trust import SignedList, TrustTold
 from milton_assets.edge.manifest import HealthContract
-from milton_assets.edge.release import Folder, ReleaseDocuments, read_documents, read_manifest
+from milton_assets.edge.release import Folder, ReleaseDocuments, read_documents
 from milton_assets.edge.release.documents import CHAIN_DOCUMENTS
+from milton_assets.fleet.asking import Asking
 from milton_assets.fleet.fit import require_fit, unknowns
+from milton_assets.fleet.following import Following
 from milton_assets.fleet.keys import bring_keys
 from milton_assets.fleet.links import Link, Unreachable, opened, ssh_place
 from milton_assets.fleet.local import LocalMeans
@@ -55,7 +54,8 @@ from milton_assets.fleet.measuring_elsewhere import (
     send_weights,
     tried_elsewhere,
 )
-from milton_assets.fleet.messages import AgentSelf, Offered, Standing, answered, valid
+from milton_assets.fleet.messages import AgentSelf, Standing, answered, valid
+from milton_assets.fleet.patience import PATIENCE_S, Patience
 from milton_assets.fleet.remote_shell import agent_command
 from milton_assets.fleet.sending import Pace, Sending, Tally
 from milton_assets.fleet.target import (
@@ -67,86 +67,23 @@ from milton_assets.fleet.target import (
 )
 from milton_assets.fleet.targets import Address
 from milton_assets.fleet.telling import error_of
+from milton_assets.fleet.transfer import Transfer, bundles_in
 from milton_assets.fleet.trying import AxesRequest, ChangesRequest, Pairing, TryRequest
-from milton_assets.fleet.wire import Frame, ProtocolViolated, Wire, WireBroken
+from milton_assets.fleet.wire import ProtocolViolated
 from milton_assets.vocabulary.edge_target import EdgeTarget, mirror_file
-from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.inventory import Inventory
 from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.state import StateDir
-from milton_assets.vocabulary.strict_json import parse_json
 from milton_assets.vocabulary.tuning import Axes, Chosen
 
 CONFIRM_WITHIN_S = 120.0
 """How long a device waits, after it activated a release, for us to come back over a new connection."""
-PATIENCE_S = 3600.0
-"""A deployment goes on trying for so long without a byte or a word from the device."""
-ANSWER_S = 30.0
-"""A device that works says so more often than this."""
-_FOLLOW_S = 20.0
-_MAX_PAUSE_S = 20.0
-_MIB = 1 << 20
-
-T = TypeVar("T")
 
 
 class VerdictUnknown(MiltonError):
     """An attempt was begun, and the device could not be asked how it ended."""
-
-
-@dataclass
-class Asking:
-    """Questions over one wire, answered in their order."""
-
-    wire: Wire
-    _seq: int = 0
-
-    def ask(self, verb: str, payload: bytes = b"", *, within_s: float | None = None, **more: Any) -> Any:
-        """Ask, and wait for the answer as plain values, at most `within_s` seconds while the device says that it works.
-
-        Raises what the device raised, and as `answer`.
-        """
-        self.post(verb, payload, **more)
-        return self.answer(within_s=within_s)
-
-    def post(self, verb: str, payload: bytes = b"", **more: Any) -> None:
-        """Ask without waiting."""
-        self._seq += 1
-        self.wire.send({"seq": self._seq, "verb": verb, **more}, payload, deadline_s=ANSWER_S)
-
-    def is_answered(self) -> bool:
-        """Whether an answer, or a part of one, is there already."""
-        return self.wire.waiting()
-
-    def ask_for_bytes(self, verb: str, **more: Any) -> bytes:
-        """Ask for raw bytes, which nobody parses. Raises as `answer`."""
-        self.post(verb, **more)
-        return self._answered(None).payload
-
-    def answer(self, *, within_s: float | None = None) -> Any:
-        """The next answer. Raises what the device raised, `WireBroken`, `ProtocolViolated`."""
-        return _plain(self._answered(within_s))
-
-    def _answered(self, within_s: float | None) -> Frame:
-        until = None if within_s is None else time.monotonic() + within_s
-        while True:
-            if until is not None and time.monotonic() > until:
-                raise WireBroken(f"the device has worked for {within_s:.0f} s and is not done")
-            frame = self.wire.receive(deadline_s=ANSWER_S)
-            match frame.header.get("kind"):
-                case "working":
-                    continue
-                case "answer":
-                    return frame
-                case "error":
-                    raise error_of(_plain(frame))
-                case kind:
-                    raise ProtocolViolated(f"a message of the kind {kind!r:.50}", expected="an answer or an error")
-
-
-def _plain(frame: Frame) -> Any:
-    return parse_json(frame.payload, "an answer of the device") if frame.payload else None
 
 
 def _history(asking: Asking) -> tuple[Deployment, ...]:
@@ -333,7 +270,7 @@ class SshTarget:
             with self._connected() as asking:
                 return changes_elsewhere(asking, request)
 
-        return self._persistently(step, lambda: None, silent)
+        return self._patience.persist(step, lambda: None, silent)
 
     @contextmanager
     def trying(
@@ -352,7 +289,7 @@ class SshTarget:
             yield both
 
     def _send_weights(self, weights: Weights, on_progress: OnProgress) -> None:
-        sending = Sending(Pace(self.max_bytes_per_s), self.tally)
+        sending = self._sending()
         begun = False
 
         def step() -> None:
@@ -362,7 +299,7 @@ class SshTarget:
                 send_weights(asking, weights, sending)
 
         on_progress(Progress("send", 0, 1, f"{weights.path.name} to {self.name}"))
-        self._persistently(step, lambda: (begun, sending.heard), on_progress, is_begun=False)
+        self._patience.persist(step, lambda: (begun, sending.heard), on_progress, is_begun=False)
 
     # One question
 
@@ -375,32 +312,14 @@ class SshTarget:
         with self._connected(fresh=fresh) as asking:
             return asking.ask(verb, payload, **more)
 
-    # Going on after a cut
-
-    def _persistently(
-        self, step: Callable[[], T], heard: Callable[[], object], on_progress: OnProgress, *, is_begun: bool = True
-    ) -> T:
-        """Do `step` until it ends well; after a cut again, as long as what `heard` returns changes within the patience.
-
-        Raises the last `Unreachable` when the patience ends; at once when nothing `is_begun` and nothing was heard.
-        """
-        first = last = heard()
-        since, pause_s = time.monotonic(), 0.2
-        while True:
-            try:
-                return step()
-            except Unreachable as error:
-                self.tally.cuts += 1
-                now = time.monotonic()
-                if heard() != last:
-                    last, since, pause_s = heard(), now, 0.2
-                if now - since > self.patience_s or (last == first and not is_begun):
-                    raise
-                on_progress(Progress("connect", 0, 1, f"waiting for {self.name}: {error.problem}"))
-                time.sleep(min(pause_s, max(0.0, since + self.patience_s - now)) * random.uniform(0.5, 1.0))  # noqa: S311 - a pause
-                pause_s = min(_MAX_PAUSE_S, pause_s * 2)
+    @property
+    def _patience(self) -> Patience:
+        return Patience(self.name, self.patience_s, self.tally)
 
     # Sending
+
+    def _sending(self) -> Sending:
+        return Sending(Pace(self.max_bytes_per_s), self.tally)
 
     def _send(
         self,
@@ -411,7 +330,7 @@ class SshTarget:
         *,
         may_borrow: bool = True,
     ) -> None:
-        transfer = _Transfer(bundle, documents, Pace(self.max_bytes_per_s), self.tally, self._delta_folder, on_progress)
+        transfer = Transfer(bundle, documents, self._sending(), self.state.cache / "deltas", on_progress)
         fits = False
 
         def step() -> None:
@@ -431,23 +350,9 @@ class SshTarget:
                     for unknown in unknowns(documents.manifest, inventory):
                         on_progress(Progress("deploy", 0, 1, f"{self.name}: {unknown}; its load test shows it"))
                     fits = True
-                transfer.run(asking, self._bundles())
+                transfer.run(asking, bundles_in(self.state.bundles))
 
-        self._persistently(step, lambda: (fits, transfer.reached), on_progress, is_begun=False)
-
-    def _bundles(self) -> Mapping[str, Path]:
-        """The bundles that lie here, by release: what a delta can be made against."""
-        found = {}
-        for folder in sorted(self.state.bundles.iterdir()) if self.state.bundles.is_dir() else ():
-            try:
-                found[read_manifest(folder).release_digest] = folder
-            except MiltonError:
-                continue  # no bundle, or a damaged one: nothing to make a delta against
-        return found
-
-    @property
-    def _delta_folder(self) -> Path:
-        return self.state.cache / "deltas"
+        self._patience.persist(step, lambda: (fits, transfer.reached), on_progress, is_begun=False)
 
     # Attempts
 
@@ -457,7 +362,7 @@ class SshTarget:
 
     def _attempt(self, job: Mapping[str, Any], request: RollbackRequest, on_progress: OnProgress) -> Deployment:
         deployment = request.deployment or mint(datetime.now(UTC))
-        following = _Following(deployment, on_progress)
+        following = Following(deployment, on_progress)
 
         def step() -> Standing:
             # Each turn over a connection of its own: the second shows the device that it can still be reached.
@@ -474,7 +379,7 @@ class SshTarget:
                 return standing
 
         try:
-            while (standing := self._persistently(step, lambda: following.heard, on_progress)).state != "done":
+            while (standing := self._patience.persist(step, lambda: following.heard, on_progress)).state != "done":
                 pass
         except Unreachable as error:
             if not following.is_asked:
@@ -504,174 +409,6 @@ class SshTarget:
                         f"{self.name} ({self.url}): {error.problem}", expected=error.expected, remedy=error.remedy
                     ) from None
             mirror(FileOps(), place, found)
-
-
-class _Following:
-    """Looks on at an attempt, whatever connections it takes."""
-
-    def __init__(self, deployment: str, on_progress: OnProgress) -> None:
-        self.is_asked = False
-        self.is_begun = False
-        self.heard = 0
-        self._deployment = deployment
-        self._on_progress = on_progress
-        self._step = ""
-        self._unknown = 0
-        self._is_wanted = False
-
-    def run(self, asking: Asking) -> Standing:
-        """Follow until it is done or wants us to come back; then this connection ends."""
-        if self._is_wanted:
-            self._confirm(asking)
-        while True:
-            answer = asking.ask("follow", deployment=self._deployment, seen=self._step, wait_s=_FOLLOW_S)
-            standing = answered(Standing, answer)
-            self.heard += 1
-            if standing.state == "unknown":
-                self._unknown += 1
-                if self._unknown > 3:
-                    raise MiltonError(
-                        f"the device knows nothing of {self._deployment}, which it was asked for",
-                        remedy="see the agent's log on the device, then deploy again",
-                    )
-                self.is_begun = False
-                time.sleep(0.2)
-                return standing
-            if standing.step != self._step:
-                self._step = standing.step
-                self._on_progress(Progress("deploy", 0, 1, self._step))
-            if standing.state == "done" or standing.wants_confirmation:
-                self._is_wanted = standing.wants_confirmation
-                return standing
-
-    def _confirm(self, asking: Asking) -> None:
-        try:
-            asking.ask("confirm", deployment=self._deployment)
-        except BadInput:
-            return  # it does not wait for us any more: following tells how it ended
-        self.heard += 1
-
-
-class _Transfer:
-    """One release on its way. `run` goes on where the device says it is."""
-
-    def __init__(
-        self,
-        bundle: Path,
-        documents: ReleaseDocuments,
-        pace: Pace,
-        tally: Tally,
-        deltas: Path,
-        on_progress: OnProgress,
-    ) -> None:
-        self._bundle = bundle
-        self._documents = documents
-        self._sending = Sending(pace, tally)
-        self._deltas = deltas
-        self._on_progress = on_progress
-        self._needed: int | None = None
-        self._delta: _Delta | None = None
-        self._delta_tried = False
-        self._rounds = 0
-
-    @property
-    def reached(self) -> int:
-        """How many words of the device came."""
-        return self._sending.heard
-
-    def run(self, asking: Asking, bundles: Mapping[str, Path]) -> None:
-        """Send what the device lacks, until it says that every file is what its digest says."""
-        while True:
-            offered = self._offer(asking)
-            missing = self._missing(offered)
-            if missing and not self._delta_tried:
-                self._delta_tried = True
-                self._delta = self._made_delta(offered, bundles)
-                if self._delta is not None:
-                    continue
-            if self._needed is None:
-                self._needed = self._delta.size_bytes if self._delta else missing
-                self._sending.tally.needed_bytes += self._needed
-            if missing and self._delta is not None:
-                self._send_delta(asking, offered, self._delta)
-                continue
-            for entry in self._documents.manifest.files:
-                with (self._bundle / entry.path).open("rb") as stream:
-                    have = offered.have.get(entry.path, 0)
-                    self._send_part(asking, stream.fileno(), have, entry.size_bytes, {"path": entry.path})
-            wrong = asking.ask("seal").get("wrong")
-            if not wrong:
-                return
-            self._rounds += 1
-            if self._rounds > 2:
-                raise BadInput(
-                    f"{', '.join(map(str, wrong))[:300]} of {self._bundle} arrived otherwise than its manifest says",
-                    expected="a bundle that is what its manifest says",
-                    remedy=f"`milton bundle verify {self._bundle}`",
-                )
-
-    def _offer(self, asking: Asking) -> Offered:
-        unlisted = self._documents.unlisted
-        answer = asking.ask(
-            "offer",
-            b"".join(unlisted.values()),
-            documents={name: len(raw) for name, raw in unlisted.items()},
-            delta=self._delta.sha256 if self._delta else None,
-        )
-        return answered(Offered, answer)
-
-    def _missing(self, offered: Offered) -> int:
-        return sum(
-            max(0, entry.size_bytes - offered.have.get(entry.path, 0)) for entry in self._documents.manifest.files
-        )
-
-    def _made_delta(self, offered: Offered, bundles: Mapping[str, Path]) -> _Delta | None:
-        """A delta against the release in service, when its bundle lies here and the delta is smaller than what is
-        missing; kept, so that a transfer that starts again sends the very same bytes."""
-        manifest = self._documents.manifest
-        base = offered.serving
-        if base is None or base == manifest.release_digest or base not in bundles:
-            return None
-        path = self._deltas / f"{base}-{manifest.release_digest}.delta"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not create_delta(bundles[base], self._bundle, path, on_progress=self._on_progress).pays:
-                path.write_bytes(b"")  # so that it is not tried again
-        size = path.stat().st_size
-        if not size or size >= self._missing(offered):
-            return None
-        with path.open("rb") as stream:
-            return _Delta(path, base, hashlib.file_digest(stream, "sha256").hexdigest(), size)
-
-    def _send_delta(self, asking: Asking, offered: Offered, delta: _Delta) -> None:
-        with delta.path.open("rb") as stream:
-            where = {"delta": delta.sha256}
-            self._send_part(asking, stream.fileno(), offered.delta_bytes, delta.size_bytes, where)
-        try:
-            asking.ask("apply", delta=delta.sha256, base=delta.base)
-        except WireBroken:
-            raise
-        except MiltonError as error:
-            self._on_progress(Progress("send", 0, 1, f"the delta does not apply there, sending it whole: {error}"))
-            self._delta = None
-            self._needed = None
-        else:
-            self._delta = None
-
-    def _send_part(self, asking: Asking, handle: int, have: int, size: int, where: Mapping[str, Any]) -> None:
-        what = f"a file of {self._bundle} (`milton bundle verify` says more)"
-        self._sending.rest_of(asking, "chunk", handle, have, size, what, **where)
-        self._on_progress(Progress("send", size // _MIB, max(1, size // _MIB), f"{where.get('path', 'delta')} (MiB)"))
-
-
-@dataclass(frozen=True)
-class _Delta:
-    """A delta on this machine: from the release `base`, with its own digest."""
-
-    path: Path
-    base: str
-    sha256: str
-    size_bytes: int
 
 
 def ssh_target(address: Address, means: LocalMeans) -> SshTarget:

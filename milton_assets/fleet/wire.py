@@ -9,7 +9,7 @@ before it is read, parsed strictly, and nothing of it is ever executed or unpick
 a deadline. The agent speaks first, with a greeting in a line of its own, so that a banner before it does no harm; the
 greeting names the protocol's version, and another version is refused with both of them named.
 
-What belongs here: frames and the greeting. What does not: what is said in them (`milton_assets.fleet.ssh`,
+What belongs here: frames and the greeting. What does not: what is said in them (`milton_assets.fleet.asking`,
 `milton_assets.agent`), and what carries the bytes (`milton_assets.fleet.links`).
 """
 

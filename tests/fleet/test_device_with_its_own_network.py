@@ -19,8 +19,9 @@ import psutil
 import pytest
 
 from milton_assets.edge.deployment import DeploymentFailed
+from milton_assets.fleet.asking import Asking
 from milton_assets.fleet.links import Unreachable, opened, ssh_place
-from milton_assets.fleet.ssh import Asking, SshTarget
+from milton_assets.fleet.ssh import SshTarget
 from milton_assets.fleet.target import DeployRequest, RollbackRequest
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.state import StateDir

@@ -7,10 +7,11 @@ import subprocess
 
 import pytest
 
+from milton_assets.fleet.asking import Asking
 from milton_assets.fleet.links import NoAgent, NotLetIn, Unreachable, opened, ssh_place
 from milton_assets.fleet.local import LocalMeans
 from milton_assets.fleet.remote_shell import authorized_keys_options
-from milton_assets.fleet.ssh import Asking, ssh_target
+from milton_assets.fleet.ssh import ssh_target
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.fleet.targets import Address
 from milton_assets.vocabulary.errors import BadInput

@@ -93,12 +93,12 @@ def test_a_device_whose_caller_does_not_come_back_goes_back(tmp_path, bundles):
     job = {"deploy": gone._dump(ASKED), "release": None, "deployment": "deploy_20260111_142500_000_abcdef"}
     with kitchen._connected() as asking:
         from milton_assets.edge.release import Folder, read_documents
-        from milton_assets.fleet.sending import Pace, Tally
-        from milton_assets.fleet.ssh import _Transfer
+        from milton_assets.fleet.sending import Pace, Sending, Tally
+        from milton_assets.fleet.transfer import Transfer
 
         with Folder(bundles[1]) as folder:
             documents = read_documents(folder)
-        _Transfer(bundles[1], documents, Pace(), Tally(), tmp_path, lambda _: None).run(asking, {})
+        Transfer(bundles[1], documents, Sending(Pace(), Tally()), tmp_path, lambda _: None).run(asking, {})
         job["release"] = documents.manifest.release_digest
         asking.ask("attempt", request=job)
     until = time.monotonic() + 30

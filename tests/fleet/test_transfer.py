@@ -12,9 +12,10 @@ import pytest
 
 from milton_assets.edge.release import Folder, read_documents
 from milton_assets.fleet.links import ssh_place
-from milton_assets.fleet.sending import MAX_WINDOW_BYTES, Pace, Tally, Window
-from milton_assets.fleet.ssh import SshTarget, _Transfer
+from milton_assets.fleet.sending import MAX_WINDOW_BYTES, Pace, Sending, Tally, Window
+from milton_assets.fleet.ssh import SshTarget
 from milton_assets.fleet.target import DeployRequest
+from milton_assets.fleet.transfer import Transfer
 from milton_assets.vocabulary.state import StateDir
 from tests.support.agents import agent_line, device
 from tests.support.bundles import ingredients
@@ -78,8 +79,8 @@ def test_a_transfer_goes_on_at_the_byte_where_it_was_cut(tmp_path):
         documents = read_documents(folder)
     release = documents.manifest.release_digest
     with target._connected() as asking:
-        transfer = _Transfer(bundle, documents, Pace(), target.tally, tmp_path, lambda _: None)
-        transfer._offer(asking)
+        transfer = Transfer(bundle, documents, Sending(Pace(), target.tally), tmp_path, lambda _: None)
+        transfer.offer(asking)
         raw = (bundle / "model" / "weights.gguf").read_bytes()
         assert asking.ask("chunk", raw[:777_777], path="model/weights.gguf", offset=0) == {"at": 777_777}
     send(target, bundle)
@@ -94,7 +95,7 @@ def test_what_arrived_damaged_comes_again(tmp_path):
     with Folder(bundle) as folder:
         documents = read_documents(folder)
     with target._connected() as asking:
-        _Transfer(bundle, documents, Pace(), target.tally, tmp_path, lambda _: None)._offer(asking)
+        Transfer(bundle, documents, Sending(Pace(), target.tally), tmp_path, lambda _: None).offer(asking)
         asking.ask("chunk", os.urandom(1000), path="model/weights.gguf", offset=0)
     send(target, bundle)
     assert arrived(tmp_path / "device", bundle)
@@ -117,7 +118,7 @@ def test_bytes_that_do_not_follow_or_belong_nowhere_are_refused(tmp_path, more, 
     with Folder(bundle) as folder:
         documents = read_documents(folder)
     with target._connected() as asking:
-        _Transfer(bundle, documents, Pace(), target.tally, tmp_path, lambda _: None)._offer(asking)
+        Transfer(bundle, documents, Sending(Pace(), target.tally), tmp_path, lambda _: None).offer(asking)
         with pytest.raises(Exception, match=said):
             asking.ask("chunk", b"x" * 10, **more)
     assert not (tmp_path / "escape").exists()
@@ -129,7 +130,7 @@ def test_more_bytes_than_the_manifest_lists_are_refused(tmp_path):
     with Folder(bundle) as folder:
         documents = read_documents(folder)
     with target._connected() as asking:
-        _Transfer(bundle, documents, Pace(), target.tally, tmp_path, lambda _: None)._offer(asking)
+        Transfer(bundle, documents, Sending(Pace(), target.tally), tmp_path, lambda _: None).offer(asking)
         with pytest.raises(Exception, match="no more than the manifest lists"):
             asking.ask("chunk", bytes(1 << 20), path="model/weights.gguf", offset=0)
 
@@ -193,7 +194,9 @@ def test_a_cap_on_the_rate_is_kept_on_the_wire(tmp_path):
     with Folder(bundle) as folder:
         documents = read_documents(folder)
     with target._connected() as asking:
-        transfer = _Transfer(bundle, documents, Pace(target.max_bytes_per_s), target.tally, tmp_path, lambda _: None)
+        transfer = Transfer(
+            bundle, documents, Sending(Pace(target.max_bytes_per_s), target.tally), tmp_path, lambda _: None
+        )
         began = time.monotonic()
         transfer.run(asking, {})
         took_s = time.monotonic() - began
