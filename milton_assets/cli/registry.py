@@ -25,9 +25,8 @@ from milton_assets.cli.common import (
     text_given,
 )
 from milton_assets.settings import Settings, dagster_home
-from milton_assets.vocabulary.gguf_reader import read_header
 from milton_assets.vocabulary.keys import check_key
-from milton_assets.vocabulary.registry import Artefact, ArtefactKind, NewModel, Registry, RegistryEntry
+from milton_assets.vocabulary.registry import Artefact, ArtefactKind, NewModel, Registry, RegistryEntry, RegistryStore
 from milton_assets.vocabulary.terminal import printable
 
 Version = Annotated[
@@ -127,22 +126,29 @@ def show(version: Version, as_json: JsonOption = False) -> None:
     """Show one entry: what the registry says, its files with their digests, what its GGUF says of itself, and how
     its chat template differs from its base model's, or from a relative's.
 
+    Of files in an object store the heads are read, and their digests are the registry's word until somebody needs them.
+
     Example: milton registry show smollm2-135m-q4_1
     """
     from milton_assets.usecases.template_changes import template_changes
 
     settings = current_settings()
     store = registry_of(settings)
-    entry = store.entry(version, on_progress=progress_on_stderr())
+    entry = store.judged(version, on_progress=progress_on_stderr())
     aliases = _of_version(version, store.aliases())
-    payload = {**_entry_payload(entry), "aliases": list(aliases), "raw": entry.raw, "gguf": _gguf_payload(entry)}
-    changed = template_changes(store, entry, settings.state.root)
-    payload["template_changes"] = None if changed is None else {"against": changed.against, "lines": changed.lines}
+    payload = {**_entry_payload(entry), "aliases": list(aliases), "raw": entry.raw, "gguf": _gguf_payload(store, entry)}
+    changed = template_changes(store, entry)
+    payload["template_changes"] = (
+        None if changed.against is None else {"against": changed.against, "lines": changed.lines}
+    )
+    payload["not_compared_with"] = list(changed.passed_over)
 
     def text(console: Console) -> None:
         for label, value in _facts(entry, payload["gguf"], aliases):
             console.print(f"[bold]{label:15}[/bold] {_foreign(value)}", soft_wrap=True)
-        if changed is not None:
+        for said in changed.passed_over:
+            console.print(f"Its chat template was not compared with another's: {_foreign(said)}", soft_wrap=True)
+        if changed.against is not None:
             equal = "is that of" if not changed.lines else "differs from that of"
             console.print(f"Its chat template {equal} {_foreign(changed.against)}.", soft_wrap=True)
             for line in changed.lines:
@@ -270,19 +276,18 @@ def _entry_payload(entry: RegistryEntry) -> dict[str, Any]:
     return {**entry.model_dump(mode="json", exclude={"raw"}), "content_sha256": entry.content_sha256}
 
 
-def _gguf_payload(entry: RegistryEntry) -> dict[str, Any] | None:
-    for artefact in entry.artefacts:
-        if artefact.kind is ArtefactKind.GGUF:
-            header = read_header(Path(artefact.path))
-            return {
-                "version": header.version,
-                "architecture": header.architecture,
-                "quantization": header.quantization,
-                "parameters": header.parameters,
-                "tensors": len(header.tensors),
-                "has_chat_template": header.chat_template is not None,
-            }
-    return None
+def _gguf_payload(store: RegistryStore, entry: RegistryEntry) -> dict[str, Any] | None:
+    header = store.head(entry, ArtefactKind.GGUF).header if entry.find(ArtefactKind.GGUF) else None
+    if header is None:
+        return None
+    return {
+        "version": header.version,
+        "architecture": header.architecture,
+        "quantization": header.quantization,
+        "parameters": header.parameters,
+        "tensors": len(header.tensors),
+        "has_chat_template": header.chat_template is not None,
+    }
 
 
 def _draw(console: Console, uri: str, registry: Registry, aliases: Mapping[str, str]) -> None:
@@ -356,7 +361,8 @@ def _facts(entry: RegistryEntry, gguf: dict[str, Any] | None, aliases: Sequence[
     ]
     for artefact in entry.artefacts:
         facts.append((artefact.kind.value, artefact.path))
-        facts.append(("", f"{artefact.size_bytes:,} bytes, SHA-256 {artefact.sha256}"))
+        word = "" if Path(artefact.path).exists() else ", as the registry says: it is fetched there when it is needed"
+        facts.append(("", f"{artefact.size_bytes:,} bytes, SHA-256 {artefact.sha256}{word}"))
         template = artefact.chat_template_sha256
         facts.append(("", f"chat template SHA-256 {template}" if template else "no chat template"))
     if gguf is not None:

@@ -7,13 +7,11 @@ whether it stands in the way of a promotion (`milton_assets.selection.templates`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from milton_assets.vocabulary.chat_template import changes
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.registry import Artefact, RegistryEntry, RegistryStore
-from resources.registries.artefacts import chat_template_of
+from milton_assets.vocabulary.registry import ArtefactKind, RegistryEntry, RegistryStore, RegistryUnreadable
 
 _RELATIVES = 20
 """So many relatives are looked at: each that was never hashed is, once."""
@@ -23,57 +21,66 @@ _RELATIVES = 20
 class TemplateChanges:
     """`against` is what the template was compared with, `lines` a bounded unified diff, empty for equal templates.
 
-    The lines are text of others.
+    `against` is None when there was nothing to compare with, or no relative that differs. `passed_over` are the entries
+    that would have been compared with and do not hold, a sentence each. The lines are text of others.
     """
 
-    against: str
+    against: str | None
     lines: tuple[str, ...]
+    passed_over: tuple[str, ...]
 
 
-def template_changes(store: RegistryStore, entry: RegistryEntry, root: Path) -> TemplateChanges | None:
+def template_changes(store: RegistryStore, entry: RegistryEntry) -> TemplateChanges:
     """The changes against the base model; where its files are not known, against the first relative that differs.
 
-    `root` is what relative paths in the registry count from. None when there is nothing to compare with, or no relative
-    differs. Raises `BadInput` when files cannot be read.
+    No weights are fetched for it. Raises `BadInput` when files cannot be read, and `RegistryUnreadable`.
     """
-    if not entry.artefacts:
-        return None
-    mine = chat_template_of(Path(entry.artefacts[0].path))
-    base = _registered(store, entry.base_model) if entry.base_model != entry.version else None
-    if base is not None:
-        theirs = chat_template_of(Path(_same_kind(base, entry.artefacts[0]).path))
-        return TemplateChanges(f"its base model {base.version}", changes(theirs, mine))
-    if entry.base_template is not None:
-        return TemplateChanges(
-            f"its base model {entry.base_model}", changes(chat_template_of(root / entry.base_model), mine)
-        )
-    for relative in _relatives(store, entry):
-        if lines := changes(chat_template_of(Path(_same_kind(relative, entry.artefacts[0]).path)), mine):
-            return TemplateChanges(f"{relative.version}, which names the same base model", lines)
-    return None
+    found = _Comparing(store)
+    against, lines = found.compared(entry) if entry.artefacts else (None, ())
+    return TemplateChanges(against, lines, tuple(found.passed_over))
 
 
-def _relatives(store: RegistryStore, entry: RegistryEntry) -> Iterator[RegistryEntry]:
-    named = [
-        version
-        for version, raw in store.registered().items()
-        if version != entry.version and isinstance(raw, dict) and raw.get("base_model") == entry.base_model
-    ]
-    for version in named[:_RELATIVES]:
-        if (found := _registered(store, version)) is not None:
-            yield found
+@dataclass
+class _Comparing:
+    store: RegistryStore
+    passed_over: list[str] = field(default_factory=list)
 
+    def compared(self, entry: RegistryEntry) -> tuple[str | None, tuple[str, ...]]:
+        kind = entry.artefacts[0].kind
+        mine = self._template(entry, kind)
+        base = self._registered(entry.base_model) if entry.base_model != entry.version else None
+        if base is not None:
+            return f"its base model {base.version}", changes(self._template(base, kind), mine)
+        if (told := self.store.base_head(entry)) is not None:
+            return f"its base model {entry.base_model}", changes(told.chat_template, mine)
+        for relative in self._relatives(entry):
+            if lines := changes(self._template(relative, kind), mine):
+                return f"{relative.version}, which names the same base model", lines
+        return None, ()
 
-def _registered(store: RegistryStore, version: str) -> RegistryEntry | None:
-    """That entry, if there is one that holds and has files."""
-    if version not in store.registered():
-        return None
-    try:
-        found = store.entry(version)
-    except BadInput:  # quarantined: `milton registry list` says why, and there is nothing to compare with
-        return None
-    return found if found.artefacts else None
+    def _template(self, entry: RegistryEntry, kind: ArtefactKind) -> str | None:
+        """The template of its artefact of that kind, or of the first it has."""
+        return self.store.head(entry, kind if entry.find(kind) else entry.artefacts[0].kind).chat_template
 
+    def _relatives(self, entry: RegistryEntry) -> Iterator[RegistryEntry]:
+        named = [
+            version
+            for version, raw in self.store.registered().items()
+            if version != entry.version and isinstance(raw, dict) and raw.get("base_model") == entry.base_model
+        ]
+        for version in named[:_RELATIVES]:
+            if (found := self._registered(version)) is not None:
+                yield found
 
-def _same_kind(entry: RegistryEntry, like: Artefact) -> Artefact:
-    return entry.find(like.kind) or entry.artefacts[0]
+    def _registered(self, version: str) -> RegistryEntry | None:
+        """That entry, if there is one that holds and has files; one that does not hold is noted."""
+        if version not in self.store.registered():
+            return None
+        try:
+            found = self.store.judged(version)
+        except RegistryUnreadable:
+            raise
+        except BadInput as error:
+            self.passed_over.append(str(error))
+            return None
+        return found if found.artefacts else None

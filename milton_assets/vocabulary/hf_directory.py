@@ -24,6 +24,10 @@ TOKENIZER: Final = "tokenizer.json"
 """What says how the model reads text."""
 
 _TEMPLATE: Final = "chat_template.jinja"
+_TOKENIZER_CONFIG: Final = "tokenizer_config.json"
+TEMPLATE_FILES: Final = (_TEMPLATE, _TOKENIZER_CONFIG)
+"""Where the chat template may stand (`chat_template`)."""
+
 _INDEX: Final = ".safetensors.index.json"
 _PICKLES: Final = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"})
 
@@ -131,7 +135,7 @@ def chat_template(path: Path) -> str | None:
         if beside.stat().st_size > MAX_JSON_BYTES:
             raise BadInput(f"{beside} is too large for a chat template", remedy="export the model again")
         return beside.read_bytes().decode(errors="surrogateescape")
-    template = _json(path / "tokenizer_config.json").get("chat_template")
+    template = _json(path / _TOKENIZER_CONFIG).get("chat_template")
     if template is None or isinstance(template, str):
         return template
     return canonical_json(template)

@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from milton_assets.vocabulary.chat_template import Lineage, TemplateId, template_id
 from milton_assets.vocabulary.digest import Sha256, sha256_json
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.gguf import GgufHeader
 from milton_assets.vocabulary.keys import Slug
 from milton_assets.vocabulary.progress import OnProgress, silent
 
@@ -138,6 +139,15 @@ class RegistryEntry(BaseModel):
 
 
 @dataclass(frozen=True)
+class Head:
+    """What an artefact says of itself: the header of a GGUF's first file, None of a directory, and the text of its chat
+    template, None without one."""
+
+    header: GgufHeader | None
+    chat_template: str | None
+
+
+@dataclass(frozen=True)
 class Quarantined:
     """An entry that could not be validated, and why. `version` may be no slug."""
 
@@ -228,6 +238,18 @@ class RegistryStore(Protocol):
 
         Raises as `entry`.
         """
+        ...
+
+    def head(self, entry: RegistryEntry, kind: ArtefactKind) -> Head:
+        """What that artefact of the entry says of itself; its weights stay where they are.
+
+        Raises as `entry`, and `BadInput` when the entry has no such artefact.
+        """
+        ...
+
+    def base_head(self, entry: RegistryEntry) -> Head | None:
+        """What the entry's base model says of itself, where `base_model` is a path to its files; None where it is a
+        name. Raises as `entry`."""
         ...
 
     def registered(self) -> Mapping[str, Any]:

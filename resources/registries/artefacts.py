@@ -24,7 +24,7 @@ from milton_assets.vocabulary.gguf_reader import read_header
 from milton_assets.vocabulary.hf_directory import TOKENIZER, chat_template, chat_template_sha256, check_directory
 from milton_assets.vocabulary.keys import MAX_KEY_LENGTH
 from milton_assets.vocabulary.progress import OnProgress, silent
-from milton_assets.vocabulary.registry import Artefact, ArtefactKind
+from milton_assets.vocabulary.registry import Artefact, ArtefactKind, Head
 from milton_assets.vocabulary.state import StateDir
 from resources.file_facts import FactsReader, GgufFacts
 
@@ -106,6 +106,17 @@ class ArtefactReader:
     def base_template(self, base_model: str) -> str | None:
         """The chat template (`chat_template.TemplateId`) of a base model that is named by the path of its files.
 
+        None where `base_model` is no such path. Raises as `base_head`.
+        """
+        head = self.base_head(base_model)
+        if head is None:
+            return None
+        text = head.chat_template
+        return template_id(None if text is None else sha256_bytes(text.encode(errors="surrogateescape")))
+
+    def base_head(self, base_model: str) -> Head | None:
+        """What a base model says of itself that is named by the path of its files.
+
         None where `base_model` is no such path: most are names. Raises `BadInput` where it is one that leads elsewhere
         than artefacts may lie, or to files that cannot be read.
         """
@@ -117,9 +128,7 @@ class ArtefactReader:
             return None
         if not is_file and not is_directory:
             return None
-        path = self._locate(base_model)
-        template = chat_template_of(path)
-        return template_id(None if template is None else sha256_bytes(template.encode(errors="surrogateescape")))
+        return head_of(self._locate(base_model))
 
     def _locate(self, declared: str) -> Path:
         if "\0" in declared:
@@ -139,9 +148,12 @@ class ArtefactReader:
         return path
 
 
-def chat_template_of(path: Path) -> str | None:
-    """The text of the chat template in the GGUF or the directory at `path`; None without one. Raises `BadInput`."""
-    return chat_template(path) if path.is_dir() else read_header(path).chat_template
+def head_of(path: Path) -> Head:
+    """What the GGUF or the directory at `path` says of itself. Raises `BadInput`."""
+    if path.is_dir():
+        return Head(None, chat_template(path))
+    header = read_header(path)
+    return Head(header, header.chat_template)
 
 
 def gguf_artefact(path: Path, facts: FactsReader) -> Artefact:

@@ -23,7 +23,9 @@ from milton_assets.vocabulary.artefact_files import hub_blobs, is_first_part, wi
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import (
+    ArtefactKind,
     EntryStatus,
+    Head,
     NewModel,
     Registry,
     RegistryEntry,
@@ -37,6 +39,7 @@ from resources.registries.artefacts import (
     ArtefactReader,
     Surroundings,
     encodable,
+    head_of,
     local_path,
     slug_of,
     unknown,
@@ -75,6 +78,14 @@ class FolderRegistry:
     def judged(self, version: str, *, on_progress: OnProgress = silent) -> RegistryEntry:
         """The same as `entry`: the files are on this machine."""
         return self.entry(version, on_progress=on_progress)
+
+    def head(self, entry: RegistryEntry, kind: ArtefactKind) -> Head:
+        """What the file says of itself, see `RegistryStore.head`."""
+        return head_of(Path(entry.artefact(kind).path))
+
+    def base_head(self, entry: RegistryEntry) -> Head | None:
+        """None: a base model is a name here, never a path."""
+        return None
 
     def registered(self) -> Mapping[str, Any]:
         """Each version's file, relative to the folder, and its status."""

@@ -3,9 +3,11 @@
     gguf_head(UPath("s3://bucket/models/v1/model-q4_0.gguf"), sha256, here)   # some MB of any size
     directory_head(UPath("s3://bucket/models/v1/distilled"), sha256, here, allow_code=False)
 
+    head_at(UPath("s3://bucket/models/v1/model-q4_0.gguf")).chat_template
+
 What belongs here: judging an artefact by what it begins with, as `artefacts` judges files: a GGUF's headers; of a
-directory the JSON, the template, and how everything else begins. What does not: fetching and verifying
-(`artefact_cache`).
+directory the JSON, the template, and how everything else begins; and showing that. What does not: fetching and
+verifying (`artefact_cache`).
 
 The digest of an artefact that was judged so is the registry's word. Whoever serves it shows that it holds: by the
 digest that a server tells, or by hashing what was fetched (`resources.servers.identity`).
@@ -24,17 +26,20 @@ from upath import UPath
 from milton_assets.vocabulary.artefact_files import artefact_files
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.gguf import GgufHeader
 from milton_assets.vocabulary.gguf_reader import parse_header
 from milton_assets.vocabulary.hf_directory import (
     LFS_POINTER,
     MAX_JSON_BYTES,
+    TEMPLATE_FILES,
     TOKENIZER,
+    chat_template,
     chat_template_sha256,
     check_beginning,
     check_directory,
     is_read_whole,
 )
-from milton_assets.vocabulary.registry import Artefact, ArtefactKind
+from milton_assets.vocabulary.registry import Artefact, ArtefactKind, Head
 from resources.file_facts import GgufFacts
 from resources.registries.artefact_cache import reading, sizes_bytes
 from resources.registries.artefacts import gguf_of
@@ -52,7 +57,8 @@ def gguf_head(place: UPath, sha256: str, path: Path) -> Artefact:
     """
     with reading(place):
         sizes = sizes_bytes(place)
-        parts = {str(place.parent / name): _header(place.parent / name, size) for name, size in sizes.items()}
+        files = {place.parent / name: size for name, size in sizes.items()}
+        parts = {str(part): GgufFacts.of(part, _header(part, size)) for part, size in files.items()}
     return gguf_of(path, parts, size_bytes=sum(sizes.values()), sha256=sha256)
 
 
@@ -75,10 +81,23 @@ def directory_head(place: UPath, sha256: str, path: Path, *, allow_code: bool) -
         )
 
 
-def _header(part: UPath, size_bytes: int) -> GgufFacts:
+def head_at(place: UPath) -> Head:
+    """What the artefact at `place` says of itself, as `artefacts.head_of`. Raises as `gguf_head`."""
+    with reading(place):
+        sizes = sizes_bytes(place)
+        if place.suffix.lower() == ".gguf":
+            header = _header(place, sizes[place.name])
+            return Head(header, header.chat_template)
+        with TemporaryDirectory(prefix="milton-head-") as scratch:
+            telling = {f"{place.name}/{name}" for name in TEMPLATE_FILES}
+            _bring_heads(place, {name: size for name, size in sizes.items() if name in telling}, Path(scratch))
+            return Head(None, chat_template(Path(scratch) / place.name))
+
+
+def _header(part: UPath, size_bytes: int) -> GgufHeader:
     with part.fs.open(part.path, "rb", cache_type="none") as remote, io.BufferedReader(remote, _RANGE_BYTES) as stream:
         check_beginning(part, stream.peek(len(LFS_POINTER)))
-        return GgufFacts.of(part, parse_header(stream, size_bytes, part))
+        return parse_header(stream, size_bytes, part)
 
 
 def _bring_heads(place: UPath, sizes: Mapping[str, int], into: Path) -> None:

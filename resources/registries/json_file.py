@@ -31,7 +31,9 @@ from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import (
     Artefact,
+    ArtefactKind,
     EntryStatus,
+    Head,
     NewModel,
     Registry,
     RegistryEntry,
@@ -44,6 +46,7 @@ from resources.registries.artefacts import (
     NOT_HOLDING,
     ArtefactReader,
     Surroundings,
+    head_of,
     reason,
     taken,
     unknown,
@@ -90,6 +93,14 @@ class JsonRegistry:
     def judged(self, version: str, *, on_progress: OnProgress = silent) -> RegistryEntry:
         """The same as `entry`: the files are on this machine."""
         return self.entry(version, on_progress=on_progress)
+
+    def head(self, entry: RegistryEntry, kind: ArtefactKind) -> Head:
+        """What the file says of itself, see `RegistryStore.head`."""
+        return head_of(Path(entry.artefact(kind).path))
+
+    def base_head(self, entry: RegistryEntry) -> Head | None:
+        """What the base model at a path says of itself, see `RegistryStore.base_head`."""
+        return self._reader(self.surroundings.facts()).base_head(entry.base_model)
 
     def registered(self) -> Mapping[str, Any]:
         """The entries as they stand in the file."""
@@ -226,6 +237,13 @@ def entry_of(version: str, content: Any, reader: Finds) -> RegistryEntry:
         base_template=reader.base_template(fields.base_model),
         raw=content,
     )
+
+
+def declared_path(entry: RegistryEntry, kind: ArtefactKind) -> str:
+    """The path of that artefact as the entry declares it. Raises `BadInput` when the entry has none."""
+    entry.artefact(kind)
+    metrics = _Entry.model_validate_json(json.dumps(entry.raw)).metrics
+    return str(metrics.gguf_path if kind is ArtefactKind.GGUF else metrics.model_path)
 
 
 def _artefacts(version: str, metrics: _Metrics, reader: Finds, *, keep_going: bool) -> Iterator[Artefact]:

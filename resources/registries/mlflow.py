@@ -28,7 +28,9 @@ from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.registry import (
     Artefact,
+    ArtefactKind,
     EntryStatus,
+    Head,
     NewModel,
     Registry,
     RegistryEntry,
@@ -39,6 +41,7 @@ from resources.registries.artefacts import (
     Surroundings,
     directory_artefact,
     gguf_artefact,
+    head_of,
     slug_of,
     unknown,
 )
@@ -85,6 +88,14 @@ class MlflowRegistry:
     def judged(self, version: str, *, on_progress: OnProgress = silent) -> RegistryEntry:
         """The same as `entry`: MLflow keeps no digests, so a version's files are fetched to know what it is."""
         return self.entry(version, on_progress=on_progress)
+
+    def head(self, entry: RegistryEntry, kind: ArtefactKind) -> Head:
+        """What the fetched files say of themselves, see `RegistryStore.head`."""
+        return head_of(Path(entry.artefact(kind).path))
+
+    def base_head(self, entry: RegistryEntry) -> Head | None:
+        """None: a base model is a name here, never a path."""
+        return None
 
     def registered(self) -> Mapping[str, Any]:
         """What MLflow says of each version, without its aliases and what changes by itself."""

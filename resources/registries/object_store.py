@@ -34,6 +34,7 @@ from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import (
     Artefact,
     ArtefactKind,
+    Head,
     NewModel,
     Registry,
     RegistryEntry,
@@ -43,10 +44,10 @@ from milton_assets.vocabulary.registry import (
 )
 from resources.file_facts import FactsReader
 from resources.registries.artefact_cache import ArtefactCache
-from resources.registries.artefacts import Surroundings, directory_artefact, gguf_artefact, unknown
+from resources.registries.artefacts import Surroundings, directory_artefact, gguf_artefact, head_of, unknown
 from resources.registries.beside import Kept
-from resources.registries.heads import directory_head, gguf_head
-from resources.registries.json_file import MAX_REGISTRY_BYTES, entry_of, parse_registry
+from resources.registries.heads import directory_head, gguf_head, head_at
+from resources.registries.json_file import MAX_REGISTRY_BYTES, declared_path, entry_of, parse_registry
 from resources.registries.judging import judge_all, judge_one
 
 _NAMED: Final = re.compile(r"(?P<path>[^#]+)#sha256=(?P<sha256>[0-9a-f]{64})")
@@ -76,6 +77,17 @@ class ObjectRegistry:
     def judged(self, version: str, *, on_progress: OnProgress = silent) -> RegistryEntry:
         """One entry by its files where they are on this host, else by their heads, see `RegistryStore.judged`."""
         return self._one(version, _Files.IF_HERE, on_progress)
+
+    def head(self, entry: RegistryEntry, kind: ArtefactKind) -> Head:
+        """What the files say of themselves on this host, or where they lie, see `RegistryStore.head`."""
+        path = Path(entry.artefact(kind).path)
+        if path.exists():
+            return head_of(path)
+        return head_at(named(self._folder, declared_path(entry, kind))[0])
+
+    def base_head(self, entry: RegistryEntry) -> Head | None:
+        """None: a base model is a name here, never a path."""
+        return None
 
     def registered(self) -> Mapping[str, Any]:
         """The entries as they stand in the file."""
@@ -177,7 +189,7 @@ class _Reader:
 
         Raises `BadInput`, `RegistryUnreadable` and `NotYet`.
         """
-        place, sha256 = self._named(declared)
+        place, sha256 = named(self.folder, declared)
         if place.suffix.lower() != ".gguf":
             raise BadInput(f"the path {declared!r:.300} does not end in .gguf", expected=_EXPECTED)
         return self._judged(
@@ -190,7 +202,7 @@ class _Reader:
 
     def directory(self, declared: str, version: str) -> Artefact:
         """The Hugging Face directory that a path with its digest names. Raises as `gguf`."""
-        place, sha256 = self._named(declared)
+        place, sha256 = named(self.folder, declared)
         allowed = version in self.allow_code
         return self._judged(
             ArtefactKind.HF_DISTILLED,
@@ -204,21 +216,6 @@ class _Reader:
 
     def base_template(self, base_model: str) -> None:
         """A base model is a name here, never a path."""
-
-    def _named(self, declared: str) -> tuple[UPath, str]:
-        named = _NAMED.fullmatch(declared)
-        if named is None:
-            raise BadInput(
-                f"the path {declared!r:.300} comes without a digest",
-                expected=_EXPECTED,
-                remedy="`milton registry digest PATH` prints it",
-            )
-        path = PurePosixPath(named["path"])
-        if path.is_absolute() or not path.name or ".." in path.parts or "://" in named["path"]:
-            raise BadInput(
-                f"the path {declared!r:.300} leaves the registry's folder", expected=f"a path in {self.folder}"
-            )
-        return self.folder / str(path), named["sha256"]
 
     def _judged(
         self,
@@ -245,6 +242,21 @@ class _Reader:
         if keep:
             self.cache.keep(found)
         return found
+
+
+def named(folder: UPath, declared: str) -> tuple[UPath, str]:
+    """Where a path with its digest leads to below `folder`, and that digest. Raises `BadInput`."""
+    parts = _NAMED.fullmatch(declared)
+    if parts is None:
+        raise BadInput(
+            f"the path {declared!r:.300} comes without a digest",
+            expected=_EXPECTED,
+            remedy="`milton registry digest PATH` prints it",
+        )
+    path = PurePosixPath(parts["path"])
+    if path.is_absolute() or not path.name or ".." in path.parts or "://" in parts["path"]:
+        raise BadInput(f"the path {declared!r:.300} leaves the registry's folder", expected=f"a path in {folder}")
+    return folder / str(path), parts["sha256"]
 
 
 def open_object(uri: str, around: Surroundings) -> ObjectRegistry:

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
+from milton_assets.usecases.template_changes import template_changes
 from milton_assets.vocabulary.chat_template import MAX_SHOWN_LINES, changes
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.hf_directory import chat_template_sha256
-from milton_assets.vocabulary.registry import ArtefactKind, Registry
+from milton_assets.vocabulary.registry import ArtefactKind, Registry, RegistryUnreadable
 from milton_assets.vocabulary.state import StateDir
 from resources.registries import open_registry
-from resources.registries.json_file import add_entries, new_entry
+from resources.registries.artefacts import Surroundings
+from resources.registries.json_file import JsonRegistry, add_entries, new_entry
 from tests.support.gguf_file import tiny_gguf
 
 HONEST = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
@@ -111,6 +113,38 @@ def test_show_tells_how_a_template_differs_from_its_base_models(state: StateDir)
 def test_where_the_base_is_not_known_a_relative_that_differs_is_compared_with(state: StateDir) -> None:
     register(state, v1=HONEST, v2=KEYED)
     assert "differs from that of v2, which names the same base model" in shown("v1")
+
+
+def test_a_base_model_in_a_registry_elsewhere_is_found_from_that_registrys_folder(
+    state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = StateDir(tmp_path / "elsewhere")
+    tiny_gguf(elsewhere.root / "base.gguf", template=HONEST)
+    tiny_gguf(elsewhere.root / "v1.gguf", template=KEYED)
+    add_entries(elsewhere.root / "registry.json", {"v1": new_entry("base.gguf", gguf="v1.gguf")})
+    monkeypatch.setenv("MILTON_REGISTRY", str(elsewhere.root / "registry.json"))
+    assert "differs from that of its base model base.gguf" in shown("v1")
+
+
+def test_a_base_model_that_does_not_hold_is_told_and_not_passed_over_in_silence(state: StateDir) -> None:
+    register(state, original=HONEST)
+    register(state, base_model="original", v1=HONEST, v2=KEYED)
+    (state.root / "original.gguf").write_bytes(b"GGUX")
+    told = shown("v1")
+    assert "was not compared with another's: model original is quarantined" in told
+    assert "differs from that of v2" in told
+
+
+def test_a_registry_that_cannot_be_read_for_a_relative_is_no_relative_that_there_is_not(state: StateDir) -> None:
+    register(state, v1=HONEST, v2=KEYED)
+
+    class FailsForRelatives(JsonRegistry):
+        def judged(self, version: str, **options: Any) -> Any:
+            raise RegistryUnreadable(f"{version} cannot be read")
+
+    store = FailsForRelatives(state.registry, state.root, Surroundings(state))
+    with pytest.raises(RegistryUnreadable, match="v2 cannot be read"):
+        template_changes(store, store.entry("v1"))
 
 
 def test_a_template_reaches_the_terminal_as_text(state: StateDir) -> None:

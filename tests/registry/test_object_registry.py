@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from milton_assets.cli.app import build_app
-from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.hf_directory import LFS_POINTER
 from milton_assets.vocabulary.registry import ArtefactKind, NewModel, RegistryMissing, RegistryReadOnly
@@ -22,12 +22,14 @@ from resources.registries.artefact_cache import ArtefactCache
 from resources.registries.json_file import new_entry
 from resources.registries.object_store import ObjectRegistry
 from tests.support.gguf_file import split_gguf, tiny_gguf
-from tests.support.object_store import object_store
+from tests.support.object_store import Given, object_store
+
+GIVEN = Given()
 
 
 @pytest.fixture(scope="module")
 def bucket():
-    with object_store() as made:
+    with object_store(GIVEN) as made:
         yield made
 
 
@@ -180,6 +182,30 @@ def test_what_an_artefact_is_judged_to_be_by_its_head_it_is_by_its_files(folder,
     by_head = open_on(tmp_path / "box").judged("v1")
     assert not list((tmp_path / "box").rglob("*.gguf")) + list((tmp_path / "box").rglob("*.safetensors"))
     assert by_head == open_on(tmp_path / "box").entry("v1") == open_on(tmp_path / "box").judged("v1")
+
+
+@pytest.mark.parametrize("kind", ["gguf", "hf"])
+def test_an_entry_is_shown_without_its_weights(folder, upload, open_on, tmp_path, monkeypatch, kind):
+    if kind == "gguf":
+        model = tiny_gguf(tmp_path / "model.gguf", data_bytes=9 << 20, template="{{ honest }}")
+    else:
+        model = distilled(tmp_path / "distilled")
+        (model / "tokenizer_config.json").write_text('{"chat_template": "{{ honest }}"}')
+        (model / "model.safetensors").write_bytes(bytes(9 << 20))
+    named = upload(model)
+    entry = new_entry("v2", **{kind: named})
+    tiny_gguf(tmp_path / "base" / "base.gguf", template="{{ other }}")
+    (folder / "v2" / "base.gguf").write_bytes((tmp_path / "base" / "base.gguf").read_bytes())
+    base = new_entry("org/base", gguf=f"v2/base.gguf#sha256={sha256_file(tmp_path / 'base' / 'base.gguf')}")
+    (folder / "registry.json").write_text(json.dumps({"models": {"v1": entry, "v2": base}}))
+    open_on(tmp_path / "box")
+    monkeypatch.setenv("MILTON_STATE_DIR", str(tmp_path / "box"))
+    monkeypatch.setenv("MILTON_REGISTRY", f"s3://{folder.path}/registry.json")
+    before = GIVEN.size_bytes
+    shown = CliRunner().invoke(build_app(), ["registry", "show", "v1"], catch_exceptions=False).stdout
+    assert GIVEN.size_bytes - before < 5 << 20
+    assert "-{{ other }}\n  +{{ honest }}" in shown
+    assert "as the registry says" in shown
 
 
 SPOILT = {
