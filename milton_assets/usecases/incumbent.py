@@ -7,9 +7,10 @@ challenger (`beside`), and comparing with it (`selection.compare`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from milton_assets.edge.deployment import Deployment
+from milton_assets.edge.deployment.history import ended_at
 from milton_assets.fleet.links import Unreachable
 from milton_assets.fleet.target import Target
 
@@ -23,8 +24,8 @@ def incumbent_of(
     """The version that the target changed last serves; None when nothing is deployed on any.
 
     Of a device that cannot be reached, and of a target that lies on another host, what was mirrored last counts, which
-    `mirrored` keeps by the target's name; of a device that is noted. Raises as `status` does for a target whose journal
-    does not hold: who serves there cannot be known.
+    `mirrored` keeps by the target's name; that is noted, and how old it is. Raises as `status` does for a target whose
+    journal does not hold: who serves there cannot be known.
     """
     serving = []
     for target in targets:
@@ -34,14 +35,12 @@ def incumbent_of(
                 active = target.status().active
                 serving.append((attempts[-1].started_at, active.model_version if active else None))
             elif attempts := tuple(mirrored(target.name)):
+                on_note(f"{target.name} knows of no attempt on this host; {_last_known(attempts)}")
                 serving.append((attempts[-1].started_at, _served_after(attempts)))
         except Unreachable as away:
             if attempts := tuple(mirrored(target.name)):
-                version = _served_after(attempts)
-                on_note(
-                    f"{target.name} is away ({away.problem}); when it was last heard, it served {version or 'nothing'}"
-                )
-                serving.append((attempts[-1].started_at, version))
+                on_note(f"{target.name} is away ({away.problem}); {_last_known(attempts)}")
+                serving.append((attempts[-1].started_at, _served_after(attempts)))
     return _of_latest(serving)
 
 
@@ -54,6 +53,12 @@ def heard_of_last(names: Iterable[str], mirrored: Callable[[str], Sequence[Deplo
 def _of_latest(serving: Iterable[tuple[datetime, str | None]]) -> str | None:
     latest_first = sorted(serving, key=lambda pair: pair[0], reverse=True)
     return next((version for _, version in latest_first if version), None)
+
+
+def _last_known(attempts: Sequence[Deployment]) -> str:
+    last, served = attempts[-1], _served_after(attempts) or "nothing"
+    at = ended_at(last).astimezone(UTC)
+    return f"after {last.id}, the latest that is known, which ended {at:%Y-%m-%d %H:%M} UTC, it served {served}"
 
 
 def _served_after(attempts: Sequence[Deployment]) -> str | None:

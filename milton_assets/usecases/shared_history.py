@@ -1,8 +1,8 @@
 """Targets' histories between hosts: what the host of a target mirrored of it, kept where the others find it.
 
-What belongs here: keeping a mirror in an evidence store where hosts meet, and reading one that another host kept. What
-does not: the mirror itself (`edge.deployment.history`). Only the host that changes a target keeps its history, under
-that target's lock, so nobody else writes the same object.
+What belongs here: keeping a mirror in an evidence store where hosts meet, reading one that another host kept, and
+telling which of two mirrors of a target is the newer. What does not: the mirror itself (`edge.deployment.history`).
+Only the host that changes a target keeps its history, under that target's lock, so nobody else writes the same object.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from milton_assets.edge.deployment import Deployment
-from milton_assets.edge.deployment.history import parse_mirror
+from milton_assets.edge.deployment.history import ended_at, parse_mirror
 from milton_assets.fleet.targets import Targets
 from milton_assets.vocabulary.edge_target import mirror_file
 from milton_assets.vocabulary.keys import check_key
@@ -25,19 +25,34 @@ def hand_on_history(store: EvidenceStore, targets: Targets, name: str) -> None:
 
 
 def mirrored_anywhere(store: EvidenceStore, targets: Targets) -> Callable[[str], Sequence[Deployment]]:
-    """What is known of a target by its name: from this state folder's mirror, or else from another host's.
+    """What is known of a target by its name: from this state folder's mirror or another host's, whichever is newer.
+
+    A mirror is newer that holds the other's last attempt and more; where neither holds the other's, the one whose last
+    attempt ended later. A host that changed a target once must not take its own word for ever.
 
     Another host's paths are told as they are, for they are no paths of this machine. Raises `BadInput` for a mirror
     that does not parse.
     """
 
     def mirrored(name: str) -> Sequence[Deployment]:
-        if (known := targets.mirrored(name)) or store.is_here:
-            return known
+        ours = targets.mirrored(name)
         uri = _uri(name)
-        return parse_mirror(store.read(uri), uri, lambda told: told) if store.has(uri) else ()
+        if store.is_here or not store.has(uri):
+            return ours
+        return _newer(ours, parse_mirror(store.read(uri), uri, lambda told: told))
 
     return mirrored
+
+
+def _newer(ours: Sequence[Deployment], theirs: Sequence[Deployment]) -> Sequence[Deployment]:
+    if not ours or not theirs:
+        return ours or theirs
+    # By what they hold first: a target's clock may have been set back between two attempts.
+    if any(attempt.id == theirs[-1].id for attempt in ours):
+        return ours
+    if any(attempt.id == ours[-1].id for attempt in theirs):
+        return theirs
+    return max(ours, theirs, key=lambda attempts: ended_at(attempts[-1]))
 
 
 def _uri(name: str) -> str:

@@ -42,7 +42,8 @@ def test_of_a_device_that_is_away_what_it_told_last_counts_and_is_noted(
     assert incumbent_of([targets.named("kit")], mirrored=targets.mirrored, on_note=notes.append) == serves
     assert len(notes) == 1
     assert notes[0].startswith("kit is away (")
-    assert notes[0].endswith(f"it served {serves}")
+    assert notes[0].endswith(f" UTC, it served {serves}")
+    assert targets.mirrored("kit")[-1].id in notes[0]
 
 
 def test_a_device_that_was_never_heard_serves_nothing_that_is_known(tmp_path: Path) -> None:

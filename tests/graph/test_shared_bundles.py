@@ -11,14 +11,17 @@ import pytest
 
 from milton_assets.edge.bundle.archive import pack_bundle
 from milton_assets.edge.bundle.publishing import staging_folder
+from milton_assets.edge.deployment import Deployment, Operation, Outcome
 from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.edge.manifest import BUNDLE_PREFIX
 from milton_assets.edge.release import read_manifest
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.selection.summary import BundleRecord, read_summary, write_summary
-from milton_assets.usecases.incumbent import incumbent_of
+from milton_assets.usecases.incumbent import heard_of_last, incumbent_of
 from milton_assets.usecases.shared_bundles import bring, hand_on, newest_release, reserved_by
 from milton_assets.usecases.shared_history import hand_on_history, mirrored_anywhere
+from milton_assets.vocabulary.digest import sha256_bytes
+from milton_assets.vocabulary.edge_target import mirror_file
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.state import StateDir
@@ -120,7 +123,52 @@ def test_what_serves_on_another_hosts_target_is_the_incumbent_here(store, bundle
     bundle = StateDir(tmp_path / "a").bundles / bundled.name
     a.named("local").deploy(bundle, DeployRequest(actor="ada", load_test=False, health_rounds=0))
     hand_on_history(store, a, "local")
-    assert incumbent_of([b.named("local")], mirrored=mirrored_anywhere(store, b), on_note=print) == VERSION
+    notes = []
+    assert incumbent_of([b.named("local")], mirrored=mirrored_anywhere(store, b), on_note=notes.append) == VERSION
+    assert f"after {a.mirrored('local')[-1].id}, the latest that is known, which ended " in notes[0]
+
+
+def of_an_hour(hour: int, version: str, identifier: str) -> Deployment:
+    at = NOW + timedelta(hours=hour)
+    return Deployment(
+        id=f"deploy_20260111_142500_000_{identifier}",
+        operation=Operation.DEPLOY,
+        target="kit",
+        target_path="/srv/kit",
+        actor="ada",
+        started_at=at,
+        finished_at=at,
+        outcome=Outcome.COMMITTED,
+        release=sha256_bytes(version.encode()),
+        now_serving=sha256_bytes(version.encode()),
+        model_version=version,
+    )
+
+
+OLD, NEW = of_an_hour(0, "v1", "00000a"), of_an_hour(1, "v2", "00000b")
+SET_BACK = of_an_hour(-1, "v3", "00000c")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "serves"),
+    [
+        ([OLD], [OLD, NEW], "v2"),
+        ([OLD, NEW], [OLD], "v2"),
+        ([OLD], [NEW], "v2"),
+        ([NEW], [OLD], "v2"),
+        ([OLD, NEW], [OLD, NEW, SET_BACK], "v3"),
+    ],
+    ids=["theirs goes on", "ours goes on", "theirs ended later", "ours ended later", "a clock was set back"],
+)
+def test_of_two_hosts_mirrors_of_a_target_the_newer_counts(store, tmp_path, ours, theirs, serves):
+    here = targets_of(StateDir(tmp_path / "here"))
+    for place, attempts in ((here, ours), (targets_of(StateDir(tmp_path / "there")), theirs)):
+        mirror = mirror_file(place.state, "kit")
+        mirror.parent.mkdir(parents=True)
+        mirror.write_text("".join(f"{attempt.model_dump_json()}\n" for attempt in attempts))
+        if place is not here:
+            hand_on_history(store, place, "kit")
+    assert heard_of_last(["kit"], mirrored_anywhere(store, here)) == serves
 
 
 def test_bundles_of_hosts_at_once_are_numbered_without_a_gap_or_a_twin(store):

@@ -9,6 +9,7 @@ kept away from the target: it outlives the target, and it betrays a journal whos
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -88,6 +89,11 @@ class Deployment(BaseModel):
     def release_path(self) -> Path | None:
         """Where the release lies on the target."""
         return None if self.release is None else Path(self.target_path) / "releases" / self.release
+
+
+def ended_at(deployment: Deployment) -> datetime:
+    """When the attempt ended; of one that is under way, when it began."""
+    return deployment.finished_at or deployment.started_at
 
 
 def release_facts(release: Release) -> dict[str, object]:
