@@ -35,7 +35,7 @@ from milton_assets.selection.summary import DeploymentRecord, add_deployments, r
 from milton_assets.settings import Profile
 from milton_assets.usecases.aliases import name_champion
 from milton_assets.usecases.shared_bundles import bring
-from milton_assets.usecases.shared_history import hand_on_history
+from milton_assets.usecases.shared_history import handing_on
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.digest import short
@@ -111,10 +111,10 @@ def deployment(
     targets = open_targets(state, campaign.target_paths, server=edge_runtime.edge_server)
     window = config.window(campaign.profile)
     request = DeployRequest(actor=getpass.getuser(), health_rounds=window.rounds, health_interval_s=window.interval_s)
-    done = targets.named(target).deploy(choice.path, request, on_progress=terminal_listener())
+    with handing_on(store, targets, target):
+        done = targets.named(target).deploy(choice.path, request, on_progress=terminal_listener())
     told = {"id": done.id, "target": done.target, "path": done.target_path, "release": str(done.release)}
     record = DeploymentRecord.model_validate({**told, "path": state.tell(Path(done.target_path))})
-    hand_on_history(store, targets, target)
     add_deployments(store.runs, summary.run_id, [record])
     kept_page(context, campaign, store, targets, summary.run_id)
     links = told_elsewhere(context, campaign, store, targets, summary.run_id)

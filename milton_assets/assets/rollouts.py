@@ -102,7 +102,10 @@ def rollout(
         named, classes = campaign.target_paths, campaign.target_classes
         return open_targets(campaign.state, named, server=edge_runtime.edge_server, classes=classes)
 
-    reach = Reach(campaign.state, targets, lambda: campaign.target_paths, registry.store)
+    def hand_on(device: str) -> None:
+        hand_on_history(evidence_store.store, targets(), device)
+
+    reach = Reach(campaign.state, targets, lambda: campaign.target_paths, registry.store, hand_on)
     if name not in names_of(campaign.state):
         _plan(context, config, campaign, reach, evidence_store)
 
@@ -191,7 +194,6 @@ def _keep_deployments(
             continue
         told = next((one for one in targets.mirrored(device.name) if one.id == device.deployment), None)
         place = campaign.state.tell(Path(told.target_path)) if told else targets.named(device.name).url
-        hand_on_history(store, targets, device.name)
         records.append(
             DeploymentRecord(id=device.deployment, target=device.name, path=place, release=state.plan.release)
         )

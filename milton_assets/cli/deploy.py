@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import textwrap
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -32,7 +33,7 @@ from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.terminal import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rich.console import Console
 
@@ -139,8 +140,8 @@ def deploy(
         accept_clock=accept_clock,
         device_policy=load_device_policy(device_policy) if device_policy else None,
     )
-    done = _told(lambda: place.deploy(bundle, request, on_progress=progress_on_stderr()), as_json=as_json)
-    _hand_on(settings, targets, place.name)
+    with _telling(as_json=as_json), _handing_on(settings, targets, place.name):
+        done = place.deploy(bundle, request, on_progress=progress_on_stderr())
     if not dry_run and done.model_version is not None:
         name_champion(
             registry_of(settings),
@@ -178,8 +179,8 @@ def rollback(
         health_interval_s=health_interval,
         dry_run=dry_run,
     )
-    done = _told(lambda: place.rollback(request, on_progress=progress_on_stderr()), as_json=as_json)
-    _hand_on(settings, targets, place.name)
+    with _telling(as_json=as_json), _handing_on(settings, targets, place.name):
+        done = place.rollback(request, on_progress=progress_on_stderr())
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_deployment(done, console))
 
 
@@ -277,9 +278,13 @@ def recover(
     request = RecoverRequest(actor=acting(actor), wait_s=wait)
     done: list[str] = []
     failed: list[str] = []
-    for one in _those_meant(None, None) if every else (target_of(target, target_path),):
+    recovered: list[str] = []
+    settings = current_settings()
+    targets, place = place_of(target, target_path)
+    for one in targets.all() if every else (place,):
         try:
             said = one.recover(request)
+            one.history()  # what a device tells of it is mirrored
         except NeverDeployed:
             if not every:
                 raise
@@ -289,6 +294,12 @@ def recover(
             failed.append(f"{one.name}: {error}")
         else:
             done += [f"{one.name}: {sentence}" for sentence in said] if every else said
+            recovered.append(one.name)
+    for name in recovered:  # once all are settled: the others may not be reachable when a device starts
+        try:
+            _hand_on(settings, targets, name)
+        except (OSError, BadInput) as error:
+            typer.echo(f"warning: other hosts do not know the history of {name} yet: {error}", err=True)
     shown = done or ["nothing was left to settle"]
     answer(done, as_json=as_json, text=lambda console: console.print("\n".join(shown), markup=False))
     if failed:
@@ -311,7 +322,10 @@ def gc(
     from milton_assets.fleet.target import CollectRequest
 
     request = CollectRequest(actor=acting(actor), wait_s=wait, keep=keep, dry_run=dry_run)
-    done = target_of(target, target_path).collect(request)
+    targets, place = place_of(target, target_path)
+    done = place.collect(request)
+    place.history()  # what a crash left behind was settled first, and what a device tells of that is mirrored
+    _hand_on(current_settings(), targets, place.name)
     answer(done.model_dump(mode="json"), as_json=as_json, text=lambda console: _show_collection(done, console))
 
 
@@ -389,8 +403,18 @@ def _bring(settings: Settings, run: str | None, device_class: str | None) -> Non
         bring(evidence_store_of(settings), settings.state.bundles, run_id=run, device_class=device_class)
 
 
+def _handing_on(settings: Settings, targets: Targets, name: str) -> AbstractContextManager[None]:
+    """Have other hosts find the target's history once the attempt in the block ended."""
+    if settings.evidence_url is None:
+        return nullcontext()
+    from milton_assets.usecases.compose import evidence_store_of
+    from milton_assets.usecases.shared_history import handing_on
+
+    return handing_on(evidence_store_of(settings), targets, name)
+
+
 def _hand_on(settings: Settings, targets: Targets, name: str) -> None:
-    """Keep the target's history where other hosts find it."""
+    """Have other hosts find the target's history as it is."""
     if settings.evidence_url is not None:
         from milton_assets.usecases.compose import evidence_store_of
         from milton_assets.usecases.shared_history import hand_on_history
@@ -410,12 +434,13 @@ def acting(actor: str | None) -> str:
         ) from None
 
 
-def _told(attempt: Callable[[], Deployment], *, as_json: bool) -> Deployment:
-    """Run the attempt; when it did not stand, machines get its entry as well as people the reason."""
+@contextmanager
+def _telling(*, as_json: bool) -> Iterator[None]:
+    """When the attempt in the block did not stand, machines get its entry as well as people the reason."""
     from milton_assets.edge.deployment import DeploymentFailed
 
     try:
-        return attempt()
+        yield
     except DeploymentFailed as error:
         if as_json:
             answer(error.deployment.model_dump(mode="json"), as_json=True, text=lambda _: None)

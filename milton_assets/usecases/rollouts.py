@@ -29,7 +29,8 @@ from milton_assets.rollout.states import IllegalEvent, Rollout, Stage
 from milton_assets.settings import RolloutSettings, Settings
 from milton_assets.statistics.failure_rate import RateTest
 from milton_assets.usecases.aliases import name_champion
-from milton_assets.usecases.compose import registry_of, targets_of
+from milton_assets.usecases.compose import evidence_store_of, registry_of, targets_of
+from milton_assets.usecases.shared_history import hand_on_history
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import SLUG, check_key, class_of
 from milton_assets.vocabulary.registry import RegistryStore
@@ -43,12 +44,13 @@ HOUR_S = 3600.0
 @dataclass(frozen=True)
 class Reach:
     """What rollouts are put together with: the state folder, the targets that there are now, which of them are named
-    in the settings, and the registry."""
+    in the settings, the registry, and what hands on the history of a target of that name to other hosts."""
 
     state: StateDir
     targets: Callable[[], Targets]
     named: Callable[[], Collection[str]]
     registry: Callable[[], RegistryStore]
+    hand_on: Callable[[str], None]
 
     def joining(self) -> Iterator[Member]:
         """Who may join a rollout that is under way: the targets that are named."""
@@ -58,7 +60,18 @@ class Reach:
 
 def reach_of(settings: Settings) -> Reach:
     """What the settings describe."""
-    return Reach(settings.state, lambda: targets_of(settings), lambda: settings.targets, lambda: registry_of(settings))
+
+    def hand_on(name: str) -> None:
+        if settings.evidence_url is not None:
+            hand_on_history(evidence_store_of(settings), targets_of(settings), name)
+
+    return Reach(
+        settings.state,
+        lambda: targets_of(settings),
+        lambda: settings.targets,
+        lambda: registry_of(settings),
+        hand_on,
+    )
 
 
 @dataclass(frozen=True)
@@ -314,7 +327,11 @@ def _run(
             _append(journal, event)
         plan = journal.state.plan
         devices = Devices(targets.named, plan, reach.state.place(plan.bundle), actor)
+        began = _now()
         done = run(journal, devices.do, folder=folder, members=reach.joining, one_turn=one_turn)
+    for device in done.each():
+        if device.deployment is not None and device.since >= began:
+            reach.hand_on(device.name)
     if done.stage is Stage.DONE and done.well and not is_comparison(folder):
         name_champion(reach.registry(), plan.model_version, lambda _: None, class_of(plan.run_id))
     return done

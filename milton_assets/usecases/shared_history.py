@@ -2,26 +2,47 @@
 
 What belongs here: keeping a mirror in an evidence store where hosts meet, reading one that another host kept, and
 telling which of two mirrors of a target is the newer. What does not: the mirror itself (`edge.deployment.history`).
-Only the host that changes a target keeps its history, under that target's lock, so nobody else writes the same object.
+Whoever changed a target keeps its history, and an older copy replaces no newer one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from milton_assets.edge.deployment import Deployment
+from milton_assets.edge.deployment import Deployment, DeploymentFailed
 from milton_assets.edge.deployment.history import ended_at, parse_mirror
 from milton_assets.fleet.targets import Targets
 from milton_assets.vocabulary.edge_target import mirror_file
 from milton_assets.vocabulary.keys import check_key
-from resources.evidence_store import EvidenceStore
+
+if TYPE_CHECKING:  # loading it takes as long as everything else here, and most who ask have none that others share
+    from resources.evidence_store import EvidenceStore
 
 
 def hand_on_history(store: EvidenceStore, targets: Targets, name: str) -> None:
-    """Keep what this state folder mirrored of the target where other hosts find it."""
+    """Keep what this state folder mirrored of the target where other hosts find it, unless another's copy is newer.
+
+    Raises `BadInput` for a mirror that does not parse, `OSError` when the store does not answer.
+    """
     mirror = mirror_file(targets.state, name)
-    if not store.is_here and mirror.exists():
+    if store.is_here or not mirror.exists():
+        return
+    ours = targets.mirrored(name)
+    if _newer(ours, _kept_of(store, name)) is ours:
         store.keep(_uri(name), mirror.read_bytes())
+
+
+@contextmanager
+def handing_on(store: EvidenceStore, targets: Targets, name: str) -> Iterator[None]:
+    """Hand on the target's history once the attempt in the block ended, whether it stood or not."""
+    try:
+        yield
+    except DeploymentFailed:
+        hand_on_history(store, targets, name)
+        raise
+    hand_on_history(store, targets, name)
 
 
 def mirrored_anywhere(store: EvidenceStore, targets: Targets) -> Callable[[str], Sequence[Deployment]]:
@@ -35,13 +56,14 @@ def mirrored_anywhere(store: EvidenceStore, targets: Targets) -> Callable[[str],
     """
 
     def mirrored(name: str) -> Sequence[Deployment]:
-        ours = targets.mirrored(name)
-        uri = _uri(name)
-        if store.is_here or not store.has(uri):
-            return ours
-        return _newer(ours, parse_mirror(store.read(uri), uri, lambda told: told))
+        return _newer(targets.mirrored(name), () if store.is_here else _kept_of(store, name))
 
     return mirrored
+
+
+def _kept_of(store: EvidenceStore, name: str) -> Sequence[Deployment]:
+    uri = _uri(name)
+    return parse_mirror(store.read(uri), uri, lambda told: told) if store.has(uri) else ()
 
 
 def _newer(ours: Sequence[Deployment], theirs: Sequence[Deployment]) -> Sequence[Deployment]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
+from typer.testing import CliRunner
 
+from milton_assets.cli.app import build_app
 from milton_assets.edge.bundle.archive import pack_bundle
 from milton_assets.edge.bundle.publishing import staging_folder
-from milton_assets.edge.deployment import Deployment, Operation, Outcome
+from milton_assets.edge.deployment import Deployment, DeploymentFailed, Operation, Outcome
 from milton_assets.edge.deployment.choosing import choose_bundle
 from milton_assets.edge.manifest import BUNDLE_PREFIX
 from milton_assets.edge.release import read_manifest
 from milton_assets.fleet.target import DeployRequest
+from milton_assets.fleet.targets import Targets
 from milton_assets.selection.summary import BundleRecord, read_summary, write_summary
 from milton_assets.usecases.incumbent import heard_of_last, incumbent_of
 from milton_assets.usecases.shared_bundles import bring, hand_on, newest_release, reserved_by
@@ -27,9 +32,10 @@ from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.state import StateDir
 from resources.evidence_store import EvidenceStore
 from tests.support.bundles import NOW, ingredients
+from tests.support.crashing import CountingOps, FailingOps, do_deploy
 from tests.support.decided_run import VERSION, decided
-from tests.support.edge_bundles import make_bundle
-from tests.support.object_store import object_store
+from tests.support.edge_bundles import WEIGHTS_FILE, make_bundle
+from tests.support.object_store import forget_object_stores, nobody_answers, object_store
 from tests.support.selection import RUN_ID
 from tests.support.targets import targets_of
 
@@ -145,6 +151,14 @@ def of_an_hour(hour: int, version: str, identifier: str) -> Deployment:
     )
 
 
+def mirroring(state: StateDir, attempts: list[Deployment]) -> Targets:
+    """The targets of a state folder that mirrored these attempts of the target `kit`."""
+    mirror = mirror_file(state, "kit")
+    mirror.parent.mkdir(parents=True)
+    mirror.write_text("".join(f"{attempt.model_dump_json()}\n" for attempt in attempts))
+    return targets_of(state)
+
+
 OLD, NEW = of_an_hour(0, "v1", "00000a"), of_an_hour(1, "v2", "00000b")
 SET_BACK = of_an_hour(-1, "v3", "00000c")
 
@@ -161,14 +175,67 @@ SET_BACK = of_an_hour(-1, "v3", "00000c")
     ids=["theirs goes on", "ours goes on", "theirs ended later", "ours ended later", "a clock was set back"],
 )
 def test_of_two_hosts_mirrors_of_a_target_the_newer_counts(store, tmp_path, ours, theirs, serves):
-    here = targets_of(StateDir(tmp_path / "here"))
-    for place, attempts in ((here, ours), (targets_of(StateDir(tmp_path / "there")), theirs)):
-        mirror = mirror_file(place.state, "kit")
-        mirror.parent.mkdir(parents=True)
-        mirror.write_text("".join(f"{attempt.model_dump_json()}\n" for attempt in attempts))
-        if place is not here:
-            hand_on_history(store, place, "kit")
+    hand_on_history(store, mirroring(StateDir(tmp_path / "there"), theirs), "kit")
+    here = mirroring(StateDir(tmp_path / "here"), ours)
     assert heard_of_last(["kit"], mirrored_anywhere(store, here)) == serves
+
+
+def test_an_older_copy_of_a_history_replaces_no_newer_one(store, tmp_path):
+    for folder, attempts in (("newer", [OLD, NEW]), ("older", [OLD])):
+        hand_on_history(store, mirroring(StateDir(tmp_path / folder), attempts), "kit")
+    assert heard_of_last(["kit"], mirrored_anywhere(store, targets_of(StateDir(tmp_path / "here")))) == "v2"
+
+
+@pytest.fixture
+def host(store, tmp_path, monkeypatch):
+    """A host that shares the store, whose command line this process runs."""
+    monkeypatch.setenv("MILTON_STATE_DIR", str(tmp_path / "a"))
+    monkeypatch.setenv("MILTON_EVIDENCE_URL", str(store.root))
+    return StateDir(tmp_path / "a")
+
+
+def milton(*words):
+    return CliRunner().invoke(build_app(), [str(word) for word in words], catch_exceptions=False)
+
+
+def cut_off(host: StateDir) -> None:
+    """Leave an attempt behind that was cut off in its middle."""
+    bundle, place = make_bundle(host.bundles, "v1"), targets_of(host).named("local").place
+    counted = CountingOps()
+    do_deploy(bundle, targets_of(StateDir(host.root.with_name("counted"))).named("local").place, counted)
+    with suppress(DeploymentFailed, OSError):
+        do_deploy(bundle, place, FailingOps(len(counted.steps) // 2, errno.EIO, stays=True))
+
+
+def outcomes_elsewhere(store, tmp_path) -> list[str]:
+    elsewhere = targets_of(StateDir(tmp_path / "elsewhere"))
+    return [attempt.outcome for attempt in mirrored_anywhere(store, elsewhere)("local")]
+
+
+@pytest.mark.parametrize("verb", [("recover",), ("recover", "--all"), ("gc",)], ids=" ".join)
+def test_what_a_recovery_settled_is_known_to_other_hosts(store, host, tmp_path, verb):
+    cut_off(host)
+    assert outcomes_elsewhere(store, tmp_path) == []
+    assert milton(*verb).exit_code == 0
+    assert outcomes_elsewhere(store, tmp_path) == ["interrupted"]
+
+
+def test_a_recovery_does_not_wait_for_a_store_that_is_away(store, host, monkeypatch):
+    cut_off(host)
+    with nobody_answers() as away:
+        for name, value in away.items():
+            monkeypatch.setenv(name, value)
+        forget_object_stores()
+        done = milton("recover", "--all")
+    assert (done.exit_code, "cut off" in done.stdout) == (0, True)
+    assert "warning: other hosts do not know the history of local yet" in done.stderr
+
+
+def test_an_attempt_that_did_not_stand_is_known_to_other_hosts(store, host, tmp_path):
+    bundle = make_bundle(host.bundles, "v1")
+    (bundle / WEIGHTS_FILE).write_bytes(b"short")
+    assert milton("deploy", "--bundle", bundle, "--no-load-test", "--health-rounds", "0").exit_code == 1
+    assert outcomes_elsewhere(store, tmp_path) == ["failed"]
 
 
 def test_bundles_of_hosts_at_once_are_numbered_without_a_gap_or_a_twin(store):
