@@ -13,7 +13,7 @@ import pytest
 from milton_assets.tiers.evaluations.inspect_log import Limits, read_inspect_log
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evaluation import Package
-from tests.support.evaluation_logs import EVAL, JSON, MODEL, inspect_eval, inspect_json, members
+from tests.support.evaluation_logs import EVAL, JSON, MODEL, inspect_eval, inspect_json, members, right
 
 
 def test_a_log_of_the_real_package_is_read_with_its_provenance() -> None:
@@ -80,6 +80,33 @@ def test_a_sample_that_ended_in_an_error_has_no_score_whatever_it_says(tmp_path:
     assert answer.scores == {} and answer.error == "the server went away"
 
 
+def with_one_failed_in_its_second_epoch(log: dict[str, Any]) -> None:
+    """As inspect_ai 0.3.285 writes it under `--epochs 2 --no-fail-on-error`: a mean over samples of means over epochs,
+    without the one that failed."""
+    right(log, "france", "japan")
+    again = [{**sample, "epoch": 2} for sample in log["samples"]]
+    failed = next(sample for sample in again if sample["id"] == "france")
+    failed |= {"error": {"message": "the tool broke", "traceback": "", "traceback_ansi": ""}, "scores": {}}
+    log["samples"] += again
+    log["results"] |= {"total_samples": len(log["samples"]), "completed_samples": len(log["samples"]) - 1}
+
+
+def with_a_failed_one_scored(log: dict[str, Any]) -> None:
+    """As under `--score-on-error`: the package counts the score of what failed."""
+    right(log, "france", "japan")
+    failed = next(sample for sample in log["samples"] if sample["id"] == "france")
+    failed["error"] = {"message": "the tool broke", "traceback": "", "traceback_ansi": ""}
+
+
+@pytest.mark.parametrize("change", [with_one_failed_in_its_second_epoch, with_a_failed_one_scored])
+def test_results_that_the_package_reckons_around_a_failed_answer_agree_with_its_samples(
+    tmp_path: Path, change: Any
+) -> None:
+    log = read_inspect_log(inspect_json(tmp_path / "log.json", change))
+    (failed,) = (answer for answer in log.answers if answer.error)
+    assert (failed.sample, failed.scores) == ("france", {})
+
+
 def of_another_status(log: dict[str, Any]) -> None:
     log["status"] = "cancelled"
 
@@ -104,6 +131,20 @@ def with_results_of_others(log: dict[str, Any]) -> None:
     log["results"]["scores"][0]["metrics"]["accuracy"]["value"] = 0.99
 
 
+def with_a_wrong_sample_taken_out(log: dict[str, Any]) -> None:
+    right(log, "france")
+    log["samples"] = [sample for sample in log["samples"] if sample["id"] in {"france", "japan"}]
+    log["results"]["scores"][0]["metrics"]["accuracy"]["value"] = 0.5
+
+
+def with_samples_invalidated(log: dict[str, Any]) -> None:
+    log["invalidated"] = True
+
+
+def with_an_invalidated_sample(log: dict[str, Any]) -> None:
+    log["samples"][3]["invalidation"] = {"timestamp": "2026-11-26T19:19:47+00:00", "author": "a", "reason": "leaked"}
+
+
 def with_an_epoch_in_words(log: dict[str, Any]) -> None:
     log["samples"][0]["epoch"] = "first"
 
@@ -117,6 +158,9 @@ def with_an_epoch_in_words(log: dict[str, Any]) -> None:
         (with_a_sample_twice, r"answers twice: '\w+', epoch 1"),
         (with_one_sample_asked_once_more, "sample asked as often as the others"),
         (with_results_of_others, r"says that includes is 0\.99"),
+        (with_a_wrong_sample_taken_out, "holds 2 of the 12 answers that it says there were"),
+        (with_samples_invalidated, "were invalidated by whoever made it"),
+        (with_an_invalidated_sample, "were invalidated by whoever made it"),
         (with_an_epoch_in_words, "sample 1 is no sample of inspect_ai: epoch"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

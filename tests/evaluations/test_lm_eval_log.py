@@ -83,6 +83,10 @@ def a_metric_left_out(rows: list[Any]) -> None:
     del rows[3]["exact_match"]
 
 
+def documents_taken_out(rows: list[Any]) -> None:
+    del rows[1:4]
+
+
 def no_documents(rows: list[Any]) -> None:
     rows.clear()
 
@@ -92,6 +96,7 @@ def no_documents(rows: list[Any]) -> None:
     [
         (a_document_twice, r"jsonl:13 holds the document 0 a second time"),
         (a_metric_left_out, r"jsonl:4 lacks the metric 'exact_match'"),
+        (documents_taken_out, r"holds 9 of the 12 documents that it says there were"),
         (no_documents, "holds no sample"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -122,6 +127,12 @@ def test_a_folder_is_read_by_the_one_log_in_it(tmp_path: Path) -> None:
     (tmp_path / "one" / EVAL.name).write_bytes(EVAL.read_bytes())
     with pytest.raises(BadInput, match="holds 2 logs"):
         read_log(tmp_path / "one")
+
+
+def test_results_of_an_older_release_are_refused_by_the_name_of_their_package(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(BadInput, match="no name of lm-eval's results"):
+        read_log(tmp_path / "results.json")
 
 
 def test_what_is_no_log_is_refused(tmp_path: Path) -> None:

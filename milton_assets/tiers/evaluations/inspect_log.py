@@ -29,7 +29,7 @@ from typing import Any
 import zstandard
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from milton_assets.tiers.evaluations.agreement import check_mean
+from milton_assets.tiers.evaluations.agreement import Scored, check_count, check_mean
 from milton_assets.vocabulary.digest import sha256_file, sha256_json
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evaluation import Answer, EvaluationLog, Package
@@ -90,6 +90,7 @@ class _ScoreResult(_Part):
 
 
 class _Results(_Part):
+    total_samples: int | None = None
     scores: list[_ScoreResult] = Field(default_factory=list)
 
 
@@ -99,6 +100,7 @@ class _Header(_Part):
     eval: _Spec
     plan: _Plan = Field(default_factory=_Plan)
     results: _Results | None = None
+    invalidated: bool = False
 
 
 class _Score(_Part):
@@ -124,6 +126,7 @@ class _Sample(_Part):
     output: _Output | None = None
     error: _Error | None = None
     limit: Any = None
+    invalidation: Any = None
 
 
 def read_inspect_log(path: Path, limits: Limits | None = None) -> EvaluationLog:
@@ -145,7 +148,19 @@ def read_inspect_log(path: Path, limits: Limits | None = None) -> EvaluationLog:
             expected="status success",
             remedy="run it to its end (`inspect eval-retry`) and import that log",
         )
-    answers = tuple(_answer(sample) for sample in samples)
+    answers, scored = [], []
+    taken_back = header.invalidated
+    for sample in samples:
+        scores = _scores(sample)
+        answers.append(_answer(sample, scores))
+        scored.append(Scored(str(sample.id), scores, sample.error is not None))
+        taken_back |= sample.invalidation is not None
+    if taken_back:
+        raise BadInput(
+            f"samples of {path} were invalidated by whoever made it",
+            expected="a log whose samples all stand",
+            remedy="ask them anew (`inspect eval-retry`) and import that log",
+        )
     spec = header.eval
     log = EvaluationLog(
         package=Package.INSPECT,
@@ -154,7 +169,7 @@ def read_inspect_log(path: Path, limits: Limits | None = None) -> EvaluationLog:
         task_version=str(spec.task_version),
         model=spec.model,
         created_at=spec.created,
-        answers=answers,
+        answers=tuple(answers),
         files={path.name: sha256_file(path)},
         dataset=spec.dataset.name or "",
         how={
@@ -162,11 +177,13 @@ def read_inspect_log(path: Path, limits: Limits | None = None) -> EvaluationLog:
             "task_args": _told(spec.task_args),
         },
     )
+    if header.results is not None:
+        check_count(len(answers), header.results.total_samples, "answers", str(path))
     for result in header.results.scores if header.results else ():
         if result.reducer in {None, "mean"}:
             for name in {"accuracy", "mean"} & result.metrics.keys():
                 if math.isfinite(stated := result.metrics[name].value):
-                    check_mean(log, result.name, stated, str(path))
+                    check_mean(scored, result.name, stated, str(path))
     return log
 
 
@@ -175,14 +192,19 @@ def _told(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in sorted(config.items()) if value is not None and not key.startswith("max_conn")}
 
 
-def _answer(sample: _Sample) -> Answer:
-    said = sample.output.completion if sample.output is not None else None
+def _scores(sample: _Sample) -> dict[str, float]:
+    """Every score of the sample that is a number, by its scorer's name; `SCORER/PART` for one of parts."""
     scores: dict[str, float] = {}
     for name, score in (sample.scores or {}).items():
         values = {f"{name}/{key}": value for key, value in score.value.items()} if isinstance(score.value, dict) else {}
         for full, value in (values or {name: score.value}).items():
             if (number := _number(value)) is not None:
                 scores[full] = number
+    return scores
+
+
+def _answer(sample: _Sample, scores: dict[str, float]) -> Answer:
+    said = sample.output.completion if sample.output is not None else None
     error = sample.error.message if sample.error is not None else None
     if error is not None:
         scores = {}

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from milton_assets.tiers.evaluations.agreement import check_mean
+from milton_assets.tiers.evaluations.agreement import Scored, check_count, check_mean
 from milton_assets.vocabulary.digest import sha256_file, sha256_json
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.evaluation import Answer, EvaluationLog, Package
@@ -31,6 +31,7 @@ MAX_SAID_CHARACTERS = 4_000
 
 _NAME = re.compile(r"results_(?P<date>[0-9T.-]+)\.json")
 _EXPECTED = "results_DATE.json of lm_eval 0.4, and samples_TASK_DATE.jsonl beside it"
+_REMEDY = "keep both files under the names that lm-eval gave them (0.4.3 and later)"
 
 
 class _Part(BaseModel):
@@ -60,11 +61,16 @@ class _Config(_Part):
     fewshot_seed: int | None = None
 
 
+class _Asked(_Part):
+    effective: int | None = None
+
+
 class _Results(_Part):
     results: dict[str, dict[str, Any]]
     configs: dict[str, _TaskConfig] = Field(default_factory=dict)
     versions: dict[str, Any] = Field(default_factory=dict)
     config: _Config = Field(default_factory=_Config)
+    asked: dict[str, _Asked] = Field(default_factory=dict, alias="n-samples")
     date: float | int | None = None
     model_name: str = ""
     lm_eval_version: str | None = None
@@ -92,7 +98,7 @@ def read_lm_eval_log(path: Path, task: str | None = None) -> EvaluationLog:
     Raises `BadInput` for what is none, for samples that are not there, and for results of other samples.
     """
     if (named := _NAME.fullmatch(path.name)) is None:
-        raise BadInput(f"{path.name!r:.200} is no name of lm-eval's results", expected=_EXPECTED)
+        raise BadInput(f"{path.name!r:.200} is no name of lm-eval's results", expected=_EXPECTED, remedy=_REMEDY)
     results = _results(path)
     task = _task(results, task, path)
     if "/" in task or "\0" in task:
@@ -126,11 +132,14 @@ def read_lm_eval_log(path: Path, task: str | None = None) -> EvaluationLog:
             "fewshot_as_multiturn": results.fewshot_as_multiturn,
         },
     )
+    if (told := results.asked.get(task)) is not None:
+        check_count(len(answers), told.effective, "documents", str(path))
+    scored = [Scored(answer.sample, answer.scores) for answer in answers]
     for metric in config.metric_list:
         if metric.aggregation in {"mean", "acc"}:
             for key, value in results.results[task].items():
                 if key.startswith(f"{metric.metric},") and isinstance(value, int | float):
-                    check_mean(log, key, value, str(path))
+                    check_mean(scored, key, value, str(path))
     return log
 
 

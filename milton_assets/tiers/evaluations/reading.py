@@ -20,7 +20,7 @@ _EXPECTED = "a log of inspect_ai (.eval or .json), results_DATE.json of lm-eval,
 def read_log(path: Path, task: str | None = None) -> EvaluationLog:
     """The log at `path`, of `task` where results of lm-eval hold several. Raises `BadInput` for what is no log."""
     file = log_file(path)
-    if file.name.startswith("results_"):
+    if file.name.startswith("results_") or file.name == "results.json":
         return read_lm_eval_log(file, task)
     return read_inspect_log(file)
 
