@@ -35,19 +35,23 @@ from milton_assets.selection.decision import (
     Verdict,
     WeightChange,
 )
+from milton_assets.selection.gates import unusable
 from milton_assets.selection.policy import Gate, MarginKind, MetricRef
 from milton_assets.statistics.variants import KNOWS_AT
 from milton_assets.vocabulary import markdown
 from milton_assets.vocabulary.chat_template import NO_TEMPLATE
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.field_evidence import FieldArm
-from milton_assets.vocabulary.figure import figure, span
+from milton_assets.vocabulary.figure import DIGITS, figure, rounded, span
 from milton_assets.vocabulary.metric import Interval, Metric, Status
 from milton_assets.vocabulary.terminal import printable
 from milton_assets.vocabulary.tier_spec import Tiers
 
 MAX_ROWS = 20
 """Candidates shown; the decision's JSON has them all."""
+
+MOST_DIGITS = 17
+"""So many significant digits tell any two figures apart."""
 
 _PIECES = (28, 24, 20, 17, 15, 13, 12, 11, 10)
 _BETWEEN = 2
@@ -256,7 +260,7 @@ def _candidates(decision: Decision, tiers: Tiers) -> Grid:
                 f"{report.version}\n{_status(decision, report)}",
                 *(_figure(report.reading(reference.tier, reference.metric)) for reference in references),
                 "-" if report.score is None or alone else f"{report.score:.3f}",
-                "-" if report.probability_best is None or alone else f"{report.probability_best:.0%}",
+                "-" if report.probability_best is None or alone else _share(report.probability_best),
             )
         )
     more = len(decision.candidates) - len(rows)
@@ -306,7 +310,10 @@ def _gates(decision: Decision) -> Grid:
     asking = [(place, gate) for place, gate in enumerate(decision.policy.gates) if gate not in idle]
     header = ["candidate", *(f"{gate} ({gate.mode})" for _, gate in asking)]
     rows = [
-        (report.version, *(_gate(report.gates[place]) for place, _ in asking))
+        (
+            report.version,
+            *(_gate(report.gates[place], gate, report.reading(gate.tier, gate.metric)) for place, gate in asking),
+        )
         for report in decision.candidates[:MAX_ROWS]
     ]
     weighed = {criterion.key for criterion in decision.policy.criteria}
@@ -326,9 +333,24 @@ def _gates_that_asked_nobody(decision: Decision) -> list[Gate]:
     ]
 
 
-def _gate(outcome: GateOutcome) -> str:
+def _gate(outcome: GateOutcome, gate: Gate, metric: Metric) -> str:
     answer = outcome.answer.replace("_", " ")
-    return f"{'admitted' if outcome.admits else 'refused'} ({answer})\n{outcome.why}"
+    words = f"{'admitted' if outcome.admits else 'refused'} ({answer})"
+    if metric.value is None or outcome.answer is GateAnswer.NOT_MEASURED or unusable(metric) is not None:
+        return f"{words}\n{outcome.why}"
+    interval = metric.interval
+    digits = _telling_digits(gate, [metric.value] if interval is None else [metric.value, interval.low, interval.high])
+    below = "no interval is known" if interval is None else span(interval.low, interval.high, digits)
+    return f"{words}: {figure(metric.value, digits)}\n{below}"
+
+
+def _telling_digits(gate: Gate, values: Sequence[float]) -> int:
+    """As many digits as everywhere on the card, or as it takes to see on which side of the threshold the values are."""
+    return next(
+        digits
+        for digits in range(DIGITS, MOST_DIGITS + 1)
+        if digits == MOST_DIGITS or all(gate.holds(rounded(value, digits)) == gate.holds(value) for value in values)
+    )
 
 
 def _variants(decision: Decision) -> Iterable[Grid | Lines]:
@@ -446,7 +468,7 @@ def _field(decision: Decision) -> Iterable[Grid]:
 def _erred(arm: FieldArm, interval: Interval | None) -> str:
     told = f"{arm.erred} of {arm.requests} requests"
     if interval is not None:
-        return f"{told}\n{_share(arm.units_erred / arm.units)} [{_share(interval.low)}, {_share(interval.high)}]"
+        return f"{told}\n{_share(arm.units_erred / arm.units)} [{_share(interval.low)}–{_share(interval.high)}]"
     if arm.per_device:
         return f"{told}\n{_share(arm.per_device[0])} to {_share(arm.per_device[-1])} of a device's"
     return told

@@ -11,25 +11,26 @@ import math
 DIGITS = 3
 
 
-def figure(value: float) -> str:
-    """`value` to three significant digits; whole digits are all kept, so 1234.5 is "1,234" and 0.04567 is "0.0457"."""
+def figure(value: float, digits: int = DIGITS) -> str:
+    """`value` to three significant digits, or as many as are asked for; whole digits are all kept, so 1234.5 is "1,234"
+    and 0.04567 is "0.0457"."""
     if not math.isfinite(value):
         return str(value)
-    rounded = float(f"{value:.{DIGITS - 1}e}")
-    decimals = DIGITS - 1 - math.floor(math.log10(abs(rounded))) if rounded else DIGITS - 1
-    if decimals > 2 * DIGITS:
-        return f"{value:.{DIGITS - 1}e}"
+    rounded = float(f"{value:.{digits - 1}e}")
+    decimals = digits - 1 - math.floor(math.log10(abs(rounded))) if rounded else digits - 1
+    if decimals > 2 * digits:
+        return f"{value:.{digits - 1}e}"
     return f"{value:,.{max(decimals, 0)}f}"
 
 
-def rounded(value: float) -> float:
+def rounded(value: float, digits: int = DIGITS) -> float:
     """The number that `figure` shows."""
-    return float(figure(value).replace(",", ""))
+    return float(figure(value, digits).replace(",", ""))
 
 
-def span(low: float, high: float) -> str:
+def span(low: float, high: float, digits: int = DIGITS) -> str:
     """An interval from `low` to `high`, without brackets."""
-    return f"{figure(low)}–{figure(high)}"
+    return f"{figure(low, digits)}–{figure(high, digits)}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -139,8 +139,8 @@ def test_the_card_tells_verdict_counts_error_rates_and_since_when() -> None:
     page = card.to_markdown(decided(finding(), fleet), TIERS).replace("\\", "")
     assert "### What the field said of fast" in page
     assert "go back [more of its requests end in errors than the incumbent's]" in page
-    assert "fast [12 of 400 requests; 3.0% [1.7%, 5.2%]]" in page
-    assert "old [1 of 410 requests; 0.2% [0.0%, 1.4%]]" in page
+    assert "fast [12 of 400 requests; 3.0% [1.7%–5.2%]]" in page
+    assert "old [1 of 410 requests; 0.2% [0.0%–1.4%]]" in page
     assert "kitchen [since 2026-01-10 09:30]" in page
     assert "fast [16 of 800 requests; 1.0% to 3.0% of a device's]" in page
     assert "16 devices [since 2026-01-10 09:30]" in page

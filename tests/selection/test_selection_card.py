@@ -145,7 +145,7 @@ def test_the_web_ui_shows_interval_unit_and_standing_apart_from_their_figure() -
     assert figures["v1.20260111.1425-q8_0 [eligible]"][0] == "130"
     assert figures["v2.20260111.1425-q4_0 [failed a gate; serves today]"][2] == "0.400 [0.310–0.500]"
     gates = next(row for row in rows if row[0] == "v2.20260111.1425-q4_0")
-    assert gates[1] == "refused (fail) [0.4 [0.31, 0.5]]"
+    assert gates[1] == "refused (fail): 0.400 [0.310–0.500]"
 
 
 @NEEDS_NODE
@@ -302,6 +302,23 @@ def test_a_figure_that_is_weighed_in_no_score_stands_with_the_gates() -> None:
     assert asked == ["kl_to_reference"]
     assert not any("kl_to_reference" in cell for cell in candidates.header)
     assert "kl_to_reference" in gates.caption
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.89999, "refused (fail): 0.89999"), (0.9, "admitted (pass): 0.900")], ids=["under", "at"]
+)
+def test_a_figure_that_misses_its_gate_by_little_is_seen_to(value: float, shown: str) -> None:
+    assert shown in card.to_markdown(decided(candidate("a", cove=value)), TIERS).replace("\\", "")
+
+
+def test_the_probability_of_being_best_is_the_same_number_wherever_it_stands() -> None:
+    alike = ((103.0, 101.0, 109.0), (83.1, 80.0, 86.0), (0.97, 0.93, 0.99), (0.61, 0.55, 0.70))
+    decision = decided(candidate("a", *alike), candidate("b", (104.2, 101.0, 109.9), *alike[1:]))
+    assert decision.confidence is not None
+    said = decision.confidence.why.split(" best in ")[1].split()[0]
+    (candidates,) = (part for part in card.sections(decision, TIERS) if part.title == "Candidates")
+    assert isinstance(candidates, card.Grid)
+    assert candidates.rows[0][-1] == said != "100.0%"
 
 
 def test_what_is_kept_is_not_among_those_that_were_not_chosen() -> None:
