@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from milton_assets.vocabulary.digest import Sha256, sha256_bytes, sha256_file, sha256_json
 from milton_assets.vocabulary.errors import BadInput
 
 _OURS = "milton_assets"
+_OF_STATEMENTS: Final = ("body", "orelse", "finalbody", "handlers", "cases")
+"""The fields of a statement in which others stand, by https://docs.python.org/3/library/ast.html#abstract-grammar"""
 
 
 def code_version(*entries: str, libraries: Sequence[str] = (), files: Sequence[Path] = ()) -> Sha256:
@@ -95,13 +97,13 @@ class _Module(NamedTuple):
 def _read(path: Path) -> _Module:
     tree = ast.parse(path.read_bytes())
     imports: list[tuple[str, int, str | None]] = []
-    for node in _run(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             imports += [(alias.name, 0, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             imports += [(node.module or "", node.level, alias.name) for alias in node.names]
     said: list[str] = []
-    _say(tree, said.append)
+    _say(tree, said)
     return _Module(tuple(imports), sha256_bytes("\0".join(said).encode("utf-8", "surrogatepass")))
 
 
@@ -115,40 +117,47 @@ def _imported(path: Path, package: str) -> list[str]:
     return names
 
 
-def _run(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node but what stands under `if TYPE_CHECKING`."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
-            for other in child.orelse:
-                yield other
-                yield from _run(other)
-            continue
-        yield child
-        yield from _run(child)
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Every statement at whatever depth, but what stands under `if TYPE_CHECKING`; no expression is looked into."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        only_for_types = (
+            isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        )
+        for field in ("orelse",) if only_for_types else _OF_STATEMENTS:
+            part = getattr(node, field, None)
+            if isinstance(part, list):  # the body of a lambda or a conditional expression is none
+                waiting += part
 
 
-def _say(value: object, say: Callable[[str], None]) -> None:
+def _say(node: ast.AST, said: list[str]) -> None:
     """The tree in words. Empty fields are left out, as newer Pythons have more of them."""
-    if isinstance(value, ast.AST):
-        say(f"({type(value).__name__}")
-        for field in value._fields:
-            part = getattr(value, field, None)
-            if part is None or part == []:
-                continue
-            say(field)
-            _say(_without_strings(part) if field == "body" else part, say)
-        say(")")
-    elif isinstance(value, list):
-        for part in value:
-            _say(part, say)
-    else:
-        say(repr(value))
+    said.append("(" + type(node).__name__)
+    for field in node._fields:
+        part = getattr(node, field, None)
+        if part is None:
+            continue
+        if isinstance(part, list):
+            if part:
+                said.append(field)
+                for one in _without_strings(part) if field == "body" else part:
+                    if isinstance(one, ast.AST):
+                        _say(one, said)
+                    else:
+                        said.append(repr(one))
+        else:
+            said.append(field)
+            if isinstance(part, ast.AST):
+                _say(part, said)
+            else:
+                said.append(repr(part))
+    said.append(")")
 
 
-def _without_strings(body: object) -> object:
+def _without_strings(body: list[ast.AST]) -> list[ast.AST]:
     """Statements without docstrings: strings that stand alone, at the top or under an attribute, do nothing."""
-    if not isinstance(body, list):  # the body of a lambda or a conditional expression
-        return body
     return [
         statement
         for statement in body
