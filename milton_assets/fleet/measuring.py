@@ -16,14 +16,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt
 
 from milton_assets.edge.manifest import HealthContract
 from milton_assets.edge.relative_path import check_path
-from milton_assets.tiers.inference.client import measuring_here
-from milton_assets.tiers.inference.orders import OpenClient
 from milton_assets.vocabulary.artefact_files import MAX_DIRECTORY_FILES, artefact_files
 from milton_assets.vocabulary.chat import CallErrorKind
 from milton_assets.vocabulary.digest import Sha256
@@ -35,6 +33,9 @@ from milton_assets.vocabulary.machine import Seen, Watches
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tuning import Axes, Chosen
+
+if TYPE_CHECKING:
+    from milton_assets.tiers.inference.orders import OpenClient
 
 MEASURING_LOCK = "measuring.lock"
 """In a state folder: two measurements at once would measure each other."""
@@ -265,6 +266,8 @@ class MeasuredHere:
 @contextmanager
 def measured_here(bench: Bench, state: Path, weights: Path, model: str, sha256: str) -> Iterator[MeasuredHere]:
     """Serve the weights on this machine, whose state lies in `state`, while nobody else measures here."""
+    from milton_assets.tiers.inference.client import measuring_here
+
     with (
         locked(state / MEASURING_LOCK, timeout_s=WAIT_S),
         bench.serve(weights, model, sha256) as served,

@@ -32,7 +32,6 @@ from milton_assets.fleet.measuring import (
     ServedThere,
     Weights,
 )
-from milton_assets.tiers.inference.client import measuring_here
 from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.tuning import MAX_AXES, Axes, Chosen
@@ -126,6 +125,8 @@ class TryingHere:
     ) -> Iterator[tuple[MeasuredHere, MeasuredHere]]:
         """See `TriesSettings`."""
         weights, of, against = pairing.weights, pairing.of, pairing.against
+        from milton_assets.tiers.inference.client import measuring_here
+
         with (
             locked(self.state / MEASURING_LOCK, timeout_s=WAIT_S),
             self.bench.serve_both(weights.path, pairing.model, weights.sha256, of, against) as (mine, standing),

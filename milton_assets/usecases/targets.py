@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from milton_assets.edge.deployment import LoadTest
 from milton_assets.fleet.local import LocalMeans
@@ -16,7 +17,9 @@ from milton_assets.fleet.target import Target
 from milton_assets.fleet.targets import SCHEMES, Address, Targets
 from milton_assets.vocabulary.inventory import Inventory
 from milton_assets.vocabulary.state import StateDir
-from resources.edge_server import EdgeServer
+
+if TYPE_CHECKING:
+    from resources.edge_server import EdgeServer
 
 
 def open_targets(

@@ -20,10 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import pynvml
-
 from milton_assets.vocabulary.local_address import is_here
-from milton_assets.vocabulary.nvml import devices, opened
 from milton_assets.vocabulary.powercap import PackageCounter, package_counters, taken_j
 
 _MILLI = 1e-3
@@ -70,7 +67,7 @@ class EnergyMeter:
             gpus = _gpus_j()
         except OSError as error:
             return EnergyReading({}, {}, f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        except (ValueError, pynvml.NVMLError) as error:
+        except ValueError as error:
             return EnergyReading({}, {}, str(error))
         absent = None if packages else "the kernel counts no energy of this processor"
         return EnergyReading(packages, gpus, absent)
@@ -91,13 +88,20 @@ class EnergyMeter:
 
 
 def _gpus_j() -> dict[str, float]:
-    """Joules of each GPU; none where there is no driver. Raises `NVMLError` when a GPU does not tell."""
+    """Joules of each GPU; none where there is no driver. Raises `ValueError` when a GPU does not tell."""
+    import pynvml
+
+    from milton_assets.vocabulary.nvml import devices, opened
+
     with ExitStack() as stack:
         try:
             stack.enter_context(opened())
         except pynvml.NVMLError:
             return {}
-        return {
-            f"gpu:{index}": pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) * _MILLI
-            for index, handle in enumerate(devices())
-        }
+        try:
+            return {
+                f"gpu:{index}": pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) * _MILLI
+                for index, handle in enumerate(devices())
+            }
+        except pynvml.NVMLError as error:
+            raise ValueError(str(error)) from None
