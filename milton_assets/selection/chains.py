@@ -35,6 +35,7 @@ from milton_assets.statistics.normal import z_leaving
 from milton_assets.statistics.paired import agresti_min, mcnemar_exact
 from milton_assets.statistics.shares import wilson
 from milton_assets.statistics.spending import (
+    LATER_LOOK,
     Noise,
     combined_freedom,
     group_share,
@@ -311,12 +312,13 @@ class Spending:
     def corrected(self, rows: _Rows, answers: Answers) -> Array:
         """The p-values of this look in some chains after all corrections: (metrics, chains, challengers)."""
         gains, better = self._gains(rows), self.better(rows, answers)
-        # What rests on assumed noise spends of "better" what it spends of both sides.
-        sides = np.where(better[:2] & (self.seen == 1), 2.0, 1.0)
+        # What rests on assumed noise spends of "better" what it spends of both sides, between campaigns what a later
+        # look may.
+        times = np.where(better[:2] & (self.seen == 1), LATER_LOOK if self.chain.starts is None else 2.0, 1.0)
         p_values = np.stack(
             [
                 *(
-                    np.minimum(sides[row] * student_p(gains[row] / error, freedom), 1.0)
+                    np.minimum(times[row] * student_p(gains[row] / error, freedom), 1.0)
                     for row, (freedom, error) in enumerate(self._noises(rows))
                 ),
                 mcnemar_exact(answers.wins, answers.losses),

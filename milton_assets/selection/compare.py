@@ -33,7 +33,7 @@ from scipy.special import ndtr
 from milton_assets.selection.decision import Challenge, Difference
 from milton_assets.selection.in_turn import InTurn
 from milton_assets.selection.life import NEW, Life, looked
-from milton_assets.selection.policy import IncumbentRule, Margin, MarginKind, Superiority
+from milton_assets.selection.policy import AssumedNoise, IncumbentRule, Margin, MarginKind, Superiority
 from milton_assets.selection.resample import Drawn
 from milton_assets.selection.scoring import Array
 from milton_assets.statistics.bootstrap import (
@@ -45,7 +45,14 @@ from milton_assets.statistics.bootstrap import (
 )
 from milton_assets.statistics.normal import z_leaving
 from milton_assets.statistics.paired import agresti_min, mcnemar_exact
-from milton_assets.statistics.spending import ASSUMED_FREEDOM, combined_freedom, mean_p, student_p, student_reach
+from milton_assets.statistics.spending import (
+    ASSUMED_FREEDOM,
+    LATER_LOOK,
+    combined_freedom,
+    mean_p,
+    student_p,
+    student_reach,
+)
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.ledger import Tally
 from milton_assets.vocabulary.metric import Direction, Interval
@@ -59,7 +66,8 @@ class Compared:
 
     NaN where nothing can be said. `wins` and `losses` count cases; -1 where there are none. `unpaired_because`
     is why cases that there could be are not paired, or empty. `gain` is what is summed over campaigns: the difference,
-    or its logarithm where it is relative. `assumed` is whether its error rests on noise that nobody measured.
+    or its logarithm where it is relative. `assumed` is whether its error rests on noise that nobody measured, `apart`
+    whether that is noise between campaigns, as the two were not measured in turn.
     """
 
     test: npt.NDArray[np.object_]
@@ -73,6 +81,7 @@ class Compared:
     unpaired_because: npt.NDArray[np.object_]
     gain: Array
     assumed: npt.NDArray[np.bool_]
+    apart: npt.NDArray[np.bool_]
 
     def rows(self) -> list[_Row]:
         """The same, a row a challenger."""
@@ -160,10 +169,14 @@ def challenge(
 
 def _counted(compared: Compared, gains: Array, rule: IncumbentRule) -> Array:
     """The p-values that count at a look. An assumption may be wrong, and of one campaign nobody knows whether something
-    ran beside it: what rests on assumed noise spends of "better" what it spends of both sides (ADR 287)."""
-    if rule.superiority is Superiority.TWO_SIDED:
-        return compared.p_value
-    return np.where(compared.assumed & (gains > 0), np.minimum(2 * compared.p_value, 1.0), compared.p_value)
+    ran beside it: what rests on assumed noise spends of "better" what it spends of both sides (ADR 287), and between
+    campaigns, where the next one measures it, what a later look may (ADR 293)."""
+    times = np.ones(len(gains))
+    if rule.superiority is Superiority.ONE_SIDED:
+        times = np.where(compared.assumed, 2.0, times)
+    if rule.assumed_noise is AssumedNoise.LATER_LOOK:
+        times = np.where(compared.apart, LATER_LOOK, times)
+    return np.where(gains > 0, np.minimum(times * compared.p_value, 1.0), compared.p_value)
 
 
 @dataclass(frozen=True)
@@ -391,8 +404,8 @@ def _by_discordance(gains: Array, outside: float) -> Compared:
     low, high = np.minimum(low, difference), np.maximum(high, difference)
     n = np.full(len(gains), float(cases))
     p_value = mcnemar_exact(wins, losses)
-    test, why, assumed = _named("McNemar, exact", n), _named("", n), np.zeros(len(n), dtype=bool)
-    return Compared(test, n, difference, low, high, p_value, wins, losses, why, difference, assumed)
+    test, why, known = _named("McNemar, exact", n), _named("", n), np.zeros(len(n), dtype=bool)
+    return Compared(test, n, difference, low, high, p_value, wins, losses, why, difference, known, known)
 
 
 def _by_bootstrap(gains: Array, outside: float, draws: int, rng: np.random.RandomState) -> Compared:
@@ -419,6 +432,7 @@ def _by_bootstrap(gains: Array, outside: float, draws: int, rng: np.random.Rando
         losses,
         _named("", n),
         centre,
+        np.zeros(challengers, dtype=bool),
         np.zeros(challengers, dtype=bool),
     )
 
@@ -451,7 +465,8 @@ def _over_campaigns(
     spread = np.where(share == 1, turned.error, np.where(here, share * turned.error + (1 - share) * apart, apart))
     freedom = np.where(share == 1, turned.freedom, np.where(here, np.minimum(turned.freedom, freedom), freedom))
     alone = errors.freedom <= ASSUMED_FREEDOM
-    assumed = np.where(share == 1, turned.assumed, turned.assumed | alone[challengers] | alone[incumbent])
+    between = (share < 1) & (alone[challengers] | alone[incumbent])
+    assumed = turned.assumed | between
     half = student_reach(freedom, outside) * spread
     ratio = _ratio(gain, spread)
     p_value = np.where(np.isnan(gain) | np.isnan(spread), np.nan, student_p(ratio, freedom))
@@ -471,6 +486,7 @@ def _over_campaigns(
         why,
         gain,
         assumed,
+        between,
     )
 
 
@@ -506,6 +522,7 @@ def _by_errors(
         np.full_like(n, -1),
         _named("", n),
         gain,
+        np.zeros(len(n), dtype=bool),
         np.zeros(len(n), dtype=bool),
     )
 

@@ -57,6 +57,14 @@ class Superiority(StrEnum):
     ONE_SIDED = "one_sided"
 
 
+class AssumedNoise(StrEnum):
+    """What the first look at a speed may spend whose noise between campaigns is only assumed: as much as any
+    `first_look`, or what a `later_look` may. The next campaign looks again, with noise that was measured."""
+
+    FIRST_LOOK = "first_look"
+    LATER_LOOK = "later_look"
+
+
 class Normalisation(StrEnum):
     """How metrics become utilities in 0..1.
 
@@ -189,14 +197,16 @@ class IncumbentRule(_Noun):
     """When a challenger may replace the model that serves today.
 
     It must be non-inferior within every margin, and better on at least one of them at the family-wise level
-    `alpha` (Holm over all challengers and margins), of which `superiority` says what it is the error of. `until` says
-    which gates the incumbent has to reach for that.
+    `alpha` (Holm over all challengers and margins), of which `superiority` says what it is the error of and
+    `assumed_noise` what a first look spends on noise that nobody measured. `until` says which gates the incumbent has
+    to reach for that.
     """
 
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     margins: tuple[Margin, ...] = Field(min_length=1)
     until: ServesUntil = ServesUntil.MISSED
     superiority: Superiority = Superiority.TWO_SIDED
+    assumed_noise: AssumedNoise = AssumedNoise.FIRST_LOOK
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
@@ -211,6 +221,8 @@ class IncumbentRule(_Noun):
             del told["until"]
         if self.superiority is Superiority.TWO_SIDED:
             del told["superiority"]
+        if self.assumed_noise is AssumedNoise.FIRST_LOOK:
+            del told["assumed_noise"]
         return told
 
 

@@ -25,6 +25,9 @@ Array = npt.NDArray[np.float64]
 FIRST_LOOK = 0.8
 """What the first look may spend of a hypothesis's share; evidence that does not change is looked at once."""
 
+LATER_LOOK = 8.0
+"""How many times as much a first look's p-value counts where it may spend only what a second look may: 0.8 / 0.1."""
+
 ASSUMED_FREEDOM = 2
 """An assumed noise counts as much as one measured with two degrees of freedom: little."""
 

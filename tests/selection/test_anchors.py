@@ -95,9 +95,9 @@ class Road:
 
 @pytest.fixture
 def road() -> Road:
-    """`first` served, and `second`, as good and three times as fast, took its place; both by a server of build 1."""
+    """`first` served, and `second`, as good and five times as fast, took its place; both by a server of build 1."""
     road = Road()
-    first, second = model("first"), model("second", throughput=150, latency=34)
+    first, second = model("first"), model("second", throughput=250, latency=34)
     assert road.decide(built(first, "1"), built(second, "1"), serving="first").winner == "second"
     road.decide(built(first, "1"), built(second, "1"), serving="second")
     return road
@@ -127,7 +127,7 @@ class TestWhenAnAnchorIsMeasuredAgain:
         assert due(road.ledger, None, {"reasoning": "0" * 64}, set()) == ()
 
     def test_no_more_once_it_was(self, road: Road) -> None:
-        second = built(model("second", throughput=150), "2")
+        second = built(model("second", throughput=250), "2")
         again = road.measured_again(built(model("first"), "2"))
         decision = road.decide(second, serving="second", anchors=(again,))
         assert wanted(road.ledger, "2") == ()
@@ -138,7 +138,7 @@ class TestWhenAnAnchorIsMeasuredAgain:
                 assert one.measured(one.tables[-1].here) == one.tables[-1]
 
     def test_no_more_where_it_was_a_candidate_in_that_environment(self, road: Road) -> None:
-        road.decide(built(model("first"), "2"), built(model("second", throughput=150), "2"), serving="second")
+        road.decide(built(model("first"), "2"), built(model("second", throughput=250), "2"), serving="second")
         assert wanted(road.ledger, "2") == ()
         assert wanted(road.ledger, "1") == ()
 
@@ -148,8 +148,8 @@ class TestAChallengerInANewEnvironment:
         """Build 2 answers worse for everybody: 6 cases fewer of the anchor's are no loss of the challenger's."""
         again = road.measured_again(built(model("first", wrong=11), "2"))
         pool = (
-            built(model("second", throughput=150, wrong=11), "2"),
-            built(model("third", throughput=600, wrong=14), "2"),
+            built(model("second", throughput=250, wrong=11), "2"),
+            built(model("third", throughput=3000, wrong=14), "2"),
         )
         decision = road.decide(*pool, serving="second", anchors=(again,))
         challenge = decision.candidate("third").challenge
@@ -164,7 +164,10 @@ class TestAChallengerInANewEnvironment:
 
     def test_that_gives_up_more_than_a_margin_of_it_is_kept_out(self, road: Road) -> None:
         again = road.measured_again(built(model("first", wrong=0), "2"))
-        pool = built(model("second", throughput=150, wrong=5), "2"), built(model("third", throughput=600, wrong=9), "2")
+        pool = (
+            built(model("second", throughput=250, wrong=5), "2"),
+            built(model("third", throughput=3000, wrong=9), "2"),
+        )
         decision = road.decide(*pool, serving="second", anchors=(again,))
         assert decision.verdict is Verdict.REJECT
         assert "cove_pass_rate of first" in decision.candidate("third").why
@@ -177,7 +180,7 @@ class TestAChallengerInANewEnvironment:
         road.decide(built(fast, "1"), built(good, "1"), serving="second")
         assert versions(road.decide(built(good, "1"), serving="second"))["output_tokens_per_s"] == "first"
         lost = AnchorEvidence(version="first", artefact_sha256=FIRST, tiers=("inference",), missing="it is nowhere")
-        pool = built(good, "2"), built(model("third", wrong=0, throughput=2000), "2")
+        pool = built(good, "2"), built(model("third", wrong=0, throughput=6000), "2")
         decision = road.decide(*pool, serving="second", anchors=(lost,))
         assert (decision.verdict, decision.winner) == (Verdict.NO_VERDICT, None)
         assert "third would replace second, but nobody can be held to first" in decision.reasons[-1]
@@ -196,7 +199,7 @@ class TestAChallengerInANewEnvironment:
         fast, good = model("first", wrong=12, throughput=500), model("second", wrong=0, throughput=490)
         road.decide(built(fast, "1"), built(good, "1"), serving="first")
         road.decide(built(fast, "1"), built(good, "1"), serving="second")
-        drifted = built(model("first", wrong=12, throughput=1500), "2")
+        drifted = built(model("first", wrong=12, throughput=2500), "2")
         apart = built(model("third", wrong=0, throughput=735), "2")
         for anchor, third, test, replaces in (
             (drifted, apart, "beyond noise", False),
@@ -214,7 +217,7 @@ class TestAChallengerInANewEnvironment:
 
     def test_is_held_to_old_answers_to_the_same_cases_where_there_are_no_others(self, road: Road) -> None:
         lost = AnchorEvidence(version="first", artefact_sha256=FIRST, tiers=("reasoning",), missing="it is nowhere")
-        pool = built(model("second", throughput=150), "2"), built(model("third", throughput=600), "2")
+        pool = built(model("second", throughput=250), "2"), built(model("third", throughput=3000), "2")
         decision = road.decide(*pool, serving="second", anchors=(lost,))
         assert decision.winner == "third"
         assert any("as it answered in another environment" in note for note in decision.notes)

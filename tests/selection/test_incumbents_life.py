@@ -143,11 +143,11 @@ def test_an_assumed_noise_counts_little_beside_a_measured_one() -> None:
     assert 0.1 < upper < 0.12
 
 
-def test_with_an_assumed_noise_a_third_more_throughput_is_not_enough_and_twice_is() -> None:
-    (third,) = campaigns([model("old"), model("new", throughput=67)])
-    (twice,) = campaigns([model("old"), model("new", throughput=110)])
-    assert difference(third, "new", "output_tokens_per_s").superior is False
-    assert (third.winner, twice.winner) == (None, "new")
+def test_with_an_assumed_noise_twice_the_throughput_is_not_enough_and_four_times_is() -> None:
+    (twice,) = campaigns([model("old"), model("new", throughput=100)])
+    (four,) = campaigns([model("old"), model("new", throughput=200)])
+    assert difference(twice, "new", "output_tokens_per_s").superior is False
+    assert (twice.winner, four.winner) == (None, "new")
 
 
 def test_the_noise_that_was_measured_replaces_the_assumption_and_the_card_says_which_it_is() -> None:

@@ -46,7 +46,7 @@ def test_the_card_tells_figures_intervals_gates_ranking_verdict_and_reasons() ->
     for expected in (
         "PROMOTE v1.20260111.1425",
         RUN_ID,
-        "policy seed v5",
+        "policy seed v6",
         "104 ",
         "101–110",
         "0.930–0.990",
@@ -209,7 +209,7 @@ def test_the_card_shows_the_comparison_with_the_incumbent_and_what_would_change_
             ndcg_by_query=[ndcg] * 10,
         )
 
-    pool = (paired("old", 100, 91, 0.6), paired("new", 20, 99, 0.6), paired("slow", 300, 92, 0.6))
+    pool = (paired("old", 100, 91, 0.6), paired("new", 10, 99, 0.6), paired("slow", 300, 92, 0.6))
     policy = load_policy("anchored")
     decision = decide(
         run_id=RUN_ID, candidates=pool, policy=policy, manifest=manifest(pool, policy), incumbent="old", tiers=TIERS
@@ -220,7 +220,7 @@ def test_the_card_shows_the_comparison_with_the_incumbent_and_what_would_change_
     for shown in (text, page):
         assert "Against old, which serves today" in shown
         assert "8 : 0" in shown
-        assert "+400.0%" in shown
+        assert "+900.0%" in shown
         assert "new: yes, it is better on" in shown
         assert "slow: no, it is not shown to be within the margin on ttft_ms.median" in " ".join(shown.split())
     assert "new is at least as good as every other on all criteria" in text
