@@ -14,7 +14,7 @@ from pydantic import Field
 from milton_assets.selection.policy_file import shipped_policies
 from milton_assets.settings import Profile
 from milton_assets.tiers.discovery import installed_tiers
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.errors import BadInput, one_of
 from milton_assets.vocabulary.registry import Registry, RegistryEntry
 from milton_assets.vocabulary.terminal import printable
 from resources.campaign import Campaign
@@ -72,7 +72,7 @@ def chosen_candidates(current: Registry, uri: str, only: Sequence[str]) -> list[
         raise BadInput(
             f"{printable(', '.join(unknown))} is no candidate"
             + (f" (quarantined: {printable('; '.join(reasons))})" if reasons else ""),
-            expected=f"one of {known}",
+            expected=one_of(known),
             remedy="`milton registry list` shows what is registered",
         )
     return [entry for entry in candidates if not only or entry.version in only]
@@ -94,5 +94,5 @@ def chosen_tiers(names: Sequence[str]) -> list[str]:
     """The installed tiers of these names, or all, in their order. Raises `BadInput` for a name that none has."""
     there = installed_tiers()
     if unknown := [name for name in names if name not in there]:
-        raise BadInput(f"there is no tier {', '.join(unknown)}", expected=f"one of {list(there)}")
+        raise BadInput(f"there is no tier {', '.join(unknown)}", expected=one_of(there))
     return [tier for tier in there if not names or tier in names]

@@ -58,6 +58,7 @@ def build_app() -> typer.Typer:
     app = typer.Typer(
         name="milton",
         help="Decides, on evidence, which registered language model serves on the edge, and takes it there safely.",
+        epilog="Exit codes: 0 yes, 1 no, 2 usage, 130 interrupted.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
@@ -69,7 +70,7 @@ def build_app() -> typer.Typer:
             bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
         ] = False,
     ) -> None:
-        """Exit codes: 0 yes, 1 no, 2 usage, 130 interrupted."""
+        """What the command takes without a verb."""
 
     environment.register(app)
     autobench.register(app)

@@ -6,6 +6,7 @@ holding them against what is there (`milton_assets.usecases.settings_check`).
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import typer
@@ -99,13 +100,17 @@ def check(as_json: JsonOption = False) -> None:
         raise say_no("\n".join(problems))
 
 
+def _in_yaml(value: Any) -> str:
+    """A value as it could stand in milton.yaml."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def _draw(reading: Reading, rows: list[dict[str, Any]], console: Console) -> None:
     there = "" if reading.file.exists() else ", which is not there (`milton config init` writes it)"
     console.print(f"{reading.file}{there}\n", soft_wrap=True, markup=False, highlight=False)
     wide = max(len(row["name"]) for row in rows)
     for row in rows:
-        value = row["value"] if isinstance(row["value"], str) else str(row["value"])
-        line = f"{row['name']:<{wide}}  {value:<24}  {row['from']}"
+        line = f"{row['name']:<{wide}}  {_in_yaml(row['value']):<24}  {row['from']}"
         console.print(line.rstrip(), soft_wrap=True, markup=False, highlight=False)
     for note in reading.notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False)

@@ -112,10 +112,12 @@ def deploy(
     from milton_assets.edge.deployment.choosing import choose_bundle
     from milton_assets.fleet.target import DeployRequest
     from milton_assets.usecases.aliases import name_champion
-    from milton_assets.vocabulary.keys import class_of
+    from milton_assets.vocabulary.keys import check_run_id, class_of
 
     if run is not None and bundle is not None:
         raise typer.BadParameter("give --run or --bundle, not both")
+    if run is not None:
+        check_run_id(run)
     settings = current_settings()
     targets, place = place_of(target, target_path)
     if bundle is None:
@@ -242,7 +244,8 @@ def status(
         one.model_dump(mode="json") | ({"verification": read.model_dump(mode="json")} if read else {})
         for one, read in found
     ]
-    answer(payload, as_json=as_json, text=lambda console: _show_status(found, console))
+    waiting = ", ".join(place_of(None, None)[0].names()) if not found and not unknown else ""
+    answer(payload, as_json=as_json, text=lambda console: _show_status(found, waiting, console))
     broken = [one.target for one, _ in found if one.problems]
     changed = [one.target for one, read in found if read and read.problems]
     said = [f"{name}: {error}" for name, error in unknown]
@@ -510,8 +513,10 @@ def _name(digest: str | None) -> str:
     return short(digest) if digest else "nothing"
 
 
-def _show_status(found: list[tuple[TargetStatus, Verification | None]], console: Console) -> None:
-    if not found:
+def _show_status(found: list[tuple[TargetStatus, Verification | None]], waiting: str, console: Console) -> None:
+    if waiting:
+        console.print(f"nothing was deployed yet to: {printable(waiting)}", markup=False, soft_wrap=True)
+    elif not found:
         console.print("there are no targets yet; `milton deploy` makes one")
     lines = []
     for one, read in found:

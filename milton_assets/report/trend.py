@@ -13,7 +13,7 @@ from milton_assets.report.charts import axis_of
 from milton_assets.selection.decision import Decision
 from milton_assets.selection.policy import Criterion
 from milton_assets.vocabulary.chart import Axis, Join, Line, Place, PlaneChart, Rule, Scale
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.errors import BadInput, one_of
 from milton_assets.vocabulary.keys import class_of
 from milton_assets.vocabulary.metric import Metric
 
@@ -38,11 +38,14 @@ def trend_chart(figure: str, decisions: Sequence[Decision], events: Iterable[Eve
     criteria = [criterion for decision in decisions for criterion in decision.policy.criteria]
     asked = [c for c in criteria if figure in {c.metric, c.label, f"{c.tier}.{c.metric}"}]
     if not criteria:
-        raise BadInput("no benchmark run that can be read has ended here yet", remedy="run `make autobench`")
+        raise BadInput(
+            "no benchmark run that can be read has ended here yet",
+            remedy="`milton autobench` measures the candidates and decides",
+        )
     if not asked:
         raise BadInput(
             f"no campaign was decided on a figure {figure!r:.100}",
-            expected=f"one of {sorted({c.metric for c in criteria})}",
+            expected=one_of(sorted({c.metric for c in criteria})),
         )
     criterion = asked[-1]
     found = [

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from milton_assets.selection.policy import GateMode, MarginKind, Normalisation, Operator, Policy
 from milton_assets.vocabulary.chat_template import TemplateId
 from milton_assets.vocabulary.digest import Sha256, canonical_json, sha256_bytes
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.errors import BadInput, one_of
 from milton_assets.vocabulary.field_evidence import FieldFinding
 from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
@@ -395,9 +395,7 @@ class Decision(_Noun):
         try:
             return self._by_version[version]
         except KeyError:
-            raise BadInput(
-                f"{version} is no candidate of {self.run_id}", expected=f"one of {list(self._by_version)[:20]}"
-            ) from None
+            raise BadInput(f"{version} is no candidate of {self.run_id}", expected=one_of(self._by_version)) from None
 
     @property
     def eligible(self) -> tuple[CandidateReport, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from milton_assets.selection.policy import Criterion, MetricRef, Policy, TieBreak
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.errors import BadInput, one_of
 from milton_assets.vocabulary.tier_spec import Tiers
 from milton_assets.vocabulary.yaml_document import BadYaml, YamlDocument, parse_yaml, read_yaml
 
@@ -46,7 +46,7 @@ def load_policy(name_or_path: str | Path) -> Policy:
         if text not in shipped_policies():
             raise BadPolicy(
                 f"there is no shipped policy {text!r}",
-                expected=f"one of {list(shipped_policies())}, or the path of a .yaml file",
+                expected=f"{one_of(shipped_policies())}, or the path of a .yaml file",
             )
         return parse_policy((_SHIPPED / f"{text}.yaml").read_text("utf-8"), f"{text}.yaml")
     return _policy(lambda: read_yaml(Path(name_or_path), holds=_HOLDS))
@@ -56,7 +56,7 @@ def policy_like(shipped: str, name: str) -> str:
     """The text of a shipped policy, comments and all, as version 1 of a policy called `name`. Raises `BadPolicy`."""
     load_policy(shipped)
     if shipped not in shipped_policies():
-        raise BadPolicy(f"{shipped} does not ship", expected=f"one of {list(shipped_policies())}")
+        raise BadPolicy(f"{shipped} does not ship", expected=one_of(shipped_policies()))
     lines = (_SHIPPED / f"{shipped}.yaml").read_text("utf-8").splitlines(keepends=True)
     told = {"name:": f"name: {name}\n", "version:": "version: 1\n"}
     head = f"# Begun from the shipped policy {shipped}.\n"

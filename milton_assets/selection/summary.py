@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from milton_assets.selection.decision import Decision
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.documents import Documents
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.errors import BadInput, one_of
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import RUN_ID, RunId, Slug, campaign_of, check_run_id
@@ -150,12 +150,14 @@ def read_summary(runs: Place, run_id: str | None = None) -> RunSummary:
         if not known:
             raise BadInput(
                 f"no benchmark run has ended yet (nothing in {runs})",
-                remedy="run `make autobench`, or `dagster job execute -j autobench`",
+                remedy="`milton autobench` measures the candidates and decides",
             )
         run_id = known[-1]
     if check_run_id(run_id) not in known:
         raise BadInput(
-            f"there is no run {run_id} in {runs}", expected=f"one of {list(known[-10:])}" if known else "a run"
+            f"there is no run {run_id} in {runs}",
+            expected=one_of(reversed(known), 10) if known else "a run, and none has ended yet",
+            remedy="`milton results --list` shows them" if known else "`milton autobench` measures and decides",
         )
     return _parsed(Documents(runs).read(run_id) or b"", f"{runs}/{run_id}.json")
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from milton_assets.edge.deployment import Deployment, JournalDamaged, NotATarget, Outcome
 from milton_assets.fleet.links import Unreachable
 from milton_assets.fleet.targets import Targets
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.errors import BadInput, one_of
 
 
 def known_deployments(targets: Targets, wanted: str) -> Mapping[str, Deployment]:
@@ -47,7 +47,7 @@ def known_deployments(targets: Targets, wanted: str) -> Mapping[str, Deployment]
         )
     raise BadInput(
         f"there is no deployment {wanted!r:.100}",
-        expected=f"one of {sorted(told)[-5:]}" if told else "a deployment; nothing was ever deployed here",
+        expected=one_of(sorted(told, reverse=True), 5) if told else "a deployment; nothing was ever deployed here",
         remedy="`milton history` lists them",
     )
 

@@ -1,10 +1,22 @@
 """Errors that say what was found, what was expected and what to do next.
 
-What belongs here: the base class and the errors more than one package raises. What does not: errors that a
-single package raises; those stand beside the code that raises them and derive from `MiltonError`.
+What belongs here: the base class, the errors more than one package raises, and how an error lists names. What does
+not: errors that a single package raises; those stand beside the code that raises them and derive from `MiltonError`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def one_of(names: Iterable[str], most: int = 20) -> str:
+    """What was expected where a name is none of `names`: "one of a, b, c", of many the first `most` and how many more.
+
+    A name that is more than a word stands in quotes.
+    """
+    told = [name if name and name.isprintable() and not set(name) & set(" ,'\"") else repr(name) for name in names]
+    more = f" and {len(told) - most:,} more" if len(told) > most else ""
+    return f"one of {', '.join(told[:most])}{more}"
 
 
 class MiltonError(Exception):

@@ -35,7 +35,7 @@ from pydantic import BaseModel
 from milton_assets.vocabulary.case_sheet import CaseSheet
 from milton_assets.vocabulary.chart import Chart
 from milton_assets.vocabulary.chat import ChatModel
-from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.errors import BadInput, one_of
 from milton_assets.vocabulary.evaluation import RunsEvaluations
 from milton_assets.vocabulary.forcing import TeacherForcing
 from milton_assets.vocabulary.keys import check_tier_name, check_variants_seed
@@ -388,7 +388,7 @@ class Tiers(Mapping[str, TierSpec]):
         except KeyError:
             raise NoSuchTier(
                 f"no tier {name!r:.80} is installed",
-                expected=f"one of {list(self._specs)}",
+                expected=one_of(self._specs),
                 remedy="install the package that brings it, in the environment of Milton Autobench",
             ) from None
 

@@ -44,6 +44,10 @@ def test_a_run_without_a_bundle_is_told_how_to_make_one(state: StateDir, bundle:
     assert "Traceback" not in done.stderr
 
 
+def test_what_is_no_run_is_not_taken_for_one_without_a_bundle(state: StateDir, bundle: Path) -> None:
+    assert "'tuesday' is not a benchmark run id" in milton("deploy", "--run", "tuesday", *UNPROBED).stderr
+
+
 def test_another_kind_of_artefact_is_looked_for_when_asked(state: StateDir, bundle: Path) -> None:
     done = milton("deploy", "--artifact", "hf-distilled", *UNPROBED)
     assert done.returncode == 1
@@ -200,6 +204,7 @@ def test_a_policy_demands_a_load_test_and_a_watch_unless_told_otherwise(state: S
     init_keys(state.keys)
     told("device-policy", "init", "--target", "pi", "--admit", "seed")
     assert [told("status"), told("history"), told("recover", "--all")] == [[], [], []]
+    assert "nothing was deployed yet to: pi" in milton("status").stdout
     done = milton("deploy", "--target", "pi", *UNPROBED)
     assert done.returncode == 1
     for demand in ("under the policy smoke, not one of ['seed']", "without a load test", "watched for 0 rounds"):

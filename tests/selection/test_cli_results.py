@@ -78,7 +78,7 @@ def test_pictures_are_written_where_asked(app: typer.Typer, state: StateDir, tmp
 def test_without_any_run_the_error_says_what_to_do(app: typer.Typer, state: StateDir) -> None:
     shown = CliRunner().invoke(app, ["results"])
     assert isinstance(shown.exception, BadInput)
-    assert "make autobench" in str(shown.exception)
+    assert "milton autobench" in str(shown.exception)
 
 
 def test_deciding_again_repeats_the_recorded_decision_byte_for_byte(app: typer.Typer, state: StateDir) -> None:

@@ -68,7 +68,7 @@ def test_without_a_run_the_latest_is_read(tmp_path: Path) -> None:
 
 
 def test_before_the_first_run_the_error_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="make autobench"):
+    with pytest.raises(BadInput, match="milton autobench"):
         read_summary(tmp_path / "runs")
 
 
