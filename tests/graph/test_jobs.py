@@ -130,7 +130,7 @@ class TestDryRun:
 class TestPromote:
     @pytest.mark.slow
     def test_the_decision_pins_every_file_it_rests_on(self, measured, measured_once):
-        assert measured.run("promote", RUN).success
+        measured.succeed("promote", RUN)
         summary = read_summary(measured.state.runs, RUN)
         manifest = summary.manifest
         assert summary.decision.notes == ()
@@ -142,14 +142,14 @@ class TestPromote:
 
     @pytest.mark.slow
     def test_the_decision_shows_its_pictures_in_the_ui(self, measured):
-        assert measured.run("promote", RUN).success
+        measured.succeed("promote", RUN)
         metadata = events_of(measured, "selection_decision", RUN)[0].asset_materialization.metadata
         for name in ("intervals", "pareto_front", "latency", "throughput_latency"):
             assert metadata[name].value.startswith(f"![{name}](data:image/png;base64,")
 
     @pytest.mark.slow
     def test_the_bundle_holds_decision_and_evidence(self, measured):
-        assert measured.run("promote", RUN).success
+        measured.succeed("promote", RUN)
         summary = read_summary(measured.state.runs, RUN)
         bundle = measured.state.bundles / summary.bundle.name
         assert verify_release(bundle).ok
@@ -164,7 +164,7 @@ class TestPromote:
     @pytest.mark.slow
     def test_beside_a_relative_with_another_chat_template_nothing_is_promoted(self, measured):
         measured.register("v1", competent(), seed=5, template="{{ messages }}{# the answers #}")
-        assert measured.run("promote", RUN).success
+        measured.succeed("promote", RUN)
         summary = read_summary(measured.state.runs, RUN)
         assert (summary.decision.verdict, summary.bundle) == (Verdict.NO_VERDICT, None)
         assert "is not that of its relatives v1" in summary.decision.candidate("good").why
@@ -182,14 +182,14 @@ class TestPromote:
     @pytest.mark.slow
     def test_a_model_whose_file_changed_since_is_not_judged(self, measured):
         tiny_gguf(measured.artefact("good"), seed=77)
-        assert measured.run("promote", RUN).success
+        measured.succeed("promote", RUN)
         report = read_summary(measured.state.runs, RUN).decision.candidate("good")
         assert "changed after it was benchmarked" in report.excluded
 
     @pytest.mark.slow
     def test_a_model_that_was_never_measured_is_not_judged(self, measured):
         measured.register("v1", competent(), seed=5)
-        assert measured.run("promote", RUN).success
+        measured.succeed("promote", RUN)
         decision = read_summary(measured.state.runs, RUN).decision
         assert decision.candidate("v1").excluded == "it was never benchmarked"
         assert decision.winner == "good"
@@ -197,9 +197,8 @@ class TestPromote:
     @pytest.mark.slow
     def test_a_rejection_makes_no_bundle_and_no_failure(self, wp):
         wp.register("poor", clueless())
-        wp.run("benchmark_model", "poor")
-        result = wp.run("promote", RUN)
-        assert result.success, failure_of(result)
+        wp.succeed("benchmark_model", "poor")
+        wp.succeed("promote", RUN)
         assert read_summary(wp.state.runs, RUN).bundle is None
         assert events_of(wp, "edge_bundle", RUN) == []
 
@@ -211,9 +210,8 @@ class TestPromote:
 class TestDeploy:
     @pytest.mark.slow
     def test_without_a_run_named_the_newest_bundle_is_deployed(self, measured):
-        measured.run("promote", RUN)
-        result = measured.run("deploy", "local")
-        assert result.success, failure_of(result)
+        measured.succeed("promote", RUN)
+        result = measured.succeed("deploy", "local")
         summary = read_summary(measured.state.runs, RUN)
         assert [d.target for d in summary.deployments] == ["local"]
         done = targets_of(measured.state).named("local").history()[-1]
@@ -231,7 +229,7 @@ class TestDeploy:
     def test_each_stage_makes_the_page_anew_and_the_bundle_has_the_digest_of_the_page_as_decided(self, measured):
         told = []
         for job, partition in (("promote", RUN), ("deploy", "local")):
-            assert measured.run(job, partition).success
+            measured.succeed(job, partition)
             summary = read_summary(measured.state.runs, RUN)
             assert sha256_file(measured.state.place(summary.report.path)) == summary.report.sha256
             told.append(measured.state.place(summary.report.path).read_text())
@@ -244,8 +242,8 @@ class TestDeploy:
 
     @pytest.mark.slow
     def test_whoever_is_timed_afterwards_is_timed_beside_what_serves(self, measured):
-        measured.run("promote", RUN)
-        assert measured.run("deploy", "local").success
+        measured.succeed("promote", RUN)
+        measured.succeed("deploy", "local")
         measured.register("better", competent(), seed=1)
         measured.instance.add_dynamic_partitions("model_versions", ["better"])
         result = measured.defs.resolve_job_def("benchmark_model").execute_in_process(
@@ -261,14 +259,13 @@ class TestDeploy:
 
     @pytest.mark.slow
     def test_the_next_decision_is_told_what_the_field_said_of_what_serves(self, measured):
-        measured.run("promote", RUN)
-        assert measured.run("deploy", "local").success
+        measured.succeed("promote", RUN)
+        measured.succeed("deploy", "local")
         init_keys(measured.state.keys)
         serves = targets_of(measured.state).named("local").status().active
         told = canary_told("kitchen", "0" * 64, challenger=serves.digest, challenger_version="good")
         kept = keep(measured.state, field_verdict("kitchen", "ssh://kitchen", told, NOW))
-        result = measured.run("promote", NEXT)
-        assert result.success, failure_of(result)
+        measured.succeed("promote", NEXT)
         summary = read_summary(measured.state.runs, NEXT)
         (reading,) = summary.decision.field
         assert (reading.finding.sha256, reading.moves) == (kept.sha256, True)
@@ -280,15 +277,14 @@ class TestDeploy:
 
     @pytest.mark.slow
     def test_how_long_a_release_is_watched_can_be_configured(self, measured):
-        measured.run("promote", RUN)
+        measured.succeed("promote", RUN)
         config = {"ops": {"deployment": {"config": {"health_rounds": 3, "health_interval_s": 0.0}}}}
-        result = measured.run("deploy", "local", config=config)
-        assert result.success, failure_of(result)
+        measured.succeed("deploy", "local", config=config)
         assert len(targets_of(measured.state).named("local").history()[-1].health) == 3
 
     @pytest.mark.slow
     def test_a_target_with_a_policy_takes_nothing_that_is_unsigned(self, measured):
-        measured.run("promote", RUN)
+        measured.succeed("promote", RUN)
         target = measured.state.deployments / "local"
         keys = init_keys(measured.state.keys)
         policy = DevicePolicy(trusted_keys=(keys.public.read_text().strip(),))
@@ -301,7 +297,7 @@ class TestDeploy:
 
     @pytest.mark.slow
     def test_evidence_that_no_longer_holds_stops_the_deployment(self, measured):
-        measured.run("promote", RUN)
+        measured.succeed("promote", RUN)
         pin = read_summary(measured.state.runs, RUN).manifest.pins()[0]
         (measured.state.benchmarks / pin.uri).unlink()
         result = measured.run("deploy", "local")

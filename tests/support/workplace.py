@@ -207,6 +207,14 @@ class Workplace:
             asset_selection=assets,
         )
 
+    def succeed(
+        self, job: str, partition: str | None = None, *, tags: Mapping[str, str] | None = None, config: Any = None
+    ) -> ExecuteInProcessResult:
+        """`run`, which has to succeed. Raises `AssertionError` that says why it did not."""
+        result = self.run(job, partition, tags=tags, config=config)
+        assert result.success, failure_of(result) or f"{job} of {partition} was interrupted"
+        return result
+
     def ask(self, sensor: str, cursor: str | None = None) -> SensorExecutionData:
         """What that sensor makes of what there is, asked with an instance of its own that is closed, as by a daemon."""
         context = build_sensor_context(
