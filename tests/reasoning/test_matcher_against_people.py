@@ -137,6 +137,14 @@ def test_a_text_of_all_golds_passes_no_case() -> None:
         assert not passed, repr(separator)
 
 
+def test_saying_the_question_again_answers_no_question() -> None:
+    """Some golds stand in their question, and one in fifteen of TriviaQA's questions was answered by itself."""
+    pairs = [p for p in PAIRS if p["kind"] == "echo"]
+    said = {p["question"]: GOLD.validate_python(p["gold"]) for p in pairs}
+    assert len(said) >= 4
+    assert [question for question, gold in said.items() if accepts(question.replace("?", "."), gold, question)] == []
+
+
 def test_hedging_is_never_paid_above_honest_answers() -> None:
     """A model that knows three of five answers, honest and hedging with a second candidate in every way above."""
     cases = [c for c in load_goldens().choose(Split.TEST) if isinstance(c.answer, TextAnswer) and c.wrong]

@@ -15,6 +15,7 @@ from milton_assets.tiers.reasoning.denial import is_denied
 from milton_assets.tiers.reasoning.lexicon import COPULAS
 from milton_assets.tiers.reasoning.naming import mentions
 from milton_assets.tiers.reasoning.polarity import Polarity, read_mentions
+from milton_assets.tiers.reasoning.relation import verbs_of
 from milton_assets.tiers.reasoning.text import Span, Word, canonical, occurrences, phrase, words
 from milton_assets.tiers.reasoning.verdict import Match, Reason
 from milton_assets.tiers.reasoning.wordforms import stem
@@ -30,6 +31,7 @@ _OF_COMMITMENT = {
 _ASKS_WHEN_TOO = re.compile(r"\w,? and (?:(?:in|on) )?(?:(?:what|which) (?:year|date)|when)\b", re.IGNORECASE)
 _DIGIT = re.compile(r"\d")
 _ONESELF = frozenset({"i", "i'm", "ai"})
+_FEWEST_WORDS_OF_AN_ECHO = 2
 _NAMING = COPULAS | {"called", "named", "known", "as", "termed", "means"}
 
 
@@ -58,10 +60,42 @@ def read_text(answer: str, gold: TextAnswer, question: str, rivals: Sequence[str
 def _repeats_the_question(said: Sequence[Word], span: Span, question: str) -> bool:
     """Whether the question's own words open a sentence that goes on to answer ("The border of A and B is a river")."""
     start, end = span
+    if _is_an_echo(said, span, question):
+        return True
     asked = {stem(word) for word in phrase(question)}
     opens = start == 0 or said[start - 1].sentence != said[start].sentence
     goes_on = end < len(said) and said[end].sentence == said[start].sentence and said[end].text in COPULAS
-    return opens and goes_on and "or" not in phrase(question) and all(stem(w.text) in asked for w in said[start:end])
+    if not (opens and goes_on) or "or" in phrase(question) or _is_asked_about(said, end + 1, question):
+        return False
+    return all(stem(w.text) in asked for w in said[start:end])
+
+
+def _is_asked_about(said: Sequence[Word], at: int, question: str) -> bool:
+    """Whether the word there is the verb that the question asks with: "The French were defeated" for "who was …?"."""
+    return at < len(said) and stem(said[at].text) in verbs_of(question) and not said[at].named
+
+
+def _is_an_echo(said: Sequence[Word], span: Span, question: str) -> bool:
+    """Whether the question is said again around the mention, two words more than the gold has at least, in its order
+    ("Another name for a hairpin bend is …"); whoever repeats a question that offers a choice may be choosing.
+    """
+    start, end = span
+    asked = phrase(question)
+    if "or" in asked:
+        return False
+    held = [word.text for word in said[start:end]]
+    for at in range(len(asked) - len(held) + 1):
+        if list(asked[at : at + len(held)]) != held:
+            continue
+        before, after = 0, 0
+        while start - before > 0 and at - before > 0 and said[start - before - 1].text == asked[at - before - 1]:
+            before += 1
+        stop = at + len(held)
+        while end + after < len(said) and stop + after < len(asked) and said[end + after].text == asked[stop + after]:
+            after += 1
+        if before + after >= _FEWEST_WORDS_OF_AN_ECHO:
+            return True
+    return False
 
 
 def _answers_both(golds: Sequence[str], said: Sequence[Word], text: str, question: str) -> bool:
