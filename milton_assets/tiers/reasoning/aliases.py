@@ -23,7 +23,9 @@ _LED_IN = re.compile(
 )
 _ALTERNATIVE = re.compile(r" or |\(accept |; ")
 _DIGIT = re.compile(r"\d")
-_TOLD_OF_IT = re.compile(r"(?<=\w) (?:period|season|era|origin)$")
+_TOLD_OF_IT = re.compile(r"(?<=\w) (?:period|season|era|origin|project)$")
+_OF_A_MAKER = re.compile(r"([A-Z][^\s]*(?: [^\s]+){1,7}?) by (?:[Tt]he )?[A-Z][\w'.-]+(?: [A-Z][\w'.-]*){0,3}")
+_OF_A_RANK = re.compile(r"(?:[Tt]he )?(?:Republic|Kingdom|State|Duchy|Commonwealth) of ([A-Z]\w+(?: [A-Z]\w+)*)")
 _DATED = re.compile(r"(.*\b[A-Z]\w+) in \d{4}")
 _OF_A_PLACE = re.compile(r"((?:[A-Z][\w'.-]+ ){1,3}[A-Z][\w'.-]+) of [A-Z][\w'.-]+")
 _STATES = {
@@ -36,8 +38,8 @@ _DEGREES = frozenset({"jr", "sr", "mbe", "obe", "cbe", "phd"})
 @lru_cache(maxsize=16384)
 def forms(alias: str) -> tuple[str, ...]:
     """`alias`, and what is left of it without what only explains it: an aside in parentheses, a relative clause, a
-    preposition or possessive before it, a title, a degree, the place that a person is of, a noun that says what the
-    rest is ("20-year period"); either half of "X or Y".
+    preposition or possessive before it, a title, a degree, the place that a person is of, who made it, that it is a
+    republic, a noun that says what the rest is ("20-year period"); either half of "X or Y".
     """
     plain = canonical(alias).strip()
     found = [alias]
@@ -55,7 +57,7 @@ def forms(alias: str) -> tuple[str, ...]:
     if led_in:
         found.append(plain[led_in.end() :])
     found.append(_TOLD_OF_IT.sub("", without))
-    for told in (_DATED, _OF_A_PLACE):
+    for told in (_DATED, _OF_A_PLACE, _OF_A_MAKER, _OF_A_RANK):
         found += [match.group(1)] if (match := told.fullmatch(without)) else []
     found += _STATES.get(plain.casefold(), ())
     spelled = plain.split()

@@ -362,6 +362,8 @@ class _Reader:
         """The verdict on a row by what was asked for: a list answers "What are the parts?" and evades "What is it?"."""
         if asks_for_several(self.question) and row.others < _MOST_ITEMS_OF_AN_ANSWER and not row.offered:
             return Commitment.ONE
+        if row.golds >= _MANY and not row.offered and row.others <= min(2 * row.golds, _MOST_ITEMS_OF_AN_ANSWER - 1):
+            return Commitment.ONE  # Three that are right, among at most twice as many: nobody names them by guessing.
         before, after = (phrase(part) for part in piece.text.split(MARK, 1))
         if in_a_sentence and row.glossed and not row.after and after and stem(after[0]) in verbs_of(self.question):
             return Commitment.ONE  # "Held in Nice, Paris won": the subject of the verb that was asked for.
@@ -580,6 +582,7 @@ class _Reader:
         starts = {start for start, _ in stated}
         of_gold: set[str] = set()
         of_another: set[str] = set()
+        gold_first = False
         for position in range(1, len(said) - 1):
             subject, verb, follower = said[position - 1 : position + 2]
             if verb.text not in COPULAS or subject.sentence != follower.sentence or follower.clause != verb.clause:
@@ -594,9 +597,13 @@ class _Reader:
             while at + 1 < len(said) and said[at].text in _BETWEEN_VERB_AND_NAME:
                 at += 1
             if at in starts or self._names_the_gold_from(said, at, starts):
+                gold_first = gold_first or not of_another
                 of_gold.add(subject.text)
             elif self._is_another_name(said[at]) and not _is_described(text, said, at):
                 of_another.add(subject.text)
+        if gold_first:
+            # Of another thing more is told: "… is Oslo. The other towns are Bergen …".
+            of_another &= of_gold | _SUBJECTS
         if not of_another or not self.named:
             # Common nouns follow many verbs ("it is small").
             return Commitment.ONE

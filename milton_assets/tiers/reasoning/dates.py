@@ -19,11 +19,12 @@ _MONTHS = (
 _MONTH = r"(?P<month>sept|" + "|".join(f"{m[:3]}(?:{m[3:]})?" if len(m) > 3 else m for m in _MONTHS) + r")\b\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 _YEAR = r"(?P<year>[12]\d{3})"
+_EARLY_YEAR = r"(?P<year>[12]\d{3}|[1-9]\d{2}(?! ?[\d:]))"
 _FORMS = tuple(
     re.compile(form, re.IGNORECASE)
     for form in (
-        rf"(?<!\d){_DAY}(?: of)? {_MONTH}(?:,? (?:of )?{_YEAR}\b)?",
-        rf"\b{_MONTH} (?:the )?{_DAY}\b(?:,? (?:of )?{_YEAR}\b)?",
+        rf"(?<!\d){_DAY}(?: of)? {_MONTH}(?:,? (?:of )?{_EARLY_YEAR}\b)?",
+        rf"\b{_MONTH} (?:the )?{_DAY}\b(?:,? (?:of )?{_EARLY_YEAR}\b)?",
         r"(?<![\d-])(?P<year>[12]\d{3})-(?P<month>\d{2})-(?P<day>\d{2})(?!\d)",
         r"(?<![\d/.])(?P<first>\d{1,2})[/.](?P<second>\d{1,2})[/.](?P<year>[12]\d{3})(?!\d)",
         rf"\b{_MONTH},? (?:of )?{_YEAR}\b",

@@ -68,6 +68,7 @@ def _put_otherwise(alias: str, said: Sequence[Word], text: str, question: str, *
     not be misspelt as well.
     """
     yield from values.year_spans(alias, said, text, question)
+    yield from values.decade_spans(alias, said, text, question)
     spelled = words(alias)
     is_a_value = values.as_quantity(alias) is not None or values.as_date(alias) is not None
     if is_a_value or len(spelled) > _MOST_WORDS_OF_A_PHRASE:
@@ -75,8 +76,10 @@ def _put_otherwise(alias: str, said: Sequence[Word], text: str, question: str, *
     yield from phrasing.listed(alias, said)
     yield from phrasing.in_part(spelled, said)
     yield from phrasing.elided(spelled, said, question)
+    yield from phrasing.without_its_place(alias, said, text)
     yield from proper_names.of_that_people(spelled, said, question)
     yield from phrasing.run_together([word.text for word in spelled], said)
+    yield from phrasing.run_into(spelled, said, text, question)
     if len(spelled) > 1 or not in_part:
         yield from proper_names.misspelt(spelled, said)
     yield from phrasing.turned_round(spelled, said)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from milton_assets.tiers.reasoning.lexicon import FUNCTION_WORDS, LINKS, NEGATORS, TITLES
-from milton_assets.tiers.reasoning.text import Span, Word, canonical, occurrences, phrase
+from milton_assets.tiers.reasoning.text import Span, Word, canonical, occurrences, phrase, words
 from milton_assets.tiers.reasoning.wordforms import root, stem
 
 _FEWEST_WORDS_OF_A_PHRASE = 3
@@ -22,6 +22,8 @@ _STUCK_ON = frozenset({
     "", "and", "in", "of", "at", "from", "which", "is", "was", "to", "for", "by", "with", "on", "as",
 })  # fmt: skip
 _STUCK_BEFORE = frozenset({"", "the", "in", "on", "of", "is", "was", "than", "by", "at", "as", "called", "named"})
+_INNER_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_FEWEST_LETTERS_OF_A_NAME = 3
 _WORDS_OF_A_COMPOUND = 2
 _MOST_APART = 2
 _TURNING = frozenset({"before", "after", "without", "above", "below", "under", "outside", "inside", "until", "beyond"})
@@ -141,6 +143,25 @@ def listed(alias: str, said: Sequence[Word]) -> Iterator[Span]:
         yield from (place for place in places if place is not None)
 
 
+def without_its_place(alias: str, said: Sequence[Word], text: str) -> Iterator[Span]:
+    """ "Oslo" for "Oslo, Norway": the smaller place, unless another one is named beside it ("Paris, Texas")."""
+    head, comma, place = canonical(alias).partition(",")
+    spelled = words(head)
+    if not comma or "," in place or not place.strip()[:1].isupper() or not all(word.named for word in spelled):
+        return
+    if any(word.text[0].isdigit() or word.text in LINKS for word in (*spelled, *words(place))):
+        return
+    for start, end in occurrences([word.text for word in spelled], said):
+        before = start > 0 and _names_beside(said[start - 1], said[start])
+        apart = end == len(said) or text[said[end - 1].end : said[end].start].strip(" ,(")
+        if said[start].named and not before and (apart or not _names_beside(said[end], said[start])):
+            yield start, end
+
+
+def _names_beside(word: Word, name: Word) -> bool:
+    return word.named and word.sentence == name.sentence and word.text not in FUNCTION_WORDS
+
+
 def in_part(spelled: Sequence[Word], said: Sequence[Word]) -> Iterator[Span]:
     """An answer that is nothing but a part of the gold, of two words that carry a name or more, and all its numbers."""
     own = [word.text for word in said if word.text not in FUNCTION_WORDS]
@@ -162,6 +183,32 @@ def run_together(needle: Sequence[str], said: Sequence[Word]) -> Iterator[Span]:
         before, held, after = "|".join(window).partition("|".join(needle))
         if held and before + after and before in _STUCK_BEFORE and after in _STUCK_ON:
             yield start, start + size
+
+
+def run_into(spelled: Sequence[Word], said: Sequence[Word], text: str, question: str) -> Iterator[Span]:
+    """ "The singerAnna Bergand": a name that lost the spaces beside it, told by its capital from the word before."""
+    if not _INNER_CAPITAL.search(text):
+        return
+    needle = [word.text for word in spelled]
+    if not spelled[0].named or not needle[0].isalpha() or sum(map(len, needle)) < _FEWEST_LETTERS_OF_A_NAME:
+        return
+    parts: list[tuple[str, int]] = []
+    torn: set[int] = set()
+    for n, word in enumerate(said):
+        split = _INNER_CAPITAL.split(text[word.start : word.end])
+        if all(one.islower() or one.casefold() in _STUCK_BEFORE for one in split[:-1]) and len(split[0]) > 1:
+            torn |= {n} if len(split) > 1 else set()
+            parts += [(one.casefold(), n) for one in split] if len(split) > 1 else [(word.text, n)]
+        else:
+            parts.append((word.text, n))
+    stuck_on = _STUCK_ON | set(phrase(question)) | {"after", "before"}
+    size = len(needle)
+    for at in range(len(parts) - size + 1 if torn else 0):
+        window = [one for one, _ in parts[at : at + size]]
+        rest = window[-1].removeprefix(needle[-1])
+        held = window[:-1] == needle[:-1] and window[-1].startswith(needle[-1]) and rest in stuck_on
+        if held and not torn.isdisjoint((parts[at][1], parts[at + size - 1][1])):
+            yield parts[at][1], parts[at + size - 1][1] + 1
 
 
 def turned_round(alias: Sequence[Word], said: Sequence[Word]) -> Iterator[Span]:

@@ -6,15 +6,25 @@ type (`date_answers`, `number_answers`), reading them from text (`dates`, `quant
 
 from __future__ import annotations
 
+import math
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from milton_assets.tiers.reasoning.dates import WrittenDate, dates
 from milton_assets.tiers.reasoning.lexicon import FUNCTION_WORDS
-from milton_assets.tiers.reasoning.quantities import Quantity, quantities
+from milton_assets.tiers.reasoning.quantities import Quantity, convert, quantities
 from milton_assets.tiers.reasoning.text import Span, Word, canonical, phrase
 
 _WORDS_OF_A_DATE = 3
+_YEAR = re.compile(
+    r"(?:(?:in|by|circa|c\.|about|around|early|late|spring|summer|autumn|fall|winter) )?([12]\d{3})", re.IGNORECASE
+)
+_DECADE = re.compile(r"(?<!\d)([12]\d{2}0)s\b")
+_DECADE_YEARS = 10
+_FEWEST_FIGURES = 3
+_ROUNDING_OF_A_CONVERSION = 0.001
 
 
 def as_date(alias: str) -> WrittenDate | None:
@@ -50,6 +60,20 @@ def year_spans(alias: str, said: Sequence[Word], text: str, question: str) -> It
     if not any(_is_another_day(date, wanted) for date in told):
         spans = (_span_at(said, date.start, date.end) for date in told if date.month is None)
         yield from (span for span in spans if said[span[0]].sentence == said[0].sentence)
+
+
+def decade_spans(alias: str, said: Sequence[Word], text: str, question: str) -> Iterator[Span]:
+    """ "In the 1920s" for 1923, where no year is asked for: in the first sentence that tells a time, and no other."""
+    year = _YEAR.fullmatch(canonical(alias).strip()) if (date := as_date(alias)) is None else None
+    wanted = int(year.group(1)) if year else date.year if date else None
+    if wanted is None or "year" in phrase(question):
+        return
+    decades = {found.start() for found in _DECADE.finditer(text)}
+    told = [(_span_at(said, date.start, date.end), date) for date in dates(text)]
+    first = min((said[start].sentence for (start, _), _ in told), default=0)
+    claimed = [(span, date) for span, date in told if said[span[0]].sentence == first]
+    if all(date.start in decades and date.year == wanted - wanted % _DECADE_YEARS for _, date in claimed):
+        yield from (span for span, _ in claimed)
 
 
 def _is_another_day(date: WrittenDate, wanted: WrittenDate) -> bool:
@@ -93,19 +117,49 @@ def quantity_spans(
                 yield start, end
         elif _is_same(wanted, quantity, said, end, question):
             yield start, end
-    for start, quantity in read.items():
-        _, end = _span_at(said, quantity.start, quantity.end)
+    for quantity in (*read.values(), *compounds(tuple(read.values()), text)):
+        start, end = _span_at(said, quantity.start, quantity.end)
         if _is_same(wanted, quantity, said, end, question):
             yield start, end
 
 
+def compounds(found: Sequence[Quantity], text: str) -> Iterator[Quantity]:
+    """ "3 hours and 48 minutes", "5 feet 7 inches": two quantities of one dimension, the second in a smaller unit."""
+    for one, other in pairwise(found):
+        if one.unit is None or other.unit is None or one.unit.dimension != other.unit.dimension:
+            continue
+        smaller = other.unit.factor < one.unit.factor and 0 < convert(other.value, other.unit, one.unit) < 1
+        if smaller and not one.unit.offset and phrase(text[one.end : other.start]) in {(), ("and",)}:
+            yield Quantity(one.value + convert(other.value, other.unit, one.unit), one.unit, one.start, other.end)
+
+
 def _is_same(wanted: Quantity, have: Quantity, said: Sequence[Word], end: int, question: str) -> bool:
+    if is_one_measure(wanted, have):
+        return True
     if wanted.value != have.value:
         return False
     if have.unit is not None or wanted.unit is None:
         return wanted.unit is None or wanted.unit == have.unit
     follower = said[end].text if end < len(said) and said[end].clause == said[end - 1].clause else None
     return follower is None or follower in FUNCTION_WORDS or follower in phrase(question)
+
+
+def is_one_measure(wanted: Quantity, have: Quantity) -> bool:
+    """Whether two measures are one, as far as the one told less precisely goes: "24,901 miles", "24,900 miles" and
+    "40,075 km". Only with units: 1969 is no rounding of 1970.
+    """
+    if wanted.unit is None or have.unit is None or wanted.unit.dimension != have.unit.dimension:
+        return False
+    said = convert(have.value, have.unit, wanted.unit)
+    if wanted.unit != have.unit:
+        return math.isclose(said, wanted.value, rel_tol=_ROUNDING_OF_A_CONVERSION)
+    return any(_rounds_to(one, other) for one, other in ((said, wanted.value), (wanted.value, said)))
+
+
+def _rounds_to(precise: float, rough: float) -> bool:
+    """Whether `rough` has three figures at least and is `precise` in so many."""
+    figures = len(f"{abs(rough):.15g}".replace(".", "").strip("0"))
+    return figures >= _FEWEST_FIGURES and float(f"{precise:.{figures}g}") == rough
 
 
 def _span_at(said: Sequence[Word], start: int, end: int) -> Span:

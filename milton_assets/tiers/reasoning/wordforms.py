@@ -27,6 +27,7 @@ _SPELLINGS = (
     (re.compile(r"ll(?=ed$|ing$|er$|ers$)"), "l"),
     (re.compile(r"sulph"), "sulf"),
 )
+_DIGRAPH = re.compile(r"[ao]e")
 _SHORTEST_ROOT = 3
 _LONGEST_ENDING = 2
 _LONG, _VERY_LONG, _LONG_AMONG_OTHERS = 7, 10, 5
@@ -62,6 +63,8 @@ def root(word: str) -> str:
 
 def is_a_slip(one: str, other: str, *, alone: bool) -> bool:
     """Whether `other` is the long name `one` with a slip in it; stricter where no right words stand beside it."""
+    if _DIGRAPH.sub("e", one) == _DIGRAPH.sub("e", other) and len(one) > _SHORTEST_ROOT:
+        return True  # "Pangaea" and "Pangea", "Oedipus" and "Edipus" are two spellings.
     shorter, longer = sorted((one, other), key=len)
     if one[-1] != other[-1] and shorter[: len(longer) - _LONGEST_ENDING] == longer[:-_LONGEST_ENDING]:
         return False  # Another ending makes another word ("photographs", "photographer").
