@@ -1,17 +1,20 @@
-"""`milton bundle`: make, check and read bundles.
+"""`milton bundle`: make, sign, check and read bundles.
 
-What belongs here: the verbs' arguments and what they print. What does not: bundles themselves, which are
-`milton_assets.edge.bundle`'s.
+What belongs here: these verbs' arguments and what they print, and which verbs there are. What does not: taking bundles
+elsewhere (`bundle_transport`), finding and mending damage (`bundle_mending`), which bundle is meant (`bundle_common`),
+and bundles themselves (`milton_assets.edge.bundle`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from milton_assets.cli.bundle_common import BundleArgument, IntoOption, find_bundle, fingerprints, folder_for
+from milton_assets.cli.bundle_mending import repair, scrub
+from milton_assets.cli.bundle_transport import apply, delta, pack, pull, push, unpack
 from milton_assets.cli.common import (
     JsonOption,
     answer,
@@ -23,34 +26,15 @@ from milton_assets.cli.common import (
     say_no,
 )
 from milton_assets.settings import Settings
-from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.registry import ArtefactKind
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from milton_assets.edge.bundle import Bundle, Damage
+    from milton_assets.edge.bundle import Bundle
     from milton_assets.edge.manifest import HealthContract
     from milton_assets.edge.release import VerificationReport
     from milton_assets.vocabulary.registry import Artefact
-
-BundleArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[BUNDLE]", help="A bundle's folder, or its name in the state folder; by default the latest."
-    ),
-]
-TrustOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--trust",
-        metavar="KEY.pub",
-        help="A public key; one of those given must have signed the bundle. By default your own, once you have one.",
-    ),
-]
-AnySignerOption = Annotated[
-    bool, typer.Option("--any-signer", help="Take it whoever signed it, or nobody; who did is said.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -69,9 +53,7 @@ def create(
     artifact: Annotated[
         ArtefactKind | None, typer.Option("--artifact", help="What to bundle; by default the setting `artifact`.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Where to; by default bundles/ in the state folder.")
-    ] = None,
+    output: IntoOption = None,
     hard_link: Annotated[
         bool,
         typer.Option(
@@ -161,7 +143,7 @@ def create(
         decision=summary.decision.model_dump(mode="json"),
         summary=as_bundled.model_dump(mode="json"),
         evidence=summary.manifest,
-        into=(output or state.bundles).absolute(),
+        into=folder_for(output),
         state=state,
         now=now,
         health=health,
@@ -228,7 +210,7 @@ def verify(
     """
     from milton_assets.edge.release import verify_release
 
-    report = verify_release(find_bundle(bundle), trusted=_fingerprints(trust), on_progress=progress_on_stderr())
+    report = verify_release(find_bundle(bundle), trusted=fingerprints(trust), on_progress=progress_on_stderr())
     answer(report.to_json(), as_json=as_json, text=lambda console: _show_report(report, console))
     if not report.ok:
         raise say_no(f"{report.path} is not a whole bundle: {len(report.problems)} problem(s)")
@@ -244,201 +226,6 @@ def inspect(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:
 
     manifest = read_manifest(find_bundle(bundle))
     answer(described(manifest), as_json=as_json, text=lambda console: show(manifest, console))
-
-
-def pack(
-    bundle: BundleArgument = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE", help="By default the bundle's name and .tar, here.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Write a bundle as one file for transport: an uncompressed tar, equal for equal bundles.
-
-    Example: milton bundle pack --output /media/usb/model.tar
-    """
-    from milton_assets.edge.bundle import pack_bundle
-
-    folder = find_bundle(bundle)
-    archive = pack_bundle(folder, output or Path(f"{folder.name}.tar"), on_progress=progress_on_stderr())
-    told = {"path": str(archive.absolute()), "size_bytes": archive.stat().st_size}
-    answer(told, as_json=as_json, text=lambda console: console.print(f"packed {archive}", markup=False, soft_wrap=True))
-
-
-def unpack(
-    archive: Annotated[Path, typer.Argument(metavar="FILE", help="A packed bundle.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Where to; by default bundles/ in the state folder.")
-    ] = None,
-    trust: TrustOption = None,
-    any_signer: AnySignerOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Unpack a bundle, creating only the files its manifest names, and checking every byte.
-
-    Example: milton bundle unpack model.tar --trust signing_key.pub
-    """
-    from milton_assets.edge.bundle import unpack_bundle
-
-    into = (output or current_state().bundles).absolute()
-    trusted = _trusted(trust, any_signer=any_signer)
-    path = unpack_bundle(archive, into, trusted=trusted, on_progress=progress_on_stderr())
-    _tell_received("unpacked", path, as_json=as_json)
-
-
-ReferenceArgument = Annotated[
-    str,
-    typer.Argument(metavar="oci://HOST/NAME[:TAG]", help="A repository of an OCI registry, and a tag or @DIGEST."),
-]
-PlainHttpOption = Annotated[
-    bool, typer.Option("--plain-http", help="Speak HTTP without TLS, as is done on this machine anyway.")
-]
-CaFileOption = Annotated[Path | None, typer.Option("--ca-file", help="Certificates to trust instead, in PEM form.")]
-
-
-def push(
-    reference: ReferenceArgument,
-    bundle: BundleArgument = None,
-    plain_http: PlainHttpOption = False,
-    ca_file: CaFileOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Store a bundle in an OCI registry, as a ModelPack artefact: each file a layer as it is, signatures included.
-
-    What the registry has is not sent. Credentials are those of `docker login`. The artefact's digest is printed:
-    by that it is the same for ever, wherever a tag moves.
-
-    Example: milton bundle push oci://registry.example/models/lamp:v1
-    """
-    from milton_assets.usecases.sharing import push_bundle
-    from resources.oci_registry import OciReference, OciRepository
-
-    folder = find_bundle(bundle)
-    with OciRepository(OciReference.parse(reference), plain_http=plain_http, ca_file=ca_file) as repository:
-        pushed = push_bundle(folder, repository, on_progress=progress_on_stderr())
-    told = {"artefact": str(pushed.artefact), "digest": pushed.artefact.digest, "sent_bytes": pushed.sent_bytes}
-
-    def show(console: Console) -> None:
-        console.print(f"pushed {pushed.artefact}", markup=False, soft_wrap=True)
-        console.print(f"{pushed.sent_bytes / 1e6:.1f} of {pushed.size_bytes / 1e6:.1f} MB were not there yet")
-
-    answer(told, as_json=as_json, text=show)
-
-
-def pull(
-    reference: ReferenceArgument,
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Where to; by default bundles/ in the state folder.")
-    ] = None,
-    trust: TrustOption = None,
-    any_signer: AnySignerOption = False,
-    plain_http: PlainHttpOption = False,
-    ca_file: CaFileOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Fetch a bundle from an OCI registry, creating only the files its manifest names, and checking every byte.
-
-    Example: milton bundle pull oci://registry.example/models/lamp:v1 --trust signing_key.pub
-    """
-    from milton_assets.usecases.sharing import pull_bundle
-    from resources.oci_registry import OciReference, OciRepository
-
-    into = (output or current_state().bundles).absolute()
-    trusted = _trusted(trust, any_signer=any_signer)
-    with OciRepository(OciReference.parse(reference), plain_http=plain_http, ca_file=ca_file) as repository:
-        path = pull_bundle(repository, into, trusted=trusted, on_progress=progress_on_stderr())
-    _tell_received("pulled", path, as_json=as_json)
-
-
-def scrub(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:
-    """Read every byte of a bundle and name what is damaged, down to the tensor. Exits 1 when something is.
-
-    Example: milton bundle scrub
-    """
-    from milton_assets.edge.bundle import scrub_bundle
-
-    report = scrub_bundle(find_bundle(bundle), on_progress=progress_on_stderr())
-    answer(report.to_json(), as_json=as_json, text=lambda console: _show_damages(report.damages, console))
-    if not report.ok:
-        raise say_no("next: milton bundle repair --from ANOTHER_BUNDLE")
-
-
-def repair(
-    source: Annotated[str, typer.Option("--from", metavar="BUNDLE", help="A bundle that has what is damaged.")],
-    bundle: BundleArgument = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Mend a bundle, fetching only the damaged tensors from another one.
-
-    Example: milton bundle repair --from /mnt/store/milton_edge_bundle_v1.20260111.1425_20260111_150000
-    """
-    from milton_assets.edge.bundle import repair_bundle
-
-    report = repair_bundle(find_bundle(bundle), find_bundle(source), on_progress=progress_on_stderr())
-    told = {"repaired": [str(damage) for damage in report.repaired], "fetched_bytes": report.fetched_bytes}
-
-    def show(console: Console) -> None:
-        _show_damages(report.repaired, console)
-        console.print(f"mended with {report.fetched_bytes / 1e6:.3f} MB from the other bundle")
-
-    answer(told, as_json=as_json, text=show)
-
-
-def delta(
-    old: Annotated[str, typer.Option("--from", metavar="OLD", help="The bundle that the other side has.")],
-    new: Annotated[str, typer.Option("--to", metavar="NEW", help="The bundle that it shall have.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE", help="By default the new bundle's name and .delta, here.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Write what a new bundle has over an old one, tensor by tensor; the whole bundle where that would not pay.
-
-    Example: milton bundle delta --from milton_edge_bundle_v1_20260111_150000 --to milton_edge_bundle_v2_20260118_150000
-    """
-    from milton_assets.edge.bundle.delta import create_delta
-
-    before, after = find_bundle(old), find_bundle(new)
-    report = create_delta(before, after, output or Path(f"{after.name}.delta"), on_progress=progress_on_stderr())
-
-    def show(console: Console) -> None:
-        share = report.size_bytes / report.full_bytes
-        console.print(f"made {report.path}", markup=False, soft_wrap=True)
-        console.print(
-            f"{report.size_bytes / 1e6:.1f} MB, {share:.1%} of the new bundle's {report.full_bytes / 1e6:.1f}"
-        )
-        console.print(
-            f"tensors: {report.same} the same, {report.xor} as a difference, {report.raw} raw"
-            if report.pays
-            else "a difference would not pay: the file holds the whole bundle and needs no old one"
-        )
-
-    answer(report.to_json(), as_json=as_json, text=show)
-
-
-def apply(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A delta.")],
-    old: Annotated[
-        str | None, typer.Option("--from", metavar="OLD", help="The bundle it was made from, if it needs one.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Where to; by default bundles/ in the state folder.")
-    ] = None,
-    trust: TrustOption = None,
-    any_signer: AnySignerOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Make the new bundle from a delta and the old one; every tensor and file is checked against the new manifest.
-
-    Example: milton bundle apply new.delta --from milton_edge_bundle_v1_20260111_150000 --trust signing_key.pub
-    """
-    from milton_assets.edge.bundle.delta import apply_delta
-
-    into = (output or current_state().bundles).absolute()
-    before = None if old is None else find_bundle(old)
-    trusted = _trusted(trust, any_signer=any_signer)
-    path = apply_delta(file, before, into, trusted=trusted, on_progress=progress_on_stderr())
-    _tell_received("made", path, as_json=as_json)
 
 
 def sign(
@@ -466,64 +253,6 @@ def sign(
         as_json=as_json,
         text=lambda console: console.print(said, markup=False, soft_wrap=True),
     )
-
-
-def _trusted(trust: list[Path] | None, *, any_signer: bool) -> set[str] | None:
-    """The fingerprints of the keys that may have signed what is received; None for any signer, or nobody."""
-    from milton_assets.edge.bundle.keys import KeyFiles
-
-    if any_signer and trust:
-        raise typer.BadParameter("give --trust or --any-signer, not both")
-    own = KeyFiles(current_state().keys).public
-    return None if any_signer else _fingerprints(trust or ([own] if own.exists() else None))
-
-
-def _tell_received(what: str, path: Path, *, as_json: bool) -> None:
-    from milton_assets.edge.release import signed_by
-    from milton_assets.edge.release.sshsig import fingerprint
-
-    signers = [fingerprint(key) for key in signed_by(path)]
-
-    def show(console: Console) -> None:
-        console.print(f"{what} {path}", markup=False, soft_wrap=True)
-        said = f"signed by {' and '.join(signers)}" if signers else "nobody signed it"
-        console.print(said, markup=False, soft_wrap=True)
-
-    answer({"path": str(path), "signers": signers}, as_json=as_json, text=show)
-
-
-def _fingerprints(trust: list[Path] | None) -> set[str] | None:
-    from milton_assets.edge.bundle.keys import load_public_key
-    from milton_assets.edge.release.sshsig import fingerprint
-
-    return {fingerprint(load_public_key(path)) for path in trust} if trust else None
-
-
-def _show_damages(damages: Iterable[Damage], console: Console) -> None:
-    sentences = [str(damage) for damage in damages]
-    for sentence in sentences or ["nothing is damaged"]:
-        console.print(sentence, markup=False, soft_wrap=True)
-
-
-def find_bundle(named: str | None) -> Path:
-    """The bundle that is meant: a path, a name in the state folder, or the latest there. Raises `BadInput`."""
-    from milton_assets.edge.manifest import BUNDLE_PREFIX
-
-    bundles = current_state().bundles
-    if named is not None:
-        candidates = [Path(named), bundles / named]
-        found = next((path for path in candidates if path.exists()), None)
-        if found is None:
-            raise BadInput(
-                f"there is no bundle {named!r:.300}",
-                expected=f"the path of a bundle's folder, or a name in {bundles}",
-                remedy="`milton bundle create` makes one",
-            )
-        return found.absolute()
-    made = [path for path in bundles.glob(f"{BUNDLE_PREFIX}*") if path.is_dir()]
-    if not made:
-        raise BadInput(f"there are no bundles in {bundles}", remedy="`milton bundle create` makes one")
-    return max(made, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 def _show_made(bundle: Bundle, console: Console) -> None:
