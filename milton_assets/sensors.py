@@ -56,11 +56,11 @@ from milton_assets.jobs import (
 from milton_assets.partitions import BENCHMARK_RUNS, DEVICE_CLASSES, EDGE_TARGETS, MODEL_VERSIONS, ROLLOUTS
 from milton_assets.rollout.journal import JOURNAL_FILE, is_held
 from milton_assets.rollout.turns import BETWEEN, next_turn
-from milton_assets.usecases.anchors import Named
 from milton_assets.usecases.rollouts import folder_of, names_of, rollout_of
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.keys import campaign_of, class_of, mint_variants_seed, rollout_of_run
+from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.registry import RegistryEntry, RegistryMissing
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.terminal import printable
@@ -299,9 +299,9 @@ def _anchor_requests(instance: DagsterInstance, campaign: Campaign, campaign_id:
             due.setdefault(tag, []).extend(tiers)
     return [
         RunRequest(
-            run_key=f"{campaign_id}:{Named.of(tag).key}",
+            run_key=f"{campaign_id}:{NamedWeights.of(tag).anchor_key}",
             job_name=benchmark_model.name,
-            partition_key=Named.of(tag).key,
+            partition_key=NamedWeights.of(tag).anchor_key,
             asset_selection=[AssetKey(name) for name in (REGISTRY_ENTRY_ASSET, *map(asset_of, dict.fromkeys(tiers)))],
             tags=of_campaign | {ANCHOR_TAG: tag} | campaign.queue_tags(benchmark_model.name),
         )

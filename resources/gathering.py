@@ -19,7 +19,8 @@ from milton_assets.vocabulary.entry_table import entry_from_table
 from milton_assets.vocabulary.evidence import AnchorEvidence, CandidateEvidence, EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.field_evidence import FieldEvidence
 from milton_assets.vocabulary.fingerprint import Fingerprint
-from milton_assets.vocabulary.ledger import Ledger, anchor_key
+from milton_assets.vocabulary.ledger import Ledger
+from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
 from milton_assets.vocabulary.tier import TierResult, table_metadata
 from resources.evidence_log import pin_of, place_of, run_that_measured, why_last_run_failed
@@ -134,9 +135,7 @@ def gather_anchor(
     instance: DagsterInstance,
     store: EvidenceStore,
     *,
-    version: str,
-    artefact_sha256: str,
-    tag: str,
+    weights: NamedWeights,
     tiers: Collection[str],
     device_class: str | None,
     per_class: Collection[str],
@@ -144,12 +143,11 @@ def gather_anchor(
 ) -> AnchorEvidence:
     """What one of `campaigns` measured again of an anchor's weights by `tiers`, pinned; or why it has nothing.
 
-    `campaigns` are values of the tag `milton/campaign`, `tag` is that of the anchor's runs; `device_class` and
-    `per_class` as for `gather`.
+    `campaigns` are values of the tag `milton/campaign`; `device_class` and `per_class` as for `gather`.
     """
-    ours = [{"milton/anchor": tag, "milton/campaign": campaign} for campaign in campaigns]
+    ours = [{"milton/anchor": str(weights), "milton/campaign": campaign} for campaign in campaigns]
     tried = any(instance.get_runs_count(RunsFilter(tags=tags)) for tags in ours)
-    key = anchor_key(artefact_sha256)
+    key = weights.anchor_key
     pins: list[EvidencePin] = []
     missing: list[str] = []
     for tier in tiers:
@@ -157,7 +155,7 @@ def gather_anchor(
         run = run_that_measured(instance, tier, key, on_class)
         file = store.latest(*place_of(tier, key, on_class))
         in_time = run is not None and run.tags.get("milton/campaign") in campaigns
-        if file is not None and in_time and table_metadata(file.read())["artefact_sha256"] == artefact_sha256:
+        if file is not None and in_time and table_metadata(file.read())["artefact_sha256"] == weights.sha256:
             pins.append(pin_of(instance, key, tier, on_class, file))
         else:
             why = (
@@ -165,8 +163,8 @@ def gather_anchor(
             )
             missing.append(why or f"it was not measured by the tier {tier} in this campaign")
     return AnchorEvidence(
-        version=version,
-        artefact_sha256=artefact_sha256,
+        version=weights.version,
+        artefact_sha256=weights.sha256,
         tiers=tuple(tiers),
         pins=tuple(pins),
         missing="; ".join(dict.fromkeys(missing)) or None,

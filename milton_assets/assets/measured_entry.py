@@ -7,9 +7,10 @@ anchor's weights (`milton_assets.usecases.anchors`).
 from dagster import AssetExecutionContext
 
 from milton_assets.assets.evidence import ANCHOR_TAG
-from milton_assets.usecases.anchors import Named, entry_of
+from milton_assets.usecases.anchors import entry_of
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.registry import RegistryEntry
 from resources.campaign import Campaign
 from resources.edge_server import EdgeServer
@@ -34,8 +35,10 @@ def entry_for(
     """
     if (tag := context.run.tags.get(ANCHOR_TAG)) is None:
         return registry.entry(key) if here else registry.judged(key)
-    if (named := Named.of(tag)).key != key:
-        raise BadInput(f"the run is tagged {ANCHOR_TAG}: {tag}", expected=f"the partition {named.key}, not {key}")
+    if (named := NamedWeights.of(tag)).anchor_key != key:
+        raise BadInput(
+            f"the run is tagged {ANCHOR_TAG}: {tag}", expected=f"the partition {named.anchor_key}, not {key}"
+        )
     return entry_of(
         named,
         registry.store(),

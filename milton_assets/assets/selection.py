@@ -36,7 +36,7 @@ from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.replay import read_anchored
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
 from milton_assets.usecases.aliases import name_challenger
-from milton_assets.usecases.anchors import Candidacy, Named, anchors_due
+from milton_assets.usecases.anchors import Candidacy, anchors_due
 from milton_assets.usecases.field_evidence import field_evidence
 from milton_assets.usecases.incumbent import incumbent_of
 from milton_assets.usecases.past_ledger import check_ledger, ledger_before
@@ -126,9 +126,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             gather_anchor(
                 context.instance,
                 store,
-                version=one.version,
-                artefact_sha256=one.artefact_sha256,
-                tag=Named(one.version, one.artefact_sha256).tag,
+                weights=one.weights,
                 tiers=one.tiers,
                 device_class=device_class,
                 per_class=per_class,
@@ -214,7 +212,7 @@ def _still_due(
 ) -> dict[str, MetadataValue[Any]]:
     """The anchors that nobody tried to measure again in this campaign: the daemon does so after a decision, and then
     decides again."""
-    lacking = {Named(one.version, one.artefact_sha256).tag: one for one in anchors if one.missing is not None}
+    lacking = {str(one.weights): one for one in anchors if one.missing is not None}
     tried = {
         run.tags.get(ANCHOR_TAG)
         for campaign_id in campaigns

@@ -48,6 +48,7 @@ from milton_assets.vocabulary.forcing import TeacherForcing
 from milton_assets.vocabulary.golden_set import TierGoldens, read_goldens
 from milton_assets.vocabulary.keys import mint_variants_seed
 from milton_assets.vocabulary.metric import Status
+from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.registry import Artefact, RegistryEntry
 from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult, asset_on_class
@@ -107,7 +108,7 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
         artefact = entry.artefact(model_server.artefact_kind)
         goldens = read_goldens(spec, campaign.goldens.get(spec.name, ()))
         store = registry_entry.store
-        if spec.from_log and (known := imported_log(store, spec.name, entry.version, artefact.sha256)):
+        if spec.from_log and (known := imported_log(store, spec.name, NamedWeights(entry.version, artefact.sha256))):
             result = imported_result(store, spec, known)
             return tier_output(
                 spec,

@@ -71,6 +71,7 @@ def list_(as_json: JsonOption = False) -> None:
     from milton_assets.tiers.discovery import installed_tiers
     from milton_assets.usecases.compose import evidence_store_of
     from milton_assets.usecases.evaluations import imported_log
+    from milton_assets.vocabulary.named_weights import NamedWeights
 
     settings = current_settings()
     store = evidence_store_of(settings)
@@ -80,7 +81,7 @@ def list_(as_json: JsonOption = False) -> None:
         for entry in registry_of(settings).read().entries.values()
         for artefact in entry.artefacts
         for tier in takes
-        if (known := imported_log(store, tier, entry.version, artefact.sha256)) is not None
+        if (known := imported_log(store, tier, NamedWeights(entry.version, artefact.sha256))) is not None
     ]
 
     def text(console: Console) -> None:

@@ -35,8 +35,7 @@ def _sentences(before: RunSummary, now: RunSummary) -> Iterator[str]:
             f"the policy was {old.policy.name} v{old.policy.version} ({short(old.policy_sha256)}), "
             f"now it is {new.policy.name} v{new.policy.version} ({short(new.policy_sha256)})"
         )
-    artefacts = tuple({c.model_version: c.artefact_sha256 for c in s.manifest.candidates} for s in (before, now))
-    yield from _kept_and_changed("candidate", *artefacts, other="has other weights")
+    yield from _kept_and_changed("candidate", before.manifest.weights, now.manifest.weights, other="has other weights")
     yield from _kept_and_changed("golden", before.manifest.goldens, now.manifest.goldens, other="was changed")
     fingerprints = tuple(
         {c.model_version: c.fingerprint_sha256 for c in s.manifest.candidates if c.fingerprint_sha256}

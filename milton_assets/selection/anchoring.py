@@ -34,22 +34,22 @@ from milton_assets.selection.policy import IncumbentRule, Margin, Policy
 from milton_assets.selection.resample import Drawn, prepare_one
 from milton_assets.statistics.multiplicity import holm
 from milton_assets.vocabulary.evidence import EvidenceManifest
-from milton_assets.vocabulary.ledger import Anchor, AnchorTable, Ledger, anchor_key
+from milton_assets.vocabulary.ledger import Anchor, AnchorTable, Ledger
+from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Tiers
 
 
 @dataclass(frozen=True)
 class Due:
-    """An anchor to be measured again: the version it was deployed as, its weights, and the metrics on which it is the
-    best that was deployed.
+    """An anchor to be measured again: its weights under the version they were deployed as, and the metrics on which
+    they are the best that was deployed.
 
     `tiers` are those that lack a table from here, each with how the incumbent was measured by it; `newest` is the
     newest table of the first of them, from elsewhere.
     """
 
-    version: str
-    artefact_sha256: str
+    weights: NamedWeights
     tiers: Mapping[str, str]
     metrics: tuple[str, ...]
     newest: AnchorTable
@@ -73,13 +73,12 @@ def due(
             found.setdefault(anchor.artefact_sha256, (anchor, []))[1].append(margin)
     return tuple(
         Due(
-            version=anchor.version,
-            artefact_sha256=sha256,
+            weights=anchor.weights,
             tiers={margin.tier: here[margin.tier] for margin in margins},
             metrics=tuple(margin.metric for margin in margins),
             newest=anchor.tables[-1],
         )
-        for sha256, (anchor, margins) in found.items()
+        for anchor, margins in found.values()
     )
 
 
@@ -260,7 +259,7 @@ class _Looking:
 
     def _with(self, drawn: Drawn, found: Anchor, run_id: str, result: TierResult, how: str) -> _Figures:
         """The metric drawn with that table's figure in it."""
-        stands = Candidate(anchor_key(found.artefact_sha256), {found.tier: result})
+        stands = Candidate(found.weights.anchor_key, {found.tier: result})
         pinned = on_pinned_goldens(stands, self.manifest, self.tiers)
         metric = pinned.metric(drawn.criterion)
         if (why := unusable(metric)) is not None:
@@ -378,20 +377,20 @@ def _about(told: Iterable[tuple[Margin, Anchor, str]]) -> Iterator[str]:
 
 def _grouped(told: Iterable[tuple[Margin, Anchor, str]]) -> Iterator[tuple[str, str]]:
     """Who is meant, and what is said of them: once for each weights, with the metrics."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+    found: dict[tuple[NamedWeights, str], list[str]] = {}
     for margin, one, said in told:
-        found.setdefault((one.version, one.artefact_sha256, said), []).append(margin.metric)
-    for (version, _, said), metrics in found.items():
-        yield f"{version}, the best deployed on {' and '.join(metrics)}", said
+        found.setdefault((one.weights, said), []).append(margin.metric)
+    for (weights, said), metrics in found.items():
+        yield f"{weights.version}, the best deployed on {' and '.join(metrics)}", said
 
 
 def _released(life: Life) -> Iterator[str]:
     """That anchors were let go by a setting."""
-    found: dict[tuple[str, str], list[str]] = {}
+    found: dict[NamedWeights, list[str]] = {}
     for one in life.released:
-        found.setdefault((one.version, one.artefact_sha256), []).append(one.metric)
-    for (version, sha256), metrics in found.items():
+        found.setdefault(one.weights, []).append(one.metric)
+    for weights, metrics in found.items():
         yield (
-            f"challengers are held to {version} no more, the best deployed on {' and '.join(metrics)} until now: "
-            f"anchors_let_go names its weights {sha256}"
+            f"challengers are held to {weights.version} no more, the best deployed on {' and '.join(metrics)} until "
+            f"now: anchors_let_go names its weights {weights.sha256}"
         )

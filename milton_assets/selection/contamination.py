@@ -59,7 +59,7 @@ def readings(
 ) -> dict[str, tuple[VariantsReading, ...]]:
     """What fresh variants say of each candidate, by version; nothing of one without evidence in a tier that asks
     them."""
-    weights = {one.model_version: one.artefact_sha256 for one in manifest.candidates}
+    weights = manifest.weights
     asked = [
         (one.version, tier, result, _counts(result, columns))
         for one in candidates
@@ -100,7 +100,7 @@ def readings(
 
 def objections(found: Mapping[str, Sequence[VariantsReading]], manifest: EvidenceManifest) -> dict[str, str]:
     """Why a candidate is not promoted, by version, of those who know the answers and were not let through."""
-    weights = {one.model_version: one.artefact_sha256 for one in manifest.candidates}
+    weights = manifest.weights
     return {
         version: f"{'; '.join(one.why for one in known)}. Its figures on published cases are not those of a model that "
         f"thinks: measure it on a private set, or name its weights {weights[version]} in allowed_contaminated"

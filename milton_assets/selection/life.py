@@ -89,7 +89,7 @@ class Life:
         because it was no candidate, the ledger is handed on as it is.
         """
         hows = _hows(manifest, candidates)
-        weights = {one.model_version: one.artefact_sha256 for one in manifest.candidates}
+        weights = manifest.weights
         keys: dict[str, str] = {}
         taken: set[str] = set()
         for one in candidates:

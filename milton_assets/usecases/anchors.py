@@ -2,7 +2,7 @@
 
     stands = Candidacy.of(registry.read(), kind, let_go=campaign.anchors_let_go)
     wanted = anchors_due(run_id, store, rule, incumbent, stands, tiers)
-    entry = entry_of(Named.of(tag), registry, kind, state, targets, store)
+    entry = entry_of(NamedWeights.of(tag), registry, kind, state, targets, store)
 
 What belongs here: what conductor, daemon and decision share of that. What does not: when an anchor is due and what is
 made of its figures (`milton_assets.selection.anchoring`), and what the event log says of them
@@ -34,7 +34,7 @@ from milton_assets.usecases.past_ledger import ledger_before
 from milton_assets.usecases.shared_bundles import bring
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.keys import class_of
-from milton_assets.vocabulary.ledger import anchor_key
+from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.registry import (
     Artefact,
     ArtefactKind,
@@ -52,30 +52,6 @@ from resources.evidence_log import place_of
 from resources.evidence_store import EvidenceFile, EvidenceStore
 from resources.file_facts import FactsReader
 from resources.registries.artefacts import NOT_HOLDING, directory_artefact, gguf_artefact
-
-
-@dataclass(frozen=True)
-class Named:
-    """An anchor as a run's tag names it: the version that it was deployed as, and its weights."""
-
-    version: str
-    artefact_sha256: str
-
-    @property
-    def key(self) -> str:
-        """The partition that it is measured under."""
-        return anchor_key(self.artefact_sha256)
-
-    @property
-    def tag(self) -> str:
-        """The value of the tag."""
-        return f"{self.version}@{self.artefact_sha256}"
-
-    @classmethod
-    def of(cls, tag: str) -> Self:
-        """What a tag's value names."""
-        version, _, artefact_sha256 = tag.partition("@")
-        return cls(version, artefact_sha256)
 
 
 @dataclass(frozen=True)
@@ -150,7 +126,7 @@ def _latest(store: EvidenceStore, tier: str, version: str, run_id: str, tiers: T
 
 
 def entry_of(
-    named: Named,
+    named: NamedWeights,
     registry: RegistryStore,
     kind: ArtefactKind,
     state: StateDir,
@@ -176,7 +152,7 @@ def entry_of(
             if (found := lying.in_release(folder)) is not None:
                 return found
     raise BadInput(
-        f"the weights of {named.version}, {named.artefact_sha256}, can be had nowhere: no entry of {registry.uri}, no "
+        f"the weights of {named.version}, {named.sha256}, can be had nowhere: no entry of {registry.uri}, no "
         f"bundle in {state.bundles} and no release of a target on this machine has them",
         expected=f"the {kind} that was the best ever deployed, which challengers are held to",
         remedy="register it again from a backup (`milton registry add`), as a candidate or retired; or let it go: name "
@@ -184,7 +160,7 @@ def entry_of(
     )
 
 
-def _registered(named: Named, registry: RegistryStore, kind: ArtefactKind) -> RegistryEntry | None:
+def _registered(named: NamedWeights, registry: RegistryStore, kind: ArtefactKind) -> RegistryEntry | None:
     """The entry of that version, if it has these weights still; else of any other that has."""
     for one in _judged(registry, named.version):
         if _has(one, named, kind):
@@ -209,9 +185,9 @@ def _judged(registry: RegistryStore, version: str) -> Iterator[RegistryEntry]:
     yield from registry.read().entries.values()
 
 
-def _has(entry: RegistryEntry, named: Named, kind: ArtefactKind) -> bool:
+def _has(entry: RegistryEntry, named: NamedWeights, kind: ArtefactKind) -> bool:
     artefact = entry.find(kind)
-    return artefact is not None and artefact.sha256 == named.artefact_sha256
+    return artefact is not None and artefact.sha256 == named.sha256
 
 
 def _releases(targets: Targets) -> Iterator[Path]:
@@ -234,7 +210,7 @@ def _folders(below: Path) -> Iterator[Path]:
 class _Lying:
     """An anchor's weights, looked for in releases."""
 
-    named: Named
+    named: NamedWeights
     kind: ArtefactKind
     facts: FactsReader
     allow_code: bool
@@ -244,13 +220,13 @@ class _Lying:
         does not hold."""
         try:
             manifest = read_manifest(folder)
-            if (manifest.artefact_sha256, manifest.artefact_kind) != (self.named.artefact_sha256, self.kind):
+            if (manifest.artefact_sha256, manifest.artefact_kind) != (self.named.sha256, self.kind):
                 return None
             artefact = self._artefact(folder / manifest.primary)
             entry = RegistryEntry.model_validate(parse_json(read_document(folder, REGISTRY_ENTRY_FILE), str(folder)))
         except NOT_HOLDING:
             return None
-        if artefact.sha256 != self.named.artefact_sha256:
+        if artefact.sha256 != self.named.sha256:
             return None
         changed = {"version": self.named.version, "artefacts": (artefact,), "status": EntryStatus.RETIRED}
         found: RegistryEntry = entry.model_copy(update=changed)
@@ -262,7 +238,7 @@ class _Lying:
         return directory_artefact(path, self.facts, allow_code=self.allow_code)
 
 
-def _bundled_by(named: Named, store: EvidenceStore) -> str | None:
+def _bundled_by(named: NamedWeights, store: EvidenceStore) -> str | None:
     """The newest run that made a bundle of these weights."""
     for run_id in reversed(run_ids(store.runs)):
         try:
@@ -272,6 +248,6 @@ def _bundled_by(named: Named, store: EvidenceStore) -> str | None:
         winner = summary.decision.winner
         if winner is None or summary.bundle is None:
             continue
-        if summary.manifest.candidate(winner).artefact_sha256 == named.artefact_sha256:
+        if summary.manifest.candidate(winner).artefact_sha256 == named.sha256:
             return run_id
     return None

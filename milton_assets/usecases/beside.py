@@ -14,6 +14,7 @@ from pathlib import Path
 
 from milton_assets.usecases.weights import bring
 from milton_assets.vocabulary.errors import MiltonError, ServerFailed
+from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryStore
 from milton_assets.vocabulary.server import Launcher, RunningServer
 from milton_assets.vocabulary.tier_spec import Incumbent
@@ -39,7 +40,8 @@ def incumbent_beside(
     except MiltonError as error:
         on_note(f"{version}, which serves, is measured beside nobody: {error}")
         return None
-    return Incumbent(version, artefact.sha256, lambda: _served(version, artefact, launcher, registry))
+    weights = NamedWeights(version, artefact.sha256)
+    return Incumbent(weights, lambda: _served(version, artefact, launcher, registry))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Imported evaluations: another's log, said to be of a registered model, kept as evidence until the next campaign.
 
     told = import_log(store, spec, "v1", artefact, Path("….eval"))
-    imported = imported_log(store, "capitals", "v1", artefact.sha256)
+    imported = imported_log(store, "capitals", NamedWeights("v1", artefact.sha256))
 
 What belongs here: whose model a log tells of, keeping logs in the evidence store, and a tier's result from one. What
 does not: formats and figures (`milton_assets.tiers.evaluations`), and measuring here (`measuring`).
@@ -28,6 +28,7 @@ from milton_assets.vocabulary.digest import Sha256, sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.golden_set import read_goldens
 from milton_assets.vocabulary.keys import Slug, TierName
+from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.registry import Artefact
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import TierSpec
@@ -105,22 +106,25 @@ def import_log(
 
 def forget_log(store: EvidenceStore, tier: str, version: str, artefact: Artefact) -> ImportedLog:
     """Take an import back: the tier is measured again. What rests on it stays. Raises `BadInput` for none."""
-    known = imported_log(store, tier, version, artefact.sha256)
+    known = imported_log(store, tier, NamedWeights(version, artefact.sha256))
     if known is None:
         raise BadInput(f"no log of {tier} was imported for {version}", remedy="milton evaluation list")
     return _keep(store, known.model_copy(update={"files": {}, "imported_at": datetime.now(UTC)}))
 
 
-def imported_log(store: EvidenceStore, tier: str, version: str, artefact_sha256: str) -> ImportedLog | None:
-    """The import that holds for these weights of the version, if there is one. Raises `EvidenceMismatch` for damage."""
-    uri = f"{IMPORTED}/{tier}/{version}.{artefact_sha256}.json"
+def imported_log(store: EvidenceStore, tier: str, weights: NamedWeights) -> ImportedLog | None:
+    """The import that holds for these weights under that version, if there is one.
+
+    Raises `EvidenceMismatch` for damage.
+    """
+    uri = _uri(tier, weights)
     if not store.has(uri):
         return None
     try:
         found = ImportedLog.model_validate_json(store.read(uri))
     except ValidationError as error:
         raise EvidenceMismatch(
-            f"the import of {tier} for {version} is damaged: {error.errors()[0]['msg']}",
+            f"the import of {tier} for {weights.version} is damaged: {error.errors()[0]['msg']}",
             expected="what `milton evaluation import` wrote",
             remedy="import the log again",
         ) from error
@@ -155,6 +159,10 @@ def _laid_out(store: EvidenceStore, known: ImportedLog) -> Iterator[Path]:
 
 
 def _keep(store: EvidenceStore, known: ImportedLog) -> ImportedLog:
-    uri = f"{IMPORTED}/{known.tier}/{known.model_version}.{known.artefact_sha256}.json"
+    uri = _uri(known.tier, NamedWeights(known.model_version, known.artefact_sha256))
     store.keep(uri, known.model_dump_json(indent=2).encode())
     return known
+
+
+def _uri(tier: str, weights: NamedWeights) -> str:
+    return f"{IMPORTED}/{tier}/{weights.version}.{weights.sha256}.json"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from json import encoder
@@ -19,6 +20,7 @@ from milton_assets.vocabulary.errors import BadInput
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A lower-case hexadecimal SHA-256."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _CHUNK_BYTES = 1 << 20
 _LARGEST_SAFE_INTEGER = 2**53 - 1
@@ -43,6 +45,13 @@ _LONGEST_INTEGER = 22
 
 class NotCanonical(BadInput, ValueError):
     """A value has no canonical JSON. A `ValueError` too, so that a validator which digests names the field."""
+
+
+def check_sha256(text: str, what: str) -> str:
+    """Return `text` when it is a lower-case hexadecimal SHA-256. Raises `BadInput`, which says `what` it is not."""
+    if not isinstance(text, str) or not _SHA256.fullmatch(text):
+        raise BadInput(f"{what} is {text!r:.100}", expected="64 hexadecimal digits, in lower case")
+    return text
 
 
 def sha256_bytes(data: bytes) -> str:

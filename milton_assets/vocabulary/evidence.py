@@ -18,6 +18,7 @@ from milton_assets.vocabulary.field_evidence import FieldEvidence
 from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
 from milton_assets.vocabulary.ledger import Ledger
+from milton_assets.vocabulary.named_weights import NamedWeights
 
 MANIFEST_VERSION = 8
 """Version 3 is digested as RFC 8785 has it; version 4 pins each candidate's chat template, which templates were
@@ -80,6 +81,11 @@ class AnchorEvidence(BaseModel):
     pins: tuple[EvidencePin, ...] = ()
     missing: str | None = None
 
+    @property
+    def weights(self) -> NamedWeights:
+        """Its weights, under the version that they were deployed as."""
+        return NamedWeights(self.version, self.artefact_sha256)
+
     def pin(self, tier: str) -> EvidencePin | None:
         """The pin of that tier, if there is one."""
         return next((pin for pin in self.pins if pin.tier == tier), None)
@@ -134,6 +140,11 @@ class EvidenceManifest(BaseModel):
             f"{version} is no candidate of {self.run_id}",
             expected=f"one of {[c.model_version for c in self.candidates]}",
         )
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """The SHA-256 of each candidate's weights, by its version."""
+        return {one.model_version: one.artefact_sha256 for one in self.candidates}
 
     def pins(self) -> tuple[EvidencePin, ...]:
         """Every pin, candidate by candidate, then those of anchors."""

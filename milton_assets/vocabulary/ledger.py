@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from milton_assets.vocabulary.digest import Sha256
 from milton_assets.vocabulary.keys import RunId, Slug, TierName
+from milton_assets.vocabulary.named_weights import NamedWeights
 
 
 class _Noun(BaseModel):
@@ -75,16 +76,6 @@ class Previous(_Noun):
 ENVIRONMENTS_KEPT: Final = 8
 """Of an anchor that was measured in more environments than that, the tables of the newest are kept."""
 
-_KEY_DIGITS = 12
-
-
-def anchor_key(artefact_sha256: str) -> str:
-    """The partition under which the weights of an anchor are measured where they are no candidate any more.
-
-    Not the version's own: under that name other weights may stand by now.
-    """
-    return f"anchor.{artefact_sha256[:_KEY_DIGITS]}"
-
 
 class AnchorTable(_Noun):
     """One table of an anchor: where it lies, its digest, and the run that pinned it first.
@@ -112,6 +103,11 @@ class Anchor(_Noun):
     version: Slug
     artefact_sha256: Sha256
     tables: tuple[AnchorTable, ...] = Field(min_length=1)
+
+    @property
+    def weights(self) -> NamedWeights:
+        """Its weights, under the version that they were deployed as."""
+        return NamedWeights(self.version, self.artefact_sha256)
 
     def measured(self, here: str) -> AnchorTable | None:
         """Its newest table from the environment in which the incumbent's is `here`; None where there is none."""

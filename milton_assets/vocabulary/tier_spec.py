@@ -40,6 +40,7 @@ from milton_assets.vocabulary.evaluation import RunsEvaluations
 from milton_assets.vocabulary.forcing import TeacherForcing
 from milton_assets.vocabulary.keys import check_tier_name, check_variants_seed
 from milton_assets.vocabulary.metric import Direction
+from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.slo import SLO
@@ -229,14 +230,13 @@ class NoReference:
 
 @dataclass(frozen=True)
 class Incumbent:
-    """The model that serves on the edge, to be measured beside the one under test: its version and weights' digest.
+    """The model that serves on the edge, to be measured beside the one under test.
 
     `serve` serves it beside the model under test for the length of a block; it raises `ServerFailed`, and `BadInput`
     for files that do not hold, where it cannot.
     """
 
-    version: str
-    artefact_sha256: str
+    weights: NamedWeights
     serve: Callable[[], AbstractContextManager[RunningServer]]
 
 

@@ -17,6 +17,7 @@ from milton_assets.tiers.inference.spec import SPEC as INFERENCE
 from milton_assets.usecases.evaluations import forget_log, import_log, imported_log, imported_result
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.evaluation import Evaluation, Package
+from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind
 from milton_assets.vocabulary.state import StateDir
 from resources.evaluations.running import log_uri
@@ -55,7 +56,7 @@ def test_a_log_is_kept_whole_and_its_figures_come_from_what_is_kept(
     store: EvidenceStore, spec: Any, path: Path, metric: str, value: float | None
 ) -> None:
     import_log(store, spec, "v1", ARTEFACT, path)
-    known = imported_log(store, spec.name, "v1", ARTEFACT.sha256)
+    known = imported_log(store, spec.name, NamedWeights("v1", ARTEFACT.sha256))
     assert known is not None
     assert all(store.digest(log_uri(sha256)) == sha256 for sha256 in known.files.values())
     result = imported_result(store, spec, known)
@@ -70,7 +71,7 @@ def test_a_log_of_another_model_is_refused_unless_its_name_is_given(store: Evide
     other = ARTEFACT.model_copy(update={"path": "/models/other.gguf"})
     with pytest.raises(BadInput, match=f"give --told-as 'openai-api/milton/{MODEL}'"):
         import_log(store, SPEC, "v1", other, EVAL)
-    assert imported_log(store, "capitals", "v1", other.sha256) is None
+    assert imported_log(store, "capitals", NamedWeights("v1", other.sha256)) is None
     with pytest.raises(BadInput, match="tells of the model"):
         import_log(store, SPEC, "v1", ARTEFACT, EVAL, told_as="gpt-5")
     assert import_log(store, SPEC, "v1", other, EVAL, told_as=MODEL).model_told == f"openai-api/milton/{MODEL}"
@@ -93,14 +94,14 @@ def test_a_tier_that_is_no_evaluation_takes_no_log(store: EvidenceStore) -> None
 
 def test_an_import_holds_for_the_weights_it_was_made_for_and_no_others(store: EvidenceStore) -> None:
     import_log(store, SPEC, "v1", ARTEFACT, EVAL)
-    assert imported_log(store, "capitals", "v1", "b" * 64) is None
-    assert imported_log(store, "capitals", "v2", ARTEFACT.sha256) is None
+    assert imported_log(store, "capitals", NamedWeights("v1", "b" * 64)) is None
+    assert imported_log(store, "capitals", NamedWeights("v2", ARTEFACT.sha256)) is None
 
 
 def test_an_import_can_be_taken_back_and_its_log_stays(store: EvidenceStore) -> None:
     known = import_log(store, SPEC, "v1", ARTEFACT, EVAL)
     forget_log(store, "capitals", "v1", ARTEFACT)
-    assert imported_log(store, "capitals", "v1", ARTEFACT.sha256) is None
+    assert imported_log(store, "capitals", NamedWeights("v1", ARTEFACT.sha256)) is None
     assert store.digest(log_uri(known.files[EVAL.name])) == known.files[EVAL.name]
     with pytest.raises(BadInput, match="no log of capitals was imported"):
         forget_log(store, "capitals", "v1", ARTEFACT)

@@ -20,10 +20,10 @@ from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.side_by_side import HERE, side_by_side
 from milton_assets.selection.summary import RunSummary, read_summary, run_ids, summaries_beside
 from milton_assets.tiers.inference import load_goldens
-from milton_assets.usecases.anchors import Named
 from milton_assets.usecases.past_ledger import ledger_before
 from milton_assets.vocabulary.digest import sha256_file
 from milton_assets.vocabulary.keys import BadKey, campaign_of, check_run_id, class_of, run_of
+from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.tier import TierResult
 from resources.evidence_store import EvidenceFile, EvidenceStore
 from tests.support.agents import put_measuring_agent
@@ -93,7 +93,7 @@ class Road:
     first: RunSummary
     lacking: RunSummary
     found: RunSummary
-    anchor: Named
+    anchor: NamedWeights
 
 
 def policy_for_a_first_look(file: Path) -> str:
@@ -131,7 +131,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
                 wp.register("v1", competent(), seed=2)
                 lacking = conduct("stub-2", ["better", "v1"], slow="better")
                 found = conduct("stub-2", ["good", "v1"], slow="good", only=["v1"], tiers=["retrieval"])
-                yield Road(wp, first, lacking, found, Named("good", sha256_file(wp.artefact("good"))))
+                yield Road(wp, first, lacking, found, NamedWeights("good", sha256_file(wp.artefact("good"))))
     finally:
         sshd.stop()
 
@@ -162,9 +162,9 @@ def test_without_figures_from_the_device_as_it_is_now_nobody_replaces_what_serve
 def test_the_best_that_was_deployed_is_measured_again_on_the_device_and_challengers_are_held_to_it(road):
     found, decision = road.found, road.found.decision
     (anchor,) = found.manifest.anchors
-    assert (anchor.version, anchor.artefact_sha256, anchor.missing) == ("good", road.anchor.artefact_sha256, None)
+    assert (anchor.version, anchor.artefact_sha256, anchor.missing) == ("good", road.anchor.sha256, None)
     assert [(pin.model_version, pin.tier, pin.device_class) for pin in anchor.pins] == [
-        (road.anchor.key, "inference", "pi5")
+        (road.anchor.anchor_key, "inference", "pi5")
     ]
     measured = TierResult.from_table(
         EvidenceFile(EvidenceStore(road.wp.state.benchmarks), anchor.pins[0].uri, anchor.pins[0].sha256, "").read()

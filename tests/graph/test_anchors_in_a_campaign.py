@@ -13,8 +13,8 @@ from milton_assets.assets.evidence import AGAIN_TAG, ANCHOR_TAG, CAMPAIGN_TAG
 from milton_assets.campaign.runs import new_run_id
 from milton_assets.selection.replay import decide_again
 from milton_assets.selection.summary import RunSummary, read_summary
-from milton_assets.usecases.anchors import Named
 from milton_assets.vocabulary.digest import sha256_file
+from milton_assets.vocabulary.named_weights import NamedWeights
 from resources.evidence_store import EvidenceStore
 from tests.support.scripted_server import answer
 from tests.support.tiers import TIERS
@@ -38,7 +38,7 @@ class Road:
     """Decisions in a row, how often the anchor was asked for by then, and what the sensor asked for."""
 
     wp: Workplace
-    named: Named
+    named: NamedWeights
     lost: RunSummary
     found: RunSummary
     after: RunSummary
@@ -72,7 +72,7 @@ def road(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, workplace(tmp_path_factory.mktemp("anchors")) as wp:
         patch.setenv(BUILD, "1")
         file = wp.register("v1", slow())
-        named = Named("v1", sha256_file(file))
+        named = NamedWeights("v1", sha256_file(file))
         assert conduct(wp).decision.winner == "v1"
         wp.register("v2", competent(), seed=1)
         assert conduct(wp, only=["v2"]).decision.winner == "v2"
@@ -82,13 +82,13 @@ def road(tmp_path_factory):
         patch.setenv(BUILD, "2")
         wp.write_registry({"v2": with_v1["v2"]})
         away = [file, *wp.state.bundles.rglob("*.gguf"), *wp.state.deployments.rglob("*.gguf")]
-        away = [path for path in away if sha256_file(path) == named.artefact_sha256]
+        away = [path for path in away if sha256_file(path) == named.sha256]
         for path in away:
             path.rename(path.with_suffix(".away"))
         summaries, counts = [], []
         for _ in range(3):
             summaries.append(conduct(wp, tiers=["retrieval"]))
-            counts.append(len(runs_of(wp, named.key)))
+            counts.append(len(runs_of(wp, named.anchor_key)))
             for path in wp.state.bundles.rglob("*.away"):
                 path.rename(path.with_suffix(".gguf"))
 
@@ -114,8 +114,8 @@ def runs_of(wp, partition):
 
 def test_a_campaign_in_a_new_environment_measures_the_anchor_again(road):
     (again,) = road.found.manifest.anchors
-    assert (again.version, again.artefact_sha256, again.missing) == ("v1", road.named.artefact_sha256, None)
-    assert {(pin.model_version, pin.tier) for pin in again.pins} == {(road.named.key, "retrieval")}
+    assert (again.version, again.artefact_sha256, again.missing) == ("v1", road.named.sha256, None)
+    assert {(pin.model_version, pin.tier) for pin in again.pins} == {(road.named.anchor_key, "retrieval")}
     assert set(again.pins) <= set(road.found.manifest.pins())
     note = next(note for note in road.found.decision.notes if note.startswith("challengers are held to v1"))
     assert "server.build: '2' against '1'" in note
@@ -137,15 +137,15 @@ def test_the_next_campaign_there_does_not_measure_it(road):
 def test_weights_that_are_nowhere_are_named_with_where_they_were_looked_for(road):
     (lost,) = road.lost.manifest.anchors
     assert lost.pins == ()
-    assert f"the weights of v1, {road.named.artefact_sha256}, can be had nowhere" in lost.missing
+    assert f"the weights of v1, {road.named.sha256}, can be had nowhere" in lost.missing
     assert str(road.wp.state.bundles) in lost.missing
     assert any("as it answered in another environment" in note for note in road.lost.decision.notes)
 
 
 def test_under_a_daemon_it_is_measured_after_the_decision_that_lacked_it_and_decided_again(road):
     measure, promote = road.asked
-    assert (measure.job_name, measure.partition_key) == ("benchmark_model", road.named.key)
-    assert measure.tags[ANCHOR_TAG] == f"v1@{road.named.artefact_sha256}"
+    assert (measure.job_name, measure.partition_key) == ("benchmark_model", road.named.anchor_key)
+    assert measure.tags[ANCHOR_TAG] == f"v1@{road.named.sha256}"
     assert (promote.job_name, promote.tags[AGAIN_TAG]) == ("promote", road.lacking.run_id)
     assert "was not measured" in road.lacking.manifest.anchors[0].missing
     assert road.again.manifest.anchors[0].missing is None

@@ -23,8 +23,8 @@ from milton_assets.fleet.target import DeployRequest
 from milton_assets.selection.summary import read_summary
 from milton_assets.sensors import AGAIN_TAG, LOST_AT_MOST, MAX_REQUESTS
 from milton_assets.settings import load_settings
-from milton_assets.usecases.anchors import Named
 from milton_assets.vocabulary.keys import check_run_id
+from milton_assets.vocabulary.named_weights import NamedWeights
 from resources.campaign import Campaign
 from resources.registries.json_file import add_entries, new_entry
 from tests.support.edge_bundles import make_bundle
@@ -226,12 +226,12 @@ class TestPromote:
 
     def test_an_anchor_is_measured_on_reference_devices_as_the_weights_that_it_is(self, wp):
         """An anchor's partition is no version of the registry: who measures it has to be told which weights it is."""
-        campaign_id, anchor = "benchmark_20260101_000000", Named("v1", "a" * 64)
-        wp.instance.add_dynamic_partitions("model_versions", [anchor.key])
+        campaign_id, anchor = "benchmark_20260101_000000", NamedWeights("v1", "a" * 64)
+        wp.instance.add_dynamic_partitions("model_versions", [anchor.anchor_key])
         wp.instance.create_run_for_job(
             wp.defs.resolve_job_def("benchmark_model"),
             status=DagsterRunStatus.SUCCESS,
-            tags={CAMPAIGN_TAG: campaign_id, ANCHOR_TAG: anchor.tag, "dagster/partition": anchor.key},
+            tags={CAMPAIGN_TAG: campaign_id, ANCHOR_TAG: str(anchor), "dagster/partition": anchor.anchor_key},
         )
         settings = {
             "targets": {"pi": {"at": "/srv/pi", "class": "pi5"}},
@@ -244,8 +244,8 @@ class TestPromote:
             overrides={key: wp.defs.resources[key] for key in ("model_server", "edge_runtime")},
         )
         (asked,) = look(wp, "promote_when_measured").run_requests
-        assert (asked.job_name, str(asked.partition_key)) == ("benchmark_on_class", f"pi5|{anchor.key}")
-        assert asked.tags[ANCHOR_TAG] == anchor.tag
+        assert (asked.job_name, str(asked.partition_key)) == ("benchmark_on_class", f"pi5|{anchor.anchor_key}")
+        assert asked.tags[ANCHOR_TAG] == str(anchor)
 
     @pytest.mark.slow
     def test_a_campaign_waits_for_a_failed_run_that_will_be_started_again(self, measured, last):

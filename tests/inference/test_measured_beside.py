@@ -22,6 +22,7 @@ from milton_assets.vocabulary.beside import LEAST_ROUNDS, ROUNDS, Beside
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.golden_set import read_goldens
+from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from milton_assets.vocabulary.tier import TierResult
@@ -63,7 +64,7 @@ def both() -> tuple[TierResult, list[tuple[str, str]], list[Progress]]:
             asked.append(("incumbent", "starts"))
             yield fingerprinted(theirs.base_url)
 
-        result = measured(mine.base_url, Incumbent("v1", WEIGHTS, serve), progress)
+        result = measured(mine.base_url, Incumbent(NamedWeights("v1", WEIGHTS), serve), progress)
     return result, asked, progress
 
 
@@ -113,7 +114,7 @@ def test_where_the_incumbent_cannot_be_served_the_table_says_why_and_the_own_fig
         yield
 
     with scripted_server(answer("one ", "two ")) as server:
-        result = measured(server.base_url, Incumbent("v1", WEIGHTS, serve))
+        result = measured(server.base_url, Incumbent(NamedWeights("v1", WEIGHTS), serve))
     assert result.metric("ttft_ms.median").value is not None
     beside = Beside.of(result.provenance)
     assert beside is not None

@@ -13,7 +13,8 @@ from milton_assets.selection.simulate import SIMULATED, pinned, tables
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.evidence import AnchorEvidence, EvidencePin
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
-from milton_assets.vocabulary.ledger import ENVIRONMENTS_KEPT, Anchor, AnchorTable, Ledger, anchor_key
+from milton_assets.vocabulary.ledger import ENVIRONMENTS_KEPT, Anchor, AnchorTable, Ledger
+from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.tier import TierResult
 from tests.selection.test_incumbents_life import model
 from tests.selection.test_selection_in_turn import beside
@@ -73,7 +74,7 @@ class Road:
 
     def measured_again(self, candidate: Candidate) -> AnchorEvidence:
         """What a campaign measured of an anchor's weights, whose tables are kept."""
-        key, pins = anchor_key(FIRST), []
+        key, pins = NamedWeights("first", FIRST).anchor_key, []
         for tier in ("inference", "reasoning", "retrieval"):
             sha256 = sha256_bytes(f"{self.number}/{key}/{tier}".encode())
             self.known[sha256] = candidate.tiers[tier]
@@ -116,7 +117,7 @@ class TestWhenAnAnchorIsMeasuredAgain:
     def test_in_another_environment_once_and_by_the_tiers_that_it_is_the_best_on(self, road: Road) -> None:
         assert wanted(road.ledger, "1") == ()
         (one,) = wanted(road.ledger, "2")
-        assert (one.version, one.artefact_sha256, set(one.metrics)) == ("first", FIRST, set(QUALITY))
+        assert (one.weights, set(one.metrics)) == (NamedWeights("first", FIRST), set(QUALITY))
         assert set(one.tiers) == {"reasoning", "retrieval"}
 
     def test_not_where_it_is_a_candidate_or_serves_or_was_let_go(self, road: Road) -> None:
@@ -187,7 +188,7 @@ class TestAChallengerInANewEnvironment:
         assert "it is nowhere" in decision.reasons[-1]
         assert any("name them in anchors_let_go" in note for note in decision.notes)
         # It stays the anchor, and is asked for again; until somebody lets it go.
-        assert {one.version for one in wanted(road.ledger, "2")} == {"first"}
+        assert {one.weights.version for one in wanted(road.ledger, "2")} == {"first"}
         freed = road.decide(*pool, serving="second", anchors=(lost,), let_go=(FIRST,))
         assert freed.winner == "third"
         assert set(versions(freed).values()) == {"second"}

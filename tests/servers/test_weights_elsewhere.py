@@ -16,12 +16,13 @@ from dagster import AssetKey
 from upath import UPath
 
 from milton_assets.definitions import build_defs
-from milton_assets.usecases.anchors import Named, entry_of
+from milton_assets.usecases.anchors import entry_of
 from milton_assets.usecases.weights import bring
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.entry_table import hashed_from_table
 from milton_assets.vocabulary.errors import BadInput, ServerFailed
 from milton_assets.vocabulary.fingerprint import IdentityProof
+from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.registry import ArtefactKind, RegistryEntry, RegistryStore
 from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.state import StateDir
@@ -157,7 +158,7 @@ def test_of_a_server_that_tells_no_digest_the_weights_are_fetched_and_hashed(
     assert store.given.size_bytes > WEIGHTS_BYTES
 
 
-def looked_for(named: Named, registry: RegistryStore, state: StateDir) -> RegistryEntry:
+def looked_for(named: NamedWeights, registry: RegistryStore, state: StateDir) -> RegistryEntry:
     targets, store = targets_of(state), EvidenceStore(state.benchmarks)
     return entry_of(named, registry, ArtefactKind.GGUF, state, targets, store, allow_code=())
 
@@ -166,7 +167,7 @@ def test_an_anchor_whose_version_has_other_weights_now_is_looked_for_without_fet
     store: Store, registry: RegistryStore, tmp_path: Path
 ) -> None:
     with pytest.raises(BadInput, match="can be had nowhere"):
-        looked_for(Named("v1", "0" * 64), registry, StateDir(tmp_path / "state"))
+        looked_for(NamedWeights("v1", "0" * 64), registry, StateDir(tmp_path / "state"))
     assert store.given.size_bytes < A_LITTLE_BYTES
 
 
@@ -179,7 +180,7 @@ def test_an_anchor_whose_weights_the_registry_names_and_has_no_more_is_found_in_
     registry = opened(store, state.root, monkeypatch)
     registry.judged("v1")
     (store.bucket / "models" / "v1" / "model.gguf").unlink()
-    found = looked_for(Named("v1", store.sha256), registry, state)
+    found = looked_for(NamedWeights("v1", store.sha256), registry, state)
     assert found.artefact(ArtefactKind.GGUF).path == str(weights)
 
 

@@ -18,11 +18,12 @@ from milton_assets.partitions import MODEL_VERSIONS, MODELS_ON_CLASSES
 from milton_assets.selection.anchoring import Due
 from milton_assets.selection.policy_file import load_policy
 from milton_assets.tiers.discovery import installed_tiers
-from milton_assets.usecases.anchors import Candidacy, Named, anchors_due, what_differs
+from milton_assets.usecases.anchors import Candidacy, anchors_due, what_differs
 from milton_assets.usecases.incumbent import heard_of_last
 from milton_assets.usecases.shared_history import mirrored_anywhere
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.keys import class_of
+from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.tier import asset_of
 from resources.edge_server import EdgeServer
 from resources.evidence_log import REGISTRY_ENTRY_ASSET
@@ -36,31 +37,31 @@ def measure_anchors(campaign: UnderWay) -> None:
     campaign.shown.joined_by([f"{named.version} (anchor)" for named in wanted])
     for number, (named, dues) in enumerate(wanted.items(), len(campaign.candidates) + 1):
         places = {place: None for run_id, one in dues for place in _places(run_id, one.tiers)}
-        left = [(tier, on) for tier, on in places if not campaign.is_measured(named.key, tier, on)]
+        left = [(tier, on) for tier, on in places if not campaign.is_measured(named.anchor_key, tier, on)]
         place = f"{number}/{campaign.shown.candidates}"
         if not left:
             campaign.say(f"model {place} {named.version}, an anchor: measured before the interruption")
             continue
         campaign.say(f"model {place} {named.version}: {_why_again(campaign, *dues[0], [tier for tier, _ in left])}")
-        tags = {CANDIDATE_TAG: place, VARIANTS_TAG: campaign.record.variants_seed, ANCHOR_TAG: named.tag}
+        tags = {CANDIDATE_TAG: place, VARIANTS_TAG: campaign.record.variants_seed, ANCHOR_TAG: str(named)}
         assets = [REGISTRY_ENTRY_ASSET, *(asset_of(tier) for tier, on in left if on is None)]
         wait_for_accelerator(campaign)
-        done = run_child(campaign, Child(BENCHMARK_MODEL, named.key, MODEL_VERSIONS, tags=tags, assets=assets))
+        done = run_child(campaign, Child(BENCHMARK_MODEL, named.anchor_key, MODEL_VERSIONS, tags=tags, assets=assets))
         for on in dict.fromkeys(on for _, on in left if on is not None):
-            key = MultiPartitionKey({"device_class": on, "model_version": named.key})
+            key = MultiPartitionKey({"device_class": on, "model_version": named.anchor_key})
             done = done and run_child(campaign, Child(BENCHMARK_ON_CLASS, key, MODELS_ON_CLASSES, tags=tags))
         if not done:
             campaign.say(f"model {place} {named.version}, an anchor: failed; the decision says what follows")
 
 
-def _anchors(campaign: UnderWay) -> dict[Named, list[tuple[str, Due]]]:
+def _anchors(campaign: UnderWay) -> dict[NamedWeights, list[tuple[str, Due]]]:
     """The anchors that are due, each with the decisions that want it."""
     rule = load_policy(campaign.settings.policy).incumbent
     stands = Candidacy.of(campaign.registry.read(), campaign.kind, let_go=campaign.settings.anchors_let_go)
-    found: dict[Named, list[tuple[str, Due]]] = {}
+    found: dict[NamedWeights, list[tuple[str, Due]]] = {}
     for run_id in campaign.decided:
         for one in anchors_due(run_id, campaign.store, rule, _serving(campaign, run_id), stands, installed_tiers()):
-            found.setdefault(Named(one.version, one.artefact_sha256), []).append((run_id, one))
+            found.setdefault(one.weights, []).append((run_id, one))
     return found
 
 

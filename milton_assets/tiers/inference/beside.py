@@ -42,7 +42,7 @@ def measure_beside(
     What keeps that from happening, or ends it, is said in the answer and is no exception: the model's own figures
     stand without.
     """
-    told = {"version": incumbent.version, "artefact_sha256": incumbent.artefact_sha256}
+    told = {"version": incumbent.weights.version, "artefact_sha256": incumbent.weights.sha256}
     try:
         with incumbent.serve() as there:
             mine, theirs = measure_interleaved(
