@@ -4,8 +4,7 @@ What belongs here: wiring. What does not: what a bundle is (`milton_assets.edge.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
 from dagster import AssetExecutionContext, AssetKey, MetadataValue, Output, asset
@@ -13,20 +12,18 @@ from dagster import AssetExecutionContext, AssetKey, MetadataValue, Output, asse
 from milton_assets.assets.beta_features import versioned_output
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.links import its_campaign, page_of
-from milton_assets.assets.pages import bundled_summary, kept_page
-from milton_assets.edge.bundle import code_version, create_bundle, default_signer
+from milton_assets.assets.pages import kept_page, sources_from
+from milton_assets.edge.bundle import code_version, default_signer
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict
 from milton_assets.selection.outcome import MANY_TARGETS
 from milton_assets.selection.summary import BundleRecord, change_summary, read_summary
 from milton_assets.settings import Profile
-from milton_assets.usecases.classes import contract_on
-from milton_assets.usecases.probe import measured_contract
-from milton_assets.usecases.shared_bundles import hand_on, newest_release, reserved_by
+from milton_assets.usecases.bundling import Contracts, Making, Winner, bundle_winner
+from milton_assets.usecases.shared_bundles import hand_on
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.figure import figure
-from milton_assets.vocabulary.keys import class_of
 from resources.campaign import Campaign
 from resources.evidence_log import check_manifest
 from resources.model_server import EdgeServerResource
@@ -65,36 +62,19 @@ def edge_bundle(
         context.log.info(f"no bundle: the verdict of {summary.run_id} is {decision.verdict}")
         return
     check_manifest(context.instance, store, summary.manifest)
-    entry = registry.entry(decision.winner)
-    weights = Path(entry.artefact(campaign.artifact).path)
+    winner = Winner(summary, registry.entry(decision.winner), campaign.artifact)
     targets = open_targets(campaign.state, campaign.target_paths, server=edge_runtime.edge_server)
-    least_speed, device_class = LEAST_SPEED[campaign.profile], class_of(summary.run_id)
-    if device_class is None:
-        health = measured_contract(edge_runtime.edge_server(), weights, entry.version, least_speed=least_speed)
-    else:
-        health = contract_on(
-            targets,
-            campaign.class_references,
-            device_class,
-            entry.artefact(campaign.artifact),
-            entry.version,
-            least_speed=least_speed,
-        )
-    now, days = datetime.now(UTC), campaign.bundle_expires_days
-    bundle = create_bundle(
-        entry=entry,
-        kind=campaign.artifact,
-        decision=decision.model_dump(mode="json"),
-        summary=bundled_summary(context, campaign, store, targets, summary).model_dump(mode="json"),
-        evidence=summary.manifest,
-        into=campaign.state.bundles,
-        state=campaign.state,
-        now=now,
-        expires_at=None if days is None else now + timedelta(days=days),
-        health=health,
-        previous_release=newest_release(store),
-        reserve=reserved_by(store),
-        sign=default_signer(campaign.state.keys),
+    contracts = Contracts(edge_runtime.edge_server, targets, campaign.class_references)
+    bundle = bundle_winner(
+        winner,
+        contracts.measured(winner, least_speed=LEAST_SPEED[campaign.profile]),
+        sources_from(campaign, store, targets),
+        Making(
+            campaign.state.bundles,
+            expires_in_days=campaign.bundle_expires_days,
+            sign=default_signer(campaign.state.keys),
+        ),
+        now=datetime.now(UTC),
         on_progress=terminal_listener(),
         on_warning=context.log.warning,
     )
@@ -109,7 +89,7 @@ def edge_bundle(
         manifest.model_dump(mode="json"),
         manifest.release_digest,
         {
-            "model_version": entry.version,
+            "model_version": winner.entry.version,
             "decision": page_of("selection_decision", summary.run_id),
             **_deployments_of(campaign, summary.run_id),
             **its_campaign(context),

@@ -11,9 +11,8 @@ from dagster import AssetExecutionContext, MetadataValue
 
 from milton_assets.assets.evidence import CAMPAIGN_TAG
 from milton_assets.fleet.targets import Targets
-from milton_assets.selection.summary import RunSummary
 from milton_assets.tiers.discovery import installed_tiers
-from milton_assets.usecases.reporting import Sources, keep_page, summary_for_bundle
+from milton_assets.usecases.reporting import Sources, keep_page
 from milton_assets.usecases.tracking import MlflowTracking, tell_mlflow
 from milton_assets.vocabulary.errors import MiltonError
 from milton_assets.vocabulary.places import Place
@@ -27,20 +26,12 @@ def kept_page(
     context: AssetExecutionContext, campaign: Campaign, store: EvidenceStore, targets: Targets, run_id: str
 ) -> Place | None:
     """The page's path; None, and a warning in the run's log, when it could not be made: no decision hangs on it."""
-    sources = _sources(campaign, store, targets)
+    sources = sources_from(campaign, store, targets)
     try:
         return keep_page(sources, run_id, now=datetime.now(UTC))
     except MiltonError as error:
         context.log.warning(f"the page on {run_id} was not made: {error}")
         return None
-
-
-def bundled_summary(
-    context: AssetExecutionContext, campaign: Campaign, store: EvidenceStore, targets: Targets, summary: RunSummary
-) -> RunSummary:
-    """The summary as the run's bundle holds it, with the digest of the page as it was decided."""
-    sources = _sources(campaign, store, targets)
-    return summary_for_bundle(sources, summary, now=datetime.now(UTC), on_warning=context.log.warning)
 
 
 def told_elsewhere(
@@ -54,7 +45,7 @@ def told_elsewhere(
         return {}
     shown = meter(context.run.tags.get(CAMPAIGN_TAG, context.run.run_id), (), 1)
     try:
-        told = tell_mlflow(MlflowTracking.from_settings(named), _sources(campaign, store, targets), run_id)
+        told = tell_mlflow(MlflowTracking.from_settings(named), sources_from(campaign, store, targets), run_id)
     except MiltonError as error:
         line = f"{run_id} was not told to MLflow: {error} `milton mlflow {run_id}` tries again."
         context.log.warning(line)
@@ -66,5 +57,6 @@ def told_elsewhere(
     return {"mlflow": MetadataValue.url(told.address)}
 
 
-def _sources(campaign: Campaign, store: EvidenceStore, targets: Targets) -> Sources:
+def sources_from(campaign: Campaign, store: EvidenceStore, targets: Targets) -> Sources:
+    """Where the parts of a campaign's page lie."""
     return Sources(campaign.state, store, installed_tiers(), campaign.goldens, targets)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from milton_assets.edge.bundle import Bundle
     from milton_assets.edge.manifest import HealthContract
     from milton_assets.edge.release import VerificationReport
-    from milton_assets.vocabulary.registry import Artefact
+    from milton_assets.usecases.bundling import Winner
 
 
 def register(app: typer.Typer) -> None:
@@ -104,31 +104,31 @@ def create(
 
     Example: milton bundle create --run benchmark_20260111_142500
     """
-    from datetime import UTC, datetime, timedelta
+    from datetime import UTC, datetime
 
-    from milton_assets.edge.bundle import LinkMode, create_bundle, default_signer
+    from milton_assets.edge.bundle import LinkMode, default_signer
     from milton_assets.edge.manifest import DEFAULT_HEALTH
     from milton_assets.selection.summary import read_summary
-    from milton_assets.usecases.compose import evidence_store_of
-    from milton_assets.usecases.reporting import sources_of, summary_for_bundle
-    from milton_assets.usecases.shared_bundles import newest_release, reserved_by
-    from milton_assets.vocabulary.keys import class_of
+    from milton_assets.usecases.bundling import Making, Winner, bundle_winner
+    from milton_assets.usecases.reporting import sources_of
 
     settings = current_settings()
-    state, store = settings.state, evidence_store_of(settings)
-    kind = artifact or settings.artifact
-    days = settings.bundle_expires_days if expires_in_days is None else expires_in_days
     summary = read_summary(settings.runs, run)
     if summary.decision.winner is None:
         raise say_no(f"{summary.run_id} promoted nothing ({summary.decision.verdict}): there is nothing to bundle")
     check_evidence_files(settings, summary.manifest)
     now = datetime.now(UTC)
-    signer = default_signer(state.keys) if sign else None
-    entry = registry_of(settings).entry(summary.decision.winner)
+    winner = Winner(summary, registry_of(settings).entry(summary.decision.winner), artifact or settings.artifact)
+    making = Making(
+        folder_for(output),
+        expires_in_days=settings.bundle_expires_days if expires_in_days is None else expires_in_days,
+        sign=default_signer(settings.state.keys) if sign else None,
+        link=LinkMode.HARD if hard_link else LinkMode.AUTO,
+        durable=sync,
+        previous_release=previous_release,
+    )
     if health_contract:
-        health = _measured_contract(
-            settings, entry.artefact(kind), entry.version, class_of(summary.run_id), same_answers=same_answers
-        )
+        health = _measured_contract(settings, winner, same_answers=same_answers)
     else:
         health = DEFAULT_HEALTH
         typer.echo("note: no health contract was measured: devices take any answer, at any speed", err=True)
@@ -136,60 +136,32 @@ def create(
     def warn(warning: str) -> None:
         typer.echo(f"warning: {warning}", err=True)
 
-    as_bundled = summary_for_bundle(sources_of(settings), summary, now=now, on_warning=warn)
-    bundle = create_bundle(
-        entry=entry,
-        kind=kind,
-        decision=summary.decision.model_dump(mode="json"),
-        summary=as_bundled.model_dump(mode="json"),
-        evidence=summary.manifest,
-        into=folder_for(output),
-        state=state,
-        now=now,
-        health=health,
-        previous_release=previous_release or newest_release(store),
-        reserve=reserved_by(store),
-        expires_at=None if days is None else now + timedelta(days=days),
-        sign=signer,
-        link=LinkMode.HARD if hard_link else LinkMode.AUTO,
-        durable=sync,
-        on_progress=progress_on_stderr(),
-        on_warning=warn,
+    bundle = bundle_winner(
+        winner, health, sources_of(settings), making, now=now, on_progress=progress_on_stderr(), on_warning=warn
     )
     told = {
         "path": str(bundle.path),
         "name": bundle.manifest.name,
         "release_digest": bundle.manifest.release_digest,
         "size_bytes": bundle.manifest.payload_bytes,
-        "signed": signer is not None,
+        "signed": making.sign is not None,
         "warnings": list(bundle.warnings),
     }
     answer(told, as_json=as_json, text=lambda console: _show_made(bundle, console))
 
 
-def _measured_contract(
-    settings: Settings, artefact: Artefact, model: str, device_class: str | None, *, same_answers: bool
-) -> HealthContract:
+def _measured_contract(settings: Settings, winner: Winner, *, same_answers: bool) -> HealthContract:
     from milton_assets.edge.deployment.contract import LEAST_SPEED
-    from milton_assets.usecases.classes import contract_on
+    from milton_assets.usecases.bundling import Contracts
     from milton_assets.usecases.compose import edge_server_of, targets_of
-    from milton_assets.usecases.probe import measured_contract
 
-    weights = Path(artefact.path)
-    where = f" on {settings.class_references.get(device_class, 'no device')}" if device_class else ""
-    told = f"measuring the health contract{where}: serving {weights.name} (--no-health-contract leaves it out)"
+    on = winner.device_class
+    where = f" on {settings.class_references.get(on, 'no device')}" if on else ""
+    name = Path(winner.artefact.path).name
+    told = f"measuring the health contract{where}: serving {name} (--no-health-contract leaves it out)"
     typer.echo(told, err=True)
-    if device_class is None:
-        return measured_contract(edge_server_of(settings), weights, model, same_answers=same_answers)
-    return contract_on(
-        targets_of(settings),
-        settings.class_references,
-        device_class,
-        artefact,
-        model,
-        least_speed=LEAST_SPEED,
-        same_answers=same_answers,
-    )
+    contracts = Contracts(lambda: edge_server_of(settings), targets_of(settings), settings.class_references)
+    return contracts.measured(winner, least_speed=LEAST_SPEED, same_answers=same_answers)
 
 
 def verify(

@@ -115,6 +115,4 @@ class EdgeBench:
 
     def contract(self, weights: Path, request: ContractRequest) -> HealthContract:
         """See `Bench`."""
-        return measured_contract(
-            self.server, weights, request.model, least_speed=request.least_speed, same_answers=request.same_answers
-        )
+        return measured_contract(self.server, weights, request)

@@ -1,4 +1,4 @@
-"""Device classes: the reference device of each, whether it computes the same, and a class's health contract.
+"""Device classes: the reference device of each, and whether it computes the same.
 
 What belongs here: what graph and command line both need to measure for a class. What does not: measuring on a device
 (`milton_assets.fleet.measuring`), and which targets a class has (`resources.campaign`).
@@ -9,19 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from milton_assets.edge.manifest import HealthContract
 from milton_assets.fleet.links import Unreachable
 from milton_assets.fleet.measuring import (
-    ContractRequest,
     Expectations,
     ExpectationsRequest,
     Measured,
     Measures,
     QuestionsRequest,
-    Weights,
 )
 from milton_assets.fleet.targets import Targets
 from milton_assets.tiers.fidelity.divergence import difference
@@ -31,7 +27,6 @@ from milton_assets.tiers.inference.prompts import load_goldens
 from milton_assets.usecases.bench import expectations, greedy_answers
 from milton_assets.vocabulary.chat import ModelCallFailed
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import Artefact
 
 if TYPE_CHECKING:
@@ -75,24 +70,6 @@ def telling_who_is_away(name: str | None, device_class: str | None) -> Iterator[
             expected=error.expected,
             remedy=f"see whether it runs and is on the network (`milton target show {name}`), then ask again",
         ) from None
-
-
-def contract_on(
-    targets: Targets,
-    references: Mapping[str, str],
-    device_class: str,
-    artefact: Artefact,
-    model: str,
-    *,
-    least_speed: float,
-    same_answers: bool = True,
-    on_progress: OnProgress = silent,
-) -> HealthContract:
-    """The health contract of an artefact, measured on the reference device of the class under its own settings."""
-    name, reference = reference_of(targets, references, device_class)
-    request = ContractRequest(artefact=artefact.sha256, model=model, least_speed=least_speed, same_answers=same_answers)
-    with telling_who_is_away(name, device_class):
-        return reference.contract(Weights(Path(artefact.path), artefact.sha256), request, on_progress=on_progress)
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,18 @@ What belongs here: putting the edge's model server and its client together, for 
 What does not: either of them, and Dagster.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from milton_assets.edge.deployment import ServedLoadTest, measure_contract
-from milton_assets.edge.deployment.contract import LEAST_SPEED
 from milton_assets.edge.manifest import HealthContract
 from resources.edge_server import EdgeServer
 from resources.servers.client import OpenAIChatModel
+
+if TYPE_CHECKING:
+    from milton_assets.fleet.measuring import ContractRequest
 
 
 def edge_probe(server: EdgeServer) -> ServedLoadTest:
@@ -18,15 +23,13 @@ def edge_probe(server: EdgeServer) -> ServedLoadTest:
     return ServedLoadTest(server, OpenAIChatModel)
 
 
-def measured_contract(
-    server: EdgeServer, weights: Path, model: str, *, least_speed: float = LEAST_SPEED, same_answers: bool = True
-) -> HealthContract:
+def measured_contract(server: EdgeServer, weights: Path, request: ContractRequest) -> HealthContract:
     """`measure_contract` with `server`, whose settings the contract records. Raises `ProbeFailed`."""
     return measure_contract(
         edge_probe(server),
         weights,
-        model,
-        least_speed=least_speed,
-        same_answers=same_answers,
+        request.model,
+        least_speed=request.least_speed,
+        same_answers=request.same_answers,
         served_with=server.settings(weights),
     )
