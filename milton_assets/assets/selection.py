@@ -30,7 +30,7 @@ from milton_assets.assets.guards import guarded
 from milton_assets.assets.links import its_campaign, page_of
 from milton_assets.assets.pages import kept_page, told_elsewhere
 from milton_assets.partitions import BENCHMARK_RUNS
-from milton_assets.selection import Candidate, Verdict, card, decide, load_policy, plots
+from milton_assets.selection import Verdict, card, decide, load_policy, plots
 from milton_assets.selection.policy_file import check_metrics
 from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.replay import read_anchored
@@ -44,9 +44,10 @@ from milton_assets.usecases.pictures import tier_pictures
 from milton_assets.usecases.shared_history import mirrored_anywhere
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary import markdown
-from milton_assets.vocabulary.evidence import AnchorEvidence
+from milton_assets.vocabulary.evidence import AnchorEvidence, EvidenceManifest
 from milton_assets.vocabulary.golden_set import golden_digests, read_all_goldens
 from milton_assets.vocabulary.keys import campaign_of, check_run_id, class_of, key_on_class
+from milton_assets.vocabulary.registry import Registry
 from milton_assets.vocabulary.tier import asset_on_class
 from milton_assets.vocabulary.tier_spec import Needs, Tiers
 from resources.campaign import Campaign
@@ -58,7 +59,7 @@ from resources.evidence_log import (
     check_manifest,
 )
 from resources.evidence_store import EvidenceFile, EvidenceStore
-from resources.gathering import gather, gather_anchor
+from resources.gathering import LatestFiles, gather, gather_anchor
 from resources.golden_copies import keep_goldens
 from resources.model_server import ModelServerResource
 from resources.parquet_io import EvidenceStoreResource
@@ -103,15 +104,6 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
         current = registry.read()
         goldens = read_all_goldens(tiers, campaign.goldens)
         store = evidence_store.store
-        device_class = class_of(run_id)
-        files = {name: measured[spec.asset_name] for name, spec in tiers.items()}
-        if device_class is not None:
-            versions = [entry.version for entry in current.candidates()]
-            files |= {
-                name: _measured_on(store, device_class, name, versions)
-                for name, spec in tiers.items()
-                if spec.per_class
-            }
         keep_goldens(store, goldens.values())
         targets = open_targets(campaign.state, campaign.target_paths, server=EdgeServer)
         incumbent = incumbent_of(
@@ -119,7 +111,8 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             mirrored=mirrored_anywhere(store, targets),
             on_note=context.log.warning,
         )
-        per_class = [name for name, spec in tiers.items() if spec.per_class]
+        device_class = class_of(run_id)
+        files = _latest_files(store, tiers, current, device_class, registry_entry, measured)
         campaigns = {campaign_of(run_id), context.run.tags.get(AGAIN_TAG, run_id)}
         stands = Candidacy.of(current, model_server.artefact_kind, let_go=campaign.anchors_let_go)
         anchors = [
@@ -128,55 +121,42 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
                 store,
                 weights=one.weights,
                 tiers=one.tiers,
-                device_class=device_class,
-                per_class=per_class,
+                classes=files.classes,
                 campaigns=campaigns,
             )
             for one in anchors_due(run_id, store, policy.incumbent, incumbent, stands, tiers)
         ]
-        gathered = gather(
-            context.instance,
+        timed_by = next((name for name, spec in tiers.items() if spec.needs is Needs.ENDPOINT), None)
+        gathered = gather(context.instance, current, model_server.artefact_kind, files, timed_by=timed_by)
+        manifest = EvidenceManifest(
             run_id=run_id,
             created_at=datetime.now(UTC),
-            entries=current.candidates(),
-            registry_sha256=current.sha256,
-            lineage=current.lineage,
-            allowed_templates=campaign.allowed_templates,
-            allowed_contaminated=campaign.allowed_contaminated,
-            measured_kind=model_server.artefact_kind,
-            entry_files=registry_entry,
-            tier_files=files,
-            device_class=device_class,
-            per_class=per_class,
-            timed_by=next((name for name, spec in tiers.items() if spec.needs is Needs.ENDPOINT), None),
-            goldens=golden_digests(goldens),
-            private_goldens=sorted(name for one in goldens.values() for name in one.private),
             policy_name=policy.name,
             policy_sha256=policy.sha256,
+            registry_sha256=current.sha256,
+            goldens=golden_digests(goldens),
+            fingerprints=gathered.fingerprints,
+            candidates=gathered.evidence,
+            tiers=tuple(tiers),
+            private_goldens=tuple(sorted(name for one in goldens.values() for name in one.private)),
             ledger=ledger_before(store.runs, run_id),
             field=field_evidence(campaign.state, store.runs, incumbent),
-            anchors=anchors,
-            anchors_let_go=campaign.anchors_let_go,
+            allowed_templates=tuple(sorted(set(campaign.allowed_templates))),
+            allowed_contaminated=tuple(sorted(set(campaign.allowed_contaminated))),
+            anchors=tuple(anchors),
+            anchors_let_go=tuple(sorted(set(campaign.anchors_let_go))),
         )
         decision = decide(
             run_id=run_id,
-            candidates=[
-                Candidate(
-                    version=c.entry.version,
-                    tiers=c.tiers,
-                    artefact_size_bytes=c.artefact_size_bytes,
-                    excluded=c.excluded,
-                )
-                for c in gathered.candidates
-            ],
+            candidates=gathered.candidates,
             policy=policy,
-            manifest=gathered.manifest,
+            manifest=manifest,
             incumbent=incumbent,
             tiers=tiers,
-            anchored=read_anchored(store.read_bytes, gathered.manifest),
+            anchored=read_anchored(store.read_bytes, manifest),
         )
         notes = campaign.chosen.notes
-        summary = RunSummary(run_id=run_id, decision=decision, manifest=gathered.manifest, notes=notes)
+        summary = RunSummary(run_id=run_id, decision=decision, manifest=manifest, notes=notes)
         document = summary.model_dump_json(indent=2).encode()
         decision_uri = store.put("selection_decision", run_id, document, suffix=".json")
         write_summary(store.runs, summary)
@@ -191,16 +171,16 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
             reasons=MetadataValue.md(markdown.items(decision.reasons)),
             decision_card=MetadataValue.md(card.to_markdown(decision, tiers)),
             **pictures({"intervals": plots.intervals(decision), "pareto_front": plots.pareto(decision)}),
-            **pictures(tier_pictures(tiers, {c.entry.version: c.tiers for c in gathered.candidates})),
+            **pictures(tier_pictures(tiers, {c.version: c.tiers for c in gathered.candidates})),
             **({"bundle": page_of(BUNDLE_ASSET, run_id)} if decision.verdict is Verdict.PROMOTE else {}),
             **its_campaign(context),
             page=MetadataValue.path(str(page)) if page else "none",
             **links,
             decision_uri=decision_uri,
-            evidence_manifest_sha256=gathered.manifest.digest(),
+            evidence_manifest_sha256=manifest.digest(),
             policy=f"{policy.name} {policy.sha256}",
             **({"notes": list(notes)} if notes else {}),
-            **_still_due(context, gathered.manifest.anchors, campaigns),
+            **_still_due(context, manifest.anchors, campaigns),
             **({"quarantined": {q.version: q.reason for q in current.quarantined}} if current.quarantined else {}),
         )
 
@@ -222,12 +202,24 @@ def _still_due(
     return {ANCHORS_DUE: MetadataValue.json(due)} if due else {}
 
 
-def _measured_on(
-    store: EvidenceStore, device_class: str, tier: str, versions: Sequence[str]
-) -> dict[str, EvidenceFile]:
-    """The latest tables of that tier on the reference device of the class, by model version."""
-    found = {version: store.latest(asset_on_class(tier), key_on_class(device_class, version)) for version in versions}
-    return {version: file for version, file in found.items() if file is not None}
+def _latest_files(
+    store: EvidenceStore,
+    tiers: Tiers,
+    current: Registry,
+    device_class: str | None,
+    entries: dict[str, EvidenceFile],
+    measured: dict[str, dict[str, EvidenceFile]],
+) -> LatestFiles:
+    """What is decided on: `measured` on this machine by asset, or of a tier per class on its reference device."""
+    files = {name: measured[spec.asset_name] for name, spec in tiers.items()}
+    if device_class is None:
+        return LatestFiles(entries, files, {})
+    classes = {name: device_class for name, spec in tiers.items() if spec.per_class}
+    versions = [entry.version for entry in current.candidates()]
+    for tier in classes:
+        found = {one: store.latest(asset_on_class(tier), key_on_class(device_class, one)) for one in versions}
+        files[tier] = {version: file for version, file in found.items() if file is not None}
+    return LatestFiles(entries, files, classes)
 
 
 @partition_check("selection_decision", BENCHMARK_RUNS, blocking=True)

@@ -1,4 +1,4 @@
-"""Gathering evidence from a real event log and store: what the manifest says of each candidate."""
+"""Gathering evidence from a real event log and store: what is pinned of each candidate."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from typing import Any
 
 from dagster import AssetMaterialization, DagsterInstance
 
-from milton_assets.vocabulary.chat_template import Lineage
 from milton_assets.vocabulary.entry_table import entry_to_table
-from milton_assets.vocabulary.field_evidence import FieldEvidence
 from milton_assets.vocabulary.fingerprint import Fingerprint
-from milton_assets.vocabulary.ledger import Ledger
-from milton_assets.vocabulary.registry import Artefact, ArtefactKind
+from milton_assets.vocabulary.registry import Artefact, ArtefactKind, Registry
 from milton_assets.vocabulary.state import StateDir
 from milton_assets.vocabulary.tier import TierResult, asset_of
 from resources.evidence_store import EvidenceFile, EvidenceStore
-from resources.gathering import Gathered, gather
+from resources.gathering import Gathered, LatestFiles, gather
 from tests.support.bundles import entry_of
 from tests.support.tiers import BUILT_IN
 
 WEIGHTS = "1" * 64
 ENTRY = entry_of(Artefact(kind=ArtefactKind.GGUF, path="/models/a.gguf", size_bytes=10, sha256=WEIGHTS), "a")
+REGISTRY = Registry({"a": ENTRY}, (), "2" * 64, datetime(2026, 1, 11, tzinfo=UTC))
 
 
 def environment(cpu: str) -> Fingerprint:
@@ -42,28 +40,12 @@ def gathered(root: Path, measured_in: dict[str, Fingerprint]) -> Gathered:
             instance.report_runless_asset_event(event)
             return file
 
-        return gather(
-            instance,
-            run_id="benchmark_20260111_142500",
-            created_at=datetime(2026, 1, 11, tzinfo=UTC),
-            entries=[ENTRY],
-            registry_sha256="2" * 64,
-            measured_kind=ArtefactKind.GGUF,
-            entry_files={"a": store.write("registry_entry", "a", entry_to_table(ENTRY, StateDir(root)), "run")},
-            tier_files={tier: {"a": written(tier)} for tier in BUILT_IN},
-            timed_by="inference",
-            device_class=None,
-            per_class=["inference"],
-            goldens={},
-            private_goldens=(),
-            policy_name="seed",
-            policy_sha256="3" * 64,
-            ledger=Ledger(),
-            field=FieldEvidence(),
-            lineage=lambda entry, artefact: Lineage(),
-            allowed_templates=(),
-            allowed_contaminated=(),
+        files = LatestFiles(
+            {"a": store.write("registry_entry", "a", entry_to_table(ENTRY, StateDir(root)), "run")},
+            {tier: {"a": written(tier)} for tier in BUILT_IN},
+            classes={},
         )
+        return gather(instance, REGISTRY, ArtefactKind.GGUF, files, timed_by="inference")
 
 
 def test_a_candidate_whose_tiers_were_measured_in_several_environments_is_known_by_that_of_its_speeds(
@@ -72,5 +54,5 @@ def test_a_candidate_whose_tiers_were_measured_in_several_environments_is_known_
     one, other = environment("one"), environment("other")
     found = gathered(tmp_path, {"inference": one, "reasoning": other, "retrieval": other, "fidelity": other})
     assert found.candidates[0].excluded is None
-    assert found.manifest.candidates[0].fingerprint_sha256 == one.digest()
-    assert found.manifest.fingerprints.keys() == {one.digest(), other.digest()}
+    assert found.evidence[0].fingerprint_sha256 == one.digest()
+    assert found.fingerprints.keys() == {one.digest(), other.digest()}
