@@ -31,7 +31,7 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.golden_set import read_goldens
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.tier import asset_on_class
-from milton_assets.vocabulary.tier_spec import Conditions, Tiers, TierSpec
+from milton_assets.vocabulary.tier_spec import Conditions, Measuring, Tiers, TierSpec
 from resources.campaign import Campaign
 from resources.model_server import EdgeServerResource, ModelServerResource
 from resources.parquet_io import EvidenceStoreResource
@@ -81,15 +81,14 @@ def tier_on_class_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefini
             reference.measuring(weights, version, on_progress=on_progress) as there,
         ):
             slots = there.served.endpoint.slots
-            result = measure_tier(
-                spec,
+            measuring = Measuring(
                 there.served,
-                goldens,
+                goldens.value,
                 spec.plan(Conditions(str(campaign.profile), slots, campaign.slo, campaign.rerank.value)),
                 on_progress=on_progress,
-                watch=there if campaign.watch_machine else None,
                 open_client=there.open_client,
             )
+            result = measure_tier(spec, goldens, measuring, watch=there if campaign.watch_machine else None)
             compared, expected = sample.compared(there), sample.compared_expectations(there)
             environment = there.fingerprint
         told = {

@@ -8,7 +8,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypedDict
 
@@ -50,11 +50,12 @@ from milton_assets.vocabulary.keys import mint_variants_seed
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.registry import Artefact, RegistryEntry
-from milton_assets.vocabulary.server import RunningServer
+from milton_assets.vocabulary.server import Launcher, RunningServer
 from milton_assets.vocabulary.tier import TierResult, asset_on_class
 from milton_assets.vocabulary.tier_spec import (
     Conditions,
     Incumbent,
+    Measuring,
     Needs,
     NoReference,
     Reference,
@@ -105,11 +106,12 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
         registry: RegistryResource,
     ) -> Output[pa.Table]:
         entry, key = placed(entry_from_table(registry_entry.read()), campaign.state), context.partition_key
+        means = _Means(campaign, registry, model_server, registry_entry.store)
         artefact = entry.artefact(model_server.artefact_kind)
         goldens = read_goldens(spec, campaign.goldens.get(spec.name, ()))
-        store = registry_entry.store
-        if spec.from_log and (known := imported_log(store, spec.name, NamedWeights(entry.version, artefact.sha256))):
-            result = imported_result(store, spec, known)
+        weights = NamedWeights(entry.version, artefact.sha256)
+        if spec.from_log and (known := imported_log(means.store, spec.name, weights)):
+            result = imported_result(means.store, spec, known)
             return tier_output(
                 spec,
                 result,
@@ -130,22 +132,22 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
                     campaign.reasoning_budget_s,
                 )
             )
-            asked = _asked(spec, served, entry, artefact, registry_entry, model_server, campaign, registry, goldens)
-            with _chat_model(spec, served, artefact, model_server, campaign, goldens) as chat_model:
-                result = measure_tier(
-                    spec,
+            asked = _asked(spec, served, entry, goldens, means)
+            with _chat_model(spec, served, artefact, goldens, means) as chat_model:
+                measuring = Measuring(
                     served,
-                    goldens,
+                    goldens.value,
                     plan,
                     chat_model=chat_model,
-                    judge=lambda pairs: qualified_judge(campaign.judge, pairs, _candidates(registry, model_server)),
+                    judge=lambda pairs: qualified_judge(campaign.judge, pairs, means.judged()),
                     embeddings=campaign.embeddings if Uses.EMBEDDINGS in spec.uses else None,
                     on_progress=progress_of(context, spec.name, tuple(tiers), named=name_shown(context, entry)),
-                    watch=watch_of(served) if campaign.watch_machine else None,
-                    incumbent=_incumbent(context, spec, served, entry.version, store, model_server, campaign, registry),
-                    runs_evaluations=EvaluationRunner(campaign.cache_dir, kept_in(store)),
+                    incumbent=_incumbent(context, spec, served, entry.version, means),
+                    runs_evaluations=EvaluationRunner(campaign.cache_dir, kept_in(means.store)),
                     **asked,
                 )
+                watch = watch_of(served) if campaign.watch_machine else None
+                result = measure_tier(spec, goldens, measuring, watch=watch)
             environment = fingerprint(served)
         told = {
             "fingerprint": environment.model_dump(mode="json"),
@@ -160,6 +162,34 @@ def tier_asset(spec: TierSpec, tiers: Tiers, pool: str) -> AssetsDefinition:
     return measured
 
 
+@dataclass(frozen=True)
+class _Means:
+    """What a campaign measures with on this machine, and the store that it keeps tables in."""
+
+    campaign: Campaign
+    registry: RegistryResource
+    model_server: ModelServerResource
+    store: EvidenceStore
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a launched server is started in."""
+        return {**os.environ, **getattr(self.model_server, "env", {})}
+
+    def launcher(self, served: RunningServer) -> Launcher | None:
+        """What starts another server like `served`; None where somebody else runs that."""
+        return self.model_server.launcher() if served.fingerprint.launched_by_us else None
+
+    def judged(self) -> list[ModelPin]:
+        """Every model that a judge must not be."""
+        at = getattr(self.model_server, "base_url", None)
+        return [
+            ModelPin(model=entry.version, base_url=at, artefact_sha256=artefact.sha256)
+            for entry in self.registry.read().candidates()
+            for artefact in entry.artefacts
+        ]
+
+
 class _Asked(TypedDict, total=False):
     """Whom a tier of probabilities asks; empty for others."""
 
@@ -171,22 +201,19 @@ def _asked(
     spec: TierSpec,
     served: RunningServer,
     entry: RegistryEntry,
-    artefact: Artefact,
-    registry_entry: EvidenceFile,
-    model_server: ModelServerResource,
-    campaign: Campaign,
-    registry: RegistryResource,
     goldens: TierGoldens,
+    means: _Means,
 ) -> _Asked:
     if spec.needs is not Needs.PROBABILITIES:
         return {}
     asking = Asking(
         served=served,
-        launcher=model_server.launcher() if served.fingerprint.launched_by_us else None,
-        store=None if goldens.is_private else registry_entry.store,
-        environment=_environment(model_server),
-        recalls=campaign.reuse_answers,
+        launcher=means.launcher(served),
+        store=None if goldens.is_private else means.store,
+        environment=means.environment,
+        recalls=means.campaign.reuse_answers,
     )
+    artefact, registry = entry.artefact(means.model_server.artefact_kind), means.registry
     reference = reference_of(entry, artefact, registry.store(), registry.files(), asking)
     return {"forcing": forcing_of(artefact, asking), "reference": reference}
 
@@ -196,10 +223,7 @@ def _incumbent(
     spec: TierSpec,
     served: RunningServer,
     version: str,
-    store: EvidenceStore,
-    model_server: ModelServerResource,
-    campaign: Campaign,
-    registry: RegistryResource,
+    means: _Means,
 ) -> Incumbent | None:
     """What serves where this machine's speeds decide, for a tier of times, unless it is the very model under test.
 
@@ -207,20 +231,19 @@ def _incumbent(
     """
     if spec.needs is not Needs.ENDPOINT:
         return None
+    campaign = means.campaign
     targets = open_targets(campaign.state, campaign.target_paths, server=EdgeServer)
     names = [name for name in campaign.target_names() if campaign.class_decided_for(name) is None]
-    serving = heard_of_last(names, mirrored_anywhere(store, targets))
+    serving = heard_of_last(names, mirrored_anywhere(means.store, targets))
     if serving is None or serving == version:
         return None
-    launcher = model_server.launcher() if served.fingerprint.launched_by_us else None
     return incumbent_beside(
-        serving, registry.store(), model_server.artefact_kind, launcher, on_note=context.log.warning
+        serving,
+        means.registry.store(),
+        means.model_server.artefact_kind,
+        means.launcher(served),
+        on_note=context.log.warning,
     )
-
-
-def _environment(model_server: ModelServerResource) -> dict[str, str]:
-    """What a launched server is started in."""
-    return {**os.environ, **getattr(model_server, "env", {})}
 
 
 @contextmanager
@@ -228,9 +251,8 @@ def _chat_model(
     spec: TierSpec,
     served: RunningServer,
     artefact: Artefact,
-    model_server: ModelServerResource,
-    campaign: Campaign,
     goldens: TierGoldens,
+    means: _Means,
 ) -> Iterator[ChatModel | None]:
     """The model that the tier asks, if it asks one, with the answers that are kept of the same weights and server.
 
@@ -241,19 +263,9 @@ def _chat_model(
         return
     # What is cached by content may depend on nothing else.
     with OpenAIChatModel(served.endpoint, asking=repeatable(served.fingerprint)) as model:
-        reuse = campaign.reuse_answers and not goldens.is_private
-        key = CacheKey.of(artefact.sha256, served.fingerprint, _environment(model_server)) if reuse else None
-        yield model if key is None else CachedChatModel(model, campaign.state.answers, key)
-
-
-def _candidates(registry: RegistryResource, model_server: ModelServerResource) -> list[ModelPin]:
-    """Every model that a judge must not be."""
-    at = getattr(model_server, "base_url", None)
-    return [
-        ModelPin(model=entry.version, base_url=at, artefact_sha256=artefact.sha256)
-        for entry in registry.read().candidates()
-        for artefact in entry.artefacts
-    ]
+        reuse = means.campaign.reuse_answers and not goldens.is_private
+        key = CacheKey.of(artefact.sha256, served.fingerprint, means.environment) if reuse else None
+        yield model if key is None else CachedChatModel(model, means.campaign.state.answers, key)
 
 
 def _told(result: TierResult) -> dict[str, str | dict[str, str]]:

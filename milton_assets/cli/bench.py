@@ -169,7 +169,7 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
     from milton_assets.usecases.measuring import measure_tier
     from milton_assets.vocabulary.golden_set import read_goldens
     from milton_assets.vocabulary.metric import Status
-    from milton_assets.vocabulary.tier_spec import Needs
+    from milton_assets.vocabulary.tier_spec import Measuring, Needs
     from resources.evaluations.running import EvaluationRunner
     from resources.hardware import fingerprint
     from resources.machine_watch import watch_of
@@ -206,10 +206,9 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
         if spec.needs is Needs.CHAT:
             asking = repeatable(served.fingerprint)
             chat_model = stack.enter_context(OpenAIChatModel(served.endpoint, timeout_s, asking=asking))
-        result = measure_tier(
-            spec,
+        measuring = Measuring(
             served,
-            goldens,
+            goldens.value,
             plan,
             chat_model=chat_model,
             judge=lambda pairs: qualified_judge(judge, pairs, [candidate]),
@@ -217,9 +216,10 @@ def _bench(spec: TierSpec, given: Mapping[str, Any]) -> None:
             forcing=served.endpoint.forcing if spec.needs is Needs.PROBABILITIES else None,
             reference=_reference(given, served),
             on_progress=progress_on_stderr(),
-            watch=watch_of(served) if current_settings().watch_machine else None,
             runs_evaluations=EvaluationRunner(current_settings().cache_dir),
         )
+        watch = watch_of(served) if current_settings().watch_machine else None
+        result = measure_tier(spec, goldens, measuring, watch=watch)
         environment = fingerprint(served)
     show_result(result, served, environment, as_json=given["as_json"])
     if result.metric(spec.headline).status is not Status.OK:

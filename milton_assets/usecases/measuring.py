@@ -20,25 +20,15 @@ from milton_assets.vocabulary.chat import (
     clean_text,
 )
 from milton_assets.vocabulary.errors import MiltonError
-from milton_assets.vocabulary.evaluation import RunsEvaluations
-from milton_assets.vocabulary.forcing import TeacherForcing
 from milton_assets.vocabulary.golden_set import TierGoldens
 from milton_assets.vocabulary.machine import Watches
 from milton_assets.vocabulary.metric import Status
 from milton_assets.vocabulary.progress import OnProgress, Progress
-from milton_assets.vocabulary.server import RunningServer
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import (
-    EmbeddingServer,
-    Incumbent,
-    JudgeOf,
     Measuring,
     Needs,
-    NoReference,
-    OpensClient,
-    Reference,
     TierSpec,
-    no_judge,
 )
 
 ATTEMPTS = 3
@@ -58,46 +48,22 @@ class BrokenResult(MiltonError):
 
 
 def measure_tier(
-    spec: TierSpec,
-    served: RunningServer,
-    goldens: TierGoldens,
-    plan: object,
-    *,
-    on_progress: OnProgress,
-    chat_model: ChatModel | None = None,
-    judge: JudgeOf = no_judge,
-    embeddings: EmbeddingServer | None = None,
-    forcing: TeacherForcing | None = None,
-    reference: Reference | NoReference | None = None,
-    watch: Watches | None = None,
-    open_client: OpensClient | None = None,
-    incumbent: Incumbent | None = None,
-    runs_evaluations: RunsEvaluations | None = None,
+    spec: TierSpec, goldens: TierGoldens, measuring: Measuring, *, watch: Watches | None = None
 ) -> TierResult:
     """The tier's result, with the goldens' digests, the code version and how system turns were sent in its provenance.
 
-    A tier of times is measured under `watch`, where there is one: again, up to `ATTEMPTS` times in all, while something
-    else wanted the machine; figures of a last attempt that was disturbed, too, are invalid.
-
-    `open_client` is how a server elsewhere is asked, by a tier that is measured per device class. `incumbent` is what
-    a tier of times may measure beside `served`, in rounds in turn.
+    `measuring` is what the tier is handed, with the value of `goldens`. A tier of times is measured under `watch`,
+    where there is one: again, up to `ATTEMPTS` times in all, while something else wanted the machine; figures of a
+    last attempt that was disturbed, too, are invalid.
 
     Of a private set no text is left in it. Raises `BrokenResult` when the result is another tier's, or lacks a metric
     of the spec or has one beyond it; else whatever the tier raises.
     """
+    chat_model, on_progress = measuring.chat_model, measuring.on_progress
     heard = _Heard(chat_model) if chat_model is not None else None
-    measuring = Measuring(
-        served=served,
-        goldens=goldens.value,
-        plan=plan,
+    measuring = replace(
+        measuring,
         chat_model=heard,
-        judge=judge,
-        embeddings=embeddings,
-        forcing=forcing,
-        reference=reference or NoReference("nobody names one"),
-        open_client=open_client,
-        incumbent=incumbent,
-        runs_evaluations=runs_evaluations,
         on_progress=_without_notes(on_progress) if goldens.is_private else on_progress,
     )
     with goldens.kept_in():

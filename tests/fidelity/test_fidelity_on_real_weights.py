@@ -12,9 +12,8 @@ from milton_assets.usecases.measuring import measure_tier
 from milton_assets.usecases.references import Asking, reference_file
 from milton_assets.vocabulary.golden_set import read_goldens
 from milton_assets.vocabulary.metric import Metric, Status
-from milton_assets.vocabulary.progress import silent
 from milton_assets.vocabulary.state import StateDir
-from milton_assets.vocabulary.tier_spec import Conditions
+from milton_assets.vocabulary.tier_spec import Conditions, Measuring
 from resources.evidence_store import EvidenceStore
 from resources.file_facts import FactsReader
 from resources.servers.llama_cpp import LlamaCppLauncher
@@ -27,15 +26,15 @@ LAUNCHER = LlamaCppLauncher(context_tokens=512)
 def figures(weights: Path, original: Path, state: StateDir) -> dict[str, Metric]:
     with LAUNCHER.serve(weights, "made") as served:
         asking = Asking(served, LAUNCHER, EvidenceStore(state.benchmarks), {})
-        result = measure_tier(
-            SPEC,
+        goldens = read_goldens(SPEC)
+        handed = Measuring(
             served,
-            read_goldens(SPEC),
+            goldens.value,
             SPEC.plan(Conditions(profile="smoke")),
             forcing=served.endpoint.forcing,
             reference=reference_file(original, FactsReader(state), asking),
-            on_progress=silent,
         )
+        result = measure_tier(SPEC, goldens, handed)
     return {metric.name: metric for metric in result.metrics}
 
 

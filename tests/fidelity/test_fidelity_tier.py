@@ -22,7 +22,7 @@ from milton_assets.vocabulary.metric import Metric, Status
 from milton_assets.vocabulary.progress import OnProgress, Progress, silent
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from milton_assets.vocabulary.tier import TierResult
-from milton_assets.vocabulary.tier_spec import Conditions, NoReference, Reference
+from milton_assets.vocabulary.tier_spec import Conditions, Measuring, NoReference, Reference
 from tests.support.forced_model import WORDS, WordModel, model
 
 SERVED = RunningServer(Endpoint("http://127.0.0.1:9", "m"), ServerFingerprint(name="vllm", launched_by_us=True))
@@ -43,9 +43,9 @@ def measured(
     plan: FidelityPlan = WHOLE,
     on_progress: OnProgress = silent,
 ) -> TierResult:
-    return measure_tier(
-        SPEC, SERVED, read_goldens(SPEC), plan, forcing=forcing, reference=against, on_progress=on_progress
-    )
+    goldens = read_goldens(SPEC)
+    handed = Measuring(SERVED, goldens.value, plan, forcing=forcing, reference=against, on_progress=on_progress)
+    return measure_tier(SPEC, goldens, handed)
 
 
 def by_name(result: TierResult) -> dict[str, Metric]:

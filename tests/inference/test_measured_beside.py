@@ -26,7 +26,7 @@ from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.progress import Progress
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from milton_assets.vocabulary.tier import TierResult
-from milton_assets.vocabulary.tier_spec import Incumbent
+from milton_assets.vocabulary.tier_spec import Incumbent, Measuring
 from tests.support.scripted_server import answer, scripted_server
 
 PLAN = InferencePlan(warm_up_requests=0, min_rounds=1, max_rounds=1, max_tokens=8, calibrate=False)
@@ -39,9 +39,9 @@ def fingerprinted(base_url: str) -> RunningServer:
 
 def measured(base_url: str, incumbent: Incumbent, progress: list[Progress] | None = None) -> TierResult:
     told: list[Progress] = [] if progress is None else progress
-    return measure_tier(
-        SPEC, fingerprinted(base_url), read_goldens(SPEC, ()), PLAN, on_progress=told.append, incumbent=incumbent
-    )
+    goldens = read_goldens(SPEC, ())
+    handed = Measuring(fingerprinted(base_url), goldens.value, PLAN, on_progress=told.append, incumbent=incumbent)
+    return measure_tier(SPEC, goldens, handed)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from milton_assets.usecases.measuring import ATTEMPTS, measure_tier
 from milton_assets.vocabulary.golden_set import read_goldens
 from milton_assets.vocabulary.machine import Seen
 from milton_assets.vocabulary.metric import Metric, Status
-from milton_assets.vocabulary.progress import silent
 from milton_assets.vocabulary.server import Endpoint, RunningServer, ServerFingerprint
 from milton_assets.vocabulary.tier import TierResult
 from milton_assets.vocabulary.tier_spec import Measuring
@@ -248,9 +247,8 @@ def timed(figures: Iterator[float], machine: Machine, others: Iterator[float]) -
         return TierResult("inference", metrics)
 
     goldens = read_goldens(spec)
-    return measure_tier(
-        replace(spec, measure=measure), running(), goldens, None, on_progress=silent, watch=machine.watch()
-    )
+    handed = Measuring(running(), goldens.value, None)
+    return measure_tier(replace(spec, measure=measure), goldens, handed, watch=machine.watch())
 
 
 def test_what_was_measured_on_a_busy_machine_is_measured_again(machine: Machine) -> None:
@@ -276,9 +274,9 @@ def measured_for_real(attempts_s: float = 4.0) -> TierResult:
         served = running(server.base_url)
         watch = watch_of(served)
         assert watch is not None
-        return measure_tier(
-            spec, served, read_goldens(spec), plan, on_progress=silent, watch=replace(watch, interval_s=0.5)
-        )
+        goldens = read_goldens(spec)
+        handed = Measuring(served, goldens.value, plan)
+        return measure_tier(spec, goldens, handed, watch=replace(watch, interval_s=0.5))
 
 
 @pytest.mark.alone

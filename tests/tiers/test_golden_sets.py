@@ -147,7 +147,8 @@ class TestPrivate:
         own = [Own(questions(tmp_path / "mine.jsonl", MARKER), private=True)]
         spec = self.spec(result)
         told = (lambda step: notes.append(step.note)) if notes is not None else silent
-        return measure_tier(spec, SERVED, read_goldens(spec, own), spec.plan(Conditions()), on_progress=told)
+        goldens = read_goldens(spec, own)
+        return measure_tier(spec, goldens, Measuring(SERVED, goldens.value, spec.plan(Conditions()), on_progress=told))
 
     def test_text_columns_are_kept_as_digests_and_names_figures_and_labels_as_they_are(self, tmp_path: Path) -> None:
         samples = pd.DataFrame(

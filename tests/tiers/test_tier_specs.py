@@ -15,10 +15,9 @@ from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.fingerprint import ServerFingerprint
 from milton_assets.vocabulary.golden_set import read_goldens
 from milton_assets.vocabulary.metric import Direction, Metric
-from milton_assets.vocabulary.progress import silent
 from milton_assets.vocabulary.server import Endpoint, RunningServer
 from milton_assets.vocabulary.tier import TierResult
-from milton_assets.vocabulary.tier_spec import Conditions, TierSpec
+from milton_assets.vocabulary.tier_spec import Conditions, Measuring, TierSpec
 from tests.support.tiers import TIERS
 
 SERVED = RunningServer(Endpoint("http://127.0.0.1:9", "m"), ServerFingerprint(name="scripted", launched_by_us=True))
@@ -101,13 +100,14 @@ def test_a_headline_that_is_no_metric_is_refused() -> None:
 def test_a_tier_is_held_to_its_spec(result: object, says: str) -> None:
     spec = replace(TIERS["reasoning"], measure=lambda _: result)
     with pytest.raises(BrokenResult, match=says):
-        measure_tier(spec, SERVED, read_goldens(spec), spec.plan(Conditions()), on_progress=silent)
+        goldens = read_goldens(spec)
+        measure_tier(spec, goldens, Measuring(SERVED, goldens.value, spec.plan(Conditions())))
 
 
 def test_goldens_and_code_version_are_stated_whatever_the_tier_forgets() -> None:
     spec = TIERS["reasoning"]
     forgetful = replace(spec, measure=lambda _: replace(spec.skipped("not tried"), samples=pd.DataFrame()))
     goldens = read_goldens(spec)
-    result = measure_tier(forgetful, SERVED, goldens, spec.plan(Conditions()), on_progress=silent)
+    result = measure_tier(forgetful, goldens, Measuring(SERVED, goldens.value, spec.plan(Conditions())))
     assert result.provenance["goldens"] == goldens.value.digests
     assert result.provenance["code_version"] == spec.code_version()
