@@ -12,7 +12,7 @@ from milton_assets.campaign.one_at_a_time import campaign_holder
 from milton_assets.campaign.runs import new_run_id
 from milton_assets.jobs import benchmark_model
 from milton_assets.partitions import MODEL_VERSIONS
-from milton_assets.sensors import benchmark_request
+from milton_assets.sensors.registered import benchmark_request
 from milton_assets.vocabulary.keys import mint_variants_seed
 from resources.campaign import Campaign
 from resources.registry_resource import RegistryResource

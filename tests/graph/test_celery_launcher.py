@@ -19,7 +19,7 @@ from celery.contrib.testing.worker import start_worker
 from celery.signals import setup_logging
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunStatus, EventLogEntry
 
-from milton_assets.sensors import BEGUN_WITHIN, end_never_begun
+from milton_assets.sensors.ended import BEGUN_WITHIN, end_never_begun
 from milton_assets.vocabulary.state import StateDir
 from resources.celery_launcher import CeleryLauncher
 from resources.dagster_private import (

@@ -15,13 +15,13 @@ from dagster import (
 )
 from dagster._core.events import RunFailureReason
 
-from milton_assets.assets.evidence import ANCHOR_TAG, CAMPAIGN_TAG, CONDUCTED_TAG
+from milton_assets.assets.evidence import AGAIN_TAG, ANCHOR_TAG, CAMPAIGN_TAG, CONDUCTED_TAG
 from milton_assets.campaign.one_at_a_time import only_campaign
 from milton_assets.definitions import build_defs
 from milton_assets.edge.serving.health_journal import EventKind, HealthEvent, HealthJournal
 from milton_assets.fleet.target import DeployRequest
 from milton_assets.selection.summary import read_summary
-from milton_assets.sensors import AGAIN_TAG, LOST_AT_MOST, MAX_REQUESTS
+from milton_assets.sensors.registered import LOST_AT_MOST, MAX_REQUESTS
 from milton_assets.settings import load_settings
 from milton_assets.vocabulary.keys import check_run_id
 from milton_assets.vocabulary.named_weights import NamedWeights
