@@ -14,14 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from milton_assets.cli.common import JsonOption, answer, current_settings, progress_on_stderr, say_no
-from milton_assets.cli.deploy import (
-    ActorOption,
-    TargetOption,
-    TargetPathOption,
-    acting,
-    check_bundle_evidence,
-    place_of,
-)
+from milton_assets.cli.deploy import check_bundle_evidence
+from milton_assets.cli.which_target import ActorOption, TargetOption, TargetPathOption, acting, place_of
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.terminal import printable
 

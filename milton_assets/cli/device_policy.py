@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from milton_assets.cli.common import JsonOption, answer, current_state
-from milton_assets.cli.deploy import ActorOption, TargetOption, TargetPathOption, acting, target_of
+from milton_assets.cli.which_target import ActorOption, TargetOption, TargetPathOption, acting, target_of
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.figure import counted
 

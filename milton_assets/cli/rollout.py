@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from milton_assets.cli.common import JsonOption, answer, current_settings, say_no, text_given
-from milton_assets.cli.deploy import ActorOption, HealthIntervalOption, LoadTestOption, acting, check_bundle_evidence
+from milton_assets.cli.deploy import HealthIntervalOption, LoadTestOption, check_bundle_evidence
+from milton_assets.cli.which_target import ActorOption, acting
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.registry import ArtefactKind
 from milton_assets.vocabulary.terminal import printable

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from milton_assets.cli.common import JsonOption, answer, current_settings
-from milton_assets.cli.deploy import ActorOption, WaitOption, acting
+from milton_assets.cli.which_target import ActorOption, WaitOption, acting
 from milton_assets.vocabulary.digest import short
 from milton_assets.vocabulary.errors import BadInput, MiltonError
 from milton_assets.vocabulary.fingerprint import GpuFingerprint
