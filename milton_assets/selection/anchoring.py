@@ -1,7 +1,7 @@
 """The anchor: the best that was ever deployed, on each metric, which challengers are held to beside the incumbent.
 
     wanted = due(ledger, rule, here, standing)                  # before deciding: what is to be measured again
-    anchoring = anchor(eligible, stood, policy, rule, prepared, serving, challenges, manifest=..., life=..., ...)
+    anchoring = anchor(eligible, stood, policy, rule, prepared, serving, challenges, occasion=..., turns=...)
 
 What belongs here: whose figures those are, when they are to be measured again, comparing with them, and when they move.
 What does not: the comparison itself (`compare`), what follows from it (`choose`), and where an anchor's weights lie.
@@ -30,6 +30,7 @@ from milton_assets.selection.decision import Challenge, Difference
 from milton_assets.selection.gates import unusable
 from milton_assets.selection.in_turn import InTurn, in_turn
 from milton_assets.selection.life import Life, how_of
+from milton_assets.selection.occasion import Occasion
 from milton_assets.selection.policy import IncumbentRule, Margin, Policy
 from milton_assets.selection.resample import Drawn, prepare_one
 from milton_assets.statistics.multiplicity import holm
@@ -37,7 +38,6 @@ from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.ledger import Anchor, AnchorTable, Ledger
 from milton_assets.vocabulary.named_weights import NamedWeights
 from milton_assets.vocabulary.tier import TierResult
-from milton_assets.vocabulary.tier_spec import Tiers
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,7 @@ def anchor(
     serving: int,
     challenges: Mapping[str, Challenge],
     *,
-    manifest: EvidenceManifest,
-    life: Life,
-    tiers: Tiers,
-    seed: int,
+    occasion: Occasion,
     turns: Mapping[tuple[str, str], InTurn],
 ) -> Anchoring:
     """Hold `challenges` to the anchors of the rule's metrics; `serving` is the incumbent's place among `eligible`, who
@@ -134,10 +131,11 @@ def anchor(
     A metric without an anchor gets the incumbent as its first, unless the field sent its weights back: then it has none
     until another model serves.
     """
+    life, manifest = occasion.life, occasion.manifest
     by_metric = {drawn.criterion.key: drawn for drawn in prepared}
     versions = [one.version for one in eligible]
     anchors = {(one.tier, one.metric): one for one in life.ledger.anchors}
-    looking = _Looking(eligible, stood, versions[serving], manifest, life, tiers, turns)
+    looking = _Looking(eligible, stood, serving, occasion, turns)
     against: dict[tuple[str, str], tuple[_Figures, Held]] = {}
     lacking: list[tuple[Margin, Anchor, str]] = []
     told: list[tuple[Margin, Anchor, str]] = []
@@ -161,7 +159,7 @@ def anchor(
             figures.place,
             rule,
             draws=policy.certainty.draws,
-            seed=seed,
+            seed=occasion.seed,
             through=figures.through,
         )
         against[margin.key] = figures, held
@@ -203,17 +201,16 @@ class _Looking:
         self,
         eligible: Sequence[Candidate],
         stood: Sequence[Candidate],
-        incumbent: str,
-        manifest: EvidenceManifest,
-        life: Life,
-        tiers: Tiers,
+        serving: int,
+        occasion: Occasion,
         turns: Mapping[tuple[str, str], InTurn],
     ) -> None:
+        life = occasion.life
         self.turns = turns
-        self.eligible, self.manifest, self.life, self.tiers = eligible, manifest, life, tiers
+        self.eligible, self.manifest, self.life, self.tiers = eligible, occasion.manifest, life, occasion.tiers
         self.places = {life.weights.get(one.version): place for place, one in enumerate(eligible)}
         self.standing = {life.weights.get(one.version): one for one in stood}
-        self.incumbent = incumbent
+        self.incumbent = eligible[serving].version
 
     def figures(self, drawn: Drawn, found: Anchor) -> _Figures:
         """Those of `found` for the metric of `drawn`: as it was measured now where it stands, as its table from this

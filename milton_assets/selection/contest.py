@@ -28,13 +28,12 @@ from milton_assets.selection.decision import Confidence, Standing, Verdict
 from milton_assets.selection.gates import Judgement
 from milton_assets.selection.in_turn import InTurn, in_turn
 from milton_assets.selection.life import Life
+from milton_assets.selection.occasion import Occasion
 from milton_assets.selection.policy import Criterion, IncumbentRule, MarginKind, Policy
 from milton_assets.selection.ranking import Pool, Ranking, rank
 from milton_assets.selection.resample import Drawn, prepare, probability_best, unknown
 from milton_assets.selection.scoring import Array
-from milton_assets.vocabulary.evidence import EvidenceManifest
 from milton_assets.vocabulary.ledger import Tally
-from milton_assets.vocabulary.tier_spec import Tiers
 
 
 @dataclass(frozen=True)
@@ -96,18 +95,6 @@ class Contest:
             return None
         rest = np.delete(self.shares, index)
         return rest / rest.sum() if rest.any() else None
-
-
-@dataclass(frozen=True)
-class Occasion:
-    """What a contest is held on, whoever stands: the seed of its resampling, the version that serves or None, the
-    tiers, the incumbent's life, and the manifest that pins the evidence."""
-
-    seed: int
-    incumbent: str | None
-    tiers: Tiers
-    life: Life
-    manifest: EvidenceManifest
 
 
 @dataclass(frozen=True)
@@ -214,10 +201,7 @@ def _against_incumbent(
         prepared,
         serving,
         challenged.challenges,
-        manifest=occasion.manifest,
-        life=life,
-        tiers=occasion.tiers,
-        seed=occasion.seed,
+        occasion=occasion,
         turns=turns,
     )
     return {

@@ -20,10 +20,11 @@ from functools import cached_property
 
 from milton_assets.selection import comparability, contamination, templates
 from milton_assets.selection.candidate import Candidate
-from milton_assets.selection.contest import Contest, Occasion, Outcome, enter, settle, verdict_on_nobody
+from milton_assets.selection.contest import Contest, Outcome, enter, settle, verdict_on_nobody
 from milton_assets.selection.decision import Challenge, VariantsReading, Verdict
 from milton_assets.selection.gates import Gatekeeper, Judgement, judge
 from milton_assets.selection.life import Life
+from milton_assets.selection.occasion import Occasion
 from milton_assets.selection.policy import Policy
 from milton_assets.selection.speed_doubts import without_doubtful_speeds
 from milton_assets.vocabulary.errors import BadInput

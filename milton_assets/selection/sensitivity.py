@@ -17,9 +17,10 @@ from functools import partial
 
 import numpy as np
 
-from milton_assets.selection.contest import Contest, Occasion, Outcome, enter, settle, verdict_on_nobody
+from milton_assets.selection.contest import Contest, Outcome, enter, settle, verdict_on_nobody
 from milton_assets.selection.decision import LeftOut, Sensitivity, Verdict, WeightChange
 from milton_assets.selection.gates import Judgement
+from milton_assets.selection.occasion import Occasion
 from milton_assets.selection.policy import Normalisation, Policy, WhenUnclear
 from milton_assets.selection.resample import probabilities_best
 
