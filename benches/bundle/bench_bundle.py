@@ -37,8 +37,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benches.bundle import bench_delta
-from benches.bundle.ingredients import arguments
-from milton_assets.edge.bundle import LinkMode, create_bundle, pack_bundle
+from benches.bundle.ingredients import order_of
+from milton_assets.edge.bundle import LinkMode, Making, create_bundle, pack_bundle
 from milton_assets.edge.release import verify_release
 from milton_assets.vocabulary.digest import sha256_file
 
@@ -102,8 +102,8 @@ def run_way(way: str, work: Path, sha256: str) -> Callable[[], object]:
         return lambda: sha256_file(model)
     if way.startswith("create"):
         link = LinkMode.HARD if way == "create-hard" else LinkMode.COPY
-        order = arguments(model, sha256=sha256)
-        return lambda: create_bundle(**order, into=out, link=link, durable=way != "create-quick")
+        order = order_of(model, sha256=sha256)
+        return lambda: create_bundle(order, Making(out, link=link, durable=way != "create-quick"))
     if way in {"cp", "cp-sync"}:
         then = " && sync -f out/copy" if way == "cp-sync" else ""
         return lambda: subprocess.run(
@@ -203,7 +203,7 @@ def measure(work: Path, gigabytes: float, repeats: int, ways: list[str]) -> tupl
     model = work / "model.gguf"
     write_model(model, int(gigabytes * 1e9))
     sha256 = sha256_file(model)
-    create_bundle(**arguments(model, sha256=sha256), into=work / "bundles", link=LinkMode.HARD)
+    create_bundle(order_of(model, sha256=sha256), Making(work / "bundles", link=LinkMode.HARD))
     costs: dict[str, list[Cost]] = {way: [] for way in ways}
     ratios: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(repeats):

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from milton_assets.edge.bundle import Bundle, create_bundle
+from milton_assets.edge.bundle import Bundle, Making, Order, create_bundle
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, EntryStatus, RegistryEntry
@@ -18,8 +17,8 @@ NOW = datetime(2026, 1, 11, 14, 25, tzinfo=UTC)
 RUN_ID = "benchmark_20260111_142500"
 
 
-def arguments(gguf: Path, version: str = "bench", sha256: str | None = None) -> dict[str, Any]:
-    """What `create_bundle` takes for that GGUF, but for `into`. `sha256` spares reading the file for its digest."""
+def order_of(gguf: Path, version: str = "bench", sha256: str | None = None) -> Order:
+    """What is to be bundled of that GGUF. `sha256` spares reading the file for its digest."""
     digest = sha256 or sha256_file(gguf)
     artefact = Artefact(kind=ArtefactKind.GGUF, path=str(gguf), size_bytes=gguf.stat().st_size, sha256=digest)
     entry = RegistryEntry(
@@ -58,16 +57,9 @@ def arguments(gguf: Path, version: str = "bench", sha256: str | None = None) -> 
         "manifest_sha256": evidence.digest(),
         "candidates": [],
     }
-    return {
-        "entry": entry,
-        "kind": ArtefactKind.GGUF,
-        "decision": decision,
-        "summary": {},
-        "evidence": evidence,
-        "now": NOW,
-    }
+    return Order(entry, ArtefactKind.GGUF, decision=decision, summary={}, evidence=evidence, now=NOW)
 
 
 def bundled(gguf: Path, into: Path, version: str) -> Bundle:
     """A bundle of that GGUF in `into`."""
-    return create_bundle(**arguments(gguf, version), into=into)
+    return create_bundle(order_of(gguf, version), Making(into))

@@ -4,7 +4,6 @@ What belongs here: wiring. What does not: what a bundle is (`milton_assets.edge.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from dagster import AssetExecutionContext, AssetKey, MetadataValue, Output, asset
@@ -13,13 +12,13 @@ from milton_assets.assets.beta_features import versioned_output
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.links import its_campaign, page_of
 from milton_assets.assets.pages import kept_page, sources_from
-from milton_assets.edge.bundle import code_version, default_signer
+from milton_assets.edge.bundle import Making, code_version, default_signer
 from milton_assets.partitions import BENCHMARK_RUNS
 from milton_assets.selection import Verdict
 from milton_assets.selection.outcome import MANY_TARGETS
 from milton_assets.selection.summary import BundleRecord, change_summary, read_summary
 from milton_assets.settings import Profile
-from milton_assets.usecases.bundling import Contracts, Making, Winner, bundle_winner
+from milton_assets.usecases.bundling import Contracts, Winner, bundle_winner
 from milton_assets.usecases.shared_bundles import hand_on
 from milton_assets.usecases.targets import open_targets
 from milton_assets.vocabulary.digest import short
@@ -69,12 +68,8 @@ def edge_bundle(
         winner,
         contracts.measured(winner, least_speed=LEAST_SPEED[campaign.profile]),
         sources_from(campaign, store, targets),
-        Making(
-            campaign.state.bundles,
-            expires_in_days=campaign.bundle_expires_days,
-            sign=default_signer(campaign.state.keys),
-        ),
-        now=datetime.now(UTC),
+        Making(campaign.state.bundles, sign=default_signer(campaign.state.keys)),
+        expires_in_days=campaign.bundle_expires_days,
         on_progress=terminal_listener(),
         on_warning=context.log.warning,
     )

@@ -104,12 +104,10 @@ def create(
 
     Example: milton bundle create --run benchmark_20260111_142500
     """
-    from datetime import UTC, datetime
-
-    from milton_assets.edge.bundle import LinkMode, default_signer
+    from milton_assets.edge.bundle import LinkMode, Making, default_signer
     from milton_assets.edge.manifest import DEFAULT_HEALTH
     from milton_assets.selection.summary import read_summary
-    from milton_assets.usecases.bundling import Making, Winner, bundle_winner
+    from milton_assets.usecases.bundling import Winner, bundle_winner
     from milton_assets.usecases.reporting import sources_of
 
     settings = current_settings()
@@ -117,15 +115,13 @@ def create(
     if summary.decision.winner is None:
         raise say_no(f"{summary.run_id} promoted nothing ({summary.decision.verdict}): there is nothing to bundle")
     check_evidence_files(settings, summary.manifest)
-    now = datetime.now(UTC)
     winner = Winner(summary, registry_of(settings).entry(summary.decision.winner), artifact or settings.artifact)
     making = Making(
         folder_for(output),
-        expires_in_days=settings.bundle_expires_days if expires_in_days is None else expires_in_days,
+        previous_release=previous_release,
         sign=default_signer(settings.state.keys) if sign else None,
         link=LinkMode.HARD if hard_link else LinkMode.AUTO,
         durable=sync,
-        previous_release=previous_release,
     )
     if health_contract:
         health = _measured_contract(settings, winner, same_answers=same_answers)
@@ -137,7 +133,13 @@ def create(
         typer.echo(f"warning: {warning}", err=True)
 
     bundle = bundle_winner(
-        winner, health, sources_of(settings), making, now=now, on_progress=progress_on_stderr(), on_warning=warn
+        winner,
+        health,
+        sources_of(settings),
+        making,
+        expires_in_days=settings.bundle_expires_days if expires_in_days is None else expires_in_days,
+        on_progress=progress_on_stderr(),
+        on_warning=warn,
     )
     told = {
         "path": str(bundle.path),

@@ -2,7 +2,7 @@
 
     winner = Winner(summary, entry, kind)
     health = Contracts(server, targets, references).measured(winner, least_speed=0.5)
-    bundle = bundle_winner(winner, health, sources, Making(into), now=now, on_progress=..., on_warning=...)
+    bundle = bundle_winner(winner, health, sources, Making(into), expires_in_days=None, ...)
 
 What belongs here: where a contract is measured, and what of a run and of the bundles before goes into its bundle; graph
 and command line do both alike. What does not: what a bundle is (`edge.bundle`), what a contract promises
@@ -12,11 +12,11 @@ and command line do both alike. What does not: what a bundle is (`edge.bundle`),
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from milton_assets.edge.bundle import Bundle, LinkMode, create_bundle
+from milton_assets.edge.bundle import Bundle, Making, Order, create_bundle
 from milton_assets.edge.manifest import HealthContract
 from milton_assets.fleet.measuring import ContractRequest, Weights
 from milton_assets.fleet.targets import Targets
@@ -78,50 +78,36 @@ class Contracts:
             return reference.contract(Weights(path, artefact.sha256), request)
 
 
-@dataclass(frozen=True)
-class Making:
-    """How a bundle is made, beside what is in it; see `create_bundle`.
-
-    `expires_in_days` is counted from now, None is never. `previous_release` is by default that of the newest bundle
-    that any host made.
-    """
-
-    into: Path
-    expires_in_days: float | None = None
-    sign: Callable[[Path], None] | None = None
-    link: LinkMode = LinkMode.AUTO
-    durable: bool = True
-    previous_release: str | None = None
-
-
 def bundle_winner(
     winner: Winner,
     health: HealthContract,
     sources: Sources,
     making: Making,
     *,
-    now: datetime,
+    expires_in_days: float | None,
     on_progress: OnProgress,
     on_warning: Callable[[str], None],
 ) -> Bundle:
-    """The winner's bundle, with the run's summary as it was decided. Raises as `create_bundle`."""
-    summary, days = winner.summary, making.expires_in_days
-    return create_bundle(
-        entry=winner.entry,
-        kind=winner.kind,
+    """The winner's bundle, with the run's summary as it was decided. Raises as `create_bundle`.
+
+    It follows the newest bundle that any host made, where `making` names no other, and gets a counter that no host's
+    has. `expires_in_days` is counted from now, None is never.
+    """
+    now, summary = datetime.now(UTC), winner.summary
+    order = Order(
+        winner.entry,
+        winner.kind,
         decision=summary.decision.model_dump(mode="json"),
         summary=summary_for_bundle(sources, summary, now=now, on_warning=on_warning).model_dump(mode="json"),
         evidence=summary.manifest,
-        into=making.into,
-        state=sources.state,
         now=now,
+        state=sources.state,
         health=health,
+        expires_at=None if expires_in_days is None else now + timedelta(days=expires_in_days),
+    )
+    making = replace(
+        making,
         previous_release=making.previous_release or newest_release(sources.store),
         reserve=reserved_by(sources.store),
-        expires_at=None if days is None else now + timedelta(days=days),
-        sign=making.sign,
-        link=making.link,
-        durable=making.durable,
-        on_progress=on_progress,
-        on_warning=on_warning,
     )
+    return create_bundle(order, making, on_progress=on_progress, on_warning=on_warning)

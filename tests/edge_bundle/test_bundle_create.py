@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from milton_assets.edge.bundle import LinkMode, create_bundle
+from milton_assets.edge.bundle import LinkMode
 from milton_assets.edge.bundle.placing import place
 from milton_assets.edge.bundle.streaming import CHUNK_BYTES, Region
 from milton_assets.edge.manifest import RESERVED_FILES
@@ -594,15 +594,7 @@ def test_a_signer_sees_the_sums_before_anything_is_visible(model: Ingredients, i
 
 
 def test_the_manifest_on_disk_is_the_one_returned(model: Ingredients, into: Path) -> None:
-    bundle = create_bundle(
-        entry=model.entry,
-        kind=model.kind,
-        decision=model.decision,
-        summary=model.summary,
-        evidence=model.evidence,
-        into=into,
-        now=NOW,
-    )
+    bundle = model.bundle(into)
     assert read_manifest(bundle.path) == bundle.manifest
 
 

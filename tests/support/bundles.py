@@ -6,12 +6,12 @@ stand in the tests.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from milton_assets.edge.bundle import Bundle, create_bundle
+from milton_assets.edge.bundle import Bundle, Making, Order, create_bundle
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file, sha256_listing
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.gguf_reader import read_header
@@ -26,7 +26,7 @@ RUN_ID = "benchmark_20260111_142500"
 
 @dataclass(frozen=True)
 class Ingredients:
-    """Everything `create_bundle` needs but the place and the time."""
+    """Everything an `Order` needs but the time."""
 
     entry: RegistryEntry
     evidence: EvidenceManifest
@@ -35,17 +35,19 @@ class Ingredients:
     kind: ArtefactKind = ArtefactKind.GGUF
 
     def bundle(self, into: Path, **overrides: Any) -> Bundle:
-        """A bundle of these in `into`."""
+        """A bundle of these in `into`; what overrides it is the order's, or how it is made, or who listens."""
+        ways = {field.name for field in fields(Making)}
+        listeners = {name: overrides.pop(name) for name in ("on_progress", "on_warning") if name in overrides}
+        making = Making(into, **{name: overrides.pop(name) for name in ways & overrides.keys()})
         arguments: dict[str, Any] = {
             "entry": self.entry,
             "kind": self.kind,
             "decision": self.decision,
             "summary": self.summary,
             "evidence": self.evidence,
-            "into": into,
             "now": NOW,
         }
-        return create_bundle(**(arguments | overrides))
+        return create_bundle(Order(**(arguments | overrides)), making, **listeners)
 
     def with_artefact(self, artefact: Artefact) -> Ingredients:
         """The same model with another artefact, measured and decided on."""

@@ -1,10 +1,10 @@
 """Bundles: a model with everything that says why it was chosen, in one folder that can be checked anywhere.
 
-    from milton_assets.edge.bundle import create_bundle
+    from milton_assets.edge.bundle import Making, Order, create_bundle
     from milton_assets.edge.release import verify_release
 
-    bundle = create_bundle(entry=entry, kind=kind, decision=decision, summary=summary,
-                           evidence=evidence, into=folder, now=now)
+    order = Order(entry, kind, decision=decision, summary=summary, evidence=evidence, now=now)
+    bundle = create_bundle(order, Making(folder))
     verify_release(bundle.path).require()
 
 What belongs here: making, mending and carrying bundles. What does not: their nouns (`edge.manifest`), reading and
@@ -13,7 +13,8 @@ Deltas are in `edge.bundle.delta` alone, since coding them takes zstandard.
 """
 
 from milton_assets.edge.bundle.archive import pack_bundle, unpack_bundle
-from milton_assets.edge.bundle.create import Bundle, code_version, create_bundle
+from milton_assets.edge.bundle.composing import Order
+from milton_assets.edge.bundle.create import Bundle, Making, code_version, create_bundle
 from milton_assets.edge.bundle.placing import LinkMode
 from milton_assets.edge.bundle.scrub import (
     Damage,
@@ -29,6 +30,8 @@ __all__ = [
     "Bundle",
     "Damage",
     "LinkMode",
+    "Making",
+    "Order",
     "RepairImpossible",
     "RepairReport",
     "ScrubReport",

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from milton_assets.edge.bundle.sbom import bill_of_materials
 from milton_assets.edge.bundle.tensors import tensor_table
 from milton_assets.edge.manifest import (
     DECISION_FILE,
+    DEFAULT_HEALTH,
     EVIDENCE_FILE,
     REGISTRY_ENTRY_FILE,
     SBOM_FILE,
@@ -30,15 +32,17 @@ from milton_assets.edge.manifest import (
     TensorTable,
     release_digest,
 )
-from milton_assets.edge.release.chain import winner_readings
+from milton_assets.edge.release.chain import winner_figures, winner_readings
 from milton_assets.edge.release.weights import TensorPlace
 from milton_assets.vocabulary.chat_template import template_id
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_json, short
+from milton_assets.vocabulary.entry_paths import told
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.gguf_reader import read_header
 from milton_assets.vocabulary.hf_directory import chat_template_sha256
 from milton_assets.vocabulary.llama_build import LLAMA_CPP, llama_build
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
+from milton_assets.vocabulary.state import StateDir
 
 if TYPE_CHECKING:
     from milton_assets.vocabulary.evidence import EvidenceManifest  # brings pandas, which a device need not have
@@ -49,19 +53,45 @@ _RAM_BASE_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be bundled, and everything that says why."""
+    """What is to be bundled: `entry`'s artefact of that `kind`, and everything that says why.
+
+    `decision` is the decision's JSON (`selection.Decision`), `summary` the run's. `now` is aware. The documents name
+    what lies inside `state` relative to it. Raises `BadInput` for a time without a zone.
+    """
 
     entry: RegistryEntry
-    kept_entry: RegistryEntry
-    artefact: Artefact
+    kind: ArtefactKind
     decision: Mapping[str, Any]
     summary: Mapping[str, Any]
     evidence: EvidenceManifest
     now: datetime
-    figures: Mapping[str, float]
-    health: HealthContract
-    licence: str | None
-    expires_at: datetime | None
+    state: StateDir | None = None
+    health: HealthContract = DEFAULT_HEALTH
+    licence: str | None = None
+    expires_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.now.tzinfo is None:
+            raise BadInput("the time has no zone", expected="an aware datetime")
+
+    @cached_property
+    def artefact(self) -> Artefact:
+        """What is bundled. Raises `BadInput` when the entry has none of that kind."""
+        return self.entry.artefact(self.kind)
+
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        """The winner's figures, as the decision read them."""
+        return winner_figures(self.decision)
+
+    @property
+    def kept_entry(self) -> RegistryEntry:
+        """The entry as the bundle holds it."""
+        return self.entry if self.state is None else told(self.entry, self.state)
+
+    def check(self) -> None:
+        """Raise `EvidenceMismatch` unless the decision promotes the entry on this evidence."""
+        check_decision(self.entry, self.decision, self.evidence)
 
 
 @dataclass(frozen=True)

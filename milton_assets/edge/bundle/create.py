@@ -16,13 +16,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from milton_assets.edge.bundle.composing import (
     Order,
     Weights,
     about_model,
-    check_decision,
     compose_manifest,
     documents,
 )
@@ -32,27 +31,22 @@ from milton_assets.edge.bundle.source import Source, find_source
 from milton_assets.edge.bundle.tensors import regions
 from milton_assets.edge.manifest import (
     BUNDLE_PREFIX,
-    DEFAULT_HEALTH,
     MANIFEST_FILE,
     MODEL_DIR,
     SUMS_FILE,
     BundleManifest,
     FileEntry,
-    HealthContract,
 )
 from milton_assets.edge.release import read_manifest
-from milton_assets.edge.release.chain import winner_figures
 from milton_assets.edge.release.progress import ByteProgress
 from milton_assets.edge.release.sums import render_sums
 from milton_assets.edge.release.weights import TensorPlace, read_layout
 from milton_assets.vocabulary.artefact_files import artefact_digest
 from milton_assets.vocabulary.code_version import code_version as version_of_code
 from milton_assets.vocabulary.digest import sha256_bytes
-from milton_assets.vocabulary.entry_paths import told
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
-from milton_assets.vocabulary.state import StateDir
 
 if TYPE_CHECKING:
     from milton_assets.vocabulary.evidence import EvidenceManifest  # brings pandas, which a device need not have
@@ -86,87 +80,67 @@ def code_version() -> str:
     return version_of_code(__name__, f"{edge}.bundle.keys", f"{edge}.deployment.contract")
 
 
-def create_bundle(
-    *,
-    entry: RegistryEntry,
-    kind: ArtefactKind,
-    decision: Mapping[str, Any],
-    summary: Mapping[str, Any],
-    evidence: EvidenceManifest,
-    into: Path,
-    now: datetime,
-    state: StateDir | None = None,
-    health: HealthContract = DEFAULT_HEALTH,
-    licence: str | None = None,
-    expires_at: datetime | None = None,
-    previous_release: str | None = None,
-    reserve: Reserve | None = None,
-    link: LinkMode = LinkMode.AUTO,
-    durable: bool = True,
-    sign: Sign | None = None,
-    on_progress: OnProgress = silent,
-    on_warning: OnWarning | None = None,
-) -> Bundle:
-    """Make a bundle of `entry`'s artefact of that `kind` in the folder `into`.
+@dataclass(frozen=True)
+class Making:
+    """How a bundle is made in the folder `into`, beside what is in it.
 
-    `decision` is the decision's JSON (`selection.Decision`), which must promote `entry` on this `evidence`; `summary`
-    the run's. `now` is aware. Warnings go to `on_warning` before the weights are read, and into the result. `link` says
-    whether bytes may be shared with the source, `durable` whether to wait until the disk has everything.
     `previous_release` is by default that of the bundle made before in the same folder, and `reserve` says which counter
-    the bundle gets, at least the one it is given: hosts that bundle for the same targets share one. The bundle's
-    documents name what lies inside `state` relative to it.
+    the bundle gets, at least the one it is given: hosts that bundle for the same targets share one. `link` says whether
+    bytes may be shared with the source, `durable` whether to wait until the disk has everything. Raises `BadInput` for
+    a previous release that is none.
+    """
+
+    into: Path
+    previous_release: str | None = None
+    reserve: Reserve = own
+    link: LinkMode = LinkMode.AUTO
+    durable: bool = True
+    sign: Sign | None = None
+
+    def __post_init__(self) -> None:
+        if self.previous_release is not None and not re.fullmatch("[0-9a-f]{64}", self.previous_release):
+            raise BadInput(
+                f"{self.previous_release!r:.100} is no release",
+                expected="a release digest, 64 hexadecimal characters",
+                remedy="`milton bundle inspect` shows a bundle's",
+            )
+
+
+def create_bundle(
+    order: Order, making: Making, *, on_progress: OnProgress = silent, on_warning: OnWarning | None = None
+) -> Bundle:
+    """Make the bundle. Warnings go to `on_warning` before the weights are read, and into the result.
 
     Raises `BadInput` when the artefact is missing, of the wrong kind, not a usable GGUF, or does not fit on the disk;
     `EvidenceMismatch` when entry, evidence, decision and the bytes on disk do not belong together.
     """
-    if now.tzinfo is None:
-        raise BadInput("the time has no zone", expected="an aware datetime")
-    if previous_release is not None and not re.fullmatch("[0-9a-f]{64}", previous_release):
-        raise BadInput(
-            f"{previous_release!r:.100} is no release",
-            expected="a release digest, 64 hexadecimal characters",
-            remedy="`milton bundle inspect` shows a bundle's",
-        )
-    artefact = entry.artefact(kind)
-    check_decision(entry, decision, evidence)
-    order = Order(
-        entry=entry,
-        kept_entry=entry if state is None else told(entry, state),
-        artefact=artefact,
-        decision=decision,
-        summary=summary,
-        evidence=evidence,
-        now=now,
-        figures=winner_figures(decision),
-        health=health,
-        licence=licence,
-        expires_at=expires_at,
-    )
+    entry, artefact, evidence, into = order.entry, order.artefact, order.evidence, making.into
+    order.check()
     try:
         source = find_source(artefact)
         warnings = _warnings(entry, artefact, evidence, source)
         for warning in warnings:
             (on_warning or _unheard)(warning)
         with staging_folder(into) as staged:
-            weights = _place_weights(source, staged, link, on_progress)
+            weights = _place_weights(source, staged, making.link, on_progress)
             _check_digest(entry, artefact, source, weights)
             files = [*weights.entries(), *_write(staged, documents(order, weights))]
             with naming_lock(into):
-                name = free_name(into, f"{BUNDLE_PREFIX}{entry.version}_{now.astimezone(UTC):%Y%m%d_%H%M%S}")
+                name = free_name(into, f"{BUNDLE_PREFIX}{entry.version}_{order.now.astimezone(UTC):%Y%m%d_%H%M%S}")
                 before = _newest(into)
                 manifest = compose_manifest(
                     order,
                     weights,
                     files,
                     name=name,
-                    counter=(reserve or own)(_next_counter(before, now)),
-                    previous_release=previous_release or (before.release_digest if before else None),
+                    counter=making.reserve(_next_counter(before, order.now)),
+                    previous_release=making.previous_release or (before.release_digest if before else None),
                 )
                 listed = [*files, *_write(staged, {MANIFEST_FILE: manifest.to_json()})]
                 _write(staged, {SUMS_FILE: render_sums({file.path: file.sha256 for file in listed})})
-                if sign is not None:
-                    sign(staged)
-                publish(staged, into / name, durable=durable)
+                if making.sign is not None:
+                    making.sign(staged)
+                publish(staged, into / name, durable=making.durable)
     except OSError as error:
         raise _explained(error, into) from error
     return Bundle(into / manifest.name, manifest, warnings)

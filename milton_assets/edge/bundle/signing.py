@@ -28,7 +28,7 @@ from milton_assets.vocabulary.files import write_atomic
 
 
 def signer(key: PrivateKey) -> Callable[[Path], None]:
-    """What `create_bundle(sign=…)` takes: signs a staged folder with `key`."""
+    """What `Making(sign=…)` takes: signs a staged folder with `key`."""
 
     def sign_folder(staged: Path) -> None:
         sums = read_document(staged, SUMS_FILE)
