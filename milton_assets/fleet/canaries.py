@@ -30,7 +30,7 @@ from milton_assets.edge.canary.verdict import Outcome, judge
 from milton_assets.edge.release.sshsig import SignatureInvalid, fingerprint, sign, verify
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
-from milton_assets.vocabulary.files import write_atomic
+from milton_assets.vocabulary.files import entries, write_atomic
 from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import Slug, check_key
 from milton_assets.vocabulary.locks import locked
@@ -190,9 +190,9 @@ def signer_of(path: Path, raw: bytes) -> str | None:
 def kept_verdicts(state: StateDir, release: str | None = None) -> Iterator[KeptVerdict | DoesNotHold]:
     """What is kept, oldest first; of `release` alone where one is named, and whatever does not hold: whose that was
     cannot be known."""
-    if not state.field.is_dir():
-        return
-    for path in sorted(state.field.glob("*/canary_*.json"), key=lambda found: found.name):
+    there = (path for target in entries(state.field) if target.is_dir() for path in entries(target))
+    found = [path for path in there if path.name.startswith("canary_") and path.suffix == ".json"]
+    for path in sorted(found, key=lambda path: path.name):
         try:
             kept = _read(path)
         except EvidenceMismatch as error:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -24,6 +24,7 @@ from milton_assets.fleet.marks import mark_file, read_mark
 from milton_assets.fleet.target import Target
 from milton_assets.vocabulary.edge_target import DEFAULT_CLASS, DEFAULT_TARGET, EdgeTarget, mirror_file
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.files import entries
 from milton_assets.vocabulary.keys import SLUG, check_key
 from milton_assets.vocabulary.state import StateDir
 
@@ -133,9 +134,9 @@ class Targets:
 
     def names(self) -> tuple[str, ...]:
         """The names of `all`, sorted."""
-        here = {p.name for p in _entries(self.state.deployments) if p.is_dir() and SLUG.fullmatch(p.name)}
-        mirrored = {p.stem for p in _entries(self.state.deployment_history) if p.suffix == ".jsonl"}
-        marked = {p.stem for p in _entries(self.state.targets) if p.suffix == ".json"}
+        here = {p.name for p in entries(self.state.deployments) if p.is_dir() and SLUG.fullmatch(p.name)}
+        mirrored = {p.stem for p in entries(self.state.deployment_history) if p.suffix == ".jsonl"}
+        marked = {p.stem for p in entries(self.state.targets) if p.suffix == ".json"}
         known = {name for name in mirrored | marked if SLUG.fullmatch(name)}
         return tuple(sorted(here | known | set(self.elsewhere)))
 
@@ -161,7 +162,3 @@ class Targets:
                 remedy="name a folder that this machine can reach, e.g. one where the device's disk is mounted",
             )
         return scheme(address, self.means)
-
-
-def _entries(folder: Path) -> Iterator[Path]:
-    return iter(sorted(folder.iterdir()) if folder.is_dir() else ())

@@ -23,7 +23,7 @@ from milton_assets.fleet.canaries import DoesNotHold, signer_of, write_signed
 from milton_assets.rollout.arms import FleetPlan, judge_fleet
 from milton_assets.vocabulary.digest import Sha256, sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
-from milton_assets.vocabulary.files import write_atomic
+from milton_assets.vocabulary.files import entries, write_atomic
 from milton_assets.vocabulary.format_version import of_this_version
 from milton_assets.vocabulary.keys import Slug
 from milton_assets.vocabulary.state import StateDir
@@ -175,7 +175,10 @@ def fleet_verdict_file(state: StateDir, canary: str) -> Path:
 def kept_fleet_verdicts(state: StateDir, release: str | None = None) -> Iterator[KeptFleetVerdict | DoesNotHold]:
     """How comparisons between devices ended, oldest first; of `release` alone where one is named, and whatever does not
     hold: whose that was cannot be known."""
-    for path in sorted(state.rollouts.glob(f"canary_*/{VERDICT_FILE}")):
+    for folder in entries(state.rollouts):
+        path = folder / VERDICT_FILE
+        if not folder.name.startswith("canary_") or not path.exists():
+            continue
         try:
             kept = kept_verdict(path.parent)
         except (EvidenceMismatch, BadInput) as error:

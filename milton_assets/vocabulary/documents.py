@@ -22,7 +22,7 @@ from pathlib import Path
 from upath import UPath
 
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.files import write_atomic
+from milton_assets.vocabulary.files import entries, write_atomic
 from milton_assets.vocabulary.keys import check_key
 from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.places import Place, asking, is_here
@@ -39,9 +39,9 @@ class Documents:
     folder: Place
 
     def names(self) -> tuple[str, ...]:
-        """The names of the documents, sorted; none where there is no folder."""
+        """The names of the documents, sorted; none where there is no folder. Raises `OSError`."""
         if (here := self._here) is not None:
-            found = (path.stem for path in here.glob("*.json")) if here.is_dir() else ()
+            found = (path.stem for path in entries(here) if path.suffix == ".json")
         else:
             found = (path.name.rstrip("/") for path in self._listed(self.folder) if not path.name.endswith(".html"))
         return tuple(sorted(name for name in found if not name.startswith(".")))

@@ -1,7 +1,7 @@
 """Files that are either the old or the new version, never half of one.
 
-What belongs here: atomic writes, fsync of folders, and keeping a path inside its folder. What does not: formats, and
-locks (`locks`).
+What belongs here: atomic writes, fsync and listing of folders, and keeping a path inside its folder. What does not:
+formats, and locks (`locks`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,17 @@ def fsync_dir(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in the folder, by name; nothing where there is none. Raises `OSError` where it cannot be listed.
+
+    `Path.glob` finds nothing in a folder that may not be read, as if nothing lay there.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

@@ -38,6 +38,12 @@ def test_a_document_is_what_it_was_changed_to_last(documents):
     assert (documents.read("first"), documents.read("second")) == (b"{}x", b"{}")
 
 
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path):
+    (tmp_path / "runs").write_bytes(b"")
+    with pytest.raises(OSError, match="runs"):
+        Documents(tmp_path / "runs").names()
+
+
 def test_a_name_that_is_no_key_is_refused(documents):
     for ask in (documents.read, lambda name: documents.change(name, longer)):
         with pytest.raises(BadInput, match="document"):

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.files import fsync_dir, inside, write_atomic
+from milton_assets.vocabulary.files import entries, fsync_dir, inside, write_atomic
 from milton_assets.vocabulary.locks import locked
 
 
@@ -25,6 +25,15 @@ def test_text_and_bytes_are_written_as_they_are(tmp_path: Path, data: str | byte
     path = tmp_path / "new/folder/file"
     write_atomic(path, data)
     assert path.read_bytes() == raw
+
+
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).touch()
+    assert [path.name for path in entries(tmp_path)] == ["a", "b"]
+    assert entries(tmp_path / "absent") == []
+    with pytest.raises(NotADirectoryError):
+        entries(tmp_path / "a")
 
 
 def test_writing_again_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:

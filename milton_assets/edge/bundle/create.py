@@ -45,6 +45,7 @@ from milton_assets.vocabulary.artefact_files import artefact_digest
 from milton_assets.vocabulary.code_version import code_version as version_of_code
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
+from milton_assets.vocabulary.files import entries
 from milton_assets.vocabulary.progress import OnProgress, silent
 from milton_assets.vocabulary.registry import Artefact, ArtefactKind, RegistryEntry
 
@@ -229,7 +230,7 @@ def _next_counter(before: BundleManifest | None, now: datetime) -> int:
 def _newest(into: Path) -> BundleManifest | None:
     """The manifest with the highest counter in the folder."""
     manifests = []
-    for path in into.glob(f"{BUNDLE_PREFIX}*"):
+    for path in (path for path in entries(into) if path.name.startswith(BUNDLE_PREFIX)):
         try:
             manifests.append(read_manifest(path))
         except (BadInput, FileNotFoundError):

@@ -35,7 +35,7 @@ from milton_assets.edge.deployment.trust import (
 )
 from milton_assets.edge.release.sshsig import PrivateKey, fingerprint, parse_public_key, public_line, sign
 from milton_assets.vocabulary.errors import BadInput
-from milton_assets.vocabulary.files import fsync_dir, write_atomic
+from milton_assets.vocabulary.files import entries, fsync_dir, write_atomic
 from milton_assets.vocabulary.locks import locked
 from milton_assets.vocabulary.strict_json import parse_json
 
@@ -76,8 +76,8 @@ class KeyLists:
         return self.folder / NEXT_FILE
 
     def chain(self) -> tuple[SignedList, ...]:
-        """The lists in force, oldest first. Raises `BadInput` when one is missing or does not hold."""
-        found = {int(m[1]): path for path in self.folder.glob("*.json") if (m := _VERSION.fullmatch(path.name))}
+        """The lists in force, oldest first. Raises `BadInput` when one is missing or does not hold, and `OSError`."""
+        found = {int(m[1]): path for path in entries(self.folder) if (m := _VERSION.fullmatch(path.name))}
         if sorted(found) != list(range(1, len(found) + 1)):
             raise BadInput(
                 f"{self.folder} holds the key lists {sorted(found)}",

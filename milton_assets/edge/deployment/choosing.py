@@ -12,6 +12,7 @@ from pathlib import Path
 from milton_assets.edge.manifest import BUNDLE_PREFIX, BundleManifest
 from milton_assets.edge.release import Folder, read_documents
 from milton_assets.vocabulary.errors import BadInput
+from milton_assets.vocabulary.files import entries
 from milton_assets.vocabulary.keys import class_of
 from milton_assets.vocabulary.registry import ArtefactKind
 
@@ -32,11 +33,13 @@ def choose_bundle(
 
     Else it is of a run that decided for `device_class`, or, for None, on the speeds of the controller.
 
-    Raises `BadInput` with the next step when there is none.
+    Raises `BadInput` with the next step when there is none, `OSError` where the folder cannot be listed.
     """
     found: list[tuple[Path, BundleManifest]] = []
     unreadable = []
-    for path in sorted(bundles.glob(f"{BUNDLE_PREFIX}*")):
+    for path in entries(bundles):
+        if not path.name.startswith(BUNDLE_PREFIX):
+            continue
         try:
             found.append((path, _manifest(path)))
         except (BadInput, OSError) as error:
