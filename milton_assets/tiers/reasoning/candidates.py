@@ -22,11 +22,18 @@ from enum import StrEnum
 from itertools import accumulate, takewhile
 
 from milton_assets.tiers.reasoning.asking import asks_for_a_place, asks_for_several, leaves_the_number_open
-from milton_assets.tiers.reasoning.frames import ARTICLE, Filler, contrast, is_led_by_an_article, other_fillers
+from milton_assets.tiers.reasoning.frames import (
+    ARTICLE,
+    Filler,
+    contrast,
+    is_led_by_an_article,
+    other_fillers,
+    own_words,
+)
 from milton_assets.tiers.reasoning.lexicon import COPULAS, FUNCTION_WORDS, HEDGES, NEGATORS, PREPOSITIONS, TITLES
 from milton_assets.tiers.reasoning.proper_names import asks_for_a_person
 from milton_assets.tiers.reasoning.relation import answers_the_verb, verbs_of
-from milton_assets.tiers.reasoning.text import Span, Word, canonical, occurrences, phrase, words
+from milton_assets.tiers.reasoning.text import Span, Word, canonical, phrase, words
 from milton_assets.tiers.reasoning.wordforms import stem
 
 MARK = "\ue000"
@@ -467,12 +474,7 @@ class _Reader:
         return bool(own) and self._competes(own)
 
     def _own(self, spelled: Sequence[Word]) -> list[Word]:
-        """What a phrase says beside the question; all of it where it only takes its words up: asked which sea lies to
-        the north, "North Sea" is an answer.
-        """
-        own = [word for word in spelled if word.text not in self.asked and word.text != "of"]
-        anew = len(spelled) > 1 and not any(occurrences([word.text for word in spelled], words(self.question)))
-        return own or (list(spelled) if anew else [])
+        return own_words(spelled, words(self.question))
 
     def _is_of_the_question(self, spelled: Sequence[Word]) -> bool:
         """A name that the question gives a part of: asked who sang it with Anna, "Anna Bergin" is no answer."""

@@ -96,6 +96,16 @@ def contrast(one: Collection[str], other: Collection[str]) -> bool:
     return bool(set(one) & set(other)) and bool(set(one) - set(other)) and bool(set(other) - set(one))
 
 
+def own_words(spelled: Sequence[Word], question: Sequence[Word]) -> list[Word]:
+    """What a phrase says beside the question; all of it where it only takes its words up: asked which sea lies to the
+    north, "North Sea" is an answer.
+    """
+    asked = {word.text for word in question}
+    own = [word for word in spelled if word.text not in asked and word.text != "of"]
+    anew = len(spelled) > 1 and not any(occurrences([word.text for word in spelled], question))
+    return own or (list(spelled) if anew else [])
+
+
 def other_fillers(text: str, said: Sequence[Word], stated: Sequence[Span], question: str) -> list[Filler]:
     """What else fills the frames in which `text`, which `said` are the words of, states the gold at `stated`."""
     reader = _Fillers(text, said, stated, question)
@@ -232,9 +242,7 @@ class _Fillers:
         while at < end and (self._said[at].text == "of" or self._said[at].text not in FUNCTION_WORDS):
             at += 1
         row = self._said[start:at]
-        own = [word for word in row if word.text not in self._asked]
-        if not own and len(row) > 1 and not any(occurrences([word.text for word in row], self._question)):
-            own = list(row)  # "North Sea" is an answer to "Which sea lies to the north?".
+        own = own_words(row, self._question)
         if not own or len(row) > _MOST_WORDS_OF_A_FILLER or any(n in self._inside for n in range(start, at)):
             return None
         before = start < self._first
