@@ -1,7 +1,8 @@
 """What else does the answer offer? Whether it commits itself to the gold, or names it as one of several.
 
 What belongs here: the candidates beside a gold, in a list, behind "or" and "maybe", in another claim of the same
-form. What does not: finding the gold (`naming`), denials (`polarity`), other fillers of the gold's sentence (`frames`).
+form. What does not: cutting the answer (`pieces`), what may be an item (`items`), answers that are lists of words
+(`word_lists`), finding the gold (`naming`), denials (`polarity`), other fillers of the gold's sentence (`frames`).
 
 An answer commits itself by what it says first. A second name after a comma may explain the first ("Paris, France") and
 does no harm, since it cannot make a wrong first answer right; a gold that comes second is one of two candidates. What
@@ -17,68 +18,54 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate, takewhile
 
 from milton_assets.tiers.reasoning.asking import asks_for_a_place, asks_for_several, leaves_the_number_open
 from milton_assets.tiers.reasoning.frames import (
     ARTICLE,
+    INDEFINITE,
     Filler,
     contrast,
     is_led_by_an_article,
     other_fillers,
-    own_words,
 )
+from milton_assets.tiers.reasoning.items import ADVERB, EXAMPLES, MOST_WORDS_OF_AN_ITEM, Items
 from milton_assets.tiers.reasoning.lexicon import COPULAS, FUNCTION_WORDS, HEDGES, NEGATORS, PREPOSITIONS, TITLES
+from milton_assets.tiers.reasoning.pieces import (
+    APPOSED,
+    MARK,
+    QUOTED,
+    QUOTED_GOLD,
+    Piece,
+    cut,
+    masked,
+    row_begins,
+    row_ends,
+)
 from milton_assets.tiers.reasoning.proper_names import asks_for_a_person
 from milton_assets.tiers.reasoning.relation import answers_the_verb, verbs_of
 from milton_assets.tiers.reasoning.text import Span, Word, canonical, phrase, words
+from milton_assets.tiers.reasoning.word_lists import MANY, MOST_ITEMS_OF_AN_ANSWER, is_nothing_but_a_list, is_soup
 from milton_assets.tiers.reasoning.wordforms import stem
 
-MARK = "\ue000"
-"""Stands for a mention of the gold in a masked text: a character for private use, a word to nobody else."""
-
-_ENUMERATOR = re.compile(r"^[ \t]*(?:\(?\d{1,2}[.)]|[-*•])[ \t]+", re.MULTILINE)
-_JOINT = re.compile(
-    r"(?<!\d)[,:]|[,:](?!\d)|[;\n•|/()&]|\s-+\s|[.!?]+(?=\s|$)|\b(?:and|or|nor|versus|vs|alternatively|otherwise"
-    r"|as well as|if not)\b",
-    re.IGNORECASE,
-)
-_QUOTED = re.compile(r'"[^"\n]{1,80}"')
-_QUOTED_GOLD = re.compile(rf'"{MARK}"\s*$')
-_MOST_WORDS_OF_AN_ITEM = 4
-_MANY = 3
-_LEAST_OF_A_NAME = 4
-_FEWEST_SHARE_OF_LINKS = 6
-_MOST_ITEMS_OF_AN_ANSWER = 10
 _MOST_CONJUNCTS = 4
 _GLOSS = frozenset({",", "(", ")", "-"})
-_APPOSED = ", or"
 _ENDS_OF_SENTENCE = frozenset({".", "!", "?", "\n"})
-_ALTERNATIVES = frozenset({"or", _APPOSED, "alternatively", "otherwise", "if not", "/", "|", "vs", "versus"})
+_ALTERNATIVES = frozenset({"or", APPOSED, "alternatively", "otherwise", "if not", "/", "|", "vs", "versus"})
 _CONJUNCTIONS = _GLOSS | {"and", "&", "as well as"}
 _PLACING = frozenset({"in", "on", "at", "by"})
-_EXAMPLES = frozenset({
-    "including", "includes", "include", "included", "comprising", "comprises", "featuring", "like", "namely",
-    "especially", "particularly", "notably",
-})  # fmt: skip
 _MOST_NAMES_IN_A_RUN = 2
 _MOST_WORDS_IN_A_RUN = 5
-_LONGEST_RUN = 7
 _REACH_OF_A_HEDGE = 4
 _TORN = frozenset({"i'm", "it's", "torn", "undecided", "hesitate", "hesitating", "choice", "choose", "toss"})
 _SUBJECTS = frozenset({"it", "this", "that", "answer", "he", "she", "they"})
 _THINGS = frozenset({"it", "this", "that"})
 _PERSONS = frozenset({"he", "she", "they"})
 _HEDGES_OF_NOUNS = frozenset({"maybe", "perhaps", "possibly", "either", "alternatively"})
-_INDEFINITE = re.compile(r"[\s\"'*_]*an?\s", re.IGNORECASE)
 _DEFINITE = re.compile(r"\bthe(?: [A-Z][^\s]*)+ ?$", re.IGNORECASE)
-_LABELS = frozenset({"answer", "final", "result", "conclusion", "solution"})
-_FEWEST_LINKS = 6
 _GIVES_NAMES = frozenset({("known", "as"), ("called", "as"), ("to", "as")})
-_LED_IN_BY = frozenset({"then", "also", "even", "else", "rather", "instead"})
-_ADVERB = re.compile(r"(?:al|b|d|e|nt|ar|us|st|ful|ain)ly$")
 _BETWEEN_VERB_AND_NAME = HEDGES | {"now", "today", "also", "called"}
 
 
@@ -91,28 +78,6 @@ class Commitment(StrEnum):
     UNDECIDED = "undecided"
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A part of the answer between two joints: its text with golds masked, and the joint before it."""
-
-    text: str
-    joint: str
-
-    @property
-    def holds_gold(self) -> bool:
-        """Whether the gold is named in it."""
-        return MARK in self.text
-
-
-def masked(text: str, said: Sequence[Word], spans: Sequence[Span]) -> str:
-    """`text`, which `said` are the words of, with each span of words replaced by `MARK`."""
-    parts, at = [], 0
-    for start, end in sorted(spans):
-        parts += [text[at : said[start].start], MARK]
-        at = said[end - 1].end
-    return "".join([*parts, text[at:]])
-
-
 def commitment(text: str, said: Sequence[Word], stated: Sequence[Span], question: str) -> Commitment:
     """How far the answer `text` commits itself to the gold, which it asserts at `stated`."""
     asked = set(phrase(question))
@@ -121,7 +86,7 @@ def commitment(text: str, said: Sequence[Word], stated: Sequence[Span], question
     golds = len({tuple(word.text for word in said[start:end]) for start, end in stated})
     reader = _Reader(asked, named=named, digits=digits, question=question, golds=1 if digits else golds)
     plain = masked(text, said, stated)
-    pieces = _pieces(plain)
+    pieces = cut(plain)
     direct = frozenset(span for span in stated if answers_the_verb(said, span, question))
     fillers = other_fillers(text, said, stated, question)
     found = [
@@ -130,7 +95,7 @@ def commitment(text: str, said: Sequence[Word], stated: Sequence[Span], question
         reader.other_claims(text, said, stated, direct),
         reader.in_its_frame(fillers),
     ]
-    if golds < _MANY and is_nothing_but_a_list(text, question, numbers=digits):
+    if golds < MANY and is_nothing_but_a_list(text, question, numbers=digits):
         found.append(Commitment.SEVERAL)
     if Commitment.SEVERAL in found:
         first = reader.comes_first(pieces) and not any(filler.before for filler in fillers)
@@ -139,98 +104,6 @@ def commitment(text: str, said: Sequence[Word], stated: Sequence[Span], question
     if Commitment.UNDECIDED in found or opens or is_soup(plain, question):
         return Commitment.UNDECIDED
     return Commitment.UNDECIDED if reader.runs_on(plain) else Commitment.ONE
-
-
-def is_soup(text: str, question: str = "") -> bool:
-    """Whether `text` is words in a row that make no sentence: many of them, joined by none or always by the same.
-
-    Numbers do not count, nor the words of the question.
-    """
-    asked = set(phrase(question))
-    spelled = words(text.replace(MARK, " gold "))
-    links = [word.text for word in spelled if word.text in FUNCTION_WORDS - {"and", "or"}]
-    if len(links) >= _FEWEST_LINKS and len(set(links)) == 1:
-        return True
-    run = 0
-    clause = -1
-    for word in spelled:
-        breaks = word.clause != clause or word.text in FUNCTION_WORDS or word.text in asked
-        if breaks or word.text[0].isdigit() or word.text.endswith(("ed", "ing")):
-            run = 0
-        clause = word.clause
-        run += word.text not in FUNCTION_WORDS and not word.text[0].isdigit()
-        if run > _LONGEST_RUN:
-            return True
-    return False
-
-
-def is_a_list_of_words(text: str, question: str) -> bool:
-    """Whether `text` is mostly names or nouns in a row, more than the question can have asked for, or words that make
-    no sentence. No judge is asked about one.
-    """
-    items, longest = _items(text, question)
-    if longest > _most_items(question) and 2 * sum(items) >= len(items):
-        return True
-    said = words(text)
-    links = [word.text for word in said if word.text in FUNCTION_WORDS]
-    return is_soup(text, question) and (len(set(links)) <= 1 or _FEWEST_SHARE_OF_LINKS * len(links) < len(said))
-
-
-def is_nothing_but_a_list(text: str, question: str, *, numbers: bool) -> bool:
-    """Whether all of `text` is such names or nouns, or `numbers`: no part of it is its claim."""
-    _, longest = _items(text, question, numbers=numbers)
-    items, _ = _items(text, question)
-    return longest > _most_items(question) and all(items)
-
-
-def _most_items(question: str) -> int:
-    return _MOST_ITEMS_OF_AN_ANSWER if asks_for_several(question) else _MANY
-
-
-def _items(text: str, question: str, *, numbers: bool = True) -> tuple[list[bool], int]:
-    """Which pieces may be items of a list, whatever is asked for, and how many stand in a row at most."""
-    reader = _Reader(set(phrase(question)), named=False, digits=False, question=question, golds=0)
-    items = [reader.is_item(piece.text) or (numbers and piece.text.strip().isdigit()) for piece in _pieces(text)]
-    ends = _row_ends(items)
-    return items, max((end + 1 - at for at, end in enumerate(ends) if items[at]), default=0)
-
-
-def enumerates(text: str) -> bool:
-    """Whether `text` lists several names in a row, whatever they are."""
-    reader = _Reader(set(), named=True, digits=False, question="", golds=0)
-    run = 0
-    for piece in _pieces(text):
-        run = run + 1 if reader.is_item(piece.text) else 0
-        if run > _MANY:
-            return True
-    return False
-
-
-def _pieces(text: str) -> list[Piece]:
-    text = _QUOTED.sub(_in_one_piece, _ENUMERATOR.sub("", text))
-    pieces, at, joint = [], 0, ""
-    for match in _JOINT.finditer(text):
-        piece = text[at : match.start()]
-        if piece.strip(" '*_`\"\t"):
-            pieces.append(Piece(piece, joint))
-            joint = ""
-        joint = _stronger(joint, match.group().strip().lower() or "\n")
-        at = match.end()
-    if text[at:].strip(" '*_`\"\t"):
-        pieces.append(Piece(text[at:], joint))
-    return pieces
-
-
-def _in_one_piece(quoted: re.Match[str]) -> str:
-    """A quoted title as one piece, whatever joints it holds ("Trust and Believe"); one with a gold is left alone."""
-    return quoted.group() if MARK in quoted.group() else _JOINT.sub(" ", quoted.group())
-
-
-def _stronger(one: str, other: str) -> str:
-    """Of two joints in a row ("(or", "; and"), the one that says more; "A, or B" and "A (or B)" may say A otherwise."""
-    if one in {",", "("} and other == "or":
-        return _APPOSED
-    return one if one[-1:].isalpha() and not other[-1:].isalpha() else other
 
 
 @dataclass(frozen=True)
@@ -262,7 +135,7 @@ def _beside(row: _Row) -> Commitment:
     """The verdict on a gold in such a row, where one thing was asked for."""
     if not row.others or (row.golds > 1 and row.golds >= row.others and (row.first or row.golds > 2)):
         return Commitment.ONE  # Of several that are right it names most.
-    if row.others >= _MANY or (row.others == 2 and not (row.first and row.glossed)):
+    if row.others >= MANY or (row.others == 2 and not (row.first and row.glossed)):
         return Commitment.SEVERAL
     if row.others == 2:
         return Commitment.UNDECIDED
@@ -281,39 +154,17 @@ def _within(counted: Sequence[int], start: int, stop: int) -> int:
     return counted[stop] - counted[start]
 
 
-def _row_begins(joined: Sequence[bool]) -> list[int]:
-    """For each place, the first of its row, where `joined` says which places go on with the one before."""
-    begins: list[int] = []
-    for at, goes_on in enumerate(joined):
-        begins.append(begins[at - 1] if at and goes_on else at)
-    return begins
-
-
-def _row_ends(joined: Sequence[bool]) -> list[int]:
-    """For each place, the last of its row."""
-    last = len(joined) - 1
-    ends = list(range(len(joined)))
-    for at in range(last - 1, -1, -1):
-        if joined[at + 1]:
-            ends[at] = ends[at + 1]
-    return ends
-
-
 @dataclass(frozen=True)
-class _Reader:
-    """Reads candidates for one question; `named` and `digits` say how the gold is written, and so its rivals."""
+class _Reader(Items):
+    """Reads candidates for one question, beside so many golds."""
 
-    asked: set[str]
-    named: bool
-    digits: bool
-    question: str
     golds: int
 
     def in_list(self, pieces: Sequence[Piece], gold: frozenset[str]) -> Commitment:
         """Candidates in a row with the gold. One walk over the pieces, however many golds there are."""
         lead = next((_lead(piece.text) for piece in pieces if piece.holds_gold), "")
         first_gold = next((at for at, piece in enumerate(pieces) if piece.holds_gold), 0)
-        bare = sum(1 for _ in takewhile(lambda piece: self._in_any_letters.is_item(piece.text), pieces[:first_gold]))
+        bare = sum(1 for _ in takewhile(lambda piece: self.in_any_letters.is_item(piece.text), pieces[:first_gold]))
         items = [
             not piece.holds_gold
             and not self._is_label(pieces, at)
@@ -337,7 +188,7 @@ class _Reader:
         offered = _counted(piece.joint in _ALTERNATIVES for piece in pieces)
         not_conjoined = _counted(piece.joint not in _CONJUNCTIONS | {""} for piece in pieces)
         joined = [at > 0 and closes[at - 1] and opens[at] for at in range(len(pieces))]
-        begins, ends = _row_begins(joined), _row_ends(joined)
+        begins, ends = row_begins(joined), row_ends(joined)
         worst = Commitment.ONE
         for at, piece in enumerate(pieces):
             if not piece.holds_gold:
@@ -367,14 +218,14 @@ class _Reader:
 
     def _verdict_on(self, row: _Row, piece: Piece, *, in_a_sentence: bool) -> Commitment:
         """The verdict on a row by what was asked for: a list answers "What are the parts?" and evades "What is it?"."""
-        if asks_for_several(self.question) and row.others < _MOST_ITEMS_OF_AN_ANSWER and not row.offered:
+        if asks_for_several(self.question) and row.others < MOST_ITEMS_OF_AN_ANSWER and not row.offered:
             return Commitment.ONE
-        if row.golds >= _MANY and not row.offered and row.others <= min(2 * row.golds, _MOST_ITEMS_OF_AN_ANSWER - 1):
+        if row.golds >= MANY and not row.offered and row.others <= min(2 * row.golds, MOST_ITEMS_OF_AN_ANSWER - 1):
             return Commitment.ONE  # Three that are right, among at most twice as many: nobody names them by guessing.
         before, after = (phrase(part) for part in piece.text.split(MARK, 1))
         if in_a_sentence and row.glossed and not row.after and after and stem(after[0]) in verbs_of(self.question):
             return Commitment.ONE  # "Held in Nice, Paris won": the subject of the verb that was asked for.
-        one_of_several = before[-1:] and (before[-1] in _EXAMPLES or before[-2:] == ("such", "as"))
+        one_of_several = before[-1:] and (before[-1] in EXAMPLES or before[-2:] == ("such", "as"))
         if one_of_several and not (row.first and leaves_the_number_open(self.question)):
             return Commitment.UNDECIDED  # An example of several.
         if row.first and in_a_sentence and row.others:
@@ -419,12 +270,7 @@ class _Reader:
             may = offered or (joined and not describes and pieces[at + 1].joint != ":")
         else:
             may = offered and not asks_for_several(self.question)
-        return may and self._in_any_letters.is_item(piece.text, lead)
-
-    @property
-    def _in_any_letters(self) -> _Reader:
-        """The same reader, to whom small letters make a rival, too."""
-        return replace(self, named=False)
+        return may and self.in_any_letters.is_item(piece.text, lead)
 
     def _goes_on_with_another(self, piece: Piece) -> bool:
         """ "… or tin is the answer": what begins behind "or" is a candidate, whatever is said of it."""
@@ -433,7 +279,7 @@ class _Reader:
         said = words(piece.text)
         own = _adjoining(said)
         follows = said[len(own)].text if len(own) < len(said) else ""
-        short = 0 < len(own) <= _MOST_WORDS_OF_AN_ITEM and follows in COPULAS
+        short = 0 < len(own) <= MOST_WORDS_OF_AN_ITEM and follows in COPULAS
         return short and any(word.text not in self.asked for word in own)
 
     def _may_say_the_same(self, pieces: Sequence[Piece], at: int, last: int, gold: frozenset[str]) -> bool:
@@ -443,51 +289,11 @@ class _Reader:
         other = phrase(pieces[last].text)
         wavers = any(not HEDGES.isdisjoint(phrase(piece.text)) for piece in pieces) or other[:1] == ("else",)
         are_names = phrase(pieces[at].text.partition(MARK)[0])[-2:] in _GIVES_NAMES
-        both_quoted = bool(_QUOTED_GOLD.search(pieces[at].text)) and bool(
-            _QUOTED.fullmatch(pieces[last].text.strip(" ."))
+        both_quoted = bool(QUOTED_GOLD.search(pieces[at].text)) and bool(
+            QUOTED.fullmatch(pieces[last].text.strip(" ."))
         )
-        may = pieces[last].joint == _APPOSED or are_names or both_quoted
+        may = pieces[last].joint == APPOSED or are_names or both_quoted
         return may and not wavers and not contrast(gold, other)
-
-    def is_item(self, piece: str, lead: str = "") -> bool:
-        """Whether a piece is a short name and nothing else, as it would stand in a list of candidates. `lead` is the
-        preposition that the gold has, and that another candidate may have too ("in Nice or in Paris").
-        """
-        spelled = [word for word in words(piece) if word.text not in HEDGES | _LED_IN_BY]
-        if lead and spelled and spelled[0].text == lead:
-            spelled = spelled[1:]
-        if not 0 < len(spelled) <= _MOST_WORDS_OF_AN_ITEM:
-            return False
-        if any(word.text in (FUNCTION_WORDS - {"of"}) | _LABELS | _EXAMPLES for word in spelled):
-            return False
-        if len(spelled) == 1 and _ADVERB.search(spelled[0].text):
-            return False
-        if (
-            self.named
-            and not self.digits
-            and (_INDEFINITE.match(piece) or not (spelled[0].named and spelled[-1].named))
-        ):
-            return False  # "A boy of eleven", "the son of Anna" and "the German biologist" describe; they name nobody.
-        if not self.digits and self._is_of_the_question(spelled):
-            return False
-        own = self._own(spelled)
-        return bool(own) and self._competes(own)
-
-    def _own(self, spelled: Sequence[Word]) -> list[Word]:
-        return own_words(spelled, words(self.question))
-
-    def _is_of_the_question(self, spelled: Sequence[Word]) -> bool:
-        """A name that the question gives a part of: asked who sang it with Anna, "Anna Bergin" is no answer."""
-        names = [word.text for word in spelled if word.named and word.text not in TITLES]
-        given = {word.text for word in words(self.question)[1:] if word.named and len(word.text) >= _LEAST_OF_A_NAME}
-        return len(names) > 1 and not given.isdisjoint(names)
-
-    def _competes(self, spelled: Sequence[Word]) -> bool:
-        if all(word.text[0].isdigit() for word in spelled):
-            return self.digits
-        if self.digits:
-            return any(word.text[0].isdigit() for word in spelled)
-        return not self.named or any(word.named and not word.text[0].isdigit() for word in spelled)
 
     def _ends_with_a_claim(self, piece: str, joint: str = ".") -> bool:
         """ "The capital is Nice" before ", Paris": what follows the verb is an item; in small letters, too, where "or"
@@ -497,13 +303,13 @@ class _Reader:
         if joint in _ALTERNATIVES and not self.digits:
             last = _adjoining(reversed(spelled))[::-1]  # "Koalas eat bark or leaves".
             counts = bool(last) and last[-1].text[0].isdigit()
-            return bool(self._own(last)) and not counts and not any(word.text in NEGATORS for word in spelled)
-        for n in range(len(spelled) - 1, max(len(spelled) - 2 - _MOST_WORDS_OF_AN_ITEM, -1), -1):
-            if spelled[n].text in COPULAS | HEDGES | _EXAMPLES | {"by"} or (
+            return bool(self.own(last)) and not counts and not any(word.text in NEGATORS for word in spelled)
+        for n in range(len(spelled) - 1, max(len(spelled) - 2 - MOST_WORDS_OF_AN_ITEM, -1), -1):
+            if spelled[n].text in COPULAS | HEDGES | EXAMPLES | {"by"} or (
                 spelled[n].text == "as" and spelled[n - 1].text == "such"
             ):
                 tail = spelled[n + 1 :]
-                own = self._own(tail)
+                own = self.own(tail)
                 if not own or any(word.text in NEGATORS for word in own):
                     return False
                 if self.named and not self.digits and (not tail[-1].named or tail[-1].text in TITLES):
@@ -512,7 +318,7 @@ class _Reader:
                     elsewhere = joint in _ENDS_OF_SENTENCE and spelled[n].text not in COPULAS
                     described |= elsewhere or any(word.text in TITLES for word in tail)
                     return not described
-                return self._competes(own)
+                return self.competes(own)
             if spelled[n].text in FUNCTION_WORDS - {"of"}:
                 return False
         return False
@@ -521,7 +327,7 @@ class _Reader:
         """Whether nothing that competes is named before the gold."""
         at = next(n for n, piece in enumerate(pieces) if piece.holds_gold)
         before = [*(piece.text for piece in pieces[:at]), pieces[at].text.partition(MARK)[0]]
-        readers = (self, self._in_any_letters)
+        readers = (self, self.in_any_letters)
         if any(reader.is_item(text) for text in before for reader in readers):
             return False
         joints = [*(piece.joint for piece in pieces[1 : at + 1]), "."]
@@ -535,7 +341,7 @@ class _Reader:
         if len(pieces) < 2 or pieces[0].holds_gold or not self.named:
             return False
         spelled = words(pieces[0].text)
-        adverb = len(spelled) == 1 and bool(_ADVERB.search(spelled[0].text))
+        adverb = len(spelled) == 1 and bool(ADVERB.search(spelled[0].text))
         titled = any(word.text in TITLES for word in spelled)
         if any(word.text in self.asked and word.text not in FUNCTION_WORDS for word in spelled):
             return False
@@ -570,7 +376,7 @@ class _Reader:
                     continue
                 other = n not in inside and said[n].text not in self.asked
                 of_nouns = word.text in _HEDGES_OF_NOUNS
-                if other and self._competes([said[n]]) and (self.named or of_nouns):
+                if other and self.competes([said[n]]) and (self.named or of_nouns):
                     return Commitment.SEVERAL
                 if other and of_nouns and not self.digits and _is_all_of_its_clause(said, n):
                     return Commitment.SEVERAL
@@ -642,7 +448,7 @@ class _Reader:
 
     def runs_on(self, plain: str) -> bool:
         """Whether the gold stands amid other words with nothing between ("Paris Nice Lille")."""
-        for piece in _pieces(plain):
+        for piece in cut(plain):
             if not piece.holds_gold:
                 continue
             before, _, after = piece.text.partition(MARK)
@@ -650,17 +456,17 @@ class _Reader:
             others = [w for row in rows for w in row if self._is_beside(w) and (w.named or not self.named)]
             names = [sum(map(self._is_beside, takewhile(_is_a_name, row))) for row in rows]
             most = _MOST_NAMES_IN_A_RUN + bool(_DEFINITE.search(before) or asks_for_a_person(self.question))
-            too_many = names[0] >= most or names[1] >= _MANY or sum(names) > _MANY
+            too_many = names[0] >= most or names[1] >= MANY or sum(names) > MANY
             return too_many or len(others) > _MOST_WORDS_IN_A_RUN  # What is said first is the answer.
         return False
 
 
 def _is_all_of_its_clause(said: Sequence[Word], at: int) -> bool:
     """Whether a short name, in whatever letters, stands from `at` to the end of its clause: "…, maybe lyon"."""
-    row = _adjoining(word for word in said[at : at + _MOST_WORDS_OF_AN_ITEM + 1] if word.clause == said[at].clause)
+    row = _adjoining(word for word in said[at : at + MOST_WORDS_OF_AN_ITEM + 1] if word.clause == said[at].clause)
     end = at + len(row)
     ends = end == len(said) or said[end].clause != said[at].clause
-    return 0 < len(row) <= _MOST_WORDS_OF_AN_ITEM and ends and not _ADVERB.search(row[0].text)
+    return 0 < len(row) <= MOST_WORDS_OF_AN_ITEM and ends and not ADVERB.search(row[0].text)
 
 
 def _abbreviates(piece: str, before: str) -> bool:
@@ -689,7 +495,7 @@ def _own_lead(pieces: Sequence[Piece], at: int) -> str:
 
 def _is_described(text: str, said: Sequence[Word], at: int) -> bool:
     """Whether what begins there describes and does not name: "was a Palestinian group called …"."""
-    return bool(_INDEFINITE.match(text[said[at - 1].end : said[at].start])) if at else False
+    return bool(INDEFINITE.match(text[said[at - 1].end : said[at].start])) if at else False
 
 
 def _adjoining(row: Iterable[Word]) -> list[Word]:

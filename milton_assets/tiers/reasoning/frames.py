@@ -42,7 +42,7 @@ _MOST_WORDS_OF_A_FILLER = 4
 _MOST_FRAMES = 8
 ARTICLE = re.compile(r"[\s\"'*_]*(?:an?|the)\s", re.IGNORECASE)
 """What leads a phrase that describes, with quotes and emphasis before it."""
-_INDEFINITE = re.compile(r"[\s\"'*_]*an?\s", re.IGNORECASE)
+INDEFINITE = re.compile(r"[\s\"'*_]*an?\s", re.IGNORECASE)
 _PARTICIPLE = re.compile(r"(?:ed|ing|own|ought|ound|itten|ade)$")
 
 
@@ -167,7 +167,7 @@ class _Fillers:
         self._gold = {word.text for start, end in stated for word in said[start:end]}
         self._named = any(said[start].named for start, _ in stated)
         self._digits = any(said[start].text[0].isdigit() for start, _ in stated)
-        self._gold_is_described = any(_INDEFINITE.match(self._before(start)) for start, _ in stated)
+        self._gold_is_described = any(INDEFINITE.match(self._before(start)) for start, _ in stated)
 
     def frames_of(self, stated: Sequence[Span], parts: Sequence[_Part]) -> list[_Frame]:
         """The frames that the gold stands in; the first of them, where it is stated over and over."""
@@ -251,7 +251,7 @@ class _Fillers:
             return Filler(before, named) if named else None
         if row[0].text[0].isdigit():
             return None
-        if _INDEFINITE.match(self._before(start)) and not self._gold_is_described:
+        if INDEFINITE.match(self._before(start)) and not self._gold_is_described:
             return None
         named = any(word.named for word in own)
         bare = at == end and not (len(row) == 1 and _PARTICIPLE.search(row[0].text))

@@ -10,10 +10,10 @@ import re
 from collections.abc import Sequence
 
 from milton_assets.tiers.reasoning.answers import ListAnswer
-from milton_assets.tiers.reasoning.candidates import MARK, masked
 from milton_assets.tiers.reasoning.denial import is_denied
 from milton_assets.tiers.reasoning.lexicon import FUNCTION_WORDS
 from milton_assets.tiers.reasoning.naming import mentions
+from milton_assets.tiers.reasoning.pieces import MARK, masked
 from milton_assets.tiers.reasoning.text import Word, canonical, phrase, words
 from milton_assets.tiers.reasoning.text_answers import states_a_rival
 from milton_assets.tiers.reasoning.verdict import Reason

@@ -34,7 +34,6 @@ from milton_assets.tiers.reasoning.answers import (
     PremiseAnswer,
     TextAnswer,
 )
-from milton_assets.tiers.reasoning.candidates import enumerates, is_a_list_of_words, is_nothing_but_a_list, is_soup
 from milton_assets.tiers.reasoning.claim import claim_of
 from milton_assets.tiers.reasoning.date_answers import read_date
 from milton_assets.tiers.reasoning.list_answers import read_list
@@ -43,6 +42,12 @@ from milton_assets.tiers.reasoning.premises import Stance, stance
 from milton_assets.tiers.reasoning.text import canonical, phrase, words
 from milton_assets.tiers.reasoning.text_answers import read_text
 from milton_assets.tiers.reasoning.verdict import Match, Reason
+from milton_assets.tiers.reasoning.word_lists import (
+    enumerates,
+    is_a_list_of_words,
+    is_nothing_but_a_list,
+    is_soup,
+)
 
 MOST_CHARACTERS = MOST_ALIAS_CHARACTERS
 """An answer longer than this answers no question that was put here; it also bounds what matching costs."""
