@@ -231,12 +231,17 @@ def _reference(given: Mapping[str, Any], served: RunningServer) -> Reference | N
     from milton_assets.vocabulary.tier_spec import NoReference
     from resources.file_facts import FactsReader
     from resources.servers.llama_cpp import LlamaCppLauncher
+    from resources.side_models import loaded_sha256
 
     path = given.get("reference")
     if path is None:
         return NoReference("no reference was given; --reference names one")
     asking = Asking(served, LlamaCppLauncher(), store=None, environment={})
-    return reference_file(path.absolute(), FactsReader(current_settings().state, None, progress_on_stderr()), asking)
+    facts = FactsReader(current_settings().state, None, progress_on_stderr())
+    reference = reference_file(path.absolute(), facts, asking)
+    if loaded_sha256(served.fingerprint) == reference.artefact_sha256:
+        return NoReference(f"{path.name}, the reference, has the same weights")
+    return reference
 
 
 def _plan(spec: TierSpec, given: Mapping[str, Any], *, slots: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.forced_model import model, pages
+from tests.support.gguf_file import tiny_gguf
 from tests.support.scripted_server import ScriptedServer, scripted_server
 
 EXIT_NO = 1
@@ -74,6 +76,18 @@ def test_a_reference_is_served_beside_the_model(llama_cpp: ScriptedServer, small
     done = milton(*where, "--reference", str(small_gguf))
     (why,) = {m["why"] for m in json.loads(done.stdout)["metrics"] if m["name"] == "kl_to_reference"}
     assert why.startswith("the tokenizers differ: passage tide-tables"), done.stderr
+
+
+def test_a_model_is_not_held_against_its_own_weights(tmp_path: Path) -> None:
+    gguf = tiny_gguf(tmp_path / "made.gguf")
+    listed = {"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "llamacpp"}]}
+    about = {"/v1/models": listed, "/props": {"total_slots": 1, "model_path": str(gguf)}}
+    with scripted_server("unused", pages=about, posts=pages(model(1))) as server:
+        where = ("--base-url", server.base_url, "--model", "m", "--smoke", "--places", "1", "--json")
+        done = milton(*where, "--reference", str(shutil.copy(gguf, tmp_path / "same.gguf")))
+    assert done.returncode == EXIT_NO, done.stderr
+    (why,) = {m["why"] for m in json.loads(done.stdout)["metrics"] if m["name"] == "kl_to_reference"}
+    assert why == "same.gguf, the reference, has the same weights"
 
 
 def test_a_reference_that_is_not_there_is_a_wrong_use() -> None:
