@@ -334,6 +334,9 @@ def _draw(console: Console, result: TierResult, payload: Mapping[str, Any]) -> N
             console.print(f"{name}: {metric.value:.3f} {metric.unit} {_span(metric)}".rstrip())
     errors = ", ".join(f"{count} {kind}" for kind, count in payload["errors"].items()) or "none"
     console.print(f"{payload['requests']} requests, {payload['cache']} cache; errors: {errors}")
+    counted = payload["provenance"]["tokens_counted_by"]
+    because = f" ({counted['because']})" if counted["because"] else ""
+    console.print(f"tokens counted by: {counted['what']}{because}", markup=False)
     show_error_examples(console, payload["error_examples"])
     console.print(f"{payload['rounds']} round(s), stopped: {payload['stop_reason']}")
     for reason in payload["invalid_because"]:

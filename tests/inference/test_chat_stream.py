@@ -262,6 +262,27 @@ def test_text_that_comes_at_once_after_a_silence_is_seen(events: list[tuple[int,
     assert stream.shape.flushed is flushed
 
 
+@pytest.mark.parametrize(
+    ("gaps_ms", "silence_ms"),
+    [
+        pytest.param([260] + [10] * 20, 260, id="a-letter-silence-and-the-rest-as-it-comes"),
+        pytest.param([260] + [0] * 20, 260, id="a-letter-silence-and-the-rest-at-once"),
+        pytest.param([10] * 20, None, id="steady"),
+        pytest.param([40] * 5, None, id="several-tokens-a-chunk"),
+        pytest.param([0, 0, 0, 100] * 5, None, id="a-proxy-that-passes-on-every-tenth-of-a-second"),
+        pytest.param([10] * 10 + [260] + [10] * 10, None, id="a-pause-further-on"),
+        pytest.param([300], None, id="two-events"),
+    ],
+)
+def test_a_silence_after_the_first_letters_is_seen(gaps_ms: list[int], silence_ms: int | None) -> None:
+    stream, at_ms = ChatStream(), 0
+    stream.on_head(200, {"content-type": "text/event-stream"})
+    for n, gap_ms in enumerate([44, *gaps_ms]):
+        at_ms += gap_ms
+        stream.on_body(at_ms * 1_000_000, f"data: {json.dumps(delta(content=' word' if n else 'T'))}\n\n".encode())
+    assert stream.shape.silence_ms == silence_ms
+
+
 def test_letters_of_every_script_print_and_characters_without_width_are_junk() -> None:
     assert all(map(prints, ("a", "é", "漢", "ا", "🙂", "।", "\ufffd", "\ud83d")))
     assert all(map(is_junk, ("\u200b", "\u2060\ufeff", "\x00")))

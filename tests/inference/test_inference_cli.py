@@ -145,6 +145,7 @@ def test_people_get_a_table_and_progress_on_standard_error() -> None:
     assert "ttft" in run.stdout
     assert "output_tokens_per_s" in run.stdout
     assert "4 requests, cold cache; errors: none" in run.stdout
+    assert "tokens counted by: usage (the server does not offer its tokenizer)" in run.stdout
     assert "inference" in run.stderr
 
 

@@ -315,6 +315,17 @@ def test_text_that_is_flushed_after_a_silence_makes_what_streams_invalid(name: s
     assert verdict("output_tokens_per_s", 20.0, samples=rows).valid
 
 
+@pytest.mark.parametrize("name", ["ttft_ms.median", "tpot_ms.median", "itl_ms.p99"])
+def test_first_letters_that_most_streams_leave_alone_make_what_streams_invalid(name: str) -> None:
+    def silent(streams: int, silence_ms: float = 60.0) -> Metric:
+        rows = [row(ttft_ms=44.0, silence_ms=silence_ms if n < streams else None) for n in range(20)]
+        return verdict(name, 20.0, samples=rows)
+
+    assert "11 of 20 streams open with a few letters, which nothing followed for 60 ms" in (silent(11).why or "")
+    assert silent(10).valid
+    assert silent(20, silence_ms=40.0).valid
+
+
 def test_blank_text_long_before_the_first_that_prints_is_named_and_a_blank_token_is_not() -> None:
     early = [row(blank_events=1, blank_ms=56.0, tpot_ms=10.0)] * 4
     assert "4 of 4 streams open with text that does not print, 56 ms" in (

@@ -154,6 +154,45 @@ def test_reasoning_comes_before_the_first_visible_token() -> None:
     assert (rows.reasoning_events == 3).all()
 
 
+WORDS = [f"word{n} " for n in range(24)]
+
+
+def spread(*pieces: str, delays_ms: list[float]) -> Stream:
+    said = (Delta(piece, delay / 1e3) for piece, delay in zip(pieces, delays_ms, strict=True))
+    return Stream(Delta("", role="assistant"), *said, Delta(finish_reason="stop"), Usage(7, len(WORDS)), Done())
+
+
+@pytest.mark.parametrize(
+    ("stream", "complaint"),
+    [
+        (spread("w", *WORDS, delays_ms=[20, 150, *[5] * 23]), "nothing followed for"),
+        (spread("w", *WORDS, delays_ms=[20, 150, *[0] * 23]), "nothing followed for"),
+        (spread("w", "".join(WORDS), delays_ms=[20, 150]), "came in one event after a silence"),
+        (spread(WORDS[0], *("".join(WORDS[n : n + 4]) for n in range(1, 24, 4)), delays_ms=[60, *[20] * 6]), None),
+        (spread("".join(WORDS), delays_ms=[150]), None),
+        (spread(*WORDS, delays_ms=[150, *[0] * 23]), None),
+        (spread(*WORDS, delays_ms=[60 if n % 6 == 0 else 0 for n in range(24)]), None),
+    ],
+    ids=[
+        "letter-then-steady",
+        "letter-then-burst",
+        "letter-then-one-event",
+        "speculative",
+        "one-piece",
+        "at-the-end",
+        "by-ticks",
+    ],
+)
+def test_streams_for_the_clock_are_named_and_those_that_look_alike_are_not(
+    stream: Stream, complaint: str | None
+) -> None:
+    quick = plan(max_tokens=32, warm_up_requests=0, min_rounds=1, max_rounds=1)
+    with scripted_server(stream) as server:
+        result = measure_inference(Endpoint(server.base_url, "m"), quick)
+    why = result.metric("ttft_ms.median").why or ""
+    assert (complaint in why) if complaint else not ("silence" in why or "followed" in why)
+
+
 def test_throughput_counts_the_tokens_of_good_answers_by_the_time_they_took() -> None:
     with scripted_server(answer("a", "b", "c", "d", delay_s=0.02)) as server:
         result = measure_inference(Endpoint(server.base_url, "m"), plan())

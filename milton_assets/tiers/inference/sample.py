@@ -37,7 +37,8 @@ class Sample:
     `output_tokens` are those that the served model's tokenizer finds in the text, where the server offers it, else what
     the server told in `usage`, which `told_tokens` always is.
     `blank_events` came before the first text that prints, `blank_ms` the first of them; `junk_events` held nothing but
-    characters without width; `flushed` says that most of the text came at once after a silence.
+    characters without width; `flushed` says that most of the text came at once after a silence, `silence_ms` how long
+    nothing followed its first letters, where that is its longest silence by far.
     `output_bytes` is the text that came, visible or not, as UTF-8.
     `ok` rows have no `error_kind`; latencies that a failed request still showed are kept, but enter no figure.
     """
@@ -74,6 +75,7 @@ class Sample:
     blank_ms: float | None
     junk_events: int
     flushed: bool
+    silence_ms: float | None
     joined_events: int
     first_token_joined: bool
     finish_reason: str | None
@@ -139,6 +141,7 @@ def to_sample(ask: Ask, plan: InferencePlan, timing: Timing, stream: ChatStream,
         blank_ms=stream.shape.blank_ms,
         junk_events=stream.shape.junk_events,
         flushed=stream.shape.flushed,
+        silence_ms=stream.shape.silence_ms,
         joined_events=stream.joined_events,
         first_token_joined=stream.first_token_joined,
         finish_reason=stream.finish_reason,

@@ -13,6 +13,11 @@ _SEEN_AS_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 _FLUSHED_BYTES = 24
 """Fewer may be one long token."""
 _FLUSHED_SHARE = 0.5
+_OPENING_SHARE = 0.1
+"""Of the text, at most, came before the silence that an opening is followed by."""
+_USUAL_GAPS = 3.0
+_LEAST_SILENCE_NS = 5_000_000
+"""Shorter than so many of the stream's other gaps and 5 ms, a gap is one among others."""
 
 
 def prints(text: str) -> bool:
@@ -46,10 +51,17 @@ class Shape:
         self._first_ns: int | None = None
         self._first_seen_ns: int | None = None
         self._last_ns: int | None = None
+        self._gaps = 0
+        self._longest_ns = 0
+        self._bytes_before_longest = 0
 
     def add(self, stamp_ns: int, text: str) -> bool:
         """Take one event; whether the stream has printed by now."""
         size = len(text.encode(errors="surrogatepass"))
+        if self._first_seen_ns is not None and self._last_ns is not None:
+            self._gaps += 1
+            if stamp_ns - self._last_ns > self._longest_ns:
+                self._longest_ns, self._bytes_before_longest = stamp_ns - self._last_ns, self._text_bytes
         self._text_bytes += size
         if self._last_ns is not None and size > self._largest_bytes:
             self._largest_bytes, self._silence_before_largest_ns = size, stamp_ns - self._last_ns
@@ -69,6 +81,18 @@ class Shape:
         if not self.blank_events or self._first_ns is None or self._first_seen_ns is None:
             return None
         return (self._first_seen_ns - self._first_ns) / 1e6
+
+    @property
+    def silence_ms(self) -> float | None:
+        """How long nothing followed the first letters: the longest gap after text that prints, where hardly any text
+        came before it and the other gaps are a third of it at most; None where there is none such."""
+        if self._first_seen_ns is None or self._last_ns is None or self._gaps < 2:
+            return None
+        others_ns = (self._last_ns - self._first_seen_ns - self._longest_ns) / (self._gaps - 1)
+        opening = self._bytes_before_longest <= _OPENING_SHARE * self._text_bytes
+        if not opening or self._longest_ns <= _USUAL_GAPS * others_ns + _LEAST_SILENCE_NS:
+            return None
+        return self._longest_ns / 1e6
 
     @property
     def flushed(self) -> bool:

@@ -23,6 +23,8 @@ from milton_assets.vocabulary.slo import SLO
 
 _SLICES_PER_ROUND = 10
 _ROUNDS_AS_UNITS = 3
+_SAID_CHARACTERS = 120
+"""Of what the first failure said, in the reason why there is no figure."""
 
 
 @dataclass(frozen=True)
@@ -189,5 +191,7 @@ def _of_one(metrics: Sequence[Metric]) -> list[Metric]:
 def _none(name: str, unit: str, samples: Sequence[Sample]) -> Metric:
     failed = sum(not sample.ok for sample in samples)
     kinds = ", ".join(f"{count} {kind}" for kind, count in errors_by_kind(samples).items())
-    why = f"{failed} of {len(samples)} requests failed: {kinds}" if failed else "no request had a defined value"
+    first = next((sample.error_detail for sample in samples if sample.error_detail), "")
+    said = f"; the first: {first:.{_SAID_CHARACTERS}}" if first else ""
+    why = f"{failed} of {len(samples)} requests failed: {kinds}{said}" if failed else "no request had a defined value"
     return Metric.failed(name, unit, why, n=len(samples), errors=failed)

@@ -25,8 +25,10 @@ an event.
 
 A stream that serves the clock and no reader is doubted, where more than 5 % of the good ones are so: most of its text
 comes at once after a silence; or it opens with text that does not print, and the first that does takes longer than
-three of its own tokens and 5 ms. More than 5 % of events without width, or more than half of the answers ended by the
-server after one token, and no figure that a token moves is held to be one.
+three of its own tokens and 5 ms. So is one that opens with a tenth of its text at most and then keeps silent for
+longer than that took to come (and than three of its other gaps and 5 ms), where more than half of the good ones are so:
+other requests silence some streams, and anywhere. More than 5 % of events without width, or more than half of the
+answers ended by the server after one token, and no figure that a token moves is held to be one.
 
 Where the server offers its tokenizer, the tokens are counted in the text; it may have told a quarter more or fewer, and
 must have read as many of a prompt as its text has.
@@ -76,6 +78,7 @@ MAX_ODD_SHARE = 0.05
 MAX_TOLD = 1.25
 _ENDS = 4
 MAX_ENDED_AT_ONCE = 0.5
+MAX_SILENT_SHARE = 0.5
 BLANK_TOKENS = 3.0
 BLANK_MS = 5.0
 _TYPICAL = ("median", "mean")
@@ -272,6 +275,16 @@ def _streamed_for_the_clock(evidence: ClientEvidence) -> Iterator[str]:
     flushed = sum(bool(sample.flushed) for sample in good)
     if flushed > MAX_ODD_SHARE * len(good):
         yield f"in {flushed} of {len(good)} streams most of the text came in one event after a silence"
+    silent_ms = [
+        sample.silence_ms
+        for sample in good
+        if sample.silence_ms is not None and sample.ttft_ms is not None and sample.silence_ms > sample.ttft_ms
+    ]
+    if len(silent_ms) > MAX_SILENT_SHARE * len(good):
+        yield (
+            f"{len(silent_ms)} of {len(good)} streams open with a few letters, which nothing followed for "
+            f"{_median(silent_ms):.0f} ms: longer than they took to come"
+        )
     early_ms = [
         sample.blank_ms
         for sample in good
