@@ -167,7 +167,13 @@ def deliver(
     Example: milton keys deliver --target kitchen
     """
     found, refused = _asked(_lists(), target, bring=True)
-    answer(found | refused, as_json=as_json, text=lambda console: _show_targets(found, refused, console))
+
+    def text(console: Console) -> None:
+        if not found and not refused:
+            console.print("there are no targets yet; `milton target add` makes a device one", markup=False)
+        _show_targets(found, refused, console)
+
+    answer(found | refused, as_json=as_json, text=text)
     if refused:
         raise say_no(f"not taken by {', '.join(sorted(refused))}")
 

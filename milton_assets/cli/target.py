@@ -14,7 +14,7 @@ import typer
 from milton_assets.cli.common import JsonOption, answer, current_settings
 from milton_assets.cli.which_target import ActorOption, WaitOption, acting
 from milton_assets.vocabulary.digest import short
-from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.errors import BadInput, MiltonError, one_of
 from milton_assets.vocabulary.fingerprint import GpuFingerprint
 from milton_assets.vocabulary.terminal import printable
 
@@ -166,7 +166,7 @@ def forget(name: TargetName, as_json: JsonOption = False) -> None:
     from milton_assets.fleet.marks import TargetGone
 
     targets = _targets()
-    target = targets.named(name)
+    target = _open(targets, name)
     try:
         target.status()
     except (TargetGone, NeverDeployed):
@@ -191,8 +191,8 @@ def _open(targets: Targets, name: str) -> Target:
     if name not in targets.names():
         raise BadInput(
             f"there is no target {name!r:.100}",
-            expected=f"one of {', '.join(targets.names()) or 'those that `milton deploy` makes'}",
-            remedy="`milton target list` shows them",
+            expected=one_of(targets.names()) if targets.names() else "a target, and there is none yet",
+            remedy="`milton target list` shows them, `milton target add` makes a device one",
         )
     return targets.named(name)
 

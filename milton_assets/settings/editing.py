@@ -16,7 +16,7 @@ from pathlib import Path
 
 from milton_assets.settings.model import LOCAL_CLASS, Settings, TargetSettings
 from milton_assets.settings.reading import SETTINGS_FILE, read_settings
-from milton_assets.vocabulary.errors import BadInput, MiltonError
+from milton_assets.vocabulary.errors import BadInput, MiltonError, one_of
 from milton_assets.vocabulary.files import write_atomic
 from milton_assets.vocabulary.keys import check_key
 
@@ -73,7 +73,7 @@ def remove_target(settings: Settings, name: str, environment: Mapping[str, str] 
     if name not in settings.targets:
         raise BadInput(
             f"{path} names no target {name!r:.100}",
-            expected=f"one of {', '.join(sorted(settings.targets)) or 'none that are named'}",
+            expected=one_of(sorted(settings.targets)) if settings.targets else "a target of its own; it names none",
             remedy="`milton target list` shows them",
         )
     lines = path.read_text(encoding="utf-8").splitlines()

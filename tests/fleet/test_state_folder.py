@@ -172,6 +172,7 @@ def test_a_target_that_is_gone_for_good_can_be_forgotten_and_keeps_its_history(p
     (first,) = (one for one in told("history", **place.at("here")) if one["target_path"] == str(place.device))
     assert "is where it was" in milton("target", "forget", first["target"], **place.at("here")).stderr
     shell("rm", "-rf", place.device)
+    assert "there is no target 'kitt'" in milton("target", "forget", "kitt", **place.at("here")).stderr
     told("target", "forget", first["target"], **place.at("here"))
     told("deploy", "--target-path", place.device, *UNPROBED, **place.at("here"))
     assert serves(place.device) == "v1"
