@@ -19,7 +19,7 @@ _MONTHS = (
 _MONTH = r"(?P<month>sept|" + "|".join(f"{m[:3]}(?:{m[3:]})?" if len(m) > 3 else m for m in _MONTHS) + r")\b\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 _YEAR = r"(?P<year>[12]\d{3})"
-_EARLY_YEAR = r"(?P<year>[12]\d{3}|[1-9]\d{2}(?! ?[\d:]))"
+_EARLY_YEAR = r"(?P<year>[12]\d{3}|[1-9]\d{2}(?= (?:AD|CE)\b|[.;)]?\s*(?:$|\n)))"
 _FORMS = tuple(
     re.compile(form, re.IGNORECASE)
     for form in (

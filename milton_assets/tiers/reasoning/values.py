@@ -63,10 +63,11 @@ def year_spans(alias: str, said: Sequence[Word], text: str, question: str) -> It
 
 
 def decade_spans(alias: str, said: Sequence[Word], text: str, question: str) -> Iterator[Span]:
-    """ "In the 1920s" for 1923, where no year is asked for: in the first sentence that tells a time, and no other."""
+    """ "In the 1920s" for 1923, where it is asked when: in the first sentence that tells a time, and no other."""
     year = _YEAR.fullmatch(canonical(alias).strip()) if (date := as_date(alias)) is None else None
     wanted = int(year.group(1)) if year else date.year if date else None
-    if wanted is None or "year" in phrase(question):
+    asked = phrase(question)
+    if wanted is None or "when" not in asked or "year" in asked:
         return
     decades = {found.start() for found in _DECADE.finditer(text)}
     told = [(_span_at(said, date.start, date.end), date) for date in dates(text)]
