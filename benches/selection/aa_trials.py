@@ -20,8 +20,8 @@ from functools import partial
 
 from benches.selection.processes import Each, processes
 from benches.selection.shown import share, timed
-from milton_assets.selection import Policy, load_policy
-from milton_assets.selection.policy_file import shipped_policies
+from milton_assets.selection.policy import Policy
+from milton_assets.selection.policy_file import load_policy, shipped_policies
 from milton_assets.selection.simulate import Design, TrueModel, power
 from milton_assets.statistics.failure_rate import highest_rate
 from milton_assets.tiers.discovery import installed_tiers

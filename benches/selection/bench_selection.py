@@ -21,8 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from milton_assets.selection import Candidate, Policy, decide, load_policy
-from milton_assets.selection.policy_file import shipped_policies
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.policy import Policy
+from milton_assets.selection.policy_file import load_policy, shipped_policies
 from milton_assets.selection.simulate import RUN_ID, Design, TrueModel, campaign, pinned
 from milton_assets.tiers.discovery import installed_tiers
 

@@ -37,8 +37,8 @@ from typing import NamedTuple
 
 from benches.selection.processes import Each, processes
 from benches.selection.shown import at_most, share, timed
-from milton_assets.selection import load_policy
 from milton_assets.selection.chains import QUALITY_MARGIN, Chain, each_for_itself, ever_promoted
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.simulate import Design, Power, TrueModel, creep, power
 from milton_assets.statistics.failure_rate import highest_rate
 from milton_assets.tiers.discovery import installed_tiers

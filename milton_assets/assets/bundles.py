@@ -14,7 +14,7 @@ from milton_assets.assets.links import its_campaign, page_of
 from milton_assets.assets.pages import kept_page, sources_from
 from milton_assets.edge.bundle import Making, code_version, default_signer
 from milton_assets.partitions import BENCHMARK_RUNS
-from milton_assets.selection import Verdict
+from milton_assets.selection.decision import Verdict
 from milton_assets.selection.outcome import MANY_TARGETS
 from milton_assets.selection.summary import BundleRecord, change_summary, read_summary
 from milton_assets.settings import Profile

@@ -23,18 +23,20 @@ from dagster import (
     asset,
 )
 
-from milton_assets import selection
 from milton_assets.assets.beta_features import partition_check
 from milton_assets.assets.evidence import AGAIN_TAG, ANCHOR_TAG, CAMPAIGN_TAG, evidence_output, pictures
 from milton_assets.assets.guards import guarded
 from milton_assets.assets.links import its_campaign, page_of
 from milton_assets.assets.pages import kept_page, told_elsewhere
 from milton_assets.partitions import BENCHMARK_RUNS
-from milton_assets.selection import Verdict, card, decide, load_policy, plots
-from milton_assets.selection.policy_file import check_metrics
+from milton_assets.selection import card, plots
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Verdict
+from milton_assets.selection.policy_file import check_metrics, load_policy
 from milton_assets.selection.ranking_table import ranking_table
 from milton_assets.selection.replay import read_anchored
 from milton_assets.selection.summary import RunSummary, read_summary, write_summary
+from milton_assets.selection.version import code_version
 from milton_assets.usecases.aliases import name_challenger
 from milton_assets.usecases.anchors import Candidacy, anchors_due
 from milton_assets.usecases.field_evidence import field_evidence
@@ -84,7 +86,7 @@ def decision_asset(tiers: Tiers) -> AssetsDefinition:
         },
         io_manager_key="evidence",
         group_name="decision",
-        code_version=selection.code_version(),
+        code_version=code_version(),
         output_required=False,
         kinds={"parquet", "json"},
     )

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from milton_assets.selection import Policy, load_policy
-from milton_assets.selection.policy_file import check_metrics
+from milton_assets.selection.policy import Policy
+from milton_assets.selection.policy_file import check_metrics, load_policy
 from milton_assets.settings import GoldenSet, Settings
 from milton_assets.tiers.discovery import installed_tiers
 from milton_assets.usecases import compose

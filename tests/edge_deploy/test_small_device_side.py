@@ -1,4 +1,4 @@
-"""What a device needs to check and run releases is small: none of the libraries that measuring and deciding take."""
+"""What a device and a verb over targets need is small: none of the libraries that measuring and deciding take."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ import sys
 
 import pytest
 
-HEAVY = ("dagster", "matplotlib", "numpy", "pandas", "pyarrow", "scipy")
+HEAVY = {"dagster", "matplotlib", "numpy", "pandas", "pyarrow", "scipy"}
+OF_SERVERS = {"h11", "httpx", "pynvml"}
+
+
+def libraries_of(package: str) -> set[str]:
+    """What a process has loaded that imported it and did nothing else."""
+    code = f"import sys, milton_assets.{package}; print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "milton_assets" in loaded
+    return loaded
 
 
 @pytest.mark.parametrize(
@@ -23,11 +33,13 @@ HEAVY = ("dagster", "matplotlib", "numpy", "pandas", "pyarrow", "scipy")
         "usecases.serving",
         "tiers.reasoning.marking",
         "usecases.probe",
+        "selection.summary",
     ],
 )
 def test_it_imports_nothing_heavy(package: str) -> None:
-    code = f"import sys, milton_assets.{package}; print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
-    assert "milton_assets" in loaded
-    assert not loaded & set(HEAVY)
+    assert not libraries_of(package) & HEAVY
+
+
+@pytest.mark.parametrize("package", ["cli.app", "usecases.targets", "agent.device"])
+def test_nothing_that_serves_or_times_a_model_is_loaded_before_one_is_tried(package: str) -> None:
+    assert not libraries_of(package) & (HEAVY | OF_SERVERS)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from milton_assets.selection import Candidate
+from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.cases import line_up
 from milton_assets.selection.policy import MetricRef
 from milton_assets.statistics.shares import wilson

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from milton_assets.selection import Verdict
-from milton_assets.selection.decision import Knowledge, Standing
+from milton_assets.selection.decision import Knowledge, Standing, Verdict
 from milton_assets.selection.summary import read_summary
 from milton_assets.tiers.reasoning import goldens as reasoning
 from milton_assets.tiers.retrieval import goldens as retrieval

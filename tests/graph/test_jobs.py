@@ -15,7 +15,7 @@ from milton_assets.edge.deployment.layout import POLICY_FILE
 from milton_assets.edge.manifest import SUMMARY_FILE
 from milton_assets.edge.release import verify_release
 from milton_assets.fleet.canaries import field_verdict, keep
-from milton_assets.selection import Verdict
+from milton_assets.selection.decision import Verdict
 from milton_assets.selection.summary import read_summary
 from milton_assets.vocabulary.beside import Beside
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file

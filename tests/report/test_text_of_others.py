@@ -19,8 +19,9 @@ from milton_assets.assets.evidence import metrics_markdown
 from milton_assets.report.page import page, trend_page
 from milton_assets.report.text import pull_request, trend_table
 from milton_assets.report.vega_lite import MEDIA_TYPE
-from milton_assets.selection import card, load_policy
+from milton_assets.selection import card
 from milton_assets.selection.outcome import print_outcome
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.summary import RunSummary
 from milton_assets.usecases.measuring import ERROR_EXAMPLES
 from milton_assets.usecases.reporting import gather_trend

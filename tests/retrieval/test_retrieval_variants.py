@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from scipy.stats import binom
 
-from milton_assets.selection import Verdict, decide, load_policy
-from milton_assets.selection.decision import Knowledge, Standing
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Knowledge, Standing, Verdict
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.tiers.retrieval import Method, RetrievalPlan, load_goldens, measure_retrieval
 from milton_assets.tiers.retrieval.documents import Document
 from milton_assets.tiers.retrieval.goldens import SHIPPED

@@ -6,9 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from milton_assets.selection import Candidate, Decision, Verdict, card, decide, load_policy
+from milton_assets.selection import card
 from milton_assets.selection.anchoring import Due, due
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Decision, Verdict
 from milton_assets.selection.life import how_of, with_previous
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.simulate import SIMULATED, pinned, tables
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.evidence import AnchorEvidence, EvidencePin

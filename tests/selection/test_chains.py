@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from milton_assets.selection import Candidate, Decision, decide, load_policy
+from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.chains import (
     OWN_ERRORS,
     OWN_ERRORS_IN_TURN,
@@ -20,7 +20,10 @@ from milton_assets.selection.chains import (
     each_for_itself,
     ever_promoted,
 )
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Decision
 from milton_assets.selection.life import with_previous
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.simulate import pinned, tables
 from milton_assets.statistics.failure_rate import highest_rate
 from milton_assets.statistics.normal import z_of_level

@@ -14,7 +14,10 @@ import typer
 from typer.testing import CliRunner
 
 from milton_assets.cli import results
-from milton_assets.selection import Candidate, Decision, decide, load_policy
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Decision
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.summary import BundleRecord, DeploymentRecord, RunSummary, write_summary
 from milton_assets.vocabulary.errors import BadInput, EvidenceMismatch
 from milton_assets.vocabulary.state import StateDir

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
-from milton_assets.selection import Candidate, Decision, card, decide, load_policy
+from milton_assets.selection import card
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Decision
 from milton_assets.selection.life import with_previous
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.simulate import pinned, tables
 from milton_assets.vocabulary.digest import sha256_bytes
 from milton_assets.vocabulary.errors import BadInput

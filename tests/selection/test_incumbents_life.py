@@ -11,9 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milton_assets.selection import Candidate, Decision, Policy, card, decide, load_policy
-from milton_assets.selection.decision import Difference
+from milton_assets.selection import card
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Decision, Difference
 from milton_assets.selection.life import looked, with_previous
+from milton_assets.selection.policy import Policy
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.simulate import SIMULATED, pinned, tables
 from milton_assets.selection.summary import RunSummary, write_summary
 from milton_assets.statistics.multiplicity import holm

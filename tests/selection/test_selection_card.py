@@ -9,7 +9,11 @@ import pytest
 from rich.console import Console
 
 from milton_assets.assets.evidence import metrics_markdown
-from milton_assets.selection import Candidate, Decision, card, decide, load_policy
+from milton_assets.selection import card
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Decision
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.vocabulary.metric import Interval, Metric
 from tests.support.dagster_markdown import NEEDS_NODE, rendered
 from tests.support.selection import RUN_ID, candidate, manifest

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from milton_assets.selection import Candidate
+from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.cases import line_up
 from milton_assets.selection.policy import MetricRef
 from milton_assets.vocabulary.metric import Metric

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from milton_assets.selection import Candidate, Decision, Policy, Verdict, decide, load_policy
-from milton_assets.selection.decision import Standing
-from milton_assets.selection.policy import IncumbentRule, Normalisation
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Decision, Standing, Verdict
+from milton_assets.selection.policy import IncumbentRule, Normalisation, Policy
+from milton_assets.selection.policy_file import load_policy
 from tests.support.selection import RUN_ID, candidate, manifest
 from tests.support.tiers import TIERS
 

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from milton_assets.selection import Candidate, Decision, Verdict, decide, load_policy
-from milton_assets.selection.decision import Standing
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Decision, Standing, Verdict
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.tiers import reasoning, retrieval
 from milton_assets.tiers.reasoning import ReasoningPlan, measure_reasoning
 from milton_assets.tiers.retrieval import Method, RetrievalPlan, measure_retrieval

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from milton_assets.selection import Candidate, load_policy
+from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.compare import challenge
 from milton_assets.selection.decision import Challenge, Difference
 from milton_assets.selection.life import Life
 from milton_assets.selection.policy import AssumedNoise, Policy, Superiority
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.resample import prepare
 from milton_assets.statistics.multiplicity import holm, one_sided
 from milton_assets.statistics.paired import agresti_min, mcnemar_exact

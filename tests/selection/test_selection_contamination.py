@@ -9,8 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from milton_assets.selection import Candidate, Decision, Verdict, card, decide, load_policy
-from milton_assets.selection.decision import Knowledge, Standing, VariantsReading
+from milton_assets.selection import card
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Decision, Knowledge, Standing, VariantsReading, Verdict
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.vocabulary.chat_template import Lineage
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from tests.support.selection import RUN_ID, candidate, manifest

@@ -6,9 +6,11 @@ import random
 
 import pytest
 
-from milton_assets.selection import Candidate, Decision, Policy, Verdict, decide, load_policy
-from milton_assets.selection.decision import GateAnswer, Standing
-from milton_assets.selection.policy import GateMode, Operator
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Decision, GateAnswer, Standing, Verdict
+from milton_assets.selection.policy import GateMode, Operator, Policy
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.metric import Interval, Metric
 from milton_assets.vocabulary.tier import TierResult

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milton_assets.selection import decide, load_policy
+from milton_assets.selection.decide import decide
 from milton_assets.selection.hearing import Heard, hear
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.simulate import CHALLENGER, INCUMBENT, RUN_ID, Design, TrueModel, campaign, pinned
 from tests.support.tiers import TIERS
 

@@ -9,9 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from milton_assets.selection import Candidate, Decision, card, decide, load_policy
-from milton_assets.selection.decision import Between
+from milton_assets.selection import card
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Between, Decision
 from milton_assets.selection.life import with_previous
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.simulate import pinned, tables
 from milton_assets.statistics.spending import combined_freedom
 from milton_assets.vocabulary.beside import Beside, RoundPair

@@ -9,7 +9,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from milton_assets.selection import Candidate, Decision, decide, load_policy, plots
+from milton_assets.selection import plots
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Decision
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.vocabulary.metric import Metric
 from tests.support.selection import RUN_ID, candidate, manifest
 from tests.support.tiers import TIERS

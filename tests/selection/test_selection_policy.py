@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milton_assets.selection import load_policy
 from milton_assets.selection.policy import GateMode, Normalisation
-from milton_assets.selection.policy_file import BadPolicy, parse_policy, shipped_policies
+from milton_assets.selection.policy_file import BadPolicy, load_policy, parse_policy, shipped_policies
 from milton_assets.vocabulary.metric import Direction
 from milton_assets.vocabulary.yaml_document import MAX_YAML_BYTES
 

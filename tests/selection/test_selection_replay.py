@@ -10,7 +10,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from milton_assets.selection import Candidate, Policy, Verdict, decide, load_policy
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Verdict
+from milton_assets.selection.policy import Policy
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.replay import decide_again
 from milton_assets.selection.summary import RunSummary, read_summary
 from milton_assets.vocabulary.digest import sha256_file

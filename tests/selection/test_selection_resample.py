@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from milton_assets.selection import Candidate, Policy, load_policy
+from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.life import Life
 from milton_assets.selection.noise import errors_of
+from milton_assets.selection.policy import Policy
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.resample import prepare, probability_best, unknown
 from milton_assets.statistics.spending import Noise
 from milton_assets.vocabulary.metric import Interval, Metric

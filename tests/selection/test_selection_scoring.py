@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milton_assets.selection import load_policy
 from milton_assets.selection.policy import Anchors, Criterion, Normalisation, Scale
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.ranking import Pool, pareto_front, rank
 from milton_assets.selection.scoring import anchored, beyond_anchors, minmax_pool, utilities
 from milton_assets.vocabulary.metric import Direction

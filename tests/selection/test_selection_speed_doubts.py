@@ -9,8 +9,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from milton_assets.selection import Candidate, Decision, Verdict, decide, load_policy
-from milton_assets.selection.decision import Standing
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Decision, Standing, Verdict
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.vocabulary.chat_template import Lineage
 from tests.support.selection import RUN_ID, candidate, manifest
 from tests.support.tiers import TIERS

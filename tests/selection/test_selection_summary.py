@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from milton_assets.selection import decide, load_policy
+from milton_assets.selection.decide import decide
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.summary import (
     BundleRecord,
     DeploymentRecord,

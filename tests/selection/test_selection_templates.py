@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from milton_assets.selection import Candidate, Decision, Verdict, card, decide, load_policy
-from milton_assets.selection.decision import Standing
+from milton_assets.selection import card
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.decision import Decision, Standing, Verdict
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.vocabulary.chat_template import NO_TEMPLATE, Lineage
 from milton_assets.vocabulary.evidence import EvidenceManifest
 from tests.support.selection import RUN_ID, candidate, manifest

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milton_assets.selection import decide, load_policy
-from milton_assets.selection.policy_file import shipped_policies
+from milton_assets.selection.decide import decide
+from milton_assets.selection.policy_file import load_policy, shipped_policies
 from milton_assets.selection.simulate import (
     CHALLENGER,
     INCUMBENT,

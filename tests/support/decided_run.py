@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from milton_assets.selection import decide, load_policy
+from milton_assets.selection.decide import decide
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.summary import RunSummary, write_summary
 from milton_assets.vocabulary.state import StateDir
 from resources.registries import open_registry

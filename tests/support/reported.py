@@ -14,7 +14,10 @@ from typing import Any
 import pandas as pd
 
 from milton_assets.report.data import ReportData
-from milton_assets.selection import Candidate, Policy, decide, load_policy
+from milton_assets.selection.candidate import Candidate
+from milton_assets.selection.decide import decide
+from milton_assets.selection.policy import Policy
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.selection.summary import RunSummary, write_summary
 from milton_assets.settings import read_settings
 from milton_assets.usecases.reporting import Sources, gather, sources_of

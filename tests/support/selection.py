@@ -13,9 +13,11 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from milton_assets.selection import Candidate, Policy, load_policy
+from milton_assets.selection.candidate import Candidate
 from milton_assets.selection.contamination import readings
 from milton_assets.selection.decision import VariantsReading
+from milton_assets.selection.policy import Policy
+from milton_assets.selection.policy_file import load_policy
 from milton_assets.vocabulary.digest import sha256_bytes, sha256_file
 from milton_assets.vocabulary.evidence import CandidateEvidence, EvidenceManifest, EvidencePin
 from milton_assets.vocabulary.metric import Interval, Metric

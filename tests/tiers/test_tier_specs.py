@@ -7,9 +7,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from milton_assets.selection import load_policy
 from milton_assets.selection.policy import Criterion, Policy
-from milton_assets.selection.policy_file import BadPolicy, check_metrics, shipped_policies
+from milton_assets.selection.policy_file import BadPolicy, check_metrics, load_policy, shipped_policies
 from milton_assets.usecases.measuring import BrokenResult, measure_tier
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.fingerprint import ServerFingerprint

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import milton_assets
-from milton_assets import selection
 from milton_assets.edge import bundle
+from milton_assets.selection import version as selection
 from milton_assets.tiers import inference, reasoning, retrieval
 from milton_assets.vocabulary.code_version import code_version, modules_reached
 from milton_assets.vocabulary.errors import BadInput
@@ -27,7 +27,7 @@ OWNERS = {
     "bundle": bundle.code_version,
 }
 ASK = """
-from milton_assets import selection
+from milton_assets.selection import version as selection
 from milton_assets.edge import bundle
 from milton_assets.tiers import inference, reasoning, retrieval
 for owner in (inference, reasoning, retrieval, selection, bundle):
