@@ -12,8 +12,8 @@ from milton_assets.fleet.target import Target
 from milton_assets.vocabulary.errors import BadInput
 from milton_assets.vocabulary.state import StateDir
 from tests.support.edge_bundles import make_bundle
-from tests.support.shell import UNPROBED, milton, told
-from tests.support.targets import targets_of
+from tests.support.shell import milton
+from tests.support.targets import let_serve, targets_of
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_what_a_target_raises_is_its_answer_and_a_fault_of_ours_is_raised(many: 
 def test_status_of_all_names_the_one_that_is_not_there_and_tells_of_the_others(state: StateDir, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundles", "v1")
     for name in ("attic", "bath"):
-        told("deploy", "--bundle", bundle, "--target-path", tmp_path / name, *UNPROBED)
+        let_serve(targets_of(state).at(tmp_path / name), bundle)
     (tmp_path / "attic").rename(tmp_path / "unplugged")
     done = milton("status", "--all", "--json")
     assert done.returncode == 1

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from milton_assets.fleet.target import DeployRequest
 from milton_assets.vocabulary.state import StateDir
 from tests.support.edge_bundles import make_bundle, read_manifest
 from tests.support.shell import UNPROBED, milton, told
-from tests.support.targets import targets_of
+from tests.support.targets import let_serve, targets_of
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +39,7 @@ def place(tmp_path: Path) -> Place:
     targets = targets_of(StateDir(tmp_path / "here"))
     bundle = next((tmp_path / "here" / "bundles").iterdir())
     for target in (targets.named("local"), targets.at(made.device)):
-        target.deploy(bundle, DeployRequest(actor="ada", load_test=False, health_rounds=0))
+        let_serve(target, bundle)
     return made
 
 

@@ -12,7 +12,8 @@ from milton_assets.vocabulary.state import StateDir
 from tests.support.edge_bundles import make_bundle
 from tests.support.reported import case, decided, model
 from tests.support.selection import RUN_ID
-from tests.support.shell import UNPROBED, milton, told
+from tests.support.shell import milton, told
+from tests.support.targets import let_serve, targets_of
 
 EARLIER = "benchmark_20260110_000000"
 
@@ -20,8 +21,9 @@ EARLIER = "benchmark_20260110_000000"
 @pytest.fixture
 def twice(state: StateDir) -> StateDir:
     """`v1` was chosen and deployed, then `v2`, which stood beside it."""
-    told("deploy", "--bundle", make_bundle(state.bundles, "v1", run_id=EARLIER), *UNPROBED, "--actor", "ada")
-    told("deploy", "--bundle", make_bundle(state.bundles, "v2", counter=2, run_id=RUN_ID), *UNPROBED, "--actor", "bea")
+    local = targets_of(state).named("local")
+    let_serve(local, make_bundle(state.bundles, "v1", run_id=EARLIER))
+    let_serve(local, make_bundle(state.bundles, "v2", counter=2, run_id=RUN_ID), actor="bea")
     decided(state, [model("v1", [case("c1", right=True)], cove=1.0, ndcg=0.9)], run_id=EARLIER)
     decided(
         state,

@@ -15,6 +15,7 @@ import pytest
 from milton_assets.vocabulary.state import StateDir
 from tests.support.edge_bundles import make_bundle
 from tests.support.shell import UNPROBED, begun, milton, told
+from tests.support.targets import let_serve, targets_of
 
 pytestmark = pytest.mark.slow
 NAMES = ("attic", "bath", "cellar")
@@ -27,8 +28,9 @@ def devices(state: StateDir, tmp_path: Path) -> Path:
     state.root.mkdir(parents=True, exist_ok=True)
     (state.root / "milton.yaml").write_text(f"targets:\n{lines}")
     old = make_bundle(state.bundles, "v1")
+    targets = targets_of(state, {name: str(tmp_path / "devices" / name) for name in NAMES})
     for name in NAMES:
-        told("deploy", "--bundle", old, "--target", name, *UNPROBED)
+        let_serve(targets.named(name), old)
     make_bundle(state.bundles, "v2", counter=2)
     return tmp_path / "devices"
 
