@@ -100,9 +100,10 @@ bench-device: $(VENV)/.installed-dev ## A device: its agent, transfers with and 
 	$(BIN)/python benches/device/bench_detection.py
 	$(BIN)/python benches/device/bench_serving.py
 
-bench-scale: $(VENV)/.installed-dev ## Registries of thousands of entries, journals of ten thousand deployments.
+bench-scale: $(VENV)/.installed-dev ## Registries of thousands of entries, journals of ten thousand deployments, and what a command takes to start.
 	$(BIN)/python -m benches.scale.bench_registry
 	$(BIN)/python benches/scale/bench_journal.py
+	PYTHONPATH=. $(BIN)/python benches/scale/bench_start.py
 
 bench-fleet: $(VENV)/.installed-dev ## Rollouts over ten thousand simulated devices: time, memory, devices until noticed, false stops; and bench-canary.
 	PYTHONPATH=. $(BIN)/python benches/fleet/bench_fleet.py
