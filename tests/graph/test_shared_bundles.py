@@ -220,6 +220,18 @@ def test_what_a_recovery_settled_is_known_to_other_hosts(store, host, tmp_path, 
     assert outcomes_elsewhere(store, tmp_path) == ["interrupted"]
 
 
+def test_what_a_rollout_changed_and_took_back_is_known_to_other_hosts(store, host, tmp_path):
+    bundles = [make_bundle(host.bundles, version, counter=counter) for counter, version in enumerate(("v1", "v2"), 1)]
+    unprobed = ("--no-load-test", "--health-rounds", "0")
+    assert milton("deploy", "--bundle", bundles[0], *unprobed).exit_code == 0
+    assert milton("rollout", "plan", "spring", "--bundle", bundles[1], *unprobed).exit_code == 0
+    assert milton("rollout", "start", "spring").exit_code == 0
+    elsewhere = mirrored_anywhere(store, targets_of(StateDir(tmp_path / "elsewhere")))
+    assert heard_of_last(["local"], elsewhere) == "v2"
+    assert milton("rollout", "abort", "spring").exit_code == 0
+    assert heard_of_last(["local"], elsewhere) == "v1"
+
+
 def test_a_recovery_does_not_wait_for_a_store_that_is_away(store, host, monkeypatch):
     cut_off(host)
     with nobody_answers() as away:
