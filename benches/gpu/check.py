@@ -7,8 +7,8 @@
 What belongs here: the order of the checks, their time limits and the report. What does not: measuring, which the
 project's own commands and benches do, and how a server is built (`build`). Nothing is fetched: `--server` is a
 `llama-server` that was built for CUDA, or `--build` the sources that one is built of; `--models` is a folder of GGUF
-files; each of them brought along. A file that could only be brought in parts (`model.gguf.part-000`, …, as `split`
-makes them) is put together first.
+files; each of them brought along (`carry` fetches them all). A file that could only be brought in parts
+(`model.gguf.part-000`, …, as `carry` makes them) is put together first.
 
 Each check is `ok`, `failed`, or `skipped` with why. A command that outlasts its check's limit is ended with all that it
 started, and a check that took longer has failed. Everything ends within 8 minutes, a build included: what there is no
@@ -42,10 +42,16 @@ from milton_assets.tiers.inference import ClosedLoad, InferencePlan, measure_inf
 from milton_assets.tiers.inference.truth import truth_server  # noqa: E402
 from milton_assets.vocabulary.server import Endpoint  # noqa: E402
 from resources.hardware import fingerprint  # noqa: E402
+from resources.inventory import inventory_of  # noqa: E402
+from resources.requantise import requantise  # noqa: E402
 from resources.servers.launching import llama_cpp_launcher  # noqa: E402
 
 _MILTON = "import sys; from milton_assets.cli.app import main; sys.argv[0] = 'milton'; main()"
 _TAIL_CHARACTERS = 2000
+_COPIES = 2.5
+"""Free space for a bundle: the file, what is deployed of it, and room."""
+_MEASURING = ("vocabulary", "statistics", "tiers", "servers", "inference", "fidelity", "retrieval", "settings")
+"""Of `tests`, what looks at machines, servers and their times, and wants no service beside it (an sshd, a database)."""
 TOTAL_S = 480.0
 LEAST_S = 5.0
 """A check is not begun with less time left."""
@@ -179,9 +185,10 @@ def _architecture(given: Given) -> str:
 
 
 def environment(given: Given) -> dict[str, Any]:
-    """The fingerprint of the machine: its GPUs as NVML tells them."""
+    """The fingerprint of the machine, its GPUs as NVML tells them; and its inventory, as a device would send it."""
     given.gpu()
-    return fingerprint().model_dump(mode="json")
+    told = inventory_of(given.work).model_dump(mode="json")
+    return {"fingerprint": fingerprint().model_dump(mode="json"), "inventory": told}
 
 
 def memory(given: Given) -> dict[str, Any]:
@@ -215,10 +222,10 @@ def energy(given: Given) -> dict[str, Any]:
     """Joules a token while a model is served; `skipped` where the machine's counters cannot be read, with why."""
     told = given.run(
         *(sys.executable, "-c", _MILTON, "bench", "inference", "--gguf", given.model(), "--json"),
-        *("--concurrency", "1", "--budget", "20", "--max-tokens", "64"),
+        *("--concurrency", "1", "--budget", "12", "--max-tokens", "64"),
         MILTON_STATE_DIR=str(given.state("energy")),
     )
-    answer = json.loads(told[told.index("{\n") :])
+    answer = _json(told)
     metric = next(metric for metric in answer["metrics"] if metric["name"] == "energy_j_per_token")
     if metric["status"] != "ok":
         raise Skip(metric["why"])
@@ -263,12 +270,12 @@ def client(given: Given) -> dict[str, Any]:
 def bundle(given: Given) -> dict[str, Any]:
     """A bundle of 15 GB (20 MB when small): made, verified and deployed, beside a pass of SHA-256."""
     gigabytes = 0.02 if given.small else 15.0
-    free = shutil.disk_usage(given.work).free / 1e9
-    if free < 4 * gigabytes:
-        raise Skip(f"{free:.0f} GB are free, and {4 * gigabytes:.0f} are needed")
+    free, needed = shutil.disk_usage(given.work).free / 1e9, _COPIES * gigabytes
+    if free < needed:
+        raise Skip(f"{free:.0f} GB are free, and {needed:.0f} are needed")
     report = given.work / "bundle.md"
     command = (sys.executable, "benches/bundle/bench_bundle.py", "--gigabytes", str(gigabytes), "--repeats", "1")
-    ways = ("--no-delta", "--ways", "hash", "create-hard", "verify", "deploy")
+    ways = ("--no-delta", "--ways", "create-hard", "verify", "deploy")
     try:
         given.run(*command, *ways, "--out", report, "--work", given.work / "bundle")
     except Failed:
@@ -279,17 +286,35 @@ def bundle(given: Given) -> dict[str, Any]:
 
 
 def campaign(given: Given) -> dict[str, Any]:
-    """`milton autobench` over the models on the GPU, to a deployment on this machine."""
+    """`milton autobench` over the models on the GPU, to a deployment on this machine. Failed where nothing serves.
+
+    A single model is measured beside itself in 8 bits.
+    """
     given.gpu()
-    told = given.run(
-        *(sys.executable, "-c", _MILTON, "autobench"), MILTON_STATE_DIR=str(given.state("campaign")), NO_COLOR="1"
-    )
-    return {"models": [model.name for model in given.models], "card": told[-_TAIL_CHARACTERS:]}
+    if len(given.models) == 1:
+        model = given.model()
+        requantise(model, model.with_name(f"{model.stem}-in-Q8_0.gguf"), "Q8_0")
+    variables = {"MILTON_STATE_DIR": str(given.state("campaign")), "NO_COLOR": "1"}
+    card = given.run(sys.executable, "-c", _MILTON, "autobench", **variables)
+    serves = given.run(sys.executable, "-c", _MILTON, "status", "--json", **variables)
+    results = given.run(sys.executable, "-c", _MILTON, "results", "--json", **variables)
+    found = {"models": [model.name for model in given.models], "card": card, "results": _json(results)}
+    if not _json(serves):
+        raise Failed(f"nothing serves after it: {card[-_TAIL_CHARACTERS:]}")
+    return found | {"serves": _json(serves)}
+
+
+def _json(told: str) -> Any:
+    """The JSON that a command printed last, after what it said of its progress."""
+    lines = told.splitlines(keepends=True)
+    first = next(number for number, line in enumerate(lines) if line.rstrip() in ("{", "[", "{}", "[]"))
+    return json.loads("".join(lines[first:]))
 
 
 def suite(given: Given) -> dict[str, Any]:
-    """The fast tests on this machine, or those of the vocabulary when small."""
-    what = ("tests/vocabulary",) if given.small else ("-n", "auto", "tests")
+    """The fast tests of `_MEASURING` on this machine, or those of the vocabulary when small."""
+    folders = _MEASURING[:1] if given.small else _MEASURING
+    what = (*(() if given.small else ("-n", "auto", "--dist", "loadgroup")), *(f"tests/{name}" for name in folders))
     marks = "not slow and not real_model and not alone"
     told = given.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marks, *what)
     return {"last_line": told.strip().splitlines()[-1]}
@@ -299,9 +324,9 @@ CHECKS = (
     Check("build", 260, build),
     Check("environment", 10, environment),
     Check("memory", 40, memory),
-    Check("energy", 50, energy),
+    Check("energy", 45, energy),
     Check("client", 60, client),
-    Check("bundle", 100, bundle),
+    Check("bundle", 120, bundle),
     Check("campaign", 120, campaign),
     Check("suite", 100, suite),
 )

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benches.gpu.build import NotBuilt, unpacked
+from benches.gpu.carry import parts, shared_out, trimmed
 from benches.gpu.check import CHECKS, Given, joined, made
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +143,36 @@ def test_models_that_came_in_parts_are_put_together(tmp_path: Path) -> None:
     (tmp_path / "m.gguf.part-001").unlink()
     with pytest.raises(SystemExit, match="missing"):
         joined(tmp_path, tmp_path / "whole")
+
+
+def test_parts_of_a_model_are_what_is_put_together_again(tmp_path: Path) -> None:
+    model = tmp_path / "m.gguf"
+    model.write_bytes(bytes(range(250)))
+    carried = tmp_path / "carried"
+    carried.mkdir()
+    assert [part.stat().st_size for part in parts(model, carried, 100)] == [100, 100, 50]
+    (whole,) = joined(carried, tmp_path / "whole")
+    assert whole.read_bytes() == model.read_bytes()
+
+
+def test_what_llama_cpp_is_not_compiled_of_is_not_carried(tmp_path: Path) -> None:
+    files = {"CMakeLists.txt": "a", "models/v.gguf": "b", "src/models/llama.cpp": "c", "ggml/src/ggml-metal/m.m": "d"}
+    sdist = archive(tmp_path / "all.tar.gz", {f"a-1.0/llama.cpp/{name}": text for name, text in files.items()})
+    with tarfile.open(trimmed(sdist, tmp_path / "small.tar.xz")) as small:
+        assert small.getnames() == ["a-1.0/llama.cpp/CMakeLists.txt", "a-1.0/llama.cpp/src/models/llama.cpp"]
+
+
+@given(st.lists(st.integers(0, 100)))
+def test_no_folder_weighs_more_than_it_may_and_nothing_is_left_behind(sizes: list[int]) -> None:
+    weighed = {str(number): size for number, size in enumerate(sizes)}
+    groups = shared_out(weighed.items(), 100)
+    assert sorted(name for names in groups for name in names) == sorted(weighed)
+    assert all(sum(weighed[name] for name in names) <= 100 for names in groups)
+
+
+def test_what_no_folder_can_hold_is_an_error() -> None:
+    with pytest.raises(ValueError, match="large has 101 bytes"):
+        shared_out([("large", 101)], 100)
 
 
 def test_a_check_that_there_is_no_time_left_for_is_skipped(tmp_path: Path) -> None:
