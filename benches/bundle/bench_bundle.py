@@ -9,9 +9,9 @@ The file is a GGUF of random half-precision tensors, made once and read once, so
 cache. Each way runs in a process of its own, once the disk has settled; the time is that of the work without
 interpreter start. Its peak is the highest resident set of that process (`VmHWM`). Where other programs do the work none
 is given: what the kernel says of those (`ru_maxrss`) includes what this one held when it started them. All ways are run
-in turn, `--repeats` times; a ratio is that of a run to the hashlib pass next before it, and the median over the repeats
-is reported. What is called durable has been fsynced before its time ends; on a disk slower than SHA-256 that is the
-disk's time, and `cp, then sync` says what it is.
+in turn, `--repeats` times; a ratio is that of a run to the hashlib pass next before it (where nothing is repeated, to
+the only one), and the median over the repeats is reported. What is called durable has been fsynced before its time
+ends; on a disk slower than SHA-256 that is the disk's time, and `cp, then sync` says what it is.
 
 A target that is missed makes the run exit 1.
 """
@@ -211,8 +211,10 @@ def measure(work: Path, gigabytes: float, repeats: int, ways: list[str]) -> tupl
     costs: dict[str, list[Cost]] = {way: [] for way in ways}
     ratios: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(repeats):
+        base = None
         for way in ways:
-            base = child("hash", work, sha256)
+            if base is None or repeats > 1:
+                base = child("hash", work, sha256)
             cost = base if way == "hash" else child(way, work, sha256)
             costs[way].append(cost)
             ratios[way].append(cost.seconds / base.seconds)

@@ -17,6 +17,7 @@ of the compiling. So is the server's web page, which would be fetched.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Callable, Sequence
@@ -57,7 +58,10 @@ def built(sdist: Path, into: Path, *, architecture: str | None, run: Callable[..
     sources = unpacked(sdist, into / "sources")
     build = into / "build"
     generator = ("-G", "Ninja") if shutil.which("ninja") else ()
-    run(cmake, "-S", sources, "-B", build, *generator, *_ALWAYS, *cuda)
+    # No repository is there to be asked for the build's number, which an sdist of that build has for its version.
+    number = re.search(r"-(\d{4,})\.", sdist.name)
+    numbered = (f"-DLLAMA_BUILD_NUMBER={number[1]}",) if number else ()
+    run(cmake, "-S", sources, "-B", build, *generator, *_ALWAYS, *numbered, *cuda)
     run(cmake, "--build", build, "--target", "llama-server", "--parallel", str(len(os.sched_getaffinity(0))))
     server = build / "bin" / "llama-server"
     if not server.is_file():

@@ -37,6 +37,9 @@ _PLACING = (
 _PLACING_ENV = ("LLAMA_ARG_", "GGML_")
 """What its environment says of options, and of memory that GPU and processor share."""
 _ALWAYS = ("--jinja", "--props", "--metrics")
+_TELLING = {"LLAMA_ARG_LOG_VERBOSITY": "4"}
+"""So that it says what it puts on GPUs (`offload`): from b9151 on llama.cpp says it only where its log is traced
+(ggml-org/llama.cpp#23021). The variable is read from b9360 on; builds before b9151 say it without being asked."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,9 @@ class LlamaCppLauncher:
 
         def command(port: int) -> Command:
             place = ("--model", str(artefact), "--alias", model, "--host", "127.0.0.1", "--port", str(port))
-            return Command("llama.cpp", (*program, *place, *flags), self.env, limit_bytes, is_ours=not binary)
+            return Command(
+                "llama.cpp", (*program, *place, *flags), _TELLING | self.env, limit_bytes, is_ours=not binary
+            )
 
         with listening(
             command,

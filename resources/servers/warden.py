@@ -12,6 +12,9 @@ than the limit (0: there is none; mapped files do not count). Then it sends SIGT
 grace, and SIGKILL to every descendant that is left: as a subreaper it inherits those whose own parents are gone, so
 none can slip away. Its exit status is the program's, as a shell would give it: 128 + N after signal N, 127 when it
 could not be started; 125 after too much memory, for which it says so and gives no grace.
+
+Where its standard output is a file without a name, nobody else can shorten that: what was written longest ago is given
+back to the disk, so that a server that runs for a year does not fill it.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import ctypes
 import os
 import select
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -30,6 +34,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 _WATCH_INTERVAL_S = 0.5
 _MEMORY_INTERVAL_S = 0.1
 _FAMILY_INTERVAL_S = 2.0
+OUTPUT_INTERVAL_S = 1.0
+MOST_OUTPUT_BYTES = 16 << 20
+_KEPT_OUTPUT_BYTES = 1 << 20
+_PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
 TOO_MUCH_MEMORY = 125
 _NOT_STARTED = 127
 
@@ -39,6 +47,7 @@ def main(argv: list[str]) -> int:
     parent, grace_s, limit_bytes, command = int(argv[0]), float(argv[1]), int(argv[2]), argv[3:]
     memory = _Memory(limit_bytes)
     libc = ctypes.CDLL(None, use_errno=True)
+    output = _Output(libc)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
     woken, wake = os.pipe()
@@ -63,6 +72,7 @@ def main(argv: list[str]) -> int:
         while program.poll() is None and os.getppid() == parent and not asked_to_stop:
             pause_s = _MEMORY_INTERVAL_S if limit_bytes else _WATCH_INTERVAL_S
             ready, _, _ = select.select([sys.stdin, woken], [], [], pause_s)
+            output.forget_the_beginning()
             if memory.is_spent():
                 program.kill()
                 program.wait()
@@ -108,6 +118,31 @@ class _Memory:
         return (int(resident) - int(shared)) * self._page_bytes
 
 
+class _Output:
+    """What was written to standard output, where that is a file without a name: no more than `MOST_OUTPUT_BYTES` of it
+    stay on the disk. The file's length stays what it was, and its beginning reads as zeros."""
+
+    def __init__(self, libc: ctypes.CDLL) -> None:
+        self._punch = getattr(libc, "fallocate64", libc.fallocate)
+        self._punch.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+        is_file = stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+        self._looked_at = 0.0 if is_file else float("inf")
+
+    def forget_the_beginning(self) -> None:
+        """Give back what was written longest ago; says so once where the file system cannot."""
+        if time.monotonic() - self._looked_at < OUTPUT_INTERVAL_S:
+            return
+        self._looked_at = time.monotonic()
+        found = os.fstat(sys.stdout.fileno())
+        if found.st_nlink or found.st_blocks * 512 <= MOST_OUTPUT_BYTES:
+            return
+        until = found.st_size - _KEPT_OUTPUT_BYTES
+        if self._punch(sys.stdout.fileno(), _PUNCH_HOLE_KEEP_SIZE, 0, until) != 0:
+            because = os.strerror(ctypes.get_errno())
+            print(f"the warden cannot shorten this log, which grows: {because}", file=sys.stderr)  # noqa: T201
+            self._looked_at = float("inf")
+
+
 def _end(program: subprocess.Popen[bytes], grace_s: float) -> None:
     if program.poll() is None:
         program.terminate()
@@ -136,13 +171,13 @@ def _kill_descendants() -> None:
 
 def _descendants(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for told in Path("/proc").glob("[0-9]*/stat"):
         try:
             # The second field is the name in parentheses and may hold anything, parentheses included.
-            parent = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
+            parent = int(told.read_text(errors="replace").rpartition(")")[2].split()[1])
         except (OSError, IndexError, ValueError):
             continue
-        children.setdefault(parent, []).append(int(stat.parent.name))
+        children.setdefault(parent, []).append(int(told.parent.name))
     found, todo = [], [root]
     while todo:
         below = children.get(todo.pop(), [])

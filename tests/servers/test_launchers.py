@@ -117,6 +117,18 @@ def test_what_a_llama_server_puts_on_gpus_is_in_its_fingerprint(on_path, gguf: P
         )
 
 
+def test_a_llama_server_is_told_to_say_what_it_puts_on_gpus(on_path, gguf: Path, tmp_path: Path) -> None:
+    program = on_path("llama-cuda")
+    heard = tmp_path / "heard"
+    told = f'echo "$LLAMA_ARG_LOG_VERBOSITY" >> {heard}\nexec '
+    program.write_text(program.read_text().replace("exec ", told, 1))
+    with LlamaCppLauncher(binary=str(program)).serve(gguf, "toy"):
+        pass
+    with LlamaCppLauncher(binary=str(program), env={"LLAMA_ARG_LOG_VERBOSITY": "3"}).serve(gguf, "toy"):
+        pass
+    assert heard.read_text().split() == ["4", "3"]
+
+
 @pytest.mark.parametrize(
     ("said", "how"),
     [

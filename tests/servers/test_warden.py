@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -41,6 +43,40 @@ def up(guard: subprocess.Popen[bytes]) -> psutil.Process:
     assert guard.stdout.readline() == b"up\n"
     (child,) = psutil.Process(guard.pid).children()
     return child
+
+
+TALKATIVE = """
+import sys, time
+for number in range(48):
+    print(f'line {number}'.ljust(1 << 20), flush=True)
+print('up', flush=True)
+time.sleep(600)
+"""
+
+
+def said_much(output: IO[bytes]) -> int:
+    """The bytes on the disk of an output that a program wrote 48 MiB to, once it has, and the warden has looked."""
+    command = [sys.executable, warden.__file__, str(os.getpid()), "5.0", "0", sys.executable, "-c", TALKATIVE]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, start_new_session=True) as guard:
+        until = time.monotonic() + 60
+        while os.fstat(output.fileno()).st_size < 48 << 20 and time.monotonic() < until:
+            time.sleep(0.1)
+        time.sleep(2 * warden.OUTPUT_INTERVAL_S)
+        assert guard.stdin
+        guard.stdin.close()
+    return os.fstat(output.fileno()).st_blocks * 512
+
+
+def test_what_a_program_said_long_ago_is_forgotten_where_nobody_can_empty_it() -> None:
+    with tempfile.TemporaryFile("ab+") as output:
+        assert said_much(output) <= warden.MOST_OUTPUT_BYTES
+        output.seek(-200, os.SEEK_END)
+        assert output.read().endswith(b"up\n")
+
+
+def test_a_log_that_has_a_name_is_kept_whole() -> None:
+    with tempfile.NamedTemporaryFile("ab+") as output:
+        assert said_much(output) >= 48 << 20
 
 
 def test_the_programs_exit_status_is_its_own() -> None:
