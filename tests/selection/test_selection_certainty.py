@@ -170,7 +170,7 @@ def test_the_same_model_registered_again_does_not_replace_the_incumbent() -> Non
 
 
 def test_a_better_model_replaces_the_incumbent_and_the_reason_says_how() -> None:
-    decision = decided(model("old", correct=90), model("new", 60, 90, correct=99), incumbent="old")
+    decision = decided(model("old", correct=90), model("new", 10, 90, correct=99), incumbent="old")
     assert decision.winner == "new"
     assert decision.reasons[-1].startswith("new may replace old, which serves today: it is better on ttft_ms.median")
     challenge = decision.candidate("new").challenge
@@ -188,16 +188,16 @@ def test_the_default_policies_do_not_replace_what_serves_by_chance(name: str) ->
     first = decided(*pool, policy=name)
     assert (first.verdict, first.winner) == (Verdict.PROMOTE, "new")
     assert [r.score for r in first.candidates] == [r.score for r in again.candidates]
-    assert decided(model("old"), model("new", 50, 100), policy=name, incumbent="old").winner == "new"
+    assert decided(model("old"), model("new", 10, 100), policy=name, incumbent="old").winner == "new"
 
 
 def test_when_no_contender_may_replace_the_incumbent_it_is_said_and_the_tie_breaks_choose_among_the_rest() -> None:
     # "x" and "y" lead side by side, but give up too much quality to replace "old"; "z" is faster than it and as good.
     pool = [
-        model("old", 100, 50, correct=98),
+        model("old", 150, 50, correct=98),
         model("x", 10, 250, correct=91),
         model("y", 10.05, 249, correct=91),
-        model("z", 25, 80, correct=98),
+        model("z", 25, 50, correct=98),
     ]
     decision = decided(*pool, incumbent="old")
     assert decision.confidence is not None
