@@ -13,7 +13,7 @@ import pytest
 
 from milton_assets.tiers.inference import InferencePlan, Prompt, measure_inference
 from milton_assets.tiers.inference.client import measuring_here
-from milton_assets.tiers.inference.energy import EnergyMeter
+from milton_assets.tiers.inference.energy import EnergyMeter, EnergyReading
 from milton_assets.vocabulary.metric import Metric, Status
 from milton_assets.vocabulary.powercap import PackageCounter, taken_j
 from milton_assets.vocabulary.server import Endpoint
@@ -49,12 +49,17 @@ def energy(packages: Packages, rounds: int = 3) -> Metric:
         packages.take(1.5)
         return answer("one ", "two ", "three")
 
+    with scripted_server(reply) as server, measuring_here(lambda url: EnergyMeter(url, root=packages.root)) as opener:
+        result = measure_inference(Endpoint(server.base_url, "m"), plan_of(rounds), open_client=opener)
+    return result.metric("energy_j_per_token")
+
+
+def plan_of(rounds: int) -> InferencePlan:
+    """So many rounds of three questions, after one to warm up."""
     prompts = tuple(Prompt(id=f"p{n}", kind="code", text=f"Question {n}?") for n in range(3))
-    plan = InferencePlan(
+    return InferencePlan(
         prompts=prompts, warm_up_requests=1, min_rounds=rounds, max_rounds=rounds, max_tokens=8, calibrate=False
     )
-    with scripted_server(reply) as server, measuring_here(lambda url: EnergyMeter(url, root=packages.root)) as opener:
-        return measure_inference(Endpoint(server.base_url, "m"), plan, open_client=opener).metric("energy_j_per_token")
 
 
 def test_energy_is_that_of_all_packages_for_each_token_with_its_interval(tmp_path: Path) -> None:
@@ -112,6 +117,33 @@ def test_gpus_count_beside_the_packages(fake_nvml: Path, tmp_path: Path) -> None
     # The stand-in counts on by 2.5 J with each question: two GPUs, two readings.
     assert found["joules"] == pytest.approx(10.0)
     assert found["of"] == ["intel-rapl:0", "intel-rapl:1", "gpu:0", "gpu:1"]
+
+
+def test_where_the_kernel_counts_nothing_what_the_gpus_took_is_kept_apart(fake_nvml: Path, tmp_path: Path) -> None:
+    found = with_gpus(fake_nvml, tmp_path, "2")
+    assert (found["joules"], found["absent_because"]) == (None, "the kernel counts no energy of this processor")
+    assert found["gpus_joules"] == pytest.approx(10.0)
+
+
+class CountedByItsGPU(EnergyMeter):
+    """Reads a virtual machine, whose kernel counts nothing, and whose GPU takes 3 joules for each answer."""
+
+    gpu_j = 0.0
+
+    def read(self) -> EnergyReading:
+        return EnergyReading({}, {"gpu:0": CountedByItsGPU.gpu_j}, "the kernel counts no energy of this processor")
+
+
+def test_of_a_virtual_machine_the_figure_is_skipped_and_says_what_its_gpus_alone_took() -> None:
+    def reply(_: dict[str, Any]) -> Reply:
+        CountedByItsGPU.gpu_j += 3.0
+        return answer("one ", "two ", "three")
+
+    with scripted_server(reply) as server, measuring_here(CountedByItsGPU) as opener:
+        result = measure_inference(Endpoint(server.base_url, "m"), plan_of(3), open_client=opener)
+    metric = result.metric("energy_j_per_token")
+    assert metric.status is Status.SKIPPED
+    assert metric.why == "the kernel counts no energy of this processor; its GPUs alone took 1.00 J a token"
 
 
 def test_a_gpu_that_tells_nothing_leaves_no_figure_that_passes_for_the_whole(fake_nvml: Path, tmp_path: Path) -> None:

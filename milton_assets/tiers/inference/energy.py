@@ -9,7 +9,8 @@ What belongs here: reading the counters before and after, and saying why there i
 energy is divided by (`summary`), and who else used the machine meanwhile (`resources.machine_watch`).
 
 It is the whole machine's: what processors and GPUs take idle is in it, and what others made them take. Where one of
-them tells nothing there is no figure, since a part would pass for the whole. Sources:
+them tells nothing there is no figure, since a part would pass for the whole; of a virtual machine, whose kernel counts
+no energy of its processor, what the GPUs alone took is told with the reason. Sources:
 `milton_assets.vocabulary.powercap`, and NVML's count of millijoules, which GPUs have since Volta.
 """
 
@@ -28,11 +29,12 @@ _MILLI = 1e-3
 
 @dataclass(frozen=True)
 class Energy:
-    """Joules, and of what; or None, and why."""
+    """Joules, and of what; or None, and why. `gpus_joules` is what the GPUs alone took, where any tell."""
 
     joules: float | None = None
     of: tuple[str, ...] = ()
     absent_because: str | None = None
+    gpus_joules: float | None = None
 
     def __post_init__(self) -> None:
         if (self.joules is None) == (self.absent_because is None):
@@ -62,29 +64,34 @@ class EnergyMeter:
         """The counters now. Never raises: a machine that does not tell is no reason to measure nothing."""
         if self._elsewhere is not None:
             return EnergyReading({}, {}, self._elsewhere)
+        absent: str | None
+        packages: Mapping[str, PackageCounter] = {}
+        gpus: Mapping[str, float] = {}
         try:
             packages = package_counters(self._root)
-            gpus = _gpus_j()
+            absent = None if packages else "the kernel counts no energy of this processor"
         except OSError as error:
-            return EnergyReading({}, {}, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            absent = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         except ValueError as error:
-            return EnergyReading({}, {}, str(error))
-        absent = None if packages else "the kernel counts no energy of this processor"
+            absent = str(error)
+        try:
+            gpus = _gpus_j()
+        except ValueError as error:
+            absent = absent or str(error)
         return EnergyReading(packages, gpus, absent)
 
     def since(self, before: EnergyReading) -> Energy:
         """What was taken since that reading."""
         after = self.read()
-        if because := before.absent_because or after.absent_because:
-            return Energy(absent_because=because)
-        try:
-            joules = taken_j(before.packages, after.packages)
-        except ValueError as error:
-            return Energy(absent_because=str(error))
         if before.gpus_j.keys() != after.gpus_j.keys():
             return Energy(absent_because="a GPU came or went")
-        joules += sum(after.gpus_j[gpu] - joules_before for gpu, joules_before in before.gpus_j.items())
-        return Energy(joules, (*after.packages, *after.gpus_j))
+        gpus = sum(after.gpus_j[gpu] - joules for gpu, joules in before.gpus_j.items()) if after.gpus_j else None
+        because = before.absent_because or after.absent_because
+        try:
+            joules = None if because else taken_j(before.packages, after.packages) + (gpus or 0.0)
+        except ValueError as error:
+            joules, because = None, str(error)
+        return Energy(joules, () if because else (*after.packages, *after.gpus_j), because, gpus)
 
 
 def _gpus_j() -> dict[str, float]:

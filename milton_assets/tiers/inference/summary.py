@@ -18,6 +18,7 @@ from milton_assets.tiers.inference.energy import NOT_READ, Energy
 from milton_assets.tiers.inference.histogram import GroupedHistogram
 from milton_assets.tiers.inference.sample import Sample
 from milton_assets.tiers.inference.stats import STATISTICS, Figure, share, summarise, summarise_gaps
+from milton_assets.vocabulary.figure import figure
 from milton_assets.vocabulary.metric import Metric
 from milton_assets.vocabulary.slo import SLO
 
@@ -132,11 +133,13 @@ def _system(rounds: Sequence[Round], samples: Sequence[Sample], slo: SLO | None)
 def _energy(rounds: Sequence[Round], samples: Sequence[Sample]) -> Metric:
     """Joules of all rounds over the output tokens of their good requests; skipped where it cannot be told how sure."""
     name, unit = "energy_j_per_token", dict(SYSTEM)["energy_j_per_token"]
+    tokens = [float(sum(s.output_tokens or 0 for s in round_.samples if s.ok)) for round_ in rounds]
     if absent := next((round_.energy.absent_because for round_ in rounds if round_.energy.absent_because), None):
-        return Metric.skipped(name, unit, absent)
+        gpus = [round_.energy.gpus_joules for round_ in rounds if round_.energy.gpus_joules is not None]
+        alone = f"; its GPUs alone took {figure(sum(gpus) / sum(tokens))} J a token" if gpus and sum(tokens) else ""
+        return Metric.skipped(name, unit, absent + (alone if len(gpus) == len(rounds) else ""))
     if len(rounds) < _ROUNDS_AS_UNITS:
         return Metric.skipped(name, unit, f"an interval needs {_ROUNDS_AS_UNITS} rounds, and {len(rounds)} were made")
-    tokens = [float(sum(s.output_tokens or 0 for s in round_.samples if s.ok)) for round_ in rounds]
     if not sum(tokens):
         return _none(name, unit, samples)
     return _metric(name, unit, rate([round_.energy.joules or 0.0 for round_ in rounds], tokens), samples)
