@@ -9,6 +9,7 @@ Its state is the rollout's own journal, so a run that is killed at any point is 
 """
 
 import getpass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -102,8 +103,9 @@ def rollout(
         named, classes = campaign.target_paths, campaign.target_classes
         return open_targets(campaign.state, named, server=edge_runtime.edge_server, classes=classes)
 
-    def hand_on(device: str) -> None:
-        hand_on_history(evidence_store.store, targets(), device)
+    def hand_on(changed: Targets, names: Sequence[str]) -> None:
+        for target in names:
+            hand_on_history(evidence_store.store, changed, target)
 
     reach = Reach(campaign.state, targets, lambda: campaign.target_paths, registry.store, hand_on)
     if name not in names_of(campaign.state):

@@ -44,13 +44,13 @@ HOUR_S = 3600.0
 @dataclass(frozen=True)
 class Reach:
     """What rollouts are put together with: the state folder, the targets that there are now, which of them are named
-    in the settings, the registry, and what hands on the history of a target of that name to other hosts."""
+    in the settings, the registry, and what hands on the histories of targets, by name, to other hosts."""
 
     state: StateDir
     targets: Callable[[], Targets]
     named: Callable[[], Collection[str]]
     registry: Callable[[], RegistryStore]
-    hand_on: Callable[[str], None]
+    hand_on: Callable[[Targets, Sequence[str]], None]
 
     def joining(self) -> Iterator[Member]:
         """Who may join a rollout that is under way: the targets that are named."""
@@ -61,9 +61,11 @@ class Reach:
 def reach_of(settings: Settings) -> Reach:
     """What the settings describe."""
 
-    def hand_on(name: str) -> None:
-        if settings.evidence_url is not None:
-            hand_on_history(evidence_store_of(settings), targets_of(settings), name)
+    def hand_on(targets: Targets, names: Sequence[str]) -> None:
+        if settings.evidence_url is not None and names:
+            store = evidence_store_of(settings)
+            for name in names:
+                hand_on_history(store, targets, name)
 
     return Reach(
         settings.state,
@@ -329,9 +331,7 @@ def _run(
         devices = Devices(targets.named, plan, reach.state.place(plan.bundle), actor)
         began = _now()
         done = run(journal, devices.do, folder=folder, members=reach.joining, one_turn=one_turn)
-    for device in done.each():
-        if device.deployment is not None and device.since >= began:
-            reach.hand_on(device.name)
+    reach.hand_on(targets, [one.name for one in done.each() if one.deployment is not None and one.since >= began])
     if done.stage is Stage.DONE and done.well and not is_comparison(folder):
         name_champion(reach.registry(), plan.model_version, lambda _: None, class_of(plan.run_id))
     return done

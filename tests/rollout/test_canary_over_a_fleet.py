@@ -45,7 +45,7 @@ class Fleet:
         self.names = [f"kit{n:02}" for n in range(16)]
         elsewhere = {name: str(root / name) for name in self.names}
         self.targets = Targets(self.state, LocalMeans(lambda: healthy, inventory_of), elsewhere)
-        self.reach = Reach(self.state, lambda: self.targets, lambda: self.names, self._no_registry, lambda _: None)
+        self.reach = Reach(self.state, lambda: self.targets, lambda: self.names, self._no_registry, lambda *_: None)
         self.new = make_bundle(root / "bundles", "v2", counter=2)
         old = make_bundle(root / "bundles", "v1")
         for name in self.names:
