@@ -69,6 +69,12 @@ GEMMA3: Final = WheelModel(
 """A base model without instruction tuning or chat template: an honest gate rejects it."""
 
 
+def in_quantization(shipped: Path, quantization: str, *, on_progress: OnProgress = silent) -> Path:
+    """What was fetched as `NAME.Q4_1.gguf` in another quantisation, made beside it. Raises as `requantise`."""
+    stem = shipped.name.removesuffix(".gguf").rsplit(".", 1)[0]
+    return requantise(shipped, shipped.with_name(f"{stem}.{quantization}.gguf"), quantization, on_progress=on_progress)
+
+
 def fill_empty_registry(
     state: StateDir, cache: Path, *, with_gemma: bool = False, on_progress: OnProgress = silent
 ) -> tuple[str, ...]:
@@ -80,11 +86,9 @@ def fill_empty_registry(
     added all at once. Raises `BadInput` when a version is taken, and as `fetch` does.
     """
     shipped = fetch(SMOLLM2, cache, on_progress=on_progress)
-    stem = shipped.name.removesuffix(".gguf").rsplit(".", 1)[0]
     files = [("smollm2-135m", SMOLLM2, shipped)]
     for quantization in DEMO_QUANTIZATIONS:
-        made = requantise(shipped, cache / f"{stem}.{quantization}.gguf", quantization, on_progress=on_progress)
-        files.append(("smollm2-135m", SMOLLM2, made))
+        files.append(("smollm2-135m", SMOLLM2, in_quantization(shipped, quantization, on_progress=on_progress)))
     if with_gemma:
         files.append(("gemma3-270m", GEMMA3, fetch(GEMMA3, cache, on_progress=on_progress)))
     entries: dict[str, dict[str, Any]] = {}

