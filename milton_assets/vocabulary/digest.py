@@ -18,9 +18,9 @@ from pydantic import StringConstraints
 
 from milton_assets.vocabulary.errors import BadInput
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+_SHA256 = re.compile(r"^[0-9a-f]{64}$")
+Sha256 = Annotated[str, StringConstraints(pattern=_SHA256.pattern)]
 """A lower-case hexadecimal SHA-256."""
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _CHUNK_BYTES = 1 << 20
 _LARGEST_SAFE_INTEGER = 2**53 - 1
